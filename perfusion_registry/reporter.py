@@ -1,0 +1,46 @@
+"""Progress without printing: logic reports to a `Reporter`, the command line draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Stage(Protocol):
+    """One running piece of work with a known or unknown number of steps."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count `steps` more as done; `note` replaces the short text beside the bar (a loss, a file name)."""
+
+
+class Reporter(Protocol):
+    """Where long-running logic tells what it is doing."""
+
+    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        """Open a stage of `total` steps (None: unknown); it ends with the context."""
+
+    def note(self, text: str) -> None:
+        """Say one line that stays on the screen."""
+
+    def warn(self, text: str) -> None:
+        """Say one line that a person should not miss."""
+
+
+class _SilentStage:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+class Silent:
+    """A reporter that says nothing; the default of every function that takes one."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        yield _SilentStage()
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
