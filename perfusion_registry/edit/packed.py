@@ -1,0 +1,26 @@
+"""The whole method in one formula, for training (Eq. 3), one concept (Eq. 3) and many (Eq. 4)."""
+
+# ruff: noqa: E741 (I and O are the paper's symbols)
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from perfusion_registry.edit.gate import gate, similarity
+from perfusion_registry.edit.perpendicular import perpendicular
+
+
+def packed(
+    E: Tensor, W: Tensor, I: Tensor, V: Tensor, O: Tensor, bias: Tensor, temperature: Tensor
+) -> Tensor:
+    """`E_perp W^T + G O`: what every K and V projection of every layer emits, concatenated.
+
+    E: (..., n, d) encodings. W: (D, d) bank matrix. I, V: (..., J, d) target inputs and their duals.
+    O: (..., J, D) target outputs. bias, temperature: (..., J). Returns (..., n, D).
+
+    Gradients flow to E and O (and W, if it asks for them), never to I or V. With J = 0 it is `E W^T`.
+    """
+    h = perpendicular(E, I, V) @ W.T
+    if I.shape[-2] == 0:
+        return h
+    return h + gate(similarity(E, I, V), bias, temperature) @ O
