@@ -30,7 +30,7 @@ def basis(I: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
 
     I, V: (..., J, d) target inputs and their duals. Returns two (..., J, d) tensors in float64 on the CPU.
 
-    The Gram matrix of the targets, scaled to unit energies, is diagonalised. Two concepts of one supercategory
+    The Gram matrix of the targets, scaled to unit energies, is diagonalised. Two concepts of one category
     may have almost the same target input; the Gram matrix is then nearly singular, and inverting it would
     amplify the rounding of V. A direction whose share of energy is below 32 roundings of V's dtype carries
     little else than that rounding: its rows are zero, and the targets keep a trace of it.
