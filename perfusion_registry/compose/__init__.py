@@ -1,0 +1,1 @@
+"""From a prompt to what the denoiser receives: grammar, composition, packed encodings, explanation."""

@@ -1,0 +1,288 @@
+r"""The prompt grammar: text in which a star calls a concept.
+
+    prompt   = { text | escape | call }
+    call     = name "*" [ "{" [ option { "," option } ] "}" ]
+    option   = "bias" "=" number | "temperature" "=" number | "lock" "=" ( "local" | "global" | "none" )
+    escape   = "\*" | "\\" | "\{"
+
+`name` is the whole word before the star: ASCII letters, digits, `-` and `_`. Names are folded: `Teddy*` and
+`teddy*` call the same concept, and so do `sun_glasses*` and `sun-glasses*`. A star that no name precedes
+(`2*3`, `* * *`) is text, and so is a backslash before anything else. A letter or digit right after a call
+(`teddy*s`) is an error, because the text encoder would not read it as one word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Literal, NoReturn, get_args
+
+from perfusion_registry.compose.caret import Span, under
+from perfusion_registry.errors import PerfError
+
+KeyLock = Literal["local", "global", "none"]
+
+MAX_PROMPT = 10_000
+MAX_NAME = 64
+BIAS_LIMITS = (-10.0, 10.0)
+TEMPERATURE_LIMITS = (1e-3, 10.0)
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_OPTIONS = ("bias", "temperature", "lock")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one place says about a concept's gate; None leaves the value to the next place in line.
+
+    bias, temperature: beta and tau of Eq. 3 and Eq. 4. key_lock: where the concept's keys come from.
+    """
+
+    bias: float | None = None
+    temperature: float | None = None
+    key_lock: KeyLock | None = None
+
+    def over(self, other: Gate) -> Gate:
+        """Return this gate with its unset values taken from `other`."""
+        return Gate(
+            bias=self.bias if self.bias is not None else other.bias,
+            temperature=self.temperature if self.temperature is not None else other.temperature,
+            key_lock=self.key_lock if self.key_lock is not None else other.key_lock,
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words that go to the text encoder as they are, escapes resolved."""
+
+    text: str
+    span: Span = field(default=(0, 0), compare=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A concept called by name; `span` covers the name, the star and the braces in the source."""
+
+    name: str
+    gate: Gate = Gate()
+    span: Span = field(default=(0, 0), compare=False)
+
+
+Piece = Text | Call
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A parsed prompt. `source` is what was written; two prompts with equal pieces are equal."""
+
+    pieces: tuple[Piece, ...]
+    source: str = field(default="", compare=False)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call, in the order written; a concept that is called twice is here twice."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Call))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The concepts called, each once, in the order of their first call."""
+        return tuple(dict.fromkeys(call.name for call in self.calls))
+
+    def without_gates(self) -> Prompt:
+        """Return the same prompt with every call reduced to its name."""
+        pieces = tuple(Call(p.name, span=p.span) if isinstance(p, Call) else p for p in self.pieces)
+        return Prompt(pieces, self.source)
+
+    def spoken(self, words: dict[str, str]) -> str:
+        """Return the plain text with each call replaced by `words[name]` (its supercategory, say)."""
+        return "".join(p.text if isinstance(p, Text) else words[p.name] for p in self.pieces)
+
+
+def fold_name(name: str) -> str:
+    """Fold a concept's name as it is looked up: lower case, runs of `-` and `_` become one `-`."""
+    return re.sub(r"[-_]+", "-", name.lower())
+
+
+def parse_prompt(source: str) -> Prompt:
+    """Parse a prompt; raises `PerfError` with a caret under the place of the mistake."""
+    if len(source) > MAX_PROMPT:
+        raise PerfError(
+            f"The prompt has {len(source):,} characters; no text encoder reads so many.",
+            hint=f"keep it under {MAX_PROMPT:,} characters",
+        )
+    return _Parser(source).parse()
+
+
+def unparse(prompt: Prompt) -> str:
+    """Write a prompt in canonical form, so that `parse_prompt(unparse(p)) == p`."""
+    written: list[str] = []
+    after_call = False
+    for piece in prompt.pieces:
+        if isinstance(piece, Call):
+            written.append(f"{piece.name}*{_unparse_gate(piece.gate)}")
+        else:
+            text = piece.text.replace("\\", "\\\\").replace("*", "\\*")
+            written.append("\\" + text if after_call and text.startswith("{") else text)
+        after_call = isinstance(piece, Call)
+    return "".join(written)
+
+
+def _unparse_gate(gate: Gate) -> str:
+    options = [
+        f"{key}={value if isinstance(value, str) else repr(value)}"
+        for key, value in (("bias", gate.bias), ("temperature", gate.temperature), ("lock", gate.key_lock))
+        if value is not None
+    ]
+    return "{" + ",".join(options) + "}" if options else ""
+
+
+class _Parser:
+    """One pass over `source` from left to right."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.at = 0
+        self.pieces: list[Piece] = []
+        self.text: list[str] = []
+        self.text_start = 0
+        self.word_start = 0
+
+    def parse(self) -> Prompt:
+        source = self.source
+        while self.at < len(source):
+            character = source[self.at]
+            if character == "\\" and source[self.at + 1 : self.at + 2] in ("*", "\\", "{"):
+                self.text.append(source[self.at + 1])
+                self.at += 2
+                self.word_start = self.at
+            elif character == "*" and (name := self._name_before()) is not None:
+                self._call(name)
+            else:
+                self.text.append(character)
+                self.at += 1
+        self._flush()
+        return Prompt(tuple(self.pieces), source)
+
+    def _flush(self) -> None:
+        if self.text:
+            self.pieces.append(Text("".join(self.text), (self.text_start, self.at)))
+        self.text = []
+        self.text_start = self.at
+
+    def _name_before(self) -> str | None:
+        """Return the concept name that ends right before the star at `self.at`; None if there is none."""
+        start = self.at
+        while start > self.word_start and _in_word(self.source[start - 1]):
+            start -= 1
+        name = self.source[start : self.at].lstrip("-_")
+        if not name or name[-1] in "-_" or not any(character.isalpha() for character in name):
+            return None
+        span = (self.at - len(name), self.at + 1)
+        if not _NAME.fullmatch(name):
+            self._fail(
+                f"{name!r} cannot be a concept's name.",
+                span,
+                "names are ASCII letters, digits, '-' and '_'; write \\* for a star that calls nothing",
+            )
+        if len(name) > MAX_NAME:
+            self._fail(
+                f"A concept's name has at most {MAX_NAME} characters; this one has {len(name)}.",
+                span,
+                "write \\* for a star that calls nothing",
+            )
+        return name
+
+    def _call(self, name: str) -> None:
+        start = self.at - len(name)
+        del self.text[len(self.text) - len(name) :]
+        self.at, star = start, self.at
+        self._flush()
+        self.at = star + 1
+        gate = self._gate() if self.source[self.at : self.at + 1] == "{" else Gate()
+        if self.source[self.at : self.at + 1].isalnum():
+            word = re.match(r"[\w-]+", self.source[self.at :])
+            glued = word.group() if word else self.source[self.at]
+            self._fail(
+                f"{glued!r} follows the call of {name!r} without a space.",
+                (start, self.at + len(glued)),
+                f"put a space after {name}*, or write {name}\\* for a star that calls nothing",
+            )
+        self.pieces.append(Call(fold_name(name), gate, (start, self.at)))
+        self.text_start = self.word_start = self.at
+
+    def _gate(self) -> Gate:
+        """Parse the braces that open at `self.at`, and move past them."""
+        opened = self.at
+        closed = self.source.find("}", opened)
+        if closed < 0:
+            self._fail(
+                "This brace is never closed.",
+                (opened, len(self.source)),
+                "write a gate as teddy*{bias=.55,temperature=.15}, or \\{ for a brace that is text",
+            )
+        gate = Gate()
+        start = opened + 1
+        inside = self.source[start:closed]
+        if inside.strip():
+            for option in inside.split(","):
+                gate = self._option(option, start, gate)
+                start += len(option) + 1
+        self.at = closed + 1
+        return gate
+
+    def _option(self, option: str, start: int, gate: Gate) -> Gate:
+        """Parse one `key=value` that begins at `start` of the source, and add it to `gate`."""
+        key, equals, value = option.partition("=")
+        key_span = _stripped(key, start)
+        value_span = _stripped(value, start + len(key) + len(equals))
+        key, value = key.strip(), value.strip()
+        if key not in _OPTIONS:
+            nearest = get_close_matches(key.lower(), _OPTIONS, 1)
+            known = f"did you mean {nearest[0]}?" if nearest else "the options are bias, temperature and lock"
+            what = f"{key!r} is no option of a gate." if key else "An option of a gate is missing."
+            self._fail(what, key_span, known)
+        if not equals or not value:
+            self._fail(f"{key} has no value.", key_span, f"write {key}={_example(key)}")
+        if getattr(gate, "key_lock" if key == "lock" else key) is not None:
+            self._fail(f"{key} is set twice.", key_span, "keep one of them")
+        try:
+            return replace(gate, **gate_value(key, value))
+        except PerfError as error:
+            self._fail(error.what, value_span, error.hint or "")
+
+    def _fail(self, what: str, span: Span, hint: str) -> NoReturn:
+        raise PerfError(what, where=under(self.source, span), hint=hint)
+
+
+def gate_value(key: str, value: str) -> dict[str, Any]:
+    """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets."""
+    if key == "lock":
+        if value not in get_args(KeyLock):
+            raise PerfError(f"{value!r} is no key lock.", hint="lock is local, global or none")
+        return {"key_lock": value}
+    if not _NUMBER.fullmatch(value):
+        raise PerfError(f"{value!r} is not a number.", hint=f"for instance {key}={_example(key)}")
+    number = float(value)
+    low, high = TEMPERATURE_LIMITS if key == "temperature" else BIAS_LIMITS
+    if not low <= number <= high:
+        raise PerfError(
+            f"A {key} lies between {low:g} and {high:g}; this one is {value}.",
+            hint=f"for instance {key}={_example(key)}",
+        )
+    return {key: number}
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character in "-_"
+
+
+def _example(key: str) -> str:
+    return {"bias": ".55", "temperature": ".15", "lock": "global"}[key]
+
+
+def _stripped(text: str, start: int) -> Span:
+    """Return the span of `text`, which begins at `start`, without the white space around it."""
+    lead = len(text) - len(text.lstrip())
+    return start + lead, start + max(lead, len(text.rstrip()))

@@ -1,0 +1,1 @@
+"""Drawing: the stock pipeline with packed encodings, image metadata, contact sheets, sweeps."""

@@ -1,0 +1,139 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, parse_prompt, unparse
+from perfusion_registry.errors import PerfError
+
+
+def pieces(source):
+    return parse_prompt(source).pieces
+
+
+CASES = {
+    "a plain prompt": (Text("a plain prompt"),),
+    "": (),
+    "teddy*": (Call("teddy"),),
+    "A teddy* sailing in a teapot*": (Text("A "), Call("teddy"), Text(" sailing in a "), Call("teapot")),
+    "a teddy*, a Teddy*!": (Text("a "), Call("teddy"), Text(", a "), Call("teddy"), Text("!")),
+    "the teddy*'s hat": (Text("the "), Call("teddy"), Text("'s hat")),
+    "sun_glasses* (Sun-Glasses*)": (Call("sun-glasses"), Text(" ("), Call("sun-glasses"), Text(")")),
+    "x-teddy*": (Call("x-teddy"),),
+    "--teddy*": (Text("--"), Call("teddy")),
+    "teddy*{bias=.55,temperature=.15}": (Call("teddy", Gate(0.55, 0.15)),),
+    "teddy*{ lock = global , bias=-1 } on": (Call("teddy", Gate(-1.0, None, "global")), Text(" on")),
+    "teddy*{}": (Call("teddy"),),
+    r"teddy*\{x}": (Call("teddy"), Text("{x}")),
+    "teddy* {x}": (Call("teddy"), Text(" {x}")),
+    "2*3 = 6": (Text("2*3 = 6"),),
+    "* * *": (Text("* * *"),),
+    r"teddy\*": (Text("teddy*"),),
+    r"teddy\\*": (Text("teddy\\*"),),
+    r"\\teddy*": (Text("\\"), Call("teddy")),
+    r"C:\new": (Text(r"C:\new"),),
+    "teddy-*": (Text("teddy-*"),),
+    "teddy**": (Call("teddy"), Text("*")),
+    "r2d2* and 3po*": (Call("r2d2"), Text(" and "), Call("3po")),
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), CASES.items())
+def test_a_prompt_reads_as(source, expected):
+    assert pieces(source) == expected
+
+
+MISTAKES = {
+    # source: (what it says, the text that the carets are under)
+    "a teddy*s": ("follows the call", "teddy*s"),
+    "a Größe* here": ("cannot be a concept's name", "Größe*"),
+    "a teddy*{bias=.5": ("never closed", "{bias=.5"),
+    "a teddy*{bais=.5}": ("no option", "bais"),
+    "a teddy*{bias}": ("no value", "bias"),
+    "a teddy*{bias=}": ("no value", "bias"),
+    "a teddy*{bias=.5,}": ("missing", "}"),
+    "a teddy*{bias=half}": ("not a number", "half"),
+    "a teddy*{bias=nan}": ("not a number", "nan"),
+    "a teddy*{bias=1_0}": ("not a number", "1_0"),
+    "a teddy*{bias=.5, bias=.6}": ("set twice", "bias"),
+    "a teddy*{temperature=0}": ("between", "0"),
+    "a teddy*{bias= 99 }": ("between", "99"),
+    "a teddy*{lock=closed}": ("no key lock", "closed"),
+    f"{'a' * 65}*": ("at most 64", "a" * 65 + "*"),
+}
+
+
+@pytest.mark.parametrize(("source", "mistake"), MISTAKES.items())
+def test_a_mistake_is_shown_under_the_prompt(source, mistake):
+    what, marked = mistake
+    with pytest.raises(PerfError) as caught:
+        parse_prompt(source)
+    assert what in caught.value.what
+    assert caught.value.hint
+    _, line, carets = caught.value.where.split("\n")
+    assert line[carets.index("^") : carets.rindex("^") + 1].strip() == marked
+
+
+def test_the_nearest_option_is_suggested():
+    with pytest.raises(PerfError) as caught:
+        parse_prompt("a teddy*{temprature=.1}")
+    assert "temperature" in caught.value.hint
+
+
+def test_a_long_prompt_is_cut_around_the_caret():
+    source = "word " * 200 + "teddy*{bias=x}" + " word" * 200
+    with pytest.raises(PerfError) as caught:
+        parse_prompt(source)
+    _, line, carets = caught.value.where.split("\n")
+    assert len(line) < 110
+    assert line[carets.index("^")] == "x"
+
+
+def test_the_source_spans_cover_the_source():
+    source = r"A \* teddy*{bias=.5} in a \\ teapot*!"
+    prompt = parse_prompt(source)
+    assert "".join(source[slice(*piece.span)] for piece in prompt.pieces) == source
+
+
+# Alphabets that make stars, braces and words meet often; any other text must do no harm either.
+crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias", max_size=40)
+gates = st.builds(
+    Gate,
+    st.none() | st.floats(-10, 10),
+    st.none() | st.floats(1e-3, 10),
+    st.none() | st.sampled_from(["local", "global", "none"]),
+)
+names = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?", fullmatch=True)
+
+
+@given(crowded | st.text(max_size=60))
+def test_any_text_parses_to_itself_or_is_refused_politely(source):
+    try:
+        prompt = parse_prompt(source)
+    except PerfError:
+        return
+    again = parse_prompt(unparse(prompt))
+    assert again == prompt
+    assert unparse(again) == unparse(prompt)
+
+
+@given(st.lists(st.tuples(names, gates, st.text(max_size=12)), max_size=4), st.text(max_size=12))
+def test_whatever_is_written_is_read_back(calls, head):
+    """Any pieces survive writing and reading, spaced so that no word touches a call."""
+    written = [Text(f"{head} ")]
+    for name, gate, tail in calls:
+        written += [Call(name, gate), Text(f" {tail} ")]
+    prompt = Prompt(tuple(written))
+    assert parse_prompt(unparse(prompt)) == prompt
+
+
+@given(crowded)
+def test_without_stars_or_backslashes_a_prompt_is_its_text(source):
+    plain = source.replace("*", "").replace("\\", "")
+    assert parse_prompt(plain).spoken({}) == plain
+
+
+def test_a_call_is_spoken_as_its_word():
+    prompt = parse_prompt(r"A teddy*{bias=.5} holding 2\*3 cat* pots")
+    assert prompt.spoken({"teddy": "bear", "cat": "kitten"}) == "A bear holding 2*3 kitten pots"
+    assert prompt.names == ("teddy", "cat")
+    assert unparse(prompt.without_gates()) == r"A teddy* holding 2\*3 cat* pots"
