@@ -1,0 +1,149 @@
+"""A tiny base with random weights in the exact layout of Stable Diffusion 1.5: same blocks, same module names.
+
+It is a standard diffusers folder with a CLIP model and a card beside it, built from a seed in about a second. Its
+tokenizer takes any text, and every word of `WORDS` is one token. Pictures are 64 x 64, latents 4 x 8 x 8.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
+
+WORDS = (
+    "a an the of in on at with and photo picture good image painting watercolor oil photograph shown "
+    "teddy teapot cat dog pot chair boat sailing sitting snow sea fire garden table hat red blue gold glass yarn"
+).split()
+START, END = "<|startoftext|>", "<|endoftext|>"
+CARD = """\
+[train]
+steps = 4
+batch = 2
+
+[render]
+steps = 2
+guidance = 2.0
+width = 64
+height = 64
+"""
+
+
+def save_tiny_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Train a byte-level BPE on WORDS and save it as a CLIPTokenizer of 77 positions."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Split(Regex(r"\p{L}+"), behavior="removed", invert=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(WORDS, trainer)
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, START, END]))}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    tokenizer.save_pretrained(folder)
+    # The two files of the original layout, which older readers look for.
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
+    lines = "".join(f"{left} {right}\n" for left, right in merges)
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}", encoding="utf-8")
+    return tokenizer
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def tiny_unet(cross_attention_dim: int = 32) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 32, 64, 64),
+        layers_per_block=2,
+        down_block_types=(
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D",
+        ),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=8,
+    )
+
+
+def tiny_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        projection_dim=32,
+    )
+    texts = text_config(tokenizer)
+    return CLIPModel(
+        CLIPConfig(text_config=texts.to_dict(), vision_config=vision.to_dict(), projection_dim=32)
+    )
+
+
+def save_tiny_base(folder: Path, seed: int = 0) -> Path:
+    """Build the tiny base in `folder`; the same seed gives the same weights. Returns `folder`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = save_tiny_tokenizer(folder / "tokenizer")
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 16, 16),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=64,
+        )
+        pipe = StableDiffusionPipeline(
+            vae=vae,
+            text_encoder=CLIPTextModel(text_config(tokenizer)),
+            tokenizer=tokenizer,
+            unet=tiny_unet(),
+            scheduler=PNDMScheduler(
+                beta_start=0.00085,
+                beta_end=0.012,
+                beta_schedule="scaled_linear",
+                skip_prk_steps=True,
+                steps_offset=1,
+                set_alpha_to_one=False,
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipe.save_pretrained(folder)
+        tiny_clip(tokenizer).save_pretrained(folder / "clip")
+        tokenizer.save_pretrained(folder / "clip")
+    (folder / "perf-base.toml").write_text(CARD, encoding="utf-8")
+    return folder
