@@ -1,0 +1,74 @@
+"""The build key: a digest of everything that changes an artifact's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from perfusion_registry.recipe import Recipe, RenderOptions, TrainOptions
+
+_KEY_SCHEMA = 1
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value in canonical form: sorted keys, no spaces, ASCII."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def training_key(
+    recipe: Recipe,
+    images: Sequence[str],
+    masks: Sequence[str],
+    base: str,
+    covariance: str,
+    train: TrainOptions,
+    *,
+    epoch: int,
+) -> str:
+    """Digest (hex) of everything that changes an artifact's tensors.
+
+    images, masks: the SHA-256 of each file's bytes; their order matters to training, and their names do not.
+    base, covariance: digests of the base's files and of C. train: the resolved options, seed included.
+    epoch: counts changes of the trainer that change its results.
+    """
+    return digest_of(
+        {
+            "schema": _KEY_SCHEMA,
+            "epoch": epoch,
+            "supercategory": recipe.concept.supercategory,
+            "images": list(images),
+            "masks": list(masks),
+            "base": base,
+            "covariance": covariance,
+            "train": train.model_dump(mode="json"),
+        }
+    )
+
+
+def build_key(
+    recipe: Recipe,
+    images: Sequence[str],
+    masks: Sequence[str],
+    base: str,
+    covariance: str,
+    train: TrainOptions,
+    render: RenderOptions,
+    *,
+    epoch: int,
+) -> str:
+    """The recipe digest: `training_key` and everything else that the artifact's card says.
+
+    Two recipes with one training key and two build keys differ only in their cards; the second needs no
+    training.
+    """
+    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory"})
+    return digest_of(
+        {
+            "training": training_key(recipe, images, masks, base, covariance, train, epoch=epoch),
+            "card": card,
+            "render": render.model_dump(mode="json"),
+        }
+    )

@@ -1,0 +1,146 @@
+"""The store: artifacts by the SHA-256 of their bytes, builds by their recipe digest, on this machine.
+
+    artifacts/<aa>/<sha256>.safetensors    the bytes
+    builds/<aa>/<recipe digest>            the sha256 that this recipe built
+    work/<training key>/                   checkpoints of an unfinished build
+    locks/<training key>.lock              held by the kernel while a process builds
+
+Renames make every write atomic; the locks only save work. Hashes are checked on every read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perfusion_registry.artifact.paths import CACHE_VARIABLE
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.reporter import Reporter, Silent
+
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_ELSEWHERE = f"free some space, or set {CACHE_VARIABLE} to a folder that can be written"
+
+
+class Store:
+    """Content-addressed artifacts below `root`; the folder is made when something is first written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, sha256: str) -> Path:
+        """Where the artifact with these bytes is, or would be."""
+        return self.root / "artifacts" / _hex(sha256)[:2] / f"{sha256}.safetensors"
+
+    def put(self, data: bytes) -> str:
+        """Keep these bytes; returns their SHA-256. A damaged copy already there is replaced."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self.has(sha256):
+            self._write(self.path(sha256), data)
+        return sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether the store has the artifact, whole."""
+        try:
+            return hashlib.sha256(self.path(sha256).read_bytes()).hexdigest() == sha256
+        except OSError:
+            return False
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes of an artifact; raises PerfError when they are missing or not what their hash says."""
+        path = self.path(sha256)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise PerfError(
+                f"the store has no artifact {sha256[:12]}", where=str(path), hint="run `perf build`"
+            ) from error
+        except OSError as error:
+            raise PerfError(
+                f"the artifact cannot be read: {error.strerror or error}", where=str(path)
+            ) from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise PerfError(
+                "the artifact in the store is damaged: its bytes do not match its hash",
+                where=str(path),
+                hint="run `perf build`, which builds damaged artifacts again",
+            )
+        return data
+
+    def record(self, digest: str, sha256: str) -> None:
+        """Remember that the inputs of `digest` built the artifact `sha256`."""
+        self._write(self._record(digest), f"{_hex(sha256)}\n".encode())
+
+    def lookup(self, digest: str) -> str | None:
+        """The SHA-256 of the whole artifact that `digest` built, or None."""
+        try:
+            sha256 = self._record(digest).read_bytes()[:200].decode("ascii", "replace").strip()
+        except OSError:
+            return None
+        return sha256 if _HEX.match(sha256) and self.has(sha256) else None
+
+    def workspace(self, digest: str) -> Path:
+        """The folder for checkpoints of the build of `digest`; it outlives the process."""
+        folder = self.root / "work" / _hex(digest)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(error, folder, _ELSEWHERE) from error
+        return folder
+
+    def discard_workspace(self, digest: str) -> None:
+        """Forget the checkpoints of `digest`."""
+        shutil.rmtree(self.root / "work" / _hex(digest), ignore_errors=True)
+
+    @contextmanager
+    def building(self, digest: str, name: str, reporter: Reporter | None = None) -> Iterator[None]:
+        """Hold the build of `digest` for this process, waiting while another has it.
+
+        The kernel holds the lock, so a process that dies, however it dies, lets go of it. Look the digest up
+        again inside: the other process may have finished the work.
+        """
+        import filelock
+
+        path = self.root / "locks" / f"{_hex(digest)}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                (reporter or Silent()).warn(
+                    f"another process is building `{name}`; waiting for it ({path}). "
+                    f"Ctrl-C stops waiting; {CACHE_VARIABLE} chooses another store."
+                )
+                lock.acquire(poll_interval=0.2)
+        except OSError as error:
+            raise write_error(error, path, _ELSEWHERE) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _record(self, digest: str) -> Path:
+        return self.root / "builds" / _hex(digest)[:2] / digest
+
+    def _write(self, path: Path, data: bytes) -> None:
+        with contextlib.suppress(FileExistsError):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise write_error(error, path.parent, _ELSEWHERE) from error
+            except OSError as error:
+                raise write_error(error, path, _ELSEWHERE) from error
+        replace_bytes(path, data, hint=_ELSEWHERE)
+
+
+def _hex(digest: str) -> str:
+    """Refuse what is not a SHA-256 in hex, so that no digest from a file can name another path."""
+    if not _HEX.match(digest):
+        raise PerfError(f"`{digest[:80]}` is not a SHA-256 digest")
+    return digest

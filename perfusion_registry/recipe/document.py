@@ -1,0 +1,190 @@
+"""Reading a TOML file into its model, with every mistake of the file in one error."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import tomli
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from perfusion_registry.errors import PerfError
+
+LARGEST_FILE = 16 * 1024 * 1024
+_LONGEST_SEARCH = 2000
+Model = TypeVar("Model", bound=BaseModel)
+Location = tuple[int | str, ...]
+
+
+def read_text(path: Path, kind: str) -> str:
+    """The text of a small UTF-8 file; `kind` (recipe, manifest, ...) names it in errors."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise PerfError(f"the {kind} is larger than {LARGEST_FILE // 2**20} MB", where=str(path))
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError as error:
+        raise PerfError(f"there is no {kind} here", where=str(path)) from error
+    except OSError as error:
+        raise PerfError(f"the {kind} cannot be read: {error.strerror or error}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise PerfError(f"the {kind} is not UTF-8 text (byte {error.start})", where=str(path)) from error
+
+
+def parse_toml(text: str, where: str, kind: str) -> dict[str, Any]:
+    """Parse TOML; a mistake of syntax is a PerfError with the line and a caret under the place."""
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        lines = text.split("\n")
+        excerpt = lines[error.lineno - 1][:200] if error.lineno <= len(lines) else ""
+        caret = " " * (min(error.colno, 201) - 1) + "^"
+        raise PerfError(
+            f"the {kind} is not valid TOML: {error.msg}\n    {excerpt}\n    {caret}",
+            where=f"{where}:{error.lineno}:{error.colno}",
+        ) from error
+    except RecursionError as error:
+        raise PerfError(f"the {kind} nests values too deeply", where=where) from error
+
+
+def read_model(path: Path, model: type[Model], kind: str) -> Model:
+    """Read a TOML file into `model`; raises one PerfError that lists all mistakes of the file."""
+    text = read_text(path, kind)
+    return validate(parse_toml(text, str(path), kind), model, text=text, where=str(path), kind=kind)
+
+
+def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: str, kind: str) -> Model:
+    """Check parsed TOML against `model`; `text` is searched for the lines of the mistakes."""
+    try:
+        # By way of JSON, where an array may become a tuple while every other type stays strict.
+        return model.model_validate_json(json.dumps(data, default=_foreign))
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+    lines = [_describe(mistake, data, model, text) for mistake in mistakes]
+    if len(lines) == 1:
+        key, line, said = lines[0]
+        place = f"{where}{f':{line}' if line else ''}" + (f", {key}" if key else "")
+        raise PerfError(f"the {kind} has a mistake: {said}", where=place)
+    listed = "\n".join(
+        f"  - {f'line {line}, ' if line else ''}{key or 'file'}: {said}" for key, line, said in lines
+    )
+    raise PerfError(f"the {kind} has {len(lines)} mistakes:\n{listed}", where=where)
+
+
+def nearest(word: str, known: Iterator[str] | list[str]) -> str | None:
+    """The most similar of the `known` words, if any is similar enough to be meant."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _foreign(value: object) -> dict[str, str]:
+    """TOML dates have no place in any model; wrapped, they fail the type check of their field."""
+    return {"date or time": str(value)}
+
+
+def _describe(
+    mistake: ErrorDetails, data: Mapping[str, Any], model: type[BaseModel], text: str
+) -> tuple[str, int | None, str]:
+    """Key path, line and sentence for one pydantic error."""
+    path = _within(tuple(part for part in mistake["loc"] if part != "[key]"), data, mistake["type"])
+    key = ".".join(str(part) for part in path)
+    kind = mistake["type"]
+    if kind == "extra_forbidden":
+        known = [field.alias or name for name, field in _fields_at(model, path[:-1]).items()]
+        near = nearest(str(path[-1]), known)
+        said = f"unknown key; did you mean `{near}`?" if near else f"unknown key; known: {', '.join(known)}"
+        return key, line_of(text, path), said
+    if kind == "missing":
+        return key, line_of(text, path[:-1]), "this key is missing"
+    if kind == "value_error":
+        said = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
+    else:
+        said = f"{_lower(mistake['msg'])}{_got(data, path)}"
+    return key, line_of(text, path), said
+
+
+def _lower(message: str) -> str:
+    expected = message.removeprefix("Input should be ")
+    return f"expected {expected}" if expected != message else message[:1].lower() + message[1:]
+
+
+def _got(data: Mapping[str, Any], path: Location) -> str:
+    value: Any = data
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    return f", got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _within(loc: Location, data: Mapping[str, Any], kind: str) -> Location:
+    """`loc` without pydantic's own additions (union branches, function names), which are not keys."""
+    value: Any = data
+    path: list[int | str] = []
+    for place, part in enumerate(loc):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            value = value[part]
+            path.append(part)
+        elif place == len(loc) - 1 and kind == "missing":
+            path.append(part)
+    return tuple(path)
+
+
+def _fields_at(model: type[BaseModel], path: Location) -> dict[str, Any]:
+    """The fields of the model found at `path` below `model`."""
+    current: Any = model
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            fields = {field.alias or name: field for name, field in current.model_fields.items()}
+            current = fields[str(part)].annotation if str(part) in fields else None
+        else:
+            arguments = [a for a in getattr(current, "__args__", ()) if a not in (type(None), Ellipsis)]
+            current = arguments[-1] if arguments else None
+        while current is not None and not isinstance(current, type) and not hasattr(current, "__args__"):
+            current = None
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return cast(dict[str, Any], current.model_fields)
+    return {}
+
+
+def line_of(text: str, path: Location) -> int | None:
+    """The line (from 1) where the statement that sets `path`, or its nearest parent, begins.
+
+    Grows the text line by line: a statement ends where the lines so far parse, and it set `path` if `path` is
+    in them and was not before. Exact for every way of writing TOML, and only run when a file has a mistake.
+    """
+    lines = text.split("\n")
+    if len(lines) > _LONGEST_SEARCH:
+        return None
+    best: int | None = None
+    depth = 0
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            parsed: Any = tomli.loads("\n".join(lines[:end]))
+        except (tomli.TOMLDecodeError, RecursionError):
+            continue
+        found = _depth(parsed, path)
+        if found > depth:
+            best, depth = begin + 1, found
+        begin = end
+        if depth == len(path):
+            break
+    return best
+
+
+def _depth(value: Any, path: Location) -> int:
+    """How many leading parts of `path` exist in `value`."""
+    for count, part in enumerate(path):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return count
+    return len(path)

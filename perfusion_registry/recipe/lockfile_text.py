@@ -1,0 +1,88 @@
+"""The text of a lockfile: written one field per line, read with its merge conflicts healed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.lockfile import FORMAT_VERSION, Lockfile
+from perfusion_registry.recipe.merge import has_conflicts, merge_sides, sides
+from perfusion_registry.recipe.writing import replace_text
+
+_HEADER = "# Written by perf; change perfusion.toml or the recipes and run `perf lock` instead.\n"
+
+
+def write_lockfile(path: Path, lock: Lockfile) -> bool:
+    """Write the lockfile if its text changes; whether it did. Raises PerfError when it cannot be written."""
+    return replace_text(path, dump_lockfile(lock))
+
+
+def read_lockfile(path: Path) -> Lockfile:
+    """Read and check a lockfile.
+
+    Merge-conflict markers are healed per concept. Raises PerfError for a format newer than this perf knows,
+    and where the two sides of a merge lock the same concept, the base or the covariance differently.
+    """
+    return parse_lockfile(read_text(path, "lockfile"), str(path))
+
+
+def parse_lockfile(text: str, where: str) -> Lockfile:
+    """`read_lockfile` on text; `where` names it in errors."""
+    if has_conflicts(text):
+        ours, theirs = sides(text, where)
+        return merge_sides(_parse(ours, where), _parse(theirs, where), where)
+    return _parse(text, where)
+
+
+def dump_lockfile(lock: Lockfile) -> str:
+    """The canonical text of a lockfile: LF, sorted blocks, one field per line."""
+    blocks = [f"version = {lock.version}\nrevision = {lock.revision}\n"]
+    if lock.base is not None:
+        fields = lock.base.model_dump(exclude={"files"})
+        blocks.append(_block("[base]", fields))
+        files = sorted(lock.base.files, key=lambda file: file.path)
+        blocks += [_block("[[base.file]]", file.model_dump()) for file in files]
+    if lock.covariance is not None:
+        blocks.append(_block("[covariance]", lock.covariance.model_dump()))
+    concepts = sorted(lock.concepts, key=lambda concept: concept.name)
+    blocks += [_block("[[concept]]", concept.model_dump()) for concept in concepts]
+    return _HEADER + "\n" + "\n".join(blocks)
+
+
+def _parse(text: str, where: str) -> Lockfile:
+    data = parse_toml(text, where, "lockfile")
+    version = data.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise PerfError(
+            f"the lockfile has format {version}; this perf reads up to {FORMAT_VERSION}",
+            where=where,
+            hint="upgrade perf (`pip install -U perfusion-registry`), or write it anew with `perf lock`",
+        )
+    lock = validate(data, Lockfile, text=text, where=where, kind="lockfile")
+    names = [concept.name for concept in lock.concepts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PerfError(
+            f"the lockfile locks `{twice[0]}` twice", where=where, hint="write it anew with `perf lock`"
+        )
+    return lock
+
+
+def _block(header: str, fields: dict[str, Any]) -> str:
+    lines = [f"{key} = {_value(value)}" for key, value in fields.items() if value is not None]
+    return "\n".join([header, *lines, ""])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    return repr(value)
+
+
+def _string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

@@ -1,0 +1,108 @@
+"""The manifest, `perfusion.toml`: the concepts, base, registries and scenes of a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from perfusion_registry.recipe.document import read_model
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Constraint, Name, canonical_name
+from perfusion_registry.recipe.options import Bias, Temperature
+
+MANIFEST_NAME = "perfusion.toml"
+LOCKFILE_NAME = "perfusion.lock"
+
+
+class ProjectSection(FileModel):
+    """`[project]`: the project's name and the base its concepts are built for."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    base: Annotated[
+        str, Field(min_length=1, description="`storybook`, `owner/name@revision`, or a folder.")
+    ] = "storybook"
+    covariance: Annotated[
+        str | None, Field(description="A covariance file, relative to the project; default: the base's own.")
+    ] = None
+
+
+class ConceptEntry(FileModel):
+    """One entry of `[concepts]`: built from a recipe here, or resolved from a registry by version."""
+
+    recipe: str | None = None
+    version: Constraint | None = None
+    registry: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ConceptEntry:
+        if (self.recipe is None) == (self.version is None):
+            raise ValueError("give either `recipe` (a file) or `version` (a constraint), not both or neither")
+        if self.registry is not None and self.version is None:
+            raise ValueError("`registry` goes with `version`; a recipe is built here")
+        return self
+
+
+class GateOverride(FileModel):
+    """A scene's own gate for one concept."""
+
+    bias: Bias | None = None
+    temperature: Temperature | None = None
+
+
+class Scene(FileModel):
+    """A named prompt with its gates."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    gates: dict[Name, GateOverride] = {}
+
+
+class Manifest(FileModel):
+    """`perfusion.toml`; concepts are keyed by their canonical names."""
+
+    project: ProjectSection
+    concepts: dict[Name, ConceptEntry] = {}
+    registries: dict[str, str] = {}
+    scenes: dict[str, Scene] = {}
+
+    @field_validator("concepts", mode="before")
+    @classmethod
+    def _distinct(cls, concepts: Any) -> Any:
+        if isinstance(concepts, dict):
+            seen: dict[str, str] = {}
+            for key in concepts:
+                folded = key.replace("_", "-")
+                if folded in seen:
+                    raise ValueError(
+                        f"`{seen[folded]}` and `{key}` are the same name (`-` and `_` are folded)"
+                    )
+                seen[folded] = key
+        return concepts
+
+    @model_validator(mode="after")
+    def _known_registries(self) -> Manifest:
+        for name, entry in self.concepts.items():
+            if entry.registry is not None and entry.registry not in self.registries:
+                raise ValueError(
+                    f"concept `{name}` names the registry `{entry.registry}`, not in [registries]"
+                )
+        return self
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest; every mistake in the file is in the one PerfError that is raised."""
+    return read_model(path, Manifest, "manifest")
+
+
+__all__ = [
+    "LOCKFILE_NAME",
+    "MANIFEST_NAME",
+    "ConceptEntry",
+    "GateOverride",
+    "Manifest",
+    "ProjectSection",
+    "Scene",
+    "canonical_name",
+    "read_manifest",
+]

@@ -1,0 +1,167 @@
+"""Training and render options: as sections of a recipe, and fully resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.model import FileModel
+
+if TYPE_CHECKING:
+    from perfusion_registry.recipe.recipe import Recipe
+
+TEMPLATES = (
+    "a photo of a {}",
+    "a good photo of a {}",
+    "the photo of a {}",
+    "a good photo of the {}",
+    "image of a {}",
+    "image of the {}",
+    "A photograph of {}",
+    "A {} shown in a photo",
+    "A photo of {}",
+)
+"""The training prompts of the paper's Appendix G; `{}` stands for the concept."""
+
+VALIDATION_PROMPTS = (
+    "a photo of a {}",
+    "a {} in the snow",
+    "a {} on the beach",
+    "a {} in the forest",
+    "a {} on a table",
+    "a {} by the fire",
+    "a {} in a garden",
+    "a {} at night",
+)
+"""Eight prompts, from neutral to scenes, that score the steps of a build (section 5: 8 prompts every 25 steps)."""
+
+
+def _one_concept(prompt: str) -> str:
+    if prompt.count("{}") != 1:
+        raise ValueError(f"`{prompt}` needs `{{}}` exactly once, where the concept goes")
+    return prompt
+
+
+Bias = Annotated[
+    float, Field(ge=0, le=2, description="Gate bias (beta): higher keeps to the concept's word.")
+]
+Temperature = Annotated[float, Field(gt=0, le=10, description="Gate temperature (tau): lower is sharper.")]
+Template = Annotated[
+    str, AfterValidator(_one_concept), Field(max_length=400, json_schema_extra={"pattern": r"\{\}"})
+]
+Templates = Annotated[
+    tuple[Template, ...], Field(min_length=1, max_length=256, description="Prompts; `{}` is the concept.")
+]
+Steps = Annotated[int, Field(ge=1, le=100_000, description="Training steps at most.")]
+Batch = Annotated[int, Field(ge=1, le=1024, description="Samples per step.")]
+LearningRate = Annotated[float, Field(gt=0, le=10)]
+Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SamplingSteps = Annotated[int, Field(ge=1, le=1000, description="Denoising steps of a validation image.")]
+Guidance = Annotated[float, Field(ge=0, le=100, description="Classifier-free guidance scale.")]
+MaskSource = Literal["auto", "attention", "clipseg", "files", "none"]
+KeyLock = Literal["local", "global"]
+
+
+class TrainSection(FileModel):
+    """`[train]` of a recipe or of a base's card; a key left out means the base's default, else the paper's."""
+
+    bias: Bias | None = None
+    temperature: Temperature | None = None
+    steps: Steps | None = None
+    batch: Batch | None = None
+    learning_rate_output: LearningRate | None = None
+    learning_rate_embedding: LearningRate | None = None
+    flip: bool | None = None
+    mask: MaskSource | None = None
+    validate_every: Every | None = None
+    seed: Seed | None = None
+    templates: Templates | None = None
+    validation_prompts: Templates | None = None
+    validation_steps: SamplingSteps | None = None
+    validation_guidance: Guidance | None = None
+    trained_keys: bool | None = None
+
+
+class RenderSection(FileModel):
+    """`[render]` of a recipe; a key left out means the base's default, else the paper's."""
+
+    bias: Bias | None = None
+    temperature: Temperature | None = None
+    key_lock: KeyLock | None = None
+
+
+class TrainOptions(FileModel):
+    """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
+
+    templates and validation_prompts hold `{}` once each, where the concept's word goes. `mask` says where the
+    loss weights come from, `flip` turns the p = 0.5 mirror on, `trained_keys` trains o*_K instead of locking it.
+    """
+
+    bias: Bias = 0.75
+    temperature: Temperature = 0.1
+    steps: Steps = 400
+    batch: Batch = 16
+    learning_rate_output: LearningRate = 0.03
+    learning_rate_embedding: LearningRate = 0.006
+    flip: bool = True
+    mask: MaskSource = "auto"
+    validate_every: Every = 25
+    seed: Seed = 0
+    templates: Templates = TEMPLATES
+    validation_prompts: Templates = VALIDATION_PROMPTS
+    validation_steps: SamplingSteps = 20
+    validation_guidance: Guidance = 6.0
+    trained_keys: bool = False
+
+
+class RenderOptions(FileModel):
+    """The gate and key lock that a concept asks for when a prompt does not say otherwise."""
+
+    bias: Bias = 0.65
+    temperature: Temperature = 0.15
+    key_lock: KeyLock = "local"
+
+
+def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
+    """The recipe's `[train]` over the base card's `[train]` over the paper's values.
+
+    base_defaults: the card's keys, None meaning absent. Raises PerfError when the card holds an unknown key
+    or an impossible value.
+    """
+    return _resolve(TrainOptions, recipe.train, base_defaults, "train")
+
+
+def resolve_render(recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOptions:
+    """The recipe's `[render]` over the base card's `[render]` over the paper's values.
+
+    A card's `[render]` also speaks of steps, sizes and guidance; those concern the renderer, not a concept.
+    """
+    known = {key: value for key, value in base_defaults.items() if key in RenderOptions.model_fields}
+    return _resolve(RenderOptions, recipe.render, known, "render")
+
+
+Options = TypeVar("Options", TrainOptions, RenderOptions)
+
+
+def _resolve(
+    options: type[Options], section: FileModel, base_defaults: Mapping[str, Any], table: str
+) -> Options:
+    values = {key: value for key, value in base_defaults.items() if value is not None}
+    for key in ("templates", "validation_prompts"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
+    values |= section.model_dump(exclude_none=True)
+    try:
+        return options.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PerfError(
+            f"the base's card asks for an impossible training or render default: {first['msg']}",
+            where=f"perf-base.toml, {table}.{key}",
+            hint="correct the base's card, or set the key in the recipe",
+        ) from error

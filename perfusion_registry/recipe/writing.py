@@ -1,0 +1,81 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from perfusion_registry.errors import PerfError
+
+
+def replace_bytes(path: Path, data: bytes, *, hint: str | None = None) -> None:
+    """Write `data` beside `path`, make it durable, and rename it over `path`.
+
+    A crash at any point leaves the old file or the new one. Raises PerfError, with `hint`, when the disk is
+    full or the folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(path))
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(error, path, hint) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def replace_text(path: Path, text: str) -> bool:
+    """Write UTF-8 text with LF line ends, unless the file holds it already; whether it was written."""
+    data = text.encode()
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return False
+    replace_bytes(path, data)
+    return True
+
+
+def write_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
+    """The PerfError that names the place of a failed write and what to do about it."""
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "permission denied",
+        errno.EPERM: "permission denied",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    return PerfError(f"cannot write: {reason}", where=str(path), hint=hint)
+
+
+def _mode(path: Path) -> int:
+    """The permissions that a plain `open` would give, or those of the file being replaced."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; systems that cannot open a folder (Windows) do it themselves."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
