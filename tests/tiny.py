@@ -1,7 +1,7 @@
-"""A tiny base with random weights in the exact layout of Stable Diffusion 1.5: same blocks, same module names.
+"""A tiny random base in the exact layout of Stable Diffusion 1.5: same blocks, same module names.
 
-It is a standard diffusers folder with a CLIP model and a card beside it, built from a seed in about a second. Its
-tokenizer takes any text, and every word of `WORDS` is one token. Pictures are 64 x 64, latents 4 x 8 x 8.
+It is a standard diffusers folder with a CLIP model and a card beside it, built from a seed in about a second.
+Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures are 64 x 64, latents 4 x 8 x 8.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-WORDS = (
-    "a an the of in on at with and photo picture good image painting watercolor oil photograph shown "
-    "teddy teapot cat dog pot chair boat sailing sitting snow sea fire garden table hat red blue gold glass yarn"
-).split()
+WORDS = """
+    a an the of in on at with and photo picture good image painting watercolor oil photograph shown
+    teddy teapot cat dog pot chair boat sailing sitting snow sea fire garden table hat red blue gold glass yarn
+""".split()
 START, END = "<|startoftext|>", "<|endoftext|>"
 CARD = """\
 [train]
