@@ -63,7 +63,10 @@ def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: s
         return model.model_validate_json(json.dumps(data, default=_foreign))
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
-    lines = [_describe(mistake, data, model, text) for mistake in mistakes]
+    lines = sorted(
+        (_describe(mistake, data, model, text) for mistake in mistakes if not _follows(mistake, mistakes)),
+        key=lambda mistake: mistake[1] or 0,
+    )
     if len(lines) == 1:
         key, line, said = lines[0]
         place = f"{where}{f':{line}' if line else ''}" + (f", {key}" if key else "")
@@ -106,6 +109,14 @@ def _describe(
     return key, line_of(text, path), said
 
 
+def _follows(mistake: ErrorDetails, mistakes: list[ErrorDetails]) -> bool:
+    """Whether a mistake only follows from one inside it (an array too short since its items are wrong)."""
+    loc = mistake["loc"]
+    return mistake["type"] == "too_short" and any(
+        other["loc"][: len(loc)] == loc and len(other["loc"]) > len(loc) for other in mistakes
+    )
+
+
 def _lower(message: str) -> str:
     expected = message.removeprefix("Input should be ")
     return f"expected {expected}" if expected != message else message[:1].lower() + message[1:]
@@ -130,7 +141,7 @@ def _within(loc: Location, data: Mapping[str, Any], kind: str) -> Location:
         if (isinstance(value, dict) and part in value) or (
             isinstance(value, list) and isinstance(part, int) and part < len(value)
         ):
-            value = value[part]
+            value = value[part]  # type: ignore[index]
             path.append(part)
         elif place == len(loc) - 1 and kind == "missing":
             path.append(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,16 +56,16 @@ class Scene(FileModel):
     """A named prompt with its gates."""
 
     prompt: Annotated[str, Field(min_length=1)]
-    gates: dict[Name, GateOverride] = {}
+    gates: dict[Name, GateOverride] = Field(default_factory=dict)
 
 
 class Manifest(FileModel):
     """`perfusion.toml`; concepts are keyed by their canonical names."""
 
     project: ProjectSection
-    concepts: dict[Name, ConceptEntry] = {}
-    registries: dict[str, str] = {}
-    scenes: dict[str, Scene] = {}
+    concepts: dict[Name, ConceptEntry] = Field(default_factory=dict)
+    registries: dict[str, str] = Field(default_factory=dict)
+    scenes: dict[str, Scene] = Field(default_factory=dict)
 
     @field_validator("concepts", mode="before")
     @classmethod
@@ -72,11 +73,9 @@ class Manifest(FileModel):
         if isinstance(concepts, dict):
             seen: dict[str, str] = {}
             for key in concepts:
-                folded = key.replace("_", "-")
+                folded = re.sub("[-_]+", "-", key)
                 if folded in seen:
-                    raise ValueError(
-                        f"`{seen[folded]}` and `{key}` are the same name (`-` and `_` are folded)"
-                    )
+                    raise ValueError(f"`{seen[folded]}` and `{key}` are one name (`-` and `_` are folded)")
                 seen[folded] = key
         return concepts
 
@@ -84,9 +83,7 @@ class Manifest(FileModel):
     def _known_registries(self) -> Manifest:
         for name, entry in self.concepts.items():
             if entry.registry is not None and entry.registry not in self.registries:
-                raise ValueError(
-                    f"concept `{name}` names the registry `{entry.registry}`, not in [registries]"
-                )
+                raise ValueError(f"`{name}` names the registry `{entry.registry}`, which [registries] lacks")
         return self
 
 

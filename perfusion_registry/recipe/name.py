@@ -8,7 +8,7 @@ from typing import Annotated
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
 from packaging.version import Version as ParsedVersion
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from perfusion_registry.errors import PerfError
 
@@ -73,4 +73,5 @@ Constraint = Annotated[
 ]
 """A PEP 440 version constraint, normalised."""
 
-Sha256 = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""The SHA-256 of some bytes, in hex."""

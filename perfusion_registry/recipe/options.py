@@ -36,7 +36,7 @@ VALIDATION_PROMPTS = (
     "a {} in a garden",
     "a {} at night",
 )
-"""Eight prompts, from neutral to scenes, that score the steps of a build (section 5: 8 prompts every 25 steps)."""
+"""Eight prompts, from neutral to scenes, that score the steps of a build (the paper: 8 every 25 steps)."""
 
 
 def _one_concept(prompt: str) -> str:
@@ -45,9 +45,7 @@ def _one_concept(prompt: str) -> str:
     return prompt
 
 
-Bias = Annotated[
-    float, Field(ge=0, le=2, description="Gate bias (beta): higher keeps to the concept's word.")
-]
+Bias = Annotated[float, Field(ge=0, le=2, description="Gate bias (beta): higher is less concept.")]
 Temperature = Annotated[float, Field(gt=0, le=10, description="Gate temperature (tau): lower is sharper.")]
 Template = Annotated[
     str, AfterValidator(_one_concept), Field(max_length=400, json_schema_extra={"pattern": r"\{\}"})
@@ -67,7 +65,7 @@ KeyLock = Literal["local", "global"]
 
 
 class TrainSection(FileModel):
-    """`[train]` of a recipe or of a base's card; a key left out means the base's default, else the paper's."""
+    """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's."""
 
     bias: Bias | None = None
     temperature: Temperature | None = None
@@ -97,8 +95,9 @@ class RenderSection(FileModel):
 class TrainOptions(FileModel):
     """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
 
-    templates and validation_prompts hold `{}` once each, where the concept's word goes. `mask` says where the
-    loss weights come from, `flip` turns the p = 0.5 mirror on, `trained_keys` trains o*_K instead of locking it.
+    templates and validation_prompts hold `{}` once each, where the concept's word goes. `mask` says where
+    the loss weights come from, `flip` turns the p = 0.5 mirror on, `trained_keys` trains o*_K instead of
+    locking it.
     """
 
     bias: Bias = 0.75
