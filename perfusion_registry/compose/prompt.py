@@ -5,7 +5,7 @@ r"""The prompt grammar: text in which a star calls a concept.
     option   = "bias" "=" number | "temperature" "=" number | "lock" "=" ( "local" | "global" | "none" )
     escape   = "\*" | "\\" | "\{"
 
-`name` is the whole word before the star: ASCII letters, digits, `-` and `_`. Names are folded: `Teddy*` and
+`name` is the whole word before the star, a concept name of `recipe.name`. Names are folded: `Teddy*` and
 `teddy*` call the same concept, and so do `sun_glasses*` and `sun-glasses*`. A star that no name precedes
 (`2*3`, `* * *`) is text, and so is a backslash before anything else. A letter or digit right after a call
 (`teddy*s`) is an error, because the text encoder would not read it as one word.
@@ -18,19 +18,21 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, NoReturn, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
 from perfusion_registry.compose.caret import Span, under
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.recipe.options import Bias, Temperature
 
 KeyLock = Literal["local", "global", "none"]
 
-MAX_PROMPT = 10_000
-MAX_NAME = 64
-BIAS_LIMITS = (-10.0, 10.0)
-TEMPERATURE_LIMITS = (1e-3, 10.0)
+LONGEST_PROMPT = 10_000
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _OPTIONS = ("bias", "temperature", "lock")
+_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global"}
+_NUMBERS: dict[str, TypeAdapter[float]] = {"bias": TypeAdapter(Bias), "temperature": TypeAdapter(Temperature)}
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,12 @@ class Prompt:
         return "".join(p.text if isinstance(p, Text) else words[p.name] for p in self.pieces)
 
 
-def fold_name(name: str) -> str:
-    """Fold a concept's name as it is looked up: lower case, runs of `-` and `_` become one `-`."""
-    return re.sub(r"[-_]+", "-", name.lower())
-
-
 def parse_prompt(source: str) -> Prompt:
     """Parse a prompt; raises `PerfError` with a caret under the place of the mistake."""
-    if len(source) > MAX_PROMPT:
+    if len(source) > LONGEST_PROMPT:
         raise PerfError(
-            f"The prompt has {len(source):,} characters; no text encoder reads so many.",
-            hint=f"keep it under {MAX_PROMPT:,} characters",
+            f"the prompt has {len(source):,} characters; no text encoder reads so many",
+            hint=f"keep it under {LONGEST_PROMPT:,} characters",
         )
     return _Parser(source).parse()
 
@@ -157,8 +154,8 @@ class _Parser:
                 self.text.append(source[self.at + 1])
                 self.at += 2
                 self.word_start = self.at
-            elif character == "*" and (name := self._name_before()) is not None:
-                self._call(name)
+            elif character == "*" and (written := self._name_before()):
+                self._call(written)
             else:
                 self.text.append(character)
                 self.at += 1
@@ -171,32 +168,28 @@ class _Parser:
         self.text = []
         self.text_start = self.at
 
-    def _name_before(self) -> str | None:
-        """Return the concept name that ends right before the star at `self.at`; None if there is none."""
+    def _name_before(self) -> str:
+        """Return the concept name, as written, that ends right before the star at `self.at`; "" for none."""
         start = self.at
         while start > self.word_start and _in_word(self.source[start - 1]):
             start -= 1
         name = self.source[start : self.at].lstrip("-_")
         if not name or name[-1] in "-_" or not any(character.isalpha() for character in name):
-            return None
-        span = (self.at - len(name), self.at + 1)
-        if not _NAME.fullmatch(name):
+            return ""
+        try:
+            canonical_name(name.lower())
+        except PerfError as error:
             self._fail(
-                f"{name!r} cannot be a concept's name.",
-                span,
-                "names are ASCII letters, digits, '-' and '_'; write \\* for a star that calls nothing",
-            )
-        if len(name) > MAX_NAME:
-            self._fail(
-                f"A concept's name has at most {MAX_NAME} characters; this one has {len(name)}.",
-                span,
-                "write \\* for a star that calls nothing",
+                f"{name!r} cannot be a concept's name",
+                (self.at - len(name), self.at + 1),
+                f"{error.what.removeprefix('invalid concept name: ')}; write \\* for a plain star",
             )
         return name
 
-    def _call(self, name: str) -> None:
-        start = self.at - len(name)
-        del self.text[len(self.text) - len(name) :]
+    def _call(self, written: str) -> None:
+        """Turn the word `written`, read as text so far, and what follows its star into a call."""
+        start = self.at - len(written)
+        del self.text[len(self.text) - len(written) :]
         self.at, star = start, self.at
         self._flush()
         self.at = star + 1
@@ -205,11 +198,11 @@ class _Parser:
             word = re.match(r"[\w-]+", self.source[self.at :])
             glued = word.group() if word else self.source[self.at]
             self._fail(
-                f"{glued!r} follows the call of {name!r} without a space.",
+                f"{glued!r} follows {written}* without a space",
                 (start, self.at + len(glued)),
-                f"put a space after {name}*, or write {name}\\* for a star that calls nothing",
+                f"put a space after {written}*, or write {written}\\* for a plain star",
             )
-        self.pieces.append(Call(fold_name(name), gate, (start, self.at)))
+        self.pieces.append(Call(canonical_name(written.lower()), gate, (start, self.at)))
         self.text_start = self.word_start = self.at
 
     def _gate(self) -> Gate:
@@ -218,7 +211,7 @@ class _Parser:
         closed = self.source.find("}", opened)
         if closed < 0:
             self._fail(
-                "This brace is never closed.",
+                "this brace is never closed",
                 (opened, len(self.source)),
                 "write a gate as teddy*{bias=.55,temperature=.15}, or \\{ for a brace that is text",
             )
@@ -241,12 +234,12 @@ class _Parser:
         if key not in _OPTIONS:
             nearest = get_close_matches(key.lower(), _OPTIONS, 1)
             known = f"did you mean {nearest[0]}?" if nearest else "the options are bias, temperature and lock"
-            what = f"{key!r} is no option of a gate." if key else "An option of a gate is missing."
+            what = f"{key!r} is no option of a gate" if key else "an option of the gate is missing"
             self._fail(what, key_span, known)
         if not equals or not value:
-            self._fail(f"{key} has no value.", key_span, f"write {key}={_example(key)}")
+            self._fail(f"{key} has no value", key_span, f"write {key}={_EXAMPLES[key]}")
         if getattr(gate, "key_lock" if key == "lock" else key) is not None:
-            self._fail(f"{key} is set twice.", key_span, "keep one of them")
+            self._fail(f"{key} is set twice", key_span, "keep one of them")
         try:
             return replace(gate, **gate_value(key, value))
         except PerfError as error:
@@ -257,29 +250,27 @@ class _Parser:
 
 
 def gate_value(key: str, value: str) -> dict[str, Any]:
-    """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets."""
+    """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets.
+
+    key: "bias", "temperature" or "lock". Raises PerfError, without a place, when the value cannot be that.
+    """
     if key == "lock":
         if value not in get_args(KeyLock):
-            raise PerfError(f"{value!r} is no key lock.", hint="lock is local, global or none")
+            raise PerfError(f"{value!r} is no key lock", hint="lock is local, global or none")
         return {"key_lock": value}
     if not _NUMBER.fullmatch(value):
-        raise PerfError(f"{value!r} is not a number.", hint=f"for instance {key}={_example(key)}")
-    number = float(value)
-    low, high = TEMPERATURE_LIMITS if key == "temperature" else BIAS_LIMITS
-    if not low <= number <= high:
+        raise PerfError(f"{value!r} is not a number", hint=f"for instance {key}={_EXAMPLES[key]}")
+    try:
+        return {key: _NUMBERS[key].validate_python(float(value))}
+    except ValidationError as error:
+        limit = error.errors()[0]["msg"].removeprefix("Input ")
         raise PerfError(
-            f"A {key} lies between {low:g} and {high:g}; this one is {value}.",
-            hint=f"for instance {key}={_example(key)}",
-        )
-    return {key: number}
+            f"a {key} {limit}, not {value}", hint=f"for instance {key}={_EXAMPLES[key]}"
+        ) from error
 
 
 def _in_word(character: str) -> bool:
     return character.isalnum() or character in "-_"
-
-
-def _example(key: str) -> str:
-    return {"bias": ".55", "temperature": ".15", "lock": "global"}[key]
 
 
 def _stripped(text: str, start: int) -> Span:

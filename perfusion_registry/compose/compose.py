@@ -1,0 +1,191 @@
+"""From a parsed prompt and the concepts at hand to a composition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, tokenise
+from perfusion_registry.compose.caret import under
+from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
+from perfusion_registry.compose.concept import Concept
+from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
+from perfusion_registry.errors import PerfError
+from perfusion_registry.reporter import Reporter, Silent
+
+
+@dataclass(frozen=True)
+class GateSources:
+    """What is said about gates outside the prompt, by concept name.
+
+    command: the command line, per concept. command_all: the command line, for every concept. scene: the
+    manifest's scene. A value in the prompt's braces goes before all of them; the concept's own default comes
+    last.
+    """
+
+    command: Mapping[str, Gate] = field(default_factory=dict)
+    command_all: Gate = field(default_factory=Gate)
+    scene: Mapping[str, Gate] = field(default_factory=dict)
+
+    def settle(self, name: str, braces: Gate, default: Gate) -> Gate:
+        """Return the gate of concept `name`; each of its values comes from the first place that sets it."""
+        places = (self.command.get(name, Gate()), self.command_all, self.scene.get(name, Gate()), default)
+        gate = braces
+        for place in places:
+            gate = gate.over(place)
+        return gate
+
+
+def compose(
+    prompt: Prompt,
+    concepts: Mapping[str, Concept],
+    base: Base,
+    gates: GateSources | None = None,
+    *,
+    reporter: Reporter | None = None,
+) -> Composition:
+    """Resolve `prompt` to its composition with the concepts at hand, by name.
+
+    Raises PerfError for an unknown concept, for one that fits another family than the base or another
+    covariance than its partners, for gates that contradict each other, and when a concept does not fit into
+    the prompt's tokens. Other words that do not fit are reported as a warning.
+    """
+    gates = gates or GateSources()
+    _check_known(prompt, concepts)
+    called = [concepts[name] for name in prompt.names]
+    _check_kin(prompt, called, base)
+    unused = [name for name in gates.command if name not in prompt.names]
+    if unused:
+        raise PerfError(
+            f"a gate is set for {unused[0]!r}, which the prompt does not call",
+            hint=f"the prompt calls {', '.join(prompt.names) or 'no concept'}",
+        )
+    tokens = tokenised(base, prompt, {c.name: c.artifact.card.supercategory for c in called})
+    if tokens.dropped:
+        (reporter or Silent()).warn(
+            f"the prompt is too long for the text encoder; these words are lost: {tokens.dropped.strip()}"
+        )
+    return Composition(
+        prompt=unparse(prompt.without_gates()),
+        base=described(base),
+        covariance=called[0].artifact.card.covariance if called else None,
+        concepts=tuple(_composed(prompt, concept, gates, tokens) for concept in called),
+    )
+
+
+def tokenised(base: Base, prompt: Prompt, supercategories: Mapping[str, str]) -> TokenisedPrompt:
+    """Tokenise a prompt with each call as its supercategory's token; `concept_positions` follow its calls."""
+    pieces: Sequence[str | ConceptPiece] = [
+        piece.text if isinstance(piece, Text) else ConceptPiece(supercategories[piece.name])
+        for piece in prompt.pieces
+    ]
+    return tokenise(base, pieces)
+
+
+def described(base: Base) -> ComposedBase:
+    """What a composition says of its base."""
+    description = base.description
+    return ComposedBase(
+        repo=description.repo,
+        revision=description.revision,
+        digest=description.digest,
+        family=description.family,
+    )
+
+
+def unknown_concept(prompt: Prompt, call: Call, known: Sequence[str]) -> PerfError:
+    """The error for a call of a concept that is not among the `known` names."""
+    nearest = get_close_matches(call.name, known, 3, cutoff=0.5)
+    if nearest:
+        hint = f"did you mean {' or '.join(f'{name}*' for name in nearest)}?"
+    elif known:
+        hint = f"the project's concepts are {', '.join(sorted(known))}"
+    else:
+        hint = f"add it with `perf add {call.name} --super WORD --images FILES`"
+    return PerfError(
+        f"there is no concept {call.name!r} here",
+        where=under(prompt.source, call.span),
+        hint=f"{hint}; write \\* for a plain star",
+    )
+
+
+def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
+    for call in prompt.calls:
+        if call.name not in concepts:
+            raise unknown_concept(prompt, call, sorted(concepts))
+
+
+def _check_kin(prompt: Prompt, called: Sequence[Concept], base: Base) -> None:
+    """Check that all concepts fit the base's family and share one covariance."""
+    for concept in called:
+        card = concept.artifact.card
+        where = under(prompt.source, _first_call(prompt, concept.name).span)
+        if card.family != base.description.family:
+            raise PerfError(
+                f"{card.name!r} was built for {card.base} (family {card.family[:12]}), and this base, "
+                f"{base.description.repo}, is of another family ({base.description.family[:12]})",
+                where=where,
+                hint=f"build it for this base: `perf build {card.name}`",
+            )
+        first = called[0].artifact.card
+        if card.covariance != first.covariance:
+            raise PerfError(
+                f"{card.name!r} and {first.name!r} were built with different covariances "
+                f"({card.covariance[:12]} and {first.covariance[:12]}): they share no metric to be composed in",
+                where=where,
+                hint=f"build both with one covariance: `perf build {first.name} {card.name}`",
+            )
+
+
+def _composed(
+    prompt: Prompt, concept: Concept, gates: GateSources, tokens: TokenisedPrompt
+) -> ComposedConcept:
+    card = concept.artifact.card
+    gate = gates.settle(card.name, _braces(prompt, card.name), concept.default_gate)
+    assert gate.bias is not None  # the default gate is complete
+    assert gate.temperature is not None
+    assert gate.key_lock is not None
+    if gate.key_lock == "none" and not card.train.trained_keys:
+        raise PerfError(
+            f"the lock of {card.name!r} is none, but no keys were trained for it",
+            where=under(prompt.source, _first_call(prompt, card.name).span),
+            hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
+        )
+    return ComposedConcept(
+        name=card.name,
+        version=card.version,
+        sha256=concept.sha256,
+        recipe_digest=card.recipe_digest,
+        supercategory=card.supercategory,
+        positions=tuple(
+            position
+            for call, position in zip(prompt.calls, tokens.concept_positions, strict=True)
+            if call.name == card.name
+        ),
+        bias=gate.bias,
+        temperature=gate.temperature,
+        key_lock=gate.key_lock,
+    )
+
+
+def _braces(prompt: Prompt, name: str) -> Gate:
+    """Return the gate that the braces of all calls of one concept set: Eq. 4 has one per concept."""
+    gate = Gate()
+    for call in prompt.calls:
+        if call.name != name:
+            continue
+        for key in ("bias", "temperature", "key_lock"):
+            before, now = getattr(gate, key), getattr(call.gate, key)
+            if None not in (before, now) and before != now:
+                raise PerfError(
+                    f"{name!r} is called with two values of {key.replace('key_', '')}, {before} and {now}",
+                    where=under(prompt.source, call.span),
+                    hint="a concept has one gate in a prompt; set it at one of its calls",
+                )
+        gate = gate.over(call.gate)
+    return gate
+
+
+def _first_call(prompt: Prompt, name: str) -> Call:
+    return next(call for call in prompt.calls if call.name == name)

@@ -1,0 +1,159 @@
+"""What Eq. 4 does with a prompt, token by token: how similar each is to each concept, and how open the gates are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perfusion_registry import edit
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.base import Base
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.pack import encodings, targets
+from perfusion_registry.recipe.model import FileModel
+
+
+class ExplainedConcept(FileModel):
+    """A concept's gate settings and the words at which its gate is at least half open, widest first."""
+
+    name: str
+    bias: float
+    temperature: float
+    key_lock: str
+    opens_at: tuple[str, ...]
+
+
+class ExplainedToken(FileModel):
+    """One row: a token, or a run of padding, of which it shows the widest gate and the largest energy.
+
+    first, last: token positions. word: the word that the token belongs to, `<start>`, `<end>` or `<padding>`.
+    concept: whose call this is, or None. similarity: `sim(i_j, e) / energy_j` per concept; 1 at the target
+    input. gate: per concept, in (0, 1). removed: the energy that Eq. 4 takes out of the encoding,
+    `sim(e - e_perp, e - e_perp)`, relative to the mean energy of the target inputs.
+    """
+
+    first: int
+    last: int
+    word: str
+    concept: str | None
+    similarity: dict[str, float]
+    gate: dict[str, float]
+    removed: float
+
+
+class Explanation(FileModel):
+    """Everything `perf explain` shows; `tokens` are in the order of the prompt."""
+
+    schema_version: int = 1
+    prompt: str
+    concepts: tuple[ExplainedConcept, ...]
+    tokens: tuple[ExplainedToken, ...]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """similarity, gates: (n, J). removed: (n,)."""
+
+    similarity: Tensor
+    gates: Tensor
+    removed: Tensor
+
+    def at(self, position: int, names: tuple[str, ...]) -> tuple[dict[str, float], dict[str, float], float]:
+        return (
+            dict(zip(names, self.similarity[position].tolist(), strict=True)),
+            dict(zip(names, self.gates[position].tolist(), strict=True)),
+            float(self.removed[position]),
+        )
+
+
+@torch.no_grad()
+def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Explanation:
+    """Measure each token of a composition's prompt against each of its concepts.
+
+    artifacts: by concept name. A globally locked concept is shown as its V columns see it. With no concept,
+    the rows have no similarities and nothing is removed.
+    """
+    tokens, E = encodings(base, composition, artifacts)  # (n, d)
+    measured = _measure(base, composition, artifacts, E)
+    names = tuple(concept.name for concept in composition.concepts)
+    called = {position: c.name for c in composition.concepts for position in c.positions}
+
+    rows: list[ExplainedToken] = []
+    words = _labels(tokens.words)
+    for position, word in enumerate(words):
+        similarity, gates, removed = measured.at(position, names)
+        if word == "<padding>" and rows and rows[-1].word == "<padding>":
+            rows[-1] = _widest(rows[-1], position, similarity, gates, removed)
+        else:
+            rows.append(
+                ExplainedToken(
+                    first=position,
+                    last=position,
+                    word=word,
+                    concept=called.get(position),
+                    similarity=similarity,
+                    gate=gates,
+                    removed=removed,
+                )
+            )
+    return Explanation(
+        prompt=composition.prompt,
+        concepts=tuple(
+            ExplainedConcept(
+                name=concept.name,
+                bias=concept.bias,
+                temperature=concept.temperature,
+                key_lock=concept.key_lock,
+                opens_at=_opens_at(concept.name, rows),
+            )
+            for concept in composition.concepts
+        ),
+        tokens=tuple(rows),
+    )
+
+
+def _measure(base: Base, composition: Composition, artifacts: Mapping[str, Artifact], E: Tensor) -> _Measured:
+    t = targets(base, composition, artifacts)
+    if not composition.concepts:
+        return _Measured(E.new_zeros(len(E), 0), E.new_zeros(len(E), 0), E.new_zeros(len(E)))
+    similarity = edit.similarity(E, t.I, t.V)  # (n, J)
+    # e - e_perp lies in the span of the target inputs, where their duals give every inner product:
+    # with s = E V^T and the Gram matrix G = I V^T, its energy is s G^-1 s^T.
+    s = (E @ t.V.T).double()  # (n, J)
+    gram = (t.I.double() @ t.V.double().T).cpu()  # (J, J)
+    inverse = torch.linalg.pinv(gram, hermitian=True).to(s.device)
+    removed = (s @ inverse * s).sum(-1) / gram.diagonal().mean().to(s.device)
+    return _Measured(similarity, edit.gate(similarity, t.bias, t.temperature), removed)
+
+
+def _labels(words: tuple[str, ...]) -> list[str]:
+    """Name the start, end and padding tokens, whose words are empty."""
+    real = [position for position, word in enumerate(words) if word]
+    end = real[-1] + 1 if real else 1
+    labels = []
+    for position, word in enumerate(words):
+        unnamed = "<start>" if position == 0 else "<end>" if position == end else "<padding>"
+        labels.append(word or unnamed)
+    return labels
+
+
+def _widest(
+    row: ExplainedToken, position: int, similarity: dict[str, float], gates: dict[str, float], removed: float
+) -> ExplainedToken:
+    """Extend a row of padding to `position`, keeping the largest of each number."""
+    return row.model_copy(
+        update={
+            "last": position,
+            "similarity": {name: max(value, row.similarity[name]) for name, value in similarity.items()},
+            "gate": {name: max(value, row.gate[name]) for name, value in gates.items()},
+            "removed": max(removed, row.removed),
+        }
+    )
+
+
+def _opens_at(name: str, rows: list[ExplainedToken]) -> tuple[str, ...]:
+    wide = sorted((row for row in rows if row.gate[name] >= 0.5), key=lambda row: -row.gate[name])
+    return tuple(f"{row.concept}*" if row.concept else row.word for row in wide)
