@@ -21,10 +21,15 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-WORDS = """
-    a an the of in on at with and photo picture good image painting watercolor oil photograph shown
-    teddy teapot cat dog pot chair boat sailing sitting snow sea fire garden table hat red blue gold glass yarn
-""".split()
+WORDS = tuple(
+    word
+    for line in (
+        "a an the of in on at with and photo picture good image painting watercolor oil photograph shown",
+        "teddy teapot cat dog pot chair boat sailing sitting snow sea fire garden table hat",
+        "red blue gold glass yarn",
+    )
+    for word in line.split()
+)
 START, END = "<|startoftext|>", "<|endoftext|>"
 CARD = """\
 [train]
