@@ -1,8 +1,42 @@
 """Building: captions -> covariance, images and masks -> a trained concept.
 
-Import the names from their modules (`build.concept.build_concept`, `build.covariance.estimate_covariance`);
-this package itself imports nothing heavy, so that the build plan can read `TRAINER_EPOCH` without torch.
+`TRAINER_EPOCH` belongs to the build key, and the plan of a build needs no torch; so every other name is
+imported on first use.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfusion_registry.build.captions import read_captions as read_captions
+    from perfusion_registry.build.concept import ConceptSources as ConceptSources
+    from perfusion_registry.build.concept import build_concept as build_concept
+    from perfusion_registry.build.covariance import Covariance as Covariance
+    from perfusion_registry.build.covariance import load_covariance as load_covariance
+    from perfusion_registry.build.covariance import save_covariance as save_covariance
+    from perfusion_registry.build.estimation import estimate_covariance as estimate_covariance
+    from perfusion_registry.build.gates import gate_report as gate_report
 
 TRAINER_EPOCH = 1
 """Raised whenever a change to this package changes the bytes that the same recipe is built into."""
+
+_HOME = {
+    "ConceptSources": "concept",
+    "Covariance": "covariance",
+    "build_concept": "concept",
+    "estimate_covariance": "estimation",
+    "gate_report": "gates",
+    "load_covariance": "covariance",
+    "read_captions": "captions",
+    "save_covariance": "covariance",
+}
+
+__all__ = ["TRAINER_EPOCH", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,39 @@
+"""Tensor files: safetensors with one JSON text beside the tensors, repeatable byte for byte."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.writing import replace_bytes, write_error
+
+_TEXT = "perf"  # one metadata key only: safetensors writes several in an arbitrary order
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write the file whole or not at all; raises PerfError when the folder cannot be written or is full."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path.parent) from error
+    replace_bytes(path, safetensors.torch.save(contiguous, {_TEXT: text}))
+
+
+def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors and the text, None where another program wrote the file. Raises PerfError if it is not
+    one."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise PerfError(f"The file is not a whole safetensors file: {error}", where=where) from error
+    (length,) = struct.unpack("<Q", data[:8])
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return tensors, metadata.get(_TEXT)
