@@ -1,4 +1,4 @@
-"""What Eq. 4 does with a prompt, token by token: how similar each is to each concept, and how open the gates are."""
+"""What Eq. 4 does with a prompt, token by token: how similar to each concept, and how open its gate."""
 
 from __future__ import annotations
 

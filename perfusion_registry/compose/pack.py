@@ -13,7 +13,7 @@ from torch import Tensor
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, encode, tokenise
-from perfusion_registry.compose.compose import tokenised
+from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
@@ -195,7 +195,7 @@ def _artifact(
 
 
 def _tensor(artifact: Artifact, key: str, width: int) -> Tensor:
-    """Return one vector (width,) of an artifact in fp32; raises PerfError when it is missing or not so wide."""
+    """Return one vector (width,) of an artifact in fp32; raises PerfError when it does not fit."""
     tensor = artifact.tensors.get(key)
     if tensor is None or tensor.shape != (width,):
         found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"

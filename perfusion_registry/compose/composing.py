@@ -132,7 +132,7 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: Base) -> None:
         if card.covariance != first.covariance:
             raise PerfError(
                 f"{card.name!r} and {first.name!r} were built with different covariances "
-                f"({card.covariance[:12]} and {first.covariance[:12]}): they share no metric to be composed in",
+                f"({card.covariance[:12]} and {first.covariance[:12]}): they share no metric",
                 where=where,
                 hint=f"build both with one covariance: `perf build {first.name} {card.name}`",
             )

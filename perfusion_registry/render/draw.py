@@ -1,0 +1,187 @@
+"""Drawing a composition through the stock diffusers pipeline, with packed encodings for its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.base import Base
+from perfusion_registry.compose.caret import under
+from perfusion_registry.compose.composing import described
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.pack import pack
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.render.metadata import RenderRecord, record
+from perfusion_registry.render.request import RenderRequest
+from perfusion_registry.reporter import Reporter, Silent, Stage
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpmsolver": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One picture and the record from which it can be drawn again."""
+
+    image: Image.Image
+    record: RenderRecord
+
+    @property
+    def seed(self) -> int:
+        """The seed of this picture's noise."""
+        return self.record.seed
+
+
+def render(
+    base: Base,
+    composition: Composition,
+    request: RenderRequest,
+    artifacts: Mapping[str, Artifact],
+    *,
+    reporter: Reporter | None = None,
+) -> Iterator[Rendered]:
+    """Draw a composition once per seed, and yield each picture as soon as it is done.
+
+    artifacts: by concept name. Both branches of guidance go through the edit. The bank is attached only while
+    a batch is drawn, so the pipeline is as it was before whenever this function is not running. A composition
+    without concepts goes through the untouched pipeline.
+
+    Raises PerfError when the composition was made for another family, when a size or a number of steps is
+    impossible for the base, and when the device runs out of memory.
+    """
+    _check(base, composition, request)
+    negative = _negative(request.negative_prompt)
+    conditions: dict[str, Tensor] | None = None
+    if composition.concepts:
+        packed = pack(base, composition, artifacts, [composition.prompt, request.negative_prompt])
+        packed = packed.to(base.device, base.dtype)  # (2, n, D)
+        conditions = {"prompt_embeds": packed[:1], "negative_prompt_embeds": packed[1:]}
+    text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
+
+    batches = [
+        request.seeds[start : start + request.batch] for start in range(0, len(request.seeds), request.batch)
+    ]
+    title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
+    with (reporter or Silent()).stage(title, total=len(batches) * request.steps) as stage:
+        for seeds in batches:
+            inputs: dict[str, Any]
+            if conditions is None:
+                inputs = {"prompt": [text] * len(seeds), "negative_prompt": [negative] * len(seeds)}
+            else:
+                inputs = {key: value.repeat(len(seeds), 1, 1) for key, value in conditions.items()}
+            images = _draw(base, request, seeds, inputs, stage, attach=conditions is not None)
+            drawn = request.model_copy(update={"seeds": seeds, "batch": len(seeds)})
+            for index, image in enumerate(images):
+                yield Rendered(image, record(base, composition, drawn, index))
+
+
+def native_size(base: Base) -> tuple[int, int]:
+    """The width and height in pixels that the base's denoiser was made for."""
+    size = base.pipe.unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    factor = base.pipe.vae_scale_factor
+    return int(width * factor), int(height * factor)
+
+
+def _draw(
+    base: Base,
+    request: RenderRequest,
+    seeds: tuple[int, ...],
+    inputs: dict[str, Any],
+    stage: Stage,
+    *,
+    attach: bool,
+) -> list[Image.Image]:
+    """Run the pipeline once for the pictures of `seeds`; `attach` when `inputs` are packed encodings."""
+
+    def count(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
+        return kwargs
+
+    with ExitStack() as contexts:
+        contexts.enter_context(_scheduled(base.pipe, request.scheduler))
+        contexts.enter_context(base.autocast())
+        if attach:
+            contexts.enter_context(base.bank.attached(base.pipe.unet))
+        try:
+            result = base.pipe(
+                **inputs,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                width=request.width,
+                height=request.height,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                callback_on_step_end=count,
+            )
+        except torch.OutOfMemoryError as error:
+            raise PerfError(
+                f"the device {base.device} has not enough memory for {request.width}x{request.height}",
+                hint="try a smaller --size, --batch 1, or --device cpu",
+            ) from error
+    return list(result.images)
+
+
+@contextmanager
+def _scheduled(pipe: Any, name: str) -> Iterator[None]:
+    """Give the pipeline the scheduler called `name`, built from the base's own configuration, and no bar."""
+    own, bar = pipe.scheduler, dict(getattr(pipe, "_progress_bar_config", {}))
+    wanted = SCHEDULERS[name]
+    kinds = {type(own).__name__: type(own)} | {kind.__name__: kind for kind in own.compatibles}
+    if wanted not in kinds:
+        raise PerfError(
+            f"the base's scheduler, {type(own).__name__}, has no form as {name}",
+            hint=f"choose another of {', '.join(SCHEDULERS)}",
+        )
+    pipe.scheduler = kinds[wanted].from_config(own.config)
+    pipe.set_progress_bar_config(**{**bar, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.scheduler = own
+        pipe.set_progress_bar_config(**bar)
+
+
+def _negative(text: str) -> str:
+    """Return the negative prompt as plain text; it cannot call a concept."""
+    prompt = parse_prompt(text)
+    if prompt.calls:
+        raise PerfError(
+            "a negative prompt cannot call a concept",
+            where=under(text, prompt.calls[0].span, label="negative prompt"),
+            hint="write \\* for a plain star",
+        )
+    return prompt.spoken({})
+
+
+def _check(base: Base, composition: Composition, request: RenderRequest) -> None:
+    made_for, here = composition.base, described(base)
+    if composition.concepts and made_for.family != here.family:
+        raise PerfError(
+            f"the composition was made for {made_for.repo} (family {made_for.family[:12]}), and this base, "
+            f"{here.repo}, is of another family ({here.family[:12]})",
+            hint="write it anew with `perf compose`",
+        )
+    factor = base.pipe.vae_scale_factor
+    for key, side in (("width", request.width), ("height", request.height)):
+        if side % factor:
+            raise PerfError(
+                f"the {key} {side} is not a multiple of {factor}, the pixels that one latent stands for",
+                where="--size",
+                hint=f"the nearest is {max(factor, round(side / factor) * factor)}",
+            )
+    longest = base.pipe.scheduler.config.num_train_timesteps
+    if request.steps > longest:
+        raise PerfError(
+            f"the base knows {longest} steps of noise, so {request.steps} cannot be drawn", where="--steps"
+        )

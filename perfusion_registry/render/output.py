@@ -1,0 +1,93 @@
+"""Where pictures go: names from the prompt and the seed, and never over another picture unasked."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.render.metadata import RenderRecord, read_metadata
+
+LONGEST_SLUG = 60
+_ELSEWHERE = "choose another place with --out"
+
+
+def slug(prompt: str) -> str:
+    """A file name's stem from a prompt: lower-case ASCII words joined by `-`, at most 60 characters."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    stem = ""
+    for word in words:
+        if len(stem) + len(word) + 1 > LONGEST_SLUG:
+            break
+        stem = f"{stem}-{word}" if stem else word
+    return stem or (words[0][:LONGEST_SLUG] if words else "picture")
+
+
+def picture_paths(out: Path | None, stem: str, records: Sequence[RenderRecord], *, force: bool) -> list[Path]:
+    """Choose a file for each picture before it is drawn.
+
+    out: a `.png` file (with several pictures, `-<seed>` is put before its suffix), or a folder; by default
+    the working directory. Below a folder, a picture is called `<stem>-<seed>.png`, and where that name holds
+    another picture, the next free of `-2`, `-3`, and so on.
+    Raises PerfError when a named file holds anything but the same picture, unless `force`.
+    """
+    if out is not None and out.suffix.lower() == ".png" and not out.is_dir():
+        paths = [out] if len(records) == 1 else [out.with_stem(f"{out.stem}-{r.seed}") for r in records]
+        for path, record in zip(paths, records, strict=True):
+            if not force and not _free(path, record):
+                raise PerfError(
+                    "there is another file here already",
+                    where=str(path),
+                    hint="choose another --out, or overwrite it with --force",
+                )
+        return paths
+    if out is not None and out.suffix and not out.is_dir():
+        raise PerfError(
+            f"pictures are written as PNG, not as {out.suffix}", where=str(out), hint="end --out in .png"
+        )
+    folder = out or Path()
+    taken: set[Path] = set()
+    return [_next_free(folder / f"{stem}-{record.seed}.png", record, taken, force) for record in records]
+
+
+def sheet_path(path: Path, *, force: bool, ours: bool = False) -> Path:
+    """Check a named output file that is no render: it must not exist, unless `force` or it is `ours`."""
+    if path.exists() and not force and not ours:
+        raise PerfError(
+            "there is another file here already",
+            where=str(path),
+            hint="choose another name, or overwrite it with --force",
+        )
+    return path
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, making its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path.parent, _ELSEWHERE) from error
+    replace_bytes(path, data, hint=_ELSEWHERE)
+
+
+def _free(path: Path, record: RenderRecord) -> bool:
+    """Whether `path` is free, or holds the picture that `record` describes."""
+    if not path.exists():
+        return True
+    try:
+        return read_metadata(path).same_picture(record)
+    except PerfError:
+        return False
+
+
+def _next_free(path: Path, record: RenderRecord, taken: set[Path], force: bool) -> Path:
+    candidate, number = path, 1
+    while candidate in taken or not (force or _free(candidate, record)):
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    taken.add(candidate)
+    return candidate

@@ -1,0 +1,64 @@
+"""A render request: everything that decides a picture, beside the composition and the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import Guidance
+
+SchedulerName = Literal["ddim", "dpmsolver", "euler"]
+Side = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+RenderSeed = Annotated[int, Field(ge=0, lt=2**63)]
+
+PAPER_STEPS = 50
+PAPER_GUIDANCE = 6.0
+
+
+class RenderRequest(FileModel):
+    """How to draw a composition; the steps, guidance and scheduler of the paper's Section 5 are the defaults.
+
+    seeds: one picture each. batch: how many are drawn at once. Each picture has its own generator, so its
+    noise does not depend on the batch; kernels may still round differently for another batch size, by a level
+    of colour, so a picture's record names the batch it was drawn in.
+    """
+
+    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    seeds: Annotated[tuple[RenderSeed, ...], Field(min_length=1, max_length=10_000)] = (0,)
+    steps: Annotated[int, Field(ge=1, le=1000)] = PAPER_STEPS
+    guidance: Guidance = PAPER_GUIDANCE
+    width: Side
+    height: Side
+    scheduler: SchedulerName = "ddim"
+    batch: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+_CARD_KEYS = ("steps", "guidance", "width", "height", "scheduler")
+
+
+def resolve_request(
+    given: Mapping[str, Any], card: Mapping[str, Any], *, native_size: tuple[int, int]
+) -> RenderRequest:
+    """Return the request with the values `given`, else those of the base's card, else the paper's.
+
+    given: fields of `RenderRequest`; None means not given. card: `[render]` of the base's card. native_size:
+    the width and height that the base's denoiser was made for. Raises PerfError for a value out of range.
+    """
+    width, height = native_size
+    values: dict[str, Any] = {"width": width, "height": height}
+    values |= {key: card[key] for key in _CARD_KEYS if card.get(key) is not None}
+    values |= {key: value for key, value in given.items() if value is not None}
+    try:
+        return RenderRequest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0]) if first["loc"] else "request"
+        raise PerfError(
+            f"the picture's {key} is impossible: {first['msg'].removeprefix('Input ')}",
+            where=f"--{key.replace('_prompt', '')}" if key in given else f"perf-base.toml, render.{key}",
+            hint="see `perf render --help` for what it can be",
+        ) from error
