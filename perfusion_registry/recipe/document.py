@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -165,27 +166,46 @@ def _fields_at(model: type[BaseModel], path: Location) -> dict[str, Any]:
     return {}
 
 
-def line_of(text: str, path: Location) -> int | None:
-    """The line (from 1) where the statement that sets `path`, or its nearest parent, begins.
+@dataclass(frozen=True)
+class Statement:
+    """One statement, comment or blank line of a TOML text.
 
-    Grows the text line by line: a statement ends where the lines so far parse, and it set `path` if `path` is
-    in them and was not before. Exact for every way of writing TOML, and only run when a file has a mistake.
+    begin, end: its first and last line, from 1. lines: their text. parsed: the data of all lines up to `end`.
+    """
+
+    begin: int
+    end: int
+    lines: tuple[str, ...]
+    parsed: dict[str, Any]
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """The statements of a valid TOML text, in order; none for a text of very many lines.
+
+    A statement ends where all lines so far parse: exact for every way of writing TOML, and quadratic, so only
+    for finding the place of a mistake or of an edit.
     """
     lines = text.split("\n")
     if len(lines) > _LONGEST_SEARCH:
-        return None
-    best: int | None = None
-    depth = 0
+        return
     begin = 0
     for end in range(1, len(lines) + 1):
         try:
-            parsed: Any = tomli.loads("\n".join(lines[:end]))
+            parsed = tomli.loads("\n".join(lines[:end]))
         except (tomli.TOMLDecodeError, RecursionError):
             continue
-        found = _depth(parsed, path)
-        if found > depth:
-            best, depth = begin + 1, found
+        yield Statement(begin + 1, end, tuple(lines[begin:end]), parsed)
         begin = end
+
+
+def line_of(text: str, path: Location) -> int | None:
+    """The line (from 1) where the statement that sets `path`, or its nearest parent, begins."""
+    best: int | None = None
+    depth = 0
+    for statement in statements(text):
+        found = _depth(statement.parsed, path)
+        if found > depth:
+            best, depth = statement.begin, found
         if depth == len(path):
             break
     return best

@@ -40,7 +40,7 @@ class LockedCovariance(FileModel):
     """The covariance C that the concepts were built with."""
 
     sha256: Sha256
-    shape: tuple[int, int]
+    shape: tuple[int, int] | None = None
     corpus: str | None = None
     builder: str | None = None
 

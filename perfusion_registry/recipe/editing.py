@@ -1,0 +1,81 @@
+"""Edits of a manifest's text that keep its comments, order and spacing."""
+
+from __future__ import annotations
+
+import re
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AbstractTable
+
+from perfusion_registry.recipe.document import parse_toml, statements
+
+_NAME = "manifest"
+
+
+def add_concept(text: str, name: str, recipe: str, where: str) -> str:
+    """The manifest `text` with the concept `name` built from `recipe`; unchanged if it is there already.
+
+    recipe: path of the recipe from the project's folder, with `/`. Raises PerfError when `text` is not TOML.
+    """
+    concepts = parse_toml(text, where, _NAME).get("concepts", {})
+    known = _spelling(name, concepts)
+    if known is not None and concepts[known] == {"recipe": recipe}:
+        return text
+    entry = tomlkit.inline_table()
+    entry["recipe"] = recipe
+    line = f"{name} = {{ recipe = {tomlkit.string(recipe).as_string()} }}"
+    last = _last_entry(text) if known is None else None
+    if last is not None:
+        lines = text.split("\n")
+        added = "\n".join([*lines[:last], line, *lines[last:]])
+        if parse_toml(added, where, _NAME).get("concepts", {}).get(name) == {"recipe": recipe}:
+            return added
+    document = _document(text)
+    if not isinstance(document.get("concepts"), AbstractTable):
+        document["concepts"] = tomlkit.table()
+    table = document["concepts"]
+    assert isinstance(table, AbstractTable)
+    table[known or name] = entry
+    return tomlkit.dumps(document)
+
+
+def remove_concept(text: str, name: str, where: str) -> str:
+    """The manifest `text` without the concept `name`; unchanged if it is not there."""
+    known = _spelling(name, parse_toml(text, where, _NAME).get("concepts", {}))
+    if known is None:
+        return text
+    document = _document(text)
+    table = document["concepts"]
+    assert isinstance(table, AbstractTable)
+    table.remove(known)
+    return tomlkit.dumps(document)
+
+
+def _spelling(name: str, concepts: dict[str, object]) -> str | None:
+    """How the manifest spells the canonical `name`."""
+    return next((key for key in concepts if re.sub("[-_]+", "-", key) == name), None)
+
+
+def _last_entry(text: str) -> int | None:
+    """The last line (from 1) of `[concepts]`'s last entry, or of its header; None if it has no header.
+
+    tomlkit alone would put a new entry below the comments that introduce the next table.
+    """
+    last: int | None = None
+    for statement in statements(text):
+        first = statement.lines[0].strip()
+        if re.match(r"\[\s*concepts\s*\]", first):
+            last = statement.end
+        elif last is not None and first.startswith("["):
+            break
+        elif last is not None and first and not first.startswith("#"):
+            last = statement.end
+    return last
+
+
+def _document(text: str) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:  # tomli read it: a disagreement of the two readers
+        raise ValueError(f"tomlkit cannot read what tomli can: {error}") from error

@@ -1,0 +1,23 @@
+"""Resolution: a project and its recipes become a plan and a lockfile. Imports without torch."""
+
+from perfusion_registry.resolve.base import BaseFacts
+from perfusion_registry.resolve.covariance import CovarianceFile, find_covariance
+from perfusion_registry.resolve.images import SourceImage, find_files, find_images
+from perfusion_registry.resolve.lock import differences, lock
+from perfusion_registry.resolve.plan import BuildTask, Plan, plan
+from perfusion_registry.resolve.project import Project
+
+__all__ = [
+    "BaseFacts",
+    "BuildTask",
+    "CovarianceFile",
+    "Plan",
+    "Project",
+    "SourceImage",
+    "differences",
+    "find_covariance",
+    "find_files",
+    "find_images",
+    "lock",
+    "plan",
+]

@@ -1,0 +1,174 @@
+"""The plan of a build: which concepts are built already, which need building, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perfusion_registry.artifact import Store, build_key, digest_of, training_key
+from perfusion_registry.recipe import (
+    LockedConcept,
+    Lockfile,
+    Recipe,
+    RenderOptions,
+    TrainOptions,
+    resolve_render,
+    resolve_train,
+)
+from perfusion_registry.resolve.base import BaseFacts
+from perfusion_registry.resolve.covariance import CovarianceFile
+from perfusion_registry.resolve.images import SourceImage, find_images
+from perfusion_registry.resolve.project import Project
+
+
+@dataclass(frozen=True)
+class BuildTask:
+    """One concept with all its inputs resolved.
+
+    digest: the recipe digest; training: the digest of what its tensors depend on. image_digest and
+    option_digest are parts of it that the lockfile records to explain a change. built: SHA-256 of the whole artifact in the
+    store, or None. reusable: SHA-256 of an artifact with the right tensors and another card. reason: why a
+    build is needed; "" when it is not.
+    """
+
+    name: str
+    source: str
+    recipe: Recipe
+    images: tuple[SourceImage, ...]
+    train: TrainOptions
+    render: RenderOptions
+    digest: str
+    training: str
+    image_digest: str
+    option_digest: str
+    built: str | None
+    reusable: str | None
+    reason: str
+
+    @property
+    def recipe_version(self) -> str:
+        """The version that the recipe declares."""
+        return self.recipe.concept.version
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks of the chosen concepts, sorted by name, for one base and one covariance."""
+
+    tasks: tuple[BuildTask, ...]
+    base: BaseFacts
+    covariance: CovarianceFile
+
+    @property
+    def needed(self) -> tuple[BuildTask, ...]:
+        """The tasks that are not built."""
+        return tuple(task for task in self.tasks if task.reason)
+
+
+def plan(
+    project: Project,
+    store: Store,
+    base: BaseFacts,
+    covariance: CovarianceFile,
+    *,
+    epoch: int,
+    names: list[str] | None = None,
+    force: bool = False,
+) -> Plan:
+    """Resolve the concepts `names` (default: all) and compare them with the store and the lockfile.
+
+    epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. Raises PerfError for a recipe with
+    mistakes, images that are not there, an unknown concept, or one that only a registry has.
+    """
+    tasks = tuple(
+        _task(project, store, base, covariance, name, epoch, force) for name in project.select(names)
+    )
+    return Plan(tasks, base, covariance)
+
+
+def _task(
+    project: Project,
+    store: Store,
+    base: BaseFacts,
+    covariance: CovarianceFile,
+    name: str,
+    epoch: int,
+    force: bool,
+) -> BuildTask:
+    recipe = project.recipe(name)
+    path = project.recipe_path(name)
+    train = resolve_train(recipe, base.card.train)
+    render = resolve_render(recipe, base.card.render)
+    images = find_images(
+        path.parent,
+        recipe.concept.images,
+        recipe.concept.masks,
+        where=_shown(path, project.root),
+        need_masks=train.mask == "files",
+    )
+    pictures = [image.sha256 for image in images]
+    masks = [image.mask_sha256 for image in images] if train.mask in ("auto", "files") else []
+    inputs = (recipe, pictures, masks, base.digest, covariance.digest, train)
+    digest = build_key(*inputs, render, epoch=epoch)
+    training = training_key(*inputs, epoch=epoch)
+    locked = project.lockfile.concept(name) if project.lockfile else None
+    built = None if force else _built(store, digest, locked)
+    task = BuildTask(
+        name=name,
+        source=_shown(path, project.root),
+        recipe=recipe,
+        images=images,
+        train=train,
+        render=render,
+        digest=digest,
+        training=training,
+        image_digest=digest_of([pictures, masks]),
+        option_digest=digest_of([recipe.concept.supercategory, train.model_dump(mode="json")]),
+        built=built,
+        reusable=None if force or built else store.lookup(training),
+        reason="",
+    )
+    if built:
+        return task
+    reason = "forced" if force else _reason(task, locked, project.lockfile, base, covariance)
+    return replace(task, reason=reason)
+
+
+def _built(store: Store, digest: str, locked: LockedConcept | None) -> str | None:
+    """The whole artifact of `digest` in the store. Where the lockfile names its bytes, only those count."""
+    if locked and locked.recipe_digest == digest and locked.sha256:
+        return locked.sha256 if store.has(locked.sha256) else None
+    return store.lookup(digest)
+
+
+def _reason(
+    task: BuildTask,
+    locked: LockedConcept | None,
+    lock: Lockfile | None,
+    base: BaseFacts,
+    covariance: CovarianceFile,
+) -> str:
+    """Why the concept needs building, from what the lockfile recorded of its last inputs."""
+    if locked is None or lock is None:
+        return "never built"
+    if locked.recipe_digest == task.digest:
+        return "its artifact is not in this store" if locked.sha256 else "never built"
+    changes = {
+        "base changed": lock.base is None or lock.base.digest != base.digest,
+        "covariance changed": lock.covariance is None or lock.covariance.sha256 != covariance.digest,
+        "images changed": locked.images != task.image_digest,
+        "options changed": locked.options != task.option_digest,
+        f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
+        "render options changed": (locked.bias, locked.temperature, locked.key_lock)
+        != (task.render.bias, task.render.temperature, task.render.key_lock),
+    }
+    told = [change for change, happened in changes.items() if happened]
+    return ", ".join(told) or ("its card changed" if task.reusable else "the trainer or the card changed")
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path as the lockfile and messages show it: from the project's folder, with `/`."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
