@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, tokenise
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
-from perfusion_registry.compose.concept import Concept
+from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
@@ -91,22 +90,6 @@ def described(base: Base) -> ComposedBase:
         revision=description.revision,
         digest=description.digest,
         family=description.family,
-    )
-
-
-def unknown_concept(prompt: Prompt, call: Call, known: Sequence[str]) -> PerfError:
-    """The error for a call of a concept that is not among the `known` names."""
-    nearest = get_close_matches(call.name, known, 3, cutoff=0.5)
-    if nearest:
-        hint = f"did you mean {' or '.join(f'{name}*' for name in nearest)}?"
-    elif known:
-        hint = f"the project's concepts are {', '.join(sorted(known))}"
-    else:
-        hint = f"add it with `perf add {call.name} --super WORD --images FILES`"
-    return PerfError(
-        f"there is no concept {call.name!r} here",
-        where=under(prompt.source, call.span),
-        hint=f"{hint}; write \\* for a plain star",
     )
 
 

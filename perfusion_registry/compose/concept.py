@@ -1,11 +1,17 @@
-"""A built concept at hand: what a prompt's call refers to."""
+"""Concepts at hand: what the calls of a prompt refer to, found in the project and its store."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
-from perfusion_registry.artifact import Artifact
-from perfusion_registry.compose.prompt import Gate, KeyLock
+from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.compose.caret import under
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.resolve import Project
 
 
 @dataclass(frozen=True)
@@ -37,3 +43,67 @@ class Concept:
         if card.train.trained_keys and lock == "local":
             lock = "none"
         return Gate(asked.bias, asked.temperature, lock)
+
+
+def find_concepts(prompt: Prompt, project: Project, store: Store) -> dict[str, Concept]:
+    """Return the built concepts that `prompt` calls, by name, as the project's lockfile has them.
+
+    Raises PerfError, with a caret under the call, for a concept that the project does not have, one that is
+    not built, and one whose bytes this machine's store does not have. Nothing is ever built here.
+    """
+    found: dict[str, Concept] = {}
+    for call in prompt.calls:
+        name = call.name
+        if name in found:
+            continue
+        if name not in project.manifest.concepts:
+            raise unknown_concept(prompt, call, sorted(project.manifest.concepts))
+        where = under(prompt.source, call.span)
+        project.recipe_path(name)  # refuses a concept that only a registry has
+        locked = project.lockfile.concept(name) if project.lockfile else None
+        if locked is None or locked.sha256 is None:
+            raise PerfError(f"{name!r} is not built yet", where=where, hint=f"run `perf build {name}`")
+        artifact = _stored(store, locked.sha256, f"{name} {locked.version}", where)
+        if artifact.card.name != name:
+            raise PerfError(
+                f"the lockfile's artifact for {name!r} says that it is {artifact.card.name!r}",
+                where=f"{project.lockfile_path}, concept {name}",
+                hint=f"run `perf build {name}`",
+            )
+        found[name] = Concept(artifact, locked.sha256, Gate(locked.bias, locked.temperature, locked.key_lock))
+    return found
+
+
+def stored_artifacts(composition: Composition, store: Store) -> dict[str, Artifact]:
+    """Return the artifacts that a composition names by digest, by concept name; it needs no project."""
+    return {
+        concept.name: _stored(store, concept.sha256, f"{concept.name} {concept.version}", None)
+        for concept in composition.concepts
+    }
+
+
+def unknown_concept(prompt: Prompt, call: Call, known: Sequence[str]) -> PerfError:
+    """The error for a call of a concept that is not among the `known` names."""
+    nearest = get_close_matches(call.name, known, 3, cutoff=0.5)
+    if nearest:
+        hint = f"did you mean {' or '.join(f'{name}*' for name in nearest)}?"
+    elif known:
+        hint = f"the project's concepts are {', '.join(sorted(known))}"
+    else:
+        hint = f"add it with `perf add {call.name} --super WORD --images FILES`"
+    return PerfError(
+        f"there is no concept {call.name!r} here",
+        where=under(prompt.source, call.span),
+        hint=f"{hint}; write \\* for a plain star",
+    )
+
+
+def _stored(store: Store, sha256: str, what: str, where: str | None) -> Artifact:
+    path = store.path(sha256)
+    if not path.is_file():
+        raise PerfError(
+            f"the artifact of {what} ({sha256[:12]}) is not in this machine's store",
+            where=where or str(path),
+            hint=f"run `perf build {what.split()[0]}` in its project",
+        )
+    return load_artifact(store.get(sha256))

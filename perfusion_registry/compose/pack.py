@@ -163,7 +163,7 @@ def _encodings(
     A swapped concept stays its supercategory's plain token. Returns E (B, n, d) fp32 on the bank's device.
     """
     embeddings = {}
-    width = base.pipe.text_encoder.get_input_embeddings().weight.shape[1]
+    width = base.text_encoder.get_input_embeddings().weight.shape[1]
     for b, (prompt, tokenised_prompt) in enumerate(zip(prompts, tokens, strict=True)):
         for call, position in zip(prompt.calls, tokenised_prompt.concept_positions, strict=True):
             if call.name not in swapped:

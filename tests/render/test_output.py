@@ -1,0 +1,74 @@
+import os
+
+import pytest
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.render.metadata import png_bytes
+from perfusion_registry.render.output import picture_paths, slug, write_picture
+from tests.render.samples import picture, render_record
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stem"),
+    [
+        ("A teddy* sailing in a teapot*", "a-teddy-sailing-in-a-teapot"),
+        ("Größe, café!", "groe-cafe"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("熊", "picture"),
+        ("word " * 40, "-".join(["word"] * 12)),
+        ("x" * 200, "x" * 60),
+    ],
+)
+def test_a_prompt_names_its_files(prompt, stem):
+    assert slug(prompt) == stem
+
+
+def save(path, record):
+    path.write_bytes(png_bytes(picture(), record))
+
+
+def test_a_folder_gets_the_prompt_and_the_seed(tmp_path):
+    records = [render_record(seeds=(seed,)) for seed in (0, 7)]
+    paths = picture_paths(tmp_path, "a-teddy", records, force=False)
+    assert [path.name for path in paths] == ["a-teddy-0.png", "a-teddy-7.png"]
+
+
+def test_another_picture_of_that_name_is_left_alone(tmp_path):
+    save(tmp_path / "a-0.png", render_record(prompt="A teddy* sleeping", seeds=(0,)))
+    (path,) = picture_paths(tmp_path, "a", [render_record(seeds=(0,))], force=False)
+    assert path.name == "a-0-2.png"
+    save(path, render_record(seeds=(0,)))
+    assert picture_paths(tmp_path, "a", [render_record(seeds=(0,))], force=False) == [path]
+
+
+def test_a_named_file_is_overwritten_by_the_same_picture_or_force_only(tmp_path):
+    out = tmp_path / "a.png"
+    same, other = render_record(seeds=(0,)), render_record(seeds=(1,))
+    save(out, same)
+    assert picture_paths(out, "x", [same], force=False) == [out]
+    with pytest.raises(PerfError, match="another file"):
+        picture_paths(out, "x", [other], force=False)
+    assert picture_paths(out, "x", [other], force=True) == [out]
+    out.write_bytes(b"something else entirely")
+    with pytest.raises(PerfError, match="another file"):
+        picture_paths(out, "x", [same], force=False)
+
+
+def test_several_pictures_of_one_name_get_their_seeds(tmp_path):
+    records = [render_record(seeds=(seed,)) for seed in (0, 7)]
+    paths = picture_paths(tmp_path / "a.png", "x", records, force=False)
+    assert [path.name for path in paths] == ["a-0.png", "a-7.png"]
+
+
+def test_another_format_is_refused(tmp_path):
+    with pytest.raises(PerfError, match="PNG"):
+        picture_paths(tmp_path / "a.jpg", "x", [render_record()], force=False)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PerfError) as caught:
+        write_picture(tmp_path / "file" / "a.png", b"")
+    assert "file" in caught.value.where
+    write_picture(tmp_path / "new" / "folder" / "a.png", b"x")
+    assert os.listdir(tmp_path / "new" / "folder") == ["a.png"]
