@@ -1,7 +1,7 @@
 """Bases: the text-to-image models that concepts are built for and rendered with.
 
-This package is the only importer of diffusers and transformers (beside the trainer of the embedded base). Naming and
-describing a base needs neither those nor torch, so every name here is imported on first use.
+This package is the only importer of diffusers and transformers (beside the trainer of the embedded base).
+Naming and describing a base needs neither those nor torch, so every name here is imported on first use.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HOME = {
     "tokenise": "tokens",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

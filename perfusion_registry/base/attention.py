@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from perfusion_registry.base.bank import cross_attentions
 
 
 class AttentionRecorder:
@@ -14,21 +18,96 @@ class AttentionRecorder:
 
     positions: for each sample of the batch, the token positions whose attention is summed.
     latent_size: (height, width) of the UNet's input.
+
+    Layers whose map is larger than 16 x 16 and larger than half the latent are left out: they see texture rather
+    than things. The UNet computes exactly what it would without a recorder, and its own attention processors are
+    back on exit, whatever happened inside. It works inside `Bank.attached` too.
     """
 
     def __init__(
-        self, unet: torch.nn.Module, positions: Sequence[Sequence[int]], latent_size: tuple[int, int]
+        self, unet: nn.Module, positions: Sequence[Sequence[int]], latent_size: tuple[int, int]
     ) -> None:
-        raise NotImplementedError
+        self._attentions = [attention for _, attention in cross_attentions(unet)]
+        self._positions = [list(chosen) for chosen in positions]
+        self._latent_size = latent_size
+        self._largest = max(16, max(latent_size) // 2)
+        self._sums: dict[tuple[int, int], Tensor] = {}  # (h, w) of a map -> (B, h, w)
+        self._counts: dict[tuple[int, int], int] = {}
+        self._originals: list[Any] = []
 
     def __enter__(self) -> AttentionRecorder:
-        raise NotImplementedError
+        self._originals = [attention.processor for attention in self._attentions]
+        for attention, original in zip(self._attentions, self._originals, strict=True):
+            attention.set_processor(_Recording(self, original))
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        for attention, original in zip(self._attentions, self._originals, strict=True):
+            attention.set_processor(original)
 
     def maps(self) -> Tensor:
-        """(B, h, w) fp32: mean over all layers, heads and calls, at the size of the largest recorded map."""
-        raise NotImplementedError
+        """(B, h, w) fp32: the mean over all layers, heads and calls, at the size of the largest map recorded.
+
+        Values are probabilities: for each place, the share of its attention that the chosen tokens get.
+        Raises ValueError when the UNet has not run inside the context.
+        """
+        if not self._sums:
+            raise ValueError("nothing was recorded: run the UNet inside the recorder's context")
+        size = max(self._sums)
+        total = torch.stack(
+            [
+                functional.interpolate(sums.unsqueeze(1), size, mode="bilinear", align_corners=False)[:, 0]
+                for sums in self._sums.values()
+            ]
+        ).sum(0)
+        return total / sum(self._counts.values())
+
+    @torch.no_grad()
+    def _record(self, attention: Any, hidden: Tensor, context: Tensor) -> None:
+        """hidden: (B, h * w, c). context: (B, n, d) encodings, or (B, n, D) packed."""
+        size = self._map_size(hidden.shape[1])
+        if max(size) > self._largest:
+            return
+        if hidden.shape[0] != len(self._positions):
+            raise ValueError(
+                f"positions for {len(self._positions)} samples, but a batch of {hidden.shape[0]}"
+            )
+        query = attention.head_to_batch_dim(attention.to_q(hidden))  # (B * heads, h * w, c / heads)
+        key = attention.head_to_batch_dim(attention.to_k(context))  # (B * heads, n, c / heads)
+        scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
+        share = scores.softmax(-1).unflatten(0, (len(self._positions), -1)).mean(1)  # (B, h * w, n)
+        chosen = torch.stack([row[:, at].sum(-1) for row, at in zip(share, self._positions, strict=True)])
+        self._sums[size] = self._sums.get(size, torch.tensor(0.0)) + chosen.unflatten(1, size).float()
+        self._counts[size] = self._counts.get(size, 0) + 1
+
+    def _map_size(self, places: int) -> tuple[int, int]:
+        """(h, w) of a map with so many places: the latent, halved and rounded up until it fits."""
+        height, width = self._latent_size
+        while height * width > places:
+            height, width = -(-height // 2), -(-width // 2)
+        if height * width != places:
+            raise ValueError(f"a latent of {self._latent_size} has no map of {places} places")
+        return height, width
+
+
+class _Recording:
+    """An attention processor that shows its inputs to a recorder and leaves the work to the original one."""
+
+    def __init__(self, recorder: AttentionRecorder, original: Any) -> None:
+        self.recorder = recorder
+        self.original = original
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        if encoder_hidden_states is not None:
+            self.recorder._record(attn, hidden_states, encoder_hidden_states)
+        out: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return out

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from perfusion_registry.errors import PerfError
+
+CARD_FILE = "perf-base.toml"
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise ValueError("must be a path within the base's folder")
+    return name
 
 
 class BaseCard(BaseModel):
     """The optional `perf-base.toml` of a base folder.
 
-    train, render: defaults that replace the paper's and that a recipe replaces; keys as in a recipe's tables, and for
-    render also steps, guidance, width and height. clip: the subfolder of the CLIP model that scores pictures.
-    covariance: the file of the covariance that ships with the base.
+    train, render: defaults that replace the paper's and that a recipe replaces; keys as in a recipe's
+    tables, and for render also steps, guidance, width and height. clip: the subfolder of the CLIP model that
+    scores pictures. covariance: the file of the covariance that ships with the base.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     train: dict[str, Any] = {}
     render: dict[str, Any] = {}
-    clip: str = "clip"
-    covariance: str = "covariance.safetensors"
+    clip: Annotated[str, AfterValidator(_inside)] = "clip"
+    covariance: Annotated[str, AfterValidator(_inside)] = "covariance.safetensors"
 
     @classmethod
     def read(cls, folder: Path) -> BaseCard:
         """The card in `folder`, or an empty one. Raises PerfError for a card that cannot be read."""
-        raise NotImplementedError
+        path = folder / CARD_FILE
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise PerfError(f"the base's card cannot be read: {error}", where=str(path)) from error
+        except ValidationError as error:
+            found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            raise PerfError(f"the base's card is not valid: {'; '.join(found)}", where=str(path)) from error

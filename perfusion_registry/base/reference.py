@@ -1,19 +1,26 @@
-"""How a manifest names a base: the embedded one, a model of the Hugging Face Hub at a revision, or a folder."""
+"""How a manifest names a base: the embedded one, a Hugging Face Hub model at a revision, or a folder."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from perfusion_registry.errors import PerfError
+
 EMBEDDED = "storybook"
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_HUB = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^\s@]+))?")
+_FOLDER = re.compile(r"\.{1,2}(?:[/\\].*)?|~?[/\\].*|[A-Za-z]:[/\\].*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class BaseReference:
     """A parsed base name. It says where to look, not whether anything is there.
 
-    text: as written. kind: which of the three it is. repo: "storybook", "owner/name", or the folder as written.
-    revision: a branch, tag or commit of a hub model; None for its default branch, and for the other kinds.
+    text: as written. kind: which of the three it is. repo: "storybook", "owner/name", or the folder as
+    written. revision: a branch, tag or commit of a hub model; None for its default branch, and for the other
+    kinds.
     """
 
     text: str
@@ -28,4 +35,15 @@ class BaseReference:
         where: the file and key path that `text` comes from, for the error.
         Raises PerfError when `text` is none of these.
         """
-        raise NotImplementedError
+        if text == EMBEDDED:
+            return cls(text, "embedded", text)
+        if _FOLDER.fullmatch(text):
+            return cls(text, "folder", text)
+        hub = _HUB.fullmatch(text)
+        if hub and ".." not in hub["repo"]:
+            return cls(text, "hub", hub["repo"], hub["revision"])
+        raise PerfError(
+            f"{text!r} does not name a base",
+            where=where,
+            hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, or "./folder"',
+        )

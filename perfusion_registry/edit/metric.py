@@ -44,7 +44,7 @@ class Metric:
         i: (..., d) target inputs. Returns (..., d), detached, in i's dtype and on its device.
         """
         flat = i.detach().reshape(-1, self.width).to("cpu", torch.float64)  # (k, d)
-        v = torch.cholesky_solve(flat.T, self._root).T
+        v: Tensor = torch.cholesky_solve(flat.T, self._root).T
         return v.reshape(i.shape).to(i.device, i.dtype)
 
     def whiten(self, E: Tensor) -> Tensor:
@@ -54,5 +54,5 @@ class Metric:
         """
         flat = E.reshape(-1, self.width).to("cpu", torch.float64)  # (k, d)
         # e L = e R^-T, so (e L)^T = R^-1 e^T.
-        whitened = torch.linalg.solve_triangular(self._root, flat.T, upper=False).T
+        whitened: Tensor = torch.linalg.solve_triangular(self._root, flat.T, upper=False).T
         return whitened.reshape(E.shape).to(E.device, E.dtype)
