@@ -74,7 +74,9 @@ def save_artifact(artifact: Artifact) -> bytes:
     }
     _check(artifact.card, tensors, f"artifact of {artifact.card.name}")
     # One metadata key only: safetensors writes several in an arbitrary order.
-    card = json.dumps(artifact.card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    card = json.dumps(
+        artifact.card.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":")
+    )
     return bytes(save(tensors, {"concept": card}))
 
 

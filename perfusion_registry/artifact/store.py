@@ -10,7 +10,6 @@ Renames make every write atomic; the locks only save work. Hashes are checked on
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from perfusion_registry.artifact.paths import CACHE_VARIABLE
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
@@ -87,10 +86,7 @@ class Store:
     def workspace(self, digest: str) -> Path:
         """The folder for checkpoints of the build of `digest`; it outlives the process."""
         folder = self.root / "work" / _hex(digest)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(error, folder, _ELSEWHERE) from error
+        make_folder(folder, hint=_ELSEWHERE)
         return folder
 
     def discard_workspace(self, digest: str) -> None:
@@ -107,8 +103,8 @@ class Store:
         import filelock
 
         path = self.root / "locks" / f"{_hex(digest)}.lock"
+        make_folder(path.parent, hint=_ELSEWHERE)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(path)
             try:
                 lock.acquire(blocking=False)
@@ -129,13 +125,7 @@ class Store:
         return self.root / "builds" / _hex(digest)[:2] / digest
 
     def _write(self, path: Path, data: bytes) -> None:
-        with contextlib.suppress(FileExistsError):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:
-                raise write_error(error, path.parent, _ELSEWHERE) from error
-            except OSError as error:
-                raise write_error(error, path, _ELSEWHERE) from error
+        make_folder(path.parent, hint=_ELSEWHERE)
         replace_bytes(path, data, hint=_ELSEWHERE)
 
 

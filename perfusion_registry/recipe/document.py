@@ -78,6 +78,12 @@ def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: s
     raise PerfError(f"the {kind} has {len(lines)} mistakes:\n{listed}", where=where)
 
 
+def quote(text: str) -> str:
+    """`text` as a TOML string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
 def nearest(word: str, known: Iterator[str] | list[str]) -> str | None:
     """The most similar of the `known` words, if any is similar enough to be meant."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -79,3 +80,18 @@ def _document(text: str) -> tomlkit.TOMLDocument:
         return tomlkit.parse(text)
     except TOMLKitError as error:  # tomli read it: a disagreement of the two readers
         raise ValueError(f"tomlkit cannot read what tomli can: {error}") from error
+
+
+def new_recipe(*, schema: str, concept: dict[str, Any], train: dict[str, Any], render: dict[str, Any]) -> str:
+    """The text of a new recipe; keys whose value is None are left out, and so is a table without keys."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment(f":schema {schema}"))
+    for title, keys in (("concept", concept), ("train", train), ("render", render)):
+        table = tomlkit.table()
+        for key, value in keys.items():
+            if value is not None:
+                table[key] = value
+        if table:
+            document.add(tomlkit.nl())
+            document[title] = table
+    return tomlkit.dumps(document).replace("# :schema", "#:schema", 1)

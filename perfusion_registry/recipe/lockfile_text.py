@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.document import parse_toml, quote, read_text, validate
 from perfusion_registry.recipe.lockfile import FORMAT_VERSION, Lockfile
 from perfusion_registry.recipe.merge import has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
@@ -77,12 +77,7 @@ def _block(header: str, fields: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
-        return _string(value)
+        return quote(value)
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
     return repr(value)
-
-
-def _string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

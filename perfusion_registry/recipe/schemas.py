@@ -10,7 +10,6 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -29,7 +28,7 @@ SCHEMAS = {
 """Schema name -> where its model is; looked up by name, since most models live in rooms below this one."""
 
 
-class _FileSchema(GenerateJsonSchema):
+class _TomlSchema(GenerateJsonSchema):
     """TOML has no null: an optional key is one that may be left out."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
@@ -54,14 +53,11 @@ def schema_file(name: str) -> str:
 
 def schema_text(name: str) -> str:
     """The JSON Schema of one file format as text with a final newline."""
+    generator = _TomlSchema if name in ("manifest", "recipe", "lockfile") else GenerateJsonSchema
     module, model = SCHEMAS[name].split(":")
-    schema = json_schema(getattr(import_module(module), model))
+    loaded: type[BaseModel] = getattr(import_module(module), model)
+    schema = loaded.model_json_schema(by_alias=True, schema_generator=generator)
     return json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
-
-
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a file model: keys as written in the file, optional keys without null."""
-    return model.model_json_schema(by_alias=True, schema_generator=_FileSchema)
 
 
 def write_schemas(folder: Path) -> list[str]:

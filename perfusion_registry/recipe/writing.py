@@ -46,6 +46,14 @@ def replace_text(path: Path, text: str) -> bool:
     return True
 
 
+def make_folder(folder: Path, *, hint: str | None = None) -> None:
+    """Make a folder and its parents; raises PerfError when that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, folder, hint) from error
+
+
 def write_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
     """The PerfError that names the place of a failed write and what to do about it."""
     reasons = {

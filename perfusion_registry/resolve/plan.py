@@ -26,9 +26,9 @@ class BuildTask:
     """One concept with all its inputs resolved.
 
     digest: the recipe digest; training: the digest of what its tensors depend on. image_digest and
-    option_digest are parts of it that the lockfile records to explain a change. built: SHA-256 of the whole artifact in the
-    store, or None. reusable: SHA-256 of an artifact with the right tensors and another card. reason: why a
-    build is needed; "" when it is not.
+    option_digest are parts of it that the lockfile records to explain a change. built: SHA-256 of the
+    whole artifact in the store, or None. reusable: SHA-256 of an artifact with the right tensors and perhaps
+    another card. reason: why a build is needed; "" when it is not.
     """
 
     name: str

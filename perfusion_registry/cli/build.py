@@ -1,0 +1,146 @@
+"""`perf build`: turn recipes into artifacts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfusion_registry.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    ProjectOption,
+    QuietOption,
+)
+from perfusion_registry.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from perfusion_registry.cli.construction import Built
+    from perfusion_registry.cli.planning import Survey
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    from perfusion_registry.cli import BUILD_PANEL
+
+    app.command("build", rich_help_panel=BUILD_PANEL)(build)
+
+
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="The concepts.", show_default="all of the project")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail if perfusion.lock would change.", envvar="PERF_LOCKED")
+    ] = False,
+    dry_run: DryRunOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the concepts whose inputs changed, and lock them.
+
+    A build that is interrupted resumes where it was.
+    """
+    begun = time.monotonic()
+    from perfusion_registry.cli import console
+    from perfusion_registry.cli.planning import survey
+    from perfusion_registry.recipe import write_lockfile
+    from perfusion_registry.resolve import differences, lock
+
+    found = survey(project, names, force=force)
+    after = lock(found.project, found.plan, found.store)
+    changes = differences(found.project.lockfile, after)
+    if locked and changes:
+        listed = "".join(f"\n  - {change}" for change in changes)
+        raise CheckFailed(
+            f"the lockfile is not up to date:{listed}",
+            where=str(found.project.lockfile_path),
+            hint="run `perf lock`",
+        )
+    if dry_run or not found.plan.needed:
+        if not dry_run:
+            write_lockfile(found.project.lockfile_path, after)
+        _tell_plan(found, time.monotonic() - begun, as_json=as_json, dry_run=dry_run)
+        return
+    from perfusion_registry.cli.construction import Computing, construct
+
+    built = construct(
+        found, Computing(device, dtype), locked=locked, reporter=console.reporter(quiet or as_json)
+    )
+    _tell_built(found, built, time.monotonic() - begun, as_json=as_json)
+
+
+def _tell_plan(found: Survey, seconds: float, *, as_json: bool, dry_run: bool) -> None:
+    from perfusion_registry.cli import console
+
+    current = [task.name for task in found.plan.tasks if not task.reason]
+    if as_json:
+        needed = [{"name": task.name, "reason": task.reason} for task in found.plan.needed]
+        said = {"needed": needed, "built": [], "up_to_date": current, "seconds": round(seconds, 3)}
+        console.say_json("perf.build/1", said)
+        return
+    if not found.plan.tasks:
+        console.say("Nothing to build: the project has no concepts yet (perf add NAME --super WORD)")
+    elif not found.plan.needed:
+        are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
+        console.say(f"Nothing to build: {are} up to date ({seconds:.2f} s)")
+    for task in found.plan.needed:
+        console.say(f"Would build {task.name} {task.recipe_version}: {task.reason}")
+    if dry_run and found.plan.needed and current:
+        console.say(f"Up to date: {', '.join(current)}")
+
+
+def _tell_built(found: Survey, built: list[Built], seconds: float, *, as_json: bool) -> None:
+    from perfusion_registry.cli import console
+
+    current = [task.name for task in found.plan.tasks if not task.reason]
+    if as_json:
+        rows = [_row(one) for one in built]
+        said = {"needed": [], "built": rows, "up_to_date": current, "seconds": round(seconds, 3)}
+        console.say_json("perf.build/1", said)
+        return
+    names = sorted({name for one in built for name in one.artifact.card.scores})
+    cells = [
+        [
+            one.task.name,
+            one.task.recipe_version,
+            one.task.reason if one.trained else f"{one.task.reason} (no training)",
+            console.duration(one.seconds),
+            console.size(one.size),
+            f"{one.artifact.card.steps_kept}/{one.artifact.card.train.steps}",
+            *(_score(one, name) for name in names),
+            one.sha256[:12],
+        ]
+        for one in built
+    ]
+    columns = ["concept", "version", "why", "time", "size", "kept step", *names, "sha256"]
+    console.say_table(columns, cells, right=["time", "size", "kept step", *names])
+    rest = f"; {len(current)} up to date" if current else ""
+    count = "1 concept" if len(built) == 1 else f"{len(built)} concepts"
+    console.say(f"Built {count} in {console.duration(seconds)}{rest}")
+
+
+def _score(one: Built, name: str) -> str:
+    score = one.artifact.card.scores.get(name)
+    return "" if score is None else f"{score:.3f}"
+
+
+def _row(one: Built) -> dict[str, Any]:
+    return {
+        "name": one.task.name,
+        "version": one.task.recipe_version,
+        "reason": one.task.reason,
+        "trained": one.trained,
+        "seconds": round(one.seconds, 3),
+        "sha256": one.sha256,
+        "size": one.size,
+        "steps_kept": one.artifact.card.steps_kept,
+        "scores": one.artifact.card.scores,
+    }

@@ -1,0 +1,269 @@
+"""The terminal: results on stdout, progress and errors on stderr, all text from outside escaped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.reporter import Reporter, Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_LINE_EVERY = 10.0  # seconds between progress lines where stderr is no terminal
+_WORTH_A_LINE = 1.0  # seconds after which a finished stage leaves a line
+_PLAIN_WIDTH = 200  # columns of tables where stdout is no terminal
+
+
+def stderr() -> Console:
+    """A rich console on stderr; NO_COLOR and dumb terminals are honoured."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def stdout() -> Console:
+    """A rich console on stdout, wide where nobody looks, so that piped tables are not cut."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(highlight=False, width=width)
+
+
+def say(text: str) -> None:
+    """Print one plain line of the result."""
+    print(_printable(text))
+
+
+def say_json(schema: str, value: dict[str, Any]) -> None:
+    """Print the result as JSON; `schema` names its format and version, such as `perf.list/1`."""
+    print(json.dumps({"schema": schema, **value}, indent=2, ensure_ascii=False))
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Print a table; the columns named in `right` are aligned to the right."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_printable(cell)) for cell in row))
+    stdout().print(table)
+
+
+def show_error(error: PerfError) -> None:
+    """Print an error as a person should read it: what, where, and what to do next."""
+    from rich.text import Text
+
+    text = Text("error: ", style="bold red")
+    what = error.what
+    text.append(_printable(what[:1].upper() + what[1:]), style="default not bold")
+    if error.where:
+        text.append("\n   at  ", style="cyan").append(_printable(error.where), style="default not bold")
+    if error.hint:
+        text.append("\n next  ", style="green").append(_printable(error.hint), style="default not bold")
+    stderr().print(text)
+
+
+def show_interrupt(resumes: bool) -> None:
+    """Print the one line that follows Ctrl-C."""
+    more = "; run `perf build` again to resume" if resumes else ""
+    stderr().print(f"interrupted{more}", style="yellow")
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: `512 B`, `34.2 KB`, `4.7 MB` (thousands)."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+def reporter(quiet: bool = False) -> Reporter:
+    """The reporter for this run: bars on a terminal, occasional lines elsewhere, warnings only if `quiet`."""
+    if quiet:
+        return _Quiet()
+    return _Bars() if stderr().is_terminal else _Lines()
+
+
+class _Quiet:
+    """Only what a person should not miss."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        yield _Count(title, total)
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        from rich.text import Text
+
+        stderr().print(
+            Text("warning: ", style="bold yellow").append(_printable(text), style="default not bold")
+        )
+
+
+class _Count:
+    """A stage that only counts."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title = title
+        self.total = total
+        self.done = 0
+        self.note = ""
+        self.begun = time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        self.note = note or self.note
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+
+class _LineCount(_Count):
+    """A stage told in a line every few seconds."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        super().__init__(title, total)
+        self.told = self.begun
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        super().advance(steps, note)
+        if time.monotonic() - self.told < _LINE_EVERY:
+            return
+        self.told = time.monotonic()
+        parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
+        if self.total and self.done:
+            left = self.elapsed * max(self.total - self.done, 0) / self.done
+            parts = [f"{100 * self.done / self.total:.0f} %", f"about {duration(left)} left"]
+        if self.note:
+            parts.append(self.note)
+        _line(f"{self.title}: {', '.join(parts)}")
+
+
+class _Lines(_Quiet):
+    """Plain lines, for logs and pipes."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        _line(f"{title} ...")
+        count = _LineCount(title, total)
+        yield count
+        if count.elapsed >= _WORTH_A_LINE:
+            _line(f"{title}: done in {duration(count.elapsed)}")
+
+    def note(self, text: str) -> None:
+        _line(text)
+
+
+class _BarCount(_Count):
+    """A stage drawn as a bar."""
+
+    def __init__(self, title: str, total: int | None, progress: Progress, task: TaskID) -> None:
+        super().__init__(title, total)
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        from rich.markup import escape
+
+        super().advance(steps, note)
+        self._progress.update(self._task, advance=steps, note=escape(_printable(self.note)))
+
+
+class _Bars(_Quiet):
+    """Bars on a terminal; stages inside stages are drawn together."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._depth = 0
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        from rich.markup import escape
+
+        progress = self._progress or self._begin()
+        indent = "  " * self._depth
+        task = progress.add_task(indent + escape(_printable(title)), total=total, note="")
+        self._depth += 1
+        count = _BarCount(title, total, progress, task)
+        try:
+            yield count
+            progress.remove_task(task)
+            if count.elapsed >= _WORTH_A_LINE:
+                told = f"[green]✓[/] {indent}{escape(_printable(title))} [dim]{duration(count.elapsed)}[/]"
+                progress.console.print(told)
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._progress = None
+                progress.stop()
+
+    def note(self, text: str) -> None:
+        self._console().print(_printable(text), markup=False)
+
+    def warn(self, text: str) -> None:
+        from rich.text import Text
+
+        line = Text("warning: ", style="bold yellow").append(_printable(text), style="default not bold")
+        self._console().print(line)
+
+    def _console(self) -> Console:
+        return self._progress.console if self._progress else stderr()
+
+    def _begin(self) -> Progress:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(show_speed=False),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}[/]"),
+            console=stderr(),
+            transient=True,
+        )
+        self._progress.start()
+        return self._progress
+
+
+def _line(text: str) -> None:
+    print(_printable(text), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """Text without control characters: what a registry or a file says must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,159 @@
+"""Carrying out a plan: train what has to be trained, store it, and lock it, concept by concept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
+from perfusion_registry.cli.planning import Survey
+from perfusion_registry.errors import CheckFailed
+from perfusion_registry.recipe import write_lockfile
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import BuildTask, Project, lock
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+    from perfusion_registry.build import Covariance
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of one task. trained: False where the tensors were in the store already."""
+
+    task: BuildTask
+    artifact: Artifact
+    sha256: str
+    size: int
+    seconds: float
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where to compute: names as `load_base` takes them."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def construct(found: Survey, computing: Computing, *, locked: bool, reporter: Reporter) -> list[Built]:
+    """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
+
+    locked: raise CheckFailed rather than let the bytes of an unchanged recipe differ from the lockfile's.
+    The base is only loaded when something has to be trained.
+    """
+    machine = _Machine(found, computing, reporter)
+    done = []
+    for task in found.plan.needed:
+        with found.store.building(task.training, task.name, reporter):
+            built = _build(found, task, machine, reporter)
+        _settle(found, built, locked=locked, reporter=reporter)
+        done.append(built)
+    return done
+
+
+class _Machine:
+    """The loaded base and covariance, loaded once and only if they are needed."""
+
+    def __init__(self, found: Survey, computing: Computing, reporter: Reporter) -> None:
+        self._found = found
+        self._computing = computing
+        self._reporter = reporter
+        self._loaded: tuple[Base, Covariance] | None = None
+
+    def load(self) -> tuple[Base, Covariance]:
+        """The base and the covariance."""
+        if self._loaded is None:
+            with self._reporter.stage(f"Loading {self._found.base.repo}"):
+                from perfusion_registry.base import load_base
+                from perfusion_registry.build import load_covariance
+
+                base = load_base(self._found.base, device=self._computing.device, dtype=self._computing.dtype)
+                self._loaded = base, load_covariance(self._found.plan.covariance.path)
+        return self._loaded
+
+
+def _build(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter) -> Built:
+    begun = time.monotonic()
+    store = found.store
+    # Another process may have finished the work while this one waited for the lock.
+    known = None if task.reason == "forced" else store.lookup(task.training)
+    if known is not None:
+        artifact = load_artifact(store.get(known))
+    else:
+        artifact = _train(found, task, machine, reporter)
+    artifact = Artifact(_card(task, artifact), artifact.tensors)
+    data = save_artifact(artifact)
+    sha256 = store.put(data)
+    store.record(task.digest, sha256)
+    store.record(task.training, sha256)
+    store.discard_workspace(task.training)
+    return Built(task, artifact, sha256, len(data), time.monotonic() - begun, known is None)
+
+
+def _train(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter) -> Artifact:
+    from perfusion_registry.build import ConceptSources, build_concept
+
+    base, covariance = machine.load()
+    concept = task.recipe.concept
+    if task.reason == "forced":
+        found.store.discard_workspace(task.training)
+    sources = ConceptSources(
+        name=concept.name,
+        version=concept.version,
+        supercategory=concept.supercategory,
+        images=[image.path for image in task.images],
+        masks=[image.mask for image in task.images],
+    )
+    artifact: Artifact = build_concept(
+        base,
+        covariance,
+        sources,
+        task.train,
+        task.render,
+        digest=task.digest,
+        workspace=found.store.workspace(task.training),
+        reporter=reporter,
+    )
+    return artifact
+
+
+def _card(task: BuildTask, artifact: Artifact) -> ConceptCard:
+    """The card of the task's recipe, with what training found out."""
+    concept = task.recipe.concept
+    return artifact.card.model_copy(
+        update={
+            "name": concept.name,
+            "version": concept.version,
+            "recipe_digest": task.digest,
+            "render": task.render,
+            "licence": concept.licence,
+            "authors": concept.authors,
+            "consent": concept.consent,
+            "description": concept.description,
+        }
+    )
+
+
+def _settle(found: Survey, built: Built, *, locked: bool, reporter: Reporter) -> None:
+    """Write the built concept into the lockfile as it is now on disk."""
+    project = Project.read(found.project.root)
+    before = project.lockfile.concept(built.task.name) if project.lockfile else None
+    was = before.sha256 if before and before.recipe_digest == built.task.digest else None
+    if was is not None and was != built.sha256:
+        what = (
+            f"the bytes of `{built.task.name}` differ from those locked ({was[:12]}, now {built.sha256[:12]}): "
+            "the locked ones come from elsewhere"
+        )
+        if locked:
+            raise CheckFailed(
+                what,
+                where=str(project.lockfile_path),
+                hint="fetch the locked artifact, or leave out --locked",
+            )
+        reporter.warn(f"{what}; the lockfile now has the new ones")
+    task = replace(built.task, built=built.sha256, reason="")
+    plan = replace(found.plan, tasks=(task,))
+    write_lockfile(project.lockfile_path, lock(project, plan, found.store, replaced=[task.name]))

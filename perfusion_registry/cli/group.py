@@ -1,0 +1,27 @@
+"""The command group: turns the package's errors into messages and exit codes, for every command alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from perfusion_registry.errors import PerfError
+
+
+class Group(TyperGroup):
+    """Exit codes: 0 done, 1 a check failed, 2 an error, 130 interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a PerfError becomes its message, Ctrl-C one line."""
+        from perfusion_registry.cli import console
+
+        try:
+            return super().invoke(ctx)
+        except PerfError as error:
+            console.show_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            console.show_interrupt(resumes=ctx.invoked_subcommand == "build")
+            raise typer.Exit(130) from error

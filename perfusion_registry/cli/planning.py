@@ -1,0 +1,37 @@
+"""The plan of a project on this machine: its base, covariance and store, found without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfusion_registry.artifact import Store, cache_dir
+from perfusion_registry.resolve import Plan, Project, find_covariance, plan
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A project with everything that its plan was made from."""
+
+    project: Project
+    store: Store
+    base: BaseDescription
+    plan: Plan
+
+
+def survey(start: Path | None, names: list[str] | None = None, *, force: bool = False) -> Survey:
+    """Read the project of `start` and plan its concepts `names` (default: all)."""
+    from perfusion_registry.base import describe_base
+    from perfusion_registry.build import TRAINER_EPOCH
+
+    project = Project.find(start)
+    project.select(names)  # a misspelt name is told before a base is looked for
+    store = Store(cache_dir())
+    base = describe_base(project.manifest.project.base, root=project.root)
+    covariance = find_covariance(project, base.covariance)
+    made = plan(project, store, base, covariance, epoch=TRAINER_EPOCH, names=names, force=force)
+    return Survey(project, store, base, made)
