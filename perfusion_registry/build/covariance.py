@@ -18,6 +18,8 @@ from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
 
+_KEY = "covariance"  # of the card in the safetensors header
+
 
 class CovarianceCard(BaseModel):
     """Whence a covariance comes.
@@ -75,7 +77,7 @@ class Covariance:
 
 def save_covariance(covariance: Covariance, path: Path) -> None:
     """Write a covariance as one safetensors file: the matrix `C` and its card, byte for byte repeatable."""
-    write_tensors(path, {"C": covariance.C}, covariance.card.model_dump_json())
+    write_tensors(path, {"C": covariance.C}, _KEY, covariance.card.model_dump_json())
 
 
 def load_covariance(path: Path, width: int | None = None) -> Covariance:
@@ -107,7 +109,7 @@ def _from_npy(data: bytes, where: str) -> tuple[Tensor, CovarianceCard]:
 
 
 def _from_safetensors(data: bytes, where: str) -> tuple[Tensor, CovarianceCard]:
-    tensors, text = parse_tensors(data, where)
+    tensors, text = parse_tensors(data, _KEY, where)
     matrix = tensors.get("C") if len(tensors) != 1 else next(iter(tensors.values()))
     if matrix is None:
         raise PerfError("The file holds several tensors and none is called C", where=where)

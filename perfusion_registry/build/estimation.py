@@ -29,6 +29,7 @@ from perfusion_registry.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
+_KEY = "covariance_progress"  # of the progress in the checkpoint's header
 WINDOW = 2048
 """Captions that are sorted by length together; fixed, so that a resumed run sums in the same order."""
 
@@ -76,7 +77,7 @@ def estimate_covariance(
             )
             stage.advance(len(window), f"{progress.tokens:,} tokens")
             if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
-                write_tensors(checkpoint, sums, progress.model_dump_json())
+                write_tensors(checkpoint, sums, _KEY, progress.model_dump_json())
                 saved = time.monotonic()
     if progress.captions == 0:
         raise PerfError("There are no captions to estimate a covariance from")
@@ -110,7 +111,7 @@ def _restore(checkpoint: Path | None, start: _Progress, base: Base) -> tuple[_Pr
         return start, {"tokens": zero, "padding": zero.clone()}
     where, hint = str(checkpoint), "delete the checkpoint to start again"
     try:
-        sums, text = parse_tensors(checkpoint.read_bytes(), where)
+        sums, text = parse_tensors(checkpoint.read_bytes(), _KEY, where)
         progress = _Progress.model_validate_json(text or "")
     except OSError as error:
         raise PerfError(f"Cannot read the checkpoint: {error.strerror or error}", where=where) from error

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from perfusion_registry.base import ConceptPiece, encode, tokenise
+from perfusion_registry.base import encode, tokenise
 from perfusion_registry.build.covariance import Covariance
+from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.edit import similarity
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
-
-TARGET_PROMPT = "a photo of a {}"
-"""Where the supercategory word's encoding, the first i* of a concept, is taken from (Section 4.4)."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,6 @@ def gate_report(
             kind = _kind(n, last, n in row.concept_positions)
             report.append(PositionSimilarity(prompt, n, word, kind, values))
     return tuple(report)
-
-
-def pieces(prompt: str, supercategory: str) -> list[str | ConceptPiece]:
-    """A template such as "a {} in the snow" as the pieces of a prompt, with the concept at each `{}`."""
-    parts: list[str | ConceptPiece] = []
-    for index, text in enumerate(prompt.split("{}")):
-        if index:
-            parts.append(ConceptPiece(supercategory))
-        if text:
-            parts.append(text)
-    return parts
 
 
 def _kind(

@@ -14,20 +14,22 @@ from torch import Tensor
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import replace_bytes, write_error
 
-_TEXT = "perf"  # one metadata key only: safetensors writes several in an arbitrary order
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, text: str) -> None:
+    """Write the file whole or not at all, with `text` under `key` in its header.
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
-    """Write the file whole or not at all; raises PerfError when the folder cannot be written or is full."""
+    Only one key is written, since safetensors puts several in an arbitrary order. Raises PerfError when the
+    folder cannot be written or is full.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, path.parent) from error
-    replace_bytes(path, safetensors.torch.save(contiguous, {_TEXT: text}))
+    replace_bytes(path, safetensors.torch.save(contiguous, {key: text}))
 
 
-def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], str | None]:
+def parse_tensors(data: bytes, key: str, where: str) -> tuple[dict[str, Tensor], str | None]:
     """The tensors and the text, None where another program wrote the file. Raises PerfError if it is not
     one."""
     try:
@@ -36,4 +38,4 @@ def parse_tensors(data: bytes, where: str) -> tuple[dict[str, Tensor], str | Non
         raise PerfError(f"The file is not a whole safetensors file: {error}", where=where) from error
     (length,) = struct.unpack("<Q", data[:8])
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return tensors, metadata.get(_TEXT)
+    return tensors, metadata.get(key)

@@ -1,0 +1,180 @@
+"""Building one concept: images, masks and a supercategory in, an artifact out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.artifact import Artifact, ConceptCard
+from perfusion_registry.base import tokenise
+from perfusion_registry.build.covariance import Covariance
+from perfusion_registry.build.images import load_image, square
+from perfusion_registry.build.latents import encode_latents
+from perfusion_registry.build.lock import Lock
+from perfusion_registry.build.masks import find_masks, mask_file
+from perfusion_registry.build.prompts import TARGET_PROMPT, Prompts, pieces
+from perfusion_registry.build.selection import Scores, select
+from perfusion_registry.build.trainee import Snapshot
+from perfusion_registry.build.training import Lesson, train
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.reporter import Reporter, Silent
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+CHECKPOINT = "training.safetensors"
+
+
+@dataclass(frozen=True)
+class ConceptSources:
+    """What a concept is made from, and what its card says of it.
+
+    images: files, or their bytes. masks: one for each image, None where it has none; when left out, files
+    called `name.mask.png` beside the images are taken.
+    """
+
+    name: str
+    version: str
+    supercategory: str
+    images: tuple[Path | bytes, ...]
+    masks: tuple[Path | bytes | None, ...] = ()
+    licence: str | None = None
+    authors: tuple[str, ...] = ()
+    consent: str | None = None
+    description: str | None = None
+
+
+def build_concept(
+    base: Base,
+    covariance: Covariance,
+    sources: ConceptSources,
+    train_options: TrainOptions,
+    render_options: RenderOptions,
+    *,
+    digest: str,
+    workspace: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Artifact:
+    """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
+    processor.
+
+    digest: the recipe digest, for the card. workspace: a folder for the checkpoint from which a killed build
+    goes on. Raises PerfError for images, masks, a supercategory or a covariance that cannot be used, and when
+    training diverges.
+    """
+    reporter = reporter or Silent()
+    name, word = sources.name, sources.supercategory
+    if not sources.images:
+        raise PerfError(f"Concept {name!r} has no images", hint="list some under `images` in its recipe")
+    tokenise(base, pieces(TARGET_PROMPT, word))  # a supercategory of several tokens ends here
+    d = base.bank.W.shape[1]
+    if covariance.width != d:
+        what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
+        raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
+    lesson, images = _lesson(base, covariance, sources, train_options, reporter)
+    trained = train(
+        lesson,
+        title=f"{name}: training",
+        checkpoint=workspace / CHECKPOINT if workspace else None,
+        reporter=reporter,
+    )
+    title = f"{name}: choosing the best step"
+    kept, scores = select(lesson, trained.snapshots, images, word, title=title, reporter=reporter)
+    if scores is None:
+        reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
+    return Artifact(
+        _card(base, covariance, sources, train_options, render_options, digest, kept, scores),
+        _tensors(lesson, kept),
+    )
+
+
+def picture_size(base: Base) -> tuple[int, int]:
+    """(height, width) in pixels of the pictures that the base draws by default."""
+    pixel = int(base.pipe.vae_scale_factor)
+    native = int(base.pipe.unet.config.sample_size) * pixel
+    card = base.description.card.render
+    height, width = int(card.get("height") or native), int(card.get("width") or native)
+    return height // pixel * pixel, width // pixel * pixel
+
+
+def _lesson(
+    base: Base, covariance: Covariance, sources: ConceptSources, options: TrainOptions, reporter: Reporter
+) -> tuple[Lesson, Tensor]:
+    """The training's inputs, and the squared images (N, 3, H, W)."""
+    count, size, word = len(sources.images), picture_size(base), sources.supercategory
+    with reporter.stage(f"{sources.name}: preparing {count} images", count) as stage:
+        loaded = []
+        for index, source in enumerate(sources.images):
+            name = str(source) if isinstance(source, Path) else f"image {index + 1} of {sources.name}"
+            image = load_image(source, name)
+            for note in image.notes:
+                reporter.note(f"{image.name} {note}")
+            loaded.append(image)
+            stage.advance(1, Path(image.name).name)
+        pixels = torch.stack([square(image.pixels, size) for image in loaded])
+        masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
+        latents = encode_latents(base, pixels, masks, flip=options.flip)
+    lock = Lock.to(base, word, trained_keys=options.trained_keys)
+    prompts = Prompts.of(base, options.templates, word)
+    return Lesson(base, covariance.metric(), lock, prompts, latents, options), pixels
+
+
+def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:
+    if sources.masks:
+        if len(sources.masks) != len(sources.images):
+            counts = f"{len(sources.masks)} masks for {len(sources.images)} images"
+            raise PerfError(f"Concept {sources.name!r} has {counts}", hint="give one for each image, or none")
+        return sources.masks
+    return tuple(mask_file(image) if isinstance(image, Path) else None for image in sources.images)
+
+
+def _card(
+    base: Base,
+    covariance: Covariance,
+    sources: ConceptSources,
+    train_options: TrainOptions,
+    render_options: RenderOptions,
+    digest: str,
+    kept: Snapshot,
+    scores: Scores | None,
+) -> ConceptCard:
+    """The card; its scores are empty where no CLIP model was there to choose the step."""
+    return ConceptCard(
+        name=sources.name,
+        version=sources.version,
+        supercategory=sources.supercategory,
+        family=base.description.family,
+        covariance=covariance.digest,
+        recipe_digest=digest,
+        base=base.description.repo,
+        base_revision=base.description.revision,
+        train=train_options,
+        render=render_options,
+        steps_kept=kept.step,
+        scores=scores.rounded() if scores else {},
+        licence=sources.licence,
+        authors=sources.authors,
+        consent=sources.consent,
+        description=sources.description,
+    )
+
+
+def _tensors(lesson: Lesson, kept: Snapshot) -> dict[str, Tensor]:
+    """The tensors of the artifact (see `artifact.format`) from the kept step."""
+    bank, learned = lesson.base.bank, lesson.lock.learned.cpu()
+    outputs = torch.zeros(len(learned)).masked_scatter(learned, kept.outputs)  # (D,)
+    tensors = {
+        "embedding": kept.embedding,
+        "target_input": kept.target_input,
+        "target_input_dual": lesson.metric.dual(kept.target_input),
+    }
+    for layer in bank.layers:
+        tensors[f"output.{layer.path}"] = outputs[layer.value_slice].half()
+        if lesson.options.trained_keys:
+            tensors[f"output_key.{layer.path}"] = outputs[layer.key_slice].half()
+    return tensors

@@ -1,0 +1,60 @@
+"""Latents: images and their mirror images through the VAE once, resampled at every step.
+
+Encoding does not commute with flipping, so a mirror image is encoded, not a latent mirrored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Posteriors of N pictures in the UNet's units, with their loss weights.
+
+    mean, std: (N, c, h, w) fp32. weight: (N, 1, h, w) fp32, the soft mask, 1 at its maximum in every picture.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+
+    def sample(self, index: Tensor, noise: Tensor) -> Tensor:
+        """Draw latents of the pictures at `index`. index: (B,). noise: (B, c, h, w). Returns (B, c, h, w)."""
+        return self.mean[index] + self.std[index] * noise
+
+
+def encode_latents(base: Base, images: Tensor, masks: Tensor, *, flip: bool) -> Latents:
+    """Posteriors of the images and, with `flip`, of their mirror images after them.
+
+    images: (N, 3, H, W) in 0..1. masks: (N, 1, H', W'), zero or more, not all zero in any picture. Returns N
+    or 2 N pictures. The mask is averaged over each latent pixel, then divided by its maximum (Section 4.4).
+    """
+    if flip:
+        images, masks = torch.cat([images, images.flip(-1)]), torch.cat([masks, masks.flip(-1)])
+    vae = base.pipe.vae
+    scale = float(vae.config.scaling_factor)
+    shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
+    means, stds = [], []
+    with torch.inference_mode(), base.autocast():
+        for image in images.to(base.device, vae.dtype):  # one by one: a batch of 512 px takes gigabytes
+            posterior = vae.encode(image[None] * 2 - 1).latent_dist
+            means.append((posterior.mean.float() - shift) * scale)
+            stds.append(posterior.std.float() * scale)
+    mean, std = torch.cat(means).clone(), torch.cat(stds).clone()
+    return Latents(mean, std, latent_weight(masks.to(base.device), (mean.shape[-2], mean.shape[-1])))
+
+
+def latent_weight(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (N, 1, H, W) averaged to `size` (h, w) and divided by their maximum. Returns (N, 1, h, w)
+    fp32."""
+    small = functional.interpolate(masks.float(), size, mode="area")
+    return small / small.amax((1, 2, 3), keepdim=True)

@@ -1,0 +1,46 @@
+"""The key lock: what a supercategory gives to the concept that is locked to it (Sections 4.1 and 4.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.base import encode, tokenise
+from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+
+@dataclass(frozen=True, eq=False)
+class Lock:
+    """What the supercategory gives to a concept: where it starts, and what of it stays.
+
+    embedding: (d_token,). encoding: (d,), of the word in "a photo of a <supercategory>". outputs: (D,), W
+    times it. learned: (D,) bool, the columns of o* that are learned; the others stay locked to `outputs`.
+    """
+
+    embedding: Tensor
+    encoding: Tensor
+    outputs: Tensor
+    learned: Tensor
+
+    @classmethod
+    def to(cls, base: Base, supercategory: str, *, trained_keys: bool) -> Lock:
+        """Lock to a supercategory; with `trained_keys` every column is learned (the paper's ablation)."""
+        row = tokenise(base, pieces(TARGET_PROMPT, supercategory))
+        position = row.concept_positions[0]
+        table = base.pipe.text_encoder.get_input_embeddings().weight
+        with torch.no_grad():
+            encoding = encode(base, row.ids[None].to(base.device))[0, position].clone()
+            outputs = base.bank.W @ encoding
+        keys = base.bank.key_columns.to(base.device)
+        learned = torch.ones_like(keys) if trained_keys else ~keys
+        return cls(table[row.ids[position]].detach().float().clone(), encoding, outputs, learned)
+
+    def target_output(self, outputs: Tensor) -> Tensor:
+        """o* (D,) from its learned columns (L,)."""
+        return self.outputs.masked_scatter(self.learned, outputs)

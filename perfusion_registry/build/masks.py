@@ -1,0 +1,145 @@
+"""Masks: soft weights that keep the loss on the concept and off its background (Section 4.4).
+
+`files` are the user's own; `clipseg` segments by the supercategory word; `attention` asks the base itself
+where it looks for that word; `none` weighs every place alike. `auto` takes the first of these that is at
+hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from perfusion_registry.base import AttentionRecorder, Segmenter, encode, tokenise
+from perfusion_registry.build.diffusion import add_noise
+from perfusion_registry.build.images import LoadedImage, load_mask, square
+from perfusion_registry.build.latents import encode_latents
+from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
+from perfusion_registry.errors import PerfError
+from perfusion_registry.reporter import Reporter
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+MaskSource = Literal["auto", "files", "clipseg", "attention", "none"]
+CLIPSEG = "CIDAS/clipseg-rd64-refined"
+NOISE_LEVELS = (0.3, 0.45, 0.6)
+"""Where attention is listened to, as fractions of the schedule: the layout is settled, details are not
+yet."""
+NOISES_PER_LEVEL = 2
+
+
+def mask_file(image: Path) -> Path | None:
+    """The mask beside an image, `name.mask.png` for `name.jpg`, if there is one."""
+    path = image.with_name(f"{image.stem}.mask.png")
+    return path if path.is_file() else None
+
+
+def find_masks(
+    base: Base,
+    images: Sequence[LoadedImage],
+    files: Sequence[Path | bytes | None],
+    supercategory: str,
+    source: MaskSource,
+    size: tuple[int, int],
+    reporter: Reporter,
+) -> Tensor:
+    """Soft masks (N, 1, h, w) fp32 on the CPU, zero or more, of the squared images.
+
+    files: a mask file for each image, or None where there is none. size: (height, width) of the squared
+    images.
+    Deterministic for one kind of processor. Raises PerfError when the source that was asked for is not at
+    hand.
+    """
+    if source == "none":
+        return torch.ones(len(images), 1, *size)
+    given = [file is not None for file in files]
+    if source == "files" or (source == "auto" and all(given)):
+        return _from_files(images, files, size)
+    if source == "auto" and any(given):
+        missing = [image.name for image, has in zip(images, given, strict=True) if not has]
+        reporter.warn(f"{', '.join(missing)}: no mask file, so the mask files of the others are not used")
+    pixels = torch.stack([square(image.pixels, size) for image in images])
+    if source in {"auto", "clipseg"}:
+        try:
+            segmenter = Segmenter.load(
+                CLIPSEG, base.device, allow_download=None if source == "clipseg" else False
+            )
+        except PerfError:
+            if source == "clipseg":
+                raise
+        else:
+            found = segmenter.masks(pixels, supercategory)[:, None].cpu()
+            return _usable(found, images, reporter)
+    return _usable(attention_masks(base, pixels, supercategory), images, reporter)
+
+
+def attention_masks(base: Base, pixels: Tensor, supercategory: str) -> Tensor:
+    """Where the base looks for the supercategory word in these pictures, from its own cross-attention.
+
+    pixels: (N, 3, H, W) in 0..1. Each picture is noised to a few levels with seeded noise and shown to the
+    UNet with "a photo of a <supercategory>"; the word's attention is averaged, smoothed, and stretched to
+    0..1.
+    Returns (N, 1, h, w) fp32 on the CPU.
+    """
+    latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
+    row = tokenise(base, pieces(TARGET_PROMPT, supercategory))
+    unet, schedule = base.pipe.unet, base.pipe.scheduler
+    E = encode(base, row.ids[None].to(base.device))  # (1, n, d)
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(())
+    with torch.inference_mode():
+        for level in NOISE_LEVELS:
+            step = int(level * schedule.config.num_train_timesteps)
+            for _ in range(NOISES_PER_LEVEL):
+                noise = torch.randn(latents.shape[1:], generator=generator).to(latents)  # the same for all
+                timesteps = torch.full((len(latents),), step, device=latents.device)
+                noisy = add_noise(schedule, latents, noise.expand_as(latents), timesteps)
+                positions = [row.concept_positions] * len(latents)
+                size = (latents.shape[-2], latents.shape[-1])
+                with AttentionRecorder(unet, positions, size) as recorder, base.autocast():
+                    unet(noisy.to(unet.dtype), timesteps, E.expand(len(latents), -1, -1).to(unet.dtype))
+                total = total + recorder.maps().float().cpu()
+    maps = _smooth(total[:, None])
+    low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-12)
+
+
+def _smooth(maps: Tensor) -> Tensor:
+    """A 3 x 3 binomial blur. maps: (N, 1, h, w)."""
+    line = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line)[None, None]
+    return functional.conv2d(functional.pad(maps, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+def _from_files(
+    images: Sequence[LoadedImage], files: Sequence[Path | bytes | None], size: tuple[int, int]
+) -> Tensor:
+    masks = []
+    for image, file in zip(images, files, strict=True):
+        if file is None:
+            what = "There is no mask for this image"
+            hint = 'put name.mask.png beside it, list it under masks, or set mask = "auto"'
+            raise PerfError(what, where=image.name, hint=hint)
+        name = str(file) if isinstance(file, Path) else f"mask of {image.name}"
+        mask = square(load_mask(file, image, name), size)
+        if not bool(mask.any()):
+            what = "The mask is black inside the middle square of the image, which is what is learned from"
+            raise PerfError(what, where=name, hint="crop the image around the concept")
+        masks.append(mask)
+    return torch.stack(masks)
+
+
+def _usable(masks: Tensor, images: Sequence[LoadedImage], reporter: Reporter) -> Tensor:
+    """Replace masks that found nothing by plain ones, and say so. masks: (N, 1, h, w)."""
+    peak = masks.amax((1, 2, 3))
+    found = torch.isfinite(peak) & (peak > 1e-3)
+    for image, ok in zip(images, found.tolist(), strict=True):
+        if not ok:
+            reporter.warn(f"{image.name}: the concept was not found in it, so all of it counts")
+    return torch.where(found[:, None, None, None], masks, torch.ones_like(masks))

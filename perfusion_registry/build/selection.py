@@ -1,0 +1,119 @@
+"""Selection: which step of a training to keep, by CLIP similarity to the images and to the text (Section
+4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.base import encode, tokenise
+from perfusion_registry.build.prompts import Prompts
+from perfusion_registry.build.sampling import draw
+from perfusion_registry.build.trainee import Snapshot
+from perfusion_registry.build.training import Lesson, repeatable
+from perfusion_registry.reporter import Reporter, Silent
+
+BATCH = 16
+"""Pictures drawn together."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a step is.
+
+    image: mean cosine similarity to the concept's images. text: similarity to the prompts, 1 where it is
+    that of the supercategory's own pictures. harmonic: their harmonic mean, which chooses the step.
+    """
+
+    image: float
+    text: float
+
+    @property
+    def harmonic(self) -> float:
+        """Zero unless both scores are positive."""
+        if min(self.image, self.text) <= 0:
+            return 0.0
+        return 2 * self.image * self.text / (self.image + self.text)
+
+    def rounded(self) -> dict[str, float]:
+        """The scores by name, to the four digits that a card keeps."""
+        scores = {"image": self.image, "text": self.text, "harmonic": self.harmonic}
+        return {name: round(value, 4) for name, value in scores.items()}
+
+
+def select(
+    lesson: Lesson,
+    snapshots: Sequence[Snapshot],
+    images: Tensor,
+    supercategory: str,
+    *,
+    title: str = "choosing the best step",
+    reporter: Reporter | None = None,
+) -> tuple[Snapshot, Scores | None]:
+    """The snapshot whose pictures of the validation prompts have the greatest harmonic mean of similarities.
+
+    images: (N, 3, H, W) in 0..1, the concept's. Image similarity is the mean pairwise cosine between drawn
+    pictures and these; text similarity is the cosine to the prompt without the concept's word, divided by
+    what the supercategory's pictures of the same prompts and seeds reach (Section 5). Every step is drawn
+    with the training gate, local lock and the same noise. Without a scorer it is the last snapshot and None.
+    """
+    base, options = lesson.base, lesson.options
+    if base.scorer is None:
+        return snapshots[-1], None
+    prompts = Prompts.of(base, options.validation_prompts, supercategory)
+    P, shape = len(prompts.ids), lesson.latents.mean.shape[1:]
+    noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
+    states = [None, *snapshots]
+    together = max(1, BATCH // P)
+    features = []
+    with (
+        (reporter or Silent()).stage(title, len(states)) as stage,
+        torch.no_grad(),
+        repeatable(base.device),
+        base.bank.attached(base.pipe.unet),
+    ):
+        for start in range(0, len(states), together):
+            group = states[start : start + together]
+            branches = [_branches(lesson, prompts, state) for state in group]
+            pictures = draw(
+                base,
+                torch.cat([wanted for wanted, _ in branches]),
+                torch.cat([unwanted.expand(P, -1, -1) for _, unwanted in branches]),
+                noise.repeat(len(group), 1, 1, 1),
+                steps=options.validation_steps,
+                guidance=options.validation_guidance,
+            )
+            features.append(base.scorer.image_features(pictures).cpu())
+            stage.advance(len(group))
+        concept = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
+        texts = base.scorer.text_features([spoken(text) for text in options.validation_prompts]).cpu()
+    drawn = torch.cat(features).reshape(len(states), P, -1)  # (1 + S, P, f)
+    likeness = (drawn @ concept.T).mean((1, 2))  # (1 + S,)
+    fit = (drawn * texts).sum(-1).mean(-1)  # (1 + S,)
+    fit = fit / fit[0].clamp_min(1e-3)
+    scores = [Scores(image, text) for image, text in zip(likeness.tolist(), fit.tolist(), strict=True)][1:]
+    best = max(range(len(scores)), key=lambda s: (scores[s].harmonic, -s))
+    return snapshots[best], scores[best]
+
+
+def spoken(template: str) -> str:
+    """The prompt with the concept's word left out, as the text score reads it ("A is dressed like a
+    wizard")."""
+    return " ".join(template.replace("{}", " ").split())
+
+
+def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple[Tensor, Tensor]:
+    """Packed encodings (P, n, D) of the prompts and (1, n, D) of the empty one; None is the supercategory."""
+    base = lesson.base
+    empty = tokenise(base, []).ids[None].to(base.device)
+    if state is None:
+        W = base.bank.W
+        return encode(base, prompts.ids) @ W.T, encode(base, empty) @ W.T
+    embedding, outputs, i = (
+        tensor.to(base.device) for tensor in (state.embedding, state.outputs, state.target_input)
+    )
+    E, _ = prompts.encode(base, range(len(prompts.ids)), embedding)
+    return lesson.packed(E, i, outputs), lesson.packed(encode(base, empty), i, outputs)

@@ -1,0 +1,139 @@
+"""The concept while it is learned: its parameters, optimiser, moving average and dice, and their
+checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import TrainOptions
+
+_KEY = "concept_checkpoint"
+_ADAM = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A concept as it was after `step` steps, in fp32.
+
+    embedding: (d_token,). outputs: (L,), the learned columns of o*, in bank order. target_input: (d,), i*.
+    """
+
+    step: int
+    embedding: Tensor
+    outputs: Tensor
+    target_input: Tensor
+
+
+class _Progress(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: str
+    step: int
+    losses: list[float]
+    snapshots: list[int]
+
+
+@dataclass(eq=False)
+class Trainee:
+    """Everything that a training step changes.
+
+    embedding: (d_token,) and outputs: (L,), the learned parameters. target_input: (d,), the moving average
+    i*.
+    generator: a CPU generator that every random choice is drawn from, so that devices agree on the dice.
+
+    The optimiser is Adam without weight decay: the paper names none, and decay would pull o* towards zero
+    rather than towards the supercategory's output, from which it starts.
+    """
+
+    embedding: Tensor
+    outputs: Tensor
+    target_input: Tensor
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+
+    @classmethod
+    def begin(
+        cls, embedding: Tensor, outputs: Tensor, target_input: Tensor, options: TrainOptions
+    ) -> Trainee:
+        """Start from the supercategory's embedding (d_token,), outputs (L,) and encoding (d,)."""
+        embedding = embedding.detach().float().clone().requires_grad_()
+        outputs = outputs.detach().float().clone().requires_grad_()
+        groups = [
+            {"params": [embedding], "lr": options.learning_rate_embedding},
+            {"params": [outputs], "lr": options.learning_rate_output},
+        ]
+        return cls(
+            embedding,
+            outputs,
+            target_input.detach().float().clone(),
+            torch.optim.Adam(groups, foreach=False),
+            torch.Generator().manual_seed(options.seed),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The concept as it is now, copied to the CPU."""
+        embedding, outputs, target_input = (
+            tensor.detach().cpu().clone() for tensor in (self.embedding, self.outputs, self.target_input)
+        )
+        return Snapshot(self.step, embedding, outputs, target_input)
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write a checkpoint, whole or not at all. identity: a digest of everything the training depends
+        on."""
+        tensors = {"target_input": self.target_input, "generator": self.generator.get_state()}
+        for name, parameter in (("embedding", self.embedding), ("outputs", self.outputs)):
+            tensors[name] = parameter
+            for key in _ADAM:
+                if parameter in self.optimiser.state:
+                    tensors[f"{name}.{key}"] = self.optimiser.state[parameter][key]
+        for shot in self.snapshots:
+            for name in ("embedding", "outputs", "target_input"):
+                tensors[f"snapshot.{shot.step}.{name}"] = getattr(shot, name)
+        progress = _Progress(
+            identity=identity,
+            step=self.step,
+            losses=self.losses,
+            snapshots=[shot.step for shot in self.snapshots],
+        )
+        write_tensors(path, tensors, _KEY, progress.model_dump_json())
+
+    def resume(self, path: Path, identity: str) -> bool:
+        """Continue from a checkpoint of the same training; False, changing nothing, where there is none."""
+        try:
+            tensors, text = parse_tensors(path.read_bytes(), _KEY, str(path))
+            progress = _Progress.model_validate_json(text or "")
+        except (OSError, PerfError, ValidationError):
+            return False
+        if progress.identity != identity:
+            return False
+        self.generator.set_state(tensors["generator"])
+        self.target_input = tensors["target_input"].to(self.target_input)
+        for name, parameter in (("embedding", self.embedding), ("outputs", self.outputs)):
+            with torch.no_grad():
+                parameter.copy_(tensors[name])
+            if progress.step:
+                self.optimiser.state[parameter] = {
+                    key: tensors[f"{name}.{key}"].to("cpu" if key == "step" else parameter.device)
+                    for key in _ADAM
+                }
+        self.step, self.losses = progress.step, list(progress.losses)
+        self.snapshots = [
+            Snapshot(
+                step,
+                tensors[f"snapshot.{step}.embedding"],
+                tensors[f"snapshot.{step}.outputs"],
+                tensors[f"snapshot.{step}.target_input"],
+            )
+            for step in progress.snapshots
+        ]
+        return True

@@ -1,0 +1,178 @@
+"""The training loop: Eq. 3 in every layer, i* estimated online, and the masked diffusion loss (Section
+4.4)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.build import TRAINER_EPOCH
+from perfusion_registry.build.diffusion import add_noise, masked_loss, target
+from perfusion_registry.build.latents import Latents
+from perfusion_registry.build.lock import Lock
+from perfusion_registry.build.prompts import Prompts
+from perfusion_registry.build.trainee import Trainee
+from perfusion_registry.edit import Metric, packed
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.reporter import Reporter, Silent
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+DECAY = 0.99
+"""Of the moving average that estimates i* (Section 4.4)."""
+CHECKPOINT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Everything that a training needs and never changes.
+
+    prompts: of `options.templates`. latents: of the concept's images.
+    """
+
+    base: Base
+    metric: Metric
+    lock: Lock
+    prompts: Prompts
+    latents: Latents
+    options: TrainOptions
+
+    def begin(self) -> Trainee:
+        """The concept before its first step."""
+        outputs = self.lock.outputs[self.lock.learned]
+        return Trainee.begin(self.lock.embedding, outputs, self.lock.encoding, self.options)
+
+    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor) -> Tensor:
+        """Eq. 3 with the training gate.
+
+        E: (..., n, d). target_input: (d,), i*. outputs: (L,), the learned columns of o*. Returns (..., n, D).
+        """
+        i = target_input[None]
+        bias, temperature = i.new_tensor([self.options.bias]), i.new_tensor([self.options.temperature])
+        o = self.lock.target_output(outputs)[None]  # (1, D)
+        return packed(E, self.base.bank.W, i, self.metric.dual(i), o, bias, temperature)
+
+    def identity(self) -> str:
+        """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
+        digest = hashlib.sha256(f"{TRAINER_EPOCH} {self.options.model_dump_json()}".encode())
+        latents = (self.latents.mean, self.latents.std, self.latents.weight)
+        for tensor in (self.metric.C, self.lock.outputs, self.prompts.ids, *latents):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def train(
+    lesson: Lesson,
+    *,
+    title: str = "training",
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    reporter: Reporter | None = None,
+) -> Trainee:
+    """Train for `options.steps` steps, with a snapshot every `validate_every` steps and at the end.
+
+    checkpoint: a file that a killed training continues from, to the same bytes that it would have ended with.
+    Raises PerfError when the loss stops being a number.
+    """
+    base, options = lesson.base, lesson.options
+    trainee, identity = lesson.begin(), lesson.identity()
+    resumed = checkpoint is not None and trainee.resume(checkpoint, identity)
+    saved = time.monotonic()
+    with (
+        (reporter or Silent()).stage(title, options.steps) as stage,
+        repeatable(base.device),
+        base.bank.attached(base.pipe.unet),
+    ):
+        stage.advance(trainee.step, "resumed" if resumed else "")
+        while trainee.step < options.steps:
+            training_step(lesson, trainee)
+            stage.advance(1, f"loss {_recent(trainee.losses):.4f}")
+            last = trainee.step == options.steps
+            if last or trainee.step % options.validate_every == 0:
+                trainee.snapshots.append(trainee.snapshot())
+            if checkpoint is not None and (last or time.monotonic() - saved >= checkpoint_seconds):
+                trainee.save(checkpoint, identity)
+                saved = time.monotonic()
+    return trainee
+
+
+def training_step(lesson: Lesson, trainee: Trainee) -> float:
+    """One step of the optimiser; the UNet has the bank attached. Returns the loss."""
+    loss = step_loss(lesson, trainee)
+    value = loss.item()
+    if not math.isfinite(value):
+        options = lesson.options
+        raise PerfError(
+            f"The loss stopped being a number at step {trainee.step + 1}",
+            where=f"learning rates {options.learning_rate_output} and {options.learning_rate_embedding}",
+            hint="lower both learning rates in [train], or compute in float32",
+        )
+    trainee.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    trainee.optimiser.step()
+    trainee.step += 1
+    trainee.losses.append(value)
+    return value
+
+
+def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
+    """Draw a batch, move i* towards the concept's encoding, and return the loss.
+
+    As in Algorithm 1, i* moves before it is used, and no gradient flows to it.
+    """
+    base, latents, prompts, B = lesson.base, lesson.latents, lesson.prompts, lesson.options.batch
+    unet, schedule, dice = base.pipe.unet, base.pipe.scheduler, trainee.generator
+    shape = (B, *latents.mean.shape[1:])
+    pictures = torch.randint(len(latents.mean), (B,), generator=dice).to(base.device)
+    templates = torch.randint(len(prompts.ids), (B,), generator=dice)
+    timesteps = torch.randint(schedule.config.num_train_timesteps, (B,), generator=dice).to(base.device)
+    z = latents.sample(pictures, torch.randn(shape, generator=dice).to(base.device))  # (B, c, h, w)
+    noise = torch.randn(shape, generator=dice).to(base.device)
+
+    unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
+    inverse = inverse.to(base.device)
+    E, e = prompts.encode(base, unique.tolist(), trainee.embedding)  # (U, n, d), (U, d)
+    e_concept = e.detach()[inverse].mean(0)
+    trainee.target_input = DECAY * trainee.target_input + (1 - DECAY) * e_concept
+    h = lesson.packed(E, trainee.target_input, trainee.outputs)  # (U, n, D)
+    noisy = add_noise(schedule, z, noise, timesteps)
+    with base.autocast():
+        answer = unet(noisy.to(unet.dtype), timesteps, h[inverse].to(unet.dtype)).sample
+    return masked_loss(answer.float(), target(schedule, z, noise, timesteps), latents.weight[pictures])
+
+
+def _recent(losses: Sequence[float]) -> float:
+    """The mean of the last few losses: single ones jump with the timesteps drawn."""
+    return sum(losses[-20:]) / len(losses[-20:])
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On cuda, ask for kernels that give the same bits every time; elsewhere they do already."""
+    if device.type != "cuda":
+        yield
+        return
+    variable, value = "CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ[variable] = value or ":4096:8"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        if value is None:
+            del os.environ[variable]
