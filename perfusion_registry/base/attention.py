@@ -19,9 +19,9 @@ class AttentionRecorder:
     positions: for each sample of the batch, the token positions whose attention is summed.
     latent_size: (height, width) of the UNet's input.
 
-    Layers whose map is larger than 16 x 16 and larger than half the latent are left out: they see texture rather
-    than things. The UNet computes exactly what it would without a recorder, and its own attention processors are
-    back on exit, whatever happened inside. It works inside `Bank.attached` too.
+    Layers whose map is larger than 16 x 16 and larger than half the latent are left out: they see texture
+    rather than things. The UNet computes exactly what it would without a recorder, and its own attention
+    processors are back on exit, whatever happened inside. It works inside `Bank.attached` too.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class AttentionRecorder:
         query = attention.head_to_batch_dim(attention.to_q(hidden))  # (B * heads, h * w, c / heads)
         key = attention.head_to_batch_dim(attention.to_k(context))  # (B * heads, n, c / heads)
         scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
-        share = scores.softmax(-1).unflatten(0, (len(self._positions), -1)).mean(1)  # (B, h * w, n)
+        share = scores.softmax(-1).view(len(self._positions), -1, *scores.shape[1:]).mean(1)  # (B, h * w, n)
         chosen = torch.stack([row[:, at].sum(-1) for row, at in zip(share, self._positions, strict=True)])
-        self._sums[size] = self._sums.get(size, torch.tensor(0.0)) + chosen.unflatten(1, size).float()
+        chosen = chosen.view(-1, *size)
+        self._sums[size] = chosen + self._sums[size] if size in self._sums else chosen
         self._counts[size] = self._counts.get(size, 0) + 1
 
     def _map_size(self, places: int) -> tuple[int, int]:

@@ -12,7 +12,19 @@ from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.errors import PerfError
 
 ALLOW_VARIABLE = "PERF_ALLOW_DOWNLOAD"
-_PLAIN = ("model_index.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt", "*/config.json")
+_PLAIN = (
+    "model_index.json",
+    "scheduler/*.json",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+    "*/config.json",
+    # What only a base made for perf has:
+    "perf-base.toml",
+    "covariance.safetensors",
+    "clip/*.json",
+    "clip/*.txt",
+    "clip/*.safetensors",
+)
 _MODELS = ("text_encoder", "unet", "vae")
 
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 from perfusion_registry.base.bank import Bank
 from perfusion_registry.base.description import BaseDescription
 from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
-from perfusion_registry.base.pretrained import BROKEN, load_pretrained
+from perfusion_registry.base.pretrained import BROKEN, load_pretrained, quiet
 from perfusion_registry.base.scorer import Scorer
 from perfusion_registry.base.weights import read_header, weight_files
 from perfusion_registry.errors import PerfError
@@ -60,18 +60,19 @@ def load_base(
     fp16 on mps, fp32 on cpu. compute_dtype: "auto" is `dtype`, except bf16 on a cpu that multiplies bf16
     natively. Raises PerfError when the files are missing or broken, or a device or format is not to be had.
     """
-    import diffusers
-    from transformers import CLIPTextModel
+    with quiet():
+        from diffusers import StableDiffusionPipeline, __version__
+        from transformers import CLIPTextModel
 
     place = choose_device(device)
     weights = choose_dtype(place, dtype)
     products = choose_compute_dtype(place, weights, compute_dtype)
     folder, variant = description.folder, description.variant
     pipe = load_pretrained(
-        diffusers.StableDiffusionPipeline,
+        StableDiffusionPipeline,
         folder,
         f"the base {description.repo!r}",
-        **{"dtype" if Version(diffusers.__version__) >= RENAMED else "torch_dtype": weights},
+        **{"dtype" if Version(__version__) >= RENAMED else "torch_dtype": weights},
         variant=variant,
         safety_checker=None,
         requires_safety_checker=False,

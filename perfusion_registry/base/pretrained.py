@@ -21,7 +21,7 @@ def load_pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
     if not folder.is_dir():
         raise PerfError(f"{what} is missing", where=str(folder))
     try:
-        with _quiet():
+        with quiet():
             return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -32,8 +32,8 @@ BROKEN = "check that the files are complete; a damaged download can be deleted a
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Within it, diffusers and transformers draw no progress bars and log errors only."""
+def quiet() -> Iterator[None]:
+    """Within it, diffusers and transformers draw no progress bars and log errors only; also as they import."""
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from perfusion_registry.base.pixels import Preprocessing
-from perfusion_registry.base.pretrained import load_pretrained
+from perfusion_registry.base.pretrained import load_pretrained, quiet
 
 
 class Scorer:
@@ -28,7 +28,8 @@ class Scorer:
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Scorer:
         """Load the CLIP model in `folder`. Raises PerfError when it is missing or broken."""
-        from transformers import CLIPModel, CLIPTokenizer
+        with quiet():
+            from transformers import CLIPModel, CLIPTokenizer
 
         model = load_pretrained(CLIPModel, folder, "the CLIP model")
         tokenizer = load_pretrained(CLIPTokenizer, folder, "the CLIP tokenizer")

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from perfusion_registry.base.hub import model_folder
 from perfusion_registry.base.pixels import Preprocessing
-from perfusion_registry.base.pretrained import load_pretrained
+from perfusion_registry.base.pretrained import load_pretrained, quiet
 from perfusion_registry.base.reference import BaseReference
 
 CLIPSEG = "CIDAS/clipseg-rd64-refined"
@@ -38,11 +38,12 @@ class Segmenter:
     ) -> Segmenter:
         """Load a model from a folder or the Hub.
 
-        source: a folder, or "owner/name" or "owner/name@revision". allow_download: whether a hub model that is not
-        here may be downloaded; None asks PERF_ALLOW_DOWNLOAD.
-        Raises PerfError when it is not here and may not be downloaded, or is broken.
+        source: a folder, or "owner/name" or "owner/name@revision". allow_download: whether a hub model that
+        is not here may be downloaded; None asks PERF_ALLOW_DOWNLOAD. Raises PerfError when it is not here
+        and may not be downloaded, or is broken.
         """
-        from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
+        with quiet():
+            from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
         if isinstance(source, Path):
             folder = source
