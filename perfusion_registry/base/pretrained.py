@@ -33,7 +33,7 @@ BROKEN = "check that the files are complete; a damaged download can be deleted a
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, diffusers and transformers draw no progress bars and log errors only; also as they import."""
+    """Within it, diffusers and transformers draw no bars and log errors only, even while they import."""
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 
