@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 
 def build(
     names: Annotated[
-        list[str] | None, typer.Argument(help="The concepts.", show_default="all of the project")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="The concepts to build.", show_default="all"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
     locked: Annotated[

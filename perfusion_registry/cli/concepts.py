@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="How prompts will call it: NAME*.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="How prompts call it: NAME*.", show_default=False)
+    ],
     supercategory: Annotated[
         str,
         typer.Option(
@@ -35,14 +37,14 @@ def add(
         ),
     ],
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="More images.", show_default=False)
+        list[str] | None, typer.Argument(metavar="IMAGE", help="More images.", show_default=False)
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Its pictures.", show_default="recipes/NAME/*"),
     ] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures to recipes/NAME/.")] = False,
-    version: Annotated[str, typer.Option(help="Its version.")] = "1.0.0",
+    version: Annotated[str, typer.Option(metavar="VERSION", help="Its version.")] = "1.0.0",
     bias: Annotated[
         float | None,
         typer.Option(help="Its gate's bias in prompts: lower is more of it.", show_default=False),
@@ -105,7 +107,7 @@ def add(
 
 
 def remove(
-    names: Annotated[list[str], typer.Argument(help="The concepts.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="The concepts.", show_default=False)],
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -104,8 +104,8 @@ def _train(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter
         name=concept.name,
         version=concept.version,
         supercategory=concept.supercategory,
-        images=[image.path for image in task.images],
-        masks=[image.mask for image in task.images],
+        images=tuple(image.path for image in task.images),
+        masks=tuple(image.mask for image in task.images),
     )
     artifact: Artifact = build_concept(
         base,
@@ -144,7 +144,7 @@ def _settle(found: Survey, built: Built, *, locked: bool, reporter: Reporter) ->
     was = before.sha256 if before and before.recipe_digest == built.task.digest else None
     if was is not None and was != built.sha256:
         what = (
-            f"the bytes of `{built.task.name}` differ from those locked ({was[:12]}, now {built.sha256[:12]}): "
+            f"the bytes of `{built.task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "
             "the locked ones come from elsewhere"
         )
         if locked:

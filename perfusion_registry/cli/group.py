@@ -13,6 +13,17 @@ from perfusion_registry.errors import PerfError
 class Group(TyperGroup):
     """Exit codes: 0 done, 1 a check failed, 2 an error, 130 interrupted."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The group's own options, the flags among them without a type in the help."""
+        return _untyped_flags(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command, its flags without a type in the help: `--json`, not `--json <bool>`."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _untyped_flags(command.get_params(ctx))
+        return command
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a PerfError becomes its message, Ctrl-C one line."""
         from perfusion_registry.cli import console
@@ -25,3 +36,10 @@ class Group(TyperGroup):
         except KeyboardInterrupt as error:
             console.show_interrupt(resumes=ctx.invoked_subcommand == "build")
             raise typer.Exit(130) from error
+
+
+def _untyped_flags(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters

@@ -69,7 +69,9 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to begin.", show_default="here")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to begin.", show_default="here")
+    ] = Path(),
     base: Annotated[
         str, typer.Option(help="The base: storybook, owner/name@revision, or a folder.")
     ] = "storybook",
