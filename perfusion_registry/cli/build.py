@@ -53,11 +53,11 @@ def build(
     from perfusion_registry.cli import console
     from perfusion_registry.cli.planning import survey
     from perfusion_registry.recipe import write_lockfile
-    from perfusion_registry.resolve import differences, lock
+    from perfusion_registry.resolve import changes_of, lock
 
     found = survey(project, names, force=force)
     after = lock(found.project, found.plan, found.store)
-    changes = differences(found.project.lockfile, after)
+    changes = changes_of(found.project, after)
     if locked and changes:
         listed = "".join(f"\n  - {change}" for change in changes)
         raise CheckFailed(
@@ -66,15 +66,13 @@ def build(
             hint="run `perf lock`",
         )
     if dry_run or not found.plan.needed:
-        if not dry_run:
+        if changes and not dry_run:
             write_lockfile(found.project.lockfile_path, after)
         _tell_plan(found, time.monotonic() - begun, as_json=as_json, dry_run=dry_run)
         return
     from perfusion_registry.cli.construction import Computing, construct
 
-    built = construct(
-        found, Computing(device, dtype), locked=locked, reporter=console.reporter(quiet or as_json)
-    )
+    built = construct(found, Computing(device, dtype), locked=locked, reporter=console.reporter(quiet))
     _tell_built(found, built, time.monotonic() - begun, as_json=as_json)
 
 

@@ -27,17 +27,19 @@ def lock(
     from perfusion_registry.cli import console
     from perfusion_registry.cli.planning import survey
     from perfusion_registry.recipe import write_lockfile
-    from perfusion_registry.recipe.lockfile_text import dump_lockfile
-    from perfusion_registry.resolve import differences
+    from perfusion_registry.resolve import changes_of
     from perfusion_registry.resolve import lock as make_lock
 
-    found = survey(project)
+    found = survey(project, relock=True)
     after = make_lock(found.project, found.plan, found.store)
-    changes = differences(found.project.lockfile, after)
+    changes = changes_of(found.project, after)
     path = found.project.lockfile_path
-    current = path.read_text("utf-8") if path.exists() else ""
-    if not changes and current != dump_lockfile(after):
-        changes = ["its text is not in canonical form"]
+    if (
+        not changes
+        and after.revision <= FORMAT_REVISION
+        and path.read_bytes() != dump_lockfile(after).encode()
+    ):
+        changes = ["its text is not as perf writes it"]
     if as_json:
         console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
     if check:
@@ -46,7 +48,7 @@ def lock(
             raise CheckFailed(
                 f"the lockfile is not up to date:{listed}", where=str(path), hint="run `perf lock`"
             )
-    elif not dry_run:
+    elif changes and not dry_run:
         write_lockfile(path, after)
     if as_json:
         return

@@ -23,12 +23,14 @@ class Survey:
     plan: Plan
 
 
-def survey(start: Path | None, names: list[str] | None = None, *, force: bool = False) -> Survey:
-    """Read the project of `start` and plan its concepts `names` (default: all)."""
+def survey(
+    start: Path | None, names: list[str] | None = None, *, force: bool = False, relock: bool = False
+) -> Survey:
+    """Read the project of `start` and plan its concepts `names` (default: all); `force` and `relock` as in `plan` and `Project.find`."""
     from perfusion_registry.base import describe_base
     from perfusion_registry.build import TRAINER_EPOCH
 
-    project = Project.find(start)
+    project = Project.find(start, relock=relock)
     project.select(names)  # a misspelt name is told before a base is looked for
     store = Store(cache_dir())
     base = describe_base(project.manifest.project.base, root=project.root)

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, get_args
 
 import tomli
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from perfusion_registry.errors import PerfError
@@ -103,7 +104,7 @@ def _describe(
     key = ".".join(str(part) for part in path)
     kind = mistake["type"]
     if kind == "extra_forbidden":
-        known = [field.alias or name for name, field in _fields_at(model, path[:-1]).items()]
+        known = list(_fields_at(model, path[:-1]))
         near = nearest(str(path[-1]), known)
         said = f"unknown key; did you mean `{near}`?" if near else f"unknown key; known: {', '.join(known)}"
         return key, line_of(text, path), said
@@ -155,21 +156,20 @@ def _within(loc: Location, data: Mapping[str, Any], kind: str) -> Location:
     return tuple(path)
 
 
-def _fields_at(model: type[BaseModel], path: Location) -> dict[str, Any]:
-    """The fields of the model found at `path` below `model`."""
-    current: Any = model
+def fields_of(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields, by their keys in the file, of the model inside an annotation (`tuple[Model, ...]`)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {field.alias or name: field for name, field in annotation.model_fields.items()}
+    return next((found for inner in get_args(annotation) if (found := fields_of(inner))), {})
+
+
+def _fields_at(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
+    """The fields of the model at `path` below `model`."""
+    fields = fields_of(model)
     for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            fields = {field.alias or name: field for name, field in current.model_fields.items()}
-            current = fields[str(part)].annotation if str(part) in fields else None
-        else:
-            arguments = [a for a in getattr(current, "__args__", ()) if a not in (type(None), Ellipsis)]
-            current = arguments[-1] if arguments else None
-        while current is not None and not isinstance(current, type) and not hasattr(current, "__args__"):
-            current = None
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return cast(dict[str, Any], current.model_fields)
-    return {}
+        if part in fields:
+            fields = fields_of(fields[str(part)].annotation)
+    return fields
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.document import parse_toml, quote, read_text, validate
-from perfusion_registry.recipe.lockfile import FORMAT_VERSION, Lockfile
+from perfusion_registry.recipe.document import fields_of, parse_toml, quote, read_text, validate
+from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION, Lockfile
 from perfusion_registry.recipe.merge import has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
 
@@ -19,20 +19,21 @@ def write_lockfile(path: Path, lock: Lockfile) -> bool:
     return replace_text(path, dump_lockfile(lock))
 
 
-def read_lockfile(path: Path) -> Lockfile:
+def read_lockfile(path: Path, *, drop_conflicts: bool = False) -> Lockfile:
     """Read and check a lockfile.
 
-    Merge-conflict markers are healed per concept. Raises PerfError for a format newer than this perf knows,
-    and where the two sides of a merge lock the same concept, the base or the covariance differently.
+    Unknown keys of a newer revision are ignored. Merge-conflict markers are healed per concept; what the two
+    sides lock differently is an error, or left out if `drop_conflicts`. Raises PerfError for a format newer
+    than this perf knows.
     """
-    return parse_lockfile(read_text(path, "lockfile"), str(path))
+    return parse_lockfile(read_text(path, "lockfile"), str(path), drop_conflicts=drop_conflicts)
 
 
-def parse_lockfile(text: str, where: str) -> Lockfile:
+def parse_lockfile(text: str, where: str, *, drop_conflicts: bool = False) -> Lockfile:
     """`read_lockfile` on text; `where` names it in errors."""
     if has_conflicts(text):
-        ours, theirs = sides(text, where)
-        return merge_sides(_parse(ours, where), _parse(theirs, where), where)
+        ours, theirs = (_parse(side, where) for side in sides(text, where))
+        return merge_sides(ours, theirs, where, drop_conflicts=drop_conflicts)
     return _parse(text, where)
 
 
@@ -58,16 +59,31 @@ def _parse(text: str, where: str) -> Lockfile:
         raise PerfError(
             f"the lockfile has format {version}; this perf reads up to {FORMAT_VERSION}",
             where=where,
-            hint="upgrade perf (`pip install -U perfusion-registry`), or write it anew with `perf lock`",
+            hint="upgrade perf: pip install -U perfusion-registry",
         )
+    revision = data.get("revision")
+    if isinstance(revision, int) and revision > FORMAT_REVISION:
+        data = _known(data, Lockfile)
     lock = validate(data, Lockfile, text=text, where=where, kind="lockfile")
     names = [concept.name for concept in lock.concepts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise PerfError(
-            f"the lockfile locks `{twice[0]}` twice", where=where, hint="write it anew with `perf lock`"
+            f"the lockfile locks `{twice[0]}` twice",
+            where=where,
+            hint="remove one of the two blocks, then run `perf lock`",
         )
     return lock
+
+
+def _known(value: Any, model: Any) -> Any:
+    """Parsed data of a newer revision without the keys that this perf does not know."""
+    if isinstance(value, list):
+        return [_known(item, model) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = fields_of(model)
+    return {key: _known(item, fields[key].annotation) for key, item in value.items() if key in fields}
 
 
 def _block(header: str, fields: dict[str, Any]) -> str:

@@ -42,24 +42,26 @@ def sides(text: str, where: str) -> tuple[str, str]:
     return "\n".join(ours), "\n".join(theirs)
 
 
-def merge_sides(ours: Lockfile, theirs: Lockfile, where: str) -> Lockfile:
+def merge_sides(ours: Lockfile, theirs: Lockfile, where: str, *, drop_conflicts: bool = False) -> Lockfile:
     """One lockfile from two: the union of their concepts.
 
-    Raises PerfError when both lock the same concept, the base or the covariance to different bytes.
+    Where both lock the same concept, the base or the covariance to different bytes, raises PerfError; or
+    leaves it out, if `drop_conflicts`.
     """
-    for part in ("base", "covariance"):
-        if getattr(ours, part) != getattr(theirs, part):
-            raise _unhealable(f"the two sides of a merge lock the {part} differently", where)
     concepts = {concept.name: concept for concept in ours.concepts}
+    conflicts = {part for part in ("base", "covariance") if getattr(ours, part) != getattr(theirs, part)}
     for concept in theirs.concepts:
         if concepts.setdefault(concept.name, concept) != concept:
-            raise _unhealable(f"the two sides of a merge lock `{concept.name}` differently", where)
+            conflicts.add(concept.name)
+    if conflicts and not drop_conflicts:
+        named = ", ".join(f"`{conflict}`" for conflict in sorted(conflicts))
+        raise _unhealable(f"the two sides of a merge lock {named} differently", where)
     return Lockfile(
         version=max(ours.version, theirs.version),
         revision=max(ours.revision, theirs.revision),
-        base=ours.base,
-        covariance=ours.covariance,
-        concepts=tuple(concepts[name] for name in sorted(concepts)),
+        base=None if "base" in conflicts else ours.base,
+        covariance=None if "covariance" in conflicts else ours.covariance,
+        concepts=tuple(concepts[name] for name in sorted(concepts.keys() - conflicts)),
     )
 
 

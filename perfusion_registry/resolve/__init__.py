@@ -3,7 +3,7 @@
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile, find_covariance
 from perfusion_registry.resolve.images import SourceImage, find_files, find_images
-from perfusion_registry.resolve.lock import differences, lock
+from perfusion_registry.resolve.lock import changes_of, differences, lock
 from perfusion_registry.resolve.plan import BuildTask, Plan, plan
 from perfusion_registry.resolve.project import Project
 
@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "Project",
     "SourceImage",
+    "changes_of",
     "differences",
     "find_covariance",
     "find_files",

@@ -11,6 +11,9 @@ from perfusion_registry.recipe import (
     LockedFile,
     Lockfile,
 )
+from perfusion_registry.recipe.document import read_text
+from perfusion_registry.recipe.lockfile import FORMAT_REVISION
+from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve.plan import BuildTask, Plan
 from perfusion_registry.resolve.project import Project
 
@@ -20,7 +23,8 @@ def lock(project: Project, plan: Plan, store: Store, *, replaced: Collection[str
 
     A concept whose recipe did not change keeps the artifact that it was locked to, except those named in
     `replaced`; any other is locked to its artifact in the store, if it is built. Concepts of the manifest
-    outside the plan keep their blocks; concepts that left the manifest lose theirs.
+    outside the plan keep their blocks; concepts that left the manifest lose theirs. Where nothing changes,
+    the lockfile comes back as it was, a newer revision included.
     """
     before = project.lockfile or Lockfile()
     planned = {task.name for task in plan.tasks}
@@ -37,8 +41,7 @@ def lock(project: Project, plan: Plan, store: Store, *, replaced: Collection[str
         ),
     ]
     base = plan.base
-    return Lockfile(
-        revision=max(Lockfile().revision, before.revision),
+    after = Lockfile(
         base=LockedBase(
             repo=base.repo,
             revision=base.revision,
@@ -49,21 +52,31 @@ def lock(project: Project, plan: Plan, store: Store, *, replaced: Collection[str
         covariance=plan.covariance.locked,
         concepts=tuple(sorted(concepts, key=lambda concept: concept.name)),
     )
+    return after if differences(project.lockfile, after) or project.lockfile is None else project.lockfile
+
+
+def changes_of(project: Project, after: Lockfile) -> list[str]:
+    """`differences` between the project's lockfile and `after`, and whether its text is as perf writes it."""
+    changes = differences(project.lockfile, after)
+    if changes or after.revision > FORMAT_REVISION:
+        return changes
+    told = read_text(project.lockfile_path, "lockfile") == dump_lockfile(after)
+    return [] if told else ["its text is not as perf writes it"]
 
 
 def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
     """What changes from one lockfile to another, a sentence each; empty when they lock the same."""
     if before is None:
-        return ["there is no lockfile"]
+        before = Lockfile()
     told = []
     if before.base != after.base:
-        told.append("the base changed")
+        told.append("the base changed" if before.base else "the base is not locked")
     if before.covariance != after.covariance:
-        told.append("the covariance changed")
+        told.append("the covariance changed" if before.covariance else "the covariance is not locked")
     for concept in after.concepts:
         old = before.concept(concept.name)
         if old is None:
-            told.append(f"`{concept.name}` is not locked")
+            told.append(f"`{concept.name}` is not locked yet")
         elif old != concept:
             fields = [
                 field

@@ -29,12 +29,15 @@ class Project:
     lockfile: Lockfile | None
 
     @classmethod
-    def find(cls, start: Path | None = None) -> Project:
-        """The project of `start` (default: the working directory) or of its nearest parent that has one."""
+    def find(cls, start: Path | None = None, *, relock: bool = False) -> Project:
+        """The project of `start` (default: the working directory) or of its nearest parent that has one.
+
+        relock: the lockfile is about to be written anew, so what a merge left in conflict is left out.
+        """
         begin = (start or Path()).absolute()
         for folder in (begin, *begin.parents):
             if (folder / MANIFEST_NAME).is_file():
-                return cls.read(folder)
+                return cls.read(folder, relock=relock)
         raise PerfError(
             f"there is no {MANIFEST_NAME} here or in any folder above",
             where=str(begin),
@@ -42,11 +45,11 @@ class Project:
         )
 
     @classmethod
-    def read(cls, root: Path) -> Project:
+    def read(cls, root: Path, *, relock: bool = False) -> Project:
         """The project whose manifest is in `root`."""
         lock = root / LOCKFILE_NAME
         manifest = read_manifest(root / MANIFEST_NAME)
-        return cls(root, manifest, read_lockfile(lock) if lock.exists() else None)
+        return cls(root, manifest, read_lockfile(lock, drop_conflicts=relock) if lock.exists() else None)
 
     @property
     def manifest_path(self) -> Path:
