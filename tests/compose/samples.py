@@ -1,0 +1,70 @@
+"""Concepts with random numbers in them, for the tests of composition and rendering."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
+from perfusion_registry.base import Base, ConceptPiece, encode, tokenise
+from perfusion_registry.compose.concept import Concept
+from perfusion_registry.compose.prompt import Gate
+from perfusion_registry.edit import Metric
+from perfusion_registry.recipe import RenderOptions, TrainOptions
+
+COVARIANCE = "c" * 64
+
+
+def covariance(width: int, seed: int = 0) -> np.ndarray:
+    """A random positive definite C (d, d), float64."""
+    A = np.random.default_rng(seed).standard_normal((width, 3 * width))
+    return A @ A.T / (3 * width)
+
+
+def artifact(
+    base: Base, name: str, word: str, seed: int, /, *, trained_keys: bool = False, **card
+) -> Artifact:
+    """A concept whose target input is near `word`'s encoding, so that its gate opens at its own token."""
+    random = torch.Generator().manual_seed(seed)
+    embedding = base.text_encoder.get_input_embeddings().weight
+    d = base.bank.W.shape[1]
+    tokens = tokenise(base, ["a photo of a ", ConceptPiece(word)])
+    with torch.no_grad():
+        i = encode(base, tokens.ids.unsqueeze(0))[0, tokens.concept_positions[0]]
+    i = i + 0.1 * torch.randn(d, generator=random)
+    tensors = {
+        "embedding": embedding[tokens.ids[tokens.concept_positions[0]]].detach()
+        + 0.1 * embedding.std().item() * torch.randn(embedding.shape[1], generator=random),
+        "target_input": i,
+        "target_input_dual": Metric(torch.from_numpy(covariance(d)), ridge=0.0).dual(i),
+    }
+    for layer in base.bank.layers:
+        width = layer.value_slice.stop - layer.value_slice.start
+        tensors[f"output.{layer.path}"] = torch.randn(width, generator=random).half()
+        if trained_keys:
+            tensors[f"output_key.{layer.path}"] = torch.randn(width, generator=random).half()
+    values = {
+        "name": name,
+        "version": "1.0.0",
+        "supercategory": word,
+        "family": base.description.family,
+        "covariance": COVARIANCE,
+        "recipe_digest": hashlib.sha256(name.encode()).hexdigest(),
+        "base": base.description.repo,
+        "train": TrainOptions(trained_keys=trained_keys),
+        "render": RenderOptions(),
+        "steps_kept": 100,
+    }
+    return Artifact(ConceptCard(**(values | card)), tensors)
+
+
+def concept(made: Artifact, gate: Gate | None = None) -> Concept:
+    return Concept(made, hashlib.sha256(save_artifact(made)).hexdigest(), gate or Gate())
+
+
+def shelf(*artifacts: Artifact) -> dict[str, Concept]:
+    return {made.card.name: concept(made) for made in artifacts}
+
+
+def on(concepts: dict[str, Concept]) -> dict[str, Artifact]:
+    return {name: found.artifact for name, found in concepts.items()}

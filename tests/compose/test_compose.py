@@ -1,0 +1,222 @@
+import copy
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from perfusion_registry.compose.composing import GateSources, compose
+from perfusion_registry.compose.composition import Composition, parse_composition, read_composition
+from perfusion_registry.compose.concept import find_concepts, stored_artifacts
+from perfusion_registry.compose.prompt import Gate, parse_prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import RenderOptions
+from tests.compose.samples import artifact, concept, on, shelf
+
+PROMPT = "A teddy* sailing in a teapot* on the sea"
+
+
+class Heard:
+    """A reporter that keeps its warnings."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def gates(composition):
+    return {c.name: (c.bias, c.temperature, c.key_lock) for c in composition.concepts}
+
+
+def test_a_composition_says_what_equation_4_needs(tiny_base, concepts):
+    composition = compose(parse_prompt("A Teddy*{bias=.5} sailing in a teapot*"), concepts, tiny_base)
+    assert composition.prompt == "A teddy* sailing in a teapot*"
+    assert [(c.name, c.supercategory, c.positions) for c in composition.concepts] == [
+        ("teddy", "teddy", (2,)),
+        ("teapot", "teapot", (6,)),
+    ]
+    assert gates(composition) == {"teddy": (0.5, 0.15, "local"), "teapot": (0.65, 0.15, "local")}
+    assert composition.base.digest == tiny_base.description.digest
+    assert [c.sha256 for c in composition.concepts] == [concepts[n].sha256 for n in ("teddy", "teapot")]
+
+
+def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base):
+    """Braces, the command line by name, then for all, the scene, the lockfile, the card."""
+    made = artifact(tiny_base, "teddy", "teddy", 1, render=RenderOptions(bias=0.1, temperature=0.1))
+    places = [
+        ("braces", 0.7),
+        ("command", 0.6),
+        ("command_all", 0.5),
+        ("scene", 0.4),
+        ("lockfile", 0.3),
+        ("card", 0.1),
+    ]
+    for first in range(len(places)):
+        said = dict(places[first:])
+
+        def gate(place, said=said):
+            return Gate(bias=said.get(place))
+
+        prompt = "a teddy*{bias=.7}" if "braces" in said else "a teddy*"
+        sources = GateSources(
+            command={"teddy": gate("command")},
+            command_all=gate("command_all"),
+            scene={"teddy": gate("scene")},
+        )
+        shelf = {"teddy": concept(made, gate("lockfile"))}
+        (composed,) = compose(parse_prompt(prompt), shelf, tiny_base, sources).concepts
+        assert (composed.bias, composed.temperature) == (places[first][1], 0.1)
+
+
+def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
+    sources = GateSources(
+        command_all=Gate(temperature=0.3, key_lock="global"), scene={"teddy": Gate(0.4, 0.4)}
+    )
+    composition = compose(parse_prompt("a teddy*{lock=local} on a teapot*"), concepts, tiny_base, sources)
+    assert gates(composition) == {"teddy": (0.4, 0.3, "local"), "teapot": (0.65, 0.3, "global")}
+
+
+def test_trained_keys_are_used_unless_a_lock_is_asked_for(tiny_base, concepts):
+    def lock(prompt):
+        return compose(parse_prompt(prompt), concepts, tiny_base).concept("cat").key_lock
+
+    assert lock("a cat*") == "none"
+    assert lock("a cat*{lock=local}") == "local"
+    with pytest.raises(PerfError, match="no keys were trained"):
+        compose(parse_prompt("a teddy*{lock=none}"), concepts, tiny_base)
+
+
+def marked(error):
+    """The text that the carets of an error are under."""
+    _, line, carets = error.where.split("\n")
+    return line[carets.index("^") : carets.rindex("^") + 1]
+
+
+def test_an_unknown_concept_is_shown_with_the_nearest_names(tiny_base, concepts):
+    with pytest.raises(PerfError) as caught:
+        compose(parse_prompt("a teddy* in a teepot* here"), concepts, tiny_base)
+    assert marked(caught.value) == "teepot*"
+    assert "teapot*" in caught.value.hint
+
+
+def test_one_concept_has_one_gate(tiny_base, concepts):
+    same = compose(parse_prompt("a teddy*{bias=.5} on a teddy*{bias=.5,temperature=.2}"), concepts, tiny_base)
+    assert gates(same) == {"teddy": (0.5, 0.2, "local")}
+    assert same.concepts[0].positions == (2, 5)
+    with pytest.raises(PerfError, match=r"0\.5 and 0\.6") as caught:
+        compose(parse_prompt("a teddy*{bias=.5} on a teddy*{bias=.6}"), concepts, tiny_base)
+    assert marked(caught.value) == "teddy*{bias=.6}"
+
+
+def test_a_gate_for_a_concept_that_is_not_called_is_an_error(tiny_base, concepts):
+    with pytest.raises(PerfError, match="'teapot'"):
+        compose(parse_prompt("a teddy*"), concepts, tiny_base, GateSources(command={"teapot": Gate(0.5)}))
+
+
+def test_another_family_is_refused_and_named(tiny_base):
+    shelf_ = shelf(artifact(tiny_base, "teddy", "teddy", 1, family="another", base="elsewhere/model"))
+    with pytest.raises(PerfError, match="elsewhere/model") as caught:
+        compose(parse_prompt("a teddy*"), shelf_, tiny_base)
+    assert "perf build teddy" in caught.value.hint
+
+
+def test_another_covariance_than_its_partner_is_refused(tiny_base):
+    shelf_ = shelf(
+        artifact(tiny_base, "teddy", "teddy", 1),
+        artifact(tiny_base, "teapot", "teapot", 2, covariance="x" * 64),
+    )
+    compose(parse_prompt("a teapot*"), shelf_, tiny_base)
+    with pytest.raises(PerfError, match="covariance") as caught:
+        compose(parse_prompt("a teddy* in a teapot*"), shelf_, tiny_base)
+    assert marked(caught.value) == "teapot*"
+    assert "perf build teddy teapot" in caught.value.hint
+
+
+def test_words_that_do_not_fit_are_named_and_a_lost_concept_is_refused(tiny_base, concepts):
+    heard = Heard()
+    compose(parse_prompt("a teddy* " + "in snow " * 40), concepts, tiny_base, reporter=heard)
+    assert len(heard.warnings) == 1
+    assert heard.warnings[0].endswith("in snow in snow in snow")
+    with pytest.raises(PerfError, match="too long"):
+        compose(parse_prompt("in snow " * 40 + "a teddy*"), concepts, tiny_base)
+    assert compose(parse_prompt("a teddy* in snow"), concepts, tiny_base, reporter=Heard()).concepts
+
+
+def test_a_prompt_without_concepts_composes_to_nothing(tiny_base):
+    composition = compose(parse_prompt(r"2\*3 hats"), {}, tiny_base)
+    assert composition.concepts == ()
+    assert composition.covariance is None
+    assert composition.prompt == r"2\*3 hats"
+
+
+def test_the_file_is_deterministic_and_reads_back(tiny_base, concepts, tmp_path):
+    composition = compose(parse_prompt(PROMPT), concepts, tiny_base)
+    text = composition.to_json()
+    assert compose(parse_prompt(PROMPT), concepts, tiny_base).to_json() == text
+    path = tmp_path / "composition.json"
+    path.write_text(text, encoding="utf-8")
+    assert read_composition(path) == composition
+    schema = Composition.model_json_schema()
+    Draft202012Validator(schema).validate(json.loads(text))
+
+
+MISTAKES = {
+    "not JSON": lambda c: "{",
+    "a bias that is text": lambda c: edited(c, ("concepts", 0, "bias"), "high"),
+    "an unknown key": lambda c: edited(c, ("concepts", 0, "strength"), 1),
+    "a digest that is none": lambda c: edited(c, ("concepts", 0, "sha256"), "../x"),
+    "a prompt that calls others": lambda c: edited(c, ("prompt",), "a cat*"),
+    "a prompt with a mistake": lambda c: edited(c, ("prompt",), "a teddy*{"),
+    "no covariance": lambda c: edited(c, ("covariance",), None),
+    "another schema": lambda c: edited(c, ("schema_version",), 2),
+}
+
+
+def edited(composition, place, value):
+    data = copy.deepcopy(composition.model_dump(mode="json"))
+    at = data
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_composition_with_a_mistake_is_refused(mistake, tiny_base, concepts):
+    composition = compose(parse_prompt(PROMPT), concepts, tiny_base)
+    assert parse_composition(composition.to_json(), where="here") == composition
+    with pytest.raises(PerfError) as caught:
+        parse_composition(MISTAKES[mistake](composition), where="scene.json")
+    assert caught.value.where == "scene.json"
+
+
+def test_concepts_are_found_through_the_lockfile_and_the_store(tiny_base, concepts, project):
+    found = find_concepts(parse_prompt("a teddy* in a teapot*"), project.read(), project.store)
+    assert {name: c.sha256 for name, c in found.items()} == {
+        name: concepts[name].sha256 for name in ("teddy", "teapot")
+    }
+    assert found["teddy"].gate == Gate(0.6, 0.2, "local")
+    composition = compose(parse_prompt("a teddy*"), found, tiny_base)
+    assert gates(composition) == {"teddy": (0.6, 0.2, "local")}
+    assert stored_artifacts(composition, project.store)["teddy"].card == on(concepts)["teddy"].card
+
+
+def test_a_concept_that_is_not_built_says_how_to_build_it(project):
+    with pytest.raises(PerfError) as caught:
+        find_concepts(parse_prompt("a teddy* and a cat*"), project.read(), project.store)
+    assert marked(caught.value) == "cat*"
+    assert caught.value.hint == "run `perf build cat`"
+
+
+def test_a_concept_whose_bytes_are_not_here_says_so(project, concepts):
+    project.store.path(concepts["teddy"].sha256).unlink()
+    with pytest.raises(PerfError, match="not in this machine's store") as caught:
+        find_concepts(parse_prompt("a teddy*"), project.read(), project.store)
+    assert "perf build teddy" in caught.value.hint
+
+
+def test_a_stranger_is_compared_with_the_project(project):
+    with pytest.raises(PerfError) as caught:
+        find_concepts(parse_prompt("a teddi*"), project.read(), project.store)
+    assert "teddy*" in caught.value.hint

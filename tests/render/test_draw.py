@@ -1,0 +1,236 @@
+"""Pictures of the tiny base: its weights are random, but every path of the pipeline is real."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.pack import pack
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.render.draw import native_size, render
+from perfusion_registry.render.request import RenderRequest, resolve_request
+from perfusion_registry.render.sweep import sweep
+from tests.compose.samples import on
+
+
+def request(**values):
+    return RenderRequest.model_validate(
+        {"width": 64, "height": 64, "steps": 2, "guidance": 3.0, "negative_prompt": "blue hat"} | values
+    )
+
+
+def pixels(rendered):
+    return np.asarray(rendered.image)
+
+
+def drawn(base, prompt, concepts, **values):
+    composition = compose(parse_prompt(prompt), concepts, base)
+    return list(render(base, composition, request(**values), on(concepts)))
+
+
+def stock(base, **inputs):
+    """What the pipeline alone draws with DDIM built from its own configuration."""
+    pipe = copy.copy(base.pipe)
+    pipe.scheduler = DDIMScheduler.from_config(base.pipe.scheduler.config)
+    generator = [torch.Generator("cpu").manual_seed(5)]
+    result = pipe(
+        num_inference_steps=2, guidance_scale=3.0, width=64, height=64, generator=generator, **inputs
+    )
+    return np.asarray(result.images[0])
+
+
+def test_a_prompt_without_concepts_is_the_untouched_pipeline(tiny_base, concepts):
+    (rendered,) = drawn(tiny_base, "a red hat in the snow", concepts, seeds=(5,))
+    expected = stock(tiny_base, prompt=["a red hat in the snow"], negative_prompt=["blue hat"])
+    assert np.array_equal(pixels(rendered), expected)
+
+
+def test_a_concept_is_drawn_as_with_every_projection_edited_by_hand(tiny_base, concepts):
+    """The stock pipeline, each to_k and to_v replaced by a layer that emits its packed columns."""
+    composition = compose(parse_prompt("a teddy* in a teapot*"), concepts, tiny_base)
+    (rendered,) = render(tiny_base, composition, request(seeds=(5,)), on(concepts))
+    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"])
+
+    class Emits(torch.nn.Module):
+        def __init__(self, columns):
+            super().__init__()
+            self.columns = columns
+
+        def forward(self, encodings):
+            return packed[[1, 0]][..., self.columns]  # guidance runs the negative prompt first
+
+    base = copy.deepcopy(tiny_base.pipe.unet)
+    modules = dict(base.named_modules())
+    for layer in tiny_base.bank.layers:
+        modules[layer.path].to_k = Emits(layer.key_slice)
+        modules[layer.path].to_v = Emits(layer.value_slice)
+    pipe = copy.copy(tiny_base.pipe)
+    pipe.unet = base
+    pipe.scheduler = DDIMScheduler.from_config(tiny_base.pipe.scheduler.config)
+    result = pipe(
+        prompt=["x"],
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        width=64,
+        height=64,
+        generator=[torch.Generator("cpu").manual_seed(5)],
+    )
+    difference = np.abs(np.asarray(result.images[0]).astype(int) - pixels(rendered).astype(int))
+    assert difference.max() <= 1
+
+
+def test_concepts_change_the_picture_and_nothing_else(tiny_base, concepts):
+    before = drawn(tiny_base, "a teddy in the snow", concepts)[0]
+    weights = {key: value.clone() for key, value in tiny_base.pipe.unet.state_dict().items()}
+    modules = [id(module) for module in tiny_base.pipe.unet.modules()]
+    scheduler = tiny_base.pipe.scheduler
+    changed = drawn(tiny_base, "a teddy* in the snow", concepts)[0]
+    after = drawn(tiny_base, "a teddy in the snow", concepts)[0]
+    assert not np.array_equal(pixels(changed), pixels(before))
+    assert np.array_equal(pixels(after), pixels(before))
+    assert [id(module) for module in tiny_base.pipe.unet.modules()] == modules
+    assert tiny_base.pipe.scheduler is scheduler
+    assert all(torch.equal(v, weights[k]) for k, v in tiny_base.pipe.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("prompt", ["a teddy* in the snow", "a teddy in the snow"])
+def test_a_picture_does_not_depend_on_its_batch(tiny_base, concepts, prompt):
+    alone = {r.seed: pixels(r) for s in (3, 4, 5) for r in drawn(tiny_base, prompt, concepts, seeds=(s,))}
+    for batch in (2, 3):
+        for rendered in drawn(tiny_base, prompt, concepts, seeds=(5, 3, 4), batch=batch):
+            difference = np.abs(pixels(rendered).astype(int) - alone[rendered.seed].astype(int))
+            assert difference.max() <= 1
+    assert not np.array_equal(alone[3], alone[4])
+
+
+def test_a_record_draws_the_same_pixels(tiny_base, concepts):
+    for rendered in drawn(tiny_base, "a teddy* in the snow", concepts, seeds=(5, 3, 4), batch=2):
+        again = list(render(tiny_base, rendered.record.composition, rendered.record.request, on(concepts)))
+        assert np.array_equal(pixels(again[rendered.record.index]), pixels(rendered))
+
+
+def test_pictures_arrive_one_by_one(tiny_base, concepts):
+    """Between pictures the pipeline is as it was, so that whoever takes them may use it."""
+    composition = compose(parse_prompt("a teddy*"), concepts, tiny_base)
+    kinds = {type(m.to_k) for n, m in tiny_base.pipe.unet.named_modules() if n.endswith("attn2")}
+    drawing = render(tiny_base, composition, request(seeds=(1, 2)), on(concepts))
+    next(drawing)
+    assert {type(m.to_k) for n, m in tiny_base.pipe.unet.named_modules() if n.endswith("attn2")} == kinds
+    drawing.close()
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver", "euler"])
+def test_every_scheduler_draws(tiny_base, concepts, scheduler):
+    (rendered,) = drawn(tiny_base, "a teddy*", concepts, scheduler=scheduler, steps=3)
+    assert rendered.image.size == (64, 64)
+    assert pixels(rendered).std() > 0
+
+
+def test_guidance_of_one_needs_no_negative_branch(tiny_base, concepts):
+    one, other = (
+        drawn(tiny_base, "a teddy*", concepts, guidance=1.0, negative_prompt=text)[0] for text in ("", "blue")
+    )
+    assert np.array_equal(pixels(one), pixels(other))
+
+
+def test_sizes_other_than_the_native(tiny_base, concepts):
+    (rendered,) = drawn(tiny_base, "a teddy*", concepts, width=96, height=64)
+    assert rendered.image.size == (96, 64)
+
+
+def test_every_step_is_reported(tiny_base, concepts):
+    class Counting:
+        total, done = None, 0
+
+        def stage(self, title, total=None):
+            self.total = total
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def advance(self, steps=1, note=""):
+            self.done += steps
+
+    reporter = Counting()
+    composition = compose(parse_prompt("a teddy*"), concepts, tiny_base)
+    list(render(tiny_base, composition, request(seeds=(1, 2, 3), batch=2), on(concepts), reporter=reporter))
+    assert (reporter.done, reporter.total) == (4, 4)
+
+
+def test_a_composition_of_another_family_is_refused(tiny_base, concepts):
+    composition = compose(parse_prompt("a teddy*"), concepts, tiny_base)
+    other = composition.base.model_copy(update={"family": "another", "repo": "elsewhere/model"})
+    foreign = composition.model_copy(update={"base": other})
+    with pytest.raises(PerfError, match="elsewhere/model"):
+        next(render(tiny_base, foreign, request(), on(concepts)))
+
+
+def test_a_negative_prompt_calls_no_concept(tiny_base, concepts):
+    with pytest.raises(PerfError, match="negative"):
+        drawn(tiny_base, "a teddy*", concepts, negative_prompt="a teapot*")
+    drawn(tiny_base, "a teddy*", concepts, negative_prompt=r"a teapot\*")
+
+
+def test_more_steps_than_the_base_knows(tiny_base, concepts):
+    tight = copy.copy(tiny_base.pipe)
+    tight.scheduler = DDIMScheduler.from_config(tight.scheduler.config, num_train_timesteps=10)
+    import dataclasses
+
+    with pytest.raises(PerfError, match="10 steps"):
+        drawn(dataclasses.replace(tiny_base, pipe=tight), "a hat", concepts, steps=11)
+
+
+def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
+    composition = compose(parse_prompt("a teddy* in a teapot*"), concepts, tiny_base)
+    cells = list(
+        sweep(
+            tiny_base,
+            composition,
+            request(seeds=(5, 6), steps=1),
+            on(concepts),
+            [0.2, 1.5],
+            [0.1, 0.2],
+            names=["teddy"],
+        )
+    )
+    assert [(cell.bias, cell.temperature) for cell in cells] == [
+        (0.2, 0.1),
+        (1.5, 0.1),
+        (0.2, 0.2),
+        (1.5, 0.2),
+    ]
+    for cell in cells:
+        teddy, teapot = cell.rendered.record.composition.concepts
+        assert (teddy.bias, teddy.temperature) == (cell.bias, cell.temperature)
+        assert (teapot.bias, teapot.temperature) == (0.65, 0.15)
+        assert cell.rendered.seed == 5
+    assert not np.array_equal(pixels(cells[0].rendered), pixels(cells[1].rendered))
+
+
+def test_defaults_come_from_the_base_and_then_the_paper(tiny_base):
+    card = tiny_base.description.card.render
+    native = native_size(tiny_base)
+    assert native == (64, 64)
+    from_card = resolve_request({}, card, native_size=native)
+    assert (from_card.steps, from_card.guidance, from_card.scheduler) == (2, 2.0, "ddim")
+    papers = resolve_request({"seeds": (1,), "steps": None}, {}, native_size=(512, 512))
+    assert (papers.steps, papers.guidance, papers.width) == (50, 6.0, 512)
+    assert resolve_request({"steps": 7}, card, native_size=native).steps == 7
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"width": 63}, {"steps": 0}, {"guidance": -1.0}, {"seeds": ()}, {"seeds": (-1,)}, {"scheduler": "x"}],
+)
+def test_impossible_requests_are_refused(given):
+    with pytest.raises(PerfError) as caught:
+        resolve_request(given, {}, native_size=(64, 64))
+    assert caught.value.where == f"--{next(iter(given))}"
