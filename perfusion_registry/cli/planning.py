@@ -30,23 +30,6 @@ def survey(
 
     force as in `plan`, relock as in `Project.find`.
     """
-    from perfusion_registry.base import BaseDescription
-
-
-@dataclass(frozen=True)
-class Survey:
-    """A project with everything that its plan was made from."""
-
-    project: Project
-    store: Store
-    base: BaseDescription
-    plan: Plan
-
-
-def survey(
-    start: Path | None, names: list[str] | None = None, *, force: bool = False, relock: bool = False
-) -> Survey:
-    """Read the project of `start` and plan its concepts `names` (default: all); `force` and `relock` as in `plan` and `Project.find`."""
     from perfusion_registry.base import describe_base
     from perfusion_registry.build import TRAINER_EPOCH
 

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -137,6 +138,8 @@ def _got(data: Mapping[str, Any], path: Location) -> str:
             value = value[part]
         except (KeyError, IndexError, TypeError):
             return ""
+    if isinstance(value, date | time):
+        return ", got a date or time"
     shown = json.dumps(value, default=str, ensure_ascii=False)
     return f", got {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
