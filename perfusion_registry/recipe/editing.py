@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import MutableMapping
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AbstractTable
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import parse_toml, statements
+from perfusion_registry.recipe.manifest import MANIFEST_NAME
 
 _NAME = "manifest"
 
@@ -32,12 +34,10 @@ def add_concept(text: str, name: str, recipe: str, where: str) -> str:
         added = "\n".join([*lines[:last], line, *lines[last:]])
         if parse_toml(added, where, _NAME).get("concepts", {}).get(name) == {"recipe": recipe}:
             return added
-    document = _document(text)
-    if not isinstance(document.get("concepts"), AbstractTable):
+    document = _document(text, where)
+    if "concepts" not in document:
         document["concepts"] = tomlkit.table()
-    table = document["concepts"]
-    assert isinstance(table, AbstractTable)
-    table[known or name] = entry
+    _table(document)[known or name] = entry
     return tomlkit.dumps(document)
 
 
@@ -46,10 +46,8 @@ def remove_concept(text: str, name: str, where: str) -> str:
     known = _spelling(name, parse_toml(text, where, _NAME).get("concepts", {}))
     if known is None:
         return text
-    document = _document(text)
-    table = document["concepts"]
-    assert isinstance(table, AbstractTable)
-    table.remove(known)
+    document = _document(text, where)
+    del _table(document)[known]
     return tomlkit.dumps(document)
 
 
@@ -75,11 +73,19 @@ def _last_entry(text: str) -> int | None:
     return last
 
 
-def _document(text: str) -> tomlkit.TOMLDocument:
+def _table(document: tomlkit.TOMLDocument) -> MutableMapping[str, Any]:
+    """`[concepts]`, however it is written."""
+    table = document["concepts"]
+    if not isinstance(table, MutableMapping):
+        raise PerfError("`concepts` is not a table", where=f"{MANIFEST_NAME}, concepts")
+    return table
+
+
+def _document(text: str, where: str) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(text)
-    except TOMLKitError as error:  # tomli read it: a disagreement of the two readers
-        raise ValueError(f"tomlkit cannot read what tomli can: {error}") from error
+    except TOMLKitError as error:  # tomli did read it
+        raise PerfError(f"the manifest cannot be edited: {error}", where=where) from error
 
 
 def new_recipe(*, schema: str, concept: dict[str, Any], train: dict[str, Any], render: dict[str, Any]) -> str:

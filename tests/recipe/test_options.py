@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import (
+    ConceptSection,
+    Recipe,
+    RenderOptions,
+    RenderSection,
+    TrainOptions,
+    TrainSection,
+    resolve_render,
+    resolve_train,
+)
+
+CONCEPT = ConceptSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
+
+
+def recipe(**tables: Any) -> Recipe:
+    return Recipe(concept=CONCEPT, **tables)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    """Section 5 (training details and sigmoid hyper-parameters) and Appendix G, transcribed."""
+    options = TrainOptions()
+    assert (options.bias, options.temperature) == (0.75, 0.1)
+    assert (options.learning_rate_output, options.learning_rate_embedding) == (0.03, 0.006)
+    assert (options.batch, options.validate_every, len(options.validation_prompts)) == (16, 25, 8)
+    assert [template.format("S*") for template in options.templates] == [
+        "a photo of a S*",
+        "a good photo of a S*",
+        "the photo of a S*",
+        "a good photo of the S*",
+        "image of a S*",
+        "image of the S*",
+        "A photograph of S*",
+        "A S* shown in a photo",
+        "A photo of S*",
+    ]
+    assert 0.6 <= RenderOptions().bias <= 0.75
+    assert RenderOptions().temperature == 0.15
+
+
+@pytest.mark.parametrize("key", list(TrainOptions.model_fields))
+def test_a_recipe_goes_before_the_base_and_the_base_before_the_paper(key: str) -> None:
+    other: Any = {
+        "bias": (0.1, 0.2), "temperature": (0.3, 0.4), "steps": (7, 8), "batch": (2, 3),
+        "flip": (False, True),
+        "learning_rate_output": (0.5, 0.6), "learning_rate_embedding": (0.7, 0.8), "mask": ("none", "files"),
+        "validate_every": (5, 6), "seed": (1, 2), "templates": (("x {}",), ("y {}",)),
+        "validation_prompts": (("v {}",), ("w {}",)), "validation_steps": (9, 10),
+        "validation_guidance": (1.0, 2.0), "trained_keys": (True, False),
+    }[key]  # fmt: skip
+    base, own = other
+    paper = getattr(TrainOptions(), key)
+    assert getattr(resolve_train(recipe(), {}), key) == paper
+    assert getattr(resolve_train(recipe(), {key: base}), key) == base
+    assert getattr(resolve_train(recipe(train=TrainSection(**{key: own})), {key: base}), key) == own
+    assert getattr(resolve_train(recipe(), {key: None}), key) == paper
+
+
+def test_a_section_has_exactly_the_keys_of_the_options() -> None:
+    assert list(TrainSection.model_fields) == list(TrainOptions.model_fields)
+    assert list(RenderSection.model_fields) == list(RenderOptions.model_fields)
+
+
+def test_a_base_card_also_speaks_to_the_renderer() -> None:
+    options = resolve_render(recipe(), {"steps": 30, "guidance": 5.0, "bias": 0.5})
+    assert options == RenderOptions(bias=0.5)
+
+
+@pytest.mark.parametrize("card", [{"stepz": 3}, {"steps": 0}, {"steps": "4"}, {"bias": float("nan")}])
+def test_an_impossible_default_of_a_base_is_an_error_that_names_it(card: dict[str, Any]) -> None:
+    with pytest.raises(PerfError) as caught:
+        resolve_train(recipe(), card)
+    assert str(caught.value.where).startswith(f"perf-base.toml, train.{next(iter(card))}")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bias": -0.1}, {"temperature": 0.0}, {"steps": 0}, {"batch": 1.5}, {"flip": "yes"},
+        {"mask": "magic"},        {"seed": -1}, {"templates": ()}, {"templates": ("no place",)}, {"templates": ("{} {}",)},
+    ],
+)  # fmt: skip
+def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainOptions(**wrong)
