@@ -61,8 +61,8 @@ class Preprocessing:
         height, width = images.shape[-2:]
         target = (self.size, self.size)
         if self.crop:
-            scale = self.size / min(height, width)
-            target = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
+            shorter = min(height, width)
+            target = (height * self.size // shorter, width * self.size // shorter)
         if target != (height, width):
             images = functional.interpolate(images, target, mode=self.mode, antialias=True)
         top, left = (target[0] - self.size) // 2, (target[1] - self.size) // 2

@@ -1,0 +1,208 @@
+"""The packed pipeline is the pipeline with every weight edited, and leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perfusion_registry.base import Bank, Base, encode, tokenise
+from perfusion_registry.edit import Metric, rome_weight, ungated
+from perfusion_registry.errors import PerfError
+from tests.tiny import tiny_unet
+
+
+@pytest.fixture(scope="module")
+def built() -> nn.Module:
+    torch.manual_seed(3)
+    return tiny_unet().eval()
+
+
+@pytest.fixture
+def unet(built: nn.Module) -> nn.Module:
+    return copy.deepcopy(built)
+
+
+def noisy_input(batch: int = 2) -> tuple[Tensor, Tensor]:
+    dice = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 4, 8, 8, generator=dice), torch.randn(batch, 77, 32, generator=dice)
+
+
+def run(unet: nn.Module, x: Tensor, context: Tensor) -> Tensor:
+    with torch.no_grad():
+        return unet(x, 500, context).sample
+
+
+def test_it_gathers_every_cross_attention_in_the_order_of_execution(unet: nn.Module) -> None:
+    bank = Bank.of(unet)
+    assert bank.W.shape == (2 * (2 * 32 * 2 + 2 * 64 + 64 + 3 * 64 + 2 * 3 * 32), 32)
+    order: list[str] = []
+    hooks = [
+        unet.get_submodule(layer.path).register_forward_hook(lambda *_, path=layer.path: order.append(path))
+        for layer in bank.layers
+    ]
+    run(unet, *noisy_input())
+    assert order == [layer.path for layer in bank.layers]
+    assert len(hooks) == 16
+    for layer in bank.layers:
+        attention = unet.get_submodule(layer.path)
+        assert torch.equal(bank.W[layer.key_slice], attention.to_k.weight)
+        assert torch.equal(bank.W[layer.value_slice], attention.to_v.weight)
+        assert bool(bank.key_columns[layer.key_slice].all())
+        assert not bool(bank.key_columns[layer.value_slice].any())
+
+
+def test_packed_encodings_give_what_the_projections_give(unet: nn.Module) -> None:
+    x, E = noisy_input()
+    bank = Bank.of(unet)
+    expected = run(unet, x, E)
+    with bank.attached(unet):
+        assert torch.allclose(run(unet, x, E @ bank.W.T), expected, atol=1e-5)
+
+
+def edited_by_hand(base: Base, edit: Callable[[Tensor, slice], Tensor]) -> dict[str, Tensor]:
+    return {
+        f"{layer.path}.{name}.weight": edit(
+            base.pipe.unet.get_submodule(f"{layer.path}.{name}").weight.detach(), rows
+        )
+        for layer in base.bank.layers
+        for name, rows in (("to_k", layer.key_slice), ("to_v", layer.value_slice))
+    }
+
+
+def test_the_packed_pipeline_equals_the_pipeline_with_every_weight_edited(tiny_base: Base) -> None:
+    """Eq. 2 through slices, against Eq. 1 written into each weight, both through the stock pipeline."""
+    base, dice = tiny_base, torch.Generator().manual_seed(4)
+    ids = torch.stack([tokenise(base, [text]).ids for text in ("", "a photo of a teddy in the snow")])
+    E = encode(base, ids)
+    i = E[1, 5]
+    o = base.bank.W @ i + torch.randn(base.bank.W.shape[0], generator=dice)
+    A = torch.randn(32, 32, generator=dice)
+    C = A @ A.T + torch.eye(32)
+
+    def draw(embeds: Tensor) -> np.ndarray:
+        return base.pipe(
+            prompt_embeds=embeds[1:],
+            negative_prompt_embeds=embeds[:1],
+            num_inference_steps=3,
+            guidance_scale=4.0,
+            height=64,
+            width=64,
+            generator=torch.Generator().manual_seed(7),
+            output_type="np",
+        ).images
+
+    plain = draw(E)
+    V = Metric(C, ridge=0.0).dual(i[None])
+    with base.bank.attached(base.pipe.unet):
+        ours = draw(ungated(E, base.bank.W, i[None], V, o[None]))
+
+    before = {name: tensor.clone() for name, tensor in base.pipe.unet.state_dict().items()}
+    edited = edited_by_hand(base, lambda weight, rows: rome_weight(weight, C, i, o[rows]))
+    try:
+        base.pipe.unet.load_state_dict(edited, strict=False)
+        by_hand = draw(E)
+    finally:
+        base.pipe.unet.load_state_dict(before)
+    assert np.abs(ours - by_hand).max() < 1e-3
+    assert np.abs(ours - plain).max() > 0.05  # the edit is not nothing
+    assert np.array_equal(draw(E), plain)
+
+
+def test_leaving_restores_the_very_same_modules_even_after_an_error(unet: nn.Module) -> None:
+    bank = Bank.of(unet)
+    modules = dict(unet.named_modules())
+    state = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+    path = bank.layers[0].path
+    with bank.attached(unet):
+        assert unet.get_submodule(path).to_k is not modules[f"{path}.to_k"]
+    with pytest.raises(RuntimeError), bank.attached(unet):
+        run(unet, *noisy_input())  # encodings that are not packed have too few columns
+    after = dict(unet.named_modules())
+    assert list(after) == list(modules)
+    assert all(after[name] is modules[name] for name in modules)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in unet.state_dict().items())
+
+
+def test_a_bias_stays_on_top_of_packed(unet: nn.Module) -> None:
+    x, E = noisy_input()
+    plain = run(unet, x, E)
+    for layer in Bank.of(unet).layers:
+        attention = unet.get_submodule(layer.path)
+        for name in ("to_k", "to_v"):
+            old = getattr(attention, name)
+            new = nn.Linear(old.in_features, old.out_features, bias=True)
+            new.weight = old.weight
+            nn.init.normal_(new.bias)
+            setattr(attention, name, new)
+    expected = run(unet, x, E)
+    bank = Bank.of(unet)
+    with bank.attached(unet):
+        ours = run(unet, x, E @ bank.W.T)
+    assert torch.allclose(ours, expected, atol=1e-5)
+    assert float((expected - plain).abs().max()) > 1e-3
+
+
+def test_slices_have_the_unets_dtype_and_follow_autocast(unet: nn.Module) -> None:
+    x, E = noisy_input()
+    bank = Bank.of(unet)
+    expected = run(unet, x, E)
+    with bank.attached(unet), torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = run(unet, x, E @ bank.W.T)
+    half = unet.to(torch.bfloat16)
+    bank = Bank.of(half)
+    assert bank.W.dtype == torch.float32
+    with bank.attached(half):
+        low = run(half, x.bfloat16(), E @ bank.W.T)
+    assert low.dtype == torch.bfloat16
+    scale = float(expected.abs().max())
+    assert float((low.float() - expected).abs().max()) < 0.1 * scale
+    assert float((mixed.float() - expected).abs().max()) < 0.1 * scale
+
+
+def test_gradients_flow_through_the_slices(unet: nn.Module) -> None:
+    x, E = noisy_input()
+    bank = Bank.of(unet)
+    packed = (E @ bank.W.T).requires_grad_()
+    with bank.attached(unet):
+        unet(x, 500, packed).sample.square().sum().backward()
+    assert packed.grad is not None
+    for layer in bank.layers:
+        assert float(packed.grad[..., layer.key_slice].abs().sum()) > 0
+        assert float(packed.grad[..., layer.value_slice].abs().sum()) > 0
+
+
+class Adapter(nn.Module):
+    """What an unmerged LoRA looks like: a layer around the layer."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer, self.weight = inner, inner.weight
+
+
+def test_a_projection_that_is_not_plain_is_refused_by_name(unet: nn.Module) -> None:
+    path = Bank.of(unet).layers[3].path
+    attention = unet.get_submodule(path)
+    attention.to_v = Adapter(attention.to_v)
+    with pytest.raises(PerfError, match="to_v is a Adapter") as caught:
+        Bank.of(unet)
+    assert caught.value.where == path
+    assert "fuse_lora" in str(caught.value.hint)
+
+
+def test_a_unet_of_other_shapes_is_refused_untouched(unet: nn.Module) -> None:
+    bank = Bank.of(unet)
+    other = tiny_unet(cross_attention_dim=48)
+    modules = dict(other.named_modules())
+    with pytest.raises(PerfError, match="another shape"), bank.attached(other):
+        pass
+    assert all(module is modules[name] for name, module in other.named_modules())
+
+
+def test_a_model_without_text_cross_attention_is_refused() -> None:
+    with pytest.raises(PerfError, match="no text cross-attention"):
+        Bank.of(nn.Sequential(nn.Linear(3, 3)))

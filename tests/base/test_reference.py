@@ -1,0 +1,61 @@
+"""What names a base, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfusion_registry.base import BaseReference
+from perfusion_registry.errors import PerfError
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "repo", "revision"),
+    [
+        ("storybook", "embedded", "storybook", None),
+        ("owner/name", "hub", "owner/name", None),
+        (
+            "stable-diffusion-v1-5/stable-diffusion-v1-5@main",
+            "hub",
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "main",
+        ),
+        ("o.w-n_er/na.me@refs/pr/3", "hub", "o.w-n_er/na.me", "refs/pr/3"),
+        ("./storybook", "folder", "./storybook", None),
+        ("../bases/a b@c", "folder", "../bases/a b@c", None),
+        ("/srv/base", "folder", "/srv/base", None),
+        ("~/base", "folder", "~/base", None),
+        ("C:\\bases\\one", "folder", "C:\\bases\\one", None),
+        (".", "folder", ".", None),
+    ],
+)
+def test_the_three_kinds(text: str, kind: str, repo: str, revision: str | None) -> None:
+    reference = BaseReference.parse(text)
+    assert (reference.text, reference.kind, reference.repo, reference.revision) == (
+        text,
+        kind,
+        repo,
+        revision,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Storybook",
+        "a/b/c",
+        "owner/",
+        "/".join(["a", ""]),
+        "own er/name",
+        "o/n@",
+        "o/n@a@b",
+        "..a/b",
+        "o/..x",
+        "x\n/y",
+    ],
+)
+def test_what_names_no_base_is_told_the_forms(text: str) -> None:
+    with pytest.raises(PerfError) as caught:
+        BaseReference.parse(text, where="perfusion.toml, project.base")
+    assert caught.value.where == "perfusion.toml, project.base"
+    assert "owner/name@revision" in str(caught.value.hint)

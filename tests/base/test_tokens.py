@@ -1,0 +1,75 @@
+"""Prompts in the layout of the text encoder, with concepts at known places and nothing lost in silence."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from perfusion_registry.base import Base, ConceptPiece, tokenise
+from perfusion_registry.errors import PerfError
+
+
+def test_it_is_the_pipelines_own_tokenisation(tiny_base: Base) -> None:
+    for text in ("", "A Teddy, sailing in a teapot!", "zxq 日本 42", "a photo of a teddy's hat", "cat " * 90):
+        expected = tiny_base.pipe.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt")
+        assert tokenise(tiny_base, [text]).ids.tolist() == expected.input_ids[0].tolist()
+
+
+def test_pieces_join_to_the_prompt_with_its_supercategories(tiny_base: Base) -> None:
+    pieces = ["A ", ConceptPiece("Teddy"), " sailing in a ", ConceptPiece("teapot"), "'s boat"]
+    prompt = tokenise(tiny_base, pieces)
+    whole = tokenise(tiny_base, ["A Teddy sailing in a teapot's boat"])
+    assert prompt.ids.tolist() == whole.ids.tolist()
+    assert prompt.concept_positions == (2, 6)
+    assert [prompt.words[at] for at in prompt.concept_positions] == ["Teddy", "teapot"]
+    assert prompt.dropped == ""
+
+
+def test_words_name_the_source_of_every_token(tiny_base: Base) -> None:
+    prompt = tokenise(tiny_base, ["a blue-ish zq", ConceptPiece("cat"), " cat"])
+    used = [word for word in prompt.words if word]
+    assert len(prompt.words) == len(prompt.ids) == 77
+    assert prompt.words[0] == ""
+    assert used[:2] == ["a", "blue-ish"]
+    assert set(used) == {"a", "blue-ish", "zq", "cat"}
+    assert used[-2:] == ["cat", "cat"]
+
+
+def test_padding_is_the_tokenizers_own(tiny_base: Base) -> None:
+    """Stable Diffusion 2 pads with "!", which is token 0 there, and not with the end token."""
+    tokenizer = copy.deepcopy(tiny_base.pipe.tokenizer)
+    tokenizer.pad_token = "!"
+    pipe = copy.copy(tiny_base.pipe)
+    pipe.tokenizer = tokenizer
+    prompt = tokenise(replace(tiny_base, pipe=pipe), ["a teddy"])
+    end, padding = prompt.ids[3].item(), set(prompt.ids[4:].tolist())
+    assert end == tokenizer.eos_token_id
+    assert padding == {tokenizer.convert_tokens_to_ids("!")}
+
+
+def test_a_long_prompt_says_which_words_are_lost(tiny_base: Base) -> None:
+    prompt = tokenise(tiny_base, [ConceptPiece("teddy"), " on" * 70, " in zqxjvwk snow"])
+    assert prompt.concept_positions == (1,)
+    assert prompt.dropped == "zqxjvwk snow"  # the first of them is cut in two, which is as good as lost
+
+
+def test_a_long_prompt_may_not_lose_a_concept(tiny_base: Base) -> None:
+    with pytest.raises(PerfError, match="too long") as caught:
+        tokenise(tiny_base, ["a " * 75, ConceptPiece("teddy")])
+    assert "teddy" in str(caught.value)
+    last = tokenise(tiny_base, ["a " * 74, ConceptPiece("teddy")])
+    assert last.concept_positions == (75,)
+
+
+def test_a_supercategory_of_several_tokens_is_refused_with_better_words(tiny_base: Base) -> None:
+    with pytest.raises(PerfError, match="2 tokens") as caught:
+        tokenise(tiny_base, [ConceptPiece("glass teapot")])
+    assert "(glass, teapot)" in caught.value.what
+    assert "such as teapot" in str(caught.value.hint)
+    with pytest.raises(PerfError) as caught:
+        tokenise(tiny_base, [ConceptPiece("chairs")])
+    assert "chair" in str(caught.value.hint)
+    with pytest.raises(PerfError, match="nothing"):
+        tokenise(tiny_base, [ConceptPiece(" ")])
