@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TORCH := 2.13.0
+
+.PHONY: demo test setup check clean
+
+demo: setup
+	@$(BIN)/perf build
+	@$(BIN)/perf render "A teddy* sailing in a teapot*" --count 6 --out out --sheet out/teddy-in-teapot.png --force
+
+test: setup check
+	@$(BIN)/pytest
+
+check: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+setup: $(READY)
+
+# Where there is no NVIDIA GPU, take PyTorch's CPU build: the default one on Linux brings gigabytes of CUDA. Some
+# package indexes carry it themselves; PyTorch's own index always does.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a few minutes, mostly downloads"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perf needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+		$(BIN)/pip install -q "torch==$(TORCH)+cpu" 2>/dev/null \
+		|| $(BIN)/pip install -q --index-url https://download.pytorch.org/whl/cpu "torch==$(TORCH)+cpu"; \
+	fi
+	@$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) out

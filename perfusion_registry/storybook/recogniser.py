@@ -1,0 +1,124 @@
+"""The recogniser: what a picture shows, learned from drawn pages only, to measure what the embedded base
+draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from perfusion_registry.storybook.world import ACCESSORIES, CATEGORIES, COLOURS, MATERIALS, SCENES, Page
+
+LOOKS = (*COLOURS, *MATERIALS)
+"""Colours and materials: what one individual mainly looks like."""
+PLACES = ("", *SCENES)
+EXTRAS = (*ACCESSORIES, "reading", "watercolor")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Probabilities (B, ...): categories that are present, the look of each category, the place, extras."""
+
+    present: Tensor  # (B, categories)
+    look: Tensor  # (B, categories, looks), a distribution for each category
+    place: Tensor  # (B, places), a distribution
+    extras: Tensor  # (B, extras)
+
+
+class Recogniser(nn.Module):
+    """A small convolutional network over 64 px pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (32, 64, 128, 192, 256)
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, widths[0], 3, padding=1),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        ]
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b), nn.ReLU()]
+            layers += [nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1] * 2, len(CATEGORIES) * (1 + len(LOOKS)) + len(PLACES) + len(EXTRAS))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits for images (B, 3, h, w) in 0..1: present, look, place and extras."""
+        x = functional.interpolate(images, size=(64, 64), mode="area") * 2 - 1
+        features = self.features(x)
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+        n = len(CATEGORIES)
+        present, look, place, extras = self.head(pooled).split(
+            [n, n * len(LOOKS), len(PLACES), len(EXTRAS)], 1
+        )
+        return present, look.view(-1, n, len(LOOKS)), place, extras
+
+    @torch.no_grad()
+    def recognise(self, images: Tensor) -> Findings:
+        """What the images (B, 3, h, w) in 0..1 show."""
+        present, look, place, extras = self(images)
+        return Findings(present.sigmoid(), look.softmax(-1), place.softmax(-1), extras.sigmoid())
+
+    @classmethod
+    def load(cls, path: Path) -> Recogniser:
+        """The recogniser whose weights are in a safetensors file."""
+        model = cls()
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        )
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Write the weights as a safetensors file, floating-point ones in fp16."""
+        state = {
+            k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()
+        }
+        save_file(state, path)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What pages show, as the recogniser's targets: present (B, c), look (B, c) with -1 for absent, place
+    (B,) and extras (B, x)."""
+
+    present: Tensor
+    look: Tensor
+    place: Tensor
+    extras: Tensor
+
+    @classmethod
+    def of(cls, pages: list[Page]) -> Truth:
+        """The truth about pages."""
+        present = torch.zeros(len(pages), len(CATEGORIES))
+        look = torch.full((len(pages), len(CATEGORIES)), -1)
+        place = torch.tensor([PLACES.index(page.scene or "") for page in pages])
+        extras = torch.zeros(len(pages), len(EXTRAS))
+        for row, page in enumerate(pages):
+            for one in page.subjects:
+                kind = CATEGORIES.index(one.category)
+                present[row, kind] = 1
+                look[row, kind] = LOOKS.index(one.material or one.colour)
+                if one.accessory:
+                    extras[row, EXTRAS.index(one.accessory)] = 1
+                if one.reading:
+                    extras[row, EXTRAS.index("reading")] = 1
+            if page.style:
+                extras[row, EXTRAS.index(page.style)] = 1
+        return cls(present, look, place, extras)
+
+
+def recogniser_loss(logits: tuple[Tensor, Tensor, Tensor, Tensor], truth: Truth) -> Tensor:
+    """Sum of the cross-entropies of all four questions."""
+    present, look, place, extras = logits
+    shown = truth.look >= 0
+    return (
+        functional.binary_cross_entropy_with_logits(present, truth.present)
+        + functional.cross_entropy(look[shown], truth.look[shown])
+        + functional.cross_entropy(place, truth.place)
+        + functional.binary_cross_entropy_with_logits(extras, truth.extras)
+    )

@@ -1,0 +1,73 @@
+"""Latents of the drawn pages, held in memory for the denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from perfusion_registry.storybook.captions import MAX_TOKENS
+from perfusion_registry.storybook.training.drawings import Shard
+from perfusion_registry.storybook.world import CATEGORIES
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latents (N, c, 16, 16) fp16 scaled to unit deviation; ids (N, n) int16; owners (N, 2, 16, 16) uint8,
+    the share of each cell that a subject covers; categories (N, 2) int8, -1 for none."""
+
+    z: Tensor
+    ids: Tensor
+    owners: Tensor
+    categories: Tensor
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random latents (B, c, 16, 16) fp32, ids (B, n), cover of subjects (B, 1, 16, 16) and category maps.
+
+        The maps (B, 9, 16, 16) are distributions over scenery and the eight categories. Half of the pages are
+        mirrored: the autoencoder was trained to decode mirrored latents.
+        """
+        device = self.z.device
+        rows = torch.randint(0, len(self.z), (size,), generator=generator, device=device)
+        mirrored = torch.rand(size, 1, 1, 1, generator=generator, device=device) < 0.5
+        z, owners = self.z[rows].float(), self.owners[rows].float() / 255
+        z, owners = torch.where(mirrored, z.flip(-1), z), torch.where(mirrored, owners.flip(-1), owners)
+        maps = torch.zeros(size, len(CATEGORIES) + 1, *owners.shape[-2:], device=device)
+        kinds = self.categories[rows].long()
+        for k in range(2):
+            index = (kinds[:, k] + 1)[:, None, None, None].expand(-1, 1, *owners.shape[-2:])
+            maps.scatter_add_(1, index, owners[:, k : k + 1])
+        maps[:, :1] = (1 - owners.sum(1, keepdim=True)).clamp_min(0)
+        return z, self.ids[rows].long(), owners.sum(1, keepdim=True).clamp_max(1), maps
+
+
+@torch.no_grad()
+def encode_shards(
+    shards: list[Shard], vae: AutoencoderKL, tokenizer: CLIPTokenizer, path: Path, *, device: str = "cpu"
+) -> Latents:
+    """Encode every page once; kept in `path`."""
+    if path.exists():
+        return Latents(**torch.load(path, weights_only=True))
+    z, ids = [], []
+    for shard in shards:
+        encoded = tokenizer(
+            shard.captions, padding="max_length", max_length=MAX_TOKENS, truncation=True
+        ).input_ids
+        ids.append(torch.tensor(encoded, dtype=torch.int16))
+        for start in range(0, len(shard.images), 50):
+            x = torch.from_numpy(shard.images[start : start + 50].copy()).to(device).float() / 127.5 - 1
+            with torch.autocast(torch.device(device).type, torch.bfloat16):
+                mean = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+            z.append((mean.float() * vae.config.scaling_factor).contiguous().half().cpu())
+    latents = Latents(
+        torch.cat(z),
+        torch.cat(ids),
+        torch.cat([torch.from_numpy(s.owners) for s in shards]),
+        torch.cat([torch.from_numpy(s.categories) for s in shards]),
+    )
+    torch.save(latents.__dict__, path)
+    return latents
