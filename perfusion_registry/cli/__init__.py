@@ -14,6 +14,8 @@ COMMANDS = (
     "concepts",
     "lock",
     "build",
+    "compose",
+    "render",
 )
 """The modules of this package that add commands, in the order in which `perf --help` shows them."""
 

@@ -54,12 +54,7 @@ def compose(
     _check_known(prompt, concepts)
     called = [concepts[name] for name in prompt.names]
     _check_kin(prompt, called, base)
-    unused = [name for name in gates.command if name not in prompt.names]
-    if unused:
-        raise PerfError(
-            f"a gate is set for {unused[0]!r}, which the prompt does not call",
-            hint=f"the prompt calls {', '.join(prompt.names) or 'no concept'}",
-        )
+    check_used(gates, prompt.names)
     tokens = tokenised(base, prompt, {c.name: c.artifact.card.supercategory for c in called})
     if tokens.dropped:
         (reporter or Silent()).warn(
@@ -71,6 +66,22 @@ def compose(
         covariance=called[0].artifact.card.covariance if called else None,
         concepts=tuple(_composed(prompt, concept, gates, tokens) for concept in called),
     )
+
+
+def regated(composition: Composition, gates: GateSources) -> Composition:
+    """Return the composition with the gates that the command line sets; it has left its scene behind.
+
+    Raises PerfError when a gate is set for a concept that the composition does not have.
+    """
+    check_used(gates, [concept.name for concept in composition.concepts])
+    changed = []
+    for concept in composition.concepts:
+        gate = gates.command.get(concept.name, Gate()).over(gates.command_all)
+        values = {"bias": gate.bias, "temperature": gate.temperature, "key_lock": gate.key_lock}
+        changed.append(
+            concept.model_copy(update={key: value for key, value in values.items() if value is not None})
+        )
+    return composition.model_copy(update={"concepts": tuple(changed)})
 
 
 def tokenised(base: Base, prompt: Prompt, supercategories: Mapping[str, str]) -> TokenisedPrompt:
@@ -91,6 +102,16 @@ def described(base: Base) -> ComposedBase:
         digest=description.digest,
         family=description.family,
     )
+
+
+def check_used(gates: GateSources, called: Sequence[str]) -> None:
+    """Check that the command line sets no gate of a concept that is not called."""
+    unused = [name for name in gates.command if name not in called]
+    if unused:
+        raise PerfError(
+            f"a gate is set for {unused[0]!r}, which the prompt does not call",
+            hint=f"the prompt calls {', '.join(called) or 'no concept'}",
+        )
 
 
 def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:

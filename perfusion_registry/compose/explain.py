@@ -47,7 +47,6 @@ class ExplainedToken(FileModel):
 class Explanation(FileModel):
     """Everything `perf explain` shows; `tokens` are in the order of the prompt."""
 
-    schema_version: int = 1
     prompt: str
     concepts: tuple[ExplainedConcept, ...]
     tokens: tuple[ExplainedToken, ...]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, encode, tokenise
+from perfusion_registry.base import Base, TokenisedPrompt, encode, tokenise
+from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
@@ -119,8 +120,8 @@ def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 
 def _supercategory_encoding(base: Base, word: str) -> Tensor:
-    """Return the encoding (d,) of `word` in "a photo of a <word>" (Section 4.4)."""
-    tokens = tokenise(base, ["a photo of a ", ConceptPiece(word)])
+    """Return the encoding (d,) of `word` in "a photo of a <word>" (Section 4.4), as the build takes it."""
+    tokens = tokenise(base, pieces(TARGET_PROMPT, word))
     return encode(base, tokens.ids.unsqueeze(0))[0, tokens.concept_positions[0]].to(base.bank.W)
 
 

@@ -69,21 +69,28 @@ def render(
         conditions = {"prompt_embeds": packed[:1], "negative_prompt_embeds": packed[1:]}
     text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
 
-    batches = [
-        request.seeds[start : start + request.batch] for start in range(0, len(request.seeds), request.batch)
-    ]
+    batches = _batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
     with (reporter or Silent()).stage(title, total=len(batches) * request.steps) as stage:
-        for seeds in batches:
+        for drawn in batches:
+            seeds = drawn.seeds
             inputs: dict[str, Any]
             if conditions is None:
                 inputs = {"prompt": [text] * len(seeds), "negative_prompt": [negative] * len(seeds)}
             else:
                 inputs = {key: value.repeat(len(seeds), 1, 1) for key, value in conditions.items()}
             images = _draw(base, request, seeds, inputs, stage, attach=conditions is not None)
-            drawn = request.model_copy(update={"seeds": seeds, "batch": len(seeds)})
             for index, image in enumerate(images):
                 yield Rendered(image, record(base, composition, drawn, index))
+
+
+def planned(base: Base, composition: Composition, request: RenderRequest) -> list[RenderRecord]:
+    """Return the records of the pictures that `render` would yield, in its order, without drawing them."""
+    return [
+        record(base, composition, drawn, index)
+        for drawn in _batches(request)
+        for index in range(len(drawn.seeds))
+    ]
 
 
 def native_size(base: Base) -> tuple[int, int]:
@@ -92,6 +99,13 @@ def native_size(base: Base) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     factor = base.pipe.vae_scale_factor
     return int(width * factor), int(height * factor)
+
+
+def _batches(request: RenderRequest) -> list[RenderRequest]:
+    """Cut a request into one request per batch."""
+    starts = range(0, len(request.seeds), request.batch)
+    parts = [request.seeds[start : start + request.batch] for start in starts]
+    return [request.model_copy(update={"seeds": seeds, "batch": len(seeds)}) for seeds in parts]
 
 
 def _draw(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 CHUNK = "perf"
+SHEET_CHUNK = "perf-sheet"
 LARGEST_CHUNK = 1024 * 1024
 _LIBRARIES = ("torch", "diffusers", "transformers")
 
@@ -63,6 +66,12 @@ class RenderRecord(FileModel):
         return self.model_dump_json()
 
 
+def sheet_digest(records: Sequence[RenderRecord]) -> str:
+    """The digest of what a sheet of these pictures shows; versions of the software do not count."""
+    told = "".join(record.model_copy(update={"perf": "", "libraries": {}}).to_json() for record in records)
+    return sha256(told.encode()).hexdigest()
+
+
 def _asked(record: RenderRecord) -> tuple[Composition, RenderRequest, int, str, str, str]:
     request = record.request.model_copy(update={"batch": len(record.request.seeds)})
     return (record.composition, request, record.index, record.device, record.dtype, record.compute_dtype)
@@ -93,27 +102,31 @@ def png_bytes(image: Image.Image, record: RenderRecord) -> bytes:
     return file.getvalue()
 
 
+def sheet_bytes(sheet: Image.Image, records: Sequence[RenderRecord]) -> bytes:
+    """Encode a contact sheet as PNG, marked with the pictures that it shows."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt(SHEET_CHUNK, sheet_digest(records))
+    file = BytesIO()
+    sheet.save(file, "PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
+def read_sheet_digest(path: Path) -> str | None:
+    """The mark of a contact sheet; None when the file is anything else."""
+    try:
+        text = _chunk(path, SHEET_CHUNK)
+    except PerfError:
+        return None
+    return text if isinstance(text, str) else None
+
+
 def read_metadata(path: Path) -> RenderRecord:
     """Read the record of a picture, without decoding its pixels; nothing in the file is trusted.
 
     Raises PerfError when the file is missing, is no picture, carries no record, or a damaged one.
     """
     where = str(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as image:
-                text = image.info.get(CHUNK)
-    except FileNotFoundError as error:
-        raise PerfError("there is no picture here", where=where) from error
-    except OSError as error:
-        raise PerfError(
-            f"this is not a PNG picture that can be read: {error.strerror or 'damaged, or another format'}",
-            where=where,
-            hint="`--from` takes a picture that `perf render` has written",
-        ) from error
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PerfError(f"the picture is damaged or hostile: {error}", where=where) from error
+    text = _chunk(path, CHUNK)
     if not isinstance(text, str):
         raise PerfError(
             "the picture carries no record of how it was drawn",
@@ -132,6 +145,27 @@ def read_metadata(path: Path) -> RenderRecord:
             where=where,
             hint="it was written by another version of perf, or changed since",
         ) from error
+
+
+def _chunk(path: Path, name: str) -> object:
+    """Read one text chunk of a PNG file; None when it has none. Raises PerfError when it is no PNG file."""
+    where = str(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as image:
+                text: object = image.info.get(name)
+    except FileNotFoundError as error:
+        raise PerfError("there is no picture here", where=where) from error
+    except OSError as error:
+        raise PerfError(
+            f"this is not a PNG picture that can be read: {error.strerror or 'damaged, or another format'}",
+            where=where,
+            hint="`--from` takes a picture that `perf render` has written",
+        ) from error
+    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PerfError(f"the picture is damaged or hostile: {error}", where=where) from error
+    return text
 
 
 def _version(package: str) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import replace_bytes, write_error
-from perfusion_registry.render.metadata import RenderRecord, read_metadata
+from perfusion_registry.render.metadata import RenderRecord, read_metadata, read_sheet_digest, sheet_digest
 
 LONGEST_SLUG = 60
 _ELSEWHERE = "choose another place with --out"
@@ -25,6 +25,14 @@ def slug(prompt: str) -> str:
             break
         stem = f"{stem}-{word}" if stem else word
     return stem or (words[0][:LONGEST_SLUG] if words else "picture")
+
+
+def check_formats(out: Path | None, sheet: Path | None) -> None:
+    """Raise PerfError when a picture or sheet should be written as anything but PNG; `out` may be a folder."""
+    for path in (out, sheet):
+        wants_file = path is sheet or (path is not None and bool(path.suffix) and not path.is_dir())
+        if path is not None and wants_file and path.suffix.lower() != ".png":
+            raise PerfError("pictures are written as PNG", where=str(path), hint="let its name end in .png")
 
 
 def picture_paths(out: Path | None, stem: str, records: Sequence[RenderRecord], *, force: bool) -> list[Path]:
@@ -45,24 +53,19 @@ def picture_paths(out: Path | None, stem: str, records: Sequence[RenderRecord], 
                     hint="choose another --out, or overwrite it with --force",
                 )
         return paths
-    if out is not None and out.suffix and not out.is_dir():
-        raise PerfError(
-            f"pictures are written as PNG, not as {out.suffix}", where=str(out), hint="end --out in .png"
-        )
     folder = out or Path()
     taken: set[Path] = set()
     return [_next_free(folder / f"{stem}-{record.seed}.png", record, taken, force) for record in records]
 
 
-def sheet_path(path: Path, *, force: bool, ours: bool = False) -> Path:
-    """Check a named output file that is no render: it must not exist, unless `force` or it is `ours`."""
-    if path.exists() and not force and not ours:
+def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> None:
+    """Raise PerfError when `path` holds anything but a sheet of the same pictures, unless `force`."""
+    if path.exists() and not force and read_sheet_digest(path) != sheet_digest(records):
         raise PerfError(
             "there is another file here already",
             where=str(path),
             hint="choose another name, or overwrite it with --force",
         )
-    return path
 
 
 def write_picture(path: Path, data: bytes) -> None:

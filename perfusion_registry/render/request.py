@@ -37,6 +37,7 @@ class RenderRequest(FileModel):
     batch: Annotated[int, Field(ge=1, le=256)] = 1
 
 
+_OPTIONS = {"seeds": "--seed", "width": "--size", "height": "--size", "negative_prompt": "--negative"}
 _CARD_KEYS = ("steps", "guidance", "width", "height", "scheduler")
 
 
@@ -59,6 +60,6 @@ def resolve_request(
         key = str(first["loc"][0]) if first["loc"] else "request"
         raise PerfError(
             f"the picture's {key} is impossible: {first['msg'].removeprefix('Input ')}",
-            where=f"--{key.replace('_prompt', '')}" if key in given else f"perf-base.toml, render.{key}",
+            where=_OPTIONS.get(key, f"--{key}") if key in given else f"perf-base.toml, render.{key}",
             hint="see `perf render --help` for what it can be",
         ) from error

@@ -233,4 +233,6 @@ def test_defaults_come_from_the_base_and_then_the_paper(tiny_base):
 def test_impossible_requests_are_refused(given):
     with pytest.raises(PerfError) as caught:
         resolve_request(given, {}, native_size=(64, 64))
-    assert caught.value.where == f"--{next(iter(given))}"
+    assert caught.value.where == {"width": "--size", "seeds": "--seed"}.get(
+        key := next(iter(given)), f"--{key}"
+    )

@@ -4,7 +4,7 @@ import pytest
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import png_bytes
-from perfusion_registry.render.output import picture_paths, slug, write_picture
+from perfusion_registry.render.output import check_formats, picture_paths, slug, write_picture
 from tests.render.samples import picture, render_record
 
 
@@ -62,7 +62,11 @@ def test_several_pictures_of_one_name_get_their_seeds(tmp_path):
 
 def test_another_format_is_refused(tmp_path):
     with pytest.raises(PerfError, match="PNG"):
-        picture_paths(tmp_path / "a.jpg", "x", [render_record()], force=False)
+        check_formats(tmp_path / "a.jpg", None)
+    with pytest.raises(PerfError, match="PNG"):
+        check_formats(None, tmp_path / "sheet")
+    (tmp_path / "v1.5").mkdir()
+    check_formats(tmp_path / "v1.5", tmp_path / "a.PNG")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

@@ -1,0 +1,194 @@
+"""`perf compose` and `perf explain`: what a prompt means to Eq. 4, for a file and for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfusion_registry.cli.options import DeviceOption, DtypeOption, JsonOption, ProjectOption, QuietOption
+from perfusion_registry.cli.prompting import (
+    BiasOption,
+    LockOption,
+    Place,
+    PromptArgument,
+    SceneOption,
+    TemperatureOption,
+    command_gates,
+    ready,
+)
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from perfusion_registry.compose.composition import Composition
+    from perfusion_registry.compose.explain import ExplainedToken, Explanation
+
+_BAR = 10  # cells of a gate that is wide open
+_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    from perfusion_registry.cli import PROMPT_PANEL
+
+    app.command("compose", rich_help_panel=PROMPT_PANEL)(compose)
+    app.command("explain", rich_help_panel=PROMPT_PANEL)(explain)
+
+
+def compose(
+    prompt: PromptArgument = None,
+    scene: SceneOption = None,
+    bias: BiasOption = None,
+    temperature: TemperatureOption = None,
+    lock: LockOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Resolve a prompt to its gate configuration, a file that `perf render --composition` takes.
+
+    With --json the composition itself is printed.
+    """
+    from perfusion_registry.cli import console
+    from perfusion_registry.recipe.writing import replace_text
+
+    gates = command_gates(bias, temperature, lock)
+    composed = ready(Place(project, "cpu"), prompt, scene, gates, console.reporter(quiet)).composition
+    if out is not None:
+        replace_text(out, composed.to_json())
+    if as_json:
+        print(composed.to_json(), end="")
+        return
+    _tell(composed)
+    if out is not None:
+        console.say(f"Wrote {out}")
+
+
+def explain(
+    prompt: PromptArgument = None,
+    scene: SceneOption = None,
+    bias: BiasOption = None,
+    temperature: TemperatureOption = None,
+    lock: LockOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show token by token which concept's gate opens, and how far."""
+    from perfusion_registry.cli import console
+
+    gates = command_gates(bias, temperature, lock)
+    found = ready(Place(project, device, dtype), prompt, scene, gates, console.reporter(quiet))
+
+    from perfusion_registry.compose.explain import explain as measure
+
+    explanation = measure(found.base, found.composition, found.artifacts)
+    if as_json:
+        console.say_json("perf.explain/1", explanation.model_dump(mode="json"))
+        return
+    _show(explanation)
+
+
+def _tell(composition: Composition) -> None:
+    from perfusion_registry.cli import console
+
+    console.say(composition.prompt)
+    if not composition.concepts:
+        console.say("calls no concept: it is drawn by the base alone")
+        return
+    rows = [
+        [
+            f"{concept.name}*",
+            concept.version,
+            concept.supercategory,
+            ", ".join(map(str, concept.positions)),
+            f"{concept.bias:g}",
+            f"{concept.temperature:g}",
+            concept.key_lock,
+            concept.sha256[:12],
+        ]
+        for concept in composition.concepts
+    ]
+    columns = ["concept", "version", "supercategory", "tokens", "bias", "temperature", "lock", "sha256"]
+    console.say_table(columns, rows, right=["tokens", "bias", "temperature"])
+
+
+def _show(explanation: Explanation) -> None:
+    """Draw the table: a row per token, a bar per gate, and below it where each gate opens."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from perfusion_registry.cli import console
+
+    screen = console.stdout()
+    console.say(explanation.prompt)
+    names = [concept.name for concept in explanation.concepts]
+    colours = dict(zip(names, _COLOURS * (len(names) // len(_COLOURS) + 1), strict=False))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("token", justify="right")
+    table.add_column("word", overflow="fold")
+    for name in names:
+        table.add_column(Text(f"{name}* gate", style=colours[name]), no_wrap=True)
+        table.add_column("sim", justify="right")
+    if names:
+        table.add_column("removed", justify="right")
+    for row in explanation.tokens:
+        cells = [_position(row), _word(row, colours)]
+        for name in names:
+            cells.append(_gate(row.gate[name], colours[name], plain=screen.options.ascii_only))
+            cells.append(Text(f"{row.similarity[name]:.2f}", style="" if row.gate[name] >= 0.5 else "dim"))
+        if names:
+            cells.append(Text(f"{row.removed:.2f}", style="dim" if row.removed < 0.25 else ""))
+        table.add_row(*cells)
+    screen.print(table)
+    for concept in explanation.concepts:
+        line = Text(f"{concept.name}*", style=colours[concept.name])
+        line.append(
+            f" (bias {concept.bias:g}, temperature {concept.temperature:g}, {concept.key_lock} lock) "
+        )
+        line.append(_opened(concept.name, explanation), style="default")
+        screen.print(line)
+
+
+def _opened(name: str, explanation: Explanation) -> str:
+    """Say at which words a concept's gate is at least half open."""
+    wide = [row for row in explanation.tokens if row.gate[name] >= 0.5]
+    if not wide:
+        return "opens nowhere: lower its bias to see more of it"
+    wide.sort(key=lambda row: -row.gate[name])
+    words = [f"{f'{row.concept}*' if row.concept else row.word} {row.gate[name]:.2f}" for row in wide[:8]]
+    rest = f" and {len(wide) - 8} more" if len(wide) > 8 else ""
+    return f"opens at {', '.join(words)}{rest}"
+
+
+def _position(row: ExplainedToken) -> Text:
+    from rich.text import Text
+
+    return Text(str(row.first) if row.first == row.last else f"{row.first}-{row.last}", style="dim")
+
+
+def _word(row: ExplainedToken, colours: dict[str, str]) -> Text:
+    from rich.text import Text
+
+    if row.concept:
+        return Text(f"{row.concept}*", style=f"bold {colours[row.concept]}")
+    shown = "".join(character if character.isprintable() else "?" for character in row.word)
+    return Text(shown, style="dim" if shown.startswith("<") and shown.endswith(">") else "")
+
+
+def _gate(value: float, colour: str, *, plain: bool) -> Text:
+    """A bar of eighths with its number; `plain` where the terminal has ASCII only."""
+    from rich.text import Text
+
+    eighths = round(max(0.0, min(1.0, value)) * _BAR * 8)
+    if plain:
+        bar = "#" * round(eighths / 8)
+    else:
+        bar = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+    number = f"{value:.2f}".rjust(5)
+    return Text(bar.ljust(_BAR), style=colour).append(number, style="bold" if value >= 0.5 else "dim")

@@ -1,0 +1,189 @@
+"""What the commands that take a prompt share: their options, and the way from a prompt to a composition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.reporter import Reporter
+
+if TYPE_CHECKING:
+    from perfusion_registry.artifact import Artifact
+    from perfusion_registry.base import Base, BaseDescription
+    from perfusion_registry.compose.composing import GateSources
+    from perfusion_registry.compose.composition import Composition
+    from perfusion_registry.compose.prompt import Gate, Prompt
+    from perfusion_registry.resolve import Project
+
+FOLDER = "renders"
+
+PromptArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="PROMPT", help="A prompt; a star calls a concept: 'a teddy* in the snow'."),
+]
+SceneOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A scene of perfusion.toml: its prompt, unless one is given, and its gates."
+    ),
+]
+BiasOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]B", help="The bias of all gates, or of one; lower is more of the concept. Repeatable."
+    ),
+]
+TemperatureOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]T", help="The temperature of all gates, or of one. Repeatable."),
+]
+LockOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]LOCK",
+        help="The key lock of all concepts, or of one: local, global or none. Repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command works. project: where to look for one. device, dtype: as `load_base` takes them."""
+
+    project: Path | None
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where pictures go. out: a folder or file; None is `renders/` of the project. sheet: a file, or None."""
+
+    out: Path | None
+    sheet: Path | None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A composition with everything that it is drawn from. project: None outside of one."""
+
+    project: Project | None
+    base: Base
+    composition: Composition
+    artifacts: dict[str, Artifact]
+
+
+def ready(
+    place: Place,
+    prompt: str | None,
+    scene: str | None,
+    gates: tuple[dict[str, Gate], Gate],
+    reporter: Reporter,
+) -> Ready:
+    """Compose `prompt`, or the prompt of `scene`, in the project of `place`.
+
+    gates: what the command line says of them, as `command_gates` returns it. Mistakes in the prompt and
+    concepts that are not built are told before the base is loaded.
+    """
+    from perfusion_registry.artifact import Store, cache_dir
+    from perfusion_registry.base import describe_base
+    from perfusion_registry.compose.concept import find_concepts
+    from perfusion_registry.compose.prompt import parse_prompt
+    from perfusion_registry.resolve import Project
+
+    if prompt is not None:
+        parse_prompt(prompt)  # a mistake in the prompt is told wherever the command runs
+    elif scene is None:
+        raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
+    project = Project.find(place.project)
+    parsed, sources = _in_scene(project, prompt, scene, gates)
+    store = Store(cache_dir())
+    concepts = find_concepts(parsed, project, store)
+    _warn_of_changes(place.project, parsed, reporter)
+
+    from perfusion_registry.compose.composing import check_used, compose
+
+    check_used(sources, parsed.names)
+    base = loaded(describe_base(project.manifest.project.base, root=project.root), place, reporter)
+    composition = compose(parsed, concepts, base, sources, reporter=reporter)
+    return Ready(project, base, composition, {name: found.artifact for name, found in concepts.items()})
+
+
+def loaded(
+    description: BaseDescription, place: Place, reporter: Reporter, compute_dtype: str = "auto"
+) -> Base:
+    """Load a base, and say so: it takes seconds."""
+    with reporter.stage(f"Loading {description.repo}"):
+        from perfusion_registry.base import load_base
+
+        return load_base(description, device=place.device, dtype=place.dtype, compute_dtype=compute_dtype)
+
+
+def command_gates(
+    bias: Sequence[str] | None, temperature: Sequence[str] | None, lock: Sequence[str] | None
+) -> tuple[dict[str, Gate], Gate]:
+    """Read the gate options, each `VALUE` or `NAME=VALUE`: gates by concept name, and the gate of all."""
+    from perfusion_registry.compose.prompt import Gate, gate_value
+    from perfusion_registry.recipe import canonical_name
+
+    named: dict[str, Gate] = {}
+    every = Gate()
+    for option, texts in (("bias", bias), ("temperature", temperature), ("lock", lock)):
+        for text in texts or ():
+            name, equals, value = text.rpartition("=")
+            try:
+                gate = Gate(**gate_value(option, value.strip()))
+                folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
+            except PerfError as error:
+                raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
+            if folded is None:
+                every = gate.over(every)
+            else:
+                named[folded] = gate.over(named.get(folded, Gate()))
+    return named, every
+
+
+def _in_scene(
+    project: Project, prompt: str | None, scene: str | None, gates: tuple[dict[str, Gate], Gate]
+) -> tuple[Prompt, GateSources]:
+    """Return the prompt to compose and everything that is said about its gates outside of it."""
+    from perfusion_registry.compose.composing import GateSources
+    from perfusion_registry.compose.prompt import Gate, parse_prompt
+
+    command, command_all = gates
+    if scene is None:
+        return parse_prompt(prompt or ""), GateSources(command, command_all)
+    found = project.manifest.scenes.get(scene)
+    if found is None:
+        from difflib import get_close_matches
+
+        known = sorted(project.manifest.scenes)
+        near = get_close_matches(scene, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"its scenes are {', '.join(known) or 'none yet'}"
+        raise PerfError(f"the project has no scene {scene!r}", where=str(project.manifest_path), hint=hint)
+    scene_gates = {name: Gate(gate.bias, gate.temperature) for name, gate in found.gates.items()}
+    text = prompt if prompt is not None else found.prompt
+    return parse_prompt(text), GateSources(command, command_all, scene_gates)
+
+
+def _warn_of_changes(start: Path | None, prompt: Prompt, reporter: Reporter) -> None:
+    """Say which called concepts have changed since they were built; what is locked is drawn all the same."""
+    from perfusion_registry.cli.planning import survey
+
+    if not prompt.names:
+        return
+    try:
+        needed = survey(start, list(prompt.names)).plan.needed
+    except PerfError:  # a recipe that is being edited, images that are gone: neither is needed to draw
+        return
+    for task in needed:
+        reporter.warn(
+            f"{task.name} has changed since it was built ({task.reason}); "
+            f"the built one is used. `perf build {task.name}` brings it up to date"
+        )
