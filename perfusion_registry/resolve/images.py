@@ -143,14 +143,16 @@ def _names(folder: Path) -> list[str]:
 
 
 def _no_match(folder: Path, pattern: str, where: str, key: str) -> PerfError:
-    looked = (folder / PurePosixPath(pattern).parent).as_posix() if "*" not in pattern else str(folder)
-    there = (
-        _names(folder / PurePosixPath(pattern).parent)
-        if "*" not in str(PurePosixPath(pattern).parent)
-        else []
-    )
+    looked = folder
+    for part in PurePosixPath(pattern).parts[:-1]:
+        if not (looked / part).is_dir():
+            break
+        looked = looked / part
+    there = [name for name in _names(looked) if not name.startswith(".")]
+    more = ", ..." if len(there) > 5 else ""
     return PerfError(
         f"no image matches `{pattern}`",
         where=f"{where}, {key}",
-        hint=f"looked in {looked}" + (f", which has {', '.join(there[:5])}" if there else ""),
+        hint=f"look in {looked}"
+        + (f", which has {', '.join(there[:5])}{more}" if there else ", which is empty"),
     )

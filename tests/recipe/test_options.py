@@ -84,7 +84,8 @@ def test_an_impossible_default_of_a_base_is_an_error_that_names_it(card: dict[st
     "wrong",
     [
         {"bias": -0.1}, {"temperature": 0.0}, {"steps": 0}, {"batch": 1.5}, {"flip": "yes"},
-        {"mask": "magic"},        {"seed": -1}, {"templates": ()}, {"templates": ("no place",)}, {"templates": ("{} {}",)},
+        {"mask": "magic"}, {"seed": -1}, {"templates": ()},
+        {"templates": ("no place",)}, {"templates": ("{} {}",)},
     ],
 )  # fmt: skip
 def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
