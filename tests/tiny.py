@@ -7,11 +7,14 @@ Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures a
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -45,16 +48,9 @@ height = 64
 
 
 def save_tiny_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Train a byte-level BPE on WORDS and save it as a CLIPTokenizer of 77 positions."""
+    """Save a byte-level BPE, learnt from WORDS until each is one token, as a CLIPTokenizer of 77 positions."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Split(Regex(r"\p{L}+"), behavior="removed", invert=True)
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    bpe.train_from_iterator(WORDS, trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    merges = learn_merges(WORDS)
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
     vocab = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, START, END]))}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
@@ -64,6 +60,22 @@ def save_tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     lines = "".join(f"{left} {right}\n" for left, right in merges)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}", encoding="utf-8")
     return tokenizer
+
+
+def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte pair encoding; `tokenizers` has a trainer, but it breaks ties differently from run to run."""
+    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for parts in split for pair in pairwise(parts)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for parts in split:
+            at = 0
+            while at < len(parts) - 1:
+                if (parts[at], parts[at + 1]) == best:
+                    parts[at : at + 2] = ["".join(best)]
+                at += 1
+    return merges
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextConfig:

@@ -90,7 +90,7 @@ def describe_base(
 def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
     index = _read_json(folder / "model_index.json")
     _require_suitable(index, folder)
-    variant = None if all(weight_files(folder / model) for model in MODELS) else "fp16"
+    variant = _variant(folder)
     weights = {model: weight_files(folder / model, variant) for model in MODELS}
     for model, found in weights.items():
         if not found:
@@ -125,6 +125,14 @@ def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
         card=card,
         variant=variant,
     )
+
+
+def _variant(folder: Path) -> str | None:
+    """The name under which every model has weights: the plain one, unless only "fp16" is complete."""
+    complete = {
+        variant: all(weight_files(folder / model, variant) for model in MODELS) for variant in (None, "fp16")
+    }
+    return "fp16" if complete["fp16"] and not complete[None] else None
 
 
 def _require_suitable(index: dict[str, Any], folder: Path) -> None:
