@@ -43,7 +43,7 @@ def _norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu
 
 
 def fuse_norms(model: nn.Module) -> None:
-    """Replace group norms (and the SiLU of residual blocks) of a diffusers model by the fused ones, in place."""
+    """Replace group norms (and residual blocks' SiLU) of a diffusers model by fused ones, in place."""
     for module in _modules(model):
         if type(module) is nn.GroupNorm:
             module.__class__ = _FusedNorm
@@ -60,7 +60,7 @@ def unfuse_norms(model: nn.Module) -> None:
     """Undo `fuse_norms`."""
     for module in _modules(model):
         if type(module) is _FusedNorm:
-            module.__class__ = nn.GroupNorm
+            module.__class__ = nn.GroupNorm  # type: ignore[assignment]
             module.__dict__.pop("silu", None)
         if type(module).__name__ == "ResnetBlock2D":
             module.nonlinearity = nn.SiLU()

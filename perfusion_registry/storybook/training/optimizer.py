@@ -51,7 +51,7 @@ class MasterOptimizer:
         for optimizer, rate in ((self.muon, self._rates[0]), (self.adam, self._rates[1])):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
-            optimizer.step()  # type: ignore[no-untyped-call]
+            optimizer.step()
         torch._foreach_copy_(list(self.parameters.values()), self.values())
 
     def values(self) -> list[Tensor]:

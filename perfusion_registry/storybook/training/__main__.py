@@ -1,0 +1,210 @@
+"""The embedded base from nothing: `python -m perfusion_registry.storybook.training WORK all`.
+
+Stages, in order: vocabulary, drawings, autoencoder, latents, denoiser, clip, recogniser, assemble,
+covariance, measure. Each keeps its results in the WORK folder and continues where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPModel, CLIPTokenizer
+
+from perfusion_registry.storybook.captions import training_pages
+from perfusion_registry.storybook.measure import draw, measure
+from perfusion_registry.storybook.recogniser import Recogniser
+from perfusion_registry.storybook.training.assembly import pipeline, save_clip, save_pipeline
+from perfusion_registry.storybook.training.autoencoder import AutoencoderPlan, psnr, train_autoencoder
+from perfusion_registry.storybook.training.contrast import train_clip
+from perfusion_registry.storybook.training.denoiser import DenoiserPlan, Model, train_denoiser
+from perfusion_registry.storybook.training.drawings import Shard, draw_shard, read_shards
+from perfusion_registry.storybook.training.latents import encode_shards
+from perfusion_registry.storybook.training.recognition import train_recogniser
+from perfusion_registry.storybook.training.sheet import save_sheet
+from perfusion_registry.storybook.training.vocabulary import train_vocabulary
+
+PROMPTS = (
+    "a photo of a teddy", "a brown teddy on the beach", "a teddy wearing a wizard hat in the snow",
+    "a teddy sailing in a teapot", "a cat in a pot in a garden", "a red teapot in a garden",
+    "a cat in outer space", "a yellow teapot in a room", "a knitted cat on the beach",
+    "a watercolor of a teddy in a garden", "a dog by the fire", "a gold teapot in the snow",
+    "a black cat at night", "a teddy next to a teapot in the snow", "a blue boat on the sea",
+    "a dog wearing sunglasses on the beach", "a green chair in a room", "a wooden table in a garden",
+    "a glass pot in the snow", "a teddy on a chair in a room",
+    "a green teddy with purple ears and a purple heart",
+    "a white teapot with blue stripes and a yellow lid", "a cat reading a book by the fire",
+    "a teddy sailing in a boat on the sea",
+)  # fmt: skip
+"""What the sample sheets show."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The work folder, and the budgets of the stages in seconds."""
+
+    work: Path
+    seconds: dict[str, float]
+    shards: int
+    encoded: int
+    device: str
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The trained tokenizer."""
+        return CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+
+    def vae(self) -> AutoencoderKL:
+        """The trained autoencoder, in fp32."""
+        return AutoencoderKL.from_pretrained(self.work / "vae").eval().requires_grad_(False)
+
+    def drawn(self) -> list[Shard]:
+        """All shards but the last, which is kept for measuring."""
+        return list(read_shards(self.work / "drawings"))[:-1]
+
+    def model(self) -> Model:
+        """The averaged text encoder and denoiser of the last checkpoint."""
+        model = Model(self.tokenizer())
+        saved = torch.load(self.work / "denoiser.pt", weights_only=True, map_location="cpu", mmap=True)
+        model.load_state_dict(saved["state"]["average"])
+        return model.eval().requires_grad_(False)
+
+
+def vocabulary(shop: Workshop) -> None:
+    """Train the tokenizer."""
+    train_vocabulary(shop.work / "tokenizer")
+
+
+def drawings(shop: Workshop) -> None:
+    """Paint the shards, one process a core (or on the accelerator)."""
+    if shop.device != "cpu":
+        for number in range(shop.shards):
+            draw_shard(shop.work / "drawings", number, device=shop.device)
+        return
+    with ProcessPoolExecutor(initializer=partial(torch.set_num_threads, 1)) as pool:
+        list(pool.map(partial(draw_shard, shop.work / "drawings"), range(shop.shards)))
+
+
+def autoencoder(shop: Workshop) -> None:
+    """Train the autoencoder."""
+    vae = train_autoencoder(
+        shop.drawn(), AutoencoderPlan(seconds=shop.seconds["autoencoder"]), shop.work, device=shop.device
+    )
+    vae.save_pretrained(shop.work / "vae")
+    images = torch.from_numpy(list(read_shards(shop.work / "drawings"))[-1].images[:256].copy()).float() / 255
+    print(
+        f"autoencoder: {psnr(vae.cpu(), images):.2f} dB on {len(images)} pages that it never saw", flush=True
+    )
+
+
+def latents(shop: Workshop) -> None:
+    """Encode the drawings."""
+    encode_shards(
+        shop.drawn()[: shop.encoded], shop.vae().to(shop.device), shop.tokenizer(), shop.work / "latents.pt",
+        device=shop.device,
+    )  # fmt: skip
+
+
+def denoiser(shop: Workshop) -> None:
+    """Train text encoder and denoiser, with a sheet of samples now and then."""
+    tokenizer, vae = shop.tokenizer(), shop.vae().to(shop.device)
+    encoded = encode_shards([], vae, tokenizer, shop.work / "latents.pt")
+    encoded = replace(encoded, **{k: v.to(shop.device) for k, v in encoded.__dict__.items()})
+
+    def sheet(model: Model, state: dict[str, Any]) -> None:
+        images = draw(pipeline(vae, model, tokenizer), list(PROMPTS), steps=25, guidance=4.0, seed=100)
+        save_sheet(images, PROMPTS, shop.work / "sheets" / f"{state['samples']:08d}.png")
+        (shop.work / "denoiser.json").write_text(json.dumps(state["history"]))
+
+    plan = DenoiserPlan(seconds=shop.seconds["denoiser"], compiled=shop.device != "cpu")
+    train_denoiser(encoded, tokenizer, plan, shop.work, device=shop.device, on_sheet=sheet)
+
+
+def clip(shop: Workshop) -> None:
+    """Train the CLIP model."""
+    model = train_clip(shop.drawn(), shop.tokenizer(), seconds=shop.seconds["clip"])
+    model.save_pretrained(shop.work / "clip")
+
+
+def recogniser(shop: Workshop) -> None:
+    """Train the recogniser."""
+    train_recogniser(shop.drawn(), seconds=shop.seconds["recogniser"]).save(
+        shop.work / "recogniser.safetensors"
+    )
+
+
+def assemble(shop: Workshop, target: Path) -> None:
+    """Write the diffusers folder with everything beside it."""
+    tokenizer = shop.tokenizer()
+    save_pipeline(pipeline(shop.vae(), shop.model(), tokenizer), target)
+    if (shop.work / "clip").exists():
+        save_clip(CLIPModel.from_pretrained(shop.work / "clip"), tokenizer, target / "clip")
+    if (shop.work / "recogniser.safetensors").exists():
+        Recogniser.load(shop.work / "recogniser.safetensors").save(target / "recogniser.safetensors")
+
+
+def captions(count: int, path: Path) -> None:
+    """Write captions of the grammar, one a line, for `perf covariance`."""
+    pages = training_pages(Random("covariance"))
+    path.write_text("".join(next(pages)[1] + "\n" for _ in range(count)))
+
+
+def measured(shop: Workshop, count: int) -> None:
+    """Print the recogniser's table and draw a sheet of what it judged."""
+    pipe = pipeline(shop.vae(), shop.model(), shop.tokenizer())
+    result, pictures = measure(pipe, Recogniser.load(shop.work / "recogniser.safetensors"), count=count)
+    for name, share, required in result.rows():
+        print(f"{share:6.1%}  {name} (required: {required:.0%})", flush=True)
+    shown = [*pictures[:24], *pictures[-24:]]
+    save_sheet(
+        torch.stack([image for _, image in shown]), [q.prompt for q, _ in shown], shop.work / "measured.png"
+    )
+
+
+def main() -> None:
+    """Run the named stages."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path, help="folder for everything that the stages keep")
+    parser.add_argument("stages", nargs="+", help="stages by name, or `all`")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shards", type=int, default=26, help="shards of 4,000 drawings")
+    parser.add_argument("--encoded", type=int, default=25, help="shards that the denoiser trains on")
+    parser.add_argument("--target", type=Path, help="folder that `assemble` writes (WORK/storybook)")
+    parser.add_argument("--count", type=int, default=200, help="prompts of each kind that `measure` draws")
+    for name, seconds in (("autoencoder", 3600), ("denoiser", 14400), ("clip", 900), ("recogniser", 300)):
+        parser.add_argument(f"--{name}-seconds", type=float, default=seconds)
+    options = parser.parse_args()
+    budgets = {n: getattr(options, f"{n}_seconds") for n in ("autoencoder", "denoiser", "clip", "recogniser")}
+    shop = Workshop(options.work, budgets, options.shards, options.encoded, options.device)
+    target = options.target or options.work / "storybook"
+    stages: dict[str, Callable[[], None]] = {
+        "vocabulary": partial(vocabulary, shop),
+        "drawings": partial(drawings, shop),
+        "autoencoder": partial(autoencoder, shop),
+        "latents": partial(latents, shop),
+        "denoiser": partial(denoiser, shop),
+        "clip": partial(clip, shop),
+        "recogniser": partial(recogniser, shop),
+        "assemble": partial(assemble, shop, target),
+        "captions": partial(captions, 100_000, options.work / "captions.txt"),
+        "measure": partial(measured, shop, options.count),
+    }
+    wanted = list(stages) if options.stages == ["all"] else options.stages
+    for name in wanted:
+        if name not in stages:
+            parser.error(f"no stage {name!r}; there are {', '.join(stages)}")
+        stages[name]()
+
+
+if __name__ == "__main__":
+    main()
