@@ -33,7 +33,7 @@ class Lock:
         """Lock to a supercategory; with `trained_keys` every column is learned (the paper's ablation)."""
         row = tokenise(base, pieces(TARGET_PROMPT, supercategory))
         position = row.concept_positions[0]
-        table = base.pipe.text_encoder.get_input_embeddings().weight
+        table = base.text_encoder.get_input_embeddings().weight
         with torch.no_grad():
             encoding = encode(base, row.ids[None].to(base.device))[0, position].clone()
             outputs = base.bank.W @ encoding

@@ -78,7 +78,6 @@ def train(
     *,
     title: str = "training",
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     reporter: Reporter | None = None,
 ) -> Trainee:
     """Train for `options.steps` steps, with a snapshot every `validate_every` steps and at the end.
@@ -102,7 +101,7 @@ def train(
             last = trainee.step == options.steps
             if last or trainee.step % options.validate_every == 0:
                 trainee.snapshots.append(trainee.snapshot())
-            if checkpoint is not None and (last or time.monotonic() - saved >= checkpoint_seconds):
+            if checkpoint is not None and (last or time.monotonic() - saved >= CHECKPOINT_SECONDS):
                 trainee.save(checkpoint, identity)
                 saved = time.monotonic()
     return trainee
@@ -120,7 +119,7 @@ def training_step(lesson: Lesson, trainee: Trainee) -> float:
             hint="lower both learning rates in [train], or compute in float32",
         )
     trainee.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     trainee.optimiser.step()
     trainee.step += 1
     trainee.losses.append(value)
