@@ -73,9 +73,9 @@ def show_error(error: PerfError) -> None:
     stderr().print(text)
 
 
-def show_interrupt(resumes: bool) -> None:
-    """Print the one line that follows Ctrl-C."""
-    more = "; run `perf build` again to resume" if resumes else ""
+def show_interrupt(resumable: str | None) -> None:
+    """Print the one line that follows Ctrl-C; `resumable` is the command that goes on where it was."""
+    more = f"; run `perf {resumable}` again to resume" if resumable else ""
     stderr().print(f"interrupted{more}", style="yellow")
 
 
@@ -237,21 +237,30 @@ class _Bars(_Quiet):
         from rich.progress import (
             BarColumn,
             Progress,
+            ProgressColumn,
             SpinnerColumn,
+            Task,
             TaskProgressColumn,
             TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
         )
+        from rich.text import Text
+
+        class Time(ProgressColumn):
+            """How long the stage will take; how long it has taken, while nobody can tell."""
+
+            max_refresh = 0.5
+
+            def render(self, task: Task) -> Text:
+                left = task.time_remaining
+                told = duration(task.elapsed or 0) if left is None else f"{duration(left)} left"
+                return Text(told, style="cyan", justify="right")
 
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TaskProgressColumn(show_speed=False),
-            TimeElapsedColumn(),
-            TextColumn("[dim]left[/]"),
-            TimeRemainingColumn(compact=True),
+            TaskProgressColumn(),
+            Time(),
             TextColumn("[dim]{task.fields[note]}[/]"),
             console=stderr(),
             transient=True,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
 from perfusion_registry.cli.planning import Survey
-from perfusion_registry.errors import CheckFailed
+from perfusion_registry.errors import CheckFailed, PerfError
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask, Project, lock
+from perfusion_registry.resolve.images import digest_file
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -117,6 +118,13 @@ def _train(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter
         workspace=found.store.workspace(task.training),
         reporter=reporter,
     )
+    for image in task.images:
+        if digest_file(image.path) != image.sha256:
+            raise PerfError(
+                "the image changed while it was learned, so the result is not kept",
+                where=str(image.path),
+                hint=f"run `perf build {task.name}` again",
+            )
     return artifact
 
 

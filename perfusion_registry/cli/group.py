@@ -34,7 +34,8 @@ class Group(TyperGroup):
             console.show_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            console.show_interrupt(resumes=ctx.invoked_subcommand == "build")
+            resumes = ctx.invoked_subcommand in ("build", "covariance")
+            console.show_interrupt(ctx.invoked_subcommand if resumes else None)
             raise typer.Exit(130) from error
 
 

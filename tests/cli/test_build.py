@@ -1,0 +1,155 @@
+"""`perf build` from end to end on the tiny base, in this process and in others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from perfusion_registry.artifact import Store, load_artifact
+from perfusion_registry.recipe import read_lockfile
+from tests.cli.conftest import Perf, perf_process, run_process
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_build_and_everything_after_it(perf: Perf, project: Path) -> None:
+    """One story, since the first step of it is the slow one."""
+    store, lock, recipe = (
+        Store(project / "store"),
+        project / "perfusion.lock",
+        project / "recipes" / "bear.toml",
+    )
+
+    planned = perf("build", "--dry-run")
+    assert planned.out == "Would build bear 1.0.0: never built\n"
+    assert not lock.exists()
+
+    first = perf("build", "--json")
+    assert first.code == 0, first.err
+    (row,) = first.json["built"]
+    assert (row["name"], row["trained"], row["reason"]) == ("bear", True, "never built")
+    data = store.get(row["sha256"])
+    built = load_artifact(data)
+    assert len(data) == row["size"] < 40_000
+    assert (built.card.name, built.card.supercategory, built.card.version) == ("bear", "teddy", "1.0.0")
+    (locked,) = read_lockfile(lock).concepts
+    assert (locked.sha256, locked.size) == (row["sha256"], row["size"])
+    assert locked.recipe_digest == built.card.recipe_digest
+    assert perf("lock", "--check").code == 0
+
+    text = lock.read_bytes()
+    again = perf("build")
+    assert again.out.startswith("Nothing to build: 1 concept is up to date (")
+    assert perf("build", "--json").json["up_to_date"] == ["bear"]
+    assert lock.read_bytes() == text
+    assert "built" in perf("list").out
+
+    # What only the card says needs no training: the tensors are the same, the bytes are not.
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "\n[render]\nbias = 0.5\n", encoding="utf-8")
+    (row,) = perf("build", "--json").json["built"]
+    assert (row["trained"], row["reason"]) == (False, "render options changed")
+    restamped = load_artifact(store.get(row["sha256"]))
+    assert restamped.card.render.bias == 0.5
+    assert all(restamped.tensors[key].equal(value) for key, value in built.tensors.items())
+    edit(recipe, "\n[render]\nbias = 0.5\n", "")
+    assert perf("build").out.startswith("Nothing to build")
+    assert lock.read_bytes() == text
+
+    # The lockfile of somebody else's machine: --locked refuses, a plain build replaces and says so.
+    edit(lock, locked.sha256 or "", "0" * 64)
+    refused = perf("build", "--locked")
+    assert refused.code == 1
+    assert "not those locked" in refused.err
+    replaced = perf("build")
+    assert replaced.code == 0
+    assert "not those locked (000000000000" in replaced.err
+    assert lock.read_bytes() == text
+
+    # From nothing, the same bytes; a damaged artifact is built again.
+    store.path(locked.sha256 or "").write_bytes(b"damaged")
+    (row,) = perf("build", "--json").json["built"]
+    assert (row["trained"], row["sha256"]) == (True, locked.sha256)
+    assert perf("build", "--locked").code == 0
+
+
+def test_locked_refuses_a_stale_lockfile_before_any_work(perf: Perf, project: Path) -> None:
+    said = perf("build", "--locked")
+    assert said.code == 1
+    assert "`bear` is not locked yet" in said.err
+    assert not (project / "perfusion.lock").exists()
+
+
+def test_mistakes_are_told_before_a_base_is_loaded(perf: Perf, project: Path) -> None:
+    assert "did you mean `bear`?" in perf("build", "baer").err
+    edit(project / "recipes" / "bear.toml", "[concept]", "[concept]\nimagse = 1")
+    said = perf("build")
+    assert said.code == 2
+    assert "unknown key; did you mean `images`?" in said.err
+    assert "recipes/bear.toml:4, concept.imagse" in "".join(said.err.split("\n"))
+
+
+def test_commands_without_a_model_import_no_torch_and_are_quick(project: Path) -> None:
+    for command in (["--help"], ["list"], ["lock"], ["build", "--dry-run"], ["lock", "--check"]):
+        program = (
+            "import sys; from perfusion_registry.cli import app\n"
+            f"try: app({command!r})\n"
+            "except SystemExit as end: assert not end.code, end.code\n"
+            "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) -> None:
+    recipe = project / "recipes" / "bear.toml"
+    edit(recipe, "[train]", "[train]\nsteps = 100000")
+    with subprocess.Popen(
+        perf_process("build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as build:
+        assert build.stderr is not None
+        for line in build.stderr:
+            if "training" in line:
+                break
+        time.sleep(0.5)
+        build.send_signal(signal.SIGINT)
+        out, err = build.communicate(timeout=300)
+    assert build.returncode == 130
+    assert out == ""
+    assert err.strip().split("\n")[-1] == "interrupted; run `perf build` again to resume"
+    assert "Traceback" not in err
+    assert not (project / "perfusion.lock").exists()
+    assert Store(project / "store").lookup("1" * 64) is None
+    assert not list((project / "store").rglob("*.safetensors.tmp"))
+
+
+def test_a_reader_that_leaves_early_is_no_error(project: Path) -> None:
+    command = " ".join(f"'{part}'" for part in perf_process("list", "--json"))
+    run = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+
+
+def test_an_error_from_outside_cannot_steer_the_terminal(perf: Perf, project: Path) -> None:
+    edit(project / "recipes" / "bear.toml", "[concept]", '[concept]\nlicence = "\\u001b[31m[bold]x"\nbad = 1')
+    edit(project / "recipes" / "bear.toml", 'supercategory = "teddy"', 'supercategory = "\\u001b[2J*[red]"')
+    said = perf("list")
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[2J*[red]" in said.err
+
+
+def test_no_color_is_honoured(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (4, 4)).save(project / "photos" / "4.png")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[1;31m" in run_process("build", "nobody").err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[1;31m" not in run_process("build", "nobody").err

@@ -1,0 +1,204 @@
+"""The commands that keep a project: what they write, what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import tomli
+
+from perfusion_registry.recipe import read_manifest, read_recipe
+from tests.cli.conftest import Perf
+
+
+def test_init_writes_files_that_are_valid_and_never_overwrites(perf: Perf, place: Path) -> None:
+    said = perf("init", "party", "--name", 'tea "party"')
+    assert said.code == 0
+    assert "perf add" in said.out
+    manifest = read_manifest(place / "party" / "perfusion.toml")
+    assert manifest.project.name == 'tea "party"'
+    assert manifest.project.base == "storybook"
+    assert manifest.concepts == {}
+    assert read_recipe(place / "party" / "recipes" / "example.toml").concept.name == "example"
+    for path in (place / "party").rglob("*.toml"):
+        first = path.read_text(encoding="utf-8").split("\n")[0]
+        assert first.startswith("#:schema ")
+        assert (path.parent / first.removeprefix("#:schema ")).is_file()
+    before = (place / "party" / "perfusion.toml").read_bytes()
+    again = perf("init", "party")
+    assert again.code == 2
+    assert "a project here already" in again.err.lower()
+    assert (place / "party" / "perfusion.toml").read_bytes() == before
+
+
+def test_every_key_that_init_shows_in_a_comment_is_a_key(perf: Perf, place: Path) -> None:
+    """The commented lines of the templates, uncommented, are valid files."""
+    perf("init")
+    for path, read in (
+        (place / "perfusion.toml", read_manifest),
+        (place / "recipes/example.toml", read_recipe),
+    ):
+        lines = []
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            bare = line.removeprefix("# ")
+            wanted = (
+                line.startswith("# ") and (bare.startswith("[") or " = " in bare) and not bare.startswith(" ")
+            )
+            lines.append(bare if wanted else line)
+        path.write_text("\n".join(lines), encoding="utf-8")
+        assert "\n# seed" not in path.read_text(encoding="utf-8")
+        read(path)
+
+
+def test_add_takes_quoted_globs_and_what_a_shell_made_of_them(perf: Perf, project: Path) -> None:
+    text = (project / "perfusion.toml").read_text(encoding="utf-8")
+    said = perf(
+        "add",
+        "blue_Bear".lower(),
+        "--super",
+        "teddy",
+        "--images",
+        "photos/1.png",
+        "photos/2.png",
+        "--bias",
+        "0.5",
+    )
+    assert said.code == 0, said.err
+    recipe = tomli.loads((project / "recipes" / "blue-bear.toml").read_text(encoding="utf-8"))
+    assert recipe["concept"]["images"] == ["../photos/1.png", "../photos/2.png"]
+    assert recipe["render"] == {"bias": 0.5}
+    after = (project / "perfusion.toml").read_text(encoding="utf-8")
+    assert after.replace('blue-bear = { recipe = "recipes/blue-bear.toml" }\n', "") == text
+    bear = tomli.loads((project / "recipes" / "bear.toml").read_text(encoding="utf-8"))
+    assert bear["concept"]["images"] == ["../photos/*"]
+
+
+def test_add_finds_the_pictures_beside_the_recipe_and_can_put_them_there(perf: Perf, project: Path) -> None:
+    missing = perf("add", "cat", "--super", "cat")
+    assert missing.code == 2
+    assert "no pictures to learn from" in missing.err
+    assert not (project / "recipes" / "cat.toml").exists()
+    assert perf("add", "cat", "--super", "cat", "--images", "photos/*", "--copy").code == 0
+    copied = sorted(path.name for path in (project / "recipes" / "cat").iterdir())
+    assert copied == ["1.png", "2.png", "IMG_3.JPG"]
+    recipe = read_recipe(project / "recipes" / "cat.toml")
+    assert recipe.concept.images == ("cat/*.jpg", "cat/*.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bear", "--super", "teddy", "--images", "photos/*"], "a concept `bear` already"),
+        (["Bear", "--super", "teddy", "--images", "photos/*"], "not a concept name"),
+        (["con", "--super", "teddy", "--images", "photos/*"], "Windows"),
+        (["new", "--super", "teddybear", "--images", "photos/*"], "several tokens"),
+        (["new", "--super", "dog", "--images", "nowhere/*"], "no picture matches `nowhere/*`"),
+        (["new", "--super", "dog", "--images", "broken/*"], "2 of 3 pictures cannot be used"),
+        (
+            ["new", "--super", "dog", "--images", "photos/*", "--bias", "7"],
+            "expected less than or equal to 2",
+        ),
+        (["new", "--super", "dog", "--images", "photos/*", "--version", "one"], "is not a version"),
+    ],
+)
+def test_add_refuses_what_a_build_would_refuse_and_writes_nothing(
+    perf: Perf, project: Path, arguments: list[str], said: str
+) -> None:
+    broken = project / "broken"
+    broken.mkdir()
+    (broken / "1.png").write_bytes((project / "photos" / "1.png").read_bytes())
+    (broken / "2.png").write_bytes((project / "photos" / "1.png").read_bytes()[:-900])
+    (broken / "3.png").write_bytes(b"not a picture")
+    manifest = (project / "perfusion.toml").read_bytes()
+    recipes = sorted(os.listdir(project / "recipes"))
+    result = perf("add", *arguments)
+    assert result.code == 2
+    assert said in " ".join(result.err.split())
+    assert (project / "perfusion.toml").read_bytes() == manifest
+    assert sorted(os.listdir(project / "recipes")) == recipes
+
+
+def test_remove_undoes_add_in_the_manifest_and_the_lockfile(perf: Perf, project: Path) -> None:
+    before = (project / "perfusion.toml").read_bytes()
+    assert perf("lock").code == 0
+    locked = (project / "perfusion.lock").read_bytes()
+    assert perf("add", "cat", "--super", "cat", "--images", "photos/1.png").code == 0
+    assert perf("lock", "--check").code == 1
+    assert perf("lock").code == 0
+    assert perf("remove", "cat").code == 0
+    assert (project / "perfusion.toml").read_bytes() == before
+    assert (project / "perfusion.lock").read_bytes() == locked
+    assert (project / "recipes" / "cat.toml").exists()
+    unknown = perf("remove", "baer")
+    assert unknown.code == 2
+    assert "did you mean `bear`?" in unknown.err
+
+
+def test_lock_is_written_once_and_check_says_what_is_stale(perf: Perf, project: Path) -> None:
+    path = project / "perfusion.lock"
+    assert perf("lock", "--check").code == 1
+    assert perf("lock", "--dry-run").code == 0
+    assert not path.exists()
+    assert perf("lock").code == 0
+    text, when = path.read_bytes(), path.stat().st_mtime_ns
+    assert str(project).encode() not in text
+    assert perf("lock").out == "perfusion.lock is up to date: 1 concept\n"
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (text, when)
+    assert perf("lock", "--check").code == 0
+    recipe = project / "recipes" / "bear.toml"
+    text = recipe.read_text(encoding="utf-8").replace("[train]", "[train]\nsteps = 3")
+    recipe.write_text(text, encoding="utf-8")
+    stale = perf("lock", "--check")
+    assert stale.code == 1
+    assert "`bear` changed: recipe_digest, options" in stale.err
+    assert perf("lock", "--json").json == {
+        "schema": "perf.lock/1",
+        "up_to_date": False,
+        "changes": ["`bear` changed: recipe_digest, options"],
+    }
+
+
+def test_lock_settles_a_merge_that_reading_refuses(perf: Perf, project: Path) -> None:
+    perf("lock")
+    path = project / "perfusion.lock"
+    text = path.read_text(encoding="utf-8")
+    ours, theirs = "bias = 0.65\n", "bias = 0.5\n"
+    conflict = f"<<<<<<< ours\n{ours}=======\n{theirs}>>>>>>> theirs\n"
+    path.write_text(text.replace(ours, conflict), encoding="utf-8")
+    refused = perf("list")
+    assert refused.code == 2
+    assert "lock `bear` differently" in refused.err
+    assert perf("lock").code == 0
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_list_says_what_a_build_would_do(perf: Perf, project: Path) -> None:
+    said = perf("list")
+    assert said.code == 0
+    assert "bear" in said.out
+    assert "to build: never built" in said.out
+    (row,) = perf("list", "--json").json["concepts"]
+    assert row["state"] == "to build: never built"
+    assert row["supercategory"] == "teddy"
+    manifest = project / "perfusion.toml"
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace("C.safetensors", "gone"), encoding="utf-8"
+    )
+    said = perf("list")
+    assert said.code == 0
+    assert "unknown" in said.out
+    assert "no covariance file" in said.err
+
+
+def test_a_project_elsewhere_and_from_below(
+    perf: Perf, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(project / "deep" / "er")
+    assert perf("list", "--json").json["concepts"][0]["name"] == "bear"
+    assert perf("add", "cat", "--super", "cat", "--images", "../../photos/*.png").code == 0
+    assert read_recipe(project / "recipes" / "cat.toml").concept.images == ("../photos/*.png",)
+    monkeypatch.chdir("/")
+    assert perf("list").code == 2
+    assert perf("list", "--project", str(project)).code == 0
