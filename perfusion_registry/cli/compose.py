@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from perfusion_registry.compose.composition import Composition
-    from perfusion_registry.compose.explain import ExplainedToken, Explanation
+    from perfusion_registry.compose.explanation import ExplainedToken, Explanation
 
 _BAR = 10  # cells of a gate that is wide open
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -85,7 +85,7 @@ def explain(
     gates = command_gates(bias, temperature, lock)
     found = ready(Place(project, device, dtype), prompt, scene, gates, console.reporter(quiet))
 
-    from perfusion_registry.compose.explain import explain as measure
+    from perfusion_registry.compose.explanation import explain as measure
 
     explanation = measure(found.base, found.composition, found.artifacts)
     if as_json:

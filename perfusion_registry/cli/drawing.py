@@ -25,12 +25,12 @@ from perfusion_registry.compose.prompt import Gate, gate_value, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import canonical_name
 from perfusion_registry.render.draw import native_size, planned, render
+from perfusion_registry.render.grid import gated, sweep, sweep_sheet
 from perfusion_registry.render.metadata import RenderRecord, png_bytes, read_metadata, sheet_bytes
 from perfusion_registry.render.output import check_sheet, picture_paths, slug, write_picture
 from perfusion_registry.render.references import references
 from perfusion_registry.render.request import RenderRequest, resolve_request
 from perfusion_registry.render.sheet import Tile, contact_sheet
-from perfusion_registry.render.sweep import gated, sweep, sweep_sheet
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import Project
 

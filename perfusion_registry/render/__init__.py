@@ -1,1 +1,48 @@
-"""Drawing: the stock pipeline with packed encodings, image metadata, contact sheets, sweeps."""
+"""Drawing: the stock pipeline with packed encodings, picture records, contact sheets, sweeps.
+
+Reading a picture's record needs no torch, so every name is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfusion_registry.render.draw import Rendered as Rendered
+    from perfusion_registry.render.draw import native_size as native_size
+    from perfusion_registry.render.draw import render as render
+    from perfusion_registry.render.grid import sweep as sweep
+    from perfusion_registry.render.grid import sweep_sheet as sweep_sheet
+    from perfusion_registry.render.metadata import RenderRecord as RenderRecord
+    from perfusion_registry.render.metadata import png_bytes as png_bytes
+    from perfusion_registry.render.metadata import read_metadata as read_metadata
+    from perfusion_registry.render.request import RenderRequest as RenderRequest
+    from perfusion_registry.render.request import resolve_request as resolve_request
+    from perfusion_registry.render.sheet import Reference as Reference
+    from perfusion_registry.render.sheet import Tile as Tile
+    from perfusion_registry.render.sheet import contact_sheet as contact_sheet
+
+_HOME = {
+    "Reference": "sheet",
+    "RenderRecord": "metadata",
+    "RenderRequest": "request",
+    "Rendered": "draw",
+    "Tile": "sheet",
+    "contact_sheet": "sheet",
+    "native_size": "draw",
+    "png_bytes": "metadata",
+    "read_metadata": "metadata",
+    "render": "draw",
+    "resolve_request": "request",
+    "sweep": "grid",
+    "sweep_sheet": "grid",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -16,7 +16,7 @@ from perfusion_registry.base import Base
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.pack import pack
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record

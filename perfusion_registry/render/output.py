@@ -28,7 +28,7 @@ def slug(prompt: str) -> str:
 
 
 def check_formats(out: Path | None, sheet: Path | None) -> None:
-    """Raise PerfError when a picture or sheet should be written as anything but PNG; `out` may be a folder."""
+    """Raise PerfError when a picture or sheet is to be written as anything but PNG; `out` may be a folder."""
     for path in (out, sheet):
         wants_file = path is sheet or (path is not None and bool(path.suffix) and not path.is_dir())
         if path is not None and wants_file and path.suffix.lower() != ".png":

@@ -8,12 +8,12 @@ import torch
 from diffusers import DDIMScheduler
 
 from perfusion_registry.compose.composing import compose
-from perfusion_registry.compose.pack import pack
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.draw import native_size, render
+from perfusion_registry.render.grid import sweep
 from perfusion_registry.render.request import RenderRequest, resolve_request
-from perfusion_registry.render.sweep import sweep
 from tests.compose.samples import on
 
 
@@ -233,6 +233,5 @@ def test_defaults_come_from_the_base_and_then_the_paper(tiny_base):
 def test_impossible_requests_are_refused(given):
     with pytest.raises(PerfError) as caught:
         resolve_request(given, {}, native_size=(64, 64))
-    assert caught.value.where == {"width": "--size", "seeds": "--seed"}.get(
-        key := next(iter(given)), f"--{key}"
-    )
+    key = next(iter(given))
+    assert caught.value.where == {"width": "--size", "seeds": "--seed"}.get(key, f"--{key}")

@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -123,3 +125,16 @@ def test_a_text_chunk_of_another_program_is_no_record(tmp_path):
     picture().save(tmp_path / "a.png", pnginfo=chunks)
     with pytest.raises(PerfError, match="no record"):
         read_metadata(tmp_path / "a.png")
+
+
+def test_prompts_and_records_are_read_without_torch():
+    """In a process of its own: this one has torch already."""
+    code = (
+        "import sys\n"
+        "from perfusion_registry.compose import parse_prompt, read_composition, find_concepts\n"
+        "from perfusion_registry.render import read_metadata, contact_sheet, resolve_request\n"
+        "parse_prompt('a teddy*')\n"
+        "sys.exit(' '.join({'torch', 'diffusers', 'transformers'} & set(sys.modules)))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from perfusion_registry.render.canvas import MARGIN, PAPER, text_width, tile, wrapped
+from perfusion_registry.render.grid import Cell, sweep_sheet
 from perfusion_registry.render.sheet import TILE, Reference, Tile, contact_sheet
-from perfusion_registry.render.sweep import Cell, sweep_sheet
 
 COLOURS = [
     (200, 30, 30),

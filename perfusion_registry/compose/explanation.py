@@ -1,5 +1,7 @@
 """What Eq. 4 does with a prompt, token by token: how similar to each concept, and how open its gate."""
 
+# ruff: noqa: E741 (I is the paper's symbol)
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.pack import encodings, targets
+from perfusion_registry.compose.packing import encodings, targets
 from perfusion_registry.recipe.model import FileModel
 
 
@@ -115,17 +117,18 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 
 def _measure(base: Base, composition: Composition, artifacts: Mapping[str, Artifact], E: Tensor) -> _Measured:
-    t = targets(base, composition, artifacts)
     if not composition.concepts:
         return _Measured(E.new_zeros(len(E), 0), E.new_zeros(len(E), 0), E.new_zeros(len(E)))
-    similarity = edit.similarity(E, t.I, t.V)  # (n, J)
+    t = targets(base, composition, artifacts)
+    # On the CPU, because some devices have no float64.
+    E, I, V, bias, temperature = (x.cpu().double() for x in (E, t.I, t.V, t.bias, t.temperature))
+    similarity = edit.similarity(E, I, V)  # (n, J)
     # e - e_perp lies in the span of the target inputs, where their duals give every inner product:
     # with s = E V^T and the Gram matrix G = I V^T, its energy is s G^-1 s^T.
-    s = (E @ t.V.T).double()  # (n, J)
-    gram = (t.I.double() @ t.V.double().T).cpu()  # (J, J)
-    inverse = torch.linalg.pinv(gram, hermitian=True).to(s.device)
-    removed = (s @ inverse * s).sum(-1) / gram.diagonal().mean().to(s.device)
-    return _Measured(similarity, edit.gate(similarity, t.bias, t.temperature), removed)
+    s = E @ V.T  # (n, J)
+    gram = I @ V.T  # (J, J)
+    removed = (s @ torch.linalg.pinv(gram, hermitian=True) * s).sum(-1) / gram.diagonal().mean()
+    return _Measured(similarity, edit.gate(similarity, bias, temperature), removed)
 
 
 def _labels(words: tuple[str, ...]) -> list[str]:

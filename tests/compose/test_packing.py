@@ -8,7 +8,7 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.compose.composing import GateSources, compose
-from perfusion_registry.compose.pack import encodings, pack, targets
+from perfusion_registry.compose.packing import encodings, pack, targets
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
 from tests.compose.samples import covariance, on
