@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 MaskSource = Literal["auto", "files", "clipseg", "attention", "none"]
-CLIPSEG = "CIDAS/clipseg-rd64-refined"
 NOISE_LEVELS = (0.3, 0.45, 0.6)
 """Where attention is listened to, as fractions of the schedule: the layout is settled, details are not
 yet."""
@@ -67,15 +66,14 @@ def find_masks(
     pixels = torch.stack([square(image.pixels, size) for image in images])
     if source in {"auto", "clipseg"}:
         try:
-            segmenter = Segmenter.load(
-                CLIPSEG, base.device, allow_download=None if source == "clipseg" else False
-            )
+            segmenter = Segmenter.load(device=base.device, allow_download=False if source == "auto" else None)
         except PerfError:
             if source == "clipseg":
                 raise
         else:
-            found = segmenter.masks(pixels, supercategory)[:, None].cpu()
-            return _usable(found, images, reporter)
+            reporter.note(f"masks: CLIPSeg looks for {supercategory!r}")
+            return _usable(segmenter.masks(pixels, supercategory)[:, None].cpu(), images, reporter)
+    reporter.note(f"masks: the base's own attention to {supercategory!r}")
     return _usable(attention_masks(base, pixels, supercategory), images, reporter)
 
 

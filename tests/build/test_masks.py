@@ -1,0 +1,98 @@
+"""Masks: the user's files first, the base's attention where there are none, ones when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perfusion_registry.base import Base
+from perfusion_registry.build.images import LoadedImage, load_image, square
+from perfusion_registry.build.masks import attention_masks, find_masks, mask_file
+from perfusion_registry.errors import PerfError
+from perfusion_registry.reporter import Silent
+
+SIZE = (64, 64)
+
+
+class Told(Silent):
+    """A reporter that remembers its warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    """Two photographs, the first with a mask of its upper half beside it."""
+    for seed in range(2):
+        noise = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(noise).resize(SIZE).save(tmp_path / f"{seed}.jpg")
+    mask = Image.new("L", SIZE)
+    mask.paste(128, (0, 0, 64, 32))
+    mask.save(tmp_path / "0.mask.png")
+    return [tmp_path / "0.jpg", tmp_path / "1.jpg"]
+
+
+def loaded(photos: list[Path]) -> list[LoadedImage]:
+    return [load_image(path) for path in photos]
+
+
+def test_a_file_beside_the_image_is_its_mask(tiny_base: Base, photos: list[Path]) -> None:
+    assert mask_file(photos[0]) == photos[0].with_name("0.mask.png")
+    assert mask_file(photos[1]) is None
+    one = photos[:1]
+    for source in ("auto", "files"):
+        masks = find_masks(tiny_base, loaded(one), [mask_file(one[0])], "teddy", source, SIZE, Silent())  # type: ignore[arg-type]
+        assert masks.shape == (1, 1, *SIZE)
+        assert masks[0, 0, :, 5].tolist() == pytest.approx([128 / 255] * 32 + [0] * 32)
+
+
+def test_files_that_are_asked_for_and_missing_are_named(tiny_base: Base, photos: list[Path]) -> None:
+    files = [mask_file(path) for path in photos]
+    with pytest.raises(PerfError, match="no mask") as caught:
+        find_masks(tiny_base, loaded(photos), files, "teddy", "files", SIZE, Silent())
+    assert caught.value.where == str(photos[1])
+
+
+def test_auto_says_when_it_cannot_use_the_files(tiny_base: Base, photos: list[Path]) -> None:
+    told, files = Told(), [mask_file(path) for path in photos]
+    masks = find_masks(tiny_base, loaded(photos), files, "teddy", "auto", SIZE, told)
+    assert len(masks) == 2
+    assert "1.jpg" in " ".join(told.warnings)
+
+
+def test_a_mask_outside_the_middle_square_is_refused(tiny_base: Base, tmp_path: Path) -> None:
+    Image.new("RGB", (120, 40), "red").save(tmp_path / "wide.png")
+    mask = Image.new("L", (120, 40))
+    mask.paste(255, (0, 0, 20, 40))
+    mask.save(tmp_path / "wide.mask.png")
+    image = load_image(tmp_path / "wide.png")
+    with pytest.raises(PerfError, match="middle square"):
+        find_masks(tiny_base, [image], [tmp_path / "wide.mask.png"], "teddy", "files", SIZE, Silent())
+
+
+def test_none_weighs_every_place_alike(tiny_base: Base, photos: list[Path]) -> None:
+    masks = find_masks(tiny_base, loaded(photos), [None, None], "teddy", "none", SIZE, Silent())
+    assert torch.equal(masks, torch.ones(2, 1, *SIZE))
+
+
+def test_attention_masks_are_repeatable_and_follow_the_word(tiny_base: Base, photos: list[Path]) -> None:
+    pixels = torch.stack([square(image.pixels, SIZE) for image in loaded(photos)])
+    processors = dict(tiny_base.pipe.unet.attn_processors)
+    first = attention_masks(tiny_base, pixels, "teddy")
+    torch.manual_seed(7)
+    assert torch.equal(first, attention_masks(tiny_base, pixels, "teddy"))
+    assert not torch.allclose(first, attention_masks(tiny_base, pixels, "teapot"))
+    assert not torch.allclose(first[0], first[1])
+    assert first.amin((1, 2, 3)).tolist() == [0, 0]
+    assert first.amax((1, 2, 3)).tolist() == [1, 1]
+    assert tiny_base.pipe.unet.attn_processors == processors
+    # A picture's mask does not depend on the pictures beside it.
+    assert torch.allclose(attention_masks(tiny_base, pixels[1:], "teddy"), first[1:], atol=1e-4)
