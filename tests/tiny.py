@@ -48,7 +48,7 @@ height = 64
 
 
 def save_tiny_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Save a byte-level BPE, learnt from WORDS until each is one token, as a CLIPTokenizer of 77 positions."""
+    """Save a byte-level BPE, in which each of WORDS is one token, as a CLIPTokenizer of 77 positions."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = learn_merges(WORDS)
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]

@@ -36,8 +36,7 @@ def snapshot(
     allow_download: None asks the environment (PERF_ALLOW_DOWNLOAD). complete: whether a folder has all it
     needs. Raises PerfError when the model is not here and may not, or cannot, be downloaded.
     """
-    patterns = _PLAIN + tuple(f"{model}/*.safetensors*" for model in _MODELS)
-    local = _local_snapshot(reference, patterns)
+    local = _local_snapshot(reference, "model_index.json")
     if local is not None and complete(local):
         return local
     if not (downloads_allowed() if allow_download is None else allow_download):
@@ -66,32 +65,28 @@ def snapshot(
 def model_folder(reference: BaseReference, allow_download: bool | None) -> Path:
     """The folder of a hub model that is one transformers model, such as CLIPSeg; as `snapshot` otherwise."""
     patterns = ("*.json", "*.txt", "model.safetensors")
-    local = _local_snapshot(reference, patterns)
-    if local is not None and (local / "model.safetensors").is_file():
+    local = _local_snapshot(reference, "model.safetensors")
+    if local is not None:
         return local
     if not (downloads_allowed() if allow_download is None else allow_download):
         raise _missing(f"the model {reference.text!r}", reference.repo, reference.revision)
     return _download(reference, patterns)
 
 
-def _local_snapshot(reference: BaseReference, patterns: tuple[str, ...]) -> Path | None:
-    """The model's folder in the local cache, perhaps incomplete, or None. Opens no socket."""
+def _local_snapshot(reference: BaseReference, file: str) -> Path | None:
+    """The model's folder in the local cache if `file` is in it, else None. Opens no socket."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                reference.repo,
-                revision=reference.revision,
-                allow_patterns=list(patterns),
-                local_files_only=True,
-            )
+        folder = snapshot_download(
+            reference.repo, revision=reference.revision, allow_patterns=[file], local_files_only=True
         )
-    except (LocalEntryNotFoundError, IncompleteSnapshotError):
+    except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
         raise PerfError(f"{reference.repo!r} is no name of a hub model: {error}") from error
+    return Path(folder) if (Path(folder) / file).is_file() else None
 
 
 def downloads_allowed() -> bool:
