@@ -113,7 +113,7 @@ def test_commands_without_a_model_import_no_torch_and_are_quick(project: Path) -
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) -> None:
     recipe = project / "recipes" / "bear.toml"
-    edit(recipe, "[train]", "[train]\nsteps = 100000")
+    edit(recipe, "[train]", "[train]\nsteps = 3000")
     with subprocess.Popen(
         perf_process("build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as build:
