@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 DECAY = 0.99
 """Of the moving average that estimates i* (Section 4.4)."""
 CHECKPOINT_SECONDS = 10.0
+HALF_SCALE = 4096.0
+"""The loss is multiplied by it on its way back in fp16, where the mean's small gradients would vanish."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,11 @@ def training_step(lesson: Lesson, trainee: Trainee) -> float:
             hint="lower both learning rates in [train], or compute in float32",
         )
     trainee.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    scale = HALF_SCALE if lesson.base.compute_dtype == torch.float16 else 1.0
+    (loss * scale).backward()
+    for parameter in (trainee.embedding, trainee.outputs):
+        if parameter.grad is not None:
+            parameter.grad /= scale
     trainee.optimiser.step()
     trainee.step += 1
     trainee.losses.append(value)

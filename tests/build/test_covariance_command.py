@@ -1,0 +1,52 @@
+"""`perf covariance`: captions in, a file and a summary out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.testing import CliRunner
+
+from perfusion_registry.build import load_covariance
+from perfusion_registry.cli import covariance
+from perfusion_registry.cli.group import Group
+from tests.build.test_covariance import captions
+
+
+def run(*arguments: object) -> Any:
+    app = typer.Typer(cls=Group)
+    app.callback()(lambda: None)
+    covariance.register(app)
+    return CliRunner().invoke(app, ["covariance", *map(str, arguments)])
+
+
+def test_captions_become_a_covariance_file(tiny_base_folder: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "captions.csv", tmp_path / "c.safetensors"
+    table.write_text("n,text\n" + "".join(f"1,{text}\n" for text in captions(60)) + "short\n")
+    common = (table, "--base", tiny_base_folder, "--out", out, "--device", "cpu")
+    failed = run(*common)
+    assert failed.exit_code == 2
+    assert "captions.csv:62" in failed.stderr.replace("\n", "")
+    assert not out.exists()
+
+    done = run(*common, "--skip-bad", "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    found = load_covariance(out, width=32)
+    assert said["digest"] == found.digest
+    assert (said["captions"], said["skipped"], said["width"]) == (60, 1, 32)
+    assert (said["positions"], said["padding"]) == (60 * 77, "all")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.safetensors", "captions.csv"]
+
+    told = run(*common, "--limit", 10, "--padding", "none", "-q")
+    assert "10 captions" in told.stdout
+    assert load_covariance(out).card.padding == "none"
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    for out, what in ((tmp_path, "folder"), (tmp_path / "no" / "c", "does not exist")):
+        refused = run("captions.txt", "--out", out)
+        assert refused.exit_code == 2
+        assert what in refused.stderr
