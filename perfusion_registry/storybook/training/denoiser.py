@@ -60,8 +60,8 @@ class DenoiserPlan:
     map."""
 
     seconds: float
-    batch: int = 64
-    learning_rate: float = 1.2e-3
+    batch: int = 128
+    learning_rate: float = 1.5e-3
     object_weight: float = 3.0
     map_weight: float = 0.1
     drop_caption: float = 0.1

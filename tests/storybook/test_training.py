@@ -1,0 +1,176 @@
+"""The training stages in miniature: they learn, and a run that was stopped goes on where it was."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from perfusion_registry.storybook.captions import training_pages
+from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, Truth, recogniser_loss
+from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
+from perfusion_registry.storybook.training.drawings import draw_shard, read_shards
+from perfusion_registry.storybook.training.latents import Latents
+from perfusion_registry.storybook.training.norm import _norm
+from perfusion_registry.storybook.training.optimizer import MasterOptimizer
+from perfusion_registry.storybook.training.schedule import cosine, plateau
+from perfusion_registry.storybook.training.vocabulary import train_vocabulary
+from perfusion_registry.storybook.world import CATEGORIES, Page, draw_page, paint
+
+
+@pytest.fixture(scope="module")
+def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawings")
+    draw_shard(folder, 0, count=40)
+    return folder
+
+
+def test_a_shard_is_a_function_of_its_number(shard_folder: Path, tmp_path: Path) -> None:
+    draw_shard(tmp_path, 0, count=40)
+    draw_shard(tmp_path, 1, count=40)
+    (first,), (again, other) = list(read_shards(shard_folder)), list(read_shards(tmp_path))
+    assert np.array_equal(first.images, again.images)
+    assert first.captions == again.captions
+    assert first.captions != other.captions
+
+
+def test_a_shard_matches_its_pages(shard_folder: Path) -> None:
+    (shard,) = read_shards(shard_folder)
+    pages = training_pages(Random("storybook 0"))
+    for row in range(8):
+        page, text = next(pages)
+        assert shard.captions[row] == text
+        kinds = [CATEGORIES.index(one.category) for one in page.subjects]
+        assert [k for k in shard.categories[row] if k >= 0] == kinds
+        if page.style is None:
+            canvas = paint([draw_page(page)])
+            assert np.array_equal(shard.images[row], (canvas.images[0] * 255).round().byte().numpy())
+
+
+def test_an_unfinished_shard_is_drawn_again(tmp_path: Path) -> None:
+    (tmp_path / "0000.images.npy").write_bytes(b"torn")
+    draw_shard(tmp_path, 0, count=4)
+    assert len(next(read_shards(tmp_path)).images) == 4
+
+
+def test_maps_are_distributions_that_follow_the_mirror() -> None:
+    owners = torch.zeros(1, 2, 16, 16, dtype=torch.uint8)
+    owners[0, 0, :, :4] = 255
+    kinds = torch.tensor([[3, -1]], dtype=torch.int8)
+    latents = Latents(torch.randn(1, 8, 16, 16).half(), torch.zeros(1, 32, dtype=torch.int16), owners, kinds)
+    z, _, cover, maps = latents.batch(16, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(maps.sum(1), torch.ones(16, 16, 16))
+    for row in range(16):
+        left = bool(cover[row, 0, 0, 0] == 1)
+        assert bool(cover[row, 0, 0, -1] == 1) != left
+        expected = latents.z[0] if left else latents.z[0].flip(-1)
+        assert torch.equal(z[row], expected.float())
+        assert torch.equal(maps[row, 4], cover[row, 0])
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4))
+
+
+def run(model: nn.Module, optimizer: MasterOptimizer, steps: range) -> float:
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(16, 3, 4, 4, generator=generator)
+        loss = functional.cross_entropy(model(x).float(), x.mean((2, 3)).argmax(1))
+        loss.backward()
+        optimizer.step(1.0, clip=1.0)
+    return loss.item()
+
+
+def test_the_optimiser_learns_and_a_stopped_run_ends_the_same(tmp_path: Path) -> None:
+    whole = small_net()
+    optimizer = MasterOptimizer(whole, matrix_rate=0.02, rest_rate=0.01)
+    before = run(whole, optimizer, range(1))
+    after = run(whole, optimizer, range(1, 60))
+    assert after < 0.5 * before
+
+    stopped = small_net()
+    optimizer = MasterOptimizer(stopped, matrix_rate=0.02, rest_rate=0.01)
+    run(stopped, optimizer, range(25))
+    save_checkpoint(tmp_path / "c.pt", optimizer, {"step": 25})
+    resumed, state = small_net(), {"step": 0}
+    optimizer = MasterOptimizer(resumed, matrix_rate=0.02, rest_rate=0.01)
+    assert load_checkpoint(tmp_path / "c.pt", optimizer, state)
+    run(resumed, optimizer, range(state["step"], 60))
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_masters_keep_what_bf16_would_lose() -> None:
+    model = nn.Linear(4, 4).to(torch.bfloat16)
+    optimizer = MasterOptimizer(model, matrix_rate=1e-5, rest_rate=1e-5)
+    before = optimizer.values()[0].clone()
+    for _ in range(20):
+        model(torch.ones(2, 4, dtype=torch.bfloat16)).sum().backward()
+        optimizer.step(1.0)
+    assert model.weight.dtype == torch.bfloat16
+    assert (optimizer.values()[0] - before).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_the_fused_norm_is_group_norm(silu: bool) -> None:
+    norm = nn.GroupNorm(4, 16)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, 16, 5, 5, requires_grad=True)
+    expected = functional.silu(norm(x)) if silu else norm(x)
+    torch.testing.assert_close(_norm(x, norm.weight, norm.bias, 4, norm.eps, silu), expected)
+
+
+def test_schedules_warm_up_and_end_at_nothing() -> None:
+    assert cosine(0.0, 0, warmup=10) == pytest.approx(0.1)
+    assert cosine(1.0, 100, warmup=10) == pytest.approx(0.0)
+    assert plateau(0.5, 100, warmup=10, decay_from=0.75) == 1.0
+    assert plateau(1.0, 100, warmup=10, decay_from=0.75) < 0.01
+
+
+def test_the_vocabulary_takes_any_text(tmp_path: Path) -> None:
+    tokenizer = train_vocabulary(tmp_path)
+    for word in (*CATEGORIES, "snow", "gold", "watercolor", "sunglasses"):
+        assert len(tokenizer(word).input_ids) == 3, word
+    for text in ("Zxqj qüéstion, 42?!", "日本 🙂", "\t tabs\n"):
+        ids = tokenizer(text).input_ids
+        decoded = tokenizer.decode(ids, skip_special_tokens=True)
+        assert decoded.replace(" ", "") == "".join(text.lower().split())
+
+
+def test_the_recogniser_learns_what_pages_show() -> None:
+    pages = some_pages(32)
+    images = paint([draw_page(page) for page in pages], [page.style for page in pages], size=64).images
+    truth = Truth.of(pages)
+    torch.manual_seed(0)
+    model = Recogniser()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(60):
+        loss = recogniser_loss(model(images), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = model.eval().recognise(images)
+    assert ((found.present > 0.5) == (truth.present > 0.5)).float().mean() > 0.97
+    shown = truth.look >= 0
+    assert found.look.shape[-1] == len(LOOKS)
+    assert (found.look.argmax(-1)[shown] == truth.look[shown]).float().mean() > 0.9
+
+
+def some_pages(count: int) -> list[Page]:
+    pages = training_pages(Random(11))
+    return [next(pages)[0] for _ in range(count)]
+
+
+def test_a_saved_recogniser_answers_the_same(tmp_path: Path) -> None:
+    model = Recogniser().eval()
+    model.save(tmp_path / "recogniser.safetensors")
+    again = Recogniser.load(tmp_path / "recogniser.safetensors")
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(
+        again.recognise(images).place, model.recognise(images).place, atol=2e-3, rtol=0
+    )
