@@ -14,6 +14,7 @@ COMMANDS = (
     "concepts",
     "lock",
     "build",
+    "covariance",
     "compose",
     "render",
 )
