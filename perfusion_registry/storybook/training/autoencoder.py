@@ -37,8 +37,11 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class AutoencoderPlan:
-    """How long and how to train. seconds: the budget of this machine; the schedule is a function of its
-    use."""
+    """How long and how to train.
+
+    seconds: the budget of this machine; the schedule is a function of its use. decoder_only: leave the
+    encoder, and so every latent, as it is: a denoiser that was trained on them stays valid.
+    """
 
     seconds: float
     batch: int = 12
@@ -46,6 +49,7 @@ class AutoencoderPlan:
     crops_until: float = 0.6
     equivariance: float = 0.25
     kl: float = 3e-4
+    decoder_only: bool = False
     seed: int = 0
 
 
@@ -62,10 +66,17 @@ def train_autoencoder(
     mirrored latents.
     """
     torch.manual_seed(plan.seed)
-    vae = AutoencoderKL(**CONFIG).to(device, memory_format=torch.channels_last)
+    if plan.decoder_only:
+        vae = AutoencoderKL.from_pretrained(folder / "vae")
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    else:
+        vae = AutoencoderKL(**CONFIG)
+    vae.to(device, memory_format=torch.channels_last)
     optimizer = MasterOptimizer(vae, matrix_rate=plan.learning_rate, rest_rate=2e-3, weight_decay=1e-3)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": []}
-    load_checkpoint(folder / "autoencoder.pt", optimizer, state)
+    checkpoint = folder / ("decoder.pt" if plan.decoder_only else "autoencoder.pt")
+    load_checkpoint(checkpoint, optimizer, state)
     fuse_norms(vae)
     clock = Clock(plan.seconds, state["seconds"])
     rng = np.random.default_rng(plan.seed + state["step"])
@@ -89,10 +100,12 @@ def train_autoencoder(
                 print(f"autoencoder step {state['step']} {clock.used():.0f} s  L1 {smooth:.4f}", flush=True)
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
-            save_checkpoint(folder / "autoencoder.pt", optimizer, state)
-    save_checkpoint(folder / "autoencoder.pt", optimizer, state)
+            save_checkpoint(checkpoint, optimizer, state)
+    save_checkpoint(checkpoint, optimizer, state)
     unfuse_norms(vae)
     vae.eval().requires_grad_(False)
+    if plan.decoder_only:
+        return vae
     sample = _pictures(shards[0], np.arange(256), rng, False).to(device, memory_format=torch.channels_last)
     vae.register_to_config(scaling_factor=float(1 / vae.encode(sample).latent_dist.mean.float().std()))
     return vae
@@ -115,7 +128,9 @@ def _loss(
     with torch.autocast(x.device.type, torch.bfloat16):
         posterior = vae.encode(x).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+        # A decoder that is trained alone also learns to forgive what a denoiser leaves of the noise.
+        noise = 0.04 * mean.std() if plan.decoder_only else torch.exp(0.5 * logvar)
+        z = mean + noise * torch.randn_like(mean)
         if halve:
             z, x = functional.avg_pool2d(z, 2), functional.avg_pool2d(x, 2)
         if mirror:

@@ -23,7 +23,7 @@ class MasterOptimizer:
     def __init__(
         self, model: nn.Module, *, matrix_rate: float, rest_rate: float, weight_decay: float = 0.01
     ) -> None:
-        self.parameters = dict(model.named_parameters())
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {
             name: nn.Parameter((p.flatten(1) if _is_matrix(name, p) else p).detach().float().clone())
             for name, p in self.parameters.items()

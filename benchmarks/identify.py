@@ -1,0 +1,137 @@
+"""Is it the same individual? A blind test among look-alikes, for concepts that the embedded base never saw.
+
+For each individual of the cast: build the concept, draw it in places that its references do not show, and
+ask which of 20 individuals of its category (itself and 19 others) the pictures look like, by CLIP
+similarity to each one's reference images. Chance is 5 %. The same is asked of the supercategory's
+pictures, and of pages drawn by hand, which is the judge's own limit.
+
+    python benchmarks/identify.py --out identify.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.base import Base, Scorer, describe_base, load_base
+from perfusion_registry.build import ConceptSources, build_concept, load_covariance
+from perfusion_registry.compose import Concept, compose, parse_prompt
+from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.render import native_size, render, resolve_request
+from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
+
+PLACES = ("in the snow", "in outer space", "at night", "by the fire")
+"""None of them is among the places of the references."""
+LOOK_ALIKES = 20
+
+
+def look_alikes(one: Individual) -> list[Individual]:
+    """The individual and 19 others of its category, none of special material and none wearing anything."""
+    rng = Random(f"look-alikes {one.category}")
+    others: list[Individual] = []
+    while len(others) < LOOK_ALIKES - 1:
+        other = Individual.sample(rng, one.category)
+        if other.material is None and other.accessory is None and not other.reading:
+            others.append(other)
+    return [one, *others]
+
+
+def portraits(scorer: Scorer, candidates: Sequence[Individual]) -> Tensor:
+    """Features (candidates, references, f) of everybody's reference images."""
+    return torch.stack([scorer.image_features(reference_images(one)) for one in candidates])
+
+
+def identified(scorer: Scorer, pictures: Tensor, portraits: Tensor) -> float:
+    """The share of pictures (B, 3, h, w) that look most like the first candidate."""
+    features = scorer.image_features(pictures)
+    likeness = torch.einsum("bf,crf->bcr", features, portraits).mean(-1)
+    return float((likeness.argmax(1) == 0).float().mean())
+
+
+def built(base: Base, name: str) -> Artifact:
+    """The concept of one of the cast, by the options of the base's card."""
+    images = []
+    for picture in reference_images(CAST[name]):
+        file = io.BytesIO()
+        Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
+        images.append(file.getvalue())
+    card = base.description.card
+    train = TrainOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in card.train.items()})
+    defaults = {k: v for k, v in card.render.items() if k in RenderOptions.model_fields}
+    covariance = load_covariance(base.description.folder / card.covariance)
+    sources = ConceptSources(name, "1.0.0", CAST[name].category, tuple(images))
+    return build_concept(base, covariance, sources, train, RenderOptions(**defaults), digest="0" * 64)
+
+
+def drawn(base: Base, prompt: str, artifact: Artifact | None, count: int) -> Tensor:
+    """Pictures (count, 3, h, w) of a prompt."""
+    name = artifact.card.name if artifact else ""
+    concepts = {name: Concept(artifact, "0" * 64)} if artifact else {}
+    composition = compose(parse_prompt(prompt), concepts, base)
+    given = {"seeds": tuple(range(count)), "batch": count}
+    request = resolve_request(given, base.description.card.render, native_size=native_size(base))
+    artifacts = {name: artifact} if artifact else {}
+    pictures = [r.image for r in render(base, composition, request, artifacts)]
+    return (
+        torch.stack([torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8) for p in pictures])
+        .view(count, request.height, request.width, 3)
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
+    )
+
+
+def main() -> None:
+    """Run the test and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--names", nargs="*", default=list(CAST))
+    parser.add_argument("--seeds", type=int, default=4, help="pictures for each place")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    base = load_base(describe_base("storybook"))
+    assert base.scorer is not None
+    rows = []
+    for name in options.names:
+        one = CAST[name]
+        likenesses = portraits(base.scorer, look_alikes(one))
+        start = time.monotonic()
+        artifact = built(base, name)
+        seconds = time.monotonic() - start
+        concept = torch.cat([drawn(base, f"a {name}* {p}", artifact, options.seeds) for p in PLACES])
+        plain = torch.cat([drawn(base, f"a {one.category} {p}", None, options.seeds) for p in PLACES])
+        pages = [Page((one,), None, place, None, seed) for place in PLACES for seed in range(options.seeds)]
+        limit = paint([draw_page(page) for page in pages]).images
+        row = {
+            "concept": name,
+            "identified": identified(base.scorer, concept, likenesses),
+            "supercategory": identified(base.scorer, plain, likenesses),
+            "drawn": identified(base.scorer, limit, likenesses),
+            "build_seconds": round(seconds, 1),
+        }
+        rows.append(row)
+        print(
+            f"{name:8} identified {row['identified']:6.1%}   supercategory {row['supercategory']:6.1%}   "
+            f"drawn by hand {row['drawn']:6.1%}   built in {row['build_seconds']} s",
+            flush=True,
+        )
+    for key in ("identified", "supercategory", "drawn"):
+        print(f"{key:14} {sum(row[key] for row in rows) / len(rows):6.1%}")
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
