@@ -134,7 +134,7 @@ def test_prompts_and_records_are_read_without_torch():
         "from perfusion_registry.compose import parse_prompt, read_composition, find_concepts\n"
         "from perfusion_registry.render import read_metadata, contact_sheet, resolve_request\n"
         "parse_prompt('a teddy*')\n"
-        "sys.exit(' '.join({'torch', 'diffusers', 'transformers'} & set(sys.modules)))\n"
+        "sys.exit(' '.join({'torch', 'diffusers', 'transformers'} & set(sys.modules)) or 0)\n"
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
