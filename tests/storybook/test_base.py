@@ -57,8 +57,16 @@ def test_its_autoencoder_keeps_individuals(base: Base) -> None:
 def test_its_covariance_opens_gates_at_the_concept_alone(base: Base, folder: Path) -> None:
     covariance = load_covariance(folder / "covariance.safetensors", width=base.bank.W.shape[1])
     assert covariance.card.captions >= 100_000
-    rows = gate_report(base, {"all": covariance}, "teddy", ["a photo of a teddy in the snow"])
-    assert len(rows) == base.pipe.tokenizer.model_max_length
+    prompts = [
+        "a photo of a {} in the snow",
+        "a {} sailing in a teapot",
+        "a {} wearing a wizard hat by the fire",
+    ]
+    rows = gate_report(base, {"all": covariance}, "teddy", prompts)
+    concept = [row.similarity["all"] for row in rows if row.kind == "concept"]
+    others = [row.similarity["all"] for row in rows if row.kind != "concept"]
+    assert min(concept) > 0.65
+    assert max(others) < 0.6
 
 
 def test_its_recogniser_knows_drawn_pages(folder: Path) -> None:

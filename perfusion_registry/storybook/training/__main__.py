@@ -199,13 +199,7 @@ def main() -> None:
     parser.add_argument("--encoded", type=int, default=25, help="shards that the denoiser trains on")
     parser.add_argument("--target", type=Path, help="folder that `assemble` writes (WORK/storybook)")
     parser.add_argument("--count", type=int, default=200, help="prompts of each kind that `measure` draws")
-    for name, seconds in (
-        ("autoencoder", 3600),
-        ("decoder", 1800),
-        ("denoiser", 14400),
-        ("clip", 900),
-        ("recogniser", 300),
-    ):
+    for name, seconds in BUDGETS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)
     options = parser.parse_args()
     budgets = {
