@@ -1,5 +1,6 @@
 """The drawn world: individuals, scenes and relations, painted as signed distance fields with exact masks."""
 
+from perfusion_registry.storybook.world.drawing import draw_individual
 from perfusion_registry.storybook.world.individual import (
     ACCESSORIES,
     ANIMALS,
@@ -9,7 +10,6 @@ from perfusion_registry.storybook.world.individual import (
     MATERIALS,
     SUPPORTS,
     Individual,
-    draw_individual,
 )
 from perfusion_registry.storybook.world.page import Page, draw_page
 from perfusion_registry.storybook.world.painter import Canvas, paint

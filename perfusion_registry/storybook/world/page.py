@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from perfusion_registry.storybook.world.drawing import draw_individual
 from perfusion_registry.storybook.world.individual import (
     ANIMALS,
     CATEGORIES,
     CONTAINERS,
     SUPPORTS,
     Individual,
-    draw_individual,
 )
 from perfusion_registry.storybook.world.scenery import SCENES, Scenery
 from perfusion_registry.storybook.world.shape import Backdrop, Shape, placed
