@@ -1,0 +1,81 @@
+"""The README's story on the embedded base, through the command line: build the examples, draw them together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_registry.base import describe_base
+from perfusion_registry.storybook.recogniser import LOOKS, Recogniser
+from perfusion_registry.storybook.world import CATEGORIES
+
+ROOT = Path(__file__).parent.parent
+PROMPT = "A teddy* sailing in a teapot*"
+
+
+def perf(place: Path, *arguments: str) -> str:
+    environment = os.environ | {"PERF_CACHE_DIR": str(place / "store"), "NO_COLOR": "1"}
+    command = [str(Path(sys.executable).with_name("perf")), *arguments]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def pictures(paths: list[Path]) -> Tensor:
+    arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's own project, built with a quarter of the training."""
+    place = tmp_path_factory.mktemp("tea-party")
+    shutil.copy(ROOT / "perfusion.toml", place)
+    shutil.copytree(ROOT / "recipes", place / "recipes")
+    for name in ("teddy", "teapot"):
+        recipe = place / "recipes" / f"{name}.toml"
+        recipe.write_text(recipe.read_text() + "\n[train]\nsteps = 60\nvalidate_every = 60\n")
+    said = json.loads(perf(place, "build", "--json"))
+    assert {row["name"] for row in said["built"]} == {"teddy", "teapot"}
+    return place
+
+
+def test_a_second_build_does_nothing(built: Path) -> None:
+    assert perf(built, "build").startswith("Nothing to build: 2 concepts are up to date")
+
+
+def test_a_concept_is_drawn_in_its_own_colours(built: Path) -> None:
+    """A few steps are enough for the green teddy to be green where a plain teddy is not."""
+    recogniser = Recogniser.load(describe_base("storybook").folder / "recogniser.safetensors")
+    green, kind = LOOKS.index("green"), CATEGORIES.index("teddy")
+
+    def greens(prompt: str) -> float:
+        out = perf(built, "render", prompt, "--count", "6", "--batch", "6", "--steps", "20", "--json")
+        found = recogniser.recognise(pictures([Path(row["path"]) for row in json.loads(out)["pictures"]]))
+        return float((found.look[:, kind].argmax(-1) == green).float().mean())
+
+    assert greens("a photo of a teddy* in the snow") >= greens("a photo of a teddy in the snow") + 0.5
+
+
+def test_both_concepts_are_drawn_and_the_picture_repeats_itself(built: Path) -> None:
+    perf(built, "render", PROMPT, "--steps", "8", "--out", "a.png", "--sheet", "sheet.png")
+    perf(built, "render", "--from", "a.png", "--out", "b.png")
+    assert torch.equal(pictures([built / "a.png"]), pictures([built / "b.png"]))
+    assert Image.open(built / "sheet.png").size[0] > 500
+
+
+def test_explain_opens_each_gate_at_its_own_word(built: Path) -> None:
+    said = json.loads(perf(built, "explain", PROMPT, "--json"))
+    rows = {row["word"]: row["gate"] for row in said["tokens"]}
+    assert rows["teddy*"]["teddy"] > 0.9 > 0.6 > rows["teddy*"]["teapot"]
+    assert rows["teapot*"]["teapot"] > 0.9 > 0.6 > rows["teapot*"]["teddy"]
