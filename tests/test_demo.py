@@ -1,4 +1,4 @@
-"""The README's story on the embedded base, through the command line: build the examples, draw them together."""
+"""The README's story on the embedded base, through the command line: build the examples, draw them."""
 
 from __future__ import annotations
 
