@@ -27,7 +27,7 @@ class PerfError(Exception):
         return "\n".join(parts)
 
 
-class CheckFailed(PerfError):
+class CheckFailedError(PerfError):
     """A check that was asked for came out negative (`lock --check`, `verify`)."""
 
     exit_code = 1

@@ -37,10 +37,11 @@ class Silent:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        """Open a stage that shows nothing."""
         yield _SilentStage()
 
     def note(self, text: str) -> None:
-        pass
+        """Say nothing."""
 
     def warn(self, text: str) -> None:
-        pass
+        """Say nothing."""

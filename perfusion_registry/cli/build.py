@@ -15,7 +15,7 @@ from perfusion_registry.cli.options import (
     ProjectOption,
     QuietOption,
 )
-from perfusion_registry.errors import CheckFailed
+from perfusion_registry.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from perfusion_registry.cli.construction import Built
@@ -60,7 +60,7 @@ def build(
     changes = changes_of(found.project, after)
     if locked and changes:
         listed = "".join(f"\n  - {change}" for change in changes)
-        raise CheckFailed(
+        raise CheckFailedError(
             f"the lockfile is not up to date:{listed}",
             where=str(found.project.lockfile_path),
             hint="run `perf lock`",

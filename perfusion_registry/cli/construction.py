@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
 from perfusion_registry.cli.planning import Survey
-from perfusion_registry.errors import CheckFailed, PerfError
+from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask, Project, lock
@@ -42,7 +42,7 @@ class Computing:
 def construct(found: Survey, computing: Computing, *, locked: bool, reporter: Reporter) -> list[Built]:
     """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
 
-    locked: raise CheckFailed rather than let the bytes of an unchanged recipe differ from the lockfile's.
+    locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's.
     The base is only loaded when something has to be trained.
     """
     machine = _Machine(found, computing, reporter)
@@ -156,7 +156,7 @@ def _settle(found: Survey, built: Built, *, locked: bool, reporter: Reporter) ->
             "the locked ones come from elsewhere"
         )
         if locked:
-            raise CheckFailed(
+            raise CheckFailedError(
                 what,
                 where=str(project.lockfile_path),
                 hint="fetch the locked artifact, or leave out --locked",

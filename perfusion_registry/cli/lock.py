@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from perfusion_registry.cli.options import DryRunOption, JsonOption, ProjectOption
-from perfusion_registry.errors import CheckFailed
+from perfusion_registry.errors import CheckFailedError
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def lock(
     if check:
         if changes:
             listed = "".join(f"\n  - {change}" for change in changes)
-            raise CheckFailed(
+            raise CheckFailedError(
                 f"the lockfile is not up to date:{listed}", where=str(path), hint="run `perf lock`"
             )
     elif changes and not dry_run:

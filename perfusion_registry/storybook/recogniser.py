@@ -113,12 +113,12 @@ class Truth:
 
 
 def recogniser_loss(logits: tuple[Tensor, Tensor, Tensor, Tensor], truth: Truth) -> Tensor:
-    """Sum of the cross-entropies of all four questions."""
+    """Sum of the cross-entropies of all four questions, every category and extra counting as one."""
     present, look, place, extras = logits
     shown = truth.look >= 0
     return (
-        functional.binary_cross_entropy_with_logits(present, truth.present)
+        functional.binary_cross_entropy_with_logits(present, truth.present) * present.shape[1]
         + functional.cross_entropy(look[shown], truth.look[shown])
         + functional.cross_entropy(place, truth.place)
-        + functional.binary_cross_entropy_with_logits(extras, truth.extras)
+        + functional.binary_cross_entropy_with_logits(extras, truth.extras) * extras.shape[1]
     )
