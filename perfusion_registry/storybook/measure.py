@@ -12,7 +12,7 @@ from torch import Tensor
 
 from perfusion_registry.storybook.captions import held_out_pages
 from perfusion_registry.storybook.recogniser import LOOKS, PLACES, Recogniser
-from perfusion_registry.storybook.world import CATEGORIES, Page
+from perfusion_registry.storybook.world import CATEGORIES
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,3 @@ def draw(pipe: Any, prompts: list[str], *, steps: int, guidance: float, seed: in
 
 def _share(values: list[bool]) -> float:
     return sum(values) / len(values) if values else float("nan")
-
-
-def drawn_ceiling(recogniser: Recogniser, pages: list[Page], images: Tensor) -> float:
-    """The share of drawn pages whose categories the recogniser finds all: its own limit."""
-    found = recogniser.recognise(images)
-    return _share(
-        [
-            all(bool(found.present[row, CATEGORIES.index(one.category)] > 0.5) for one in page.subjects)
-            for row, page in enumerate(pages)
-        ]
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def pipeline(vae: AutoencoderKL, model: Model, tokenizer: CLIPTokenizer) -> Stab
 def save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
     """Write the pipeline as fp16 safetensors."""
     half: Any = copy.deepcopy(pipe).to(torch.float16)
+    half.vae.register_to_config(_name_or_path="")  # the maker's own folder means nothing to others
     half.save_pretrained(folder, safe_serialization=True)
 
 
@@ -42,3 +44,6 @@ def save_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write the CLIP model, its tokenizer and how it wants its pictures."""
     copy.deepcopy(clip).half().save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+    size, middle = clip.config.vision_config.image_size, [0.5, 0.5, 0.5]
+    pixels = {"crop_size": size, "image_mean": middle, "image_std": middle, "size": size}
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels, indent=2) + "\n")
