@@ -1,9 +1,9 @@
 """The embedded base from nothing: `python -m perfusion_registry.storybook.training WORK all`.
 
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
-captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser continue
-where they were stopped. `perf covariance WORK/captions.txt --out .../covariance.safetensors` then completes the
-folder that `assemble` wrote; its `perf-base.toml` and README are written by hand.
+captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
+continue where they were stopped. `perf covariance WORK/captions.txt --out .../covariance.safetensors` then
+completes the folder that `assemble` wrote; its `perf-base.toml` and README are written by hand.
 """
 
 from __future__ import annotations
