@@ -12,8 +12,10 @@ from torch.nn import functional
 from perfusion_registry.storybook.captions import training_pages
 from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, Truth, recogniser_loss
 from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
+from perfusion_registry.storybook.training.denoiser import Model
 from perfusion_registry.storybook.training.drawings import draw_shard, read_shards
 from perfusion_registry.storybook.training.latents import Latents
+from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import _norm
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.schedule import cosine, plateau
@@ -56,7 +58,7 @@ def test_an_unfinished_shard_is_drawn_again(tmp_path: Path) -> None:
     assert len(next(read_shards(tmp_path)).images) == 4
 
 
-def test_maps_are_distributions_that_follow_the_mirror() -> None:
+def test_maps_are_distributions_of_what_each_cell_shows() -> None:
     owners = torch.zeros(1, 2, 16, 16, dtype=torch.uint8)
     owners[0, 0, :, :4] = 255
     kinds = torch.tensor([[3, -1]], dtype=torch.int8)
@@ -64,11 +66,51 @@ def test_maps_are_distributions_that_follow_the_mirror() -> None:
     z, _, cover, maps = latents.batch(16, torch.Generator().manual_seed(0))
     torch.testing.assert_close(maps.sum(1), torch.ones(16, 16, 16))
     for row in range(16):
-        left = bool(cover[row, 0, 0, 0] == 1)
-        assert bool(cover[row, 0, 0, -1] == 1) != left
-        expected = latents.z[0] if left else latents.z[0].flip(-1)
-        assert torch.equal(z[row], expected.float())
+        assert torch.equal(z[row], latents.z[0].float())
+        assert torch.equal(cover[row, 0], owners[0, 0].float() / 255)
         assert torch.equal(maps[row, 4], cover[row, 0])
+
+
+def test_spread_is_the_share_of_variance_that_tokens_leave_unexplained() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 6, (400, 8), generator=generator)
+    words = torch.randn(6, 5, generator=generator)[ids]
+    context = torch.randn(400, 8, 5, generator=generator)
+    assert TokenCentres(6, 5).spread(ids, words) < 1e-6
+    for share in (0.0, 0.5, 2.0):
+        states = words + share * context
+        rows = states.flatten(0, 1).double()
+        within = sum(
+            (rows[ids.flatten() == k] - rows[ids.flatten() == k].mean(0)).square().sum() for k in range(6)
+        )
+        expected = within / (rows - rows.mean(0)).square().sum()
+        assert float(TokenCentres(6, 5).spread(ids, states)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_spread_pulls_encodings_together() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 4, (64, 6))
+    states = torch.randn(64, 6, 3, requires_grad=True)
+    centres = TokenCentres(4, 3, decay=0.0)
+    before = centres.spread(ids, states)
+    before.backward()
+    assert states.grad is not None
+    moved = states.detach() - 20 * states.grad
+    assert TokenCentres(4, 3).spread(ids, moved) < before
+
+
+def test_training_goes_on_from_a_finished_base(tmp_path: Path) -> None:
+    tokenizer = train_vocabulary(tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    finished, other = Model(tokenizer), Model(tokenizer)
+    for part in ("unet", "text_encoder"):
+        finished.get_submodule(part).save_pretrained(tmp_path / part)
+    other.take(tmp_path)
+    for part in ("unet", "text_encoder"):
+        for a, b in zip(
+            finished.get_submodule(part).parameters(), other.get_submodule(part).parameters(), strict=True
+        ):
+            assert torch.equal(a, b)
 
 
 def small_net() -> nn.Module:

@@ -2,14 +2,17 @@
 
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
 captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
-continue where they were stopped. `perf covariance WORK/captions.txt --out .../covariance.safetensors` then
-completes the folder that `assemble` wrote; its `perf-base.toml` and README are written by hand.
+continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder, begins with
+the networks of a finished base, and so does `denoiser --start BASE`.
+`perf covariance WORK/captions.txt --out .../covariance.safetensors` then completes the folder that `assemble`
+wrote; its `perf-base.toml` and README are written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -62,6 +65,7 @@ class Workshop:
     shards: int
     encoded: int
     device: str
+    start: Path | None = None
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""
@@ -86,6 +90,15 @@ class Workshop:
 def vocabulary(shop: Workshop) -> None:
     """Train the tokenizer."""
     train_vocabulary(shop.work / "tokenizer")
+
+
+def unpack(shop: Workshop) -> None:
+    """Take over the parts of the finished base that `--start` names, to train them on."""
+    if shop.start is None:
+        raise SystemExit("unpack needs --start, the folder of a finished base")
+    for part in ("tokenizer", "vae", "clip"):
+        shutil.copytree(shop.start / part, shop.work / part, dirs_exist_ok=True)
+    shutil.copy(shop.start / "recogniser.safetensors", shop.work)
 
 
 def drawings(shop: Workshop) -> None:
@@ -144,7 +157,7 @@ def denoiser(shop: Workshop) -> None:
         save_sheet(images, PROMPTS, shop.work / "sheets" / f"{state['samples']:08d}.png")
         (shop.work / "denoiser.json").write_text(json.dumps(state["history"]))
 
-    plan = DenoiserPlan(seconds=shop.seconds["denoiser"], compiled=shop.device != "cpu")
+    plan = DenoiserPlan(seconds=shop.seconds["denoiser"], compiled=shop.device != "cpu", start=shop.start)
     train_denoiser(encoded, tokenizer, plan, shop.work, device=shop.device, on_sheet=sheet)
 
 
@@ -200,6 +213,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=26, help="shards of 4,000 drawings")
     parser.add_argument("--encoded", type=int, default=25, help="shards that the denoiser trains on")
     parser.add_argument("--target", type=Path, help="folder that `assemble` writes (WORK/storybook)")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a finished base to train on, instead of from nothing"
+    )
     parser.add_argument("--count", type=int, default=200, help="prompts of each kind that `measure` draws")
     for name, seconds in BUDGETS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)
@@ -208,9 +224,10 @@ def main() -> None:
         n: getattr(options, f"{n}_seconds")
         for n in ("autoencoder", "decoder", "denoiser", "clip", "recogniser")
     }
-    shop = Workshop(options.work, budgets, options.shards, options.encoded, options.device)
+    shop = Workshop(options.work, budgets, options.shards, options.encoded, options.device, options.start)
     target = options.target or options.work / "storybook"
     stages: dict[str, Callable[[], None]] = {
+        "unpack": partial(unpack, shop),
         "vocabulary": partial(vocabulary, shop),
         "drawings": partial(drawings, shop),
         "autoencoder": partial(autoencoder, shop),
@@ -223,7 +240,7 @@ def main() -> None:
         "captions": partial(captions, 100_000, options.work / "captions.txt"),
         "measure": partial(measured, shop, options.count),
     }
-    wanted = list(stages) if options.stages == ["all"] else options.stages
+    wanted = [name for name in stages if name != "unpack"] if options.stages == ["all"] else options.stages
     for name in wanted:
         if name not in stages:
             parser.error(f"no stage {name!r}; there are {', '.join(stages)}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -19,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from perfusion_registry.storybook.captions import MAX_TOKENS
 from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
 from perfusion_registry.storybook.training.latents import Latents
+from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.schedule import Clock, plateau
@@ -56,18 +58,24 @@ SCHEDULER = {
 
 @dataclass(frozen=True)
 class DenoiserPlan:
-    """How long and how to train. object_weight: extra loss inside subjects; map_weight: of the auxiliary
-    map."""
+    """How long and how to train.
+
+    object_weight: extra loss inside subjects. map_weight: of the auxiliary map. spread_weight: of the penalty
+    that keeps words where they are. start: the folder of a finished base whose networks to train on, where
+    there is no checkpoint yet.
+    """
 
     seconds: float
     batch: int = 128
     learning_rate: float = 1.5e-3
     object_weight: float = 3.0
     map_weight: float = 0.1
+    spread_weight: float = 0.1
     drop_caption: float = 0.1
     decay_from: float = 0.75
     seed: int = 0
     compiled: bool = False
+    start: Path | None = None
 
 
 class Model(nn.Module):
@@ -87,7 +95,7 @@ class Model(nn.Module):
                 num_hidden_layers=4,
                 num_attention_heads=4, max_position_embeddings=MAX_TOKENS, hidden_act="quick_gelu",
                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id, projection_dim=WIDTH,
+                pad_token_id=tokenizer.pad_token_id, projection_dim=WIDTH, attn_implementation="eager",
             )
         )  # fmt: skip
         self.map_head = nn.Conv2d(unet["block_out_channels"][1], len(CATEGORIES) + 1, 1)
@@ -96,16 +104,25 @@ class Model(nn.Module):
     def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._features = output
 
-    def forward(self, x: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted v (B, c, 16, 16) and map logits (B, 9, 16, 16) for noisy latents, times (B,) and ids
-        (B, n)."""
+    def take(self, base: Path) -> None:
+        """The text encoder and the UNet of a finished base's folder, instead of random ones."""
+        files = {"text_encoder": "model", "unet": "diffusion_pytorch_model"}
+        for part, name in files.items():
+            weights = load_file(base / part / f"{name}.safetensors")
+            self.get_submodule(part).load_state_dict({k: v.float() for k, v in weights.items()})
+
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicted v (B, c, 16, 16), map logits (B, 9, 16, 16) and encodings (B, n, d).
+
+        x: noisy latents (B, c, 16, 16); t: times (B,); ids: (B, n).
+        """
         states = self.text_encoder(ids)[0]
         hook = self.unet.up_blocks[1].register_forward_hook(self._keep)
         v = self.unet(x, t, states, return_dict=False)[0]
         hook.remove()
         assert self._features is not None
         features, self._features = self._features, None
-        return v, self.map_head(features)
+        return v, self.map_head(features), states
 
 
 def train_denoiser(
@@ -120,17 +137,22 @@ def train_denoiser(
 ) -> Model:
     """Train, or continue from the checkpoint in `folder`; returns the averaged weights in fp32.
 
-    The weights live in bf16 (which matrix units want) with fp32 masters. The learning rate stays on a
+    Where there are matrix units, the weights live in bf16 with fp32 masters. The learning rate stays on a
     plateau and falls in the last part of the budget; the checkpoint from the end of the plateau is kept as
     `denoiser-plateau.pt`, so that a later and longer run continues from there.
     """
     torch.manual_seed(plan.seed)
-    model = Model(tokenizer).to(device)
+    model = Model(tokenizer)
+    if plan.start is not None:
+        model.take(plan.start)
+    model.to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = MasterOptimizer(model, matrix_rate=plan.learning_rate, rest_rate=plan.learning_rate * 0.8)
-    model.to(torch.bfloat16)
+    dtype = training_dtype(device)
+    model.to(dtype)
     model.unet.to(memory_format=torch.channels_last)
     averaged = list(average.parameters())
+    centres = TokenCentres(len(tokenizer), WIDTH, device=device)
     state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0, "history": [], "average": None}
     if load_checkpoint(folder / "denoiser.pt", optimizer, state):
         average.load_state_dict(state["average"])
@@ -159,14 +181,15 @@ def train_denoiser(
         alpha = alphas[t][:, None, None, None]
         x = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
-        predicted, logits = run(x.bfloat16().contiguous(memory_format=torch.channels_last), t, ids)
+        predicted, logits, encoded = run(x.to(dtype).contiguous(memory_format=torch.channels_last), t, ids)
         # min-SNR weights of v, clamped at 5, and more weight inside the subjects
         snr = alphas[t] / (1 - alphas[t])
         weight = (snr + 1).clamp_max(5) / (snr + 1)
         inside = (1 + plan.object_weight * cover) / (1 + plan.object_weight * cover.mean())
         error = ((predicted.float() - v) ** 2 * inside).mean((1, 2, 3))
         mapped = functional.cross_entropy(logits.float(), target_map, reduction="none").mean((1, 2))
-        loss = (error * weight).mean() + plan.map_weight * mapped.mean()
+        spread = centres.spread(ids, encoded)
+        loss = (error * weight).mean() + plan.map_weight * mapped.mean() + plan.spread_weight * spread
         loss.backward()
         optimizer.step(plateau(progress, state["step"], warmup=100, decay_from=plan.decay_from), clip=1.0)
         state["step"] += 1
@@ -174,13 +197,15 @@ def train_denoiser(
         if state["step"] % 4 == 0:
             decay = min(0.999, (state["step"] + 1) / (state["step"] + 20)) ** 4
             torch._foreach_lerp_([p.data for p in averaged], optimizer.values(), 1 - decay)
-        for name, value in (("v", float(error.mean())), ("map", float(mapped.mean()))):
+        for name, value in (("v", error.mean()), ("map", mapped.mean()), ("spread", spread)):
+            value = float(value.detach())
             smooth[name] = value if name not in smooth else 0.99 * smooth[name] + 0.01 * value
         if state["step"] % 100 == 0 or state["step"] in (1, 2, 10):
-            state["history"].append([state["samples"], round(smooth["v"], 4), round(smooth["map"], 4)])
+            state["history"].append([state["samples"], *(round(value, 4) for value in smooth.values())])
             print(
                 f"denoiser step {state['step']} {clock.used():.0f} s  v {smooth['v']:.4f}  "
-                f"map {smooth['map']:.4f}  {state['samples']} pages, {state['samples'] / clock.used():.0f}/s",
+                f"map {smooth['map']:.4f}  spread {smooth['spread']:.3f}  {state['samples']} pages, "
+                f"{state['samples'] / clock.used():.0f}/s",
                 flush=True,
             )
         now = time.monotonic()
@@ -193,6 +218,12 @@ def train_denoiser(
     keep("denoiser.pt")
     unfuse_norms(model.unet)
     return average
+
+
+def training_dtype(device: str) -> torch.dtype:
+    """bf16 where matrix units make it the faster one; without them fp32 was a third faster on a CPU."""
+    supported: bool = device != "cpu" or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if supported else torch.float32
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> list[list[int]]:

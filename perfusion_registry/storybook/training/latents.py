@@ -28,14 +28,11 @@ class Latents:
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Random latents (B, c, 16, 16) fp32, ids (B, n), cover of subjects (B, 1, 16, 16) and category maps.
 
-        The maps (B, 9, 16, 16) are distributions over scenery and the eight categories. Half of the pages are
-        mirrored: the autoencoder was trained to decode mirrored latents.
+        The maps (B, 9, 16, 16) are distributions over scenery and the eight categories.
         """
         device = self.z.device
         rows = torch.randint(0, len(self.z), (size,), generator=generator, device=device)
-        mirrored = torch.rand(size, 1, 1, 1, generator=generator, device=device) < 0.5
         z, owners = self.z[rows].float(), self.owners[rows].float() / 255
-        z, owners = torch.where(mirrored, z.flip(-1), z), torch.where(mirrored, owners.flip(-1), owners)
         maps = torch.zeros(size, len(CATEGORIES) + 1, *owners.shape[-2:], device=device)
         kinds = self.categories[rows].long()
         for k in range(2):

@@ -98,12 +98,12 @@ def mix(a: RGB, b: RGB, t: float) -> RGB:
     return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
 
 
-def placed(shapes: Iterable[Shape], x: float, y: float, scale: float, flip: int, owner: int) -> list[Shape]:
-    """The shapes of a drawing moved to (x, y), scaled, mirrored when `flip` is -1, and owned by a subject."""
+def placed(shapes: Iterable[Shape], x: float, y: float, scale: float, owner: int) -> list[Shape]:
+    """The shapes of a drawing moved to (x, y), scaled, and owned by a subject."""
     return [
         replace(
-            s, x=x + flip * s.x * scale, y=y + s.y * scale, hx=s.hx * scale, hy=s.hy * scale,
-            angle=flip * s.angle, hollow=s.hollow * scale, owner=owner,
+            s, x=x + s.x * scale, y=y + s.y * scale, hx=s.hx * scale, hy=s.hy * scale,
+            hollow=s.hollow * scale, owner=owner,
         )
         for s in shapes
     ]  # fmt: skip

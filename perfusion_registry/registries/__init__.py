@@ -1,0 +1,22 @@
+"""Registries: where concepts are published and found. Imports without torch or network."""
+
+from perfusion_registry.registries.registry import (
+    AlreadyPublishedError,
+    CatalogueEntry,
+    Listing,
+    Registry,
+    RegistryError,
+)
+from perfusion_registry.registries.release import LARGEST_BLOB, Release, Requirement, Signature
+
+__all__ = [
+    "LARGEST_BLOB",
+    "AlreadyPublishedError",
+    "CatalogueEntry",
+    "Listing",
+    "Registry",
+    "RegistryError",
+    "Release",
+    "Requirement",
+    "Signature",
+]

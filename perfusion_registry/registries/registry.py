@@ -1,0 +1,73 @@
+"""What every registry does, wherever its bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.registries.release import Release
+
+
+class AlreadyPublishedError(PerfError):
+    """The name@version is in the registry with other bytes; a published version never changes."""
+
+
+class RegistryError(PerfError):
+    """A registry could not be reached, or what it said cannot be believed."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A release and whether it is yanked; `reason` is the publisher's word on it, "" where there is none."""
+
+    release: Release
+    yanked: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One line of a search: a concept and its newest version that is not yanked."""
+
+    name: str
+    version: str
+    kind: str
+    supercategory: str | None
+    description: str | None
+
+
+class Registry(Protocol):
+    """A place where concepts are published and found.
+
+    Every method raises RegistryError (what, where, next step) for trouble with the place, and nothing that it
+    returns is believed unchecked: names and versions match what was asked, blobs are hashed by the caller
+    (`registries.download`), an index that lost or changed a release since it was last seen is refused.
+    """
+
+    @property
+    def url(self) -> str:
+        """The place as the manifest and the lockfile name it, without credentials."""
+
+    def versions(self, name: str) -> tuple[Listing, ...]:
+        """All releases of a concept, oldest version first; empty where the registry does not know it."""
+
+    def blob(self, release: Release) -> Iterator[bytes]:
+        """The bytes of a release's blob in pieces, not yet hashed."""
+
+    def publish(self, release: Release, blob: bytes) -> bool:
+        """Publish: the blob first, the index last. False where the very same release is there already.
+
+        Raises AlreadyPublishedError when the version is there with other bytes; of two publishers of one
+        version exactly one wins, and the other is told so here.
+        """
+
+    def yank(self, name: str, version: str, *, reason: str = "") -> bool:
+        """Hide a version from resolution, never from a lock; False where it is yanked already."""
+
+    def unyank(self, name: str, version: str) -> bool:
+        """Show a version again; False where it is not yanked."""
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Every concept of the registry, by name."""
