@@ -24,6 +24,9 @@ from perfusion_registry.storybook.world.shape import (
     Shape,
 )
 
+PRINT = 0.7 / 128
+"""Deviation of the Gaussian that softens a picture, as a share of its width."""
+
 _AT = {name: index for index, name in enumerate(COLUMNS)}
 
 
@@ -74,11 +77,26 @@ def paint(
             window = int(windows[(code % 32) // 2])
             _paint_group(table[part], picture[part], code % 2, window, size, colours, owners)
             start += count
-    images = colours.view(n, size, size, 3).permute(0, 3, 1, 2).contiguous()
+    images = _printed(colours.view(n, size, size, 3).permute(0, 3, 1, 2).contiguous())
     wet = [i for i, style in enumerate(styles or []) if style == "watercolor"]
     if wet:
         images[wet] = _watercolor(images[wet], torch.Generator().manual_seed(seed))
     return Canvas(images.clamp_(0, 1), owners.view(n, size, size))
+
+
+def _printed(images: Tensor) -> Tensor:
+    """The pictures (B, 3, size, size) with the softness of print: a Gaussian of PRINT of their width.
+
+    Outlines sharper than that would take most of what 16 x 16 latents can tell, and a picture no further.
+    """
+    size = images.shape[-1]
+    sigma = PRINT * size
+    reach = math.ceil(2.5 * sigma)
+    at = torch.arange(-reach, reach + 1, device=images.device)
+    row = torch.exp(-0.5 * (at / sigma) ** 2)
+    row = (row / row.sum()).expand(3, 1, 1, -1)
+    padded = functional.pad(images, (reach,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, row, groups=3), row.mT, groups=3)
 
 
 def _extent(table: Tensor) -> Tensor:
