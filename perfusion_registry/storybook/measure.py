@@ -12,6 +12,7 @@ from torch import Tensor
 
 from perfusion_registry.storybook.captions import held_out_pages
 from perfusion_registry.storybook.recogniser import LOOKS, PLACES, Recogniser
+from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.world import CATEGORIES
 
 
@@ -106,7 +107,7 @@ def draw(pipe: Any, prompts: list[str], *, steps: int, guidance: float, seed: in
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
         generators = [torch.Generator().manual_seed(seed + start + k) for k in range(len(part))]
-        with torch.autocast(pipe.device.type, torch.bfloat16):
+        with autocast(pipe.device):
             images.append(
                 pipe(
                     part,

@@ -18,6 +18,7 @@ from perfusion_registry.storybook.training.checkpoint import load_checkpoint, sa
 from perfusion_registry.storybook.training.drawings import SIZE, Shard
 from perfusion_registry.storybook.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
+from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.training.schedule import Clock, cosine
 
 CONFIG = {
@@ -125,7 +126,7 @@ def _pictures(shard: Shard, rows: np.ndarray, rng: np.random.Generator, crops: b
 def _loss(
     vae: AutoencoderKL, x: Tensor, plan: AutoencoderPlan, *, halve: bool, mirror: bool
 ) -> tuple[Tensor, float]:
-    with torch.autocast(x.device.type, torch.bfloat16):
+    with autocast(x.device):
         posterior = vae.encode(x).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         # A decoder that is trained alone also learns to forgive what a denoiser leaves of the noise.

@@ -12,6 +12,7 @@ from perfusion_registry.storybook.captions import MAX_TOKENS
 from perfusion_registry.storybook.training.denoiser import token_ids
 from perfusion_registry.storybook.training.drawings import Shard
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
+from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.training.schedule import Clock, cosine
 
 SIZE = 64
@@ -72,7 +73,7 @@ def train_clip(
             x = x.flip(-1)
         captions = [shard.captions[int(r)] for r in rows]
         ids = torch.tensor(token_ids(tokenizer, captions))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             output = model(input_ids=ids, pixel_values=x)
         logits = output.logits_per_image.float()
         same = torch.tensor([[a == b for b in captions] for a in captions]).float()

@@ -23,6 +23,7 @@ from perfusion_registry.storybook.training.latents import Latents
 from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
+from perfusion_registry.storybook.training.precision import training_dtype
 from perfusion_registry.storybook.training.schedule import Clock, plateau
 from perfusion_registry.storybook.world import CATEGORIES
 
@@ -218,12 +219,6 @@ def train_denoiser(
     keep("denoiser.pt")
     unfuse_norms(model.unet)
     return average
-
-
-def training_dtype(device: str) -> torch.dtype:
-    """bf16 where matrix units make it the faster one; without them fp32 was a third faster on a CPU."""
-    supported: bool = device != "cpu" or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if supported else torch.float32
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 
 from perfusion_registry.storybook.captions import MAX_TOKENS
 from perfusion_registry.storybook.training.drawings import Shard
+from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.world import CATEGORIES
 
 
@@ -57,7 +58,7 @@ def encode_shards(
         ids.append(torch.tensor(encoded, dtype=torch.int16))
         for start in range(0, len(shard.images), 50):
             x = torch.from_numpy(shard.images[start : start + 50].copy()).to(device).float() / 127.5 - 1
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
+            with autocast(device):
                 mean = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
             z.append((mean.float() * vae.config.scaling_factor).contiguous().half().cpu())
     latents = Latents(

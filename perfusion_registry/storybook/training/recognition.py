@@ -11,6 +11,7 @@ from torch.nn import functional
 from perfusion_registry.storybook.captions import training_pages
 from perfusion_registry.storybook.recogniser import Recogniser, Truth, recogniser_loss
 from perfusion_registry.storybook.training.drawings import Shard
+from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.training.schedule import Clock
 
 
@@ -40,7 +41,7 @@ def train_recogniser(shards: list[Shard], *, seconds: float, batch: int = 64, se
             x = x.flip(-1)
         truth, index = truths[which], torch.from_numpy(rows)
         part = Truth(truth.present[index], truth.look[index], truth.place[index], truth.extras[index])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             logits = model(x.contiguous(memory_format=torch.channels_last))
         present, look, place, extras = (t.float() for t in logits)
         loss = recogniser_loss((present, look, place, extras), part)
