@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from PIL import Image
@@ -59,15 +60,16 @@ def identified(scorer: Scorer, pictures: Tensor, portraits: Tensor) -> float:
     return float((likeness.argmax(1) == 0).float().mean())
 
 
-def built(base: Base, name: str) -> Artifact:
-    """The concept of one of the cast, by the options of the base's card."""
+def built(base: Base, name: str, **options: Any) -> Artifact:
+    """The concept of one of the cast, by the options of the base's card and the given ones."""
     images = []
     for picture in reference_images(CAST[name]):
         file = io.BytesIO()
         Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
         images.append(file.getvalue())
     card = base.description.card
-    train = TrainOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in card.train.items()})
+    declared = {k: tuple(v) if isinstance(v, list) else v for k, v in card.train.items()}
+    train = TrainOptions(**(declared | options))
     defaults = {k: v for k, v in card.render.items() if k in RenderOptions.model_fields}
     covariance = load_covariance(base.description.folder / card.covariance)
     sources = ConceptSources(name, "1.0.0", CAST[name].category, tuple(images))
