@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _FOLDER = ".perf/schemas"
-_NAMES = ("manifest", "recipe")
+_NAMES = ("manifest", "recipe", "pack")
 
 
 def place_schemas(root: Path) -> str:

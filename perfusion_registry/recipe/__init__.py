@@ -27,6 +27,7 @@ from perfusion_registry.recipe.options import (
     resolve_render,
     resolve_train,
 )
+from perfusion_registry.recipe.pack import Pack, PackSection, dump_pack, parse_pack, read_recipe_or_pack
 from perfusion_registry.recipe.recipe import ConceptSection, Recipe, read_recipe
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "LockedFile",
     "Lockfile",
     "Manifest",
+    "Pack",
+    "PackSection",
     "ProjectSection",
     "Recipe",
     "RenderOptions",
@@ -49,9 +52,12 @@ __all__ = [
     "TrainOptions",
     "TrainSection",
     "canonical_name",
+    "dump_pack",
+    "parse_pack",
     "read_lockfile",
     "read_manifest",
     "read_recipe",
+    "read_recipe_or_pack",
     "resolve_render",
     "resolve_train",
     "write_lockfile",

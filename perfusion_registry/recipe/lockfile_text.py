@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import fields_of, parse_toml, quote, read_text, validate
-from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION, Lockfile
+from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION, LockedConcept, Lockfile
 from perfusion_registry.recipe.merge import has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
 
@@ -48,7 +49,7 @@ def dump_lockfile(lock: Lockfile) -> str:
     if lock.covariance is not None:
         blocks.append(_block("[covariance]", lock.covariance.model_dump()))
     concepts = sorted(lock.concepts, key=lambda concept: concept.name)
-    blocks += [_block("[[concept]]", concept.model_dump()) for concept in concepts]
+    blocks += [_block("[[concept]]", _told(concept)) for concept in concepts]
     return _HEADER + "\n" + "\n".join(blocks)
 
 
@@ -86,14 +87,33 @@ def _known(value: Any, model: Any) -> Any:
     return {key: _known(item, fields[key].annotation) for key, item in value.items() if key in fields}
 
 
+def _told(concept: LockedConcept) -> dict[str, Any]:
+    """A concept's fields without those that say nothing."""
+    silent = {"kind"} if concept.kind == "concept" else set()
+    return concept.model_dump(exclude=silent if concept.requires else {*silent, "requires"})
+
+
 def _block(header: str, fields: dict[str, Any]) -> str:
-    lines = [f"{key} = {_value(value)}" for key, value in fields.items() if value is not None]
+    lines = [f"{key} = {toml_value(value)}" for key, value in fields.items() if value is not None]
     return "\n".join([header, *lines, ""])
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value on one line of TOML; the keys of a table sorted, those without a value left out."""
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, tuple):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        pairs = (
+            f"{toml_key(key)} = {toml_value(value[key])}" for key in sorted(value) if value[key] is not None
+        )
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return repr(value)
+
+
+def toml_key(key: str) -> str:
+    """A key of TOML, quoted where it has to be."""
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else quote(key)

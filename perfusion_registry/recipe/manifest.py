@@ -15,6 +15,7 @@ from perfusion_registry.recipe.options import Bias, Temperature
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"
+_REGISTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ProjectSection(FileModel):
@@ -78,6 +79,19 @@ class Manifest(FileModel):
                     raise ValueError(f"`{seen[folded]}` and `{key}` are one name (`-` and `_` are folded)")
                 seen[folded] = key
         return concepts
+
+    @field_validator("registries")
+    @classmethod
+    def _shareable(cls, registries: dict[str, str]) -> dict[str, str]:
+        for name, url in registries.items():
+            if not _REGISTRY_NAME.fullmatch(name):
+                raise ValueError(f"`{name}` cannot name a registry: letters, digits, `-`, `_` and `.`")
+            if re.match(r"[A-Za-z0-9+.-]+://[^/@]*:[^/@]*@", url):
+                raise ValueError(
+                    f"the address of `{name}` holds a password, and this file is shared; "
+                    "put it into the environment or ~/.netrc"
+                )
+        return registries
 
     @model_validator(mode="after")
     def _known_registries(self) -> Manifest:

@@ -21,6 +21,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMAS = {
     "manifest": "perfusion_registry.recipe.manifest:Manifest",
     "recipe": "perfusion_registry.recipe.recipe:Recipe",
+    "pack": "perfusion_registry.recipe.pack:Pack",
     "lockfile": "perfusion_registry.recipe.lockfile:Lockfile",
     "concept-card": "perfusion_registry.artifact.card:ConceptCard",
     "composition": "perfusion_registry.compose.composition:Composition",
@@ -53,7 +54,7 @@ def schema_file(name: str) -> str:
 
 def schema_text(name: str) -> str:
     """The JSON Schema of one file format as text with a final newline."""
-    generator = _TomlSchema if name in ("manifest", "recipe", "lockfile") else GenerateJsonSchema
+    generator = _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile") else GenerateJsonSchema
     module, model = SCHEMAS[name].split(":")
     loaded: type[BaseModel] = getattr(import_module(module), model)
     schema = loaded.model_json_schema(by_alias=True, schema_generator=generator)

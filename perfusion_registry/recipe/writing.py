@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
@@ -17,23 +18,34 @@ def replace_bytes(path: Path, data: bytes, *, hint: str | None = None) -> None:
     A crash at any point leaves the old file or the new one. Raises PerfError, with `hint`, when the disk is
     full or the folder cannot be written.
     """
-    temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
+        with _beside(path, data) as temporary:
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     except OSError as error:
         raise write_error(error, path, hint) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+
+
+def create_bytes(path: Path, data: bytes, *, hint: str | None = None) -> bool:
+    """Write a new file as `replace_bytes` does; False, and nothing changes, where there is one already.
+
+    Of several that create one file at the same time, one succeeds. (On a file system without hard links two
+    may, and the last one's bytes stay.)
+    """
+    try:
+        with _beside(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(error, path, hint) from error
+    return True
 
 
 def replace_text(path: Path, text: str) -> bool:
@@ -65,6 +77,22 @@ def write_error(error: OSError, path: Path, hint: str | None = None) -> PerfErro
     }
     reason = reasons.get(error.errno or 0, error.strerror or str(error))
     return PerfError(f"cannot write: {reason}", where=str(path), hint=hint)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[str]:
+    """A durable file with `data` and the permissions of `path` beside it; it goes unless it was renamed."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(path))
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def _mode(path: Path) -> int:
