@@ -6,6 +6,7 @@ from perfusion_registry.registries.registry import (
     Listing,
     Registry,
     RegistryError,
+    TransferError,
 )
 from perfusion_registry.registries.release import LARGEST_BLOB, Release, Requirement, Signature
 
@@ -19,4 +20,5 @@ __all__ = [
     "Release",
     "Requirement",
     "Signature",
+    "TransferError",
 ]

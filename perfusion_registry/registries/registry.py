@@ -18,6 +18,10 @@ class RegistryError(PerfError):
     """A registry could not be reached, or what it said cannot be believed."""
 
 
+class TransferError(RegistryError):
+    """A transfer broke off or brought something wrong; the next one may go well."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """A release and whether it is yanked; `reason` is the publisher's word on it, "" where there is none."""

@@ -1,0 +1,76 @@
+"""The catalogue: one line for every concept of a registry, for searching.
+
+It is derived from the indexes and may lag behind them; nothing is ever resolved from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name, Version
+from perfusion_registry.registries.index import Index, first_mistake
+from perfusion_registry.registries.registry import CatalogueEntry, RegistryError
+
+CATALOGUE_KEY = "catalogue.jsonl"
+LARGEST_CATALOGUE = 64 * 2**20
+_LONGEST_TEXT = 400
+
+_Short = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+
+
+class CatalogueLine(FileModel):
+    """One concept or scene pack, as its newest version that is not yanked tells of it."""
+
+    name: Name
+    version: Version
+    kind: Literal["concept", "pack"]
+    supercategory: _Short | None = None
+    description: _Short | None = None
+
+
+def read_catalogue(data: bytes, where: str) -> tuple[CatalogueEntry, ...]:
+    """The entries by name; raises RegistryError for what is no catalogue."""
+    entries: dict[str, CatalogueEntry] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            read = CatalogueLine.model_validate_json(line)
+        except ValidationError as error:
+            raise RegistryError(
+                f"the catalogue is malformed: {first_mistake(error)}",
+                where=f"{where}, line {number}",
+                hint="any publication to the registry makes it anew",
+            ) from error
+        entries[read.name] = CatalogueEntry(
+            read.name, read.version, read.kind, read.supercategory, read.description
+        )
+    return tuple(entries[name] for name in sorted(entries))
+
+
+def renewed(data: bytes, index: Index) -> bytes:
+    """The catalogue with the line of one concept as its index now has it; lines that are malformed go."""
+    lines: dict[str, CatalogueLine] = {}
+    for line in data.splitlines():
+        try:
+            read = CatalogueLine.model_validate_json(line)
+        except ValidationError:
+            continue
+        lines[read.name] = read
+    lines.pop(index.name, None)
+    shown = [one.release for one in index.sorted() if not one.yanked]
+    if shown:
+        newest = shown[-1]
+        lines[index.name] = CatalogueLine(
+            name=newest.name,
+            version=newest.version,
+            kind=newest.kind,
+            supercategory=_cut(newest.supercategory),
+            description=_cut(newest.description),
+        )
+    return b"".join(lines[name].model_dump_json(exclude_none=True).encode() + b"\n" for name in sorted(lines))
+
+
+def _cut(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

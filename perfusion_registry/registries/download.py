@@ -1,0 +1,65 @@
+"""From a registry into the store: each blob once, hashed while it streams."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+
+from perfusion_registry.artifact import Store
+from perfusion_registry.registries.registry import Registry, TransferError
+from perfusion_registry.registries.release import Release
+from perfusion_registry.reporter import Reporter, Silent
+
+ATTEMPTS = 4
+
+
+def download(registry: Registry, release: Release, store: Store, reporter: Reporter | None = None) -> None:
+    """Have the bytes of `release` in the store, from there or from the registry.
+
+    Of several processes one downloads and the others wait for it. What arrives with another length or another
+    SHA-256 than the release names is thrown away and fetched again, a few times; then it is a RegistryError,
+    and the store is as it was.
+    """
+    reporter = reporter or Silent()
+    if store.has(release.sha256):
+        return
+    what = f"{release.name} {release.version}"
+    with store.building(release.sha256, what, reporter):
+        if store.has(release.sha256):
+            return
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                store.put(_whole(registry, release, reporter))
+                return
+            except TransferError as error:
+                if attempt == ATTEMPTS:
+                    raise TransferError(
+                        f"{what} did not arrive in {ATTEMPTS} tries; the last one: {error.what}",
+                        where=error.where or registry.url,
+                        hint=error.hint or "try again later; if it stays so, tell the registry's keeper",
+                    ) from error
+                reporter.note(f"fetching {what} again: {error.what}")
+                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+
+
+def _whole(registry: Registry, release: Release, reporter: Reporter) -> bytes:
+    """The blob, if it is the one that the release names."""
+    digest = hashlib.sha256()
+    pieces: list[bytes] = []
+    size = 0
+    with reporter.stage(f"fetching {release.name} {release.version}", release.size) as stage:
+        for piece in registry.blob(release):
+            size += len(piece)
+            if size > release.size:
+                raise TransferError(f"more came than the {release.size:,} bytes that were announced")
+            digest.update(piece)
+            pieces.append(piece)
+            stage.advance(len(piece))
+    if size < release.size:
+        raise TransferError(f"it broke off after {size:,} of {release.size:,} bytes")
+    if digest.hexdigest() != release.sha256:
+        raise TransferError(
+            f"its bytes have the SHA-256 {digest.hexdigest()[:12]}, not {release.sha256[:12]} as announced"
+        )
+    return b"".join(pieces)

@@ -1,0 +1,169 @@
+"""A registry in a folder: a disk of one's own, a share of the studio, or what `perf vendor` made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.writing import create_bytes, make_folder, replace_bytes, write_error
+from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.registry import RegistryError, TransferError
+
+_PIECE = 256 * 2**10
+_LOCK_NAME = ".lock"
+_PATIENCE = 60.0  # seconds to wait for another publisher, who needs milliseconds
+_LEFT_OVER = 3600.0  # seconds after which the half-written file of a killed publisher goes
+_ELSEWHERE = "check the folder's permissions and its free space"
+
+
+class FolderBucket:
+    """The bucket in the folder `root`; `url` is how the user named it.
+
+    New objects appear by a hard link and changed ones by a rename, so that nobody ever sees a part of one.
+    Replacing holds a kernel lock, which goes with its process however that ends. An object's tag is the
+    SHA-256 of its bytes.
+    """
+
+    def __init__(self, root: Path, *, url: str) -> None:
+        self.root = root
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        """The folder as the user named it."""
+        return self._url
+
+    @property
+    def identity(self) -> str:
+        """The folder's absolute path."""
+        return str(self.root.resolve())
+
+    def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
+        """The object and the SHA-256 of its bytes."""
+        pieces = self.stream(key, limit=limit)
+        if pieces is None:
+            return None
+        data = b"".join(pieces)
+        tag = hashlib.sha256(data).hexdigest()
+        return NotModified() if tag == known else Found(data, tag)
+
+    def stream(self, key: str, *, limit: int) -> Iterator[bytes] | None:
+        """The object in pieces."""
+        path = self._path(key)
+        try:
+            # Not to wait for the other end of a pipe that somebody put there.
+            descriptor = os.open(
+                path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return self._pieces(path, descriptor, limit)
+
+    def check_writable(self) -> None:
+        """A folder can be written unless the disk says otherwise, and then it says why."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a new object by linking a finished file to its name."""
+        path = self._path(key)
+        with _registry_errors():
+            make_folder(path.parent, hint=_ELSEWHERE)
+            self._sweep(path.parent)
+            return create_bytes(path, data, hint=_ELSEWHERE)
+
+    def replace(self, key: str, data: bytes, tag: str) -> bool:
+        """Write over the object if its bytes still have the SHA-256 `tag`."""
+        path = self._path(key)
+        with _registry_errors(), self._locked():
+            try:
+                current = path.read_bytes()
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if hashlib.sha256(current).hexdigest() != tag:
+                return False
+            replace_bytes(path, data, hint=_ELSEWHERE)
+        return True
+
+    def _path(self, key: str) -> Path:
+        return self.root.joinpath(*key.split("/"))
+
+    @staticmethod
+    def _pieces(path: Path, descriptor: int, limit: int) -> Iterator[bytes]:
+        with open(descriptor, "rb") as file:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise RegistryError("the registry has something here that is no file", where=str(path))
+            if about.st_size > limit:
+                raise RegistryError(
+                    f"the file has {about.st_size:,} bytes where at most {limit:,} belong", where=str(path)
+                )
+            left = limit
+            while True:
+                try:
+                    piece = file.read(min(_PIECE, left + 1))
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+                if not piece:
+                    return
+                left -= len(piece)
+                if left < 0:
+                    raise TransferError(f"the file grew past {limit:,} bytes", where=str(path))
+                yield piece
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the registry's one lock."""
+        import filelock
+
+        path = self.root / _LOCK_NAME
+        try:
+            lock = filelock.FileLock(path, timeout=_PATIENCE)
+            lock.acquire(poll_interval=0.005)
+        except filelock.Timeout as error:
+            raise RegistryError(
+                f"another process has held the registry for {_PATIENCE:.0f} seconds",
+                where=str(path),
+                hint="see whether a `perf publish` hangs or is stopped",
+            ) from error
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @staticmethod
+    def _sweep(folder: Path) -> None:
+        """Clear away what publishers that were killed left half-written."""
+        with contextlib.suppress(OSError):
+            for path in folder.glob(".*.tmp"):
+                if time.time() - path.stat().st_mtime > _LEFT_OVER:
+                    path.unlink()
+
+
+@contextmanager
+def _registry_errors() -> Iterator[None]:
+    """Within it, what goes wrong in writing is an error of the registry."""
+    try:
+        yield
+    except RegistryError:
+        raise
+    except PerfError as error:
+        raise RegistryError(error.what, where=error.where, hint=error.hint) from error
+
+
+def _unreadable(path: Path, error: OSError) -> RegistryError:
+    return RegistryError(f"the registry cannot be read: {error.strerror or error}", where=str(path))
+
+
+def _unwritable(path: Path, error: OSError) -> RegistryError:
+    said = write_error(error, path, _ELSEWHERE)
+    return RegistryError(said.what, where=said.where, hint=said.hint)

@@ -1,0 +1,330 @@
+"""The sparse registry: index lines and content-addressed blobs, over any bucket.
+
+    perf-registry.json              format and name
+    index/<te>/<teddy>.jsonl        the releases of one concept, an append-only log (`index`)
+    blobs/<aa>/<sha256>             the bytes
+    catalogue.jsonl                 one line a concept, for searching; derived, may lag (`catalogue`)
+
+A publication writes the blob, reads it back, and appends to the index last, by compare and swap: at every
+moment the registry is whole, and of two publishers of one version exactly one wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.registries.bucket import Bucket, Found, NotModified
+from perfusion_registry.registries.catalogue import (
+    CATALOGUE_KEY,
+    LARGEST_CATALOGUE,
+    read_catalogue,
+    renewed,
+)
+from perfusion_registry.registries.index import (
+    LARGEST_INDEX,
+    LONGEST_REASON,
+    Event,
+    Index,
+    Publish,
+    Unyank,
+    Yank,
+    first_mistake,
+    index_key,
+    read_index,
+)
+from perfusion_registry.registries.memory import Memory
+from perfusion_registry.registries.registry import (
+    AlreadyPublishedError,
+    CatalogueEntry,
+    Listing,
+    RegistryError,
+)
+from perfusion_registry.registries.release import LARGEST_BLOB, Release
+
+MARKER_KEY = "perf-registry.json"
+MARKER_FORMAT = 1
+_LARGEST_MARKER = 4096
+_READS = 3
+_ROUNDS = 64
+_LONGEST_PAUSE = 0.5  # seconds between two rounds of a compare and swap
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class RegistryMarker(FileModel):
+    """`perf-registry.json`: that this is a registry, and of which format."""
+
+    format: Annotated[int, Field(ge=1)] = MARKER_FORMAT
+    name: Annotated[str, Field(max_length=200)]
+
+
+class SparseRegistry:
+    """A registry in a bucket; `cache` is the folder where it remembers what it saw.
+
+    name: what a registry that is made anew by the first publication calls itself.
+    """
+
+    def __init__(self, bucket: Bucket, *, cache: Path, name: str = "registry") -> None:
+        self._bucket = bucket
+        self._memory = Memory(cache, bucket.identity)
+        self._name = name
+        self._checked = False
+
+    @property
+    def url(self) -> str:
+        """The place as the manifest and the lockfile name it."""
+        return self._bucket.url
+
+    def versions(self, name: str) -> tuple[Listing, ...]:
+        """All releases of a concept, oldest version first; empty where the registry does not know it."""
+        key = index_key(canonical_name(name))
+        self._check()
+        for attempt in range(_READS):
+            copy = self._memory.recall(key)
+            found = self._bucket.get(key, limit=LARGEST_INDEX, known=copy.tag if copy else None)
+            try:
+                if isinstance(found, NotModified):
+                    return self._read(name, copy.data if copy else b"").sorted()
+                return self._believed(name, found, copy.data if copy else b"").sorted()
+            except RegistryError:
+                if attempt == _READS - 1:
+                    raise
+                time.sleep(0.1 * 2**attempt * random.random())
+        raise AssertionError("unreachable")
+
+    def blob(self, release: Release) -> Iterator[bytes]:
+        """The bytes of a release's blob in pieces, not yet hashed; more than its size never come."""
+        pieces = self._bucket.stream(blob_key(release.sha256), limit=release.size)
+        if pieces is None:
+            raise RegistryError(
+                f"the registry lists {release.name} {release.version} and does not have its bytes",
+                where=f"{self.url}, {blob_key(release.sha256)}",
+                hint="tell the registry's keeper, or try again later if it is a mirror",
+            )
+        return pieces
+
+    def publish(self, release: Release, blob: bytes) -> bool:
+        """Publish a release: the blob, its verification, the index, and the catalogue.
+
+        False where the very same release is there already. Raises AlreadyPublishedError, naming both
+        digests, when the version is there with other bytes, and RegistryError when the blob is not what
+        `release` says.
+        """
+        name = canonical_name(release.name)
+        if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
+            raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
+        event = Publish(release=Release.model_validate(release.model_dump()))
+        Index(name).appended(event)  # what no index could hold is refused before anything is written
+        self._bucket.check_writable()
+        self._check(make=True)
+
+        def decide(index: Index) -> Event | None:
+            known = index.find(release.version)
+            if known is None:
+                return event
+            self._same(known.release, release)
+            return None
+
+        # A look before the blob is sent; the one that counts comes with the compare and swap.
+        if decide(self._current(name)[0]) is None:
+            return False
+        self._put_blob(release, blob)
+        return self._append(name, decide)
+
+    def yank(self, name: str, version: str, *, reason: str = "") -> bool:
+        """Hide a version from resolution, never from a lock; False where it is yanked already."""
+        name = canonical_name(name)
+        if len(reason) > LONGEST_REASON:
+            raise RegistryError(f"the reason has {len(reason)} characters; {LONGEST_REASON} are allowed")
+
+        def decide(index: Index) -> Event | None:
+            known = self._published(index, version)
+            return None if known.yanked else Yank(name=name, version=known.release.version, reason=reason)
+
+        self._bucket.check_writable()
+        self._check()
+        return self._append(name, decide)
+
+    def unyank(self, name: str, version: str) -> bool:
+        """Show a version again; False where it is not yanked."""
+        name = canonical_name(name)
+
+        def decide(index: Index) -> Event | None:
+            known = self._published(index, version)
+            return Unyank(name=name, version=known.release.version) if known.yanked else None
+
+        self._bucket.check_writable()
+        self._check()
+        return self._append(name, decide)
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Every concept of the registry, by name."""
+        self._check()
+        copy = self._memory.recall(CATALOGUE_KEY)
+        found = self._bucket.get(CATALOGUE_KEY, limit=LARGEST_CATALOGUE, known=copy.tag if copy else None)
+        if isinstance(found, NotModified):
+            return read_catalogue(copy.data if copy else b"", self.url)
+        entries = read_catalogue(found.data if found else b"", self.url)
+        if found is not None:
+            self._memory.remember(CATALOGUE_KEY, found.data, found.tag)
+        return entries
+
+    def _check(self, *, make: bool = False) -> None:
+        """Raise RegistryError unless a registry that this perf knows is here; `make` one where none is."""
+        if self._checked:
+            return
+        found = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
+        if found is None and make:
+            marker = RegistryMarker(name=self._name[:200])
+            self._bucket.create(MARKER_KEY, marker.model_dump_json().encode() + b"\n")
+            found = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
+        if not isinstance(found, Found):
+            raise RegistryError(
+                "there is no registry here",
+                where=self.url,
+                hint="check the address; the first `perf publish` to a folder or bucket makes it a registry",
+            )
+        try:
+            marker = RegistryMarker.model_validate_json(found.data)
+        except ValidationError as error:
+            raise RegistryError(
+                f"this is no registry: its {MARKER_KEY} is malformed, {first_mistake(error)}", where=self.url
+            ) from error
+        if marker.format > MARKER_FORMAT:
+            raise RegistryError(
+                f"the registry has format {marker.format}; this perf knows up to {MARKER_FORMAT}",
+                where=self.url,
+                hint="upgrade perf (`pip install -U perfusion-registry`)",
+            )
+        self._checked = True
+
+    def _read(self, name: str, data: bytes) -> Index:
+        name = canonical_name(name)
+        return read_index(data, name, f"{self.url}, {index_key(name)}")
+
+    def _believed(self, name: str, found: Found | None, before: bytes) -> Index:
+        """The index that was fetched, read and held against what this machine saw before."""
+        data = found.data if found else b""
+        index = self._read(name, data)
+        if not data and not before:
+            return index
+        newest = self._memory.extend(
+            index_key(index.name), data, found.tag if found else None, fetched_after=before
+        )
+        return index if newest == data else self._read(name, newest)
+
+    def _current(self, name: str) -> tuple[Index, Found | None]:
+        """The index as it is in the bucket now, whatever is remembered, with its tag."""
+        key = index_key(name)
+        copy = self._memory.recall(key)
+        found = self._bucket.get(key, limit=LARGEST_INDEX)
+        if isinstance(found, NotModified):
+            raise RegistryError("the registry gave no index where one was asked for", where=self.url)
+        self._believed(name, found, copy.data if copy else b"")
+        return self._read(name, found.data if found else b""), found
+
+    def _append(self, name: str, decide: Callable[[Index], Event | None]) -> bool:
+        """Append the event that `decide` makes of the current index; False where it makes none."""
+        key = index_key(name)
+        for attempt in range(_ROUNDS):
+            index, found = self._current(name)
+            event = decide(index)
+            if event is None:
+                return False
+            grown = index.appended(event)
+            if (
+                self._bucket.create(key, grown.data)
+                if found is None
+                else self._bucket.replace(key, grown.data, found.tag)
+            ):
+                self._renew_catalogue(grown)
+                return True
+            time.sleep(random.uniform(0, min(0.01 * 2**attempt, _LONGEST_PAUSE)))
+        raise RegistryError(
+            f"too many others are publishing `{name}` at the same time", where=self.url, hint="try again"
+        )
+
+    def _put_blob(self, release: Release, blob: bytes) -> None:
+        """Write the blob and read it back; what is there already and wrong is mended."""
+        key = blob_key(release.sha256)
+        self._bucket.create(key, blob)
+        for _ in range(2):
+            found = self._bucket.get(key, limit=LARGEST_BLOB)
+            if isinstance(found, Found):
+                if found.data == blob:
+                    return
+                self._bucket.replace(key, blob, found.tag)
+        raise RegistryError(
+            f"the registry does not keep the bytes of {release.name} {release.version} as they were sent",
+            where=f"{self.url}, {key}",
+            hint="nothing was published; tell the registry's keeper",
+        )
+
+    def _same(self, known: Release, release: Release) -> None:
+        """Raise AlreadyPublishedError unless the published release is the one that is being published."""
+        version = f"{known.name} {known.version}"
+        if known.sha256 != release.sha256:
+            raise AlreadyPublishedError(
+                f"{version} is published already with other bytes: {known.sha256} there, "
+                f"{release.sha256} here",
+                where=self.url,
+                hint="a published version never changes; raise the version in the recipe and publish that",
+            )
+        unsigned = known.model_copy(update={"signature": None})
+        if release not in (known, unsigned):
+            differing = sorted(
+                field for field in Release.model_fields if getattr(known, field) != getattr(release, field)
+            )
+            raise AlreadyPublishedError(
+                f"{version} is published already with the same bytes ({known.sha256}) and another "
+                f"{', '.join(differing)}",
+                where=self.url,
+                hint="a published version never changes; raise the version in the recipe and publish that",
+            )
+
+    def _published(self, index: Index, version: str) -> Listing:
+        known = index.find(version)
+        if known is None:
+            have = ", ".join(one.release.version for one in index.sorted()[-10:]) or "none"
+            raise RegistryError(
+                f"{index.name} {version} was never published here; there are: {have}", where=self.url
+            )
+        return known
+
+    def _renew_catalogue(self, index: Index) -> None:
+        """Bring the concept's line in the catalogue up to date.
+
+        The release is out already: a catalogue that cannot be written now is written by the next publication.
+        """
+        try:
+            for attempt in range(_ROUNDS):
+                found = self._bucket.get(CATALOGUE_KEY, limit=LARGEST_CATALOGUE)
+                before = found.data if isinstance(found, Found) else b""
+                after = renewed(before, index)
+                if after == before or len(after) > LARGEST_CATALOGUE:
+                    return
+                if (
+                    self._bucket.replace(CATALOGUE_KEY, after, found.tag)
+                    if isinstance(found, Found)
+                    else self._bucket.create(CATALOGUE_KEY, after)
+                ):
+                    return
+                time.sleep(random.uniform(0, min(0.01 * 2**attempt, _LONGEST_PAUSE)))
+        except RegistryError:
+            return
+
+
+def blob_key(sha256: str) -> str:
+    """Where the bytes with this SHA-256 are."""
+    if not _DIGEST.match(sha256):
+        raise RegistryError(f"`{sha256[:80]}` is not a SHA-256 digest")
+    return f"blobs/{sha256[:2]}/{sha256}"
