@@ -5,16 +5,19 @@
     work/<training key>/                   checkpoints of an unfinished build
     locks/<training key>.lock              held by the kernel while a process builds
 
-Renames make every write atomic; the locks only save work. Hashes are checked on every read.
+Renames make every write atomic; the locks only save work. Hashes are checked on every read. An artifact's
+time of modification is that of its last use, by the hour: `pruning` removes the longest unused first.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from perfusion_registry.artifact.paths import CACHE_VARIABLE
@@ -23,6 +26,7 @@ from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_
 from perfusion_registry.reporter import Reporter, Silent
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
+_USED_EVERY = 3600.0  # seconds between marks of use
 _ELSEWHERE = f"free some space, or set {CACHE_VARIABLE} to a folder that can be written"
 
 
@@ -45,10 +49,14 @@ class Store:
 
     def has(self, sha256: str) -> bool:
         """Whether the store has the artifact, whole."""
+        path = self.path(sha256)
         try:
-            return hashlib.sha256(self.path(sha256).read_bytes()).hexdigest() == sha256
+            whole = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
         except OSError:
             return False
+        if whole:
+            _mark_used(path)
+        return whole
 
     def get(self, sha256: str) -> bytes:
         """The bytes of an artifact; raises PerfError when they are missing or not what their hash says."""
@@ -69,6 +77,7 @@ class Store:
                 where=str(path),
                 hint="run `perf build`, which builds damaged artifacts again",
             )
+        _mark_used(path)
         return data
 
     def record(self, digest: str, sha256: str) -> None:
@@ -127,6 +136,12 @@ class Store:
     def _write(self, path: Path, data: bytes) -> None:
         make_folder(path.parent, hint=_ELSEWHERE)
         replace_bytes(path, data, hint=_ELSEWHERE)
+
+
+def _mark_used(path: Path) -> None:
+    with suppress(OSError):  # a store that cannot be written cannot be pruned either
+        if time.time() - path.stat().st_mtime > _USED_EVERY:
+            os.utime(path)
 
 
 def _hex(digest: str) -> str:

@@ -17,12 +17,14 @@ COMMANDS = (
     "covariance",
     "compose",
     "render",
+    "cache",
 )
 """The modules of this package that add commands, in the order in which `perf --help` shows them."""
 
 PROJECT_PANEL = "Project"
 BUILD_PANEL = "Build"
 PROMPT_PANEL = "Prompts and pictures"
+STORE_PANEL = "Store and trust"
 
 app = typer.Typer(
     name="perf",

@@ -9,6 +9,9 @@ from typer.core import TyperGroup
 
 from perfusion_registry.errors import PerfError
 
+_WITHOUT_STORE = ("cache", "init", "key")
+"""Commands that do not read the store, or that hold it in their own way."""
+
 
 class Group(TyperGroup):
     """Exit codes: 0 done, 1 a check failed, 2 an error, 130 interrupted."""
@@ -23,6 +26,17 @@ class Group(TyperGroup):
         if command is not None:
             _untyped_flags(command.get_params(ctx))
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """A command by its name; while it runs, no other process prunes the store."""
+        found = super().resolve_command(ctx, args)
+        if ctx.parent is None and not ctx.resilient_parsing and found[0] not in _WITHOUT_STORE:
+            from perfusion_registry.artifact import cache_dir
+            from perfusion_registry.artifact.hold import shared
+            from perfusion_registry.cli import console
+
+            ctx.with_resource(shared(cache_dir(), console.reporter(quiet=True)))
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a PerfError becomes its message, Ctrl-C one line."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store, cache_dir
+from perfusion_registry.artifact.lockfiles import note_lockfile
 from perfusion_registry.resolve import Plan, Project, find_covariance, plan
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def survey(
     project = Project.find(start, relock=relock)
     project.select(names)  # a misspelt name is told before a base is looked for
     store = Store(cache_dir())
+    note_lockfile(store.root, project.lockfile_path)
     base = describe_base(project.manifest.project.base, root=project.root)
     covariance = find_covariance(project, base.covariance)
     made = plan(project, store, base, covariance, epoch=TRAINER_EPOCH, names=names, force=force)

@@ -92,6 +92,7 @@ def ready(
     concepts that are not built are told before the base is loaded.
     """
     from perfusion_registry.artifact import Store, cache_dir
+    from perfusion_registry.artifact.lockfiles import note_lockfile
     from perfusion_registry.base import describe_base
     from perfusion_registry.compose.concept import find_concepts
     from perfusion_registry.compose.prompt import parse_prompt
@@ -104,6 +105,7 @@ def ready(
     project = Project.find(place.project)
     parsed, sources = _in_scene(project, prompt, scene, gates)
     store = Store(cache_dir())
+    note_lockfile(store.root, project.lockfile_path)
     concepts = find_concepts(parsed, project, store)
     _warn_of_changes(place.project, parsed, reporter)
 
