@@ -75,3 +75,25 @@ class Registry(Protocol):
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name."""
+
+
+def ensure_same(known: Release, release: Release, where: str) -> None:
+    """Raise AlreadyPublishedError unless the published release is the one that is being published."""
+    version = f"{known.name} {known.version}"
+    if known.sha256 != release.sha256:
+        raise AlreadyPublishedError(
+            f"{version} is published already with other bytes: {known.sha256} there, {release.sha256} here",
+            where=where,
+            hint="a published version never changes; raise the version in the recipe and publish that",
+        )
+    unsigned = known.model_copy(update={"signature": None})
+    if release not in (known, unsigned):
+        differing = sorted(
+            field for field in Release.model_fields if getattr(known, field) != getattr(release, field)
+        )
+        raise AlreadyPublishedError(
+            f"{version} is published already with the same bytes ({known.sha256}) and another "
+            f"{', '.join(differing)}",
+            where=where,
+            hint="a published version never changes; raise the version in the recipe and publish that",
+        )

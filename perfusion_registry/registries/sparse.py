@@ -44,10 +44,10 @@ from perfusion_registry.registries.index import (
 )
 from perfusion_registry.registries.memory import Memory
 from perfusion_registry.registries.registry import (
-    AlreadyPublishedError,
     CatalogueEntry,
     Listing,
     RegistryError,
+    ensure_same,
 )
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 
@@ -131,7 +131,7 @@ class SparseRegistry:
             known = index.find(release.version)
             if known is None:
                 return event
-            self._same(known.release, release)
+            ensure_same(known.release, release, self.url)
             return None
 
         # A look before the blob is sent; the one that counts comes with the compare and swap.
@@ -268,28 +268,6 @@ class SparseRegistry:
             where=f"{self.url}, {key}",
             hint="nothing was published; tell the registry's keeper",
         )
-
-    def _same(self, known: Release, release: Release) -> None:
-        """Raise AlreadyPublishedError unless the published release is the one that is being published."""
-        version = f"{known.name} {known.version}"
-        if known.sha256 != release.sha256:
-            raise AlreadyPublishedError(
-                f"{version} is published already with other bytes: {known.sha256} there, "
-                f"{release.sha256} here",
-                where=self.url,
-                hint="a published version never changes; raise the version in the recipe and publish that",
-            )
-        unsigned = known.model_copy(update={"signature": None})
-        if release not in (known, unsigned):
-            differing = sorted(
-                field for field in Release.model_fields if getattr(known, field) != getattr(release, field)
-            )
-            raise AlreadyPublishedError(
-                f"{version} is published already with the same bytes ({known.sha256}) and another "
-                f"{', '.join(differing)}",
-                where=self.url,
-                hint="a published version never changes; raise the version in the recipe and publish that",
-            )
 
     def _published(self, index: Index, version: str) -> Listing:
         known = index.find(version)
