@@ -5,6 +5,7 @@ It is derived from the indexes and may lag behind them; nothing is ever resolved
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
@@ -70,6 +71,21 @@ def renewed(data: bytes, index: Index) -> bytes:
             description=_cut(newest.description),
         )
     return b"".join(lines[name].model_dump_json(exclude_none=True).encode() + b"\n" for name in sorted(lines))
+
+
+def catalogue_bytes(entries: Iterable[CatalogueEntry]) -> bytes:
+    """A catalogue with these entries."""
+    lines = (
+        CatalogueLine(
+            name=one.name,
+            version=one.version,
+            kind=one.kind,
+            supercategory=_cut(one.supercategory),
+            description=_cut(one.description),
+        )
+        for one in entries
+    )
+    return b"".join(line.model_dump_json(exclude_none=True).encode() + b"\n" for line in lines)
 
 
 def _cut(text: str | None) -> str | None:
