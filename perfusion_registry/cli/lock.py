@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import DryRunOption, JsonOption, ProjectOption
-from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.cli.options import (
+    DryRunOption,
+    FrozenOption,
+    JsonOption,
+    LockedOption,
+    OfflineOption,
+    ProjectOption,
+)
+from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.recipe import Lockfile
 
 
 def register(app: typer.Typer) -> None:
@@ -18,41 +28,70 @@ def register(app: typer.Typer) -> None:
 
 
 def lock(
-    check: Annotated[bool, typer.Option("--check", help="Fail if perfusion.lock is not up to date.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail if perfusion.lock is not up to date, and say why.")
+    ] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", "-U", help="Take the newest versions, whatever is locked.")
+    ] = False,
+    upgrade_package: Annotated[
+        list[str] | None,
+        typer.Option("--upgrade-package", "-P", metavar="NAME", help="The same for one name. Repeatable."),
+    ] = None,
+    lowest: Annotated[
+        bool, typer.Option("--lowest", help="Take the oldest versions that the constraints let in.")
+    ] = False,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Pin base, covariance and concepts in perfusion.lock."""
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.planning import survey
-    from perfusion_registry.recipe import write_lockfile
-    from perfusion_registry.resolve import changes_of
-    from perfusion_registry.resolve import lock as make_lock
+    """Pin base, covariance and concepts in perfusion.lock.
 
-    found = survey(project, relock=True)
-    after = make_lock(found.project, found.plan, found.store)
-    changes = changes_of(found.project, after)
-    path = found.project.lockfile_path
+    What is locked stays while the constraints let it; a registry is asked only when something is missing.
+    """
+    from perfusion_registry.cli import console
+    from perfusion_registry.cli.locking import check_fresh, relock, stale
+    from perfusion_registry.recipe import Lockfile, write_lockfile
+    from perfusion_registry.resolve import Project
+
+    check = check or locked
+    if check and (upgrade or upgrade_package or lowest):
+        raise PerfError("a check upgrades nothing", hint="leave out --check (or unset PERF_LOCKED)")
+    if frozen:
+        found = Project.find(project)
+        if found.lockfile is None:
+            raise PerfError("there is no lockfile", where=str(found.lockfile_path), hint="run `perf lock`")
+        _tell(found.lockfile, [], found.lockfile_path.name, done=False, as_json=as_json)
+        return
+    if check:
+        changes, survey = check_fresh(project)
+        if as_json:
+            console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
+        if changes:
+            raise stale(changes, str(survey.project.lockfile_path))
+        if not as_json:
+            _tell(survey.project.lockfile or Lockfile(), [], "perfusion.lock", done=False, as_json=False)
+        return
+    wanted = upgrade or frozenset(upgrade_package or ())
+    survey, after, changes = relock(project, upgrade=wanted, lowest=lowest, offline=offline)
+    if changes and not dry_run:
+        write_lockfile(survey.project.lockfile_path, after)
+    _tell(after, changes, survey.project.lockfile_path.name, done=not dry_run, as_json=as_json)
+
+
+def _tell(after: Lockfile, changes: list[str], name: str, *, done: bool, as_json: bool) -> None:
+    from perfusion_registry.cli import console
+
     if as_json:
         console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
-    if check:
-        if changes:
-            listed = "".join(f"\n  - {change}" for change in changes)
-            raise CheckFailedError(
-                f"the lockfile is not up to date:{listed}", where=str(path), hint="run `perf lock`"
-            )
-    elif changes and not dry_run:
-        write_lockfile(path, after)
-    if as_json:
         return
+    count = "1 concept" if len(after.concepts) == 1 else f"{len(after.concepts)} concepts"
     if not changes:
-        console.say(f"{path.name} is up to date: {_concepts(len(after.concepts))}")
+        console.say(f"{name} is up to date: {count}")
         return
-    console.say(f"{'Would lock' if dry_run else 'Locked'} {_concepts(len(after.concepts))} in {path.name}")
+    console.say(f"{'Locked' if done else 'Would lock'} {count} in {name}")
     for change in changes:
         console.say(f"  {change}")
-
-
-def _concepts(count: int) -> str:
-    return "1 concept" if count == 1 else f"{count} concepts"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,28 @@ class CovarianceFile:
     path: Path
     digest: str
     locked: LockedCovariance
+
+    @cached_property
+    def matrix(self) -> str | None:
+        """The SHA-256 of the matrix alone, by which artifacts name it; None where it cannot be read.
+
+        The symmetric part as little-endian float64 by rows: `build.Covariance.digest`, without torch.
+        """
+        import numpy as np
+
+        try:
+            data = self.path.read_bytes()
+            if data[:6] == b"\x93NUMPY":
+                matrix = np.load(io.BytesIO(data), allow_pickle=False)
+            else:
+                tensor = _header(self.path)["C"]
+                (length,) = struct.unpack("<Q", data[:8])
+                begin, end = (8 + length + offset for offset in tensor["data_offsets"])
+                matrix = _numbers(data[begin:end], tensor["dtype"]).reshape(tensor["shape"])
+            whole = matrix.astype("<f8")
+            return hashlib.sha256(np.ascontiguousarray((whole + whole.T) / 2).tobytes()).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            return None
 
 
 def find_covariance(project: Project, shipped: Path | None) -> CovarianceFile:
@@ -54,6 +79,15 @@ def find_covariance(project: Project, shipped: Path | None) -> CovarianceFile:
             builder=card.get("encoder"),
         ),
     )
+
+
+def _numbers(data: bytes, kind: str) -> Any:
+    """The flat array of a safetensors tensor; bf16 is the upper half of float32."""
+    import numpy as np
+
+    if kind == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[kind])
 
 
 def _header(path: Path) -> dict[str, Any]:

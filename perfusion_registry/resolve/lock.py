@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Mapping
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.recipe import (
@@ -10,31 +11,54 @@ from perfusion_registry.recipe import (
     LockedConcept,
     LockedFile,
     Lockfile,
+    Pack,
+    dump_pack,
 )
 from perfusion_registry.recipe.document import read_text
-from perfusion_registry.recipe.lockfile import FORMAT_REVISION
+from perfusion_registry.recipe.lockfile import FORMAT_REVISION, REGISTRY
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
-from perfusion_registry.resolve.plan import BuildTask, Plan
+from perfusion_registry.resolve.candidates import Candidate
+from perfusion_registry.resolve.plan import BuildTask, Plan, shown
 from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.wishes import reachable
 
 
-def lock(project: Project, plan: Plan, store: Store, *, replaced: Collection[str] = ()) -> Lockfile:
+def lock(
+    project: Project,
+    plan: Plan,
+    store: Store,
+    *,
+    replaced: Collection[str] = (),
+    chosen: Mapping[str, Candidate] | None = None,
+) -> Lockfile:
     """The lockfile that the plan asks for.
 
     A concept whose recipe did not change keeps the artifact that it was locked to, except those named in
-    `replaced`; any other is locked to its artifact in the store, if it is built. Concepts of the manifest
-    outside the plan keep their blocks; concepts that left the manifest lose theirs. Where nothing changes,
-    the lockfile comes back as it was, a newer revision included.
+    `replaced`; any other is locked to its artifact in the store, if it is built. chosen: what was resolved of
+    registries; None keeps what is locked of them. Concepts with a recipe outside the plan keep their blocks;
+    what nothing asks for any more loses its own. Where nothing changes, the lockfile comes back as it was, a
+    newer revision included.
     """
     before = project.lockfile or Lockfile()
     planned = {task.name for task in plan.tasks}
-    kept = [
-        concept
-        for concept in before.concepts
-        if concept.name in project.manifest.concepts and concept.name not in planned
-    ]
+    local = set(project.local())
+    packs = [block for name in local - planned if (block := _pack(project, name)) is not None]
+    done = planned | {pack.name for pack in packs}
+    kept = [block for block in before.concepts if block.name in local - done and block.registry is None]
+    if chosen is None:
+        fetched = [
+            block for block in before.concepts if block.name not in local and block.registry is not None
+        ]
+        needed = reachable(project.manifest.concepts, [*packs, *fetched])
+        fetched = [block for block in fetched if block.name in needed]
+    else:
+        fetched = [
+            _from_registry(candidate) for candidate in chosen.values() if candidate.listing is not None
+        ]
     concepts = [
         *kept,
+        *packs,
+        *fetched,
         *(
             _locked(task, None if task.name in replaced else before.concept(task.name), store)
             for task in plan.tasks
@@ -77,6 +101,8 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
         old = before.concept(concept.name)
         if old is None:
             told.append(f"`{concept.name}` is not locked yet")
+        elif old.version != concept.version and concept.registry is not None:
+            told.append(f"`{concept.name}` {old.version} becomes {concept.version}")
         elif old != concept:
             fields = [
                 field
@@ -85,8 +111,43 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
             ]
             told.append(f"`{concept.name}` changed: {', '.join(fields)}")
     names = {concept.name for concept in after.concepts}
-    told += [f"`{old.name}` left the manifest" for old in before.concepts if old.name not in names]
+    told += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
     return told
+
+
+def _pack(project: Project, name: str) -> LockedConcept | None:
+    """The block of a scene pack of the project; None where the name is a concept's."""
+    pack = project.declared(name)
+    if not isinstance(pack, Pack):
+        return None
+    data = dump_pack(pack)
+    return LockedConcept(
+        name=name,
+        version=pack.pack.version,
+        kind="pack",
+        source=shown(project.recipe_path(name), project.root),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        requires=pack.pack.requires,
+    )
+
+
+def _from_registry(candidate: Candidate) -> LockedConcept:
+    """The block of a release."""
+    assert candidate.listing is not None
+    release = candidate.listing.release
+    return LockedConcept(
+        name=release.name,
+        version=release.version,
+        kind=release.kind,
+        source=f"{REGISTRY}{candidate.place}",
+        sha256=release.sha256,
+        size=release.size,
+        requires={need.name: need.version for need in release.requires},
+        bias=release.bias,
+        temperature=release.temperature,
+        key_lock=release.key_lock,
+    )
 
 
 def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> LockedConcept:

@@ -75,13 +75,17 @@ def plan(
     names: list[str] | None = None,
     force: bool = False,
 ) -> Plan:
-    """Resolve the concepts `names` (default: all) and compare them with the store and the lockfile.
+    """Resolve the concepts `names` (default: all with a recipe) and compare them with store and lockfile.
 
     epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. Raises PerfError for a recipe with
-    mistakes, images that are not there, an unknown concept, or one that only a registry has.
+    mistakes, images that are not there, an unknown concept, or one that is named and not built here.
     """
+    chosen = project.select(names) if names else project.local()
+    declared = {name: project.declared(name) for name in chosen}
     tasks = tuple(
-        _task(project, store, base, covariance, name, epoch, force) for name in project.select(names)
+        _task(project, store, base, covariance, name, recipe, epoch, force)
+        for name, recipe in declared.items()
+        if isinstance(recipe, Recipe)
     )
     return Plan(tasks, base, covariance)
 
@@ -92,10 +96,10 @@ def _task(
     base: BaseFacts,
     covariance: CovarianceFile,
     name: str,
+    recipe: Recipe,
     epoch: int,
     force: bool,
 ) -> BuildTask:
-    recipe = project.recipe(name)
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
     render = resolve_render(recipe, base.card.render)
@@ -103,7 +107,7 @@ def _task(
         path.parent,
         recipe.concept.images,
         recipe.concept.masks,
-        where=_shown(path, project.root),
+        where=shown(path, project.root),
         need_masks=train.mask == "files",
     )
     pictures = [image.sha256 for image in images]
@@ -115,7 +119,7 @@ def _task(
     built = None if force else _built(store, digest, locked)
     task = BuildTask(
         name=name,
-        source=_shown(path, project.root),
+        source=shown(path, project.root),
         recipe=recipe,
         images=images,
         train=train,
@@ -166,7 +170,7 @@ def _reason(
     return ", ".join(told) or ("its card changed" if task.reusable else "the trainer or the card changed")
 
 
-def _shown(path: Path, root: Path) -> str:
+def shown(path: Path, root: Path) -> str:
     """A path as the lockfile and messages show it: from the project's folder, with `/`."""
     try:
         return path.relative_to(root).as_posix()

@@ -9,13 +9,16 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import (
     LOCKFILE_NAME,
     MANIFEST_NAME,
+    ConceptEntry,
     Lockfile,
     Manifest,
+    Pack,
+    ProjectSection,
     Recipe,
     canonical_name,
     read_lockfile,
     read_manifest,
-    read_recipe,
+    read_recipe_or_pack,
 )
 from perfusion_registry.recipe.document import nearest
 
@@ -29,15 +32,18 @@ class Project:
     lockfile: Lockfile | None
 
     @classmethod
-    def find(cls, start: Path | None = None, *, relock: bool = False) -> Project:
+    def find(cls, start: Path | None = None, *, relock: bool = False, lock_alone: bool = False) -> Project:
         """The project of `start` (default: the working directory) or of its nearest parent that has one.
 
         relock: the lockfile is about to be written anew, so what a merge left in conflict is left out.
+        lock_alone: a folder that has a lockfile and no manifest will do, as `of_lockfile` reads it.
         """
         begin = (start or Path()).absolute()
         for folder in (begin, *begin.parents):
             if (folder / MANIFEST_NAME).is_file():
                 return cls.read(folder, relock=relock)
+            if lock_alone and (folder / LOCKFILE_NAME).is_file():
+                return cls.of_lockfile(folder, read_lockfile(folder / LOCKFILE_NAME))
         raise PerfError(
             f"there is no {MANIFEST_NAME} here or in any folder above",
             where=str(begin),
@@ -51,6 +57,27 @@ class Project:
         manifest = read_manifest(root / MANIFEST_NAME)
         return cls(root, manifest, read_lockfile(lock, drop_conflicts=relock) if lock.exists() else None)
 
+    @classmethod
+    def of_lockfile(cls, root: Path, lockfile: Lockfile) -> Project:
+        """The project that a lockfile alone describes: its base and its concepts as they are locked."""
+        if lockfile.base is None:
+            raise PerfError(
+                "the lockfile names no base, so nothing can be drawn from it alone",
+                where=str(root / LOCKFILE_NAME),
+                hint="run `perf lock` in its project, and take that lockfile",
+            )
+        base = lockfile.base
+        manifest = Manifest(
+            project=ProjectSection(
+                name=root.name or "project",
+                base=base.repo if base.revision is None else f"{base.repo}@{base.revision}",
+            ),
+            concepts={
+                concept.name: ConceptEntry(version=f"=={concept.version}") for concept in lockfile.concepts
+            },
+        )
+        return cls(root, manifest, lockfile)
+
     @property
     def manifest_path(self) -> Path:
         """Where the manifest is."""
@@ -62,29 +89,46 @@ class Project:
         return self.root / LOCKFILE_NAME
 
     def recipe_path(self, name: str) -> Path:
-        """The recipe of a concept; raises PerfError when the concept is unknown or not built here."""
+        """The recipe of a concept or pack; raises PerfError when it is unknown or comes from a registry."""
         entry = self.manifest.concepts.get(name)
         if entry is None:
             raise self.unknown(name)
         if entry.recipe is None:
             raise PerfError(
-                f"`{name}` comes from a registry, which this version of perf cannot fetch from yet",
+                f"`{name}` comes from a registry and has no recipe here",
                 where=f"{self.manifest_path}, concepts.{name}",
-                hint=f'give it a recipe: `{name} = {{ recipe = "recipes/{name}.toml" }}`',
+                hint="run `perf sync` to fetch it",
             )
         return self.root / entry.recipe
 
-    def recipe(self, name: str) -> Recipe:
-        """The checked recipe of a concept, whose name must be the manifest's."""
+    def declared(self, name: str) -> Recipe | Pack:
+        """The checked recipe of a concept or scene pack, whose name must be the manifest's."""
         path = self.recipe_path(name)
-        recipe = read_recipe(path)
-        if recipe.concept.name != name:
+        found = read_recipe_or_pack(path)
+        table = "pack" if isinstance(found, Pack) else "concept"
+        declared = found.pack.name if isinstance(found, Pack) else found.concept.name
+        if declared != name:
             raise PerfError(
-                f"the recipe declares `{recipe.concept.name}`, but the manifest calls it `{name}`",
-                where=f"{path}, concept.name",
+                f"the recipe declares `{declared}`, but the manifest calls it `{name}`",
+                where=f"{path}, {table}.name",
                 hint="use one name in both files",
             )
-        return recipe
+        return found
+
+    def recipe(self, name: str) -> Recipe:
+        """The checked recipe of a concept; raises PerfError for a scene pack, of which nothing is built."""
+        found = self.declared(name)
+        if isinstance(found, Pack):
+            raise PerfError(
+                f"`{name}` is a scene pack: there is nothing to build",
+                where=str(self.recipe_path(name)),
+                hint=f"draw one of its scenes: `perf render --scene {name}/SCENE`",
+            )
+        return found
+
+    def local(self) -> list[str]:
+        """The names of the concepts and packs that have a recipe here, sorted."""
+        return sorted(name for name, entry in self.manifest.concepts.items() if entry.recipe is not None)
 
     def select(self, names: list[str] | None) -> list[str]:
         """These concepts, or all, as canonical names in sorted order; raises PerfError for an unknown one."""

@@ -149,7 +149,7 @@ def test_locking_is_byte_identical_and_follows_the_manifest(root: Path, store: S
     )
     fewer = lock(*planned(root, store), store)
     assert [concept.name for concept in fewer.concepts] == ["bear"]
-    assert differences(after, fewer) == ["`cat` left the manifest"]
+    assert differences(after, fewer) == ["`cat` is needed no longer"]
     assert differences(fewer, after) == ["`cat` is not locked yet"]
     assert differences(after, after) == []
 

@@ -1,0 +1,145 @@
+"""Candidates: the versions of a concept that some demands let in, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import LockedConcept
+from perfusion_registry.registries.registry import Listing
+from perfusion_registry.resolve.demand import Demand, asks_for_prereleases, parsed_version
+from perfusion_registry.resolve.platform import Platform
+from perfusion_registry.resolve.sources import LocalConcept, Sources
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One version of a concept, from a registry (place, listing) or from a recipe (local)."""
+
+    name: str
+    version: str
+    place: str | None
+    listing: Listing | None = None
+    local: LocalConcept | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def demanded(self) -> tuple[tuple[str, str], ...]:
+        """The names and constraints of what it requires."""
+        if self.local is not None:
+            return tuple(self.local.requires.items())
+        assert self.listing is not None
+        return tuple((need.name, need.version) for need in self.listing.release.requires)
+
+
+class Shelf:
+    """Everything that a resolution may choose from.
+
+    preferred: what the lockfile has, which is kept while the demands let it. bound: the registries that names
+    are locked from. lowest: prefer old versions.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        local: Mapping[str, LocalConcept],
+        platform: Platform,
+        *,
+        preferred: Mapping[str, LockedConcept] | None = None,
+        bound: Mapping[str, str] | None = None,
+        lowest: bool = False,
+    ) -> None:
+        self.sources = sources
+        self.local = local
+        self.platform = platform
+        self.preferred = preferred or {}
+        self.bound = bound or {}
+        self.lowest = lowest
+
+    def candidates(self, name: str, demands: list[Demand]) -> Iterator[Candidate]:
+        """The versions that all demands let in: the locked one, then the newest to the oldest.
+
+        Pre-releases come where a demand names one, or where nothing else is left. Raises PerfError where the
+        lockfile's version is in its registry no longer.
+        """
+        place = demands[0].place
+        if any(demand.place != place for demand in demands):
+            return
+        if place is None:
+            local = self.local[name]
+            if all(demand.admits(local.version) for demand in demands):
+                yield Candidate(name, local.version, None, local=local)
+            return
+        listings = self.sources.listings(place, name)
+        kept = self._kept(name, place, listings, demands)
+        if kept is not None:
+            yield Candidate(name, kept.release.version, place, kept)
+        asked = asks_for_prereleases(demands)
+        early, found = [], kept is not None
+        for listing in listings if self.lowest else reversed(listings):
+            version = listing.release.version
+            if listing is kept or not all(demand.admits(version) for demand in demands):
+                continue
+            if self.refusal(listing) is not None:
+                continue
+            candidate = Candidate(name, version, place, listing)
+            if not asked and parsed_version(version).is_prerelease:
+                early.append(candidate)
+            else:
+                found = True
+                yield candidate
+        if not found:
+            yield from early
+
+    def refusal(self, listing: Listing) -> str | None:
+        """Why a release is no candidate whatever the demands, in words that follow its version; or None."""
+        if listing.yanked:
+            return "yanked" + (f" ({listing.reason})" if listing.reason else "")
+        return self.platform.refusal(listing.release)
+
+    def required(self, candidate: Candidate) -> list[Demand]:
+        """What a candidate demands: from its own registry, or from the project where a recipe has it."""
+        if candidate.local is not None:
+            return self.required_locally(candidate.local)
+        return [
+            Demand(name, constraint, None if name in self.local else candidate.place, f"the pack {candidate}")
+            for name, constraint in candidate.demanded()
+        ]
+
+    def required_locally(self, pack: LocalConcept) -> list[Demand]:
+        """What a scene pack of the project demands; its names bind as those of the manifest do."""
+        found = []
+        for name, constraint in pack.requires.items():
+            origin = f"{pack.where}, pack.requires.{name}"
+            place = None if name in self.local else self.bind(name, origin)
+            found.append(Demand(name, constraint, place, origin))
+        return found
+
+    def bind(self, name: str, origin: str) -> str:
+        """The registry of a name that says none: where it is locked from, if the project still knows it."""
+        place = self.bound.get(name)
+        return (
+            place if place in self.sources.named.values() and place else self.sources.bind(name, None, origin)
+        )
+
+    def _kept(
+        self, name: str, place: str, listings: tuple[Listing, ...], demands: list[Demand]
+    ) -> Listing | None:
+        """The lockfile's version, yanked or not, if it is from this registry and still wanted."""
+        locked = self.preferred.get(name)
+        if locked is None or not all(demand.admits(locked.version) for demand in demands):
+            return None
+        wanted = parsed_version(locked.version)
+        found = next((one for one in listings if parsed_version(one.release.version) == wanted), None)
+        if found is None:
+            if locked.registry != place:
+                return None
+            raise PerfError(
+                f"`{self.sources.called(place)}` has {name} {locked.version}, which is locked, no longer",
+                where=place,
+                hint="ask its keeper why: nothing published may vanish. "
+                f"`perf lock --upgrade-package {name}` takes another version",
+            )
+        return found if self.platform.refusal(found.release) is None else None

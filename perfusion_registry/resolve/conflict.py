@@ -1,0 +1,95 @@
+"""A conflict in sentences: who asks for what, which versions there are, and what stands against each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.document import nearest
+from perfusion_registry.resolve.candidates import Shelf
+from perfusion_registry.resolve.demand import Demand, asks_for_prereleases, parsed_version
+
+_LONGEST_LIST = 8
+
+
+def explain(causes: Sequence[Demand], shelf: Shelf) -> PerfError:
+    """The error for demands that no choice of versions can meet."""
+    by_name: dict[str, list[Demand]] = {}
+    for demand in causes:
+        known = by_name.setdefault(demand.name, [])
+        if demand not in known:
+            known.append(demand)
+    told, hints = [], []
+    for name, demands in by_name.items():
+        said, hint = _told(name, demands, shelf)
+        told.append(said)
+        hints.append(hint)
+    return PerfError("\n".join(told), where=causes[0].origin, hint=hints[0])
+
+
+def _told(name: str, demands: list[Demand], shelf: Shelf) -> tuple[str, str]:
+    places = list(dict.fromkeys(demand.place for demand in demands))
+    asked = "".join(f"\n  {demand}{_from(demand, shelf, len(places) > 1)}" for demand in demands)
+    if len(places) > 1:
+        return (
+            f"`{name}` would be two concepts of one name:{asked}",
+            f"a name comes from one registry: bind `{name}` to the one that all need, or drop one demand",
+        )
+    if places[0] is None:
+        local = shelf.local[name]
+        return (
+            f"the recipe of `{name}` does not fit:{asked}\n  {local.where} is {local.version}",
+            f"change the version in {local.where}, or the constraint",
+        )
+    listings = shelf.sources.listings(places[0], name)
+    called = shelf.sources.called(places[0])
+    if not listings:
+        return f"the registry `{called}` has no concept `{name}`:{asked}", _did_you_mean(
+            name, places[0], shelf
+        )
+    early = not asks_for_prereleases(demands)
+    reasons: dict[str, list[str]] = {}
+    wanted_early = None
+    refused_wanted = False
+    for listing in listings:
+        version = listing.release.version
+        against = next((demand for demand in demands if not demand.admits(version)), None)
+        refusal = shelf.refusal(listing)
+        if against is not None:
+            reason = f"not {against.constraint}" + (
+                f", which {against.origin} wants" if len(demands) > 1 else ""
+            )
+        elif refusal is not None:
+            reason, refused_wanted = refusal, True
+        elif early and parsed_version(version).is_prerelease:
+            reason, wanted_early = "a pre-release, which nobody asks for", version
+        else:
+            reason = "what it requires cannot be had"
+        reasons.setdefault(reason, []).append(version)
+    lines = "".join(f"\n  {_listed(versions)}: {reason}" for reason, versions in reasons.items())
+    if wanted_early is not None:
+        hint = f"ask for the pre-release: `>={wanted_early}`"
+    elif refused_wanted:
+        hint = "publish a version that composes with this base, choose another base, or widen the constraint"
+    else:
+        hint = "change one of the constraints"
+    return f"no version of `{name}` in the registry `{called}` fits:{asked}{lines}", hint
+
+
+def _from(demand: Demand, shelf: Shelf, several: bool) -> str:
+    if not several:
+        return ""
+    return f" from {'a recipe here' if demand.place is None else f'`{shelf.sources.called(demand.place)}`'}"
+
+
+def _listed(versions: list[str]) -> str:
+    shown = versions if len(versions) <= _LONGEST_LIST else [*versions[:3], "...", *versions[-3:]]
+    return ", ".join(shown)
+
+
+def _did_you_mean(name: str, place: str, shelf: Shelf) -> str:
+    try:
+        near = nearest(name, [entry.name for entry in shelf.sources.registry(place).catalogue()])
+    except PerfError:  # the catalogue only serves to guess
+        near = None
+    return f"did you mean `{near}`?" if near else f"check the name with `perf search {name}`"

@@ -1,0 +1,51 @@
+"""A demand: that a concept be there, at which versions, and who says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One place's wish for a concept.
+
+    constraint: PEP 440; "" is any version. place: the address of the registry that it must come from, None
+    for a recipe of the project. origin: who asks: a file and key path, or a release.
+    """
+
+    name: str
+    constraint: str
+    place: str | None
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.origin} asks for {self.name} {self.constraint}".rstrip()
+
+    def admits(self, version: str) -> bool:
+        """Whether the constraint lets this version in, a pre-release like any other."""
+        return not self.constraint or parsed_constraint(self.constraint).contains(
+            parsed_version(version), prereleases=True
+        )
+
+
+@lru_cache(maxsize=2**17)
+def parsed_version(text: str) -> Version:
+    """A version that was checked before, parsed."""
+    return Version(text)
+
+
+@lru_cache(maxsize=2**14)
+def parsed_constraint(text: str) -> SpecifierSet:
+    """A constraint that was checked before, parsed."""
+    return SpecifierSet(text)
+
+
+def asks_for_prereleases(demands: list[Demand]) -> bool:
+    """Whether one of them names a pre-release, such as `>=2.0rc1`."""
+    return any(
+        bool(parsed_constraint(demand.constraint).prereleases) for demand in demands if demand.constraint
+    )

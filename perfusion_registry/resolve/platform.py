@@ -1,0 +1,37 @@
+"""The platform of a project: what a release must have been built for to compose with its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perfusion_registry.registries.release import Release
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A base's name and family, and the digest of the covariance's matrix; None where any will do."""
+
+    base: str
+    family: str
+    covariance: str | None
+
+    def refusal(self, release: Release) -> str | None:
+        """Why a release cannot compose with the project's base, in words that follow its version; or None."""
+        if release.kind == "pack":
+            return None
+        if release.family != self.family:
+            built = f"{release.base}, a base" if release.base else "a base"
+            return (
+                f"built for {built} of the family {_short(release.family)}; "
+                f"{self.base} is of the family {_short(self.family)}"
+            )
+        if self.covariance is not None and release.covariance != self.covariance:
+            return (
+                f"built with the covariance {_short(release.covariance)}; "
+                f"this project's is {_short(self.covariance)}"
+            )
+        return None
+
+
+def _short(digest: str | None) -> str:
+    return (digest or "unknown")[:12]

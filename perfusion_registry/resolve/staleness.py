@@ -1,0 +1,81 @@
+"""Why a lockfile is no longer that of its manifest and recipes: told from the files, asking no registry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from perfusion_registry.recipe import LockedConcept, Lockfile
+from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.sources import LocalConcept
+from perfusion_registry.resolve.wishes import key_path, reachable
+
+
+def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
+    """What the lockfile does not fulfil of the project's wishes, a sentence each.
+
+    local: what the recipes declare. Whether images or options changed since is `changes_of`'s to tell.
+    """
+    lock = project.lockfile or Lockfile()
+    blocks = {block.name: block for block in lock.concepts}
+    told = []
+    known: set[str | None]
+    for name, entry in sorted(project.manifest.concepts.items()):
+        block = blocks.get(name)
+        if block is None:
+            told.append(f"`{name}` is not locked yet")
+        elif entry.recipe is not None:
+            told += _local(block, local[name])
+        else:
+            place = project.manifest.registries.get(entry.registry) if entry.registry else None
+            known = {place} if place else set(project.manifest.registries.values())
+            told += _unlike(block, Demand(name, entry.version or "", None, key_path(project, name)), known)
+    for block in lock.concepts:
+        own = local.get(block.name)
+        origin = f"{own.where}, pack.requires" if own else f"{block.name} {block.version}"
+        wanted = own.requires if own else block.requires
+        for name, constraint in wanted.items():
+            needed = blocks.get(name)
+            if needed is None:
+                told.append(f"`{name}` is not locked, and {origin} asks for it")
+                continue
+            if name in local:
+                known = {None}
+            elif own:
+                known = set(project.manifest.registries.values())
+            else:
+                known = {block.registry}
+            told += _unlike(needed, Demand(name, constraint, None, origin), known)
+    requires = [
+        block.model_copy(update={"requires": dict(local[block.name].requires)})
+        if block.name in local
+        else block
+        for block in lock.concepts
+    ]
+    needed_names = reachable(project.manifest.concepts, requires)
+    told += [f"`{name}` is needed no longer" for name in blocks if name not in needed_names]
+    return list(dict.fromkeys(told))
+
+
+def _local(block: LockedConcept, recipe: LocalConcept) -> list[str]:
+    if block.registry is not None:
+        return [f"`{block.name}` is locked from {block.registry}, and the manifest has a recipe for it"]
+    if block.kind != recipe.kind:
+        return [f"`{block.name}` is locked as a {block.kind}, and {recipe.where} is a {recipe.kind}"]
+    if block.version != recipe.version:
+        return [f"`{block.name}` is locked at {block.version}, and {recipe.where} is {recipe.version}"]
+    return []
+
+
+def _unlike(block: LockedConcept, demand: Demand, known: Collection[str | None]) -> list[str]:
+    """How a locked version is not what is asked for. known: the registries that it may come from."""
+    told = []
+    if block.registry not in known:
+        source = block.registry or "a recipe"
+        wanted = " or ".join(sorted(place or "a recipe" for place in known)) or "no registry"
+        told.append(f"`{block.name}` is locked from {source}, and {demand.origin} means {wanted}")
+    if not demand.admits(block.version):
+        told.append(
+            f"`{block.name}` is locked at {block.version}, and {demand.origin} asks for {demand.constraint}"
+        )
+    return told

@@ -1,0 +1,58 @@
+"""What a project wishes for: the demands of its manifest and of its own scene packs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perfusion_registry.recipe import LockedConcept, Pack
+from perfusion_registry.resolve.candidates import Shelf
+from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.plan import shown
+from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.sources import LocalConcept
+
+
+def local_concepts(project: Project) -> dict[str, LocalConcept]:
+    """What the recipes of a project declare, by name."""
+    found = {}
+    for name in project.local():
+        recipe = project.declared(name)
+        where = shown(project.recipe_path(name), project.root)
+        if isinstance(recipe, Pack):
+            found[name] = LocalConcept(name, recipe.pack.version, where, "pack", recipe.pack.requires)
+        else:
+            found[name] = LocalConcept(name, recipe.concept.version, where)
+    return found
+
+
+def demands_of(project: Project, shelf: Shelf) -> list[Demand]:
+    """The demands of the manifest, a name each, bound to their registries."""
+    found = []
+    for name, entry in sorted(project.manifest.concepts.items()):
+        origin = key_path(project, name)
+        if entry.recipe is not None:
+            found.append(Demand(name, "", None, origin))
+        elif entry.registry is not None:
+            place = shelf.sources.bind(name, entry.registry, origin)
+            found.append(Demand(name, entry.version or "", place, origin))
+        else:
+            found.append(Demand(name, entry.version or "", shelf.bind(name, origin), origin))
+    return found
+
+
+def key_path(project: Project, name: str) -> str:
+    """Where the manifest speaks of a concept."""
+    return f"{project.manifest_path.name}, concepts.{name}"
+
+
+def reachable(names: Iterable[str], blocks: Iterable[LockedConcept]) -> set[str]:
+    """The names, and those that their locked versions require, and so on."""
+    requires = {block.name: list(block.requires) for block in blocks}
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += requires.get(name, ())
+    return found
