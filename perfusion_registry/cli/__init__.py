@@ -13,17 +13,21 @@ COMMANDS = (
     "init",
     "concepts",
     "lock",
+    "sync",
     "build",
     "covariance",
     "compose",
     "render",
+    "publish",
     "cache",
+    "key",
 )
 """The modules of this package that add commands, in the order in which `perf --help` shows them."""
 
 PROJECT_PANEL = "Project"
 BUILD_PANEL = "Build"
 PROMPT_PANEL = "Prompts and pictures"
+REGISTRY_PANEL = "Registries"
 STORE_PANEL = "Store and trust"
 
 app = typer.Typer(

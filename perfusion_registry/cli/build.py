@@ -12,10 +12,10 @@ from perfusion_registry.cli.options import (
     DryRunOption,
     DtypeOption,
     JsonOption,
+    LockedOption,
     ProjectOption,
     QuietOption,
 )
-from perfusion_registry.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from perfusion_registry.cli.construction import Built
@@ -35,9 +35,7 @@ def build(
         typer.Argument(metavar="NAME", help="The concepts to build.", show_default="all"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
-    locked: Annotated[
-        bool, typer.Option("--locked", help="Fail if perfusion.lock would change.", envvar="PERF_LOCKED")
-    ] = False,
+    locked: LockedOption = False,
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -51,20 +49,20 @@ def build(
     """
     begun = time.monotonic()
     from perfusion_registry.cli import console
+    from perfusion_registry.cli.locking import stale
     from perfusion_registry.cli.planning import survey
     from perfusion_registry.recipe import write_lockfile
     from perfusion_registry.resolve import changes_of, lock
+    from perfusion_registry.resolve.choice import must_choose
 
     found = survey(project, names, force=force)
     after = lock(found.project, found.plan, found.store)
     changes = changes_of(found.project, after)
-    if locked and changes:
-        listed = "".join(f"\n  - {change}" for change in changes)
-        raise CheckFailedError(
-            f"the lockfile is not up to date:{listed}",
-            where=str(found.project.lockfile_path),
-            hint="run `perf lock`",
-        )
+    if locked:
+        why = must_choose(found.project, found.plan)
+        why += [change for change in changes if change not in why]
+        if why:
+            raise stale(why, str(found.project.lockfile_path))
     if dry_run or not found.plan.needed:
         if changes and not dry_run:
             write_lockfile(found.project.lockfile_path, after)

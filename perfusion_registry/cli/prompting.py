@@ -13,7 +13,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
-    from perfusion_registry.artifact import Artifact
+    from perfusion_registry.artifact import Artifact, Store
     from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.compose.composing import GateSources
     from perfusion_registry.compose.composition import Composition
@@ -29,7 +29,9 @@ PromptArgument = Annotated[
 SceneOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A scene of perfusion.toml: its prompt, unless one is given, and its gates."
+        metavar="NAME",
+        help="A scene of perfusion.toml, or PACK/SCENE of a scene pack: its prompt, unless one is given, "
+        "and its gates.",
     ),
 ]
 BiasOption = Annotated[
@@ -102,17 +104,21 @@ def ready(
         parse_prompt(prompt)  # a mistake in the prompt is told wherever the command runs
     elif scene is None:
         raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
-    project = Project.find(place.project)
-    parsed, sources = _in_scene(project, prompt, scene, gates)
+    project = Project.find(place.project, lock_alone=True)
     store = Store(cache_dir())
+    parsed, sources = _in_scene(project, store, prompt, scene, gates)
     note_lockfile(store.root, project.lockfile_path)
     concepts = find_concepts(parsed, project, store)
-    _warn_of_changes(place.project, parsed, reporter)
+    _warn_of_changes(project, parsed, reporter)
 
     from perfusion_registry.compose.composing import check_used, compose
 
     check_used(sources, parsed.names)
-    base = loaded(describe_base(project.manifest.project.base, root=project.root), place, reporter)
+    description = describe_base(project.manifest.project.base, root=project.root)
+    locked = project.lockfile.base if project.lockfile else None
+    if locked is not None and locked.digest != description.digest:
+        reporter.warn(f"the base {description.repo} here is not the locked one, so pictures may differ")
+    base = loaded(description, place, reporter)
     composition = compose(parsed, concepts, base, sources, reporter=reporter)
     return Ready(project, base, composition, {name: found.artifact for name, found in concepts.items()})
 
@@ -152,7 +158,11 @@ def command_gates(
 
 
 def _in_scene(
-    project: Project, prompt: str | None, scene: str | None, gates: tuple[dict[str, Gate], Gate]
+    project: Project,
+    store: Store,
+    prompt: str | None,
+    scene: str | None,
+    gates: tuple[dict[str, Gate], Gate],
 ) -> tuple[Prompt, GateSources]:
     """Return the prompt to compose and everything that is said about its gates outside of it."""
     from perfusion_registry.compose.composing import GateSources
@@ -161,27 +171,23 @@ def _in_scene(
     command, command_all = gates
     if scene is None:
         return parse_prompt(prompt or ""), GateSources(command, command_all)
-    found = project.manifest.scenes.get(scene)
-    if found is None:
-        from difflib import get_close_matches
+    from perfusion_registry.compose.scene import find_scene
 
-        known = sorted(project.manifest.scenes)
-        near = get_close_matches(scene, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"its scenes are {', '.join(known) or 'none yet'}"
-        raise PerfError(f"the project has no scene {scene!r}", where=str(project.manifest_path), hint=hint)
+    found = find_scene(scene, project, store)
     scene_gates = {name: Gate(gate.bias, gate.temperature) for name, gate in found.gates.items()}
     text = prompt if prompt is not None else found.prompt
     return parse_prompt(text), GateSources(command, command_all, scene_gates)
 
 
-def _warn_of_changes(start: Path | None, prompt: Prompt, reporter: Reporter) -> None:
+def _warn_of_changes(project: Project, prompt: Prompt, reporter: Reporter) -> None:
     """Say which called concepts have changed since they were built; what is locked is drawn all the same."""
     from perfusion_registry.cli.planning import survey
 
-    if not prompt.names:
+    local = [name for name in project.local() if name in prompt.names]
+    if not local:
         return
     try:
-        needed = survey(start, list(prompt.names)).plan.needed
+        needed = survey(project.root, local).plan.needed
     except PerfError:  # a recipe that is being edited, images that are gone: neither is needed to draw
         return
     for task in needed:

@@ -56,13 +56,27 @@ def find_concepts(prompt: Prompt, project: Project, store: Store) -> dict[str, C
         name = call.name
         if name in found:
             continue
-        if name not in project.manifest.concepts:
-            raise unknown_concept(prompt, call, sorted(project.manifest.concepts))
-        where = under(prompt.source, call.span)
-        project.recipe_path(name)  # refuses a concept that only a registry has
         locked = project.lockfile.concept(name) if project.lockfile else None
+        entry = project.manifest.concepts.get(name)
+        if locked is None and entry is None:
+            raise unknown_concept(prompt, call, _callable(project))
+        where = under(prompt.source, call.span)
+        if locked is None and entry is not None and entry.recipe is None:
+            raise PerfError(f"{name!r} is not locked yet", where=where, hint="run `perf sync`")
+        if locked is not None and locked.kind == "pack":
+            raise PerfError(
+                f"{name!r} is a scene pack, not a concept",
+                where=where,
+                hint=f"draw one of its scenes: --scene {name}/SCENE",
+            )
         if locked is None or locked.sha256 is None:
             raise PerfError(f"{name!r} is not built yet", where=where, hint=f"run `perf build {name}`")
+        if locked.registry is not None and not store.path(locked.sha256).is_file():
+            raise PerfError(
+                f"{name!r} {locked.version} is not in this machine's store",
+                where=where,
+                hint="run `perf sync`",
+            )
         artifact = _stored(store, locked.sha256, f"{name} {locked.version}", where)
         if artifact.card.name != name:
             raise PerfError(
@@ -72,6 +86,13 @@ def find_concepts(prompt: Prompt, project: Project, store: Store) -> dict[str, C
             )
         found[name] = Concept(artifact, locked.sha256, Gate(locked.bias, locked.temperature, locked.key_lock))
     return found
+
+
+def _callable(project: Project) -> list[str]:
+    """The names that prompts may call, those that scene packs brought along among them."""
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    packs = {block.name for block in blocks if block.kind == "pack"}
+    return sorted({*project.manifest.concepts, *(block.name for block in blocks)} - packs)
 
 
 def stored_artifacts(composition: Composition, store: Store) -> dict[str, Artifact]:

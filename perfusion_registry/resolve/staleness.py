@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from perfusion_registry.recipe import LockedConcept, Lockfile
@@ -55,6 +56,24 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
     needed_names = reachable(project.manifest.concepts, requires)
     told += [f"`{name}` is needed no longer" for name in blocks if name not in needed_names]
     return list(dict.fromkeys(told))
+
+
+def base_unmet(project: Project) -> list[str]:
+    """How the locked base is not the one that the manifest names; its bytes are `changes_of`'s to compare."""
+    named = project.manifest.project.base
+    base = project.lockfile.base if project.lockfile else None
+    if base is None:
+        return ["the base is not locked"]
+    revisions = (named, named.partition("@")[0]) if base.revision else (named,)
+    if base.repo in revisions and ("@" not in named or _revision_fits(named, base.revision)):
+        return []
+    return [f"the base is {named}, and {base.repo} is locked"]
+
+
+def _revision_fits(named: str, locked: str | None) -> bool:
+    """Whether the locked commit may be what the manifest names: a branch or tag may stand for any."""
+    wanted = named.rpartition("@")[2]
+    return not re.fullmatch("[0-9a-f]{40}", wanted) or wanted == locked
 
 
 def _local(block: LockedConcept, recipe: LocalConcept) -> list[str]:

@@ -1,0 +1,60 @@
+"""Scenes by their names: those of the manifest, and `pack/scene` of a locked scene pack."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from perfusion_registry.artifact import Store
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import Pack, Scene, parse_pack
+from perfusion_registry.resolve import Project
+
+
+def find_scene(name: str, project: Project, store: Store) -> Scene:
+    """The scene of that name; raises PerfError, with the nearest names, where there is none.
+
+    A pack of a registry is read from the store, as it is locked; a pack of the project from its recipe.
+    """
+    if name in project.manifest.scenes:
+        return project.manifest.scenes[name]
+    pack, slash, scene = name.partition("/")
+    if slash and pack in pack_names(project):
+        found = read_pack(pack, project, store)
+        if scene in found.scenes:
+            return found.scenes[scene]
+        raise _unknown(name, [f"{pack}/{known}" for known in found.scenes], f"the pack `{pack}` has no scene")
+    known = [*project.manifest.scenes, *(f"{pack}/..." for pack in pack_names(project))]
+    raise _unknown(name, known, "the project has no scene", str(project.manifest_path))
+
+
+def pack_names(project: Project) -> list[str]:
+    """The scene packs of a project that are locked, sorted."""
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    return sorted(block.name for block in blocks if block.kind == "pack")
+
+
+def read_pack(name: str, project: Project, store: Store) -> Pack:
+    """A locked scene pack; raises PerfError where its bytes are not here."""
+    block = project.lockfile.concept(name) if project.lockfile else None
+    if block is not None and block.registry is not None and block.sha256 is not None:
+        if not store.path(block.sha256).is_file():
+            raise PerfError(
+                f"the scene pack `{name}` {block.version} is not in this machine's store",
+                where=str(project.lockfile_path),
+                hint="run `perf sync`",
+            )
+        return parse_pack(store.get(block.sha256), f"{name} {block.version}")
+    found = project.declared(name)
+    if not isinstance(found, Pack):
+        raise PerfError(
+            f"`{name}` is locked as a scene pack, and its recipe is a concept's",
+            where=str(project.recipe_path(name)),
+            hint="run `perf lock`",
+        )
+    return found
+
+
+def _unknown(scene: str, known: list[str], what: str, where: str | None = None) -> PerfError:
+    near = get_close_matches(scene, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"its scenes are {', '.join(sorted(known)) or 'none yet'}"
+    return PerfError(f"{what} {scene!r}", where=where, hint=hint)
