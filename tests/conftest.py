@@ -19,9 +19,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests out of the user's own cache."""
+    """Keep the tests out of the user's own cache and keys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERF_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PERF_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         yield
 
 

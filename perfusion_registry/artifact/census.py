@@ -11,7 +11,7 @@ KINDS = {
     "artifacts": "concepts, by the hash of their bytes",
     "builds": "which recipe built which artifact",
     "work": "checkpoints of unfinished builds",
-    "indexes": "what registries said, for offline use and against rollback",
+    "registries": "what registries said, for offline use and against rollback",
     "digests": "hashes of large files that have not changed",
     "quarantine": "damaged artifacts that `perf cache verify` set aside",
     "projects": "lockfiles whose artifacts stay",

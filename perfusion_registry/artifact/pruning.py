@@ -65,7 +65,7 @@ def prune(
     with shared(root, reporter) if dry_run else alone(root, reporter):
         lockfiles = known_lockfiles(root)
         locked = locked_digests(root)
-        total = sum(entry.size for kind in (*_PRUNED, "builds", "indexes") for entry in files(root / kind))
+        total = sum(entry.size for kind in (*_PRUNED, "builds", "registries") for entry in files(root / kind))
         everything = sorted(_candidates(root), key=lambda one: (one.used, one.path))
         kept = sum(one.kind == "artifacts" and one.path.stem in locked for one in everything)
         free = [one for one in everything if not (one.kind == "artifacts" and one.path.stem in locked)]

@@ -18,6 +18,7 @@ _PLAIN = (
     "tokenizer/*.json",
     "tokenizer/*.txt",
     "*/config.json",
+    "README.md",  # its front matter tells the licence
     # What only a base made for perf has:
     "perf-base.toml",
     "covariance.safetensors",

@@ -86,8 +86,8 @@ def test_age_and_size_take_the_longest_unused_first(tmp_path: Path) -> None:
 def test_prune_removes_what_can_be_made_again_and_nothing_else(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, 1)
     (store.workspace("a" * 64) / "training.safetensors").write_bytes(b"half")
-    (tmp_path / "indexes").mkdir()
-    (tmp_path / "indexes" / "teddy").write_text("what a registry said")
+    (tmp_path / "registries").mkdir()
+    (tmp_path / "registries" / "teddy").write_text("what a registry said")
     (tmp_path / "something").mkdir()
     (tmp_path / "something" / "else").write_text("of a newer perf")
     forsaken, young = tmp_path / "artifacts" / ".a.tmp", tmp_path / "artifacts" / ".b.tmp"
@@ -100,7 +100,7 @@ def test_prune_removes_what_can_be_made_again_and_nothing_else(tmp_path: Path) -
     prune(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     locks = {"locks/store.lock", f"locks/{'a' * 64}.lock"}
-    assert left - locks == {"indexes/teddy", "something/else", "artifacts/.b.tmp"}
+    assert left - locks == {"registries/teddy", "something/else", "artifacts/.b.tmp"}
 
 
 def test_an_unreadable_lockfile_keeps_everything(tmp_path: Path) -> None:

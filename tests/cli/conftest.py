@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from perfusion_registry.artifact import CACHE_VARIABLE
+from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, with a store of its own and plain output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "store"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
+    monkeypatch.delenv(SIGNING_KEY_VARIABLE, raising=False)
     for name in ("NO_COLOR", "FORCE_COLOR", "PERF_PROJECT", "PERF_LOCKED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,0 +1,30 @@
+"""Trust: who signed a release, and which keys this machine knows. Imports without torch or network."""
+
+from perfusion_registry.trust.check import UntrustedError, Verdict, check_signature
+from perfusion_registry.trust.key import (
+    SIGNING_KEY_VARIABLE,
+    SigningKey,
+    fingerprint,
+    new_key,
+    read_public_key,
+    signing_key,
+)
+from perfusion_registry.trust.known import KnownKeys, Pin, registry_identity
+from perfusion_registry.trust.paths import DATA_VARIABLE, data_dir
+
+__all__ = [
+    "DATA_VARIABLE",
+    "SIGNING_KEY_VARIABLE",
+    "KnownKeys",
+    "Pin",
+    "SigningKey",
+    "UntrustedError",
+    "Verdict",
+    "check_signature",
+    "data_dir",
+    "fingerprint",
+    "new_key",
+    "read_public_key",
+    "registry_identity",
+    "signing_key",
+]

@@ -1,0 +1,107 @@
+"""Checking who signed a release: trust on first use, per registry and name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.registries.registry import Listing
+from perfusion_registry.registries.release import Release
+from perfusion_registry.trust.key import fingerprint
+from perfusion_registry.trust.known import Pin
+
+_FORGEABLE = frozenset(
+    [
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    ]
+)
+"""The points of small order, sign bit cleared: as public keys, anybody can sign for them."""
+
+
+class UntrustedError(PerfError):
+    """A release is not signed as it has to be."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A release that may be used. key: the public key that signed it, or None. pin: what to remember."""
+
+    key: str | None
+    pin: Pin | None = None
+
+
+def check_signature(
+    listing: Listing, registry: str, pins: Iterable[Pin], *, require: bool = False
+) -> Verdict:
+    """Judge a release against the known keys; the verdict's `pin`, if any, is for `KnownKeys.remember`.
+
+    registry: its `registry_identity`. require: refuse what is not signed. Raises UntrustedError for a
+    signature that does not hold, for another key than the pinned one, and for an unsigned release of a name
+    whose publisher signed that version or a lower one.
+    """
+    release = listing.release
+    what = f"{release.name} {release.version}"
+    known = next((pin for pin in pins if (pin.registry, pin.name) == (registry, release.name)), None)
+    if release.signature is None:
+        if known is not None and Version(release.version) >= Version(known.since):
+            raise UntrustedError(
+                f"{what} is not signed, but {release.name} {known.since} was, by {fingerprint(known.key)}",
+                where=registry,
+                hint="ask its publisher; if it may go unsigned from now on, "
+                f"`perf key forget {release.name} --registry {registry}`",
+            )
+        if require:
+            raise UntrustedError(
+                f"{what} is not signed, and signatures are required",
+                where=registry,
+                hint="ask its publisher for `perf publish --sign`, or leave out --require-signed",
+            )
+        return Verdict(None)
+    key = release.signature.key
+    if not holds(release):
+        raise UntrustedError(
+            f"the signature of {what} does not hold: its entry in the index was changed after signing, "
+            "or signed with another key than it names",
+            where=registry,
+            hint="do not use it; tell its publisher and the registry's keeper",
+        )
+    if known is None:
+        return Verdict(key, Pin(registry=registry, name=release.name, key=key, since=release.version))
+    if known.key != key:
+        raise UntrustedError(
+            f"{what} is signed with another key than {release.name} was before: "
+            f"known {fingerprint(known.key)}, now {fingerprint(key)}",
+            where=registry,
+            hint="ask its publisher over another channel; if the new key is theirs, "
+            f"`perf key trust {release.name} {key} --registry {registry}`",
+        )
+    if Version(release.version) < Version(known.since):
+        return Verdict(key, known.model_copy(update={"since": release.version}))
+    return Verdict(key)
+
+
+def holds(release: Release) -> bool:
+    """Whether the release's signature is one of its own key over everything that the release says."""
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if release.signature is None:
+        return False
+    key = bytes.fromhex(release.signature.key)
+    if (key[:-1] + bytes([key[-1] & 0x7F])).hex() in _FORGEABLE:
+        return False
+    try:
+        public = Ed25519PublicKey.from_public_bytes(key)
+        public.verify(bytes.fromhex(release.signature.signature), release.signed_bytes())
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
