@@ -1,0 +1,128 @@
+"""An answer of a web server: its body, bounded and whole, or a sentence about why it is not."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+
+from perfusion_registry.registries.pool import Watch
+from perfusion_registry.registries.registry import RegistryError, TransferError
+
+if TYPE_CHECKING:
+    import urllib3
+
+_PIECE = 2**16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the mirror whose body is still to be read, and the watch that ends it."""
+
+    response: urllib3.BaseHTTPResponse
+    mirror: str
+    url: str
+    watch: Watch
+
+
+def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
+    """The body, decoded, at most `limit` bytes; raises TransferError when it is more, or not whole."""
+    import urllib3
+
+    response, where = answer.response, shown(answer.url)
+    whole = False
+    try:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise RegistryError("the server sends an encoding that perf did not ask for", where=where)
+        chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+        if "content-length" not in response.headers and not chunked:
+            raise TransferError("the server does not say where its answer ends", where=where)
+        raw = _raw(response, limit + 1024 if encoding else limit, where)
+        yield from _gunzipped(raw, limit, where) if "gzip" in encoding else raw
+        whole = True
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+        raise broken(error, answer.url, answer.watch) from error
+    finally:
+        if whole:
+            finish(answer)
+        else:
+            answer.watch.stop()
+            response.close()
+
+
+def _raw(response: urllib3.BaseHTTPResponse, limit: int, where: str) -> Iterator[bytes]:
+    had = 0
+    while piece := response.read1(_PIECE, decode_content=False):
+        had += len(piece)
+        if had > limit:
+            raise _too_much(limit, where)
+        yield piece
+
+
+def _gunzipped(pieces: Iterator[bytes], limit: int, where: str) -> Iterator[bytes]:
+    """Decompress as it comes, never more than the limit, whatever a few bytes claim to become."""
+    inflate = zlib.decompressobj(wbits=31)
+    had = 0
+    try:
+        for piece in pieces:
+            full = True
+            while full:
+                out = inflate.decompress(piece, _PIECE)
+                piece, full = inflate.unconsumed_tail, len(out) == _PIECE
+                had += len(out)
+                if had > limit:
+                    raise _too_much(limit, where)
+                yield out
+            if inflate.unused_data:
+                raise TransferError("the server's answer has more after its end (gzip)", where=where)
+    except zlib.error as error:
+        raise TransferError("the server's answer is damaged (gzip)", where=where) from error
+    if not inflate.eof:
+        raise TransferError("the server's answer breaks off (gzip)", where=where)
+
+
+def finish(answer: Answer) -> None:
+    """Give the connection back for the next question."""
+    answer.watch.stop()
+    answer.response.release_conn()
+
+
+def broken(error: Exception, url: str, watch: Watch) -> RegistryError:
+    """The error for an answer that did not come, or not whole."""
+    import ssl
+
+    import urllib3
+
+    reason = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error
+    hint = "check the address and the network, then try again"
+    if isinstance(reason, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return RegistryError(
+            "the server's certificate is not accepted",
+            where=shown(url),
+            hint="check the address; SSL_CERT_FILE names further certificate authorities",
+        )
+    if isinstance(error, urllib3.exceptions.LocationValueError):
+        return RegistryError("this address cannot be understood", where=shown(url))
+    if watch.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        what = "the server is too slow"
+    elif isinstance(error, urllib3.exceptions.NameResolutionError):
+        what = "the server's name is not known"
+    elif isinstance(error, urllib3.exceptions.NewConnectionError):
+        what = "the server cannot be reached"
+    elif isinstance(error, urllib3.exceptions.IncompleteRead | urllib3.exceptions.InvalidChunkLength):
+        what = "the server's answer breaks off"
+    else:
+        what = f"the connection broke ({type(reason).__name__})"
+    return TransferError(what, where=shown(url), hint=hint)
+
+
+def _too_much(limit: int, where: str) -> TransferError:
+    return TransferError(f"the server sends more than the {limit:,} bytes that belong here", where=where)
+
+
+def shown(url: str) -> str:
+    """An address for an error: without its query, which may be a signature that opens doors."""
+    return url.partition("?")[0][:300]
