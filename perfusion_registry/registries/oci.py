@@ -1,0 +1,308 @@
+"""Concepts in an OCI registry (GHCR, Harbor, Docker's): `oci://host[:port]/namespace`.
+
+    <name>:<version>            a release: an artifact manifest, its config the release's JSON, its one layer
+                                the blob (`oci_manifest`); the tag never changes
+    <name>:_claim.<version>     who was first to publish the version (`oci_claim`)
+    <name>:_yank.<version>      a note whether the version is yanked: a tag of its own, because tags can be
+                                overwritten everywhere and deleted almost nowhere
+    perf.catalogue:<name>       one tag for every concept, the catalogue; no concept's name has a dot
+
+All repositories are below the namespace. The catalogue is tags and no file, so that publishers cannot lose
+each other's entries. What the registry's own `_catalog` tells, where it tells, counts as well. Tags that are no
+PEP 440 version, and versions that are no perf artifact, belong to others and are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from packaging.utils import canonicalize_version
+from packaging.version import Version as ParsedVersion
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.index import LONGEST_REASON
+from perfusion_registry.registries.oci_claim import SETTLE, claim
+from perfusion_registry.registries.oci_client import oci_client
+from perfusion_registry.registries.oci_manifest import (
+    EMPTY,
+    Manifest,
+    claimed_release,
+    entry_manifest,
+    is_release,
+    read_release,
+    read_yank,
+    release_bytes,
+    release_config,
+    release_manifest,
+    yank_manifest,
+)
+from perfusion_registry.registries.oci_memory import Sightings
+from perfusion_registry.registries.oci_place import oci_place
+from perfusion_registry.registries.oci_tag import tag_version, version_tag, yank_tag
+from perfusion_registry.registries.oci_token import DeniedError
+from perfusion_registry.registries.registry import (
+    CatalogueEntry,
+    Listing,
+    RegistryError,
+    TransferError,
+    ensure_same,
+)
+from perfusion_registry.registries.release import Release
+
+_CATALOGUE = "perf.catalogue"
+_AT_ONCE = 8
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class OciRegistry:
+    """The registry at `oci://host[:port]/namespace`; over HTTPS, but for this machine and `oci+http://`.
+
+    credentials: a user name and password, or a token, which is sent as the password of the user `token`.
+    cache: the folder where it remembers what it saw. settle: how many seconds a publisher waits for others
+    (`oci_claim`); all publishers to a registry wait as long. Raises RegistryError for another `url`.
+    """
+
+    def __init__(
+        self, url: str, *, credentials: Credentials | None, cache: Path, settle: float = SETTLE
+    ) -> None:
+        self._url = url
+        self._place = oci_place(url)
+        self._client = oci_client(self._place, credentials)
+        self._sightings = Sightings(cache, url)
+        self._settle = settle
+
+    @property
+    def url(self) -> str:
+        """The place as the manifest and the lockfile name it."""
+        return self._url
+
+    def versions(self, name: str) -> tuple[Listing, ...]:
+        """All releases of a concept, oldest version first; empty where the registry does not know it."""
+        name = canonical_name(name)
+        before = self._sightings.of(name)
+        found = self._found(name)
+        self._sightings.keep(
+            name, {listing.release.version: digest for listing, digest in found}, before=before
+        )
+        listings = sorted((one for one, _ in found), key=lambda one: ParsedVersion(one.release.version))
+        for older, newer in itertools.pairwise(listings):
+            if ParsedVersion(older.release.version) == ParsedVersion(newer.release.version):
+                raise RegistryError(
+                    f"the registry has two releases of one version: {name} {older.release.version} "
+                    f"and {newer.release.version}",
+                    where=self._where(name),
+                    hint="tell the registry's keeper; one of the tags must go",
+                )
+        self._sightings.keep_listings(name, listings)
+        return tuple(listings)
+
+    def blob(self, release: Release) -> Iterator[bytes]:
+        """The bytes of a release's blob in pieces; TransferError at their end when they are others."""
+        return self._client.blob(self._repository(release.name), f"sha256:{release.sha256}", release.size)
+
+    def publish(self, release: Release, blob: bytes) -> bool:
+        """Publish a release: blobs, their verification, the manifest, the claim, the tag.
+
+        False where the very same release is there already. Raises AlreadyPublishedError, naming both digests,
+        when the version is there with other bytes, RegistryError when the blob is not what `release` says.
+        """
+        name = canonical_name(release.name)
+        if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
+            raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
+        repository, manifest = self._repository(name), release_manifest(release)
+        version_tag(release.version)
+        known = self._published(name, release.version)
+        if known is not None:
+            ensure_same(known.release, release, self.url)
+            return False
+        for data in (release_bytes(release), blob):
+            self._client.upload(repository, data)
+        for _ in self._client.blob(repository, f"sha256:{release.sha256}", release.size):
+            pass  # hashed on the way
+        self._client.put_manifest(repository, manifest.digest, manifest)
+        decision = claim(
+            self._client, repository, canonicalize_version(release.version), manifest, settle=self._settle
+        )
+        standing = self._finish(name, release.version, decision.digest)
+        self._enter(name)
+        if decision.ours and standing == release:
+            return True
+        ensure_same(standing, release, self.url)
+        return False
+
+    def yank(self, name: str, version: str, *, reason: str = "") -> bool:
+        """Hide a version from resolution, never from a lock; False where it is yanked already."""
+        if len(reason) > LONGEST_REASON:
+            raise RegistryError(f"the reason has {len(reason)} characters; {LONGEST_REASON} are allowed")
+        return self._note(canonical_name(name), version, yanked=True, reason=reason)
+
+    def unyank(self, name: str, version: str) -> bool:
+        """Show a version again; False where it is not yanked."""
+        return self._note(canonical_name(name), version, yanked=False, reason="")
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Every concept of the registry, by name, with its newest version that is not yanked."""
+        newest = _at_once(self._newest, self._names())
+        entries = tuple(
+            CatalogueEntry(one.name, one.version, one.kind, one.supercategory, one.description)
+            for one in newest
+            if one is not None
+        )
+        self._sightings.keep_catalogue(entries)
+        return entries
+
+    def _repository(self, name: str) -> str:
+        return f"{self._place.namespace}/{canonical_name(name)}"
+
+    def _where(self, name: str, tag: str | None = None) -> str:
+        return f"{self.url.rstrip('/')}/{name}" + (f":{tag}" if tag else "")
+
+    def _found(self, name: str) -> list[tuple[Listing, str]]:
+        """Every release of a concept with the digest of its manifest, in no order."""
+        tags = frozenset(self._client.tags(self._repository(name)))
+        versions = [version for version in map(tag_version, sorted(tags)) if version is not None]
+        found = _at_once(lambda version: self._listing(name, version, tags), versions)
+        return [one for one in found if one is not None]
+
+    def _listing(self, name: str, version: str, tags: frozenset[str]) -> tuple[Listing, str] | None:
+        """One release and the digest of its manifest; None for a tag that is not perf's."""
+        repository, tag = self._repository(name), version_tag(version)
+        manifest = self._client.manifest(repository, tag)
+        if manifest is None or not is_release(manifest):
+            return None
+        release = self._release(name, version, manifest)
+        note = self._client.manifest(repository, yank_tag(version)) if yank_tag(version) in tags else None
+        yanked, reason = read_yank(note, self._where(name, yank_tag(version))) if note else (False, "")
+        return Listing(release, yanked, reason if yanked else ""), manifest.digest
+
+    def _release(self, name: str, version: str, manifest: Manifest) -> Release:
+        """What a release's manifest says, from the JSON embedded in it or else from its config blob."""
+        where = self._where(name, version_tag(version))
+        config = release_config(manifest, where)
+        data = config.embedded()
+        if data is None:
+            data = self._client.whole(self._repository(name), config.digest, config.size)
+        return read_release(manifest, data, name, version, where)
+
+    def _published(self, name: str, version: str) -> Listing | None:
+        """The listing of that version, however it is spelled (1.0 is 1.0.0)."""
+        tags = frozenset(self._client.tags(self._repository(name)))
+        spelled = {version} | {
+            other
+            for other in map(tag_version, tags)
+            if other is not None and ParsedVersion(other) == ParsedVersion(version)
+        }
+        for other in sorted(spelled):
+            # A tag is looked for even where it is not listed: lists may lag.
+            found = self._listing(name, other, tags)
+            if found is not None:
+                return found[0]
+        return None
+
+    def _finish(self, name: str, version: str, digest: str) -> Release:
+        """Put the tag of the release that won, unless somebody has; the release that the version now is."""
+        repository = self._repository(name)
+        standing = self._published(name, version)
+        if standing is not None:
+            return standing.release
+        winner = self._client.manifest(repository, digest)
+        where = self._where(name, digest)
+        spelled = claimed_release(winner, where) if winner is not None else version
+        if winner is None or canonicalize_version(spelled) != canonicalize_version(version):
+            raise RegistryError(
+                f"{name} {version} was claimed for something that is not a release of it",
+                where=where,
+                hint="delete the claim, or publish another version",
+            )
+        release = self._release(name, spelled, winner)
+        tag = version_tag(spelled)
+        self._client.put_manifest(repository, tag, winner)
+        read_back = self._client.manifest(repository, tag)
+        if read_back is None or read_back.digest != digest:
+            raise TransferError(
+                "the registry does not keep the tag that it was given",
+                where=self._where(name, tag),
+                hint="look with `perf info`, then publish again",
+            )
+        return release
+
+    def _note(self, name: str, version: str, *, yanked: bool, reason: str) -> bool:
+        """Write whether a version is yanked; False where that is so already."""
+        repository = self._repository(name)
+        known = self._published(name, version)
+        if known is None:
+            have = ", ".join(one.release.version for one in self.versions(name)[-10:]) or "none"
+            raise RegistryError(
+                f"{name} {version} was never published here; there are: {have}", where=self.url
+            )
+        if known.yanked == yanked:
+            return False
+        note = yank_manifest(yanked, reason)
+        self._client.upload(repository, EMPTY)
+        self._client.put_manifest(repository, yank_tag(known.release.version), note)
+        return True
+
+    def _enter(self, name: str) -> None:
+        """Have a concept in the catalogue.
+
+        The release is out already: what cannot be entered now is entered by the next publication.
+        """
+        repository = f"{self._place.namespace}/{_CATALOGUE}"
+        try:
+            if self._client.manifest(repository, name) is None:
+                self._client.upload(repository, EMPTY)
+                self._client.put_manifest(repository, name, entry_manifest(name))
+        except RegistryError:
+            return
+
+    def _names(self) -> list[str]:
+        """The names of all concepts: the catalogue's tags, and what the registry itself lists."""
+        prefix = f"{self._place.namespace}/"
+        listed = self._client.repositories()
+        try:
+            entered = self._client.tags(prefix + _CATALOGUE)
+        except DeniedError:
+            if listed is None:
+                raise
+            entered = ()
+        candidates = {*entered, *(one.removeprefix(prefix) for one in listed or () if one.startswith(prefix))}
+        return sorted(filter(_is_name, candidates))
+
+    def _newest(self, name: str) -> Release | None:
+        """The newest release of a concept that is not yanked."""
+        tags = frozenset(self._client.tags(self._repository(name)))
+        versions = [version for version in map(tag_version, tags) if version is not None]
+        for version in sorted(versions, key=ParsedVersion, reverse=True):
+            found = self._listing(name, version, tags)
+            if found is not None and not found[0].yanked:
+                return found[0].release
+        return None
+
+
+def _at_once(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
+    """The results of some work that mostly waits for a server, in order; the first error ends it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        futures = [threads.submit(work, one) for one in many]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _is_name(text: str) -> bool:
+    """Whether a repository or tag, which anybody may have made, is a concept's name."""
+    try:
+        return canonical_name(text) == text
+    except PerfError:
+        return False

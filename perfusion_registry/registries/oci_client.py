@@ -1,0 +1,271 @@
+"""The part of the OCI distribution API (1.1) that perf speaks. Whatever comes in or goes out is hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.oci_http import Answer, OciHttp, fetch_once, pause
+from perfusion_registry.registries.oci_manifest import (
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    Manifest,
+    digest_of,
+    is_digest,
+)
+from perfusion_registry.registries.oci_place import OciPlace, origin_of
+from perfusion_registry.registries.oci_token import Authority, DeniedError
+from perfusion_registry.registries.registry import RegistryError, TransferError
+
+_PAGE = 1000
+_PAGES = 1000
+_READS = 4
+_UPLOADS = 3
+_LONGEST_MESSAGE = 200
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    tags: Annotated[list[str] | None, Field(max_length=100_000)] = None
+    repositories: Annotated[list[str] | None, Field(max_length=100_000)] = None
+
+
+class _Complaint(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    code: str = ""
+    message: str = ""
+
+
+class _Complaints(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    errors: list[_Complaint] = Field(default_factory=list)
+
+
+class OciClient:
+    """One registry's API; `repository` is always the full name, with the namespace.
+
+    Every method raises RegistryError where the registry does not answer, refuses, or says what is not so.
+    """
+
+    def __init__(self, http: OciHttp) -> None:
+        self._http = http
+        self.root = f"{http.origin}/v2"
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """All tags of a repository, as the registry lists them; none where it does not know it."""
+        url = f"{self.root}/{repository}/tags/list?n={_PAGE}"
+        found = self._pages(url, _scope(repository), lambda page: page.tags)
+        return () if found is None else found
+
+    def repositories(self) -> tuple[str, ...] | None:
+        """All repositories of the registry; None where it does not tell (few do)."""
+        url = f"{self.root}/_catalog?n={_PAGE}"
+        try:
+            return self._pages(url, "registry:catalog:*", lambda page: page.repositories)
+        except DeniedError:
+            return None
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        """The manifest with this tag or digest, hashed; None where there is none."""
+        url = self._manifest_url(repository, reference)
+        answer = self._http.ask(
+            "GET", url, scope=_scope(repository), headers={"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}"}
+        )
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise _refusal(answer, "hand out a manifest")
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        manifest = Manifest(answer.data, media_type)
+        told = answer.headers.get("docker-content-digest", manifest.digest)
+        named = reference if is_digest(reference) else manifest.digest
+        if manifest.digest != told or manifest.digest != named:
+            raise TransferError(
+                "the manifest's bytes are not what its digest says",
+                where=url,
+                hint="try again; if it stays so, tell the registry's owner",
+            )
+        return manifest
+
+    def put_manifest(
+        self, repository: str, reference: str, manifest: Manifest, *, within: float | None = None
+    ) -> None:
+        """Store a manifest under a tag or its digest.
+
+        within: make one attempt of so many seconds, in place of several with their own patience; raises
+        TransferError when it stays unknown whether that one came through.
+        """
+        url = self._manifest_url(repository, reference)
+        scope, headers = _scope(repository, push=True), {"Content-Type": manifest.media_type}
+        if within is None:
+            answer = self._http.ask("PUT", url, scope=scope, headers=headers, body=manifest.data)
+        else:
+            answer = self._http.ask(
+                "PUT", url, scope=scope, headers=headers, body=manifest.data, attempts=1, seconds=within
+            )
+            if answer.status >= 500:
+                raise TransferError(f"the registry answers {answer.status}", where=url, hint="try again")
+        if answer.status not in (200, 201, 202):
+            raise _refusal(answer, "take a manifest")
+        if answer.headers.get("docker-content-digest", manifest.digest) != manifest.digest:
+            raise TransferError(
+                "the registry stored another manifest than it was given", where=url, hint="publish again"
+            )
+
+    def blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
+        """The bytes of a blob in pieces; TransferError at their end when they are not what `digest` says."""
+        url = f"{self.root}/{repository}/blobs/{digest}"
+        hashed = hashlib.sha256()
+        for piece in self._http.pieces(url, scope=_scope(repository), size=size):
+            hashed.update(piece)
+            yield piece
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            raise TransferError(
+                "the blob's bytes are not what its digest says",
+                where=url,
+                hint="try again; if it stays so, tell the registry's owner",
+            )
+
+    def whole(self, repository: str, digest: str, size: int) -> bytes:
+        """A small blob."""
+        for attempt in range(1, _READS + 1):
+            try:
+                return b"".join(self.blob(repository, digest, size))
+            except TransferError:
+                if attempt == _READS:
+                    raise
+                pause(attempt)
+        raise AssertionError("unreachable")
+
+    def upload(self, repository: str, data: bytes) -> None:
+        """Store a blob, unless the registry has it."""
+        digest, scope = digest_of(data), _scope(repository, push=True)
+        there = self._http.ask("HEAD", f"{self.root}/{repository}/blobs/{digest}", scope=scope)
+        if there.status == 200:
+            return
+        for attempt in range(1, _UPLOADS + 1):
+            begun = self._http.ask(
+                "POST",
+                f"{self.root}/{repository}/blobs/uploads/",
+                scope=scope,
+                headers={"Content-Length": "0"},
+            )
+            if begun.status != 202:
+                raise _refusal(begun, "take an upload")
+            location = self._http.led(begun.url, begun.headers.get("location", ""))
+            url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
+            try:
+                # An upload that broke off cannot be gone on with for certain; the next attempt begins anew.
+                ended = self._http.ask(
+                    "PUT",
+                    url,
+                    scope=scope,
+                    headers={"Content-Type": "application/octet-stream"},
+                    body=data,
+                    attempts=1,
+                    seconds=60 + len(data) / 20_000,
+                )
+            except TransferError:
+                if attempt == _UPLOADS:
+                    raise
+                pause(attempt)
+                continue
+            if ended.status in (200, 201, 202, 204):
+                return
+            if attempt == _UPLOADS or (ended.status < 500 and ended.status not in (404, 408, 416, 429)):
+                raise _refusal(ended, "take the blob")
+
+    def _pages(
+        self, url: str, scope: str, part: Callable[[_Page], Sequence[str] | None]
+    ) -> tuple[str, ...] | None:
+        """All entries of a paginated list; None where the registry does not have the list."""
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        while url not in seen and len(seen) < _PAGES:
+            seen.add(url)
+            answer = self._http.ask("GET", url, scope=scope)
+            if answer.status in (404, 405, 501) and len(seen) == 1:
+                return None
+            if answer.status != 200:
+                raise _refusal(answer, "list")
+            try:
+                page = _Page.model_validate_json(answer.data)
+            except ValidationError as error:
+                raise RegistryError(
+                    "the registry answers with a list that cannot be read",
+                    where=url,
+                    hint="check its address",
+                ) from error
+            found |= dict.fromkeys(part(page) or ())
+            link = answer.headers.get("link")
+            if not link:
+                return tuple(found)
+            url = self._next(answer, link)
+        raise RegistryError("the registry's list has no end", where=f"{self.root}", hint="tell its owner")
+
+    def _next(self, answer: Answer, link: str) -> str:
+        """The URL of the next page, which must be the registry's own."""
+        target, _, relation = link.strip().removeprefix("<").partition(">")
+        url = self._http.led(answer.url, target)
+        if "next" not in relation or origin_of(url) != self._http.origin:
+            raise RegistryError(
+                "the registry's list goes on in a place that perf does not know", where=answer.url
+            )
+        return url
+
+    def _manifest_url(self, repository: str, reference: str) -> str:
+        return f"{self.root}/{repository}/manifests/{reference}"
+
+
+def oci_client(place: OciPlace, credentials: Credentials | None) -> OciClient:
+    """The client for a place; raises RegistryError when credentials would travel in the open."""
+    if credentials is not None and not place.origin.secure:
+        raise RegistryError(
+            "the registry's credentials would travel in the open, over http",
+            where=place.url,
+            hint="use https",
+        )
+    login = None
+    if credentials is not None:
+        login = (credentials.username or "token", credentials.token or credentials.password or "")
+    return OciClient(OciHttp(place.origin, Authority(place.origin, login, fetch_once)))
+
+
+def _scope(repository: str, *, push: bool = False) -> str:
+    """What a token must allow."""
+    return f"repository:{repository}:{'pull,push' if push else 'pull'}"
+
+
+def _refusal(answer: Answer, what: str) -> RegistryError:
+    """The error for a status that is not the one hoped for, with the registry's own words, cut short."""
+    try:
+        said = _Complaints.model_validate_json(answer.data).errors
+    except ValidationError:
+        said = []
+    words = ": ".join(part for part in (said[0].code, said[0].message) if part) if said else ""
+    told = f"{answer.status}, {words[:_LONGEST_MESSAGE]}" if words else str(answer.status)
+    where = answer.url.partition("?")[0]
+    if answer.status in (401, 403):
+        return DeniedError(
+            f"the registry does not let us {_OURS.get(what, what)} ({told})",
+            where=where,
+            hint="check the credentials, and what they are allowed to do",
+        )
+    error = TransferError if answer.status in (408, 429) or answer.status >= 500 else RegistryError
+    return error(
+        f"the registry does not {what} ({told})", where=where, hint="check its address, or try again"
+    )
+
+
+_OURS = {
+    "hand out a manifest": "read a manifest",
+    "take a manifest": "write a manifest",
+    "take an upload": "upload",
+    "take the blob": "upload the blob",
+    "list": "list what it has",
+}

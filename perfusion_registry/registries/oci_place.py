@@ -1,0 +1,91 @@
+"""Where an OCI registry is: `oci://host[:port]/namespace`, and which hosts may see what.
+
+Plain HTTP is spoken to this machine only, unless `oci+http://` is written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from perfusion_registry.registries.credentials import is_loopback, refuse_credentials
+from perfusion_registry.registries.registry import RegistryError
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAMESPACE = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
+_LONGEST_NAMESPACE = 255 - 1 - 64
+_PORTS = {"http": 80, "https": 443}
+_API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A scheme, host and port: what credentials belong to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether this is the machine itself."""
+        return is_loopback(self.host)
+
+    @property
+    def secure(self) -> bool:
+        """Whether nobody on the way can read or change what is said."""
+        return self.scheme == "https" or self.loopback
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+@dataclass(frozen=True)
+class OciPlace:
+    """A registry's namespace: `url` as people write it, the origin of its API, and the namespace."""
+
+    url: str
+    origin: Origin
+    namespace: str
+
+
+def origin_of(url: str) -> Origin | None:
+    """The origin of an HTTP URL; None where it is none, or carries a user name."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        return None
+    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+
+
+def oci_place(url: str) -> OciPlace:
+    """Read `oci://host[:port]/namespace`; raises RegistryError when it is not such a URL."""
+    refuse_credentials(url)
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("oci", "oci+http") or not rest:
+        raise _not_a_place("an OCI registry is written `oci://host/namespace`", url)
+    host_text, _, namespace = rest.partition("/")
+    origin = origin_of(f"https://{host_text.lower()}")
+    namespace = namespace.rstrip("/")
+    if origin is None or re.search(r"[^a-z0-9.:\[\]-]", host_text.lower()):
+        raise _not_a_place(f"`{host_text[:80]}` is no host", url)
+    if not _NAMESPACE.match(namespace) or len(namespace) > _LONGEST_NAMESPACE:
+        raise _not_a_place(
+            "the namespace is one or more names of lowercase letters, digits, `.`, `_` and `-`, "
+            "with `/` between them",
+            url,
+        )
+    if scheme == "oci+http" or origin.loopback:
+        origin = origin_of(f"http://{host_text.lower()}") or origin
+    host = _API_HOSTS.get(origin.host, origin.host)
+    return OciPlace(url, Origin(origin.scheme, host, origin.port), namespace)
+
+
+def _not_a_place(why: str, url: str) -> RegistryError:
+    return RegistryError(f"not an OCI registry: {why}", where=url[:200], hint="correct it in [registries]")
