@@ -8,8 +8,8 @@
     perf.catalogue:<name>       one tag for every concept, the catalogue; no concept's name has a dot
 
 All repositories are below the namespace. The catalogue is tags and no file, so that publishers cannot lose
-each other's entries. What the registry's own `_catalog` tells, where it tells, counts as well. Tags that are no
-PEP 440 version, and versions that are no perf artifact, belong to others and are passed over.
+each other's entries. What the registry's own `_catalog` tells, where it tells, counts as well. Tags that are
+no PEP 440 version, and versions that are no perf artifact, belong to others and are passed over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Releases made up for the tests of the OCI and Hub adapters, and a real docker-registry where there is one."""
+"""Releases for the tests of the OCI and Hub adapters, and a real docker-registry where there is one."""
 
 from __future__ import annotations
 
