@@ -44,6 +44,15 @@ def sync(
     locked: LockedOption = False,
     frozen: FrozenOption = False,
     offline: OfflineOption = False,
+    require_signed: Annotated[
+        bool,
+        typer.Option(
+            "--require-signed",
+            help="Refuse releases that are not signed.",
+            envvar="PERF_REQUIRE_SIGNED",
+            show_envvar=False,
+        ),
+    ] = False,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
     quiet: QuietOption = False,
@@ -56,7 +65,7 @@ def sync(
     from perfusion_registry.artifact.paths import cache_dir
     from perfusion_registry.synced import Place, recall
 
-    if source is None:
+    if source is None and not require_signed:
         place = Place.find(os.fspath(project) if project else None)
         known = recall(place, os.fspath(cache_dir())) if place else None
         if known is not None:
@@ -67,7 +76,14 @@ def sync(
 
     reporter = console.reporter(quiet)
     if source is not None:
-        done = sync_elsewhere(source, project or Path(), offline=offline, dry_run=dry_run, reporter=reporter)
+        done = sync_elsewhere(
+            source,
+            project or Path(),
+            offline=offline,
+            dry_run=dry_run,
+            reporter=reporter,
+            require_signed=require_signed,
+        )
     else:
         done = sync_project(
             project,
@@ -77,6 +93,7 @@ def sync(
             dry_run=dry_run,
             build=build,
             reporter=reporter,
+            require_signed=require_signed,
         )
     _tell(done, dry_run=dry_run, as_json=as_json)
 

@@ -18,11 +18,13 @@ from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import Project
-from perfusion_registry.resolve.fetch import Approval, fetch
+from perfusion_registry.resolve.fetch import fetch, locked_release
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import base_unmet, unmet
 from perfusion_registry.resolve.wishes import local_concepts
 from perfusion_registry.synced import Place, remember
+from perfusion_registry.trust import Doorkeeper, KnownKeys
+from perfusion_registry.trust.known import keys_path
 
 
 @dataclass
@@ -44,11 +46,12 @@ def sync_project(
     dry_run: bool,
     build: bool,
     reporter: Reporter,
-    approve: Approval | None = None,
+    require_signed: bool = False,
 ) -> Synced:
     """Bring the store to what the project's lockfile names; the lockfile to what the manifest asks for.
 
-    locked: raise CheckFailedError where the lockfile would change. frozen: take it as it is.
+    locked: raise CheckFailedError where the lockfile would change. frozen: take it as it is. require_signed:
+    refuse releases without a signature, those that are in the store already among them.
     """
     project = Project.find(start, lock_alone=True)
     if project.lockfile is None and (locked or frozen):
@@ -66,7 +69,8 @@ def sync_project(
     note_lockfile(store.root, project.lockfile_path)
     registries = project.manifest.registries or _addresses(lockfile)
     sources = sources_of(registries, project.root, offline=offline)
-    _bring(lockfile, store, sources, done, dry_run=dry_run, approve=approve, reporter=reporter)
+    keeper = Doorkeeper(KnownKeys(keys_path()), project.root, require=require_signed)
+    _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if build and done.to_build and not dry_run:
         _build(start, done, locked=locked, reporter=reporter)
     if not dry_run and not done.to_build:
@@ -81,7 +85,7 @@ def sync_elsewhere(
     offline: bool,
     dry_run: bool,
     reporter: Reporter,
-    approve: Approval | None = None,
+    require_signed: bool = False,
 ) -> Synced:
     """Fetch exactly the concepts of a lockfile from elsewhere; `folder` then has it, and draws with it alone.
 
@@ -104,7 +108,9 @@ def sync_elsewhere(
     store = Store(cache_dir())
     done = Synced()
     sources = _sources_elsewhere(source, lockfile, offline=offline)
-    _bring(lockfile, store, sources, done, dry_run=dry_run, approve=approve, reporter=reporter)
+    beside = Path() if _is_address(source) else Path(source).absolute().parent
+    keeper = Doorkeeper(KnownKeys(keys_path()), beside, require=require_signed)
+    _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if not dry_run:
         make_folder(folder)
         if not target.exists():
@@ -141,7 +147,7 @@ def _bring(
     done: Synced,
     *,
     dry_run: bool,
-    approve: Approval | None,
+    keeper: Doorkeeper,
     reporter: Reporter,
 ) -> None:
     """Fetch what is not in the store, whole, and say what no registry has."""
@@ -152,8 +158,14 @@ def _bring(
             done.fetched.append(block)
         else:
             done.to_build.append(block.name)
+    if keeper.require:
+        for block in lockfile.concepts:
+            if block.registry is not None:
+                keeper(*locked_release(block, sources))
     if done.fetched and not dry_run:
-        fetch(done.fetched, store, sources, approve=approve, reporter=reporter)
+        fetch(done.fetched, store, sources, approve=keeper, reporter=reporter)
+    if not dry_run:
+        keeper.remember()
 
 
 def _build(start: Path | None, done: Synced, *, locked: bool, reporter: Reporter) -> None:

@@ -37,7 +37,7 @@ def fetch(
     """
     reporter = reporter or Silent()
     sources.prepare((block.registry, block.name) for block in blocks if block.registry is not None)
-    releases = [_release(block, sources) for block in blocks]
+    releases = [locked_release(block, sources) for block in blocks]
     for registry, release in releases:
         if approve is not None:
             approve(registry, release)
@@ -55,7 +55,11 @@ def fetch(
             raise
 
 
-def _release(block: LockedConcept, sources: Sources) -> tuple[Registry, Release]:
+def locked_release(block: LockedConcept, sources: Sources) -> tuple[Registry, Release]:
+    """The release that a block is locked to, and its registry.
+
+    Raises PerfError where the registry has the version no longer, or with other bytes.
+    """
     assert block.registry is not None
     wanted = parsed_version(block.version)
     for listing in sources.listings(block.registry, block.name):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.version import Version
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.registries.registry import Listing
+from perfusion_registry.registries.registry import Listing, Registry
 from perfusion_registry.registries.release import Release
 from perfusion_registry.trust.key import fingerprint
-from perfusion_registry.trust.known import Pin
+from perfusion_registry.trust.known import KnownKeys, Pin, registry_identity
 
 _FORGEABLE = frozenset(
     [
@@ -29,6 +30,32 @@ _FORGEABLE = frozenset(
 
 class UntrustedError(PerfError):
     """A release is not signed as it has to be."""
+
+
+class Doorkeeper:
+    """Lets releases in by their signatures: what `resolve.fetch` asks for its approval.
+
+    root: what a registry in a relative folder is relative to. require: refuse what is not signed.
+    """
+
+    def __init__(self, known: KnownKeys, root: Path, *, require: bool = False) -> None:
+        self._known = known
+        self._root = root
+        self.require = require
+        self._pins = {(pin.registry, pin.name): pin for pin in known.pins()}
+        self._new: dict[tuple[str, str], Pin] = {}
+
+    def __call__(self, registry: Registry, release: Release) -> None:
+        """Raise UntrustedError for a release that must not be used."""
+        place = registry_identity(registry.url, self._root)
+        known = self._pins.get((place, release.name))
+        verdict = check_signature(Listing(release), place, [known] if known else [], require=self.require)
+        if verdict.pin is not None:
+            self._pins[place, release.name] = self._new[place, release.name] = verdict.pin
+
+    def remember(self) -> None:
+        """Make the keys known that were seen for the first time."""
+        self._known.remember(self._new.values())
 
 
 @dataclass(frozen=True)
@@ -49,12 +76,12 @@ def check_signature(
     whose publisher signed that version or a lower one.
     """
     release = listing.release
-    what = f"{release.name} {release.version}"
+    what = f"`{release.name}` {release.version}"
     known = next((pin for pin in pins if (pin.registry, pin.name) == (registry, release.name)), None)
     if release.signature is None:
         if known is not None and Version(release.version) >= Version(known.since):
             raise UntrustedError(
-                f"{what} is not signed, but {release.name} {known.since} was, by {fingerprint(known.key)}",
+                f"{what} is not signed, but {known.since} was, by {fingerprint(known.key)}",
                 where=registry,
                 hint="ask its publisher; if it may go unsigned from now on, "
                 f"`perf key forget {release.name} --registry {registry}`",
@@ -78,7 +105,7 @@ def check_signature(
         return Verdict(key, Pin(registry=registry, name=release.name, key=key, since=release.version))
     if known.key != key:
         raise UntrustedError(
-            f"{what} is signed with another key than {release.name} was before: "
+            f"{what} is signed with another key than before: "
             f"known {fingerprint(known.key)}, now {fingerprint(key)}",
             where=registry,
             hint="ask its publisher over another channel; if the new key is theirs, "

@@ -40,7 +40,7 @@ def test_a_changed_key_is_refused_with_both_fingerprints_and_the_way_out() -> No
 
 def test_a_name_that_was_signed_is_not_taken_unsigned_any_more() -> None:
     for version in ("1.0.0", "1.0.1", "2.0.0rc1"):
-        with pytest.raises(UntrustedError, match=r"is not signed, but teddy 1\.0\.0 was"):
+        with pytest.raises(UntrustedError, match=r"is not signed, but 1\.0\.0 was"):
             check_signature(unsigned(version), REGISTRY, (pin(),))
     before_the_key = check_signature(unsigned("0.9"), REGISTRY, (pin(),))
     assert (before_the_key.key, before_the_key.pin) == (None, None)

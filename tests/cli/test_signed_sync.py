@@ -1,0 +1,97 @@
+"""Signatures at the door: what `perf sync` lets in, with and without --require-signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perfusion_registry.trust import SIGNING_KEY_VARIABLE, KnownKeys
+from perfusion_registry.trust.known import keys_path
+from tests.cli.conftest import Perf
+from tests.cli.stand_in import stand_in
+from tests.trust.samples import key
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.fixture
+def team(perf: Perf, project: Path) -> Path:
+    """A teammate's project beside the author's, on the same base; both know the registry `shelf`."""
+    with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[registries]\nstudio = "shelf"\n')
+    edit(project / "recipes" / "bear.toml", "[concept]\n", '[concept]\nlicence = "CC0"\nauthors = ["A"]\n')
+    stand_in(project)
+    text = (project / "perfusion.toml").read_text(encoding="utf-8")
+    folder = project / "team"
+    folder.mkdir()
+    text = text.replace('{ recipe = "recipes/bear.toml" }', '{ version = ">=1" }').replace(
+        '"shelf"', '"../shelf"'
+    )
+    (folder / "perfusion.toml").write_text(text.replace('"C.safe', '"../C.safe'), encoding="utf-8")
+    return folder
+
+
+def release(perf: Perf, project: Path, version: str, *options: str) -> None:
+    recipe = project / "recipes" / "bear.toml"
+    lines = recipe.read_text(encoding="utf-8").split("\n")
+    lines = [f'version = "{version}"' if line.startswith("version") else line for line in lines]
+    recipe.write_text("\n".join(lines), encoding="utf-8")
+    stand_in(project)
+    said = perf("publish", "bear", *options)
+    assert said.code == 0, said.err
+
+
+def test_a_publisher_is_known_by_the_first_signature(
+    perf: Perf, team: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = ("sync", "--project", "team")
+    release(perf, project, "1.0.0")
+    monkeypatch.setenv("PERF_CACHE_DIR", str(project / "theirs"))
+    assert perf("lock", "--project", "team").code == 0
+    refused = perf(*sync, "--require-signed")
+    assert refused.code == 2
+    assert "`bear` 1.0.0 is not signed, and signatures are required" in refused.err
+    assert not list((project / "theirs").rglob("*.safetensors"))
+    assert perf(*sync).code == 0
+    assert not keys_path().exists()
+    # What is in the store already is asked for its signature just the same.
+    monkeypatch.setenv("PERF_REQUIRE_SIGNED", "1")
+    assert perf(*sync).code == 2
+    monkeypatch.delenv("PERF_REQUIRE_SIGNED")
+
+    monkeypatch.setenv(SIGNING_KEY_VARIABLE, "01" * 32)
+    monkeypatch.setenv("PERF_CACHE_DIR", str(project / "store"))
+    release(perf, project, "1.1.0", "--sign")
+    monkeypatch.setenv("PERF_CACHE_DIR", str(project / "theirs"))
+    assert perf("lock", "--project", "team", "--upgrade").code == 0
+    assert perf(*sync, "--require-signed").code == 0
+    (pin,) = KnownKeys(keys_path()).pins()
+    assert (pin.registry, pin.name, pin.key, pin.since) == (
+        str(project / "shelf"),
+        "bear",
+        key(1).public,
+        "1.1.0",
+    )
+
+    # Somebody else signs the next version, or nobody does: neither comes in.
+    monkeypatch.setenv(SIGNING_KEY_VARIABLE, "02" * 32)
+    for version, options, told in (
+        ("1.2.0", ("--sign",), "signed with another key than before"),
+        ("1.3.0", (), "is not signed, but 1.1.0 was"),
+    ):
+        monkeypatch.setenv("PERF_CACHE_DIR", str(project / "store"))
+        release(perf, project, version, *options)
+        monkeypatch.setenv("PERF_CACHE_DIR", str(project / "theirs"))
+        assert perf("lock", "--project", "team", "--upgrade").code == 0
+        refused = perf(*sync)
+        assert refused.code == 2
+        assert told in refused.err
+    # The way out that the error names.
+    trust = ("key", "trust", "bear", key(2).public, "--registry", str(project / "shelf"), "--since", "9")
+    assert perf(*trust).code == 0
+    assert perf(*sync).code == 0
