@@ -1,22 +1,46 @@
-"""Artifacts: their build key, file format, and the content-addressed store. Imports without torch."""
+"""Artifacts: their build key, file format, and the content-addressed store. Imports without torch.
 
-from perfusion_registry.artifact.card import CARD_SCHEMA, ConceptCard
-from perfusion_registry.artifact.format import Artifact, load_artifact, read_card, save_artifact
-from perfusion_registry.artifact.key import build_key, digest_of, training_key
-from perfusion_registry.artifact.paths import CACHE_VARIABLE, cache_dir
-from perfusion_registry.artifact.store import Store
+The store needs no models of files, so every name is imported on first use.
+"""
 
-__all__ = [
-    "CACHE_VARIABLE",
-    "CARD_SCHEMA",
-    "Artifact",
-    "ConceptCard",
-    "Store",
-    "build_key",
-    "cache_dir",
-    "digest_of",
-    "load_artifact",
-    "read_card",
-    "save_artifact",
-    "training_key",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfusion_registry.artifact.card import CARD_SCHEMA as CARD_SCHEMA
+    from perfusion_registry.artifact.card import ConceptCard as ConceptCard
+    from perfusion_registry.artifact.format import Artifact as Artifact
+    from perfusion_registry.artifact.format import load_artifact as load_artifact
+    from perfusion_registry.artifact.format import read_card as read_card
+    from perfusion_registry.artifact.format import save_artifact as save_artifact
+    from perfusion_registry.artifact.key import build_key as build_key
+    from perfusion_registry.artifact.key import digest_of as digest_of
+    from perfusion_registry.artifact.key import training_key as training_key
+    from perfusion_registry.artifact.paths import CACHE_VARIABLE as CACHE_VARIABLE
+    from perfusion_registry.artifact.paths import cache_dir as cache_dir
+    from perfusion_registry.artifact.store import Store as Store
+
+_HOME = {
+    "Artifact": "format",
+    "CACHE_VARIABLE": "paths",
+    "CARD_SCHEMA": "card",
+    "ConceptCard": "card",
+    "Store": "store",
+    "build_key": "key",
+    "cache_dir": "paths",
+    "digest_of": "key",
+    "load_artifact": "format",
+    "read_card": "format",
+    "save_artifact": "format",
+    "training_key": "key",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,68 +1,57 @@
-"""The command line. A module of `COMMANDS` has `register(app)` and imports only light things at its top."""
+"""The command line. Nothing is imported before it is known which command runs.
+
+A module of this package that adds commands has `register(app)`, imports only light things at its top, and has
+a line in `overview.COMMANDS` for each command.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from perfusion_registry.cli.group import Group
-
-COMMANDS = (
-    "init",
-    "concepts",
-    "lock",
-    "sync",
-    "build",
-    "covariance",
-    "compose",
-    "render",
-    "publish",
-    "cache",
-    "key",
-)
-"""The modules of this package that add commands, in the order in which `perf --help` shows them."""
-
-PROJECT_PANEL = "Project"
-BUILD_PANEL = "Build"
-PROMPT_PANEL = "Prompts and pictures"
-REGISTRY_PANEL = "Registries"
-STORE_PANEL = "Store and trust"
-
-app = typer.Typer(
-    name="perf",
-    cls=Group,
-    help="Personal concepts for text-to-image models: declare, build, lock, compose, render.",
-    epilog="Begin with `perf init`; `perf COMMAND --help` explains a command.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+from perfusion_registry.cli.overview import (
+    BUILD_PANEL,
+    PROJECT_PANEL,
+    PROMPT_PANEL,
+    REGISTRY_PANEL,
+    STORE_PANEL,
+    module_of,
+    overview,
 )
 
+if TYPE_CHECKING:
+    import typer
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from perfusion_registry import __version__
+    app: typer.Typer
 
-        print(f"perf {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-for _module in COMMANDS:
-    import_module(f"{__name__}.{_module}").register(app)
+__all__ = [
+    "BUILD_PANEL",
+    "PROJECT_PANEL",
+    "PROMPT_PANEL",
+    "REGISTRY_PANEL",
+    "STORE_PANEL",
+    "app",
+    "main",
+]
 
 
 def main() -> None:
     """The entry point of `perf` and `perfusion`."""
-    app()
+    arguments = sys.argv[1:]
+    if arguments in ([], ["-h"], ["--help"]):
+        print(overview(), end="")
+        sys.exit(0 if arguments else 2)
+    from perfusion_registry.cli.application import application
+
+    module = module_of(arguments[0])
+    application([module] if module else None)()
+
+
+def __getattr__(name: str) -> Any:
+    """`app`: all commands, made when first asked for."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from perfusion_registry.cli.application import application
+
+    globals()["app"] = made = application()
+    return made

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     from perfusion_registry.cli import STORE_PANEL
 
-    cache = typer.Typer(cls=Group, no_args_is_help=True, help="Look after the store of this machine.")
+    cache = typer.Typer(
+        cls=Group, no_args_is_help=True, rich_markup_mode=None, help="Look after the store of this machine."
+    )
     cache.command("dir")(show_dir)
     cache.command("size")(show_size)
     cache.command("verify")(verify)

@@ -17,15 +17,24 @@ class Group(TyperGroup):
     """Exit codes: 0 done, 1 a check failed, 2 an error, 130 interrupted."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The group's own options, the flags among them without a type in the help."""
-        return _untyped_flags(super().get_params(ctx))
+        """The group's own options, as `get_command` shows those of commands."""
+        return _untyped(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command, its flags without a type in the help: `--json`, not `--json <bool>`."""
+        """A command, its flags and arguments without a type in the help: `--json`, not `--json <bool>`."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
-            _untyped_flags(command.get_params(ctx))
+            _untyped(command.get_params(ctx))
         return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help of `perf` is the overview; of a group inside it, the list of its commands."""
+        if ctx.parent is None:
+            from perfusion_registry.cli.overview import overview
+
+            formatter.write(overview())
+        else:
+            super().format_help(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """A command by its name; while it runs, no other process prunes the store."""
@@ -53,8 +62,10 @@ class Group(TyperGroup):
             raise typer.Exit(130) from error
 
 
-def _untyped_flags(parameters: list[Any]) -> list[Any]:
+def _untyped(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = ""
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: ""
     return parameters

@@ -17,7 +17,12 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     from perfusion_registry.cli import STORE_PANEL
 
-    key = typer.Typer(cls=Group, no_args_is_help=True, help="Sign what you publish; see whom you trust.")
+    key = typer.Typer(
+        cls=Group,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Sign what you publish; see whom you trust.",
+    )
     key.command("new")(new)
     key.command("show")(show)
     key.command("list")(list_keys)

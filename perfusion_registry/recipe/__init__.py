@@ -1,64 +1,82 @@
-"""Manifest, recipe and lockfile: the models of the files and their reading and writing."""
+"""Manifest, recipe and lockfile: the models of the files and their reading and writing.
 
-from perfusion_registry.recipe.lockfile import (
-    LockedBase,
-    LockedConcept,
-    LockedCovariance,
-    LockedFile,
-    Lockfile,
-)
-from perfusion_registry.recipe.lockfile_text import read_lockfile, write_lockfile
-from perfusion_registry.recipe.manifest import (
-    LOCKFILE_NAME,
-    MANIFEST_NAME,
-    ConceptEntry,
-    GateOverride,
-    Manifest,
-    ProjectSection,
-    Scene,
-    read_manifest,
-)
-from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.recipe.options import (
-    RenderOptions,
-    RenderSection,
-    TrainOptions,
-    TrainSection,
-    resolve_render,
-    resolve_train,
-)
-from perfusion_registry.recipe.pack import Pack, PackSection, dump_pack, parse_pack, read_recipe_or_pack
-from perfusion_registry.recipe.recipe import ConceptSection, Recipe, read_recipe
+Writing a file needs no models, so every name is imported on first use.
+"""
 
-__all__ = [
-    "LOCKFILE_NAME",
-    "MANIFEST_NAME",
-    "ConceptEntry",
-    "ConceptSection",
-    "GateOverride",
-    "LockedBase",
-    "LockedConcept",
-    "LockedCovariance",
-    "LockedFile",
-    "Lockfile",
-    "Manifest",
-    "Pack",
-    "PackSection",
-    "ProjectSection",
-    "Recipe",
-    "RenderOptions",
-    "RenderSection",
-    "Scene",
-    "TrainOptions",
-    "TrainSection",
-    "canonical_name",
-    "dump_pack",
-    "parse_pack",
-    "read_lockfile",
-    "read_manifest",
-    "read_recipe",
-    "read_recipe_or_pack",
-    "resolve_render",
-    "resolve_train",
-    "write_lockfile",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfusion_registry.recipe.lockfile import LockedBase as LockedBase
+    from perfusion_registry.recipe.lockfile import LockedConcept as LockedConcept
+    from perfusion_registry.recipe.lockfile import LockedCovariance as LockedCovariance
+    from perfusion_registry.recipe.lockfile import LockedFile as LockedFile
+    from perfusion_registry.recipe.lockfile import Lockfile as Lockfile
+    from perfusion_registry.recipe.lockfile_text import read_lockfile as read_lockfile
+    from perfusion_registry.recipe.lockfile_text import write_lockfile as write_lockfile
+    from perfusion_registry.recipe.manifest import LOCKFILE_NAME as LOCKFILE_NAME
+    from perfusion_registry.recipe.manifest import MANIFEST_NAME as MANIFEST_NAME
+    from perfusion_registry.recipe.manifest import ConceptEntry as ConceptEntry
+    from perfusion_registry.recipe.manifest import GateOverride as GateOverride
+    from perfusion_registry.recipe.manifest import Manifest as Manifest
+    from perfusion_registry.recipe.manifest import ProjectSection as ProjectSection
+    from perfusion_registry.recipe.manifest import Scene as Scene
+    from perfusion_registry.recipe.manifest import read_manifest as read_manifest
+    from perfusion_registry.recipe.name import canonical_name as canonical_name
+    from perfusion_registry.recipe.options import RenderOptions as RenderOptions
+    from perfusion_registry.recipe.options import RenderSection as RenderSection
+    from perfusion_registry.recipe.options import TrainOptions as TrainOptions
+    from perfusion_registry.recipe.options import TrainSection as TrainSection
+    from perfusion_registry.recipe.options import resolve_render as resolve_render
+    from perfusion_registry.recipe.options import resolve_train as resolve_train
+    from perfusion_registry.recipe.pack import Pack as Pack
+    from perfusion_registry.recipe.pack import PackSection as PackSection
+    from perfusion_registry.recipe.pack import dump_pack as dump_pack
+    from perfusion_registry.recipe.pack import parse_pack as parse_pack
+    from perfusion_registry.recipe.pack import read_recipe_or_pack as read_recipe_or_pack
+    from perfusion_registry.recipe.recipe import ConceptSection as ConceptSection
+    from perfusion_registry.recipe.recipe import Recipe as Recipe
+    from perfusion_registry.recipe.recipe import read_recipe as read_recipe
+
+_HOME = {
+    "ConceptEntry": "manifest",
+    "ConceptSection": "recipe",
+    "GateOverride": "manifest",
+    "LOCKFILE_NAME": "manifest",
+    "LockedBase": "lockfile",
+    "LockedConcept": "lockfile",
+    "LockedCovariance": "lockfile",
+    "LockedFile": "lockfile",
+    "Lockfile": "lockfile",
+    "MANIFEST_NAME": "manifest",
+    "Manifest": "manifest",
+    "Pack": "pack",
+    "PackSection": "pack",
+    "ProjectSection": "manifest",
+    "Recipe": "recipe",
+    "RenderOptions": "options",
+    "RenderSection": "options",
+    "Scene": "manifest",
+    "TrainOptions": "options",
+    "TrainSection": "options",
+    "canonical_name": "name",
+    "dump_pack": "pack",
+    "parse_pack": "pack",
+    "read_lockfile": "lockfile_text",
+    "read_manifest": "manifest",
+    "read_recipe": "recipe",
+    "read_recipe_or_pack": "pack",
+    "resolve_render": "options",
+    "resolve_train": "options",
+    "write_lockfile": "lockfile_text",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,45 @@
+"""The application: the commands put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from perfusion_registry.cli.group import Group
+from perfusion_registry.cli.overview import COMMANDS, DESCRIPTION
+
+
+def application(modules: Iterable[str] | None = None) -> typer.Typer:
+    """`perf` with the commands of these modules (default: all); one command alone starts faster."""
+    app = typer.Typer(
+        name="perf",
+        cls=Group,
+        help=DESCRIPTION,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for module in dict.fromkeys(modules or (module for _, module, _, _ in COMMANDS)):
+        import_module(f"perfusion_registry.cli.{module}").register(app)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from perfusion_registry import __version__
+
+        print(f"perf {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,57 @@
+"""What `perf --help` shows, known without importing a single command."""
+# ruff: noqa: E501 (a table)
+
+from __future__ import annotations
+
+PROJECT_PANEL = "Project"
+BUILD_PANEL = "Build"
+PROMPT_PANEL = "Prompts and pictures"
+REGISTRY_PANEL = "Registries"
+STORE_PANEL = "Store and trust"
+
+COMMANDS = (
+    # command, its module in this package, its panel, the first line of its help
+    ("init", "init", PROJECT_PANEL, "Begin a project: perfusion.toml and an example recipe."),
+    ("add", "concepts", PROJECT_PANEL, "Declare a concept: write its recipe and list it in perfusion.toml."),
+    ("remove", "concepts", PROJECT_PANEL, "Take concepts out of perfusion.toml and the lockfile; their recipes stay."),
+    ("list", "concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
+    ("lock", "lock", PROJECT_PANEL, "Pin base, covariance and concepts in perfusion.lock."),
+    ("sync", "sync", PROJECT_PANEL, "Fetch what the lockfile names from its registries, and lock first what is not locked yet."),
+    ("build", "build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
+    ("covariance", "covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder from captions."),
+    ("compose", "compose", PROMPT_PANEL, "Resolve a prompt to its gate configuration, a file that `perf render --composition` takes."),
+    ("explain", "compose", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
+    ("render", "render", PROMPT_PANEL, "Draw a prompt with its concepts."),
+    ("sweep", "render", PROMPT_PANEL, "Draw one seed over a grid of gate biases and temperatures (the paper's Figure 7)."),
+    ("publish", "publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that perfusion.lock names."),
+    ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks; locks that have it still work."),
+    ("unyank", "publish", REGISTRY_PANEL, "Show a yanked version again."),
+    ("cache", "cache", STORE_PANEL, "Look after the store of this machine."),
+    ("key", "key", STORE_PANEL, "Sign what you publish; see whom you trust."),
+)  # fmt: skip
+"""Every command, in the order in which `perf --help` shows them."""
+
+DESCRIPTION = "Personal concepts for text-to-image models: declare, build, lock, compose, render."
+_OPTIONS = (
+    ("-h, --help", "Show this message and exit."),
+    ("--version", "Print the version."),
+    ("--install-completion", "Install completion for the current shell."),
+    ("--show-completion", "Print the completion for the current shell."),
+)
+_END = "Begin with `perf init`; `perf COMMAND --help` explains a command."
+
+
+def overview() -> str:
+    """The text of `perf --help`."""
+    width = max(len(name) for name, _ in _OPTIONS)
+    lines = ["Usage: perf [OPTIONS] COMMAND [ARGS]...", "", DESCRIPTION]
+    for panel in dict.fromkeys(panel for _, _, panel, _ in COMMANDS):
+        lines += ["", f"{panel}:"]
+        lines += [f"  {name:<{width}}  {told}" for name, _, of, told in COMMANDS if of == panel]
+    lines += ["", "Options:", *(f"  {name:<{width}}  {told}" for name, told in _OPTIONS)]
+    return "\n".join([*lines, "", _END, ""])
+
+
+def module_of(command: str) -> str | None:
+    """The module that adds a command; None for what is no command."""
+    return next((module for name, module, _, _ in COMMANDS if name == command), None)
