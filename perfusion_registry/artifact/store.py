@@ -103,8 +103,10 @@ class Store:
         shutil.rmtree(self.root / "work" / _hex(digest), ignore_errors=True)
 
     @contextmanager
-    def building(self, digest: str, name: str, reporter: Reporter | None = None) -> Iterator[None]:
-        """Hold the build of `digest` for this process, waiting while another has it.
+    def building(
+        self, digest: str, name: str, reporter: Reporter | None = None, *, doing: str = "building"
+    ) -> Iterator[None]:
+        """Hold the build (or other `doing`) of `digest` for this process, waiting while another has it.
 
         The kernel holds the lock, so a process that dies, however it dies, lets go of it. Look the digest up
         again inside: the other process may have finished the work.
@@ -119,7 +121,7 @@ class Store:
                 lock.acquire(blocking=False)
             except filelock.Timeout:
                 (reporter or Silent()).warn(
-                    f"another process is building `{name}`; waiting for it ({path}). "
+                    f"another process is {doing} `{name}`; waiting for it ({path}). "
                     f"Ctrl-C stops waiting; {CACHE_VARIABLE} chooses another store."
                 )
                 lock.acquire(poll_interval=0.2)

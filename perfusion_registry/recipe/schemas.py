@@ -24,6 +24,7 @@ SCHEMAS = {
     "pack": "perfusion_registry.recipe.pack:Pack",
     "lockfile": "perfusion_registry.recipe.lockfile:Lockfile",
     "concept-card": "perfusion_registry.artifact.card:ConceptCard",
+    "index": "perfusion_registry.registries.index:IndexLine",
     "composition": "perfusion_registry.compose.composition:Composition",
 }
 """Schema name -> where its model is; looked up by name, since most models live in rooms below this one."""

@@ -25,7 +25,7 @@ def download(registry: Registry, release: Release, store: Store, reporter: Repor
     if store.has(release.sha256):
         return
     what = f"{release.name} {release.version}"
-    with store.building(release.sha256, what, reporter):
+    with store.building(release.sha256, what, reporter, doing="fetching"):
         if store.has(release.sha256):
             return
         for attempt in range(1, ATTEMPTS + 1):

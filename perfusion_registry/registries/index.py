@@ -31,7 +31,9 @@ LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
-_UNCHAINED = "0" * 64
+UNCHAINED = "0" * 64
+"""The chain of an event before `Index.appended` gives it its own."""
+
 _NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
 _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 
@@ -39,28 +41,28 @@ _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 class Publish(FileModel):
     """A release enters the registry."""
 
-    event: Literal["publish"] = "publish"
+    event: Literal["publish"]
     release: Release
-    chain: Sha256 = _UNCHAINED
+    chain: Sha256
 
 
 class Yank(FileModel):
     """A version is hidden from resolution."""
 
-    event: Literal["yank"] = "yank"
+    event: Literal["yank"]
     name: Name
     version: Version
     reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
-    chain: Sha256 = _UNCHAINED
+    chain: Sha256
 
 
 class Unyank(FileModel):
     """A yanked version is shown again."""
 
-    event: Literal["unyank"] = "unyank"
+    event: Literal["unyank"]
     name: Name
     version: Version
-    chain: Sha256 = _UNCHAINED
+    chain: Sha256
 
 
 Event = Publish | Yank | Unyank
@@ -93,7 +95,7 @@ class Index:
 
     def appended(self, event: Event) -> Index:
         """The index with one more line; raises RegistryError where a line or the whole would be too long."""
-        text = event.model_copy(update={"chain": _UNCHAINED}).model_dump_json(exclude_none=True).encode()
+        text = event.model_copy(update={"chain": UNCHAINED}).model_dump_json(exclude_none=True).encode()
         body = _CHAIN.sub(b"}", text)
         chain = _link(self.chain, body)
         line = body[:-1] + f',"chain":"{chain}"}}\n'.encode()

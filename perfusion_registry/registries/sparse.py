@@ -33,6 +33,7 @@ from perfusion_registry.registries.catalogue import (
 from perfusion_registry.registries.index import (
     LARGEST_INDEX,
     LONGEST_REASON,
+    UNCHAINED,
     Event,
     Index,
     Publish,
@@ -122,7 +123,9 @@ class SparseRegistry:
         name = canonical_name(release.name)
         if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
             raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
-        event = Publish(release=Release.model_validate(release.model_dump()))
+        event = Publish(
+            event="publish", release=Release.model_validate(release.model_dump()), chain=UNCHAINED
+        )
         Index(name).appended(event)  # what no index could hold is refused before anything is written
         self._bucket.check_writable()
         self._check(make=True)
@@ -148,7 +151,11 @@ class SparseRegistry:
 
         def decide(index: Index) -> Event | None:
             known = self._published(index, version)
-            return None if known.yanked else Yank(name=name, version=known.release.version, reason=reason)
+            if known.yanked:
+                return None
+            return Yank(
+                event="yank", name=name, version=known.release.version, reason=reason, chain=UNCHAINED
+            )
 
         self._bucket.check_writable()
         self._check()
@@ -160,7 +167,9 @@ class SparseRegistry:
 
         def decide(index: Index) -> Event | None:
             known = self._published(index, version)
-            return Unyank(name=name, version=known.release.version) if known.yanked else None
+            if not known.yanked:
+                return None
+            return Unyank(event="unyank", name=name, version=known.release.version, chain=UNCHAINED)
 
         self._bucket.check_writable()
         self._check()
