@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfusion_registry.cli.options import JsonOption, ProjectOption
+from perfusion_registry.cli.options import JsonOption, OfflineOption, ProjectOption
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -25,17 +25,18 @@ def register(app: typer.Typer) -> None:
 
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="How prompts call it: NAME*.", show_default=False)
+        str,
+        typer.Argument(metavar="[REGISTRY/]NAME", help="How prompts call it: NAME*.", show_default=False),
     ],
     supercategory: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--super",
             metavar="WORD",
-            help="The plain word it is a kind of: teddy, cat, pot.",
+            help="The plain word it is a kind of (teddy, cat, pot), for one that is built here.",
             show_default=False,
         ),
-    ],
+    ] = None,
     more: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE", help="More images.", show_default=False)
     ] = None,
@@ -44,7 +45,22 @@ def add(
         typer.Option(metavar="GLOB", help="Its pictures.", show_default="recipes/NAME/*"),
     ] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures to recipes/NAME/.")] = False,
-    version: Annotated[str, typer.Option(metavar="VERSION", help="Its version.")] = "1.0.0",
+    version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Its version; or, of a registry's, the constraint: '>=1,<2'.",
+            show_default="1.0.0, or what fits the newest",
+        ),
+    ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|URL",
+            help="Take it from this registry; an address is written down under REGISTRY.",
+            show_default=False,
+        ),
+    ] = None,
     bias: Annotated[
         float | None,
         typer.Option(help="Its gate's bias in prompts: lower is more of it.", show_default=False),
@@ -58,10 +74,27 @@ def add(
         bool | None,
         typer.Option("--flip/--no-flip", help="Whether mirrored pictures look right.", show_default=False),
     ] = None,
+    offline: OfflineOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Declare a concept: write its recipe and list it in perfusion.toml."""
+    """Declare a concept in perfusion.toml: with a recipe (--super), or from a registry (studio/teddy)."""
+    if registry is not None or "/" in name or (supercategory is None and not images and not more):
+        from perfusion_registry.cli.adding import add_from_registry
+
+        given = (supercategory, images, more, bias, temperature, steps, seed, flip)
+        if copy or any(option is not None for option in given):
+            raise PerfError(
+                f"`{name}` comes from a registry, so images and training options have no use",
+                hint="leave them out, or leave out the registry",
+            )
+        add_from_registry(name, version, registry, project, offline=offline, as_json=as_json)
+        return
+    if supercategory is None:
+        raise PerfError(
+            "a concept that is built here needs its supercategory", where="--super", hint="--super teddy"
+        )
+    version = version or "1.0.0"
     from perfusion_registry.cli import console
     from perfusion_registry.cli.pictures import check_pictures, patterns
     from perfusion_registry.cli.schemas import place_schemas
@@ -95,7 +128,9 @@ def add(
     manifest = read_text(found.manifest_path, "manifest")
     replace_text(recipe, text)
     entry = f"recipes/{folded}.toml"
-    replace_text(found.manifest_path, add_concept(manifest, folded, entry, str(found.manifest_path)))
+    replace_text(
+        found.manifest_path, add_concept(manifest, folded, {"recipe": entry}, str(found.manifest_path))
+    )
     if as_json:
         console.say_json("perf.add/1", {"name": folded, "recipe": entry, "images": chosen, "pictures": count})
         return
@@ -118,6 +153,7 @@ def remove(
     from perfusion_registry.recipe.editing import remove_concept
     from perfusion_registry.recipe.writing import replace_text
     from perfusion_registry.resolve import Project
+    from perfusion_registry.resolve.wishes import reachable
 
     found = Project.find(project)
     chosen = found.select(names)
@@ -126,7 +162,8 @@ def remove(
         text = remove_concept(text, name, str(found.manifest_path))
     replace_text(found.manifest_path, text)
     if found.lockfile is not None:
-        kept = tuple(concept for concept in found.lockfile.concepts if concept.name not in chosen)
+        needed = reachable(set(found.manifest.concepts) - set(chosen), found.lockfile.concepts)
+        kept = tuple(concept for concept in found.lockfile.concepts if concept.name in needed)
         write_lockfile(found.lockfile_path, found.lockfile.model_copy(update={"concepts": kept}))
     if as_json:
         console.say_json("perf.remove/1", {"removed": chosen})

@@ -31,11 +31,16 @@ def survey(
 
     force as in `plan`, relock as in `Project.find`.
     """
+    project = Project.find(start, relock=relock)
+    project.select(names)  # a misspelt name is told before a base is looked for
+    return survey_of(project, names, force=force)
+
+
+def survey_of(project: Project, names: list[str] | None = None, *, force: bool = False) -> Survey:
+    """`survey` of a project that has been read."""
     from perfusion_registry.base import describe_base
     from perfusion_registry.build import TRAINER_EPOCH
 
-    project = Project.find(start, relock=relock)
-    project.select(names)  # a misspelt name is told before a base is looked for
     store = Store(cache_dir())
     note_lockfile(store.root, project.lockfile_path)
     base = describe_base(project.manifest.project.base, root=project.root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import tomlkit
@@ -11,33 +11,48 @@ from tomlkit.exceptions import TOMLKitError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import parse_toml, statements
+from perfusion_registry.recipe.lockfile_text import toml_key, toml_value
 from perfusion_registry.recipe.manifest import MANIFEST_NAME
 
 _NAME = "manifest"
 
 
-def add_concept(text: str, name: str, recipe: str, where: str) -> str:
-    """The manifest `text` with the concept `name` built from `recipe`; unchanged if it is there already.
+def add_concept(text: str, name: str, entry: Mapping[str, str], where: str) -> str:
+    """The manifest `text` with the concept `name` as `entry` says; unchanged if it says so already.
 
-    recipe: path of the recipe from the project's folder, with `/`. Raises PerfError when `text` is not TOML.
+    entry: `recipe` (a path from the project's folder, with `/`), or `version` and perhaps `registry`. Raises
+    PerfError when `text` is not TOML.
     """
-    concepts = parse_toml(text, where, _NAME).get("concepts", {})
-    known = _spelling(name, concepts)
-    if known is not None and concepts[known] == {"recipe": recipe}:
+    known = _spelling(name, parse_toml(text, where, _NAME).get("concepts", {}))
+    return _set(text, "concepts", known or name, dict(entry), where)
+
+
+def add_registry(text: str, name: str, url: str, where: str) -> str:
+    """The manifest `text` with the registry `name` at `url`; unchanged if it says so already."""
+    return _set(text, "registries", name, url, where)
+
+
+def _set(text: str, table: str, key: str, value: str | dict[str, str], where: str) -> str:
+    """The manifest `text` with `key` of `table` set: on a line of its own below the table's last entry."""
+    entries = parse_toml(text, where, _NAME).get(table, {})
+    if entries.get(key) == value:
         return text
-    entry = tomlkit.inline_table()
-    entry["recipe"] = recipe
-    line = f"{name} = {{ recipe = {tomlkit.string(recipe).as_string()} }}"
-    last = _last_entry(text) if known is None else None
+    line = f"{toml_key(key)} = {toml_value(value)}"
+    last = _last_entry(text, table) if key not in entries else None
     if last is not None:
         lines = text.split("\n")
         added = "\n".join([*lines[:last], line, *lines[last:]])
-        if parse_toml(added, where, _NAME).get("concepts", {}).get(name) == {"recipe": recipe}:
+        if parse_toml(added, where, _NAME).get(table, {}).get(key) == value:
             return added
     document = _document(text, where)
-    if "concepts" not in document:
-        document["concepts"] = tomlkit.table()
-    _table(document)[known or name] = entry
+    if table not in document:
+        document[table] = tomlkit.table()
+    if isinstance(value, dict):
+        inline = tomlkit.inline_table()
+        inline.update(value)
+        _table(document, table)[key] = inline
+    else:
+        _table(document, table)[key] = value
     return tomlkit.dumps(document)
 
 
@@ -47,7 +62,7 @@ def remove_concept(text: str, name: str, where: str) -> str:
     if known is None:
         return text
     document = _document(text, where)
-    del _table(document)[known]
+    del _table(document, "concepts")[known]
     return tomlkit.dumps(document)
 
 
@@ -56,15 +71,15 @@ def _spelling(name: str, concepts: dict[str, object]) -> str | None:
     return next((key for key in concepts if re.sub("[-_]+", "-", key) == name), None)
 
 
-def _last_entry(text: str) -> int | None:
-    """The last line (from 1) of `[concepts]`'s last entry, or of its header; None if it has no header.
+def _last_entry(text: str, table: str) -> int | None:
+    """The last line (from 1) of a table's last entry, or of its header; None if it has no header.
 
     tomlkit alone would put a new entry below the comments that introduce the next table.
     """
     last: int | None = None
     for statement in statements(text):
         first = statement.lines[0].strip()
-        if re.match(r"\[\s*concepts\s*\]", first):
+        if re.match(rf"\[\s*{table}\s*\]", first):
             last = statement.end
         elif last is not None and first.startswith("["):
             break
@@ -73,11 +88,11 @@ def _last_entry(text: str) -> int | None:
     return last
 
 
-def _table(document: tomlkit.TOMLDocument) -> MutableMapping[str, Any]:
-    """`[concepts]`, however it is written."""
-    table = document["concepts"]
+def _table(document: tomlkit.TOMLDocument, name: str) -> MutableMapping[str, Any]:
+    """A table, however it is written."""
+    table = document[name]
     if not isinstance(table, MutableMapping):
-        raise PerfError("`concepts` is not a table", where=f"{MANIFEST_NAME}, concepts")
+        raise PerfError(f"`{name}` is not a table", where=f"{MANIFEST_NAME}, {name}")
     return table
 
 

@@ -80,7 +80,7 @@ def plan(
     epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. Raises PerfError for a recipe with
     mistakes, images that are not there, an unknown concept, or one that is named and not built here.
     """
-    chosen = project.select(names) if names else project.local()
+    chosen = project.local() if names is None else project.select(names) if names else []
     declared = {name: project.declared(name) for name in chosen}
     tasks = tuple(
         _task(project, store, base, covariance, name, recipe, epoch, force)

@@ -47,13 +47,13 @@ def changed(before: str, after: str) -> list[str]:
 
 
 def test_adding_is_one_new_line_after_the_last_entry() -> None:
-    assert add_concept(MANIFEST, "bunny", "recipes/bunny.toml", "m") == ADDED
+    assert add_concept(MANIFEST, "bunny", {"recipe": "recipes/bunny.toml"}, "m") == ADDED
 
 
 def test_adding_what_is_there_changes_nothing() -> None:
-    assert add_concept(MANIFEST, "teddy", "recipes/teddy.toml", "m") == MANIFEST
+    assert add_concept(MANIFEST, "teddy", {"recipe": "recipes/teddy.toml"}, "m") == MANIFEST
     folded = MANIFEST.replace("teddy  =", "ted_dy =")
-    assert add_concept(folded, "ted-dy", "recipes/teddy.toml", "m") == folded
+    assert add_concept(folded, "ted-dy", {"recipe": "recipes/teddy.toml"}, "m") == folded
 
 
 def test_removing_takes_one_line_and_leaves_every_comment() -> None:
@@ -80,7 +80,7 @@ OTHER_WAYS = [
 @pytest.mark.parametrize("text", OTHER_WAYS)
 def test_every_way_of_writing_the_table_can_be_added_to_and_removed_from(text: str) -> None:
     before = tomli.loads(text)
-    added = add_concept(text, "bunny", "recipes/bunny.toml", "m")
+    added = add_concept(text, "bunny", {"recipe": "recipes/bunny.toml"}, "m")
     expected = {
         **before,
         "concepts": {**before.get("concepts", {}), "bunny": {"recipe": "recipes/bunny.toml"}},
@@ -108,14 +108,14 @@ LINES = st.lists(
 @given(LINES, LINES.map(lambda lines: [line for line in lines if "=" not in line]))
 def test_adding_keeps_every_line_and_removing_restores_the_text(entries: list[str], after: list[str]) -> None:
     text = "\n".join(["[concepts]", *entries, "", *after, "[project]", 'name = "x"', ""])
-    added = add_concept(text, "zebra", "z.toml", "m")
+    added = add_concept(text, "zebra", {"recipe": "z.toml"}, "m")
     assert changed(text, added) == ['+ zebra = { recipe = "z.toml" }']
     assert remove_concept(added, "zebra", "m") == text
 
 
 def test_a_manifest_that_is_not_toml_is_an_error() -> None:
     with pytest.raises(PerfError, match="not valid TOML"):
-        add_concept("[concepts", "a", "b", "m")
+        add_concept("[concepts", "a", {"recipe": "b"}, "m")
 
 
 def test_a_new_recipe_leaves_out_what_was_not_said() -> None:
