@@ -31,9 +31,7 @@ LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
-UNCHAINED = "0" * 64
-"""The chain of an event before `Index.appended` gives it its own."""
-
+_UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
 _NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
 _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 
@@ -41,28 +39,28 @@ _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 class Publish(FileModel):
     """A release enters the registry."""
 
-    event: Literal["publish"]
+    event: Literal["publish"] = "publish"
     release: Release
-    chain: Sha256
+    chain: Sha256 = _UNCHAINED
 
 
 class Yank(FileModel):
     """A version is hidden from resolution."""
 
-    event: Literal["yank"]
+    event: Literal["yank"] = "yank"
     name: Name
     version: Version
     reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
-    chain: Sha256
+    chain: Sha256 = _UNCHAINED
 
 
 class Unyank(FileModel):
     """A yanked version is shown again."""
 
-    event: Literal["unyank"]
+    event: Literal["unyank"] = "unyank"
     name: Name
     version: Version
-    chain: Sha256
+    chain: Sha256 = _UNCHAINED
 
 
 Event = Publish | Yank | Unyank
@@ -95,7 +93,7 @@ class Index:
 
     def appended(self, event: Event) -> Index:
         """The index with one more line; raises RegistryError where a line or the whole would be too long."""
-        text = event.model_copy(update={"chain": UNCHAINED}).model_dump_json(exclude_none=True).encode()
+        text = event.model_copy(update={"chain": _UNCHAINED}).model_dump_json(exclude_none=True).encode()
         body = _CHAIN.sub(b"}", text)
         chain = _link(self.chain, body)
         line = body[:-1] + f',"chain":"{chain}"}}\n'.encode()

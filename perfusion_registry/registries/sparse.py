@@ -33,7 +33,6 @@ from perfusion_registry.registries.catalogue import (
 from perfusion_registry.registries.index import (
     LARGEST_INDEX,
     LONGEST_REASON,
-    UNCHAINED,
     Event,
     Index,
     Publish,
@@ -123,9 +122,7 @@ class SparseRegistry:
         name = canonical_name(release.name)
         if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
             raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
-        event = Publish(
-            event="publish", release=Release.model_validate(release.model_dump()), chain=UNCHAINED
-        )
+        event = Publish(release=Release.model_validate(release.model_dump()))
         Index(name).appended(event)  # what no index could hold is refused before anything is written
         self._bucket.check_writable()
         self._check(make=True)
@@ -153,9 +150,7 @@ class SparseRegistry:
             known = self._published(index, version)
             if known.yanked:
                 return None
-            return Yank(
-                event="yank", name=name, version=known.release.version, reason=reason, chain=UNCHAINED
-            )
+            return Yank(name=name, version=known.release.version, reason=reason)
 
         self._bucket.check_writable()
         self._check()
@@ -169,7 +164,7 @@ class SparseRegistry:
             known = self._published(index, version)
             if not known.yanked:
                 return None
-            return Unyank(event="unyank", name=name, version=known.release.version, chain=UNCHAINED)
+            return Unyank(name=name, version=known.release.version)
 
         self._bucket.check_writable()
         self._check()
