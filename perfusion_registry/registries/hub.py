@@ -1,0 +1,151 @@
+"""Concepts in a repository of the Hugging Face Hub: `hf://owner/name` or `hf://datasets/owner/name`.
+
+The repository has the layout of every sparse registry (`sparse`), read over the addresses under which the Hub
+hands out files. A publication, a yank or an unyank is one commit, of the blob, the index and the catalogue
+together, made on the condition that the branch is still at the commit that was read (`parent_commit`). So the
+Hub decides: of two publishers one commits, and the other, who is told that the branch moved on, reads anew.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from perfusion_registry.registries.bucket import Found
+from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.http import HttpBucket
+from perfusion_registry.registries.hub_commit import HubCommits, MovedOnError, offline
+from perfusion_registry.registries.hub_place import TOKEN_VARIABLE, ensure_private, hub_place
+from perfusion_registry.registries.hub_staging import Staging
+from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError, TransferError
+from perfusion_registry.registries.release import LARGEST_BLOB, Release
+from perfusion_registry.registries.sparse import SparseRegistry
+
+_ROUNDS = 32
+_FAILURES = 4
+_LONGEST_PAUSE = 2.0
+
+
+class HubRegistry:
+    """The registry in a repository of the Hub; `HF_ENDPOINT` names another Hub than huggingface.co.
+
+    token: for reading what is private, and for writing; None takes `HF_TOKEN`. cache: the folder where it
+    remembers what it saw. Raises RegistryError when `url` is no such address.
+    """
+
+    def __init__(self, url: str, *, token: str | None, cache: Path) -> None:
+        self._place = hub_place(url)
+        self._token = token or os.environ.get(TOKEN_VARIABLE, "").strip() or None
+        if self._token is not None:
+            ensure_private(self._place.endpoint)
+        self._cache = cache
+        self._commits = HubCommits(self._place, self._token)
+        self._sparse = SparseRegistry(self._at(self._place.revision), cache=cache)
+
+    @property
+    def url(self) -> str:
+        """The place as the manifest and the lockfile name it."""
+        return self._place.url
+
+    def versions(self, name: str) -> tuple[Listing, ...]:
+        """All releases of a concept, oldest version first; empty where the registry does not know it."""
+        self._check_online()
+        return self._sparse.versions(name)
+
+    def blob(self, release: Release) -> Iterator[bytes]:
+        """The bytes of a release's blob in pieces, not yet hashed; more than its size never come."""
+        self._check_online()
+        return self._sparse.blob(release)
+
+    def publish(self, release: Release, blob: bytes) -> bool:
+        """Publish a release in one commit.
+
+        False where the very same release is there already. Raises AlreadyPublishedError, naming both digests,
+        when the version is there with other bytes, RegistryError when the blob is not what `release` says.
+        """
+        return self._committed(
+            lambda registry: registry.publish(release, blob), f"Publish {release.name} {release.version}"
+        )
+
+    def yank(self, name: str, version: str, *, reason: str = "") -> bool:
+        """Hide a version from resolution, never from a lock; False where it is yanked already."""
+        return self._committed(
+            lambda registry: registry.yank(name, version, reason=reason), f"Yank {name} {version}"
+        )
+
+    def unyank(self, name: str, version: str) -> bool:
+        """Show a version again; False where it is not yanked."""
+        return self._committed(lambda registry: registry.unyank(name, version), f"Unyank {name} {version}")
+
+    def catalogue(self) -> tuple[CatalogueEntry, ...]:
+        """Every concept of the registry, by name."""
+        self._check_online()
+        return self._sparse.catalogue()
+
+    def _at(self, revision: str) -> HttpBucket:
+        """The repository's files at a branch, tag or commit."""
+        credentials = Credentials(token=self._token) if self._token is not None else None
+        return HttpBucket(self.url, {self._place.files(revision): credentials})
+
+    def _committed(self, change: Callable[[SparseRegistry], bool], message: str) -> bool:
+        """Make a change in one commit, on top of whatever the branch has; False where there is none to make."""
+        self._check_online()
+        self._check_writable()
+        failures = 0
+        for attempt in range(_ROUNDS):
+            head = self._commits.head()
+            staging = Staging(self._at(head), url=self.url)
+            if not change(SparseRegistry(staging, cache=self._cache, name=self._place.repo)):
+                # After a commit whose fate stayed unknown: it was made, and what is there is ours.
+                return failures > 0
+            try:
+                done = self._commits.commit(staging.written, upon=head, message=message)
+            except MovedOnError:
+                pass
+            except TransferError:
+                failures += 1
+                if failures == _FAILURES:
+                    raise
+            else:
+                self._verify(staging, done)
+                return True
+            time.sleep(random.uniform(0, min(0.05 * 2**attempt, _LONGEST_PAUSE)))
+        raise RegistryError(
+            "too many others are publishing to this repository at the same time",
+            where=self.url,
+            hint="try again",
+        )
+
+    def _verify(self, staging: Staging, commit: str) -> None:
+        """Read back what was committed; raises RegistryError where the Hub has something else.
+
+        A repository's .gitignore, for one, makes the Hub leave files out without a word.
+        """
+        there = self._at(commit)
+        for key, data in staging.written.items():
+            found = there.get(key, limit=max(LARGEST_BLOB, len(data)))
+            if not isinstance(found, Found) or found.data != data:
+                raise RegistryError(
+                    f"the Hub did not keep {key} as it was sent",
+                    where=f"{self.url}, commit {commit[:12]}",
+                    hint="revert that commit, and see whether the repository's .gitignore names such files",
+                )
+
+    def _check_online(self) -> None:
+        if os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE"):
+            raise offline(self.url)
+
+    def _check_writable(self) -> None:
+        if self._place.pinned:
+            raise RegistryError(
+                "a commit cannot be added to", where=self.url, hint="name a branch after the `@`, or none"
+            )
+        if self._token is None:
+            raise RegistryError(
+                "publishing to the Hub needs a token",
+                where=self.url,
+                hint=f"set {TOKEN_VARIABLE}, or PERF_REGISTRY_<NAME>_TOKEN, to one that may write here",
+            )

@@ -1,0 +1,175 @@
+"""Commits to a repository of the Hub, by its own client, which here neither waits for ever nor chatters."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from perfusion_registry.registries.hub_place import HubPlace
+from perfusion_registry.registries.registry import RegistryError, TransferError
+
+_SILENCE = 30.0  # seconds without a byte
+_LONGEST_WAIT = 10  # seconds that a Retry-After is obeyed for at most
+_WAITS = ("retry-after", "ratelimit", "ratelimit-policy")
+_MOVED_ON = (409, 412)
+
+
+class MovedOnError(TransferError):
+    """The branch has another commit by now than the one that was built upon."""
+
+
+class HubCommits:
+    """The commits of a repository; `token` is None for a stranger, who may read what is public."""
+
+    def __init__(self, place: HubPlace, token: str | None) -> None:
+        self._place = place
+        self._token = token
+
+    def head(self) -> str:
+        """The commit that the place's branch is at; raises RegistryError when the Hub does not say."""
+        with self._errors("look the repository up"), _bounded_client():
+            info = self._api().repo_info(
+                self._place.repo,
+                repo_type=self._place.kind,
+                revision=self._place.revision,
+                expand=["sha"],
+                timeout=_SILENCE,
+            )
+            return str(info.sha)
+
+    def commit(self, files: Mapping[str, bytes], *, upon: str, message: str) -> str:
+        """Make one commit of these files, whole or not at all, on top of the commit `upon`.
+
+        Returns the new commit. Raises MovedOnError when `upon` is no longer the branch's last commit,
+        TransferError when it stays unknown whether the commit was made, RegistryError when it was not.
+        """
+        with self._errors("make a commit"), _bounded_client():
+            from huggingface_hub import CommitOperationAdd
+
+            done = self._api().create_commit(
+                self._place.repo,
+                # As streams, the large ones go by LFS over this same client, and not by a second one.
+                [CommitOperationAdd(key, io.BytesIO(data)) for key, data in files.items()],
+                commit_message=message,
+                repo_type=self._place.kind,
+                revision=self._place.revision,
+                parent_commit=upon,
+            )
+            return str(done.oid)
+
+    def _api(self) -> Any:
+        from huggingface_hub import HfApi
+
+        # Without a token, not even the one that `hf auth login` saved: the environment names perf's.
+        return HfApi(endpoint=self._place.endpoint, token=self._token or False)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Within it, whatever the client raises, for what a server may send, is an error of the registry."""
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        transport = HfHubHTTPError.__base__ or OSError  # of the HTTP library that the client is built upon
+        place = self._place
+        where = (
+            place.url
+            if place.endpoint.startswith("https://huggingface.co")
+            else f"{place.url}, {place.endpoint}"
+        )
+        try:
+            yield
+        except OfflineModeIsEnabled as error:
+            raise offline(where) from error
+        except RevisionNotFoundError as error:
+            raise RegistryError(
+                f"the repository has no branch `{place.revision}`",
+                where=where,
+                hint="make it on the Hub first",
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise RegistryError(
+                "the repository is not on the Hub, or it is not ours to see",
+                where=where,
+                hint="make it on the Hub first, or set HF_TOKEN to a token that may write to it",
+            ) from error
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if status in _MOVED_ON:
+                raise MovedOnError("the repository has moved on", where=where, hint="try again") from error
+            if status in (401, 403):
+                raise RegistryError(
+                    f"the Hub does not let us {what} ({status})",
+                    where=where,
+                    hint="set HF_TOKEN to a token that may write to the repository",
+                ) from error
+            kind = TransferError if status in (408, 429) or status >= 500 else RegistryError
+            raise kind(
+                f"the Hub does not {what} (it answers {status})", where=where, hint="try again later"
+            ) from error
+        except (transport, OSError) as error:
+            raise TransferError(
+                f"the Hub does not answer ({type(error).__name__})",
+                where=where,
+                hint="check the network, then try again",
+            ) from error
+        except RuntimeError as error:
+            raise TransferError("an upload to the Hub broke off", where=where, hint="try again") from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise TransferError(
+                f"the Hub's answer cannot be understood ({type(error).__name__})",
+                where=where,
+                hint="try again; if it stays so, upgrade huggingface_hub",
+            ) from error
+
+
+def offline(where: str) -> RegistryError:
+    """The error for work on the Hub while its own variable forbids that."""
+    return RegistryError(
+        "the Hub cannot be reached while HF_HUB_OFFLINE is set", where=where, hint="unset HF_HUB_OFFLINE"
+    )
+
+
+@contextmanager
+def _bounded_client() -> Iterator[None]:
+    """Within it, the Hub's client ends what gets no answer, ignores long waits, and logs nothing."""
+    from huggingface_hub import get_session, set_client_factory
+
+    usual = get_session()
+    kind: Callable[..., Any] = type(usual)
+    hooks = {name: list(those) for name, those in usual.event_hooks.items()}
+
+    def bounded() -> Any:
+        return kind(
+            event_hooks={**hooks, "response": [*hooks.get("response", []), _impatient]},
+            follow_redirects=True,
+            timeout=_SILENCE,
+        )
+
+    def as_before() -> Any:
+        return kind(event_hooks=hooks, follow_redirects=True, timeout=None)
+
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    set_client_factory(bounded)
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        set_client_factory(as_before)
+
+
+def _impatient(response: Any) -> None:
+    """Forget what an answer says of waiting, unless it is short: else the client would sleep for as long."""
+    said = response.headers.get("retry-after", "")
+    short = said.isascii() and said.isdigit() and len(said) < 6 and int(said) <= _LONGEST_WAIT
+    for name in _WAITS:
+        if name in response.headers and not (name == "retry-after" and short):
+            del response.headers[name]
