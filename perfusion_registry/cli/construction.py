@@ -45,17 +45,17 @@ def construct(found: Survey, computing: Computing, *, locked: bool, reporter: Re
     locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's.
     The base is only loaded when something has to be trained.
     """
-    machine = _Machine(found, computing, reporter)
+    machine = Machine(found, computing, reporter)
     done = []
     for task in found.plan.needed:
         with found.store.building(task.training, task.name, reporter):
-            built = _build(found, task, machine, reporter)
+            built = carry_out(found, task, machine, reporter)
         _settle(found, built, locked=locked, reporter=reporter)
         done.append(built)
     return done
 
 
-class _Machine:
+class Machine:
     """The loaded base and covariance, loaded once and only if they are needed."""
 
     def __init__(self, found: Survey, computing: Computing, reporter: Reporter) -> None:
@@ -76,7 +76,8 @@ class _Machine:
         return self._loaded
 
 
-def _build(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter) -> Built:
+def carry_out(found: Survey, task: BuildTask, machine: Machine, reporter: Reporter) -> Built:
+    """Build one task into the store of `found`, or take from there what is built already."""
     begun = time.monotonic()
     store = found.store
     # Another process may have finished the work while this one waited for the lock.
@@ -94,7 +95,7 @@ def _build(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter
     return Built(task, artifact, sha256, len(data), time.monotonic() - begun, known is None)
 
 
-def _train(found: Survey, task: BuildTask, machine: _Machine, reporter: Reporter) -> Artifact:
+def _train(found: Survey, task: BuildTask, machine: Machine, reporter: Reporter) -> Artifact:
     from perfusion_registry.build import ConceptSources, build_concept
 
     base, covariance = machine.load()
