@@ -19,6 +19,7 @@ COMMANDS = (
     ("sync", "sync", PROJECT_PANEL, "Fetch what the lockfile names from its registries, and lock first what is not locked yet."),
     ("tree", "tree", PROJECT_PANEL, "Show the locked concepts and scene packs, with what each requires."),
     ("merge-driver", "merge_driver", PROJECT_PANEL, "Merge perfusion.lock for git, block by block."),
+    ("metadata", "metadata", PROJECT_PANEL, "Print the project as JSON for tools: manifest, lockfile, concepts with their paths and states."),
     ("build", "build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
     ("covariance", "covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder from captions."),
     ("compose", "compose", PROMPT_PANEL, "Resolve a prompt to its gate configuration, a file that `perf render --composition` takes."),
@@ -30,6 +31,7 @@ COMMANDS = (
     ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks; locks that have it still work."),
     ("unyank", "publish", REGISTRY_PANEL, "Show a yanked version again."),
     ("verify", "verify", STORE_PANEL, "Check lockfile, store and signatures: every locked concept is here, whole, and says what is locked."),
+    ("doctor", "doctor", STORE_PANEL, "Examine this machine and this project: Python, torch, devices, store, base, lockfile, registries."),
     ("cache", "cache", STORE_PANEL, "Look after the store of this machine."),
     ("key", "key", STORE_PANEL, "Sign what you publish; see whom you trust."),
 )  # fmt: skip

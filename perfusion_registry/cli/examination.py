@@ -1,0 +1,217 @@
+"""Examining a machine and a project, one finding at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from perfusion_registry.artifact import Store, cache_dir
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
+from perfusion_registry.resolve import Project
+
+_LITTLE_SPACE = 1_000_000_000  # bytes; a base with its optimizer state wants more
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. state: `note` is worth knowing, `broken` keeps perf from working."""
+
+    what: str
+    state: Literal["ok", "note", "broken"]
+    told: str
+    hint: str | None = None
+
+
+def examine(start: Path | None, *, online: bool) -> list[Finding]:
+    """Look at everything that perf needs; outside a project, at the machine alone."""
+    found = [*_python(), *_torch(), *_store(cache_dir())]
+    try:
+        project = Project.find(start, lock_alone=True)
+    except PerfError as error:
+        missing = "there is no perfusion.toml" in error.what
+        state: Literal["note", "broken"] = "note" if missing else "broken"
+        return [*found, Finding("project", state, str(error), None if missing else "correct the file")]
+    found.append(Finding("project", "ok", f"{project.manifest.project.name} in {project.root}"))
+    found += _base(project)
+    found += _lock(project)
+    found += _artifacts(project)
+    found += _git(project.root)
+    found += _registries(project, online=online)
+    return found
+
+
+def _python() -> Iterator[Finding]:
+    from perfusion_registry import __version__
+
+    told = f"perf {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Finding("Python", "ok", told)
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+
+        from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
+    except (ImportError, OSError) as error:
+        yield Finding(
+            "torch", "broken", f"it cannot be imported: {error}", "install perfusion-registry again"
+        )
+        return
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
+    yield Finding("torch", "ok", f"{torch.__version__}, built {built}, {torch.get_num_threads()} threads")
+    try:
+        device = choose_device()
+        dtype = choose_dtype(device)
+        compute = choose_compute_dtype(device, dtype)
+    except (PerfError, RuntimeError) as error:
+        yield Finding(
+            "device", "broken", str(error), "see the driver of the accelerator, or use --device cpu"
+        )
+        return
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    formats = " with products in ".join(
+        dict.fromkeys(str(one).removeprefix("torch.") for one in (dtype, compute))
+    )
+    yield Finding("device", "ok", f"{device.type} ({name}), {formats}")
+
+
+def _store(root: Path) -> Iterator[Finding]:
+    where = root
+    while not where.exists() and where != where.parent:
+        where = where.parent
+    try:
+        if root.exists():
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        elif not os.access(where, os.W_OK):
+            raise PermissionError("permission denied")
+        free = shutil.disk_usage(where).free
+    except OSError as error:
+        told = f"{root} cannot be written: {error.strerror or error}"
+        yield Finding("store", "broken", told, "set PERF_CACHE_DIR to a folder that can be written")
+        return
+    told = f"{root}, {free / 1e9:.1f} GB free"
+    if free < _LITTLE_SPACE:
+        yield Finding("store", "note", told, "`perf cache prune` frees some space")
+    else:
+        yield Finding("store", "ok", told)
+
+
+def _base(project: Project) -> Iterator[Finding]:
+    from perfusion_registry.base import describe_base
+    from perfusion_registry.resolve import find_covariance
+
+    try:
+        base = describe_base(project.manifest.project.base, root=project.root, allow_download=False)
+    except PerfError as error:
+        yield Finding("base", "broken", str(error), error.hint)
+        return
+    locked = project.lockfile.base if project.lockfile else None
+    size = sum(file.size for file in base.files)
+    told = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
+    if locked is not None and locked.digest != base.digest:
+        here = {file.path: file.sha256 for file in base.files}
+        other = [file.path for file in locked.files if here.get(file.path) != file.sha256]
+        told = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
+        yield Finding("base", "broken", told, "restore the files, or `perf lock` to take these")
+    else:
+        yield Finding("base", "ok", told if locked else f"{told}, not locked yet")
+    try:
+        found = find_covariance(project, base.covariance)
+        yield Finding("covariance", "ok", str(found.path))
+    except PerfError as error:
+        yield Finding("covariance", "broken", error.what, error.hint)
+
+
+def _lock(project: Project) -> Iterator[Finding]:
+    from perfusion_registry.resolve.staleness import base_unmet, unmet
+    from perfusion_registry.resolve.wishes import local_concepts
+
+    if not project.manifest_path.is_file():
+        yield Finding("lockfile", "ok", f"{LOCKFILE_NAME} alone, without a {MANIFEST_NAME}")
+        return
+    try:
+        stale = unmet(project, local_concepts(project)) + base_unmet(project)
+    except PerfError as error:
+        yield Finding("lockfile", "broken", str(error), error.hint)
+        return
+    if project.lockfile is None:
+        yield Finding("lockfile", "note", "there is none yet", "run `perf lock`")
+    elif stale:
+        yield Finding("lockfile", "broken", "; ".join(stale[:3]), "run `perf lock`")
+    else:
+        yield Finding("lockfile", "ok", f"current, {len(project.lockfile.concepts)} locked")
+
+
+def _artifacts(project: Project) -> Iterator[Finding]:
+    """Whether the store has what is locked; what is missing is no defect, what is damaged is."""
+    store = Store(cache_dir())
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    wanted = [block for block in blocks if block.sha256 and (block.registry or block.kind == "concept")]
+    damaged = [
+        one.name
+        for one in wanted
+        if store.path(one.sha256 or "").is_file() and not store.has(one.sha256 or "")
+    ]
+    missing = [one.name for one in wanted if not store.path(one.sha256 or "").is_file()]
+    if damaged:
+        told = f"damaged in the store: {', '.join(damaged[:5])}"
+        yield Finding(
+            "artifacts", "broken", told, "run `perf cache verify`, then `perf sync` or `perf build`"
+        )
+    elif missing:
+        told = f"not in this store: {', '.join(missing[:5])}"
+        yield Finding("artifacts", "note", told, "run `perf sync`, or `perf build`")
+    elif wanted:
+        yield Finding("artifacts", "ok", f"{len(wanted)} in the store, whole")
+
+
+def _git(root: Path) -> Iterator[Finding]:
+    """Whether the lockfile is shared and what only this machine needs is not."""
+    git = shutil.which("git")
+    if git is None:
+        return
+    inside = subprocess.run(
+        [git, "-C", str(root), "rev-parse", "--is-inside-work-tree"], capture_output=True, check=False
+    )
+    if inside.returncode != 0:
+        return
+
+    def ignored(name: str) -> bool:
+        run = subprocess.run(
+            [git, "-C", str(root), "check-ignore", "-q", name], capture_output=True, check=False
+        )
+        return run.returncode == 0
+
+    if ignored(LOCKFILE_NAME):
+        told = f"{LOCKFILE_NAME} is ignored, so nobody else gets these bytes"
+        yield Finding("git", "note", told, f"take {LOCKFILE_NAME} out of .gitignore and commit it")
+    elif not ignored("out/picture.png"):
+        yield Finding("git", "note", "pictures in out/ would be committed", "add `out/` to .gitignore")
+    else:
+        yield Finding("git", "ok", f"{LOCKFILE_NAME} is shared, out/ is not")
+
+
+def _registries(project: Project, *, online: bool) -> Iterator[Finding]:
+    from perfusion_registry.cli.registries import sources_of
+
+    named = project.manifest.registries
+    sources = sources_of(named, project.root, offline=False)
+    for name, url in sorted(named.items()):
+        if not online and "://" in url:
+            yield Finding(f"registry {name}", "ok", f"{url}, not asked (--online asks)")
+            continue
+        try:
+            entries = sources.registry(url).catalogue()
+        except PerfError as error:
+            yield Finding(f"registry {name}", "broken", str(error), error.hint)
+        else:
+            yield Finding(f"registry {name}", "ok", f"{url}, {len(entries)} concepts")
