@@ -46,7 +46,7 @@ def add_from_registry(
     chosen = _registry(project, prefix if slash else None, registry)
     if chosen is not None and chosen[1] is not None:
         text = add_registry(text, chosen[0], chosen[1], where)
-    entry = {"version": version or ""}
+    entry = {"version": version or ""}  # in the order in which they are written
     if chosen is not None:
         entry["registry"] = chosen[0]
     candidate = _resolved(project, add_concept(text, folded, entry, where), folded, offline=offline)

@@ -37,6 +37,10 @@ OfflineOption = Annotated[
         "--offline", envvar="PERF_OFFLINE", show_envvar=False, help="Open no socket; know what is remembered."
     ),
 ]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|URL", help="Ask this registry alone.", show_default="all of the project"),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 DeviceOption = Annotated[
     str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.", show_default=True)

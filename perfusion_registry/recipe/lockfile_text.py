@@ -89,8 +89,9 @@ def _known(value: Any, model: Any) -> Any:
 
 def _told(concept: LockedConcept) -> dict[str, Any]:
     """A concept's fields without those that say nothing."""
-    silent = {"kind"} if concept.kind == "concept" else set()
-    return concept.model_dump(exclude=silent if concept.requires else {*silent, "requires"})
+    told = concept.model_dump(exclude={"kind"} if concept.kind == "concept" else None)
+    told["requires"] = dict(sorted(concept.requires.items())) or None
+    return told
 
 
 def _block(header: str, fields: dict[str, Any]) -> str:
@@ -99,15 +100,14 @@ def _block(header: str, fields: dict[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value on one line of TOML; the keys of a table sorted, those without a value left out."""
+    """A value on one line of TOML; keys without a value are left out."""
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, dict):
-        pairs = (
-            f"{toml_key(key)} = {toml_value(value[key])}" for key in sorted(value) if value[key] is not None
-        )
+        told = {key: item for key, item in value.items() if item is not None}
+        pairs = [f"{toml_key(key)} = {toml_value(item)}" for key, item in told.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, bool):
         return "true" if value else "false"

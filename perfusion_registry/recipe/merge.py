@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.lockfile import Lockfile
 
+_CONCEPT = "concept "  # before the name of a concept among the parts of a lockfile
 _MARKER = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(?: .*)?$")
 
 
@@ -62,6 +65,56 @@ def merge_sides(ours: Lockfile, theirs: Lockfile, where: str, *, drop_conflicts:
         base=None if "base" in conflicts else ours.base,
         covariance=None if "covariance" in conflicts else ours.covariance,
         concepts=tuple(concepts[name] for name in sorted(concepts.keys() - conflicts)),
+    )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A three-way merge. ours, theirs: the wholes, alike but for conflicts, which are named."""
+
+    ours: Lockfile
+    theirs: Lockfile
+    conflicts: tuple[str, ...]
+
+
+def merge_three(base: Lockfile, ours: Lockfile, theirs: Lockfile) -> Merged:
+    """Merge what two branches made of one lockfile, block by block.
+
+    A block that one side alone changed, added or removed is taken from that side; where both did, and not
+    alike, it is in conflict.
+    """
+    was, mine, other = _parts(base), _parts(ours), _parts(theirs)
+    left: dict[str, Any] = {}
+    right: dict[str, Any] = {}
+    conflicts = []
+    for key in sorted({*was, *mine, *other}):
+        before, one, two = was.get(key), mine.get(key), other.get(key)
+        if one == two or before == two:
+            left[key] = right[key] = one
+        elif before == one:
+            left[key] = right[key] = two
+        else:
+            left[key], right[key] = one, two
+            conflicts.append(key.removeprefix(_CONCEPT))
+    form = max(ours.version, theirs.version), max(ours.revision, theirs.revision)
+    return Merged(_whole(left, *form), _whole(right, *form), tuple(conflicts))
+
+
+def _parts(lock: Lockfile) -> dict[str, Any]:
+    """A lockfile as the blocks that are merged, by name."""
+    concepts = {f"{_CONCEPT}{concept.name}": concept for concept in lock.concepts}
+    return {"base": lock.base, "covariance": lock.covariance, **concepts}
+
+
+def _whole(parts: dict[str, Any], version: int, revision: int) -> Lockfile:
+    return Lockfile(
+        version=version,
+        revision=revision,
+        base=parts["base"],
+        covariance=parts["covariance"],
+        concepts=tuple(
+            part for key, part in sorted(parts.items()) if key.startswith(_CONCEPT) and part is not None
+        ),
     )
 
 

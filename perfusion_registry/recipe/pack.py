@@ -72,9 +72,11 @@ def parse_pack(data: bytes, where: str) -> Pack:
 def dump_pack(pack: Pack) -> bytes:
     """The pack as it is published and locked: one spelling, whatever its file's comments and order."""
     head = pack.pack.model_dump(exclude_none=True)
+    head["requires"] = dict(sorted(head["requires"].items()))
     blocks = ["\n".join(["[pack]", *(f"{key} = {toml_value(head[key])}" for key in head if head[key])])]
     for name in sorted(pack.scenes):
         scene = pack.scenes[name].model_dump(exclude_none=True)
+        scene["gates"] = dict(sorted(scene["gates"].items()))
         fields = [f"{key} = {toml_value(scene[key])}" for key in scene if scene[key]]
         blocks.append("\n".join([f"[scenes.{toml_key(name)}]", *fields]))
     return ("\n\n".join(blocks) + "\n").encode()
