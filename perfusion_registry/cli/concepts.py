@@ -177,11 +177,23 @@ def remove(
                 console.reporter().warn(f"the scene `{scene}` still calls `{name}`")
 
 
-def list_concepts(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+def list_concepts(
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Show what registries have newer than what is locked.")
+    ] = False,
+    offline: OfflineOption = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show the project's concepts and what a build would do."""
     from perfusion_registry.cli import console
     from perfusion_registry.resolve import Project
 
+    if outdated:
+        from perfusion_registry.cli.outdated import show_outdated
+
+        show_outdated(project, offline=offline, as_json=as_json)
+        return
     found = Project.find(project)
     problem, states = _states(found)
     rows = [_row(found, name, states.get(name, "unknown")) for name in sorted(found.manifest.concepts)]
@@ -221,18 +233,30 @@ def _states(project: Project) -> tuple[str | None, dict[str, str]]:
     problem = None
     for name, entry in project.manifest.concepts.items():
         if entry.recipe is None:
-            states[name] = "from a registry"
+            states[name] = _fetched(project, name)
             continue
         try:
-            (task,) = survey(project.root, [name]).plan.tasks
-            states[name] = f"to build: {task.reason}" if task.reason else "built"
+            for task in survey(project.root, [name]).plan.tasks:
+                states[name] = f"to build: {task.reason}" if task.reason else "built"
         except PerfError as error:
             problem = str(error) if problem is None else problem
             states[name] = "unknown"
     return problem, states
 
 
+def _fetched(project: Project, name: str) -> str:
+    """Whether a concept of a registry is here."""
+    from perfusion_registry.artifact import Store, cache_dir
+
+    block = project.lockfile.concept(name) if project.lockfile else None
+    if block is None or block.sha256 is None:
+        return "to lock"
+    return "fetched" if Store(cache_dir()).has(block.sha256) else "to fetch"
+
+
 def _row(project: Project, name: str, state: str) -> dict[str, Any]:
+    from perfusion_registry.recipe import Pack
+
     entry = project.manifest.concepts[name]
     locked = project.lockfile.concept(name) if project.lockfile else None
     row: dict[str, Any] = {
@@ -240,16 +264,19 @@ def _row(project: Project, name: str, state: str) -> dict[str, Any]:
         "version": locked.version if locked else entry.version or "",
         "supercategory": "",
         "state": state,
-        "size": locked.size if locked and state == "built" else None,
-        "sha256": locked.sha256 if locked and state == "built" else None,
+        "size": locked.size if locked and state in ("built", "fetched") else None,
+        "sha256": locked.sha256 if locked and state in ("built", "fetched") else None,
         "source": entry.recipe or entry.registry or "",
     }
     if entry.recipe is not None:
         try:
-            recipe = project.recipe(name)
+            recipe = project.declared(name)
         except PerfError:
             return row
-        row |= {"version": recipe.concept.version, "supercategory": recipe.concept.supercategory}
+        if isinstance(recipe, Pack):
+            row |= {"version": recipe.pack.version, "state": "scene pack"}
+        else:
+            row |= {"version": recipe.concept.version, "supercategory": recipe.concept.supercategory}
     return row
 
 

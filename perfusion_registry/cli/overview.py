@@ -27,6 +27,8 @@ COMMANDS = (
     ("render", "render", PROMPT_PANEL, "Draw a prompt with its concepts."),
     ("sweep", "render", PROMPT_PANEL, "Draw one seed over a grid of gate biases and temperatures (the paper's Figure 7)."),
     ("search", "search", REGISTRY_PANEL, "Find concepts and scene packs in the project's registries."),
+    ("info", "info", REGISTRY_PANEL, "Show what a concept says of itself, and its versions."),
+    ("vendor", "vendor", REGISTRY_PANEL, "Copy all that perfusion.lock needs into a folder that works offline."),
     ("publish", "publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that perfusion.lock names."),
     ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks; locks that have it still work."),
     ("unyank", "publish", REGISTRY_PANEL, "Show a yanked version again."),

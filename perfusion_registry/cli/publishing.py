@@ -87,7 +87,7 @@ def prepare(start: Path | None, name: str) -> Publication:
     (name,) = project.select([name])
     path = project.recipe_path(name)
     recipe = read_recipe_or_pack(path)
-    made = _pack(project, recipe) if isinstance(recipe, Pack) else _concept(start, name)
+    made = pack_publication(project, recipe) if isinstance(recipe, Pack) else _concept(start, name)
     told = {"licence": made.release.licence, "authors": made.release.authors}
     missing = [key for key, said in told.items() if not said]
     if missing:
@@ -153,7 +153,8 @@ def _concept(start: Path | None, name: str) -> Publication:
     return Publication(concept_release(card, blob, base_licence=base_licence(found.base.folder)), blob)
 
 
-def _pack(project: Project, pack: Pack) -> Publication:
+def pack_publication(project: Project, pack: Pack) -> Publication:
+    """The release of a scene pack of the project; raises PerfError where it changed since it was locked."""
     blob, said = dump_pack(pack), pack.pack
     digest = hashlib.sha256(blob).hexdigest()
     locked = project.lockfile.concept(said.name) if project.lockfile else None
