@@ -29,8 +29,8 @@ ROUNDS = 5
 MOST_REDIRECTS = 5
 _CONNECT = 10.0  # seconds to connect
 _SILENCE = 15.0  # seconds without a byte
-_ONE_TRY = 20.0  # seconds for one answer, and more for a large one:
-_SLOWEST = 20_000  # bytes a second
+_SLOWEST = 20_000  # bytes a second that a large object may take its time at
+_TRIES = 3  # as slow as can be that fit into the patience
 _MISSING = (404, 410, 451)
 _MOVED = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -119,7 +119,7 @@ class HttpBucket:
         A mirror that refuses is left out of the further rounds. An object asked for again is looked for at
         the next mirror first: who asks again could not use what came.
         """
-        one_try = _ONE_TRY + size / _SLOWEST
+        one_try = self._patience / _TRIES + size / _SLOWEST
         ends = time.monotonic() + self._patience + size / _SLOWEST
         every = list(self._mirrors)
         first = self._asked[key] % len(every)
