@@ -1,8 +1,8 @@
 """32 processes publish one version to one registry at the same moment: how many win, on each backend.
 
 Each process has bytes of its own. Exactly one must be told that it published; every other one must get an
-error that names both digests, and the registry must hold the winner's bytes. A second race is between the very
-same bytes, a third between 32 versions of one concept, which must all get in.
+error that names both digests, and the registry must hold the winner's bytes. A second race is between the
+very same bytes, a third between 32 versions of one concept, which must all get in.
 
     python -m benchmarks.publish_race --publishers 32 --rounds 5
 """

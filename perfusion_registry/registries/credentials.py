@@ -62,9 +62,12 @@ def credentials_for(name: str, url: str) -> Credentials | None:
                 hint="use https",
             )
         return _sendable(Credentials(token or None, username or None, password or None), name)
-    if _exposed(url):
-        return None
-    return _from_netrc(urlsplit(url).hostname)
+    return mirror_credentials(url)
+
+
+def mirror_credentials(url: str) -> Credentials | None:
+    """The credentials that netrc has for the host of `url`: a registry's own are not for its mirrors."""
+    return None if _exposed(url) else _from_netrc(urlsplit(url).hostname)
 
 
 def refuse_credentials(url: str) -> None:

@@ -29,6 +29,7 @@ from perfusion_registry.registries.release import RELEASE_FORMAT, Release
 LARGEST_LINE = 64 * 2**10
 LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
+LONGEST_VERSION = 100
 
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
 _UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
@@ -129,6 +130,10 @@ def read_index(data: bytes, name: str, where: str) -> Index:
         if said.name != name:
             raise RegistryError(
                 f"the index speaks of `{said.name}`, not of `{name}`", where=at, hint=_ASK_KEEPER
+            )
+        if len(said.version) > LONGEST_VERSION:
+            raise RegistryError(
+                f"the index has a version of {len(said.version):,} characters", where=at, hint=_ASK_KEEPER
             )
         version = ParsedVersion(said.version)
         known = found.get(version)

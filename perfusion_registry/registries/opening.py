@@ -7,7 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from perfusion_registry.registries.credentials import credentials_for, refuse_credentials
+from perfusion_registry.registries.credentials import (
+    credentials_for,
+    mirror_credentials,
+    refuse_credentials,
+)
 from perfusion_registry.registries.registry import Registry, RegistryError
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")  # two letters at least: `C:` is a drive
@@ -17,10 +21,11 @@ _KNOWN = "a folder, file://, https://, s3://, oci:// or hf://"
 def open_registry(url: str, *, name: str, root: Path, cache: Path, offline: bool = False) -> Registry:
     """The registry at `url`, a folder (relative to `root`) or an address.
 
-    Several `https://` addresses with spaces between them are mirrors, tried in that order. name: what the
-    manifest calls the registry, for its credentials. cache: the folder where it remembers what it saw.
-    offline: of a registry that is not a folder, only what is remembered. No socket is opened yet. Raises
-    RegistryError for an address that perf does not understand, or that has credentials in it.
+    Several `https://` addresses with spaces between them are the registry and its mirrors, tried in that
+    order. name: what the manifest calls the registry, for its credentials. cache: the folder where it
+    remembers what it saw. offline: of a registry that is not a folder, only what is remembered. No socket is
+    opened yet. Raises RegistryError for an address that perf does not understand, or that has credentials in
+    it.
     """
     url = " ".join(url.split())
     for one in url.split(" "):
@@ -63,7 +68,9 @@ def _remote(scheme: str, url: str, *, name: str, cache: Path) -> Registry:
     from perfusion_registry.registries.http import HttpBucket
 
     mirrors = url.split(" ")
-    bucket = HttpBucket(url, {mirror: credentials_for(name, mirror) for mirror in mirrors})
+    credentials = {mirror: mirror_credentials(mirror) for mirror in mirrors}
+    credentials[mirrors[0]] = credentials_for(name, mirrors[0])
+    bucket = HttpBucket(url, credentials)
     return SparseRegistry(bucket, cache=cache, name=name)
 
 
