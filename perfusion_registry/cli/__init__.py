@@ -6,6 +6,7 @@ a line in `overview.COMMANDS` for each command.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,13 @@ __all__ = [
 def main() -> None:
     """The entry point of `perf` and `perfusion`."""
     arguments = sys.argv[1:]
-    if arguments in ([], ["-h"], ["--help"]):
+    completing = "_PERF_COMPLETE" in os.environ or "_PERFUSION_COMPLETE" in os.environ
+    if arguments in ([], ["-h"], ["--help"]) and not completing:
         print(overview(), end="")
         sys.exit(0 if arguments else 2)
     from perfusion_registry.cli.application import application
 
-    module = module_of(arguments[0])
+    module = module_of(arguments[0]) if arguments else None
     application([module] if module else None)()
 
 

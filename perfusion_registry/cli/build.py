@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.options import (
     DeviceOption,
     DryRunOption,
@@ -32,7 +33,9 @@ def register(app: typer.Typer) -> None:
 def build(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="The concepts to build.", show_default="all"),
+        typer.Argument(
+            metavar="NAME", help="The concepts to build.", show_default="all", autocompletion=concept_names
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
     locked: LockedOption = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.options import JsonOption, OfflineOption, ProjectOption
 from perfusion_registry.errors import PerfError
 
@@ -142,7 +143,12 @@ def add(
 
 
 def remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="The concepts.", show_default=False)],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME", help="The concepts.", show_default=False, autocompletion=concept_names
+        ),
+    ],
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:

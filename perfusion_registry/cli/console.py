@@ -38,12 +38,17 @@ def stdout() -> Console:
 
 def say(text: str) -> None:
     """Print one plain line of the result."""
-    print(_printable(text))
+    print(printable(text))
 
 
 def say_json(schema: str, value: dict[str, Any]) -> None:
-    """Print the result as JSON; `schema` names its format and version, such as `perf.list/1`."""
-    print(json.dumps({"schema": schema, **value}, indent=2, ensure_ascii=False))
+    """Print the result as JSON; `schema` names its format and version, such as `perf.list/1`.
+
+    Characters that could steer the terminal are escaped, as JSON escapes them.
+    """
+    text = json.dumps({"schema": schema, **value}, indent=2, ensure_ascii=False)
+    # Outside of strings all is printable but the line ends; inside, JSON has its own escapes.
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -55,7 +60,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_printable(cell)) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     stdout().print(table)
 
 
@@ -65,11 +70,11 @@ def show_error(error: PerfError) -> None:
 
     text = Text("error: ", style="bold red")
     what = error.what
-    text.append(_printable(what[:1].upper() + what[1:]), style="default not bold")
+    text.append(printable(what[:1].upper() + what[1:]), style="default not bold")
     if error.where:
-        text.append("\n   at  ", style="cyan").append(_printable(error.where), style="default not bold")
+        text.append("\n   at  ", style="cyan").append(printable(error.where), style="default not bold")
     if error.hint:
-        text.append("\n next  ", style="green").append(_printable(error.hint), style="default not bold")
+        text.append("\n next  ", style="green").append(printable(error.hint), style="default not bold")
     stderr().print(text)
 
 
@@ -119,7 +124,7 @@ class _Quiet:
         from rich.text import Text
 
         stderr().print(
-            Text("warning: ", style="bold yellow").append(_printable(text), style="default not bold")
+            Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
         )
 
 
@@ -190,7 +195,7 @@ class _BarCount(_Count):
         from rich.markup import escape
 
         super().advance(steps, note)
-        self._progress.update(self._task, advance=steps, note=escape(_printable(self.note)))
+        self._progress.update(self._task, advance=steps, note=escape(printable(self.note)))
 
 
 class _Bars(_Quiet):
@@ -206,14 +211,14 @@ class _Bars(_Quiet):
 
         progress = self._progress or self._begin()
         indent = "  " * self._depth
-        task = progress.add_task(indent + escape(_printable(title)), total=total, note="")
+        task = progress.add_task(indent + escape(printable(title)), total=total, note="")
         self._depth += 1
         count = _BarCount(title, total, progress, task)
         try:
             yield count
             progress.remove_task(task)
             if count.elapsed >= _WORTH_A_LINE:
-                told = f"[green]✓[/] {indent}{escape(_printable(title))} [dim]{duration(count.elapsed)}[/]"
+                told = f"[green]✓[/] {indent}{escape(printable(title))} [dim]{duration(count.elapsed)}[/]"
                 progress.console.print(told)
         finally:
             self._depth -= 1
@@ -222,12 +227,12 @@ class _Bars(_Quiet):
                 progress.stop()
 
     def note(self, text: str) -> None:
-        self._console().print(_printable(text), markup=False)
+        self._console().print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
         from rich.text import Text
 
-        line = Text("warning: ", style="bold yellow").append(_printable(text), style="default not bold")
+        line = Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
         self._console().print(line)
 
     def _console(self) -> Console:
@@ -270,9 +275,9 @@ class _Bars(_Quiet):
 
 
 def _line(text: str) -> None:
-    print(_printable(text), file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text without control characters: what a registry or a file says must not steer the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)

@@ -51,7 +51,7 @@ class BaseMetadata(FileModel):
 class ProjectMetadata(FileModel):
     """`perf metadata --format-version 1`. root, store: absolute paths. manifest, lock: as in their files."""
 
-    format: Literal[1] = 1
+    schema_: Literal["perf.metadata/1"] = Field(alias="schema")
     perf: str
     root: str
     store: str
@@ -78,6 +78,7 @@ def describe(start: Path | None) -> ProjectMetadata:
     names = sorted({*project.manifest.concepts, *(block.name for block in lockfile.concepts)})
     concepts = tuple(_concept(project, lockfile, store, name, problems) for name in names)
     return ProjectMetadata(
+        schema="perf.metadata/1",
         perf=__version__,
         root=str(project.root),
         store=str(store.root),

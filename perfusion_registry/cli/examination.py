@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -84,16 +83,11 @@ def _torch() -> Iterator[Finding]:
 
 
 def _store(root: Path) -> Iterator[Finding]:
-    where = root
-    while not where.exists() and where != where.parent:
-        where = where.parent
     try:
-        if root.exists():
-            with tempfile.TemporaryFile(dir=root):
-                pass
-        elif not os.access(where, os.W_OK):
-            raise PermissionError("permission denied")
-        free = shutil.disk_usage(where).free
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+        free = shutil.disk_usage(root).free
     except OSError as error:
         told = f"{root} cannot be written: {error.strerror or error}"
         yield Finding("store", "broken", told, "set PERF_CACHE_DIR to a folder that can be written")

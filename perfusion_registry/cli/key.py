@@ -8,7 +8,7 @@ import typer
 
 from perfusion_registry.cli.group import Group
 from perfusion_registry.cli.options import JsonOption, ProjectOption
-from perfusion_registry.cli.publish import RegistryOption
+from perfusion_registry.cli.publish import TargetOption
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The concept.", show_default=False)]
 
@@ -74,7 +74,7 @@ def trust(
         str,
         typer.Argument(metavar="KEY", help="64 hex digits, from `perf key show`.", show_default=False),
     ],
-    registry: RegistryOption = None,
+    registry: TargetOption = None,
     since: Annotated[
         str,
         typer.Option(metavar="VERSION", help="Lower versions may be unsigned.", show_default="all signed"),
@@ -107,7 +107,7 @@ def trust(
 
 def forget(
     name: NameArgument,
-    registry: RegistryOption = None,
+    registry: TargetOption = None,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:

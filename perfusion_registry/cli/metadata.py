@@ -47,4 +47,4 @@ def metadata(
             hint=f"give {FORMATS[-1]}",
         )
     said = describe(project).model_dump(mode="json", by_alias=True)
-    console.say_json("perf.metadata/1", said)
+    console.say_json(said.pop("schema"), said)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli.completion import scene_names
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter
 
@@ -32,6 +33,7 @@ SceneOption = Annotated[
         metavar="NAME",
         help="A scene of perfusion.toml, or PACK/SCENE of a scene pack: its prompt, unless one is given, "
         "and its gates.",
+        autocompletion=scene_names,
     ),
 ]
 BiasOption = Annotated[

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli.completion import concept_names, registry_names
 from perfusion_registry.cli.options import DryRunOption, JsonOption, ProjectOption
 
 if TYPE_CHECKING:
     from perfusion_registry.cli.publishing import Place
     from perfusion_registry.registries import Release
 
-RegistryOption = Annotated[
+TargetOption = Annotated[
     str | None,
     typer.Option(
         "--registry",
-        metavar="REGISTRY",
-        help="Its name in perfusion.toml, or its address.",
+        metavar="NAME|URL",
+        help="A registry of perfusion.toml, or an address.",
         show_default="`default`, or the only one",
+        autocompletion=registry_names,
     ),
 ]
 ReleaseArgument = Annotated[
@@ -37,9 +39,15 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Concepts or scene packs.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="Concepts or scene packs.",
+            show_default=False,
+            autocompletion=concept_names,
+        ),
     ],
-    registry: RegistryOption = None,
+    registry: TargetOption = None,
     sign: Annotated[bool, typer.Option("--sign", help="Sign with the key of `perf key`.")] = False,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
@@ -83,7 +91,7 @@ def yank(
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Why; everybody can read it.", show_default=False)
     ] = "",
-    registry: RegistryOption = None,
+    registry: TargetOption = None,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
@@ -99,7 +107,7 @@ def yank(
 
 def unyank(
     release: ReleaseArgument,
-    registry: RegistryOption = None,
+    registry: TargetOption = None,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
@@ -158,4 +166,4 @@ def _show(release: Release, place: Place) -> None:
     }
     for label, text in lines.items():
         if text:
-            console.say(f"  {label:<13}{text}")
+            console.say(f"  {label:<13}{text.replace(chr(10), chr(10) + ' ' * 15)}")

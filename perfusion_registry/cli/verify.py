@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -33,7 +34,12 @@ def register(app: typer.Typer) -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="With --rebuild: these concepts.", show_default="all"),
+        typer.Argument(
+            metavar="NAME",
+            help="With --rebuild: these concepts.",
+            show_default="all",
+            autocompletion=concept_names,
+        ),
     ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build from the recipes again, in an empty store, and compare.")

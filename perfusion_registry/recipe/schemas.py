@@ -26,6 +26,8 @@ SCHEMAS = {
     "concept-card": "perfusion_registry.artifact.card:ConceptCard",
     "index": "perfusion_registry.registries.index:IndexLine",
     "composition": "perfusion_registry.compose.composition:Composition",
+    "metadata": "perfusion_registry.cli.description:ProjectMetadata",
+    "output": "perfusion_registry.cli.outputs:Output",
 }
 """Schema name -> where its model is; looked up by name, since most models live in rooms below this one."""
 

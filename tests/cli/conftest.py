@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -28,7 +30,18 @@ class Said:
 
     @property
     def json(self) -> dict[str, Any]:
-        return dict(json.loads(self.out))
+        """The JSON that it printed, which is as its schema says."""
+        said = dict(json.loads(self.out))
+        if "schema" in said:
+            outputs().validate(said)
+        return said
+
+
+@cache
+def outputs() -> Any:
+    """The schema of everything that commands print with --json."""
+    path = Path(__file__).parents[2] / "schemas" / "output.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
 
 
 Perf = Callable[..., Said]
