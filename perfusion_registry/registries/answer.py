@@ -43,7 +43,7 @@ def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
         raw = _raw(response, limit + 1024 if encoding else limit, where)
         yield from _gunzipped(raw, limit, where) if "gzip" in encoding else raw
         whole = True
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
         raise broken(error, answer.url, answer.watch) from error
     finally:
         if whole:
@@ -87,6 +87,11 @@ def _gunzipped(pieces: Iterator[bytes], limit: int, where: str) -> Iterator[byte
 def finish(answer: Answer) -> None:
     """Give the connection back for the next question."""
     answer.watch.stop()
+    if answer.response.status == 304:
+        if "transfer-encoding" in answer.response.headers:
+            answer.response.close()  # a 304 has no body; what follows would be read as the next answer
+            return
+        answer.response.drain_conn()
     answer.response.release_conn()
 
 

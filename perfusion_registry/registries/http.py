@@ -205,7 +205,8 @@ class HttpBucket:
                     decode_content=False,
                     timeout=timeout,
                 )
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            # ValueError: http.client at work on a connection that the watch has ended.
             raise broken(error, url, watch) from error
 
     def _refused(self, answer: Answer) -> RegistryError:
