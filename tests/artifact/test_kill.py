@@ -1,0 +1,32 @@
+"""A few of the kills of `benchmarks/kill.py`: of operations that are quick."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from benchmarks.kill import Operation, Prune, Publish, Sync, measure
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: Publish(folder / "publish", str(folder / "shelf")),
+        lambda folder: Sync(folder / "sync", str(folder / "shelf")),
+        lambda folder: Prune(folder / "prune"),
+    ],
+    ids=["publish", "sync", "prune"],
+)
+def test_kills_corrupt_nothing_hold_nothing_and_the_next_run_completes(
+    make: Callable[[Path], Operation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERF_DATA_DIR", str(tmp_path / "data"))
+    tally = measure(make(tmp_path), 4, Random(0))
+    assert tally.kills == 4
+    assert tally.right, tally.told
