@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from perfusion_registry.registries.bucket import Found
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.http import HttpBucket
-from perfusion_registry.registries.hub_commit import HubCommits, MovedOnError, offline
+from perfusion_registry.registries.hub_commit import HubCommits, MovedOnError, bounded_client, offline
 from perfusion_registry.registries.hub_place import TOKEN_VARIABLE, ensure_private, hub_place
 from perfusion_registry.registries.hub_staging import Staging
 from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError, TransferError
@@ -91,26 +91,35 @@ class HubRegistry:
         return HttpBucket(self.url, {self._place.files(revision): credentials})
 
     def _committed(self, change: Callable[[SparseRegistry], bool], message: str) -> bool:
-        """Make a change in one commit, on top of whatever the branch has; False where there is none to make."""
+        """Make a change in one commit, on top of what the branch has; False where there is none to make."""
         self._check_online()
         self._check_writable()
+        with bounded_client():
+            return self._tried(change, message)
+
+    def _tried(self, change: Callable[[SparseRegistry], bool], message: str) -> bool:
         failures = 0
+        unknown: Staging | None = None
         for attempt in range(_ROUNDS):
             head = self._commits.head()
             staging = Staging(self._at(head), url=self.url)
             if not change(SparseRegistry(staging, cache=self._cache, name=self._place.repo)):
-                # After a commit whose fate stayed unknown: it was made, and what is there is ours.
-                return failures > 0
+                if unknown is None:
+                    return False
+                # The commit whose fate stayed unknown was made. Others may have added to its logs since.
+                self._verify({key: data for key, data in unknown.written.items() if "blobs/" in key}, head)
+                return True
             try:
                 done = self._commits.commit(staging.written, upon=head, message=message)
             except MovedOnError:
                 pass
             except TransferError:
+                unknown = staging
                 failures += 1
                 if failures == _FAILURES:
                     raise
             else:
-                self._verify(staging, done)
+                self._verify(staging.written, done)
                 return True
             time.sleep(random.uniform(0, min(0.05 * 2**attempt, _LONGEST_PAUSE)))
         raise RegistryError(
@@ -119,13 +128,13 @@ class HubRegistry:
             hint="try again",
         )
 
-    def _verify(self, staging: Staging, commit: str) -> None:
+    def _verify(self, written: Mapping[str, bytes], commit: str) -> None:
         """Read back what was committed; raises RegistryError where the Hub has something else.
 
         A repository's .gitignore, for one, makes the Hub leave files out without a word.
         """
         there = self._at(commit)
-        for key, data in staging.written.items():
+        for key, data in written.items():
             found = there.get(key, limit=max(LARGEST_BLOB, len(data)))
             if not isinstance(found, Found) or found.data != data:
                 raise RegistryError(

@@ -22,7 +22,7 @@ class MovedOnError(TransferError):
 
 
 class HubCommits:
-    """The commits of a repository; `token` is None for a stranger, who may read what is public."""
+    """The commits of a repository, made within `bounded_client`; `token` is None for a stranger."""
 
     def __init__(self, place: HubPlace, token: str | None) -> None:
         self._place = place
@@ -30,7 +30,7 @@ class HubCommits:
 
     def head(self) -> str:
         """The commit that the place's branch is at; raises RegistryError when the Hub does not say."""
-        with self._errors("look the repository up"), _bounded_client():
+        with self._errors("look the repository up"):
             info = self._api().repo_info(
                 self._place.repo,
                 repo_type=self._place.kind,
@@ -46,7 +46,7 @@ class HubCommits:
         Returns the new commit. Raises MovedOnError when `upon` is no longer the branch's last commit,
         TransferError when it stays unknown whether the commit was made, RegistryError when it was not.
         """
-        with self._errors("make a commit"), _bounded_client():
+        with self._errors("make a commit"):
             from huggingface_hub import CommitOperationAdd
 
             done = self._api().create_commit(
@@ -76,7 +76,7 @@ class HubCommits:
             RevisionNotFoundError,
         )
 
-        transport = HfHubHTTPError.__base__ or OSError  # of the HTTP library that the client is built upon
+        transport = HfHubHTTPError.__mro__[1]  # the error of the HTTP library that the client is built upon
         place = self._place
         where = (
             place.url
@@ -137,9 +137,12 @@ def offline(where: str) -> RegistryError:
 
 
 @contextmanager
-def _bounded_client() -> Iterator[None]:
-    """Within it, the Hub's client ends what gets no answer, ignores long waits, and logs nothing."""
-    from huggingface_hub import get_session, set_client_factory
+def bounded_client() -> Iterator[None]:
+    """Within it, the Hub's client ends what gets no answer, ignores long waits, and keeps to its work.
+
+    Left alone it would log, tell what else is installed here, and fetch a list to find out who runs it.
+    """
+    from huggingface_hub import constants, get_session, set_client_factory
 
     usual = get_session()
     kind: Callable[..., Any] = type(usual)
@@ -156,13 +159,15 @@ def _bounded_client() -> Iterator[None]:
         return kind(event_hooks=hooks, follow_redirects=True, timeout=None)
 
     log = logging.getLogger("huggingface_hub")
-    level = log.level
+    level, quiet = log.level, constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     set_client_factory(bounded)
     log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         log.setLevel(level)
+        constants.HF_HUB_DISABLE_TELEMETRY = quiet
         set_client_factory(as_before)
 
 
