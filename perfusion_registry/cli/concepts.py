@@ -200,7 +200,7 @@ def list_concepts(
 
         show_outdated(project, offline=offline, as_json=as_json)
         return
-    found = Project.find(project)
+    found = Project.find(project, lock_alone=True)
     problem, states = _states(found)
     rows = [_row(found, name, states.get(name, "unknown")) for name in sorted(found.manifest.concepts)]
     if as_json:

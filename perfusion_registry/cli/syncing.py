@@ -54,7 +54,7 @@ def sync_project(
     refuse releases without a signature, those that are in the store already among them.
     """
     project = Project.find(start, lock_alone=True)
-    if project.lockfile is None and (locked or frozen):
+    if project.lockfile is None and frozen:
         raise CheckFailedError(
             "there is no lockfile", where=str(project.lockfile_path), hint="run `perf lock`"
         )
@@ -116,6 +116,7 @@ def sync_elsewhere(
         if not target.exists():
             replace_bytes(target, data)
         note_lockfile(store.root, target)
+        _remember(folder, store)
     done.to_build += [block.name for block in lockfile.concepts if _own_pack(block)]
     if done.to_build:
         named = ", ".join(f"`{name}`" for name in done.to_build)

@@ -1,0 +1,339 @@
+"""The story of an author, a teammate and a third machine, told with real processes over a folder registry."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfusion_registry.artifact import CACHE_VARIABLE, Artifact, save_artifact
+from perfusion_registry.cli.publishing import concept_release
+from perfusion_registry.recipe import Pack, dump_pack, read_lockfile
+from perfusion_registry.registries.opening import open_registry
+from perfusion_registry.registries.registry import Registry
+from tests.cli.conftest import Said, perf_process
+from tests.resolve.registry import release
+
+MANIFEST = """\
+[project]
+name = "x"
+base = "../base"
+covariance = "../C.safetensors"
+
+[concepts]
+
+[registries]
+studio = "../registry"
+
+[scenes.sailing]
+prompt = "a teddy* sailing"
+"""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A folder with a base, a registry of teddies, and a folder for every person."""
+
+    root: Path
+    registry: Registry
+    teddies: dict[str, Artifact]
+
+    def person(self, name: str, manifest: str | None = MANIFEST) -> Person:
+        (self.root / name).mkdir()
+        if manifest is not None:
+            (self.root / name / "perfusion.toml").write_text(manifest)
+        return Person(self.root / name, self.root / f"store of {name}")
+
+    def publish(self, *versions: str) -> None:
+        for version in versions:
+            blob = save_artifact(self.teddies[version])
+            self.registry.publish(concept_release(self.teddies[version].card, blob, base_licence=None), blob)
+
+    def publish_pack(self, name: str, requires: dict[str, str], scenes: dict[str, Any]) -> None:
+        blob = dump_pack(
+            Pack.model_validate(
+                {"pack": {"name": name, "version": "1.0.0", "requires": requires}, "scenes": scenes}
+            )
+        )
+        made = release(name, "1.0.0", requires, sha256=hashlib.sha256(blob).hexdigest(), size=len(blob))
+        self.registry.publish(made, blob)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A machine: its project and its store."""
+
+    folder: Path
+    store: Path
+
+    def perf(self, *arguments: str, code: int = 0, **environment: str) -> Said:
+        run = subprocess.run(
+            perf_process(*arguments),
+            cwd=self.folder,
+            env={**os.environ, CACHE_VARIABLE: str(self.store), "NO_COLOR": "1", "COLUMNS": "200"}
+            | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = Said(run.returncode, run.stdout, run.stderr)
+        assert said.code == code, said
+        assert "Traceback" not in said.err
+        return said
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "perfusion.toml"
+
+    @property
+    def lockfile(self) -> Path:
+        return self.folder / "perfusion.lock"
+
+    def versions(self) -> dict[str, str]:
+        return {block.name: block.version for block in read_lockfile(self.lockfile).concepts}
+
+    def blobs(self) -> set[str]:
+        return {path.stem for path in (self.store / "artifacts").glob("*/*")}
+
+
+@pytest.fixture(scope="module")
+def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Artifact]]:
+    """A covariance file, and three versions of a teddy with random numbers in them."""
+    import torch
+    from safetensors.torch import save_file
+
+    from perfusion_registry.build import load_covariance
+    from tests.compose.samples import artifact
+
+    path = tmp_path_factory.mktemp("covariance") / "C.safetensors"
+    sample = torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    save_file({"C": sample.T @ sample / 200}, path)
+    digest = load_covariance(path).digest
+    versions = ("1.0.0", "1.1.0", "2.0.0")
+    return path, {
+        version: artifact(
+            tiny_base, "teddy", "teddy", seed, version=version, covariance=digest, licence="CC0-1.0"
+        )
+        for seed, version in enumerate(versions)
+    }
+
+
+@pytest.fixture
+def studio(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, dict[str, Artifact]]) -> Studio:
+    (tmp_path / "base").symlink_to(tiny_base_folder)
+    shutil.copy(teddies[0], tmp_path / "C.safetensors")
+    registry = open_registry(
+        str(tmp_path / "registry"), name="studio", root=tmp_path, cache=tmp_path / "store of the author"
+    )
+    made = Studio(tmp_path, registry, teddies[1])
+    made.publish("1.0.0", "1.1.0", "2.0.0")
+    return made
+
+
+def test_the_same_picture_on_three_machines(studio: Studio) -> None:
+    team = studio.person("team")
+    assert "at present 1.1.0" in team.perf("add", "studio/teddy", "--version", ">=1,<2").out
+    assert 'teddy = { version = ">=1,<2", registry = "studio" }' in team.manifest.read_text()
+    team.perf("lock")
+    text = team.lockfile.read_bytes()
+    assert team.versions() == {"teddy": "1.1.0"}
+    assert str(studio.root).encode() not in text
+    team.perf("lock")
+    assert team.lockfile.read_bytes() == text
+    assert team.blobs() == set()
+
+    # The author clones. Nothing is trained, and the lockfile stays as it was.
+    author = studio.person("author", team.manifest.read_text())
+    shutil.copy(team.lockfile, author.lockfile)
+    assert "Fetched teddy 1.1.0" in author.perf("sync", "--locked").out
+    assert author.lockfile.read_bytes() == text
+    draw = ("render", "--scene", "sailing", "--steps", "1", "--out", "out.png")
+    author.perf(*draw)
+
+    # Yanked, the version still works where it is locked; a new lock takes the one before.
+    studio.registry.yank("teddy", "1.1.0", reason="a wrong ear")
+    team.perf("sync", "--frozen")
+    assert team.blobs() == author.blobs()
+    assert "teddy    1.1.0 (yanked)" in team.perf("list", "--outdated").out
+    team.perf("lock", "--check")
+    fresh = studio.person("fresh", team.manifest.read_text())
+    fresh.perf("lock")
+    assert fresh.versions() == {"teddy": "1.0.0"}
+
+    # The third machine has the lockfile alone.
+    third = studio.person("third", None)
+    third.perf("sync", "../team/perfusion.lock")
+    assert third.lockfile.read_bytes() == text
+    assert third.blobs() == author.blobs()
+    third.perf("render", "a teddy* sailing", "--steps", "1", "--out", "out.png")
+    assert (third.folder / "out.png").read_bytes() == (author.folder / "out.png").read_bytes()
+
+
+def test_locked_frozen_and_offline_do_what_they_say(studio: Studio) -> None:
+    team = studio.person("team")
+    team.perf("sync", "--frozen", code=1)
+    team.perf("add", "studio/teddy", "--version", "<2")
+    assert "`teddy` is not locked yet" in team.perf("sync", "--locked", code=1).err
+    assert not team.lockfile.exists()
+    team.perf("sync")
+    manifest = team.manifest
+    manifest.write_text(manifest.read_text().replace('"<2"', '">=2"'))
+    said = team.perf("lock", "--check", code=1)
+    assert "`teddy` is locked at 1.1.0, and perfusion.toml, concepts.teddy asks for >=2" in said.err
+    for command in (("lock",), ("sync",), ("build",)):
+        assert "is locked at 1.1.0" in team.perf(*command, code=1, PERF_LOCKED="1").err
+    text = team.lockfile.read_bytes()
+    team.perf("sync", PERF_FROZEN="1")
+    team.perf("lock", "--frozen")
+    assert team.lockfile.read_bytes() == text
+    assert team.perf("sync", "--dry-run").out.startswith("Would change perfusion.lock:")
+    assert team.lockfile.read_bytes() == text
+    assert "`teddy` 1.1.0 becomes 2.0.0" in team.perf("lock").out
+    assert team.versions() == {"teddy": "2.0.0"}
+    manifest.write_text(manifest.read_text().replace("../registry", "https://studio.invalid/"))
+    said = team.perf("lock", code=2, PERF_OFFLINE="1")
+    assert "needs the network, and perf is working offline" in said.err
+
+
+def test_upgrades_and_the_lowest(studio: Studio) -> None:
+    team = studio.person("team")
+    team.perf("add", "studio/teddy", "--version", ">=1")
+    team.perf("lock", "--lowest")
+    assert team.versions() == {"teddy": "1.0.0"}
+    team.perf("lock")
+    assert team.versions() == {"teddy": "1.0.0"}
+    (row,) = team.perf("list", "--outdated", "--json").json["concepts"]
+    assert row == {
+        "name": "teddy",
+        "locked": "1.0.0",
+        "allowed": "2.0.0",
+        "latest": "2.0.0",
+        "yanked": False,
+        "registry": "studio",
+    }
+    assert "there is no concept `tedy`" in team.perf("lock", "--upgrade-package", "tedy", code=2).err.lower()
+    assert "`teddy` 1.0.0 becomes 2.0.0" in team.perf("lock", "--upgrade-package", "teddy").out
+
+
+def test_other_bytes_for_a_locked_version_are_never_taken(studio: Studio) -> None:
+    team = studio.person("team")
+    team.perf("add", "studio/teddy", "--version", "==1.1.0")
+    team.perf("lock")
+    text = team.lockfile.read_bytes()
+    block = read_lockfile(team.lockfile).concept("teddy")
+    assert block is not None
+    assert block.sha256 is not None
+    forged = text.replace(block.sha256.encode(), b"0" * 64)
+    team.lockfile.write_bytes(forged)
+    for command in (("sync",), ("lock", "--upgrade"), ("sync", "--frozen")):
+        assert "has other bytes for teddy 1.1.0" in team.perf(*command, code=2).err
+    assert team.lockfile.read_bytes() == forged
+    assert team.blobs() == set()
+
+
+def test_a_pack_brings_its_concepts_and_scenes(studio: Studio) -> None:
+    scene = {"prompt": "a teddy* at sea", "gates": {"teddy": {"bias": 0.4}}}
+    studio.publish_pack("voyage", {"teddy": ">=1,<2"}, {"sea": scene})
+    team = studio.person("team")
+    team.perf("add", "studio/voyage")
+    assert 'voyage = { version = ">=1.0.0,<2", registry = "studio" }' in team.manifest.read_text()
+    team.perf("sync")
+    assert team.versions() == {"teddy": "1.1.0", "voyage": "1.0.0"}
+    assert team.perf("tree").out.split("\n")[1:4] == [
+        "└── voyage 1.0.0 (scene pack, ../registry)",
+        "    └── teddy 1.1.0 (../registry)",
+        "",
+    ]
+    said = json.loads(team.perf("compose", "--scene", "voyage/sea", "--json").out)
+    assert said["prompt"] == "a teddy* at sea"
+    assert said["concepts"][0]["bias"] == 0.4
+    assert "did you mean voyage/sea?" in team.perf("compose", "--scene", "voyage/see", code=2).err
+    assert "scene pack, not a concept" in team.perf("compose", "a voyage*", code=2).err
+    team.perf("remove", "voyage")
+    assert team.versions() == {}
+
+
+def test_what_is_vendored_works_without_the_registry(studio: Studio) -> None:
+    studio.publish_pack("voyage", {"teddy": "<2"}, {"sea": {"prompt": "a teddy* at sea"}})
+    team = studio.person("team")
+    team.perf("add", "studio/voyage")
+    team.perf("lock")
+    copied = team.perf("vendor", "../stick", "--json").json["copied"]
+    assert copied == ["teddy 1.1.0", "voyage 1.0.0"]
+    again = team.perf("vendor", "../stick", "--json").json
+    assert (again["copied"], again["present"]) == ([], copied)
+    shutil.rmtree(studio.root / "registry")
+    third = studio.person("third", None)
+    third.perf("sync", "../stick/perfusion.lock", "--offline")
+    assert third.blobs() == team.blobs()
+    assert third.perf("sync").out == "In sync: 2 concepts\n"
+    manifest = team.manifest.read_text().replace("../registry", "../stick")
+    fourth = studio.person("fourth", manifest)
+    fourth.perf("sync")
+    assert fourth.blobs() == team.blobs()
+
+
+@pytest.fixture
+def server(studio: Studio) -> Iterator[str]:
+    """The studio's folder on a web server of this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(studio.root))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_a_lockfile_s_address_is_enough(studio: Studio, server: str) -> None:
+    team = studio.person("team")
+    team.perf("add", "studio/teddy", "--version", "<2")
+    team.perf("lock")
+    third = studio.person("third", None)
+    third.perf("sync", f"{server}/team/perfusion.lock", "--offline", code=2)
+    third.perf("sync", f"{server}/team/perfusion.lock")
+    assert third.lockfile.read_bytes() == team.lockfile.read_bytes()
+    (sha256,) = third.blobs()
+    assert sha256 == read_lockfile(third.lockfile).concepts[0].sha256
+    assert "no lockfile at this address" in third.perf("sync", f"{server}/team/no.lock", code=2).err
+    assert "a project here already" in team.perf("sync", "../third/perfusion.lock", code=2).err
+    hostile = team.lockfile.read_text().replace("registry+../registry", f"registry+{studio.root}/registry")
+    team.lockfile.write_text(hostile)
+    fourth = studio.person("fourth", None)
+    said = fourth.perf("sync", f"{server}/team/perfusion.lock", code=2)
+    assert "names a folder of this machine" in said.err
+    assert not fourth.lockfile.exists()
+
+
+def test_search_and_info_show_what_others_wrote_harmlessly(studio: Studio) -> None:
+    blob = save_artifact(studio.teddies["1.0.0"])
+    card = studio.teddies["1.0.0"].card
+    evil = "\x1b[2J[bold red]x[/]\n  licence        MIT"
+    made = concept_release(card, blob, base_licence=None).model_copy(
+        update={"version": "3.0.0", "description": evil, "consent": evil, "authors": (evil,)}
+    )
+    studio.registry.publish(made, blob)
+    team = studio.person("team")
+    info = team.perf("info", "studio/teddy")
+    assert "\x1b" not in info.out
+    assert [line for line in info.out.split("\n") if line.startswith("  licence")] == [
+        "  licence        CC0-1.0"
+    ]
+    assert "3.0.0, 2.0.0, 1.1.0, 1.0.0" in info.out
+    said = team.perf("info", "teddy==1.1.0", "--json").json
+    assert (said["version"], said["licence"], said["registry"]) == ("1.1.0", "CC0-1.0", "studio")
+    found = team.perf("search", "TED")
+    assert "studio/teddy" in found.out
+    assert "\x1b" not in found.out
+    assert "[bold red]" in found.out
+    assert team.perf("search", "zebra").out == "Nothing found\n"
+    assert team.perf("search", "--registry", "../registry", "--json").json["concepts"][0]["name"] == "teddy"
