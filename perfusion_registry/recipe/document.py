@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -19,6 +20,7 @@ from perfusion_registry.errors import PerfError
 
 LARGEST_FILE = 16 * 1024 * 1024
 _LONGEST_SEARCH = 2000
+_MOST_TOLD = 20
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
@@ -51,6 +53,8 @@ def parse_toml(text: str, where: str, kind: str) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise PerfError(f"the {kind} nests values too deeply", where=where) from error
+    except ValueError as error:
+        raise PerfError(f"the {kind} has a number of too many digits", where=where) from error
 
 
 def read_model(path: Path, model: type[Model], kind: str) -> Model:
@@ -66,8 +70,9 @@ def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: s
         return model.model_validate_json(json.dumps(data, default=_foreign))
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
+    own = [mistake for mistake in mistakes if not _follows(mistake, mistakes)]
     lines = sorted(
-        (_describe(mistake, data, model, text) for mistake in mistakes if not _follows(mistake, mistakes)),
+        (_describe(mistake, data, model, text) for mistake in own[:_MOST_TOLD]),
         key=lambda mistake: mistake[1] or 0,
     )
     if len(lines) == 1:
@@ -77,7 +82,8 @@ def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: s
     listed = "\n".join(
         f"  - {f'line {line}, ' if line else ''}{key or 'file'}: {said}" for key, line, said in lines
     )
-    raise PerfError(f"the {kind} has {len(lines)} mistakes:\n{listed}", where=where)
+    more = f"\n  - and {len(own) - _MOST_TOLD} more" if len(own) > _MOST_TOLD else ""
+    raise PerfError(f"the {kind} has {len(own)} mistakes:\n{listed}{more}", where=where)
 
 
 def quote(text: str) -> str:
@@ -179,20 +185,25 @@ def _fields_at(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
 class Statement:
     """One statement, comment or blank line of a TOML text.
 
-    begin, end: its first and last line, from 1. lines: their text. parsed: the data of all lines up to `end`.
+    begin, end: its first and last line, from 1. lines: their text.
     """
 
     begin: int
     end: int
     lines: tuple[str, ...]
-    parsed: dict[str, Any]
+    _before: list[str] = field(repr=False)
+
+    @property
+    def parsed(self) -> dict[str, Any]:
+        """The data of all lines up to `end`, parsed when asked."""
+        return tomli.loads("\n".join(self._before[: self.end]))
 
 
 def statements(text: str) -> Iterator[Statement]:
     """The statements of a valid TOML text, in order; none for a text of very many lines.
 
-    A statement ends where all lines so far parse: exact for every way of writing TOML, and quadratic, so only
-    for finding the place of a mistake or of an edit.
+    A statement ends where its lines parse: exact for every way of writing TOML, and quadratic in the length
+    of a statement.
     """
     lines = text.split("\n")
     if len(lines) > _LONGEST_SEARCH:
@@ -200,24 +211,23 @@ def statements(text: str) -> Iterator[Statement]:
     begin = 0
     for end in range(1, len(lines) + 1):
         try:
-            parsed = tomli.loads("\n".join(lines[:end]))
-        except (tomli.TOMLDecodeError, RecursionError):
+            tomli.loads("\n".join(lines[begin:end]))
+        except (ValueError, RecursionError):
             continue
-        yield Statement(begin + 1, end, tuple(lines[begin:end]), parsed)
+        yield Statement(begin + 1, end, tuple(lines[begin:end]), lines)
         begin = end
 
 
 def line_of(text: str, path: Location) -> int | None:
     """The line (from 1) where the statement that sets `path`, or its nearest parent, begins."""
-    best: int | None = None
-    depth = 0
-    for statement in statements(text):
-        found = _depth(statement.parsed, path)
-        if found > depth:
-            best, depth = statement.begin, found
-        if depth == len(path):
-            break
-    return best
+    told = list(statements(text))
+    if not told:
+        return None
+    depth = _depth(told[-1].parsed, path)
+    if depth == 0:
+        return None
+    # What is set stays set: the first statement after which `path` is as deep as it ever gets.
+    return told[bisect_left(told, depth, key=lambda statement: _depth(statement.parsed, path))].begin
 
 
 def _depth(value: Any, path: Location) -> int:
