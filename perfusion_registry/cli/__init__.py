@@ -43,6 +43,13 @@ def main() -> None:
     if arguments in ([], ["-h"], ["--help"]) and not completing:
         print(overview(), end="")
         sys.exit(0 if arguments else 2)
+    if arguments[:1] == ["sync"] and not completing:
+        from perfusion_registry.cli.instant import unchanged
+
+        told = unchanged(arguments[1:])
+        if told is not None:
+            print(told)
+            return
     from perfusion_registry.cli.application import application
 
     module = module_of(arguments[0]) if arguments else None

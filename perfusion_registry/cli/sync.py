@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,15 +61,6 @@ def sync(
 
     Nothing is trained, unless --build asks for it.
     """
-    from perfusion_registry.artifact.paths import cache_dir
-    from perfusion_registry.synced import Place, recall
-
-    if source is None and not require_signed:
-        place = Place.find(os.fspath(project) if project else None)
-        known = recall(place, os.fspath(cache_dir())) if place else None
-        if known is not None:
-            _tell_nothing(known, as_json=as_json)
-            return
     from perfusion_registry.cli import console
     from perfusion_registry.cli.syncing import sync_elsewhere, sync_project
 
@@ -96,17 +86,6 @@ def sync(
             require_signed=require_signed,
         )
     _tell(done, dry_run=dry_run, as_json=as_json)
-
-
-def _tell_nothing(names: list[str], *, as_json: bool) -> None:
-    """Say that nothing changed, with what Python alone brings along."""
-    if as_json:
-        import json
-
-        said = {"schema": "perf.sync/1", "fetched": [], "present": names, "to_build": [], "changes": []}
-        print(json.dumps(said, indent=2, ensure_ascii=False))
-    else:
-        print(f"In sync: {'1 concept' if len(names) == 1 else f'{len(names)} concepts'}")
 
 
 def _tell(done: Synced, *, dry_run: bool, as_json: bool) -> None:

@@ -1,0 +1,141 @@
+"""How long resolution takes over a registry of 10,000 concepts with 20 versions each.
+
+    python -m benchmarks.resolve [--concepts N] [--versions M]
+
+Three projects: every concept at once, all indexes at hand; every concept where one in ten is a scene pack,
+and two demands force the search; and one of 100 concepts that reads its indexes from a folder registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from perfusion_registry.registries import Listing, Registry, Release, Requirement
+from perfusion_registry.registries.catalogue import CATALOGUE_KEY
+from perfusion_registry.registries.index import Index, Publish, index_key
+from perfusion_registry.registries.opening import open_registry
+from perfusion_registry.registries.sparse import MARKER_KEY, RegistryMarker
+from perfusion_registry.resolve.candidates import Shelf
+from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.platform import Platform
+from perfusion_registry.resolve.resolution import resolve
+from perfusion_registry.resolve.sources import Sources
+
+FAMILY, COVARIANCE = "f" * 64, "c" * 64
+PLACE = "registry"
+
+
+def release(name: str, minor: int, needs: dict[str, str]) -> Release:
+    version = f"1.{minor}.0"
+    values = {
+        "name": name,
+        "version": version,
+        "sha256": hashlib.sha256(f"{name} {version}".encode()).hexdigest(),
+        "size": 1,
+    }
+    if needs:
+        requires = tuple(Requirement(name=need, version=needs[need]) for need in sorted(needs))
+        return Release(**values, kind="pack", requires=requires)
+    return Release(
+        **values,
+        family=FAMILY,
+        covariance=COVARIANCE,
+        supercategory="teddy",
+        bias=0.6,
+        temperature=0.1,
+        key_lock="local",
+    )
+
+
+class AtHand:
+    """A registry whose indexes are in memory; only `versions` is ever asked."""
+
+    url = PLACE
+
+    def __init__(self, listed: dict[str, tuple[Listing, ...]]) -> None:
+        self.listed = listed
+
+    def versions(self, name: str) -> tuple[Listing, ...]:
+        return self.listed.get(name, ())
+
+
+def world(concepts: int, versions: int, *, packs: bool) -> dict[str, list[Release]]:
+    """Concepts by name; where `packs`, every tenth requires the next two, an older pair the older it is."""
+    made = {}
+    for number in range(concepts):
+        pack = packs and number % 10 == 0 and number + 2 < concepts
+        needs = [f"concept-{number + step}" for step in (1, 2)] if pack else []
+        made[f"concept-{number}"] = [
+            release(f"concept-{number}", minor, dict.fromkeys(needs, f"<=1.{minor}.0"))
+            for minor in range(versions)
+        ]
+    return made
+
+
+def write_registry(root: Path, made: dict[str, list[Release]]) -> None:
+    """The folder registry that publishing all this would have made."""
+    root.mkdir()
+    (root / MARKER_KEY).write_bytes(RegistryMarker(name="bench").model_dump_json().encode())
+    (root / CATALOGUE_KEY).write_bytes(b"")
+    for name, releases in made.items():
+        index = Index(name)
+        for one in releases:
+            index = index.appended(Publish(release=one))
+        path = root / index_key(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(index.data)
+
+
+def timed(open_place: Callable[[str], Registry], wishes: list[Demand]) -> tuple[float, int]:
+    """Seconds for one resolution from nothing, and how many versions were chosen."""
+    begun = time.perf_counter()
+    shelf = Shelf(Sources({"bench": PLACE}, open_place), {}, Platform("storybook", FAMILY, COVARIANCE))
+    chosen = resolve(wishes, shelf)
+    return time.perf_counter() - begun, len(chosen)
+
+
+def told(what: str, times: list[float], count: int) -> None:
+    print(
+        f"{what}: {min(times):.2f} s (best of {len(times)}; worst {max(times):.2f}), {count} versions chosen"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--concepts", type=int, default=10_000)
+    parser.add_argument("--versions", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    for packs in (False, True):
+        made = world(options.concepts, options.versions, packs=packs)
+        listed = {name: tuple(map(Listing, releases)) for name, releases in made.items()}
+        wishes = [Demand(name, ">=1", PLACE, "bench") for name in made]
+        if packs:  # what the newest pack lets in and the project does not: the search steps back
+            wishes += [Demand("concept-1", f"<1.{options.versions // 2}", PLACE, "bench")]
+            wishes += [Demand("concept-10", f"<1.{options.versions // 2}", PLACE, "bench")]
+        runs = [timed(lambda _: AtHand(listed), wishes) for _ in range(options.rounds)]  # type: ignore[arg-type, return-value]  # noqa: B023
+        what = "with packs and conflicts" if packs else "every concept"
+        told(
+            f"{options.concepts:,} concepts of {options.versions} versions, {what}",
+            [t for t, _ in runs],
+            runs[0][1],
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        few = dict(list(made.items())[: min(1000, len(made))])
+        write_registry(Path(folder) / PLACE, few)
+        wishes = [Demand(name, ">=1", PLACE, "bench") for name in list(few)[:100]]
+
+        def opened(place: str) -> Registry:
+            return open_registry(place, name="bench", root=Path(folder), cache=Path(folder) / "cache")
+
+        runs = [timed(opened, wishes) for _ in range(options.rounds)]
+        told("100 of them read from a folder registry", [t for t, _ in runs], runs[0][1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What needs no command line library: a `perf sync` that finds nothing changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+_FLAGS = frozenset({"--locked", "--frozen", "--offline", "--build", "--dry-run", "--quiet", "-q", "--json"})
+"""The options that change nothing about a sync with nothing to do."""
+
+
+def unchanged(arguments: Sequence[str]) -> str | None:
+    """What `perf sync` with these arguments says, if nothing changed since the last one; else None."""
+    if not _FLAGS.issuperset(arguments) or os.environ.get("PERF_REQUIRE_SIGNED"):
+        return None
+    from perfusion_registry.artifact.paths import cache_dir
+    from perfusion_registry.synced import Place, recall
+
+    place = Place.find(os.environ.get("PERF_PROJECT"))
+    names = recall(place, os.fspath(cache_dir())) if place else None
+    if names is None:
+        return None
+    if "--json" in arguments:
+        import json
+
+        said = {"schema": "perf.sync/1", "fetched": [], "present": names, "to_build": [], "changes": []}
+        return json.dumps(said, indent=2, ensure_ascii=False)
+    return f"In sync: {'1 concept' if len(names) == 1 else f'{len(names)} concepts'}"
