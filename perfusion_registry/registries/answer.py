@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _PIECE = 2**16
+_GZIP_ADDS = 4096
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,12 @@ def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise RegistryError("the server sends an encoding that perf did not ask for", where=where)
         chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
-        if "content-length" not in response.headers and not chunked:
+        length = response.headers.get("content-length", "")
+        if answer.watch.expired:
+            raise TimeoutError
+        if not chunked and not (length.isascii() and length.isdigit()):
             raise TransferError("the server does not say where its answer ends", where=where)
-        raw = _raw(response, limit + 1024 if encoding else limit, where)
+        raw = _raw(response, limit, where)
         yield from _gunzipped(raw, limit, where) if "gzip" in encoding else raw
         whole = True
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
@@ -54,10 +58,11 @@ def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
 
 
 def _raw(response: urllib3.BaseHTTPResponse, limit: int, where: str) -> Iterator[bytes]:
+    """The body as it comes over the wire; gzip may add a little to what cannot be made smaller."""
     had = 0
     while piece := response.read1(_PIECE, decode_content=False):
         had += len(piece)
-        if had > limit:
+        if had > limit + (_GZIP_ADDS if "content-encoding" in response.headers else 0):
             raise _too_much(limit, where)
         yield piece
 
@@ -85,14 +90,20 @@ def _gunzipped(pieces: Iterator[bytes], limit: int, where: str) -> Iterator[byte
 
 
 def finish(answer: Answer) -> None:
-    """Give the connection back for the next question."""
+    """Give the connection back for the next question; the body was read."""
     answer.watch.stop()
-    if answer.response.status == 304:
-        if "transfer-encoding" in answer.response.headers:
-            answer.response.close()  # a 304 has no body; what follows would be read as the next answer
-            return
-        answer.response.drain_conn()
     answer.response.release_conn()
+
+
+def dismiss(response: urllib3.BaseHTTPResponse) -> None:
+    """Be done with an answer whose body nobody wants: a short one is read away, else the connection ends."""
+    length = response.headers.get("content-length", "")
+    short = response.status == 304 or (length.isascii() and length.isdigit() and len(length) < 5)
+    if short and "transfer-encoding" not in response.headers:
+        response.drain_conn()
+        response.release_conn()
+    else:
+        response.close()
 
 
 def broken(error: Exception, url: str, watch: Watch) -> RegistryError:

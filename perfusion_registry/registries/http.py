@@ -14,7 +14,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from perfusion_registry.registries.answer import Answer, broken, finish, pieces, shown
+from perfusion_registry.registries.answer import Answer, broken, dismiss, pieces, shown
 from perfusion_registry.registries.bucket import Found, NotModified
 from perfusion_registry.registries.credentials import Credentials, is_loopback
 from perfusion_registry.registries.freshness import conditions, retry_after, tag_of
@@ -80,7 +80,8 @@ class HttpBucket:
 
         def read(answer: Answer) -> Found | NotModified:
             if answer.response.status == 304:
-                finish(answer)
+                dismiss(answer.response)
+                answer.watch.stop()
                 return NotModified()
             data = b"".join(pieces(answer, limit))
             return Found(data, tag_of(answer.response.headers, answer.mirror))
@@ -165,7 +166,7 @@ class HttpBucket:
                 if response.status not in _MOVED:
                     break
                 location = response.headers.get("location", "")
-                response.close()
+                dismiss(response)
                 url = _led(url, location, mirror)
             else:
                 raise RegistryError(
@@ -174,7 +175,7 @@ class HttpBucket:
             answer = Answer(response, mirror, url, watch)
             if response.status == 200 or (response.status == 304 and conditions(known, mirror)):
                 return answer
-            response.close()
+            dismiss(response)
             watch.stop()
             if response.status in _MISSING:
                 return None
