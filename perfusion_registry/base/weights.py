@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from perfusion_registry.errors import PerfError
 
@@ -111,6 +110,8 @@ def half_precision_digest(path: Path) -> str:
 def _to_half(data: bytes, dtype: str) -> bytes:
     if dtype == "F16":
         return data
+    import numpy as np  # late: a family that is remembered needs none
+
     if dtype == "BF16":  # the upper half of an fp32
         wide = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     else:
