@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from perfusion_registry.errors import PerfError
 
 _STEMS = ("diffusion_pytorch_model", "model")
