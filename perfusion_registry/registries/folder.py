@@ -97,10 +97,11 @@ class FolderBucket:
 
     @staticmethod
     def _pieces(path: Path, descriptor: int, limit: int) -> Iterator[bytes]:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            os.close(descriptor)
+            raise RegistryError("the registry has something here that is no file", where=str(path))
         with open(descriptor, "rb") as file:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise RegistryError("the registry has something here that is no file", where=str(path))
             if about.st_size > limit:
                 raise RegistryError(
                     f"the file has {about.st_size:,} bytes where at most {limit:,} belong", where=str(path)
