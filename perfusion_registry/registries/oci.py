@@ -125,8 +125,7 @@ class OciRegistry:
             return False
         for data in (release_bytes(release), blob):
             self._client.upload(repository, data)
-        for _ in self._client.blob(repository, f"sha256:{release.sha256}", release.size):
-            pass  # hashed on the way
+        self._client.whole(repository, f"sha256:{release.sha256}", release.size)  # hashed on the way
         self._client.put_manifest(repository, manifest.digest, manifest)
         decision = claim(
             self._client, repository, canonicalize_version(release.version), manifest, settle=self._settle

@@ -132,7 +132,7 @@ class OciClient:
             )
 
     def whole(self, repository: str, digest: str, size: int) -> bytes:
-        """A small blob."""
+        """A blob in one piece, in several attempts."""
         for attempt in range(1, _READS + 1):
             try:
                 return b"".join(self.blob(repository, digest, size))

@@ -153,9 +153,11 @@ class OciHttp:
             if ours and proof is not None:
                 sent["Authorization"] = proof
             response = _request(method, url, sent, body, watch)
-            if response.status == 401 and ours and not challenged:
+            if response.status == 401 and ours:
                 challenges = response.headers.getlist("www-authenticate")
                 response.close()
+                if challenged:
+                    raise self._authority.refused()
                 proof = self._authority.answer(challenges, scope, tried=proof)
                 challenged = True
             elif response.status in _MOVED and method in ("GET", "HEAD"):

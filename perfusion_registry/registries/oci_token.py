@@ -83,7 +83,7 @@ class Authority:
                     where=str(self._origin),
                 )
             if self._login is None or tried is not None:
-                raise self._refused(None)
+                raise self.refused()
             self._basic = True
             return self._basic_proof()
 
@@ -109,13 +109,13 @@ class Authority:
                     hint="reach the registry over HTTPS",
                 )
             headers["Authorization"] = self._basic_proof()
-        scopes = [scope] + [challenge["scope"]] * ("scope" in challenge and challenge["scope"] != scope)
+        scopes = dict.fromkeys([scope, challenge.get("scope", scope)])
         query = [("service", challenge["service"])] if "service" in challenge else []
         query += [("scope", each) for each in scopes]
         joint = "&" if urlsplit(realm).query else "?"
         status, data = self._fetch(f"{realm}{joint}{urlencode(query)}", headers)
         if status in (400, 401, 403, 404):
-            raise self._refused(str(home))
+            raise self.refused(str(home))
         try:
             found = _Token.model_validate_json(data)
         except ValidationError:
@@ -137,7 +137,8 @@ class Authority:
         """Whether the registry and the realm are both this machine."""
         return self._origin.loopback and home.loopback
 
-    def _refused(self, where: str | None) -> DeniedError:
+    def refused(self, where: str | None = None) -> DeniedError:
+        """The error for a registry, or the realm at `where`, that accepts nothing that we can prove."""
         if self._login is None:
             return DeniedError(
                 "the registry wants to know who you are",
