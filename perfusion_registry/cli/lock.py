@@ -64,7 +64,12 @@ def lock(
         found = Project.find(project)
         if found.lockfile is None:
             raise PerfError("there is no lockfile", where=str(found.lockfile_path), hint="run `perf lock`")
-        _tell(found.lockfile, [], found.lockfile_path.name, done=False, as_json=as_json)
+        if as_json:
+            console.say_json("perf.lock/1", {"up_to_date": None, "changes": []})
+        else:
+            count = len(found.lockfile.concepts)
+            told = "1 concept" if count == 1 else f"{count} concepts"
+            console.say(f"{found.lockfile_path.name} is here, unchecked: {told}")
         return
     if check:
         changes, survey = check_fresh(project)

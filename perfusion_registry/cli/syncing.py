@@ -73,7 +73,8 @@ def sync_project(
     _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if build and done.to_build and not dry_run:
         _build(start, done, locked=locked, reporter=reporter)
-    if not dry_run and not done.to_build:
+    checked = not frozen or not project.manifest_path.is_file()
+    if checked and not dry_run and not done.to_build:
         _remember(start, store)
     return done
 

@@ -212,7 +212,8 @@ def test_an_unknown_concept_and_one_of_a_registry_are_errors(root: Path, store: 
     manifest = root / "perfusion.toml"
     manifest.write_text(manifest.read_text().replace('recipe = "recipes/cat.toml"', 'version = ">1"'))
     with pytest.raises(PerfError, match="comes from a registry"):
-        planned(root, store)
+        planned(root, store, names=["cat"])
+    assert [task.name for task in planned(root, store)[1].tasks] == ["bear"]
 
 
 def test_a_base_without_a_covariance_says_how_to_get_one(root: Path) -> None:
