@@ -57,8 +57,8 @@ def load_base(
     """Load a described base. Only safetensors are read, and nothing is downloaded.
 
     device: "auto" takes cuda, then mps, then cpu. dtype: of the weights; "auto" is bf16 (or fp16) on cuda,
-    fp16 on mps, fp32 on cpu. compute_dtype: "auto" is `dtype`, except bf16 on a cpu with matrix units
-    natively. Raises PerfError when the files are missing or broken, or a device or format is not to be had.
+    fp16 on mps, fp32 on cpu. compute_dtype: "auto" is `dtype`, except bf16 on a cpu with matrix units.
+    Raises PerfError when the files are missing or broken, or a device or format is not to be had.
     """
     with quiet():
         from diffusers import StableDiffusionPipeline, __version__
