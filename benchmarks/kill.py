@@ -377,6 +377,7 @@ def main() -> None:
     chance = Random(options.seed)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ["PERF_DATA_DIR"] = str(folder / "data")
         url = options.url or (stack.enter_context(s3()) if options.backend == "s3" else str(folder / "shelf"))
         makers: dict[str, Callable[[], Operation]] = {
             "publish": lambda: Publish(folder / "publish", f"{url}/published"),

@@ -43,6 +43,11 @@ def main() -> None:
     if arguments in ([], ["-h"], ["--help"]) and not completing:
         print(overview(), end="")
         sys.exit(0 if arguments else 2)
+    if arguments == ["--version"] and not completing:
+        from perfusion_registry import __version__
+
+        print(f"perf {__version__}")
+        return
     if arguments[:1] == ["sync"] and not completing:
         from perfusion_registry.cli.instant import unchanged
 

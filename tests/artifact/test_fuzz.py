@@ -39,10 +39,10 @@ def test_a_number_of_too_many_digits_is_a_mistake_of_syntax() -> None:
 
 def test_a_long_file_full_of_mistakes_is_told_soon() -> None:
     text = dump_lockfile(lock(*(f"bear-{number}" for number in range(140))))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(PerfError, match=r"mistakes") as caught:
         parse_lockfile(text.replace("sha256 =", "sha265 ="), "fuzz")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     assert "more" in caught.value.what
     assert "line " in caught.value.what
     assert len(caught.value.what) < 10_000

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from perfusion_registry import __version__
 from perfusion_registry.cli import app
 from perfusion_registry.cli.overview import COMMANDS, overview
 from tests.cli.conftest import Perf, outputs, perf_process
@@ -76,6 +77,7 @@ def test_help_comes_without_importing_anything(place: Path) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, overview(), "")
     assert process("-h").stdout == overview()
     assert process().returncode == 2
+    assert process("--version").stdout == f"perf {__version__}\n"
     program = (
         "import sys; sys.argv = ['perf', '--help']\n"
         "from perfusion_registry.cli import main\n"
