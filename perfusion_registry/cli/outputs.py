@@ -87,10 +87,10 @@ class OutdatedOutput(FileModel):
 
 
 class LockOutput(FileModel):
-    """`perf lock`."""
+    """`perf lock`; whether it is up to date is not known with --frozen."""
 
     schema_: Literal["perf.lock/1"] = Schema
-    up_to_date: bool
+    up_to_date: bool | None
     changes: tuple[str, ...]
 
 

@@ -166,7 +166,7 @@ def test_locking_a_part_keeps_the_rest(root: Path, store: Store) -> None:
 def test_a_newer_revision_stays_where_nothing_changes(root: Path, store: Store) -> None:
     pretend_to_build(root, store)
     path = root / "perfusion.lock"
-    path.write_text(path.read_text().replace("revision = 0", "revision = 9\nnovel = 1"))
+    path.write_text(path.read_text().replace("revision = 1", "revision = 9\nnovel = 1"))
     assert lock(*planned(root, store), store) == read_lockfile(path)
     assert read_lockfile(path).revision == 9
 
