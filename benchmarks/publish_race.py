@@ -17,11 +17,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from perfusion_registry.registries import Registry
 from perfusion_registry.registries.opening import open_registry
+from tests.registries.oci_samples import DOCKER_REGISTRY, docker_registry
 from tests.registries.samples import ROOT, program, release
 
 PUBLISH = """
@@ -104,6 +105,7 @@ def s3() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    before = dict(os.environ)
     os.environ |= {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -114,6 +116,25 @@ def s3() -> Iterator[str]:
         yield "s3://studio"
     finally:
         server.stop()
+        os.environ.clear()
+        os.environ |= before
+
+
+@contextmanager
+def hub() -> Iterator[str]:
+    """A server that speaks the Hub's API, with a branch for every round; the environment leads to it."""
+    from tests.registries.hub_server import TOKEN, serve
+
+    before = dict(os.environ)
+    with serve() as server:
+        for number in range(100):
+            server.add(f"round-{number}", {}, "make a branch")
+        os.environ |= {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+        try:
+            yield "hf://studio/concepts@round-{}"
+        finally:
+            os.environ.clear()
+            os.environ |= before
 
 
 def main() -> None:
@@ -129,14 +150,19 @@ def main() -> None:
     )
     options = parser.parse_args()
     results: dict[str, list[dict[str, object]]] = {}
-    with tempfile.TemporaryDirectory() as temporary, s3() as bucket:
-        places = {"folder": f"{temporary}/registry", "s3": bucket, **{url: url for url in options.url}}
+    with tempfile.TemporaryDirectory() as temporary, s3() as bucket, hub() as branch, ExitStack() as stack:
+        below = {"folder": f"{temporary}/registry", "s3": bucket, **{url: url for url in options.url}}
+        if DOCKER_REGISTRY:
+            address = stack.enter_context(docker_registry(Path(temporary) / "docker-registry"))
+            below["oci"] = f"oci://{address}/studio"
+        places = {backend: f"{place}/round-{{}}" for backend, place in below.items()} | {"hub": branch}
         for backend, place in places.items():
             results[backend] = []
             for number in range(options.rounds):
                 folder = Path(temporary) / f"{backend.partition(':')[0]}-{number}"
-                url = f"{place}/round-{number}"
-                results[backend].append(measure(url, folder, options.publishers, warm_up=options.warm_up))
+                results[backend].append(
+                    measure(place.format(number), folder, options.publishers, warm_up=options.warm_up)
+                )
                 print(backend, json.dumps(results[backend][-1]), flush=True)
     print(json.dumps({backend: all(one["right"] for one in rounds) for backend, rounds in results.items()}))
 

@@ -24,7 +24,7 @@ from perfusion_registry.registries.registry import CatalogueEntry, Listing, Regi
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 from perfusion_registry.registries.sparse import SparseRegistry
 
-_ROUNDS = 32
+_ROUNDS = 64
 _FAILURES = 4
 _LONGEST_PAUSE = 2.0
 

@@ -40,7 +40,7 @@ def open_registry(url: str, *, name: str, root: Path, cache: Path, offline: bool
 
         folder = root / (_file_path(url) if scheme else Path(url).expanduser())
         return SparseRegistry(FolderBucket(folder, url=url), cache=cache, name=name)
-    if scheme not in ("http", "https", "s3", "oci", "hf"):
+    if scheme not in ("http", "https", "s3", "oci", "oci+http", "hf"):
         raise RegistryError(f"perf knows no `{scheme}://` registries", where=url, hint=f"give {_KNOWN}")
     if offline:
         from perfusion_registry.registries.offline import OfflineRegistry
@@ -50,7 +50,7 @@ def open_registry(url: str, *, name: str, root: Path, cache: Path, offline: bool
 
 
 def _remote(scheme: str, url: str, *, name: str, cache: Path) -> Registry:
-    if scheme == "oci":
+    if scheme in ("oci", "oci+http"):
         from perfusion_registry.registries.oci import OciRegistry
 
         return OciRegistry(url, credentials=credentials_for(name, url), cache=cache)
@@ -68,10 +68,9 @@ def _remote(scheme: str, url: str, *, name: str, cache: Path) -> Registry:
     from perfusion_registry.registries.http import HttpBucket
 
     mirrors = url.split(" ")
-    credentials = {mirror: mirror_credentials(mirror) for mirror in mirrors}
-    credentials[mirrors[0]] = credentials_for(name, mirrors[0])
-    bucket = HttpBucket(url, credentials)
-    return SparseRegistry(bucket, cache=cache, name=name)
+    given = {mirror: mirror_credentials(mirror) for mirror in mirrors}
+    given[mirrors[0]] = credentials_for(name, mirrors[0])
+    return SparseRegistry(HttpBucket(url, given), cache=cache, name=name)
 
 
 def _file_path(url: str) -> Path:
