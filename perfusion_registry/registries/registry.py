@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.registries.release import Release
@@ -37,7 +37,7 @@ class CatalogueEntry:
 
     name: str
     version: str
-    kind: str
+    kind: Literal["concept", "pack"]
     supercategory: str | None
     description: str | None
 
