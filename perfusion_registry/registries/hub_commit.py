@@ -76,7 +76,8 @@ class HubCommits:
             RevisionNotFoundError,
         )
 
-        transport = HfHubHTTPError.__mro__[1]  # the error of the HTTP library that the client is built upon
+        # The error of the HTTP library that the client is built upon.
+        transport: type[BaseException] = HfHubHTTPError.__mro__[1]
         place = self._place
         where = (
             place.url
