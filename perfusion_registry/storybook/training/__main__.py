@@ -162,16 +162,18 @@ def denoiser(shop: Workshop) -> None:
 
 
 def clip(shop: Workshop) -> None:
-    """Train the CLIP model."""
-    model = train_clip(shop.drawn(), shop.tokenizer(), seconds=shop.seconds["clip"])
-    model.save_pretrained(shop.work / "clip")
+    """Train the CLIP model, further where there is one."""
+    folder = shop.work / "clip"
+    start = CLIPModel.from_pretrained(folder) if folder.exists() else None
+    model = train_clip(shop.drawn(), shop.tokenizer(), seconds=shop.seconds["clip"], start=start)
+    model.save_pretrained(folder)
 
 
 def recogniser(shop: Workshop) -> None:
-    """Train the recogniser."""
-    train_recogniser(shop.drawn(), seconds=shop.seconds["recogniser"]).save(
-        shop.work / "recogniser.safetensors"
-    )
+    """Train the recogniser, further where there is one."""
+    path = shop.work / "recogniser.safetensors"
+    start = Recogniser.load(path) if path.exists() else None
+    train_recogniser(shop.drawn(), seconds=shop.seconds["recogniser"], start=start).save(path)
 
 
 def assemble(shop: Workshop, target: Path) -> None:

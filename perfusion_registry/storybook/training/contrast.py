@@ -50,17 +50,19 @@ def train_clip(
     tokenizer: CLIPTokenizer,
     *,
     seconds: float,
+    start: CLIPModel | None = None,
     batch: int = 192,
     rate: float = 1e-3,
     seed: int = 0,
 ) -> CLIPModel:
-    """Train for a budget of seconds with the symmetric contrastive loss; returns the model in fp32.
+    """Train for a budget of seconds, from `start` if given, with the symmetric contrastive loss; returns the
+    model in fp32.
 
     Captions that are equal within a batch count as matches of each other's pictures.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = new_clip(tokenizer)
+    model = start.float().train() if start is not None else new_clip(tokenizer)
     optimizer = MasterOptimizer(model, matrix_rate=rate, rest_rate=rate)
     clock, step = Clock(seconds), 0
     while (progress := clock.progress()) < 1:

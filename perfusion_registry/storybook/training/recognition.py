@@ -15,14 +15,16 @@ from perfusion_registry.storybook.training.precision import autocast
 from perfusion_registry.storybook.training.schedule import Clock
 
 
-def train_recogniser(shards: list[Shard], *, seconds: float, batch: int = 64, seed: int = 0) -> Recogniser:
-    """Train for a budget of seconds on the given shards, blurred and noised at random.
+def train_recogniser(
+    shards: list[Shard], *, seconds: float, start: Recogniser | None = None, batch: int = 64, seed: int = 0
+) -> Recogniser:
+    """Train for a budget of seconds, from `start` if given, on the given shards, blurred and noised at random.
 
     Blur and noise make it judge shapes and colours, not the crispness that a decoder cannot reach.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = Recogniser()
+    model = (start or Recogniser()).train().requires_grad_(True)
     model.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     truths = [_truth(number, len(shard.images)) for number, shard in enumerate(shards)]
