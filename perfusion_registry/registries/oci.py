@@ -29,6 +29,7 @@ from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.index import LONGEST_REASON
 from perfusion_registry.registries.oci_claim import SETTLE, claim
 from perfusion_registry.registries.oci_client import oci_client
+from perfusion_registry.registries.oci_http import pause
 from perfusion_registry.registries.oci_manifest import (
     EMPTY,
     Manifest,
@@ -57,6 +58,7 @@ from perfusion_registry.registries.release import Release
 
 _CATALOGUE = "perf.catalogue"
 _AT_ONCE = 8
+_LOOKS = 2
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -126,7 +128,8 @@ class OciRegistry:
         for data in (release_bytes(release), blob):
             self._client.upload(repository, data)
         self._client.whole(repository, f"sha256:{release.sha256}", release.size)  # hashed on the way
-        self._client.put_manifest(repository, manifest.digest, manifest)
+        if self._client.manifest(repository, manifest.digest) is None:
+            self._client.put_manifest(repository, manifest.digest, manifest)
         decision = claim(
             self._client, repository, canonicalize_version(release.version), manifest, settle=self._settle
         )
@@ -175,6 +178,11 @@ class OciRegistry:
         """One release and the digest of its manifest; None for a tag that is not perf's."""
         repository, tag = self._repository(name), version_tag(version)
         manifest = self._client.manifest(repository, tag)
+        for attempt in range(_LOOKS if tag in tags else 0):
+            if manifest is not None:
+                break
+            pause(attempt)  # listed and not there: it is being written, or was just taken away
+            manifest = self._client.manifest(repository, tag)
         if manifest is None or not is_release(manifest):
             return None
         release = self._release(name, version, manifest)
@@ -224,7 +232,8 @@ class OciRegistry:
         release = self._release(name, spelled, winner)
         tag = version_tag(spelled)
         self._client.put_manifest(repository, tag, winner)
-        read_back = self._client.manifest(repository, tag)
+        # While another publisher puts the same tag, it may be gone for a moment.
+        read_back = self._client.manifest(repository, tag) or self._client.manifest(repository, tag)
         if read_back is None or read_back.digest != digest:
             raise TransferError(
                 "the registry does not keep the tag that it was given",

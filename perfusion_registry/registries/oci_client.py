@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.oci_http import Answer, OciHttp, fetch_once, pause
+from perfusion_registry.registries.oci_http import PATIENCE, Answer, OciHttp, fetch_once, pause
 from perfusion_registry.registries.oci_manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
@@ -25,6 +25,7 @@ from perfusion_registry.registries.registry import RegistryError, TransferError
 _PAGE = 1000
 _PAGES = 1000
 _READS = 4
+_PUTS = 4
 _UPLOADS = 3
 _LONGEST_MESSAGE = 200
 
@@ -100,16 +101,28 @@ class OciClient:
         within: make one attempt of so many seconds, in place of several with their own patience; raises
         TransferError when it stays unknown whether that one came through.
         """
+        for attempt in range(1, _PUTS + 1):
+            try:
+                self._put_manifest(repository, reference, manifest, within)
+                return
+            except TransferError:
+                if attempt == _PUTS or within is not None:
+                    raise
+                pause(attempt)
+
+    def _put_manifest(
+        self, repository: str, reference: str, manifest: Manifest, within: float | None
+    ) -> None:
         url = self._manifest_url(repository, reference)
-        scope, headers = _scope(repository, push=True), {"Content-Type": manifest.media_type}
-        if within is None:
-            answer = self._http.ask("PUT", url, scope=scope, headers=headers, body=manifest.data)
-        else:
-            answer = self._http.ask(
-                "PUT", url, scope=scope, headers=headers, body=manifest.data, attempts=1, seconds=within
-            )
-            if answer.status >= 500:
-                raise TransferError(f"the registry answers {answer.status}", where=url, hint="try again")
+        answer = self._http.ask(
+            "PUT",
+            url,
+            scope=_scope(repository, push=True),
+            headers={"Content-Type": manifest.media_type},
+            body=manifest.data,
+            attempts=1,
+            seconds=PATIENCE if within is None else within,
+        )
         if answer.status not in (200, 201, 202):
             raise _refusal(answer, "take a manifest")
         if answer.headers.get("docker-content-digest", manifest.digest) != manifest.digest:
@@ -177,8 +190,11 @@ class OciClient:
                 continue
             if ended.status in (200, 201, 202, 204):
                 return
-            if attempt == _UPLOADS or (ended.status < 500 and ended.status not in (404, 408, 416, 429)):
-                raise _refusal(ended, "take the blob")
+            refusal = _refusal(ended, "take the blob")
+            lost = ended.status in (404, 416)  # the registry forgot that the upload had begun
+            if attempt == _UPLOADS or not (lost or isinstance(refusal, TransferError)):
+                raise refusal
+            pause(attempt)
 
     def _pages(
         self, url: str, scope: str, part: Callable[[_Page], Sequence[str] | None]
@@ -256,7 +272,9 @@ def _refusal(answer: Answer, what: str) -> RegistryError:
             where=where,
             hint="check the credentials, and what they are allowed to do",
         )
-    error = TransferError if answer.status in (408, 429) or answer.status >= 500 else RegistryError
+    # Registries that keep plain files complain of a digest while another client writes the same file.
+    passing = answer.status in (408, 429) or answer.status >= 500 or "DIGEST_INVALID" in words
+    error = TransferError if passing else RegistryError
     return error(
         f"the registry does not {what} ({told})", where=where, hint="check its address, or try again"
     )

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 LARGEST_ANSWER = 4 * 2**20
 """Bytes of a manifest, a tag list or a token that are read at most."""
 
+PATIENCE = 30.0
+"""Seconds for one answer; for a blob, that and its size over the slowest speed."""
+
 _ATTEMPTS = 4
 _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _PASSING = (408, 429, 500, 502, 503, 504)
 _CONNECT = 10.0
 _SILENCE = 15.0
-_WHOLE = 30.0
 _SLOWEST = 20_000
 _PIECE = 2**16
 _LONGEST_PAUSE = 10.0
@@ -64,7 +66,7 @@ class OciHttp:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         attempts: int = _ATTEMPTS,
-        seconds: float = _WHOLE,
+        seconds: float = PATIENCE,
     ) -> Answer:
         """The answer to a request, whatever its status.
 
@@ -89,7 +91,7 @@ class OciHttp:
 
         Raises RegistryError when they are not there, and TransferError when they do not arrive, or are more.
         """
-        watch = Watch(_WHOLE + size / _SLOWEST)
+        watch = Watch(PATIENCE + size / _SLOWEST)
         try:
             response, final = self._open("GET", url, scope, {}, None, watch)
             if response.status in _PASSING:
@@ -191,7 +193,7 @@ class OciHttp:
 
 def fetch_once(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """GET a small thing by itself, following no redirect: its status and its bytes."""
-    watch = Watch(_WHOLE)
+    watch = Watch(PATIENCE)
     try:
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "perf"}
         response = _request("GET", url, sent, None, watch)

@@ -71,7 +71,11 @@ def docker_registry(folder: Path) -> Iterator[str]:
         f"http: {{addr: '{address}', secret: tests}}\n"
     )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([DOCKER_REGISTRY, "serve", str(configuration)], stdout=log, stderr=log)
+        # Where the tests are killed, the server goes with them.
+        ending = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        process = subprocess.Popen(
+            [*ending, DOCKER_REGISTRY, "serve", str(configuration)], stdout=log, stderr=log
+        )
         try:
             _await(f"http://{address}/v2/", process, folder / "log")
             yield address
