@@ -95,13 +95,26 @@ def whole(registry: Registry) -> bool:
 
 @contextmanager
 def s3() -> Iterator[str]:
-    """An S3 server on this machine with an empty bucket; the environment leads to it."""
+    """An S3 server on this machine with an empty bucket; the environment leads to it.
+
+    moto looks at the condition of a put and then writes, with nothing to keep two threads from doing both at
+    once, which S3 does: a lock around its put makes it the store that it stands for.
+    """
     import logging
+    import threading
 
     import boto3
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").disabled = True
+    one_at_a_time, put = threading.Lock(), S3Response.put_object
+
+    def put_alone(self: S3Response) -> object:
+        with one_at_a_time:
+            return put(self)
+
+    S3Response.put_object = put_alone
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -116,6 +129,7 @@ def s3() -> Iterator[str]:
         yield "s3://studio"
     finally:
         server.stop()
+        S3Response.put_object = put
         os.environ.clear()
         os.environ |= before
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.publish_race import s3
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
 from perfusion_registry.registries.bucket import Found, NotModified
@@ -25,18 +26,9 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "s3cret"}
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = pytest.importorskip("moto.server", reason="no S3 server here: pip install 'moto[server,s3]'")
-    boto3 = pytest.importorskip("boto3")
-    logging.getLogger("werkzeug").disabled = True
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    url = f"http://{host}:{port}"
-    boto3.client(
-        "s3", region_name="us-east-1", endpoint_url=url, aws_access_key_id="x", aws_secret_access_key="y"
-    ).create_bucket(Bucket="studio")
-    yield url
-    running.stop()
+    pytest.importorskip("moto.server", reason="no S3 server here: pip install 'moto[server,s3]'")
+    with s3():
+        yield os.environ["AWS_ENDPOINT_URL"]
 
 
 @pytest.fixture
