@@ -84,7 +84,8 @@ def test_spread_is_the_share_of_variance_that_tokens_leave_unexplained() -> None
             (rows[ids.flatten() == k] - rows[ids.flatten() == k].mean(0)).square().sum() for k in range(6)
         )
         expected = within / (rows - rows.mean(0)).square().sum()
-        assert float(TokenCentres(6, 5).spread(ids, states)) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
+        spread = float(TokenCentres(6, 5).spread(ids, states))
+        assert spread == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
 
 
 def test_spread_pulls_encodings_together() -> None:

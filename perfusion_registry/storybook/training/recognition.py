@@ -18,7 +18,7 @@ from perfusion_registry.storybook.training.schedule import Clock
 def train_recogniser(
     shards: list[Shard], *, seconds: float, start: Recogniser | None = None, batch: int = 64, seed: int = 0
 ) -> Recogniser:
-    """Train for a budget of seconds, from `start` if given, on the given shards, blurred and noised at random.
+    """Train for a budget of seconds, from `start` if given, on shards that are blurred and noised at random.
 
     Blur and noise make it judge shapes and colours, not the crispness that a decoder cannot reach.
     """
