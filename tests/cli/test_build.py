@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,12 @@ def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) 
     recipe = project / "recipes" / "bear.toml"
     edit(recipe, "[train]", "[train]\nsteps = 3000")
     with subprocess.Popen(
-        perf_process("build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        perf_process("build"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background inherit that SIGINT is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as build:
         assert build.stderr is not None
         for line in build.stderr:
