@@ -102,11 +102,12 @@ def _every(demand: Demand, shelf: Shelf) -> Iterator[Candidate]:
 
 def _search(demands: Sequence[Demand], shelf: Shelf) -> dict[str, Candidate]:
     import resolvelib
+    from resolvelib.resolvers import Resolution
 
-    provider = _provider(shelf)
-    resolver = resolvelib.Resolver(provider, resolvelib.BaseReporter())
+    resolution = Resolution(_provider(shelf), resolvelib.BaseReporter())
     try:
-        return dict(resolver.resolve(demands, max_rounds=_ROUNDS).mapping)
+        # Not `Resolver.resolve`: what it does with the pins recurses without end where names need each other.
+        return _reached(demands, dict(resolution.resolve(demands, _ROUNDS).mapping), shelf)
     except resolvelib.ResolutionImpossible as impossible:
         raise explain([cause.requirement for cause in impossible.causes], shelf) from impossible
     except resolvelib.ResolutionTooDeep as deep:
@@ -115,6 +116,18 @@ def _search(demands: Sequence[Demand], shelf: Shelf) -> dict[str, Candidate]:
             f"no choice of versions was found in {_ROUNDS:,} steps ({names} ...)",
             hint="narrow the constraints in perfusion.toml",
         ) from deep
+
+
+def _reached(demands: Sequence[Demand], pins: Mapping[str, Candidate], shelf: Shelf) -> dict[str, Candidate]:
+    """The pins that the demands reach; a search that went back may leave others."""
+    reached: dict[str, Candidate] = {}
+    todo = list(demands)
+    while todo:
+        name = todo.pop().name
+        if name not in reached:
+            reached[name] = pins[name]
+            todo += shelf.required(pins[name])
+    return reached
 
 
 def _provider(shelf: Shelf) -> Any:
