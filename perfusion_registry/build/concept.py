@@ -57,15 +57,16 @@ def build_concept(
     render_options: RenderOptions,
     *,
     digest: str,
+    kind: type[Lesson] = Lesson,
     workspace: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Artifact:
     """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
     processor.
 
-    digest: the recipe digest, for the card. workspace: a folder for the checkpoint from which a killed build
-    goes on. Raises PerfError for images, masks, a supercategory or a covariance that cannot be used, and when
-    training diverges.
+    digest: the recipe digest, for the card. kind: another way to train than Eq. 3. workspace: a folder for
+    the checkpoint from which a killed build goes on. Raises PerfError for images, masks, a supercategory or a
+    covariance that cannot be used, and when training diverges.
     """
     reporter = reporter or Silent()
     name, word = sources.name, sources.supercategory
@@ -76,7 +77,7 @@ def build_concept(
     if covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
         raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
-    lesson, images = _lesson(base, covariance, sources, train_options, reporter)
+    lesson, images = _lesson(kind, base, covariance, sources, train_options, reporter)
     trained = train(
         lesson,
         title=f"{name}: training",
@@ -103,7 +104,12 @@ def picture_size(base: Base) -> tuple[int, int]:
 
 
 def _lesson(
-    base: Base, covariance: Covariance, sources: ConceptSources, options: TrainOptions, reporter: Reporter
+    kind: type[Lesson],
+    base: Base,
+    covariance: Covariance,
+    sources: ConceptSources,
+    options: TrainOptions,
+    reporter: Reporter,
 ) -> tuple[Lesson, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W)."""
     count, size, word = len(sources.images), picture_size(base), sources.supercategory
@@ -121,7 +127,7 @@ def _lesson(
         latents = encode_latents(base, pixels, masks, flip=options.flip)
     lock = Lock.to(base, word, trained_keys=options.trained_keys)
     prompts = Prompts.of(base, options.templates, word)
-    return Lesson(base, covariance.metric(), lock, prompts, latents, options), pixels
+    return kind(base, covariance.metric(), lock, prompts, latents, options), pixels
 
 
 def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:

@@ -116,4 +116,4 @@ def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple
         tensor.to(base.device) for tensor in (state.embedding, state.outputs, state.target_input)
     )
     E, _ = prompts.encode(base, range(len(prompts.ids)), embedding)
-    return lesson.packed(E, i, outputs), lesson.packed(encode(base, empty), i, outputs)
+    return lesson.packed(E, i, outputs, prompts.positions), lesson.packed(encode(base, empty), i, outputs)

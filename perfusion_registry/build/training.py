@@ -56,10 +56,12 @@ class Lesson:
         outputs = self.lock.outputs[self.lock.learned]
         return Trainee.begin(self.lock.embedding, outputs, self.lock.encoding, self.options)
 
-    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor) -> Tensor:
+    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
         """Eq. 3 with the training gate.
 
-        E: (..., n, d). target_input: (d,), i*. outputs: (L,), the learned columns of o*. Returns (..., n, D).
+        E: (U, n, d). target_input: (d,), i*. outputs: (L,), the learned columns of o*. places: U, the
+        concept's token in each prompt, none where no prompt calls it; Eq. 3 finds it by itself. Returns
+        (U, n, D).
         """
         i = target_input[None]
         bias, temperature = i.new_tensor([self.options.bias]), i.new_tensor([self.options.temperature])
@@ -151,7 +153,8 @@ def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
     E, e = prompts.encode(base, unique.tolist(), trainee.embedding)  # (U, n, d), (U, d)
     e_concept = e.detach()[inverse].mean(0)
     trainee.target_input = DECAY * trainee.target_input + (1 - DECAY) * e_concept
-    h = lesson.packed(E, trainee.target_input, trainee.outputs)  # (U, n, D)
+    places = [prompts.positions[row] for row in unique.tolist()]
+    h = lesson.packed(E, trainee.target_input, trainee.outputs, places)  # (U, n, D)
     noisy = add_noise(schedule, z, noise, timesteps)
     with base.autocast():
         answer = unet(noisy.to(unet.dtype), timesteps, h[inverse].to(unet.dtype)).sample

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,9 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
 from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.reporter import Reporter, Silent, Stage
+
+Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Tensor]
+"""What makes packed encodings (B, n, D) of B prompts: `pack`, or what it is compared with."""
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -49,13 +52,14 @@ def render(
     request: RenderRequest,
     artifacts: Mapping[str, Artifact],
     *,
+    packing: Packing = pack,
     reporter: Reporter | None = None,
 ) -> Iterator[Rendered]:
     """Draw a composition once per seed, and yield each picture as soon as it is done.
 
-    artifacts: by concept name. Both branches of guidance go through the edit. The bank is attached only while
-    a batch is drawn, so the pipeline is as it was before whenever this function is not running. A composition
-    without concepts goes through the untouched pipeline.
+    artifacts: by concept name. packing: another method than Eq. 4. Both branches of guidance go through the
+    edit. The bank is attached only while a batch is drawn, so the pipeline is as it was before whenever this
+    function is not running. A composition without concepts goes through the untouched pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
@@ -64,7 +68,7 @@ def render(
     negative = _negative(request.negative_prompt)
     conditions: dict[str, Tensor] | None = None
     if composition.concepts:
-        packed = pack(base, composition, artifacts, [composition.prompt, request.negative_prompt])
+        packed = packing(base, composition, artifacts, [composition.prompt, request.negative_prompt])
         packed = packed.to(base.device, base.dtype)  # (2, n, D)
         conditions = {"prompt_embeds": packed[:1], "negative_prompt_embeds": packed[1:]}
     text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
