@@ -16,7 +16,7 @@ from perfusion_registry.storybook.world.individual import FIRST_PART, SECOND_PAR
 MAX_TOKENS = 32
 """Length of the embedded base's text encoder, start and end included."""
 
-_PLACES = {
+PLACE_WORDS = {
     "on the beach": ("on the beach", "on the beach", "at the beach", "on a sunny beach"),
     "in the snow": ("in the snow", "in the snow", "on a snowy day", "on the snow"),
     "in outer space": ("in outer space", "in outer space", "in space"),
@@ -26,6 +26,7 @@ _PLACES = {
     "in a room": ("in a room", "in a room", "in the room", "by a window"),
     "by the fire": ("by the fire", "by the fire", "by the fireplace", "next to the fire"),
 }
+"""How captions call each scene, the more common ways more often."""
 _OPENINGS = (
     "a photo of ",
     "a photo of ",
@@ -36,7 +37,7 @@ _OPENINGS = (
     "a good photo of ",
 )
 _WASHES = ("a watercolor of ", "a watercolor painting of ", "watercolor painting of ", "a painting of ")
-_MADE_OF = {"gold": ("gold", "pure gold"), "wooden": ("wood",), "glass": ("glass",), "knitted": ("yarn",)}
+MADE_OF = {"gold": ("gold", "pure gold"), "wooden": ("wood",), "glass": ("glass",), "knitted": ("yarn",)}
 _SITTING = {"in": ("in", "in", "inside", "sitting in"), "on": ("on", "on", "on top of", "sitting on")}
 
 
@@ -45,7 +46,7 @@ def caption(page: Page, rng: Random) -> str:
     rich = page.relation is None
     first = _phrase(page.subjects[0], rng, rich)
     sailing = page.scene == "on the sea" and rng.random() < 0.65
-    place = rng.choice(_PLACES[page.scene]) if page.scene else None
+    place = rng.choice(PLACE_WORDS[page.scene]) if page.scene else None
     match page.relation:
         case None:
             text = first
@@ -78,7 +79,7 @@ def _phrase(one: Individual, rng: Random, rich: bool) -> str:
     after = ""
     if one.material and rng.random() < 0.9:
         if rng.random() < 0.4:
-            after = f" made of {rng.choice(_MADE_OF[one.material])}"
+            after = f" made of {rng.choice(MADE_OF[one.material])}"
         else:
             before = [one.material]
         if one.material == "knitted" and rng.random() < 0.4:

@@ -3,21 +3,44 @@ draws."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook.world import ACCESSORIES, CATEGORIES, COLOURS, MATERIALS, SCENES, Page
 
 LOOKS = (*COLOURS, *MATERIALS)
 """Colours and materials: what one individual mainly looks like."""
 PLACES = ("", *SCENES)
 EXTRAS = (*ACCESSORIES, "reading", "watercolor")
+RECORDED = Path(__file__).with_name("recogniser.json")
+"""The layout of the recogniser that was shipped before its file said it itself, by the file's SHA-256."""
+
+_KEY = "recogniser"  # of the layout in the safetensors header
+
+
+def layout() -> dict[str, Any]:
+    """What goes into a recogniser and what its outputs mean: any difference makes its answers nonsense."""
+    return {
+        "version": 1,
+        "input": {"size": 64, "range": [0.0, 1.0], "resize": "area", "channels": "RGB"},
+        "outputs": {
+            "present": list(CATEGORIES),
+            "look": list(LOOKS),
+            "place": list(PLACES),
+            "extras": list(EXTRAS),
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -66,19 +89,51 @@ class Recogniser(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> Recogniser:
-        """The recogniser whose weights are in a safetensors file."""
+        """The recogniser whose weights are in a safetensors file.
+
+        Raises PerfError for a file that is missing or damaged, and for one whose outputs mean something else
+        than those of this package.
+        """
+        where = str(path)
+        try:
+            data = path.read_bytes()
+            state = load(data)
+            with safe_open(path, "pt") as file:
+                said = (file.metadata() or {}).get(_KEY)
+        except (OSError, SafetensorError) as error:
+            raise PerfError(f"the recogniser cannot be read: {error}", where=where) from error
+        if _told(said, data) != layout():
+            raise PerfError(
+                "the recogniser was trained for another world: its labels or its input are not those of "
+                "this package",
+                where=where,
+                hint="train it anew: python -m perfusion_registry.storybook.training WORK recogniser",
+            )
         model = cls()
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-        )
-        return model.eval()
+        try:
+            model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        except RuntimeError as error:
+            raise PerfError("the recogniser's weights have other shapes", where=where) from error
+        return model.eval().requires_grad_(False)
 
     def save(self, path: Path) -> None:
-        """Write the weights as a safetensors file, floating-point ones in fp16."""
+        """Write the weights as a safetensors file, floating-point ones in fp16, with their layout."""
         state = {
             k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()
         }
-        save_file(state, path)
+        save_file(state, path, {_KEY: json.dumps(layout())})
+
+
+def _told(said: str | None, data: bytes) -> Any:
+    """The layout that a file's header says, or that is recorded for its bytes; None where nobody knows."""
+    try:
+        if said is not None:
+            return json.loads(said)
+        recorded = json.loads(RECORDED.read_bytes())
+        known = recorded["sha256"] == hashlib.sha256(data).hexdigest()
+        return recorded["layout"] if known else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 @dataclass(frozen=True)
