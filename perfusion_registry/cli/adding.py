@@ -124,4 +124,4 @@ def _resolved(project: Project, text: str, name: str, *, offline: bool) -> Candi
     )
     wished = Project(project.root, manifest, project.lockfile)
     sources = sources_of(manifest.registries, project.root, offline=offline)
-    return choose(wished, survey_of(wished, names=[]).plan, sources)[name]
+    return choose(wished, survey_of(wished, names=[], offline=offline).plan, sources)[name]

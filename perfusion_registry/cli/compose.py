@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import DeviceOption, DtypeOption, JsonOption, ProjectOption, QuietOption
+from perfusion_registry.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    FrozenOption,
+    JsonOption,
+    LockedOption,
+    OfflineOption,
+    ProjectOption,
+    QuietOption,
+)
 from perfusion_registry.cli.prompting import (
     BiasOption,
     LockOption,
     Place,
     PromptArgument,
+    ResidualOption,
     SceneOption,
     TemperatureOption,
     command_gates,
@@ -43,7 +53,11 @@ def compose(
     bias: BiasOption = None,
     temperature: TemperatureOption = None,
     lock: LockOption = None,
+    residual: ResidualOption = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
     project: ProjectOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -55,8 +69,9 @@ def compose(
     from perfusion_registry.cli import console
     from perfusion_registry.recipe.writing import replace_text
 
-    gates = command_gates(bias, temperature, lock)
-    composed = ready(Place(project, "cpu"), prompt, scene, gates, console.reporter(quiet)).composition
+    gates = command_gates(bias, temperature, lock, residual)
+    place = Place(project, "cpu", locked=locked, frozen=frozen, offline=offline)
+    composed = ready(place, prompt, scene, gates, console.reporter(quiet)).composition
     if out is not None:
         replace_text(out, composed.to_json())
     if as_json:
@@ -73,6 +88,10 @@ def explain(
     bias: BiasOption = None,
     temperature: TemperatureOption = None,
     lock: LockOption = None,
+    residual: ResidualOption = None,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     project: ProjectOption = None,
@@ -82,8 +101,9 @@ def explain(
     """Show token by token which concept's gate opens, and how far."""
     from perfusion_registry.cli import console
 
-    gates = command_gates(bias, temperature, lock)
-    found = ready(Place(project, device, dtype), prompt, scene, gates, console.reporter(quiet))
+    gates = command_gates(bias, temperature, lock, residual)
+    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    found = ready(place, prompt, scene, gates, console.reporter(quiet))
 
     from perfusion_registry.compose.explanation import explain as measure
 
@@ -110,12 +130,14 @@ def _tell(composition: Composition) -> None:
             f"{concept.bias:g}",
             f"{concept.temperature:g}",
             concept.key_lock,
+            "" if concept.residual is None else f"{concept.residual:g}",
             concept.sha256[:12],
         ]
         for concept in composition.concepts
     ]
-    columns = ["concept", "version", "supercategory", "tokens", "bias", "temperature", "lock", "sha256"]
-    console.say_table(columns, rows, right=["tokens", "bias", "temperature"])
+    gate = ["bias", "temperature", "lock", "residual"]
+    columns = ["concept", "version", "supercategory", "tokens", *gate, "sha256"]
+    console.say_table(columns, rows, right=["tokens", "bias", "temperature", "residual"])
 
 
 def _show(explanation: Explanation) -> None:

@@ -102,7 +102,7 @@ def from_composition(place: Place, path: Path, given: Given, gates: Gates, repor
     else:
         composition = read_composition(path)
     project = _project(place.project)
-    description = _base_for(project, composition.base)
+    description = _base_for(project, place, composition.base)
     if description.digest != composition.base.digest:
         reporter.warn(
             f"the composition was made for {composition.base.repo}; "
@@ -119,7 +119,7 @@ def from_picture(place: Place, path: Path, given: Given, gates: Gates, reporter:
     """
     record = read_metadata(path)
     project = _project(place.project)
-    description = _base_for(project, record.composition.base)
+    description = _base_for(project, place, record.composition.base)
     if description.digest != record.composition.base.digest:
         raise PerfError(
             f"the picture was drawn with another base, {record.composition.base.repo} "
@@ -268,7 +268,7 @@ def _project(start: Path | None) -> Project | None:
         return None
 
 
-def _base_for(project: Project | None, wanted: ComposedBase) -> BaseDescription:
+def _base_for(project: Project | None, place: Place, wanted: ComposedBase) -> BaseDescription:
     """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
     root = project.root if project else None
     names = [project.manifest.project.base] if project else []
@@ -277,7 +277,7 @@ def _base_for(project: Project | None, wanted: ComposedBase) -> BaseDescription:
     problems: list[PerfError] = []
     for name in names:
         try:
-            found.append(describe_base(name, root=root))
+            found.append(describe_base(name, root=root, allow_download=place.allow_download))
         except PerfError as error:
             problems.append(error)
             continue
@@ -322,7 +322,9 @@ def _note(work: Work, *, gates: bool = True) -> str:
     ]
     for concept in composition.concepts if gates else ():
         lock = "" if concept.key_lock == "local" else f", {concept.key_lock} lock"
-        told.append(f"{concept.name}* bias {concept.bias:g}, temperature {concept.temperature:g}{lock}")
+        strength = "" if concept.residual in {None, 1} else f", residual {concept.residual:g}"
+        gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}"
+        told.append(f"{concept.name}* {gate}{lock}{strength}")
     return " · ".join(told)
 
 

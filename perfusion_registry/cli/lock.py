@@ -53,7 +53,7 @@ def lock(
     What is locked stays while the constraints let it; a registry is asked only when something is missing.
     """
     from perfusion_registry.cli import console
-    from perfusion_registry.cli.locking import check_fresh, relock, stale
+    from perfusion_registry.cli.locking import check_fresh, no_lockfile, relock, stale
     from perfusion_registry.recipe import Lockfile, write_lockfile
     from perfusion_registry.resolve import Project
 
@@ -63,7 +63,7 @@ def lock(
     if frozen:
         found = Project.find(project)
         if found.lockfile is None:
-            raise PerfError("there is no lockfile", where=str(found.lockfile_path), hint="run `perf lock`")
+            raise no_lockfile(str(found.lockfile_path))
         if as_json:
             console.say_json("perf.lock/1", {"up_to_date": None, "changes": []})
         else:
@@ -72,7 +72,7 @@ def lock(
             console.say(f"{found.lockfile_path.name} is here, unchecked: {told}")
         return
     if check:
-        changes, survey = check_fresh(project)
+        changes, survey = check_fresh(project, offline=offline)
         if as_json:
             console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
         if changes:

@@ -28,7 +28,7 @@ def relock(
 
     upgrade, lowest: as in `choose`. Registries are asked only where the lockfile does not have it all.
     """
-    found = survey(start, relock=True)
+    found = survey(start, relock=True, offline=offline)
     project = found.project
     if upgrade and upgrade is not True:
         upgrade = frozenset(canonical_name(name) for name in upgrade)
@@ -41,9 +41,9 @@ def relock(
     return found, after, changes_of(project, after)
 
 
-def check_fresh(start: Path | None) -> tuple[list[str], Survey]:
+def check_fresh(start: Path | None, *, offline: bool = False) -> tuple[list[str], Survey]:
     """Why the lockfile of the project of `start` is stale, a sentence each; no registry is asked."""
-    found = survey(start, relock=True)
+    found = survey(start, relock=True, offline=offline)
     why = must_choose(found.project, found.plan)
     after = lock(found.project, found.plan, found.store)
     why += [change for change in changes_of(found.project, after) if change not in why]
@@ -54,6 +54,11 @@ def stale(changes: list[str], where: str) -> CheckFailedError:
     """The error for a lockfile that was to be as it should."""
     listed = "".join(f"\n  - {change}" for change in changes)
     return CheckFailedError(f"the lockfile is not up to date:{listed}", where=where, hint="run `perf lock`")
+
+
+def no_lockfile(where: str) -> CheckFailedError:
+    """The error for a lockfile that was to be taken as it is, and is not there."""
+    return CheckFailedError("there is no lockfile", where=where, hint="run `perf lock`")
 
 
 def _check_known(found: Survey, names: Collection[str]) -> None:

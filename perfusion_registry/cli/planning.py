@@ -25,25 +25,34 @@ class Survey:
 
 
 def survey(
-    start: Path | None, names: list[str] | None = None, *, force: bool = False, relock: bool = False
+    start: Path | None,
+    names: list[str] | None = None,
+    *,
+    force: bool = False,
+    relock: bool = False,
+    offline: bool = False,
 ) -> Survey:
     """Read the project of `start` and plan its concepts `names` (default: all).
 
-    force as in `plan`, relock as in `Project.find`.
+    force as in `plan`, relock as in `Project.find`. offline: a base that is not here is not downloaded,
+    whatever the environment allows.
     """
     project = Project.find(start, relock=relock)
     project.select(names)  # a misspelt name is told before a base is looked for
-    return survey_of(project, names, force=force)
+    return survey_of(project, names, force=force, offline=offline)
 
 
-def survey_of(project: Project, names: list[str] | None = None, *, force: bool = False) -> Survey:
+def survey_of(
+    project: Project, names: list[str] | None = None, *, force: bool = False, offline: bool = False
+) -> Survey:
     """`survey` of a project that has been read."""
     from perfusion_registry.base import describe_base
     from perfusion_registry.build import TRAINER_EPOCH
 
     store = Store(cache_dir())
     note_lockfile(store.root, project.lockfile_path)
-    base = describe_base(project.manifest.project.base, root=project.root)
+    allowed = False if offline else None
+    base = describe_base(project.manifest.project.base, root=project.root, allow_download=allowed)
     covariance = find_covariance(project, base.covariance)
     made = plan(project, store, base, covariance, epoch=TRAINER_EPOCH, names=names, force=force)
     return Survey(project, store, base, made)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli.completion import scene_names
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -53,15 +53,30 @@ LockOption = Annotated[
         help="The key lock of all concepts, or of one: local, global or none. Repeatable.",
     ),
 ]
+ResidualOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]R", help="The strength of all residuals, or of one. Repeatable."),
+]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a command works. project: where to look for one. device, dtype: as `load_base` takes them."""
+    """Where a command works. project: where to look for one. device, dtype: as `load_base` takes them.
+
+    locked, frozen, offline: as the options of these names.
+    """
 
     project: Path | None
     device: str = "auto"
     dtype: str = "auto"
+    locked: bool = False
+    frozen: bool = False
+    offline: bool = False
+
+    @property
+    def allow_download(self) -> bool | None:
+        """Whether a base may be downloaded, as `describe_base` takes it."""
+        return False if self.offline else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,8 @@ def ready(
     """Compose `prompt`, or the prompt of `scene`, in the project of `place`.
 
     gates: what the command line says of them, as `command_gates` returns it. Mistakes in the prompt and
-    concepts that are not built are told before the base is loaded.
+    concepts that are not built are told before the base is loaded. Raises CheckFailedError where the place is
+    locked and the lockfile, or the base here, is not as it should be.
     """
     from perfusion_registry.artifact import Store, cache_dir
     from perfusion_registry.artifact.lockfiles import note_lockfile
@@ -107,19 +123,25 @@ def ready(
     elif scene is None:
         raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
     project = Project.find(place.project, lock_alone=True)
+    _check_lockfile(project, place)
     store = Store(cache_dir())
     parsed, sources = _in_scene(project, store, prompt, scene, gates)
     note_lockfile(store.root, project.lockfile_path)
     concepts = find_concepts(parsed, project, store)
-    _warn_of_changes(project, parsed, reporter)
+    if not (place.locked or place.frozen):
+        _warn_of_changes(project, parsed, place, reporter)
 
     from perfusion_registry.compose.composing import check_used, compose
 
     check_used(sources, parsed.names)
-    description = describe_base(project.manifest.project.base, root=project.root)
+    base_name = project.manifest.project.base
+    description = describe_base(base_name, root=project.root, allow_download=place.allow_download)
     locked = project.lockfile.base if project.lockfile else None
     if locked is not None and locked.digest != description.digest:
-        reporter.warn(f"the base {description.repo} here is not the locked one, so pictures may differ")
+        told = f"the base {description.repo} here is not the locked one"
+        if place.locked and not place.frozen:
+            raise CheckFailedError(told, where=str(description.folder), hint="get the locked base")
+        reporter.warn(f"{told}, so pictures may differ")
     base = loaded(description, place, reporter)
     composition = compose(parsed, concepts, base, sources, reporter=reporter)
     return Ready(project, base, composition, {name: found.artifact for name, found in concepts.items()})
@@ -136,7 +158,10 @@ def loaded(
 
 
 def command_gates(
-    bias: Sequence[str] | None, temperature: Sequence[str] | None, lock: Sequence[str] | None
+    bias: Sequence[str] | None,
+    temperature: Sequence[str] | None,
+    lock: Sequence[str] | None,
+    residual: Sequence[str] | None,
 ) -> tuple[dict[str, Gate], Gate]:
     """Read the gate options, each `VALUE` or `NAME=VALUE`: gates by concept name, and the gate of all."""
     from perfusion_registry.compose.prompt import Gate, gate_value
@@ -144,7 +169,8 @@ def command_gates(
 
     named: dict[str, Gate] = {}
     every = Gate()
-    for option, texts in (("bias", bias), ("temperature", temperature), ("lock", lock)):
+    options = (("bias", bias), ("temperature", temperature), ("lock", lock), ("residual", residual))
+    for option, texts in options:
         for text in texts or ():
             name, equals, value = text.rpartition("=")
             try:
@@ -176,12 +202,30 @@ def _in_scene(
     from perfusion_registry.compose.scene import find_scene
 
     found = find_scene(scene, project, store)
-    scene_gates = {name: Gate(gate.bias, gate.temperature) for name, gate in found.gates.items()}
+    scene_gates = {
+        name: Gate(gate.bias, gate.temperature, gate.key_lock, gate.residual)
+        for name, gate in found.gates.items()
+    }
     text = prompt if prompt is not None else found.prompt
     return parse_prompt(text), GateSources(command, command_all, scene_gates)
 
 
-def _warn_of_changes(project: Project, prompt: Prompt, reporter: Reporter) -> None:
+def _check_lockfile(project: Project, place: Place) -> None:
+    """Raise CheckFailedError where the lockfile is stale, or to be taken as it is and not there."""
+    if not (place.locked or place.frozen):
+        return
+    from perfusion_registry.cli.locking import check_fresh, no_lockfile, stale
+
+    if place.frozen:
+        if project.lockfile is None:
+            raise no_lockfile(str(project.lockfile_path))
+    elif project.manifest_path.is_file():
+        why, _ = check_fresh(project.root, offline=place.offline)
+        if why:
+            raise stale(why, str(project.lockfile_path))
+
+
+def _warn_of_changes(project: Project, prompt: Prompt, place: Place, reporter: Reporter) -> None:
     """Say which called concepts have changed since they were built; what is locked is drawn all the same."""
     from perfusion_registry.cli.planning import survey
 
@@ -189,7 +233,7 @@ def _warn_of_changes(project: Project, prompt: Prompt, reporter: Reporter) -> No
     if not local:
         return
     try:
-        needed = survey(project.root, local).plan.needed
+        needed = survey(project.root, local, offline=place.offline).plan.needed
     except PerfError:  # a recipe that is being edited, images that are gone: neither is needed to draw
         return
     for task in needed:

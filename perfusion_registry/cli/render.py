@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from perfusion_registry.cli.options import DeviceOption, DtypeOption, JsonOption, ProjectOption, QuietOption
+from perfusion_registry.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    FrozenOption,
+    JsonOption,
+    LockedOption,
+    OfflineOption,
+    ProjectOption,
+    QuietOption,
+)
 from perfusion_registry.cli.prompting import (
     FOLDER,
     BiasOption,
@@ -15,6 +24,7 @@ from perfusion_registry.cli.prompting import (
     Outputs,
     Place,
     PromptArgument,
+    ResidualOption,
     SceneOption,
     TemperatureOption,
     command_gates,
@@ -72,6 +82,7 @@ def render(
     bias: BiasOption = None,
     temperature: TemperatureOption = None,
     lock: LockOption = None,
+    residual: ResidualOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -84,6 +95,9 @@ def render(
     ] = None,
     force: ForceOption = False,
     show: OpenOption = False,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     project: ProjectOption = None,
@@ -93,6 +107,7 @@ def render(
     """Draw a prompt with its concepts.
 
     The files' names go to stdout. A picture carries all that made it, and --from draws it again to the pixel.
+    What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
     from perfusion_registry.cli import console
     from perfusion_registry.cli.drawing import Given, draw, from_composition, from_picture, from_prompt
@@ -104,8 +119,8 @@ def render(
         raise PerfError(f"{' and '.join(named)} cannot go together", hint="choose one")
     check_formats(out, sheet)
     reporter = console.reporter(quiet)
-    place = Place(project, device, dtype)
-    gates = command_gates(bias, temperature, lock)
+    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    gates = command_gates(bias, temperature, lock, residual)
     given = Given.read(seed, count, steps, guidance, negative, size, scheduler, batch)
     if source is not None:
         work = from_picture(place, source, given, gates, reporter)
@@ -140,6 +155,7 @@ def sweep(
         typer.Option(metavar="NAME", help="Vary this concept's gate. Repeatable.", show_default="all"),
     ] = None,
     lock: LockOption = None,
+    residual: ResidualOption = None,
     seed: SeedOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
@@ -152,6 +168,9 @@ def sweep(
     ] = None,
     force: ForceOption = False,
     show: OpenOption = False,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     project: ProjectOption = None,
@@ -167,8 +186,9 @@ def sweep(
     check_formats(None, out)
     grid = Grid.read(bias, temperature, concept)
     given = Given.read(seed, None, steps, guidance, negative, size, scheduler, None)
-    gates = command_gates(None, None, lock)
-    work = from_prompt(Place(project, device, dtype), prompt, scene, given, gates, reporter)
+    gates = command_gates(None, None, lock, residual)
+    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    work = from_prompt(place, prompt, scene, given, gates, reporter)
     path = draw_grid(work, grid, out, reporter, force=force)
     if as_json:
         said = {

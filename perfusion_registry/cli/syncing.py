@@ -55,9 +55,9 @@ def sync_project(
     """
     project = Project.find(start, lock_alone=True)
     if project.lockfile is None and frozen:
-        raise CheckFailedError(
-            "there is no lockfile", where=str(project.lockfile_path), hint="run `perf lock`"
-        )
+        from perfusion_registry.cli.locking import no_lockfile
+
+        raise no_lockfile(str(project.lockfile_path))
     done = Synced()
     lockfile = project.lockfile
     if not frozen and project.manifest_path.is_file():
@@ -72,7 +72,7 @@ def sync_project(
     keeper = Doorkeeper(KnownKeys(keys_path()), project.root, require=require_signed)
     _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if build and done.to_build and not dry_run:
-        _build(start, done, locked=locked, reporter=reporter)
+        _build(start, done, locked=locked, offline=offline, reporter=reporter)
     checked = not frozen or not project.manifest_path.is_file()
     if checked and not dry_run and not done.to_build:
         _remember(start, store)
@@ -170,11 +170,11 @@ def _bring(
         keeper.remember()
 
 
-def _build(start: Path | None, done: Synced, *, locked: bool, reporter: Reporter) -> None:
+def _build(start: Path | None, done: Synced, *, locked: bool, offline: bool, reporter: Reporter) -> None:
     from perfusion_registry.cli.construction import Computing, construct
     from perfusion_registry.cli.planning import survey
 
-    construct(survey(start, done.to_build), Computing(), locked=locked, reporter=reporter)
+    construct(survey(start, done.to_build, offline=offline), Computing(), locked=locked, reporter=reporter)
     done.present = sorted([*done.present, *done.to_build])
     done.to_build = []
 

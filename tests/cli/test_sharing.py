@@ -7,7 +7,9 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -204,6 +206,58 @@ def test_locked_frozen_and_offline_do_what_they_say(studio: Studio) -> None:
     manifest.write_text(manifest.read_text().replace("../registry", "https://studio.invalid/"))
     said = team.perf("lock", code=2, PERF_OFFLINE="1")
     assert "needs the network, and perf is working offline" in said.err
+
+
+def test_prompts_are_composed_from_a_lockfile_that_is_as_it_was_asked_to_be(studio: Studio) -> None:
+    team = studio.person("team")
+    prompt = "a teddy* sailing"
+    assert "There is no lockfile" in team.perf("compose", "a sea", "--frozen", code=1).err
+    team.perf("add", "studio/teddy", "--version", "<2")
+    assert "`teddy` is not locked yet" in team.perf("compose", prompt, "--locked", code=1).err
+    team.perf("sync")
+    drawing = ("--steps", "1", "--out", "out.png")
+    for command in (("compose", prompt), ("explain", prompt), ("render", prompt, *drawing)):
+        team.perf(*command, "--locked")
+    team.manifest.write_text(team.manifest.read_text().replace('"<2"', '">=2"'))
+    text = team.lockfile.read_bytes()
+    grid = ("--bias", "0.5", "--temperature", "0.1")
+    commands = (("compose", prompt), ("explain", prompt), ("render", prompt), ("sweep", prompt, *grid))
+    for command in commands:
+        said = team.perf(*command, code=1, PERF_LOCKED="1")
+        assert "`teddy` is locked at 1.1.0, and perfusion.toml, concepts.teddy asks for >=2" in said.err
+    composed = json.loads(team.perf("compose", prompt, "--frozen", "--json", PERF_LOCKED="1").out)
+    assert composed["concepts"][0]["version"] == "1.1.0"
+    # What a picture holds is named by its hashes, whatever the lockfile says.
+    team.perf("render", "--from", "out.png", "--out", "again.png", PERF_LOCKED="1")
+    assert (team.folder / "again.png").read_bytes() == (team.folder / "out.png").read_bytes()
+
+    # A lockfile alone has no manifest to be held against, and a base all the same.
+    third = studio.person("third", None)
+    third.perf("sync", "../team/perfusion.lock")
+    third.perf("compose", prompt, "--locked")
+    digest = re.search(r'(?m)^digest = "([0-9a-f]{64})"', text.decode())
+    assert digest is not None
+    third.lockfile.write_text(text.decode().replace(digest[1], "0" * 64))
+    assert "is not the locked one" in third.perf("compose", prompt, "--locked", code=1).err
+    assert "is not the locked one" in third.perf("compose", prompt).err
+
+
+def test_offline_no_base_is_downloaded_though_it_might_be(studio: Studio) -> None:
+    team = studio.person("team", '[project]\nname = "x"\nbase = "studio/base"\n')
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(0)
+        might = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
+            "HF_HOME": str(studio.root / "hub"),
+            "HF_HUB_OFFLINE": "0",
+            "PERF_ALLOW_DOWNLOAD": "1",
+            "PERF_OFFLINE": "1",
+        }
+        commands = (("compose", "a sea"), ("explain", "a sea"), ("render", "a sea"), ("lock",), ("sync",))
+        for command in commands:
+            assert "is not on this machine" in team.perf(*command, code=2, **might).err
+        with pytest.raises(BlockingIOError):
+            hub.accept()
 
 
 def test_upgrades_and_the_lowest(studio: Studio) -> None:
