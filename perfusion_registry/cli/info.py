@@ -51,7 +51,7 @@ def info(
 
     known = _known(name, registry, project, offline=offline)
     versions = [
-        {"version": one.release.version, "yanked": one.yanked, "reason": one.reason or None}
+        {"version": one.version, "yanked": one.yanked, "reason": one.reason or None}
         for one in reversed(known.listings)
     ]
     if as_json:
@@ -97,7 +97,7 @@ def _known(text: str, registry: str | None, start: Path | None, *, offline: bool
     if listing is None:
         raise PerfError(
             f"`{called}` has no {name} {wanted}",
-            hint=f"it has {', '.join(one.release.version for one in listings)}",
+            hint=f"it has {', '.join(one.version for one in listings)}",
         )
     locked = block.version if block is not None and block.registry is not None else None
     return Known(name, called, locked, listings, _of_release(listing.release))
@@ -132,16 +132,16 @@ def _pick(listings: tuple[Listing, ...], version: str | None) -> Listing | None:
     """The listing of a version; without one, the newest that is neither yanked nor a pre-release, if any."""
     from packaging.version import InvalidVersion
 
-    from perfusion_registry.resolve.demand import parsed_version
+    from perfusion_registry.recipe.name import parsed_version
 
     if version is not None:
         try:
             wanted = parsed_version(version)
         except InvalidVersion as error:
             raise PerfError(f"`{version}` is not a version such as `1.0.0`") from error
-        return next((one for one in listings if parsed_version(one.release.version) == wanted), None)
+        return next((one for one in listings if parsed_version(one.version) == wanted), None)
     good = [one for one in listings if not one.yanked]
-    final = [one for one in good if not parsed_version(one.release.version).is_prerelease]
+    final = [one for one in good if not parsed_version(one.version).is_prerelease]
     return (final or good or list(listings))[-1]
 
 

@@ -9,15 +9,16 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.planning import survey
 from perfusion_registry.cli.registries import sources_of
 from perfusion_registry.recipe import LockedConcept
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.resolve.candidates import Shelf
 from perfusion_registry.resolve.choice import platform_of
-from perfusion_registry.resolve.demand import Demand, parsed_version
+from perfusion_registry.resolve.demand import Demand
 from perfusion_registry.resolve.wishes import key_path
 
 
 def show_outdated(start: Path | None, *, offline: bool, as_json: bool) -> None:
     """Print each locked concept of a registry that has a newer version for this base, or is yanked."""
-    found = survey(start)
+    found = survey(start, offline=offline)
     project = found.project
     sources = sources_of(project.manifest.registries, project.root, offline=offline)
     shelf = Shelf(sources, {}, platform_of(found.plan))
@@ -65,6 +66,6 @@ def _row(block: LockedConcept, wanted: dict[str, str], origin: str, shelf: Shelf
         "locked": block.version,
         "allowed": newest(wanted.get(block.name, "")),
         "latest": latest,
-        "yanked": any(one.yanked for one in listings if one.release.version == block.version),
+        "yanked": any(one.yanked for one in listings if one.version == block.version),
         "registry": shelf.sources.called(block.registry),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -44,6 +45,13 @@ def canonical_name(text: str) -> str:
         raise PerfError(f"invalid concept name: {error}") from error
 
 
+@lru_cache(maxsize=2**17)
+def parsed_version(text: str) -> ParsedVersion:
+    """A version that was checked before, parsed."""
+    return ParsedVersion(text)
+
+
+@lru_cache(maxsize=2**12)
 def _version(text: str) -> str:
     try:
         return str(ParsedVersion(text))

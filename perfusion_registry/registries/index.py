@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Annotated, Literal
 
 from packaging.version import Version as ParsedVersion
@@ -22,7 +24,7 @@ from pydantic import Field, RootModel, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name
+from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name, parsed_version
 from perfusion_registry.registries.registry import Listing, RegistryError
 from perfusion_registry.registries.release import RELEASE_FORMAT, Release
 
@@ -31,6 +33,12 @@ LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 LONGEST_VERSION = 100
 
+_PLAIN = re.compile(
+    rb'^({"event":"publish","release":{"format":1,"name":"([a-z0-9-]+)",'
+    rb'"version":"((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)",.*)\n',
+    re.MULTILINE,
+)
+"""A line as nearly all are, with its name and version; one of another version than digits is read whole."""
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
 _UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
 _NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
@@ -85,12 +93,12 @@ class Index:
 
     def find(self, version: str) -> Listing | None:
         """The listing of that version, however it is spelled (1.0 is 1.0.0)."""
-        wanted = ParsedVersion(version)
-        return next((one for one in self.listings if ParsedVersion(one.release.version) == wanted), None)
+        wanted = parsed_version(version)
+        return next((one for one in self.listings if parsed_version(one.version) == wanted), None)
 
     def sorted(self) -> tuple[Listing, ...]:
         """The listings, oldest version first."""
-        return tuple(sorted(self.listings, key=lambda one: ParsedVersion(one.release.version)))
+        return tuple(sorted(self.listings, key=lambda one: parsed_version(one.version)))
 
     def appended(self, event: Event) -> Index:
         """The index with one more line; raises RegistryError where a line or the whole would be too long."""
@@ -135,7 +143,7 @@ def read_index(data: bytes, name: str, where: str) -> Index:
             raise RegistryError(
                 f"the index has a version of {len(said.version):,} characters", where=at, hint=_ASK_KEEPER
             )
-        version = ParsedVersion(said.version)
+        version = parsed_version(said.version)
         known = found.get(version)
         if isinstance(event, Publish):
             if known is not None:
@@ -158,6 +166,61 @@ def read_index(data: bytes, name: str, where: str) -> Index:
     return Index(name, data, tuple(found.values()), chain)
 
 
+def reread(data: bytes, name: str, where: str) -> tuple[Listing, ...]:
+    """The listings of an index that `read_index` found whole before, oldest version first.
+
+    Only for the very bytes, told by their hash: of most lines nothing but the version is read here, and a
+    release when it is first looked at. Raises RegistryError for what this perf, unlike that one, cannot read.
+    """
+    plain = _PLAIN.findall(data)
+    stored = name.encode()
+    found: list[tuple[ParsedVersion, Listing]]
+    if len(plain) == data.count(b"\n") and all(named == stored for _, named, _ in plain):
+        found = [(_plain_version(version), _Unread(version, line, name, where)) for line, _, version in plain]
+        return tuple(one for _, one in sorted(found, key=itemgetter(0)))
+    found = []
+    for line in data.split(b"\n")[:-1]:
+        event = _parsed(line, where)
+        if isinstance(event, Publish):
+            found.append((parsed_version(event.release.version), Listing(event.release)))
+            continue
+        version, yanked = parsed_version(event.version), isinstance(event, Yank)
+        reason = event.reason if isinstance(event, Yank) else ""
+        found = [(of, Listing(one.release, yanked, reason) if of == version else one) for of, one in found]
+    return tuple(one for _, one in sorted(found, key=itemgetter(0)))
+
+
+@lru_cache(maxsize=2**14)
+def _plain_version(text: bytes) -> ParsedVersion:
+    return ParsedVersion(text.decode())
+
+
+class _Unread(Listing):
+    """A listing whose release is still a line of the index."""
+
+    def __init__(self, version: bytes, line: bytes, name: str, where: str) -> None:
+        vars(self)["_line"] = version, line, name, where
+
+    @property
+    def version(self) -> str:
+        """The version that the line begins with."""
+        version: bytes = vars(self)["_line"][0]
+        return version.decode()
+
+    @cached_property
+    def release(self) -> Release:
+        """The release, read now; RegistryError where the line ends otherwise than it begins."""
+        _, line, name, where = vars(self)["_line"]
+        event = _parsed(line, where)
+        if isinstance(event, Publish):
+            release = event.release
+            if (release.name, release.version) == (name, self.version):
+                return release
+        raise RegistryError(
+            f"the index has a line of two minds about {name} {self.version}", where=where, hint=_ASK_KEEPER
+        )
+
+
 def index_key(name: str) -> str:
     """Where the index of a concept is; raises PerfError for what is no canonical name."""
     if canonical_name(name) != name:
@@ -174,8 +237,13 @@ def _read_line(line: bytes, before: str, at: str) -> tuple[Event, str]:
         raise RegistryError(
             "the index was damaged or edited: its chain is broken", where=at, hint=_ASK_KEEPER
         )
+    return _parsed(line, at), chain[1].decode()
+
+
+def _parsed(line: bytes, at: str) -> Event:
+    """The event of a line."""
     try:
-        return IndexLine.model_validate_json(line).root, chain[1].decode()
+        return IndexLine.model_validate_json(line).root
     except ValidationError as error:
         newer = max((int(found[1]) for found in _NEWER.finditer(line)), default=0)
         if newer > RELEASE_FORMAT:

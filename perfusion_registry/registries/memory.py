@@ -45,7 +45,8 @@ class Memory:
     def recall(self, key: str) -> Copy | None:
         """The copy, if there is a whole one."""
         try:
-            head, newline, data = self.path(key).read_bytes().partition(b"\n")
+            with open(f"{self.folder}/{key}", "rb", buffering=0) as file:
+                head, newline, data = file.readall().partition(b"\n")
         except OSError:
             return None
         try:

@@ -91,15 +91,13 @@ class OciRegistry:
         name = canonical_name(name)
         before = self._sightings.of(name)
         found = self._found(name)
-        self._sightings.keep(
-            name, {listing.release.version: digest for listing, digest in found}, before=before
-        )
-        listings = sorted((one for one, _ in found), key=lambda one: ParsedVersion(one.release.version))
+        self._sightings.keep(name, {listing.version: digest for listing, digest in found}, before=before)
+        listings = sorted((one for one, _ in found), key=lambda one: ParsedVersion(one.version))
         for older, newer in itertools.pairwise(listings):
-            if ParsedVersion(older.release.version) == ParsedVersion(newer.release.version):
+            if ParsedVersion(older.version) == ParsedVersion(newer.version):
                 raise RegistryError(
-                    f"the registry has two releases of one version: {name} {older.release.version} "
-                    f"and {newer.release.version}",
+                    f"the registry has two releases of one version: {name} {older.version} "
+                    f"and {newer.version}",
                     where=self._where(name),
                     hint="tell the registry's keeper; one of the tags must go",
                 )
@@ -247,7 +245,7 @@ class OciRegistry:
         repository = self._repository(name)
         known = self._published(name, version)
         if known is None:
-            have = ", ".join(one.release.version for one in self.versions(name)[-10:]) or "none"
+            have = ", ".join(one.version for one in self.versions(name)[-10:]) or "none"
             raise RegistryError(
                 f"{name} {version} was never published here; there are: {have}", where=self.url
             )
@@ -255,7 +253,7 @@ class OciRegistry:
             return False
         note = yank_manifest(yanked, reason)
         self._client.upload(repository, EMPTY)
-        self._client.put_manifest(repository, yank_tag(known.release.version), note)
+        self._client.put_manifest(repository, yank_tag(known.version), note)
         return True
 
     def _enter(self, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.catalogue import CATALOGUE_KEY, read_catalogue
-from perfusion_registry.registries.index import index_key, read_index
+from perfusion_registry.registries.index import index_key, reread
 from perfusion_registry.registries.memory import Copy, Memory, identity
 from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError
 from perfusion_registry.registries.release import Release
@@ -29,7 +29,8 @@ class OfflineRegistry:
         """All releases that were there when the concept was last looked up; RegistryError if it never was."""
         name = canonical_name(name)
         key = index_key(name)
-        return read_index(self._recall(key, f"index of `{name}`").data, name, f"{self._url}, {key}").sorted()
+        data = self._recall(key, f"index of `{name}`").data
+        return reread(data, name, f"{self._url}, {key}")
 
     def blob(self, release: Release) -> Iterator[bytes]:
         """Raise RegistryError: bytes are in the store or they are not here."""

@@ -22,13 +22,26 @@ class TransferError(RegistryError):
     """A transfer broke off or brought something wrong; the next one may go well."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
     """A release and whether it is yanked; `reason` is the publisher's word on it, "" where there is none."""
 
     release: Release
     yanked: bool = False
     reason: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version of the release."""
+        return self.release.version
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Listing):
+            return NotImplemented
+        return (self.release, self.yanked, self.reason) == (other.release, other.yanked, other.reason)
+
+    def __hash__(self) -> int:
+        return hash((self.release, self.yanked, self.reason))
 
 
 @dataclass(frozen=True)

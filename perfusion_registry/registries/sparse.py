@@ -41,6 +41,7 @@ from perfusion_registry.registries.index import (
     first_mistake,
     index_key,
     read_index,
+    reread,
 )
 from perfusion_registry.registries.memory import Memory
 from perfusion_registry.registries.registry import (
@@ -86,14 +87,15 @@ class SparseRegistry:
 
     def versions(self, name: str) -> tuple[Listing, ...]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
-        key = index_key(canonical_name(name))
+        name = canonical_name(name)
+        key = index_key(name)
         self._check()
         for attempt in range(_READS):
             copy = self._memory.recall(key)
             found = self._bucket.get(key, limit=LARGEST_INDEX, known=copy.tag if copy else None)
             try:
                 if isinstance(found, NotModified):
-                    return self._read(name, copy.data if copy else b"").sorted()
+                    return reread(copy.data if copy else b"", name, self._where(key))
                 return self._believed(name, found, copy.data if copy else b"").sorted()
             except RegistryError:
                 if attempt == _READS - 1:
@@ -150,7 +152,7 @@ class SparseRegistry:
             known = self._published(index, version)
             if known.yanked:
                 return None
-            return Yank(name=name, version=known.release.version, reason=reason)
+            return Yank(name=name, version=known.version, reason=reason)
 
         self._bucket.check_writable()
         self._check()
@@ -164,7 +166,7 @@ class SparseRegistry:
             known = self._published(index, version)
             if not known.yanked:
                 return None
-            return Unyank(name=name, version=known.release.version)
+            return Unyank(name=name, version=known.version)
 
         self._bucket.check_writable()
         self._check()
@@ -213,7 +215,10 @@ class SparseRegistry:
 
     def _read(self, name: str, data: bytes) -> Index:
         name = canonical_name(name)
-        return read_index(data, name, f"{self.url}, {index_key(name)}")
+        return read_index(data, name, self._where(index_key(name)))
+
+    def _where(self, key: str) -> str:
+        return f"{self.url}, {key}"
 
     def _believed(self, name: str, found: Found | None, before: bytes) -> Index:
         """The index that was fetched, read and held against what this machine saw before."""
@@ -276,7 +281,7 @@ class SparseRegistry:
     def _published(self, index: Index, version: str) -> Listing:
         known = index.find(version)
         if known is None:
-            have = ", ".join(one.release.version for one in index.sorted()[-10:]) or "none"
+            have = ", ".join(one.version for one in index.sorted()[-10:]) or "none"
             raise RegistryError(
                 f"{index.name} {version} was never published here; there are: {have}", where=self.url
             )

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.registry import Listing
-from perfusion_registry.resolve.demand import Demand, asks_for_prereleases, parsed_version
+from perfusion_registry.resolve.demand import Demand, asks_for_prereleases
 from perfusion_registry.resolve.platform import Platform
 from perfusion_registry.resolve.sources import LocalConcept, Sources
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One version of a concept, from a registry (place, listing) or from a recipe (local)."""
+    """One version of a concept, from a registry (place, listing) or from a recipe (local).
+
+    With neither it is no version at all, for a name that a search has come to need no longer.
+    """
 
     name: str
     version: str
@@ -26,8 +30,15 @@ class Candidate:
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def nothing(self) -> bool:
+        """Whether it stands for no version."""
+        return self.listing is None and self.local is None
+
     def demanded(self) -> tuple[tuple[str, str], ...]:
         """The names and constraints of what it requires."""
+        if self.nothing:
+            return ()
         if self.local is not None:
             return tuple(self.local.requires.items())
         assert self.listing is not None
@@ -75,11 +86,11 @@ class Shelf:
         listings = self.sources.listings(place, name)
         kept = self._kept(name, place, listings, demands)
         if kept is not None:
-            yield Candidate(name, kept.release.version, place, kept)
+            yield Candidate(name, kept.version, place, kept)
         asked = asks_for_prereleases(demands)
         early, found = [], kept is not None
         for listing in listings if self.lowest else reversed(listings):
-            version = listing.release.version
+            version = listing.version
             if listing is kept or not all(demand.admits(version) for demand in demands):
                 continue
             if self.refusal(listing) is not None:
@@ -132,7 +143,7 @@ class Shelf:
         if locked is None or not all(demand.admits(locked.version) for demand in demands):
             return None
         wanted = parsed_version(locked.version)
-        found = next((one for one in listings if parsed_version(one.release.version) == wanted), None)
+        found = next((one for one in listings if parsed_version(one.version) == wanted), None)
         if found is None:
             if locked.registry != place:
                 return None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import nearest
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand, asks_for_prereleases, parsed_version
+from perfusion_registry.resolve.demand import Demand, asks_for_prereleases
 
 _LONGEST_LIST = 8
 
@@ -52,7 +53,7 @@ def _told(name: str, demands: list[Demand], shelf: Shelf) -> tuple[str, str]:
     wanted_early = None
     refused_wanted = False
     for listing in listings:
-        version = listing.release.version
+        version = listing.version
         against = next((demand for demand in demands if not demand.admits(version)), None)
         refusal = shelf.refusal(listing)
         if against is not None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+
+from perfusion_registry.recipe.name import parsed_version
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,6 @@ class Demand:
         return not self.constraint or parsed_constraint(self.constraint).contains(
             parsed_version(version), prereleases=True
         )
-
-
-@lru_cache(maxsize=2**17)
-def parsed_version(text: str) -> Version:
-    """A version that was checked before, parsed."""
-    return Version(text)
 
 
 @lru_cache(maxsize=2**14)

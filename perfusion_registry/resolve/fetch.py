@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.registries.release import Release
 from perfusion_registry.reporter import Reporter, Silent, Stage
 from perfusion_registry.resolve.choice import check_bytes
-from perfusion_registry.resolve.demand import parsed_version
 from perfusion_registry.resolve.sources import Sources
 
 _AT_ONCE = 8  # downloads
@@ -63,7 +63,7 @@ def locked_release(block: LockedConcept, sources: Sources) -> tuple[Registry, Re
     assert block.registry is not None
     wanted = parsed_version(block.version)
     for listing in sources.listings(block.registry, block.name):
-        if parsed_version(listing.release.version) == wanted:
+        if parsed_version(listing.version) == wanted:
             check_bytes(listing.release, block, sources.called(block.registry))
             return sources.registry(block.registry), listing.release
     raise PerfError(

@@ -59,7 +59,7 @@ def _straight(demands: Sequence[Demand], shelf: Shelf) -> dict[str, Candidate] |
 
 
 def _meets(candidate: Candidate, demand: Demand) -> bool:
-    return candidate.place == demand.place and demand.admits(candidate.version)
+    return not candidate.nothing and candidate.place == demand.place and demand.admits(candidate.version)
 
 
 def _apart(demands: Sequence[Demand], shelf: Shelf) -> list[list[Demand]]:
@@ -97,7 +97,7 @@ def _every(demand: Demand, shelf: Shelf) -> Iterator[Candidate]:
         return
     for listing in shelf.sources.listings(demand.place, demand.name):
         if listing.release.requires:
-            yield Candidate(demand.name, listing.release.version, demand.place, listing)
+            yield Candidate(demand.name, listing.version, demand.place, listing)
 
 
 def _search(demands: Sequence[Demand], shelf: Shelf) -> dict[str, Candidate]:
@@ -155,8 +155,11 @@ def _provider(shelf: Shelf) -> Any:
             requirements: Mapping[str, Iterator[Demand]],
             incompatibilities: Mapping[str, Iterator[Candidate]],
         ) -> list[Candidate]:
+            demands = list(requirements[identifier])
+            if not demands:  # the search went back behind all who asked for it
+                return [Candidate(identifier, "", None)]
             ruled_out = {candidate.version for candidate in incompatibilities[identifier]}
-            found = shelf.candidates(identifier, list(requirements[identifier]))
+            found = shelf.candidates(identifier, demands)
             return [candidate for candidate in found if candidate.version not in ruled_out]
 
         def is_satisfied_by(self, requirement: Demand, candidate: Candidate) -> bool:

@@ -33,6 +33,27 @@ def test_objects_are_created_once_and_replaced_by_their_tag(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_what_has_rested_and_was_not_touched_is_not_read_again(tmp_path: Path) -> None:
+    bucket, path = FolderBucket(tmp_path, url="r"), tmp_path / "k"
+    assert bucket.create("k", b"one")
+    young = bucket.get("k", limit=9)
+    assert isinstance(young, Found)
+    time.sleep(2.1)
+    rested = bucket.get("k", limit=9, known=young.tag)
+    assert isinstance(rested, Found)
+    assert rested.tag.startswith(young.tag)
+    assert bucket.get("k", limit=9, known=rested.tag) == NotModified()
+    assert bucket.get("k", limit=2, known=rested.tag) == NotModified()  # it is not even read
+    # Other bytes of the same length, written in place, with the old time put back.
+    about = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    found = bucket.get("k", limit=9, known=rested.tag)
+    assert isinstance(found, Found)
+    assert found.data == b"two"
+    assert not bucket.replace("k", b"three", rested.tag)
+
+
 def test_of_many_creators_and_replacers_one_wins_each_round(tmp_path: Path) -> None:
     buckets = [FolderBucket(tmp_path, url="r") for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -20,6 +20,7 @@ from perfusion_registry.registries.index import (
     Yank,
     index_key,
     read_index,
+    reread,
 )
 from tests.registries.samples import release
 
@@ -58,6 +59,39 @@ def test_what_is_appended_is_read_again_by_version() -> None:
     ]
     assert index.find("1.0") == index.find("1.0.0") is not None
     assert index.find("2.0") is None
+
+
+def test_rereading_gives_what_reading_gave_without_looking_at_every_release() -> None:
+    plain = [published(version=version) for version in ("1.10.0", "2", "1.9.1", "0.1")]
+    odd = [published(version=version) for version in ("3.0rc1", "1!1.0", "1.0.post2", "v4.0", "1.01")]
+    spaced = json.dumps(published(version="5.0"))
+    renamed = published(name="ted_dy", version="1.0")
+    for name, data in (
+        ("teddy", b""),
+        ("teddy", sample().data),
+        ("teddy", chained(*plain)),
+        ("teddy", chained(*plain, *odd)),
+        ("teddy", chained(*plain, spaced, {"event": "yank", "name": "teddy", "version": "2.0"})),
+        ("ted-dy", chained(renamed)),
+    ):
+        listings = reread(data, name, "here")
+        assert listings == read_index(data, name, "here").sorted()
+        assert [one.version for one in listings] == [one.release.version for one in listings]
+    # Rubbish behind the version is found when the release is looked at, and not before.
+    lines = chained(*plain).splitlines(keepends=True)
+    lines[0] = lines[0].replace(b'"sha256":"', b'"sha256":"x')
+    listings = reread(b"".join(lines), "teddy", "here")
+    assert [one.version for one in listings] == ["0.1", "1.9.1", "1.10.0", "2"]
+    assert listings[3].release.version == "2"
+    with pytest.raises(RegistryError, match=r"`publish\.release\.sha256`: String should match"):
+        _ = listings[2].release
+
+
+def test_a_line_of_two_minds_is_not_believed_when_it_is_read_again() -> None:
+    said = json.dumps(published(version="1.0"), separators=(",", ":"))
+    (listing,) = reread(chained(said[:-2] + ',"version":"2.0"}}'), "teddy", "here")
+    with pytest.raises(RegistryError, match=r"of two minds about teddy 1\.0"):
+        _ = listing.release
 
 
 def test_appending_only_ever_appends() -> None:

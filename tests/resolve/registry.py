@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.recipe.name import canonical_name, parsed_version
 from perfusion_registry.registries import (
     AlreadyPublishedError,
     CatalogueEntry,
@@ -16,7 +16,6 @@ from perfusion_registry.registries import (
     Release,
     Requirement,
 )
-from perfusion_registry.resolve.demand import parsed_version
 
 FAMILY, COVARIANCE = "f" * 64, "c" * 64
 

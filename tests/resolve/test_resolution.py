@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from resolvelib import BaseReporter, Resolver
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.recipe.lockfile import REGISTRY
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries import Release
 from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand, parsed_constraint, parsed_version
+from perfusion_registry.resolve.demand import Demand, parsed_constraint
 from perfusion_registry.resolve.platform import Platform
-from perfusion_registry.resolve.resolution import resolve
+from perfusion_registry.resolve.resolution import _provider, resolve
 from perfusion_registry.resolve.sources import LocalConcept, Sources
 from tests.resolve.registry import COVARIANCE, FAMILY, MemoryRegistry, release
 
@@ -302,6 +304,27 @@ def test_each_name_is_asked_for_once() -> None:
     assert sorted(registry.asked) == ["party", "teddy"]
 
 
+def test_packs_that_need_each_other_are_let_go_together() -> None:
+    """x 2 brings a circle along, y lets x 2 go, and then nobody needs the circle but itself.
+
+    What resolvelib's `Resolver` does at the end, a walk from each pin to the root, goes round it forever.
+    """
+    world = [
+        release("x", "1", {}),
+        release("x", "2", {"ring-a": ""}),
+        release("y", "1", {"x": "<2"}),
+        release("ring-a", "1", {"ring-b": ""}),
+        release("ring-b", "1", {"ring-a": ""}),
+    ]
+    chosen = resolve([wish("x"), wish("y")], shelf(*world))
+    assert {name: one.version for name, one in chosen.items()} == {"x": "1", "y": "1"}
+    with pytest.raises(RecursionError):  # once this fails, `_search` may use it
+        Resolver(_provider(shelf(*world)), BaseReporter()).resolve([wish("x"), wish("y")])
+    # A circle that is needed is chosen whole.
+    chosen = resolve([wish("x", "==2")], shelf(*world))
+    assert {name: one.version for name, one in chosen.items()} == {"ring-a": "1", "ring-b": "1", "x": "2"}
+
+
 NAMES = ["a", "b", "c", "d"]
 CONSTRAINTS = ["", ">=2", "<3", "==1", "!=2", ">=1,<3"]
 WORLDS = st.fixed_dictionaries(
@@ -322,6 +345,15 @@ WISHES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONSTRAINTS), m
 
 @settings(deadline=None, max_examples=150)
 @given(WORLDS, WISHES)
+@example(  # the search goes back behind all who asked for b
+    {
+        "a": [("3", {"b": ""}), ("2", {"a": "", "c": ""})],
+        "b": [("1", {}), ("2", {})],
+        "c": [("1", {"a": "==1"})],
+        "d": [("1", {"a": "<3"})],
+    },
+    {"d": "", "a": ""},
+)
 def test_what_is_chosen_satisfies_all_and_is_found_whenever_it_exists(
     world: dict[str, list[tuple[str, dict[str, str]]]], wishes: dict[str, str]
 ) -> None:
