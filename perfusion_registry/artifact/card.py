@@ -19,8 +19,8 @@ class ConceptCard(FileModel):
     family: the base family it fits (K and V widths, text encoder). base, base_revision: the base it was
     trained on. covariance: digest of the C whose metric its target input and dual belong to; concepts compose
     only within one covariance. steps_kept: the training step that validation kept. scores: similarity scores
-    of that step by name, such as `image`, `text` and `harmonic`. No timestamps and no paths: the same inputs
-    give the same bytes.
+    of that step by name, such as `image`, `text` and `harmonic`. base_licence: what the base's own card says,
+    where it says something. No timestamps and no paths: the same inputs give the same bytes.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CARD_SCHEMA)] = CARD_SCHEMA
@@ -37,6 +37,7 @@ class ConceptCard(FileModel):
     steps_kept: Annotated[int, Field(ge=0)]
     scores: dict[str, float] = Field(default_factory=dict)
     licence: str | None = None
+    base_licence: Annotated[str, Field(max_length=200)] | None = None
     authors: tuple[str, ...] = ()
     consent: str | None = None
     description: str | None = None

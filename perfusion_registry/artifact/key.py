@@ -58,6 +58,7 @@ def build_key(
     render: RenderOptions,
     *,
     epoch: int,
+    base_licence: str | None = None,
 ) -> str:
     """The recipe digest: `training_key` and everything else that the artifact's card says.
 
@@ -65,6 +66,8 @@ def build_key(
     training.
     """
     card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory"})
+    if base_licence is not None:
+        card["base_licence"] = base_licence
     return digest_of(
         {
             "training": training_key(recipe, images, masks, base, covariance, train, epoch=epoch),

@@ -13,6 +13,7 @@ from perfusion_registry.base.card import CARD_FILE, BaseCard
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.family import cross_attention_shapes, family_digest
 from perfusion_registry.base.hub import snapshot
+from perfusion_registry.base.licence import base_licence
 from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.base.weights import read_header, weight_files
 from perfusion_registry.errors import PerfError
@@ -55,6 +56,11 @@ class BaseDescription:
         """The covariance file that ships with the base, or None."""
         path = self.folder / self.card.covariance
         return path if path.is_file() else None
+
+    @property
+    def licence(self) -> str | None:
+        """What the model card beside the weights says; None where nothing is said."""
+        return base_licence(self.folder)
 
 
 def describe_base(

@@ -86,7 +86,7 @@ def carry_out(found: Survey, task: BuildTask, machine: Machine, reporter: Report
         artifact = load_artifact(store.get(known))
     else:
         artifact = _train(found, task, machine, reporter)
-    artifact = Artifact(_card(task, artifact), artifact.tensors)
+    artifact = Artifact(_card(found, task, artifact), artifact.tensors)
     data = save_artifact(artifact)
     sha256 = store.put(data)
     store.record(task.digest, sha256)
@@ -129,7 +129,7 @@ def _train(found: Survey, task: BuildTask, machine: Machine, reporter: Reporter)
     return artifact
 
 
-def _card(task: BuildTask, artifact: Artifact) -> ConceptCard:
+def _card(found: Survey, task: BuildTask, artifact: Artifact) -> ConceptCard:
     """The card of the task's recipe, with what training found out."""
     concept = task.recipe.concept
     return artifact.card.model_copy(
@@ -139,6 +139,7 @@ def _card(task: BuildTask, artifact: Artifact) -> ConceptCard:
             "recipe_digest": task.digest,
             "render": task.render,
             "licence": concept.licence,
+            "base_licence": found.base.licence,
             "authors": concept.authors,
             "consent": concept.consent,
             "description": concept.description,

@@ -180,12 +180,24 @@ def _of_recipe(project: Any, name: str) -> dict[str, Any]:
         "description": said.description,
         "supercategory": None if isinstance(found, Pack) else found.concept.supercategory,
         "licence": said.licence,
+        "base_licence": None if isinstance(found, Pack) else _base_licence(project),
         "authors": list(said.authors),
         "consent": None if isinstance(found, Pack) else found.concept.consent,
         "requires": dict(found.pack.requires) if isinstance(found, Pack) else {},
         "scenes": sorted(found.scenes) if isinstance(found, Pack) else [],
         "recipe": shown(project.recipe_path(name), project.root),
     }
+
+
+def _base_licence(project: Any) -> str | None:
+    """The licence of the project's base, if it is on this machine."""
+    from perfusion_registry.base import describe_base
+
+    try:
+        base = describe_base(project.manifest.project.base, root=project.root, allow_download=False)
+    except PerfError:
+        return None
+    return base.licence
 
 
 def _one_line(text: str) -> str:

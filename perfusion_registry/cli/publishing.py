@@ -102,7 +102,7 @@ def prepare(start: Path | None, name: str) -> Publication:
     return made
 
 
-def concept_release(card: ConceptCard, blob: bytes, *, base_licence: str | None) -> Release:
+def concept_release(card: ConceptCard, blob: bytes) -> Release:
     """The release that a built concept's card tells of."""
     # Where a folder lies is nobody's business.
     base = PurePath(card.base).name if _ADDRESS.match(card.base) else card.base
@@ -120,7 +120,7 @@ def concept_release(card: ConceptCard, blob: bytes, *, base_licence: str | None)
         temperature=card.render.temperature,
         key_lock=card.render.key_lock,
         licence=card.licence,
-        base_licence=base_licence,
+        base_licence=card.base_licence,
         authors=card.authors,
         consent=card.consent,
         description=card.description,
@@ -128,7 +128,6 @@ def concept_release(card: ConceptCard, blob: bytes, *, base_licence: str | None)
 
 
 def _concept(start: Path | None, name: str) -> Publication:
-    from perfusion_registry.base.licence import base_licence
     from perfusion_registry.cli.planning import survey
 
     found = survey(start, [name])
@@ -150,7 +149,7 @@ def _concept(start: Path | None, name: str) -> Publication:
             where=f"{found.project.lockfile_path}, concept {name}",
             hint=f"run `perf build {name} --force`",
         )
-    return Publication(concept_release(card, blob, base_licence=base_licence(found.base.folder)), blob)
+    return Publication(concept_release(card, blob), blob)
 
 
 def pack_publication(project: Project, pack: Pack) -> Publication:

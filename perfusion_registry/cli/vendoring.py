@@ -76,7 +76,7 @@ def _publication(project: Project, block: LockedConcept, store: Store, sources: 
             f"`{block.name}` is not built yet", where=block.source, hint=f"run `perf build {block.name}`"
         )
     blob = store.get(block.sha256)
-    return Publication(concept_release(read_card(blob), blob, base_licence=None), blob)
+    return Publication(concept_release(read_card(blob), blob), blob)
 
 
 def _vendored(block: LockedConcept, made: Publication) -> LockedConcept:

@@ -58,5 +58,9 @@ class BaseFacts(Protocol):
         """The family that its concepts transfer within."""
 
     @property
+    def licence(self) -> str | None:
+        """Its licence, as the model card beside its weights tells it."""
+
+    @property
     def card(self) -> CardFacts:
         """Its defaults."""

@@ -113,7 +113,7 @@ def _task(
     pictures = [image.sha256 for image in images]
     masks = [image.mask_sha256 for image in images] if train.mask in ("auto", "files") else []
     inputs = (recipe, pictures, masks, base.digest, covariance.digest, train)
-    digest = build_key(*inputs, render, epoch=epoch)
+    digest = build_key(*inputs, render, epoch=epoch, base_licence=base.licence)
     training = training_key(*inputs, epoch=epoch)
     locked = project.lockfile.concept(name) if project.lockfile else None
     built = None if force else _built(store, digest, locked)

@@ -26,9 +26,11 @@ def keys(
     train: TrainOptions | None = None,
     render: RenderOptions | None = None,
     epoch: int = 1,
+    base_licence: str | None = None,
 ) -> tuple[str, str]:
     inputs = (of or recipe(), images or [A, B], masks or [], base, covariance, train or TrainOptions())
-    return training_key(*inputs, epoch=epoch), build_key(*inputs, render or RenderOptions(), epoch=epoch)
+    build = build_key(*inputs, render or RenderOptions(), epoch=epoch, base_licence=base_licence)
+    return training_key(*inputs, epoch=epoch), build
 
 
 PLAIN = keys()
@@ -95,6 +97,7 @@ def test_everything_that_trains_is_in_both_keys(inputs: dict[str, Any]) -> None:
         {"of": recipe(authors=("me",))},
         {"of": recipe(consent="mine")},
         {"of": recipe(description="old")},
+        {"base_licence": "MIT"},
         *(
             {"render": RenderOptions(**change)}
             for change in ({"bias": 0.5}, {"temperature": 0.1}, {"key_lock": "global"})

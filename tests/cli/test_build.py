@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_a_build_and_everything_after_it(perf: Perf, project: Path) -> None:
+def test_a_build_and_everything_after_it(perf: Perf, project: Path, tiny_base_folder: Path) -> None:
     """One story, since the first step of it is the slow one."""
     store, lock, recipe = (
         Store(project / "store"),
@@ -82,6 +83,16 @@ def test_a_build_and_everything_after_it(perf: Perf, project: Path) -> None:
     (row,) = perf("build", "--json").json["built"]
     assert (row["trained"], row["sha256"]) == (True, locked.sha256)
     assert perf("build", "--locked").code == 0
+
+    # The same base with a model card beside it: the card tells its licence, and nothing is trained.
+    assert perf("info", "bear", "--json").json["base_licence"] is None
+    shutil.copytree(tiny_base_folder, project / "base")
+    (project / "base" / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    edit(project / "perfusion.toml", str(tiny_base_folder), "./base")
+    (row,) = perf("build", "--json").json["built"]
+    assert (row["trained"], row["reason"]) == (False, "its card changed")
+    assert load_artifact(store.get(row["sha256"])).card.base_licence == "mit"
+    assert perf("info", "bear", "--json").json["base_licence"] == "mit"
 
 
 def test_locked_refuses_a_stale_lockfile_before_any_work(perf: Perf, project: Path) -> None:

@@ -60,7 +60,7 @@ class Studio:
     def publish(self, *versions: str) -> None:
         for version in versions:
             blob = save_artifact(self.teddies[version])
-            self.registry.publish(concept_release(self.teddies[version].card, blob, base_licence=None), blob)
+            self.registry.publish(concept_release(self.teddies[version].card, blob), blob)
 
     def publish_pack(self, name: str, requires: dict[str, str], scenes: dict[str, Any]) -> None:
         blob = dump_pack(
@@ -125,7 +125,7 @@ def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     versions = ("1.0.0", "1.1.0", "2.0.0")
     return path, {
         version: artifact(
-            tiny_base, "teddy", "teddy", seed, version=version, covariance=digest, licence="CC0-1.0"
+            tiny_base, "teddy", "teddy", seed, version=version, covariance=digest, licence="CC0-1.0", base_licence="OpenRAIL"
         )
         for seed, version in enumerate(versions)
     }
@@ -372,7 +372,7 @@ def test_search_and_info_show_what_others_wrote_harmlessly(studio: Studio) -> No
     blob = save_artifact(studio.teddies["1.0.0"])
     card = studio.teddies["1.0.0"].card
     evil = "\x1b[2J[bold red]x[/]\n  licence        MIT"
-    made = concept_release(card, blob, base_licence=None).model_copy(
+    made = concept_release(card, blob).model_copy(
         update={"version": "3.0.0", "description": evil, "consent": evil, "authors": (evil,)}
     )
     studio.registry.publish(made, blob)
@@ -385,6 +385,7 @@ def test_search_and_info_show_what_others_wrote_harmlessly(studio: Studio) -> No
     assert "3.0.0, 2.0.0, 1.1.0, 1.0.0" in info.out
     said = team.perf("info", "teddy==1.1.0", "--json").json
     assert (said["version"], said["licence"], said["registry"]) == ("1.1.0", "CC0-1.0", "studio")
+    assert said["base_licence"] == "OpenRAIL"
     found = team.perf("search", "TED")
     assert "studio/teddy" in found.out
     assert "\x1b" not in found.out
