@@ -125,7 +125,14 @@ def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     versions = ("1.0.0", "1.1.0", "2.0.0")
     return path, {
         version: artifact(
-            tiny_base, "teddy", "teddy", seed, version=version, covariance=digest, licence="CC0-1.0", base_licence="OpenRAIL"
+            tiny_base,
+            "teddy",
+            "teddy",
+            seed,
+            version=version,
+            covariance=digest,
+            licence="CC0-1.0",
+            base_licence="OpenRAIL",
         )
         for seed, version in enumerate(versions)
     }
