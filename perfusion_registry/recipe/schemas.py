@@ -27,6 +27,8 @@ SCHEMAS = {
     "index": "perfusion_registry.registries.index:IndexLine",
     "composition": "perfusion_registry.compose.composition:Composition",
     "metadata": "perfusion_registry.cli.description:ProjectMetadata",
+    "suite": "perfusion_registry.evaluate.suite:Suite",
+    "evaluation": "perfusion_registry.evaluate.results:Results",
     "output": "perfusion_registry.cli.outputs:Output",
 }
 """Schema name -> where its model is; looked up by name, since most models live in rooms below this one."""
@@ -57,7 +59,7 @@ def schema_file(name: str) -> str:
 
 def schema_text(name: str) -> str:
     """The JSON Schema of one file format as text with a final newline."""
-    generator = _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile") else GenerateJsonSchema
+    generator = _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile", "suite") else GenerateJsonSchema
     module, model = SCHEMAS[name].split(":")
     loaded: type[BaseModel] = getattr(import_module(module), model)
     schema = loaded.model_json_schema(by_alias=True, schema_generator=generator)

@@ -20,8 +20,13 @@ CAST: dict[str, Individual] = {
     "dog": Individual("dog", "white", "black", "white", "spotted", "black"),
     "pot": Individual("pot", "blue", "yellow", "blue", "spotted", "white"),
     "chair": Individual("chair", "yellow", "red", "yellow", "heart", "red"),
+    "bruno": Individual("teddy", "brown", "white", "brown", "heart", "yellow", ear=0.9, width=1.06),
+    "snowy": Individual("teddy", "white", "red", "white", "heart", "red", height=0.94),
+    "rosie": Individual("teddy", "pink", "brown", "pink", "spotted", "brown", ear=1.2, width=0.94),
+    "puppy": Individual("dog", "orange", "brown", "orange", "patch", "brown", ear=1.1, height=0.95),
+    "boat": Individual("boat", "blue", "white", "red", "striped", "white"),
 }
-"""One individual for each of six categories; every look is reserved (`captions.is_reserved`)."""
+"""Eleven individuals of seven categories; every look is reserved (`captions.is_reserved`)."""
 
 _REFERENCE_SCENES = (None, "in a room", "on the beach", "in a garden", None)
 

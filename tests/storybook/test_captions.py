@@ -71,7 +71,7 @@ def test_training_never_shows_what_is_held_out_or_reserved() -> None:
 @pytest.mark.parametrize("name", CAST)
 def test_the_cast_is_reserved(name: str) -> None:
     assert is_reserved(CAST[name])
-    assert CAST[name].category == name
+    assert CAST[name].category in CATEGORIES
 
 
 def test_categories_are_balanced_enough() -> None:

@@ -1,0 +1,235 @@
+"""From pictures to figures: scores of every operating point, the best of each class, and the claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfusion_registry.evaluate.plan import Point
+from perfusion_registry.evaluate.results import (
+    BestPoint,
+    ClaimResult,
+    FigureResult,
+    ImageRecord,
+    Measured,
+    PointResult,
+)
+from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
+from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, MetricName
+
+BEST = "best H"
+"""What claims call the choice of the best point of each class."""
+
+DERIVED: tuple[MetricName, ...] = ("text_normalised", "harmonic")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The pictures of a figure: point label -> class -> records, in one order for all points."""
+
+    rows: Mapping[str, Mapping[str, Sequence[ImageRecord]]]
+
+    def values(self, point: str, metric: MetricName) -> dict[str, Numbers]:
+        """The metric of every picture, class by class; nan where it says nothing of a picture.
+
+        Image similarity is measured on shape-preserving prompts alone, where the figure has any.
+        """
+        scene_only = metric in ("image", "dino", "identified") and any(
+            record.shape_preserving for found in self.rows[point].values() for record in found
+        )
+        return {
+            name: np.array(
+                [
+                    math.nan
+                    if scene_only and not record.shape_preserving
+                    else record.metrics.get(metric, math.nan)
+                    for record in records
+                ]
+            )
+            for name, records in self.rows[point].items()
+        }
+
+
+def figure_result(
+    figure: Figure, points: Sequence[Point], records: Sequence[ImageRecord], bootstrap: Bootstrap
+) -> FigureResult:
+    """The scores of one figure. points: in the order to show them. records: of this figure, each point's in
+    the same order of classes, prompts and seeds."""
+    table = _table(points, records)
+    first = table.rows[points[0].label]
+    resampling = Resampling({name: _counts(found) for name, found in first.items()}, bootstrap)
+    estimates = _estimates(figure, points, table, resampling)
+    results = tuple(_point(point, estimates, table, resampling) for point in points)
+    best, best_estimates = _best(figure, points, estimates, table, resampling)
+    everything = estimates | ({BEST: best_estimates} if best_estimates else {})
+    claims = tuple(_claim(claim, everything, resampling) for claim in figure.claims)
+    return FigureResult(
+        id=figure.id,
+        title=figure.title,
+        about=figure.about,
+        kind=figure.kind,
+        points=results,
+        best=best,
+        claims=claims,
+    )
+
+
+def _table(points: Sequence[Point], records: Sequence[ImageRecord]) -> _Table:
+    rows: dict[str, dict[str, list[ImageRecord]]] = {point.label: {} for point in points}
+    for record in records:
+        rows[record.point].setdefault("+".join(record.concepts), []).append(record)
+    return _Table(rows)
+
+
+def _counts(records: Sequence[ImageRecord]) -> list[int]:
+    """How many pictures each prompt of a class has."""
+    counts: dict[tuple[str, str], int] = {}
+    for record in records:
+        prompt = (record.group, record.template)
+        counts[prompt] = counts.get(prompt, 0) + 1
+    return list(counts.values())
+
+
+def _estimates(
+    figure: Figure, points: Sequence[Point], table: _Table, resampling: Resampling
+) -> dict[str, dict[MetricName, Estimate]]:
+    """By point and metric, the estimates by class."""
+    plain = [metric for metric in figure.metrics if metric not in DERIVED]
+    wanted = list(dict.fromkeys([*plain, "text", "image"]))
+    found: dict[str, dict[MetricName, Estimate]] = {}
+    for point in points:
+        found[point.label] = {
+            metric: resampling.by_class(table.values(point.label, metric))  # type: ignore[arg-type]
+            for metric in wanted
+        }
+    words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
+    baseline = next(iter(words), None)
+    if baseline is not None:
+        plain_text = found[baseline]["text"]
+        for told in found.values():
+            told["text_normalised"] = told["text"].over(plain_text)
+            told["harmonic"] = told["image"].harmonic(told["text_normalised"])
+    return {
+        label: {metric: told[metric] for metric in figure.metrics if metric in told}
+        for label, told in found.items()
+    }
+
+
+def _point(
+    point: Point,
+    estimates: Mapping[str, Mapping[MetricName, Estimate]],
+    table: _Table,
+    resampling: Resampling,
+) -> PointResult:
+    metrics, classes = {}, {}
+    for metric, estimate in estimates[point.label].items():
+        measured = _measured(resampling.balanced(estimate), _told(table, point.label, metric))
+        if measured is not None:
+            metrics[metric] = measured
+    for column, name in enumerate(resampling.classes):
+        values = {m: float(e.value[column]) for m, e in estimates[point.label].items()}
+        classes[name] = {m: _rounded(value) for m, value in values.items() if math.isfinite(value)}
+    return PointResult(
+        label=point.label,
+        variant=point.variant.name,
+        bias=point.bias,
+        temperature=point.temperature,
+        metrics=metrics,
+        classes=classes,
+    )
+
+
+def _best(
+    figure: Figure,
+    points: Sequence[Point],
+    estimates: Mapping[str, Mapping[MetricName, Estimate]],
+    table: _Table,
+    resampling: Resampling,
+) -> tuple[BestPoint | None, dict[MetricName, Estimate] | None]:
+    """The point of the greatest harmonic mean of each class, chosen once and not anew in every replicate."""
+    candidates = [p.label for p in points if p.variant.method == "perfusion"]
+    if not figure.best or not candidates or "harmonic" not in estimates[candidates[0]]:
+        return None, None
+    heights = np.stack([estimates[label]["harmonic"].value for label in candidates])  # (points, C)
+    which = np.nan_to_num(heights, nan=-1.0).argmax(0).tolist()
+    chosen = {
+        metric: Estimate.chosen([estimates[label][metric] for label in candidates], which)
+        for metric in estimates[candidates[0]]
+    }
+    metrics = {}
+    for metric, estimate in chosen.items():
+        measured = _measured(resampling.balanced(estimate), _told(table, candidates[0], metric))
+        if measured is not None:
+            metrics[metric] = measured
+    choice = {name: candidates[e] for name, e in zip(resampling.classes, which, strict=True)}
+    return BestPoint(choice=choice, metrics=metrics), chosen
+
+
+def _claim(
+    claim: Claim,
+    estimates: Mapping[str, Mapping[MetricName, Estimate]],
+    resampling: Resampling,
+) -> ClaimResult:
+    told = claim.model_dump()
+    better = _side(claim.better, claim.metric, estimates)
+    if claim.than is not None:
+        than = _side(claim.than, claim.metric, estimates)
+    else:
+        fixed = np.full(len(resampling.classes), claim.at_least)
+        than = Estimate(fixed, np.broadcast_to(fixed, (resampling.resamples, len(fixed))))
+    if better is None or than is None:
+        return ClaimResult(**told, better_value=None, than_value=None, difference=None, verdict="unmeasured")
+    # Only classes that both sides have count, so that the difference is one of pairs.
+    both = np.isfinite(better.value) & np.isfinite(than.value)
+    sides = [Estimate(np.where(both, e.value, np.nan), e.replicates) for e in (better, than)]
+    values = [float(resampling.balanced(side).value) for side in sides]
+    first, second = reversed(sides) if claim.less else sides
+    difference = _measured(resampling.balanced(first.minus(second)), int(both.sum()))
+    verdict = "unmeasured"
+    if difference is not None:
+        verdict = "open"
+        if difference.low is not None and difference.low > 0:
+            verdict = "holds"
+        elif difference.high is not None and difference.high < 0:
+            verdict = "fails"
+    return ClaimResult(
+        **told,
+        better_value=_finite(values[0]),
+        than_value=_finite(values[1]),
+        difference=difference,
+        verdict=verdict,
+    )
+
+
+def _side(
+    side: str, metric: MetricName, estimates: Mapping[str, Mapping[MetricName, Estimate]]
+) -> Estimate | None:
+    """One side of a claim: a point, or the mean over all points of a variant."""
+    labels = [side] if side in estimates else [label for label in estimates if label.startswith(f"{side}@")]
+    found = [estimates[label][metric] for label in labels if metric in estimates[label]]
+    return Estimate.mean(found) if found else None
+
+
+def _told(table: _Table, point: str, metric: MetricName) -> int:
+    """How many pictures a metric says something of."""
+    plain: MetricName = {"text_normalised": "text", "harmonic": "image"}.get(metric, metric)  # type: ignore[assignment]
+    return int(sum(np.isfinite(values).sum() for values in table.values(point, plain).values()))
+
+
+def _measured(estimate: Estimate, pictures: int) -> Measured | None:
+    value = float(estimate.value)
+    if not math.isfinite(value):
+        return None
+    low, high = estimate.interval()
+    return Measured(value=_rounded(value), low=_finite(low), high=_finite(high), pictures=pictures)
+
+
+def _finite(value: float) -> float | None:
+    return _rounded(value) if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 5)

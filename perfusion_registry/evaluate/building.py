@@ -1,0 +1,100 @@
+"""Build orders: a concept under one variant's options, trained through the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
+from perfusion_registry.build import TRAINER_EPOCH
+from perfusion_registry.evaluate.sources import Source
+from perfusion_registry.recipe import RenderOptions, TrainOptions, resolve_render, resolve_train
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
+    from perfusion_registry.evaluate.machine import Machine
+
+Training = Literal["end-to-end", "one-index"]
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """One concept to build. digest: of everything that its artifact says; training: of what its tensors
+    depend on."""
+
+    source: Source
+    train: TrainOptions
+    render: RenderOptions
+    kind: Training
+    digest: str
+    training: str
+
+    @classmethod
+    def of(
+        cls, source: Source, kind: Training, base: BaseDescription, covariance: str, steps: int | None
+    ) -> BuildOrder:
+        """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
+        train = resolve_train(source.recipe, base.card.train)
+        if steps is not None and steps < train.steps:
+            every = min(train.validate_every, steps)
+            train = train.model_copy(update={"steps": steps, "validate_every": every})
+        render = resolve_render(source.recipe, base.card.render)
+        masks = list(_masks(source)) if train.mask in ("auto", "files") else []
+        inputs = (source.recipe, source.digests, masks, base.digest, covariance, train)
+        digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
+        training = training_key(*inputs, epoch=TRAINER_EPOCH)
+        if kind == "one-index":
+            digest, training = digest_of([kind, digest]), digest_of([kind, training])
+        return cls(source, train, render, kind, digest, training)
+
+    @property
+    def title(self) -> str:
+        """What to call it while it is built."""
+        return self.source.name
+
+    def built(self, store: Store) -> str | None:
+        """The SHA-256 of the artifact, where the store has it."""
+        return store.lookup(self.digest)
+
+    def carry_out(self, machine: Machine) -> str:
+        """Build it into the store; the artifact's SHA-256."""
+        store = machine.store
+        with store.building(self.training, self.source.name):
+            done = self.built(store)
+            if done is not None:
+                return done
+            known = store.lookup(self.training)
+            artifact = machine.artifact(known) if known is not None else self._train(machine)
+            update = {"name": self.source.name, "recipe_digest": self.digest, "render": self.render}
+            artifact = Artifact(artifact.card.model_copy(update=update), artifact.tensors)
+            sha256 = store.put(save_artifact(artifact))
+            store.record(self.digest, sha256)
+            store.record(self.training, sha256)
+            store.discard_workspace(self.training)
+        return sha256
+
+    def _train(self, machine: Machine) -> Artifact:
+        from perfusion_registry.build import ConceptSources, build_concept
+        from perfusion_registry.build.training import Lesson
+        from perfusion_registry.evaluate.one_index import OneIndexLesson
+
+        concept = self.source.recipe.concept
+        sources = ConceptSources(
+            concept.name, concept.version, concept.supercategory, self.source.images, self.source.masks
+        )
+        return build_concept(
+            machine.base(),
+            machine.covariance,
+            sources,
+            self.train,
+            self.render,
+            digest=self.digest,
+            kind=OneIndexLesson if self.kind == "one-index" else Lesson,
+            workspace=machine.store.workspace(self.training),
+        )
+
+
+def _masks(source: Source) -> tuple[str, ...]:
+    import hashlib
+
+    return tuple(hashlib.sha256(mask).hexdigest() if mask is not None else "" for mask in source.masks)

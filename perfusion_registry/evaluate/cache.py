@@ -1,0 +1,53 @@
+"""What evaluations keep on this machine: pictures, attention maps and scores, each under a digest of all that
+changes it.
+
+    evaluation/pictures/<aa>/<key>.png       a picture
+    evaluation/attention/<aa>/<key>.png      where its concepts' tokens drew attention, in greys
+    evaluation/scores/<aa>/<key>.json        what one metric after another says of it
+
+Every file is whole or absent, so a killed evaluation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perfusion_registry.recipe.writing import make_folder, replace_bytes
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The kept files below `root`, the folder of the store."""
+
+    root: Path
+
+    def picture(self, key: str) -> Path:
+        """Where a picture is, or would be."""
+        return self._place("pictures", key, "png")
+
+    def attention(self, key: str) -> Path:
+        """Where the attention map of a picture is, or would be."""
+        return self._place("attention", key, "png")
+
+    def scores(self, key: str) -> dict[str, Any] | None:
+        """What was kept under `key`; None where nothing was, or nothing that can be read."""
+        try:
+            said = json.loads(self._place("scores", key, "json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return said if isinstance(said, dict) else None
+
+    def keep(self, path: Path, data: bytes) -> None:
+        """Write one file of the cache, whole or not at all."""
+        make_folder(path.parent)
+        replace_bytes(path, data, hint="free some space, or set PERF_CACHE_DIR")
+
+    def keep_scores(self, key: str, scores: dict[str, Any]) -> None:
+        """Keep the scores of `key`."""
+        self.keep(self._place("scores", key, "json"), json.dumps(scores, sort_keys=True).encode())
+
+    def _place(self, kind: str, key: str, suffix: str) -> Path:
+        return self.root / "evaluation" / kind / key[:2] / f"{key}.{suffix}"

@@ -1,0 +1,166 @@
+"""Draw orders: the pictures of one prompt under one variant, into the cache."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from perfusion_registry.artifact import Artifact, digest_of
+from perfusion_registry.evaluate.suite import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perfusion_registry.base import Base
+    from perfusion_registry.compose import Composition
+    from perfusion_registry.evaluate.cache import Cache
+    from perfusion_registry.evaluate.machine import Machine
+    from perfusion_registry.render import RenderRequest
+
+DRAWING_EPOCH = 1
+"""Raised whenever a change to the package changes what the same order draws."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A concept in an order: its artifact and its gate. bias, temperature, key_lock: None for its own."""
+
+    name: str
+    sha256: str
+    bias: float | None
+    temperature: float | None
+    key_lock: str | None
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """One prompt, drawn once for each of `seeds`.
+
+    prompt: as `perf render` takes it; without stars for the supercategory baseline. concepts: those that it
+    calls. base: the reference of the base to draw on, and its digest. steps, guidance, scheduler: None for
+    the base's. attention: also keep where the concepts' tokens drew attention.
+    """
+
+    prompt: str
+    concepts: tuple[Gated, ...]
+    method: Method
+    seeds: tuple[int, ...]
+    base: str
+    base_digest: str
+    steps: int | None
+    guidance: float | None
+    scheduler: str | None
+    computing: tuple[str, str]
+    attention: bool = False
+
+    def key(self, seed: int) -> str:
+        """The digest of everything that changes the picture of a seed; with whom it is drawn does not."""
+        return digest_of(
+            {
+                "epoch": DRAWING_EPOCH,
+                "prompt": self.prompt,
+                "concepts": [[c.sha256, c.bias, c.temperature, c.key_lock] for c in self.concepts],
+                "method": self.method,
+                "base": self.base_digest,
+                "request": [self.steps, self.guidance, self.scheduler],
+                "computing": list(self.computing),
+                "seed": seed,
+            }
+        )
+
+    def missing(self, cache: Cache) -> tuple[int, ...]:
+        """The seeds whose pictures, or attention maps where they are wanted, are not in the cache."""
+        return tuple(
+            seed
+            for seed in self.seeds
+            if not cache.picture(self.key(seed)).is_file()
+            or (self.attention and self.concepts and not cache.attention(self.key(seed)).is_file())
+        )
+
+    @property
+    def title(self) -> str:
+        """What to call it while it is drawn."""
+        return self.prompt
+
+    def carry_out(self, machine: Machine) -> int:
+        """Draw what is missing; how many pictures that were."""
+        seeds = self.missing(machine.cache)
+        if not seeds:
+            return 0
+        base = machine.base(self.base)
+        artifacts = {concept.name: machine.artifact(concept.sha256) for concept in self.concepts}
+        composition = self.composition(base, artifacts)
+        request = self._request(base, seeds)
+        pictures, maps = self._draw(base, composition, request, artifacts)
+        for number, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
+            if maps is not None:  # before the picture, whose presence says that all is done
+                machine.cache.keep(machine.cache.attention(self.key(seed)), _greys(maps[number]))
+            machine.cache.keep(machine.cache.picture(self.key(seed)), picture)
+        return len(seeds)
+
+    def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:
+        """Eq. 4's configuration of the prompt, with the gates of the order."""
+        from perfusion_registry.compose import Concept, Gate, GateSources, compose, parse_prompt
+
+        gates = {
+            concept.name: Gate(concept.bias, concept.temperature, concept.key_lock)  # type: ignore[arg-type]
+            for concept in self.concepts
+        }
+        concepts = {c.name: Concept(artifacts[c.name], c.sha256) for c in self.concepts}
+        return compose(parse_prompt(self.prompt), concepts, base, GateSources(command=gates))
+
+    def _request(self, base: Base, seeds: tuple[int, ...]) -> RenderRequest:
+        from perfusion_registry.render import native_size, resolve_request
+
+        given = {
+            "seeds": seeds,
+            "batch": len(seeds),
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "scheduler": self.scheduler,
+        }
+        return resolve_request(given, base.description.card.render, native_size=native_size(base))
+
+    def _draw(
+        self,
+        base: Base,
+        composition: Composition,
+        request: RenderRequest,
+        artifacts: Mapping[str, Artifact],
+    ) -> tuple[list[bytes], Tensor | None]:
+        """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
+        from perfusion_registry.base import AttentionRecorder
+        from perfusion_registry.compose.baselines import pack_baseline
+        from perfusion_registry.render import png_bytes, render
+
+        options = {}
+        if self.concepts and self.method in ("rome", "ungated", "index"):
+            options["packing"] = partial(pack_baseline, self.method)  # type: ignore[arg-type]
+        with ExitStack() as contexts:
+            recorder = None
+            if self.attention and composition.concepts:
+                factor = base.pipe.vae_scale_factor
+                places = [position for concept in composition.concepts for position in concept.positions]
+                branches = 2 if request.guidance > 1 else 1  # the prompt's is the last
+                size = (request.height // factor, request.width // factor)
+                recorder = contexts.enter_context(
+                    AttentionRecorder(base.pipe.unet, [places] * (branches * len(request.seeds)), size)
+                )
+            drawn = list(render(base, composition, request, artifacts, **options))
+        maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None
+        return [png_bytes(one.image, one.record) for one in drawn], maps
+
+
+def _greys(attention: Tensor) -> bytes:
+    """A map (h, w) of shares in 0..1 as a PNG of 16-bit greys."""
+    import numpy as np
+    from PIL import Image
+
+    values = (attention.clamp(0, 1).numpy() * 65535).round().astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()

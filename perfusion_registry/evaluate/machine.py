@@ -1,0 +1,113 @@
+"""What one process computes with: bases, covariance, recogniser, loaded once when first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.base import describe_base, load_base
+from perfusion_registry.build import Covariance, load_covariance
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.cache import Cache
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perfusion_registry.base import Base, Scorer
+    from perfusion_registry.base.likeness import Likeness
+    from perfusion_registry.storybook.recogniser import Recogniser
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and with what to compute. base: as a manifest names it. threads: of each process, 0 for torch's
+    own choice. dino: a folder with a DINO model, or None."""
+
+    root: Path
+    base: str
+    covariance: Path
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    dino: Path | None = None
+
+
+@dataclass
+class Machine:
+    """The loaded things of one process."""
+
+    setting: Setting
+    _bases: dict[str, Base] = field(default_factory=dict)
+    _features: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def store(self) -> Store:
+        """The artifacts."""
+        return Store(self.setting.root)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The pictures and scores."""
+        return Cache(self.setting.root)
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """C, of the suite's base."""
+        return load_covariance(self.setting.covariance)
+
+    def base(self, reference: str | None = None) -> Base:
+        """A loaded base; None is the suite's own."""
+        named = reference or self.setting.base
+        if named not in self._bases:
+            if self.setting.threads:
+                import torch
+
+                torch.set_num_threads(self.setting.threads)
+            self._bases[named] = load_base(
+                describe_base(named), device=self.setting.device, dtype=self.setting.dtype
+            )
+        return self._bases[named]
+
+    @property
+    def scorer(self) -> Scorer:
+        """The CLIP model of the suite's base, which judges every variant's pictures."""
+        scorer = self.base().scorer
+        if scorer is None:
+            raise PerfError(
+                "the base has no CLIP model to measure similarity with",
+                where=self.setting.base,
+                hint="put one into its folder `clip`",
+            )
+        return scorer
+
+    @cached_property
+    def dino(self) -> Likeness:
+        """The DINO model."""
+        from perfusion_registry.base.likeness import Likeness
+
+        assert self.setting.dino is not None
+        return Likeness.load(self.setting.dino, self.base().device)
+
+    @cached_property
+    def recogniser(self) -> Recogniser:
+        """The recogniser of the drawn world: the base's own, else Storybook's."""
+        from perfusion_registry.storybook.recogniser import Recogniser
+
+        for reference in (self.setting.base, "storybook"):
+            path = describe_base(reference).folder / "recogniser.safetensors"
+            if path.is_file():
+                return Recogniser.load(path)
+        raise PerfError("the recogniser of the drawn world is not in this installation", where=str(path))
+
+    def artifact(self, sha256: str) -> Artifact:
+        """An artifact of the store."""
+        return load_artifact(self.store.get(sha256))
+
+    def remembered(self, key: str, features: Tensor | None = None) -> Tensor | None:
+        """Features that this process has taken before; given some, remember them."""
+        if features is not None:
+            self._features[key] = features
+        return self._features.get(key)

@@ -1,0 +1,120 @@
+"""What a picture of the drawn world shows, against what its prompt asks for: exact, by the recogniser.
+
+Storybook is drawn, so there is a truth about every page, and a small network that learned it from drawn pages
+alone tells it of any picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.reading import Asked
+from perfusion_registry.storybook.recogniser import EXTRAS, LOOKS, PLACES, Findings
+from perfusion_registry.storybook.world import CATEGORIES, Individual
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Scorer
+
+LOOK_ALIKES = 20
+SURE = 0.5
+"""Above which probability the recogniser counts as having seen something."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who a picture is of. individual: of the cast, or None for a concept that the world does not know."""
+
+    category: str
+    individual: Individual | None
+
+
+def shown(found: Findings, asked: Asked, subjects: Sequence[Subject]) -> list[dict[str, float]]:
+    """What each picture shows of what was asked, 1 or 0 by name; what was not asked for has no entry.
+
+    category: the (first) subject is there. look: it has its own main colour, or, where one is asked, the
+    material, which is `material`'s business alone then. scene, style: as named. accessory: all that were
+    named, reading included. second: every other thing that the prompt names. obeyed: all of what was asked
+    beside the subject. both: of two subjects, each is there and has its own main colour or the asked
+    material.
+    """
+    return [_shown(found, row, asked, subjects) for row in range(len(found.present))]
+
+
+def _shown(found: Findings, row: int, asked: Asked, subjects: Sequence[Subject]) -> dict[str, float]:
+    told: dict[str, bool] = {}
+    first = subjects[0]
+    if first.category in CATEGORIES:
+        told["category"] = _present(found, row, first.category)
+        if first.individual is not None and first.category not in asked.materials:
+            told["look"] = _look(found, row, first.category) == first.individual.colour
+    if asked.scene is not None:
+        told["scene"] = PLACES[int(found.place[row].argmax())] == asked.scene
+    if asked.accessories:
+        seen = [bool(found.extras[row, EXTRAS.index(thing)] > SURE) for thing in asked.accessories]
+        told["accessory"] = all(seen)
+    if asked.watercolor:
+        told["style"] = bool(found.extras[row, EXTRAS.index("watercolor")] > SURE)
+    if asked.materials:
+        told["material"] = all(_look(found, row, kind) == made for kind, made in asked.materials.items())
+    others = set(asked.categories) - {subject.category for subject in subjects}
+    if others:
+        told["second"] = all(_present(found, row, kind) for kind in others)
+    obeyed = [told[name] for name in ("scene", "accessory", "style", "material", "second") if name in told]
+    if obeyed:
+        told["obeyed"] = all(obeyed)
+    if len(subjects) > 1:
+        told["both"] = all(_recognised(found, row, asked, subject) for subject in subjects)
+    return {name: float(value) for name, value in told.items()}
+
+
+def _present(found: Findings, row: int, category: str) -> bool:
+    return bool(found.present[row, CATEGORIES.index(category)] > SURE)
+
+
+def _look(found: Findings, row: int, category: str) -> str:
+    return LOOKS[int(found.look[row, CATEGORIES.index(category)].argmax())]
+
+
+def _recognised(found: Findings, row: int, asked: Asked, subject: Subject) -> bool:
+    if not _present(found, row, subject.category):
+        return False
+    wanted = asked.materials.get(subject.category)
+    if wanted is None and subject.individual is not None:
+        wanted = subject.individual.colour
+    return wanted is None or _look(found, row, subject.category) == wanted
+
+
+def look_alikes(one: Individual) -> list[Individual]:
+    """The individual and 19 others of its category, none of special material and none wearing anything."""
+    rng = Random(f"look-alikes {one.category}")
+    others: list[Individual] = []
+    while len(others) < LOOK_ALIKES - 1:
+        other = Individual.sample(rng, one.category)
+        if other.material is None and other.accessory is None and not other.reading:
+            others.append(other)
+    return [one, *others]
+
+
+def portraits(scorer: Scorer, candidates: Sequence[Individual]) -> Tensor:
+    """Features (candidates, references, f) of everybody's reference images."""
+    return torch.stack([scorer.image_features(reference_images(one)) for one in candidates])
+
+
+def identified(features: Tensor, portraits: Tensor) -> Tensor:
+    """Whether each picture looks most like the first candidate; chance is one in as many as there are.
+
+    features: (B, f) of the pictures. portraits: (c, r, f). Returns (B,) bool.
+    """
+    return torch.einsum("bf,crf->bcr", features, portraits).mean(-1).argmax(1) == 0
+
+
+def subject(category: str, cast: str | None) -> Subject:
+    """A subject of the suite. cast: its name in Storybook's cast, if it is of it."""
+    return Subject(category, CAST[cast] if cast is not None else None)

@@ -1,0 +1,32 @@
+"""Training as vanilla ROME has it: o* is optimised at the concept's token alone (Section 3.2, step 2).
+
+Applied afterwards as Eq. 1, it meets every other token of the prompt for the first time: the mismatch of
+Challenge 1 and Figure A.1. Everything else is as in Perfusion's training, so that the mismatch is all that
+differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from perfusion_registry.build.training import Lesson
+
+
+class OneIndexLesson(Lesson):
+    """A lesson whose forward pass replaces the projections of one token and leaves the others."""
+
+    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
+        """`E W^T` with o* at the concept's token of each prompt; no gate has a say. Shapes as in `Lesson`."""
+        h = E @ self.base.bank.W.T
+        if not places:
+            return h
+        edited = h.clone()
+        for row, place in enumerate(places):
+            edited[row, place] = self.lock.target_output(outputs)
+        return edited
+
+    def identity(self) -> str:
+        """Another training than Eq. 3's of the same inputs."""
+        return f"one-index {super().identity()}"

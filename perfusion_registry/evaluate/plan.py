@@ -1,0 +1,254 @@
+"""From a suite to its cells: which concepts are built how, what is drawn with them, and how it is judged."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.budget import Budget, by_turns, spread
+from perfusion_registry.evaluate.building import BuildOrder
+from perfusion_registry.evaluate.drawing import DrawOrder, Gated
+from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
+from perfusion_registry.evaluate.sources import Source
+from perfusion_registry.evaluate.suite import Figure, MetricName, PromptGroup, Suite, Variant
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
+
+BASELINE = Variant(name="supercategory", method="supercategory")
+"""The words alone, drawn by the untouched base: what text similarity is normalised by."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point of a variant; None where the concept's own value counts."""
+
+    variant: Variant
+    bias: float | None = None
+    temperature: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it: the variant, and what varies within it."""
+        parts = []
+        if len(self.variant.bias) > 1 and self.bias is not None:
+            parts.append(f"{self.bias:g}")
+        if len(self.variant.temperature) > 1 and self.temperature is not None:
+            parts.append(f"t{self.temperature:g}")
+        return "@".join([self.variant.name, *parts])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One prompt of one subject under one point of a figure; one picture for each seed."""
+
+    figure: str
+    point: Point
+    subject: tuple[str, ...]
+    group: PromptGroup
+    template: str
+    seeds: tuple[int, ...]
+    metrics: frozenset[MetricName]
+
+    @property
+    def subject_label(self) -> str:
+        """The class that balanced scores count it under."""
+        return "+".join(self.subject)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Everything that a run will do, before anything is built.
+
+    cells: by figure. builds: for each concept under each variant that trains it. skipped: figures that cannot
+    be drawn, and why.
+    """
+
+    suite: Suite
+    figures: tuple[Figure, ...]
+    cells: tuple[Cell, ...]
+    sources: Mapping[str, Source]
+    builds: Mapping[tuple[str, str, str], BuildOrder]
+    bases: Mapping[str, BaseDescription]
+    skipped: Mapping[str, str]
+    budget: Budget
+    computing: tuple[str, str]
+    judges: str
+
+    @property
+    def orders(self) -> tuple[BuildOrder, ...]:
+        """The builds, each once."""
+        return tuple({order.digest: order for order in self.builds.values()}.values())
+
+    def drawn(self, cell: Cell, built: Mapping[str, str]) -> DrawOrder:
+        """The pictures of a cell. built: the artifact's SHA-256 for the digest of each build order."""
+        variant, settings = cell.point.variant, self.suite.render
+        words = [self._source(name, variant).supercategory for name in cell.subject]
+        concepts: tuple[Gated, ...] = ()
+        if variant.method != "supercategory":
+            words = [f"{name}*" for name in cell.subject]
+            concepts = tuple(
+                Gated(
+                    name,
+                    built[self.builds[cell.figure, variant.name, name].digest],
+                    cell.point.bias,
+                    cell.point.temperature,
+                    variant.key_lock,
+                )
+                for name in cell.subject
+            )
+        steps = settings.steps
+        if self.budget.steps is not None:
+            steps = min(self.budget.steps, steps or self._card_steps(variant))
+        base = self.bases[variant.base or ""]
+        return DrawOrder(
+            prompt=filled(cell.template, words),
+            concepts=concepts,
+            method=variant.method,
+            seeds=cell.seeds,
+            base=self._reference(variant),
+            base_digest=base.digest,
+            steps=steps,
+            guidance=settings.guidance,
+            scheduler=settings.scheduler,
+            computing=self.computing,
+            attention="leakage" in cell.metrics,
+        )
+
+    def scored(self, cell: Cell, order: DrawOrder) -> ScoreOrder:
+        """How the pictures of a cell are judged."""
+        variant = cell.point.variant
+        plain = [self.sources[name].supercategory for name in cell.subject]
+        judged = tuple(
+            Judged(name, word, self.sources[name].images, self.sources[name].cast)
+            for name, word in zip(cell.subject, plain, strict=True)
+        )
+        return ScoreOrder(
+            keys=tuple(order.key(seed) for seed in cell.seeds),
+            text=omitted(cell.template),
+            spoken=parse_prompt(filled(cell.template, plain)).spoken({}),
+            judged=judged,
+            metrics=cell.metrics - {"text_normalised", "harmonic"},
+            base=self._reference(variant),
+            judges=self.judges,
+        )
+
+    def _source(self, name: str, variant: Variant) -> Source:
+        return self.sources[name].under(variant)
+
+    def _reference(self, variant: Variant) -> str:
+        return self.suite.bases[variant.base] if variant.base else self.suite.base
+
+    def _card_steps(self, variant: Variant) -> int:
+        from perfusion_registry.render.request import PAPER_STEPS
+
+        return int(self.bases[variant.base or ""].card.render.get("steps") or PAPER_STEPS)
+
+
+def filled(template: str, words: Sequence[str]) -> str:
+    """A template with its subjects' words in place."""
+    text = template.replace("{}", words[0])
+    for number, word in enumerate(words):
+        text = text.replace(f"{{{number}}}", word)
+    return text
+
+
+def omitted(template: str) -> str:
+    """A template without its subjects, as text similarity reads it ("A is dressed like a wizard")."""
+    return " ".join(filled(template, [" ", " "]).split())
+
+
+def points(variant: Variant) -> tuple[Point, ...]:
+    """Every operating point of a variant, biases first."""
+    biases, temperatures = variant.bias or (None,), variant.temperature or (None,)
+    return tuple(Point(variant, bias, t) for t, bias in itertools.product(temperatures, biases))
+
+
+def compared(figure: Figure) -> tuple[Variant, ...]:
+    """The variants of a figure and, where its metrics need it, the supercategory baseline."""
+    has_words = any(v.method == "supercategory" and v.base is None for v in figure.variants)
+    return (*figure.variants, BASELINE) if figure.normalised and not has_words else figure.variants
+
+
+def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
+    """The cells of one figure within a budget."""
+    chosen = [c for c in suite.concepts if not figure.concepts or c.name in figure.concepts]
+    concepts = by_turns(chosen, budget.concepts)
+    names = {concept.name for concept in chosen}
+    count = min(figure.seeds or suite.render.seeds, budget.seeds or suite.render.seeds)
+    metrics = frozenset(figure.metrics) | {"text", "image"}
+    found = []
+    for variant in compared(figure):
+        for point in points(variant):
+            for group in suite.prompts:
+                if figure.prompts and group.name not in figure.prompts:
+                    continue
+                subjects = _subjects(group, concepts, names, budget)
+                for subject, template in itertools.product(subjects, spread(group.templates, budget.prompts)):
+                    found.append(
+                        Cell(figure.id, point, subject, group, template, tuple(range(count)), metrics)
+                    )
+    return found
+
+
+def _subjects(
+    group: PromptGroup, concepts: Sequence[object], names: set[str], budget: Budget
+) -> list[tuple[str, ...]]:
+    if group.pairs:
+        pairs = [pair for pair in group.pairs if names.issuperset(pair)]
+        return list(spread(pairs, budget.concepts))
+    return [
+        (concept.name,)  # type: ignore[attr-defined]
+        for concept in concepts
+        if not group.for_groups or concept.group in group.for_groups  # type: ignore[attr-defined]
+    ]
+
+
+def outline(
+    suite: Suite,
+    sources: Mapping[str, Source],
+    bases: Mapping[str, BaseDescription],
+    covariance: str,
+    *,
+    figures: Sequence[str] = (),
+    budget: Budget | None = None,
+    computing: tuple[str, str],
+    judges: str,
+) -> Outline:
+    """Plan the figures of those ids (default: all). bases: by their name in the suite, "" for its own.
+
+    covariance: the digest of C's file. computing: device and number format. Raises PerfError for an unknown
+    figure, and when nothing is left to draw.
+    """
+    budget = budget or Budget()
+    asked = [suite.figure(identity) for identity in figures] or list(suite.figures)
+    skipped = {
+        figure.id: f"it needs the base {', '.join(sorted(figure.requires - bases.keys()))}; "
+        "name its folder with --with-base"
+        for figure in asked
+        if figure.requires - bases.keys()
+    }
+    chosen = tuple(figure for figure in asked if figure.id not in skipped)
+    found = [cell for figure in chosen for cell in cells(suite, figure, budget)]
+    if not found:
+        reasons = "; ".join(f"figure {name}: {why}" for name, why in skipped.items())
+        raise PerfError(
+            f"there is nothing to draw: {reasons or 'no prompt fits the concepts of the figures'}",
+            where=suite.name,
+        )
+    builds = {}
+    for cell in found:
+        variant = cell.point.variant
+        if variant.method != "supercategory":
+            for name in cell.subject:
+                key = (cell.figure, variant.name, name)
+                if key not in builds:
+                    source = sources[name].under(variant)
+                    builds[key] = BuildOrder.of(
+                        source, variant.training, bases[""], covariance, budget.train_steps
+                    )
+    return Outline(suite, chosen, tuple(found), sources, builds, bases, skipped, budget, computing, judges)

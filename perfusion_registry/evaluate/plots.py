@@ -1,0 +1,277 @@
+"""Plots of figures, by matplotlib: PNG files for papers, and SVG whose colours follow the report's page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.results import FigureResult, Measured, PointResult
+from perfusion_registry.evaluate.suite import MetricName
+from perfusion_registry.recipe.writing import replace_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+INK, FAINT = "#1b1b1f", "#b9b6ae"
+SERIES = ("#2f6fb0", "#c2571a", "#2c8a5b", "#8a4fa3", "#b3902a", "#a8324a", "#4d7c8a")
+"""Distinct in print, to most colour-blind eyes, and on dark paper."""
+WORDS_COLOUR = "#77746c"
+MARKS = "osD^vPX"
+
+NAMES: dict[MetricName, str] = {
+    "image": "image similarity",
+    "text": "text similarity",
+    "text_normalised": "text similarity, of the words alone",
+    "harmonic": "harmonic mean",
+    "dino": "DINO similarity",
+    "leakage": "attention outside the concept",
+    "category": "the thing appears",
+    "look": "its own main colour",
+    "scene": "the scene appears",
+    "accessory": "the accessory or activity appears",
+    "material": "the material appears",
+    "second": "the second thing appears",
+    "style": "the style appears",
+    "obeyed": "all that was asked appears",
+    "identified": "told from 20 look-alikes",
+    "both": "both individuals recognised",
+}
+"""What people call each metric."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn plot: PNG bytes, and SVG whose ink is the page's."""
+
+    png: bytes
+    svg: str
+
+
+def plot(figure: FigureResult) -> Plot | None:
+    """Draw a figure; None where it has nothing that a plot could show.
+
+    Raises PerfError where matplotlib is not installed.
+    """
+    if not figure.points:
+        return None
+    draw = {"plane": _plane, "training": _plane, "classes": _classes}.get(figure.kind, _bars)
+    pyplot = _matplotlib()
+    with pyplot.rc_context(_STYLE):
+        drawing = draw(pyplot, figure)
+        if drawing is None:
+            return None
+        png, svg = io.BytesIO(), io.BytesIO()
+        drawing.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        drawing.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        pyplot.close(drawing)
+    return Plot(png.getvalue(), _on_page(svg.getvalue().decode(), figure.id))
+
+
+def write_plots(figures: Sequence[FigureResult], folder: Path) -> dict[str, Plot]:
+    """Write `figure-<id>.png` for every figure that has a plot; the plots by figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for figure in figures:
+        drawn = plot(figure)
+        if drawn is not None:
+            replace_bytes(folder / f"figure-{figure.id}.png", drawn.png)
+            made[figure.id] = drawn
+    return made
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise PerfError(
+            "plots need matplotlib, which is not installed",
+            hint="pip install 'perfusion-registry[evaluate]'; what was drawn is kept",
+        ) from error
+    return pyplot
+
+
+_STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "perf",
+    "figure.constrained_layout.use": True,
+}
+
+
+def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
+    """Image similarity against text similarity; the points of one variant are joined."""
+    across: MetricName = "text_normalised"
+    if not any(across in point.metrics for point in figure.points):
+        across = "text"
+    drawing, axes = pyplot.subplots(figsize=(6.6, 4.3))
+    rows = _by_series(figure)
+    colours = _colours(list(rows))
+    for mark, (name, points) in zip(MARKS * len(rows), rows.items(), strict=False):
+        told = [p for p in points if across in p.metrics and "image" in p.metrics]
+        if not told:
+            continue
+        xs, ys = ([p.metrics[m].value for p in told] for m in (across, "image"))
+        axes.errorbar(
+            xs,
+            ys,
+            xerr=_arms([p.metrics[across] for p in told]),
+            yerr=_arms([p.metrics["image"] for p in told]),
+            color=colours[name],
+            marker=mark,
+            markersize=6,
+            linewidth=1.4 if len(told) > 1 else 0,
+            elinewidth=0.9,
+            capsize=0,
+            alpha=0.95,
+            label=name,
+        )
+        for point, x, y in zip(told, xs, ys, strict=True):
+            note = point.label.partition("@")[2] or _step(point.label)
+            if note:
+                axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=8)
+    if figure.best is not None and across in figure.best.metrics:
+        x, y = figure.best.metrics[across], figure.best.metrics["image"]
+        axes.errorbar(
+            [x.value],
+            [y.value],
+            xerr=_arms([x]),
+            yerr=_arms([y]),
+            color=SERIES[5],
+            marker="*",
+            markersize=13,
+            linewidth=0,
+            elinewidth=0.9,
+            label="best H of each concept",
+        )
+    axes.set_xlabel(f"{NAMES[across]} →")
+    axes.set_ylabel(f"{NAMES['image']} →")
+    _legend(axes, len(rows) + (figure.best is not None))
+    return drawing  # type: ignore[no-any-return]
+
+
+def _classes(pyplot: Any, figure: FigureResult) -> Drawing | None:
+    """A plane with a point for each class under each variant, joined class by class."""
+    across: MetricName = "text_normalised"
+    drawing, axes = pyplot.subplots(figsize=(6.6, 4.6))
+    points = [p for p in figure.points if p.variant != "supercategory"]
+    names = list(points[0].classes) if points else []
+    for number, name in enumerate(names):
+        told = [p.classes[name] for p in points if across in p.classes[name] and "image" in p.classes[name]]
+        xs, ys = ([row[m] for row in told] for m in (across, "image"))
+        colour = SERIES[number % len(SERIES)]
+        axes.plot(xs, ys, color=colour, linewidth=1, alpha=0.6)
+        for mark, x, y in zip(MARKS, xs, ys, strict=False):
+            axes.plot([x], [y], color=colour, marker=mark, markersize=7, linewidth=0)
+        if xs:
+            axes.annotate(name, (xs[0], ys[0]), (6, 4), textcoords="offset points", fontsize=8)
+    for mark, point in zip(MARKS, points, strict=False):
+        axes.plot([], [], color=INK, marker=mark, linewidth=0, label=point.label)
+    axes.set_xlabel(f"{NAMES[across]} →")
+    axes.set_ylabel(f"{NAMES['image']} →")
+    _legend(axes, len(points))
+    return drawing  # type: ignore[no-any-return]
+
+
+def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
+    """A row of dots with intervals for every metric that is a share or a similarity."""
+    shown = [m for m in NAMES if any(m in p.metrics for p in figure.points) and m not in ("text", "harmonic")]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    height = (0.62 + 0.24 * len(figure.points)) * lines + 0.25
+    drawing, grid = pyplot.subplots(lines, columns, figsize=(8.2, height), squeeze=False, sharey=True)
+    colours = _colours(list(dict.fromkeys(p.variant for p in figure.points)))
+    for place, axes in enumerate(grid.flat):
+        if place >= len(shown):
+            axes.set_axis_off()
+            continue
+        metric = shown[place]
+        for row, point in enumerate(figure.points):
+            found = point.metrics.get(metric)
+            if found is None:
+                continue
+            axes.errorbar(
+                [found.value],
+                [row],
+                xerr=_arms([found]),
+                color=colours[point.variant],
+                marker="o",
+                markersize=5.5,
+                elinewidth=1.1,
+                linewidth=0,
+            )
+        axes.set_yticks(range(len(figure.points)), [p.label for p in figure.points])
+        axes.set_ylim(len(figure.points) - 0.5, -0.5)
+        axes.set_title(NAMES[metric], fontsize=9, loc="left")
+        if metric not in ("image", "text_normalised", "dino"):
+            axes.set_xlim(-0.04, 1.04)
+            axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axes.grid(axis="y", visible=False)
+    return drawing  # type: ignore[no-any-return]
+
+
+def _by_series(figure: FigureResult) -> dict[str, list[PointResult]]:
+    """The points by the line they are on: their variant, or for training the variant without its steps."""
+    rows: dict[str, list[PointResult]] = {}
+    for point in figure.points:
+        name = point.variant.partition(",")[0] if figure.kind == "training" else point.variant
+        rows.setdefault(name, []).append(point)
+    return rows
+
+
+def _step(label: str) -> str:
+    found = re.search(r", (\d+) steps", label)
+    return f"s {found[1]}" if found else ""
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    own = [name for name in names if name != "supercategory"]
+    return {"supercategory": WORDS_COLOUR} | {n: SERIES[k % len(SERIES)] for k, n in enumerate(own)}
+
+
+def _arms(found: Sequence[Measured]) -> list[list[float]]:
+    """The lengths of error bars, down and up."""
+    lows = [m.value - (m.value if m.low is None else m.low) for m in found]
+    highs = [(m.value if m.high is None else m.high) - m.value for m in found]
+    return [[max(0.0, arm) for arm in lows], [max(0.0, arm) for arm in highs]]
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=min(4, max(1, entries)), fontsize=9)
+
+
+def _on_page(svg: str, identity: str) -> str:
+    """The SVG alone, in the page's ink, its ids unlike those of other plots on the page."""
+    svg = svg[svg.index("<svg") :]
+    for colour, variable in ((INK, "--ink"), (FAINT, "--faint")):
+        svg = svg.replace(colour, f"var({variable})")
+    prefix = "f" + re.sub(r"\W", "", identity) + "-"
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = svg.replace('="#', f'="#{prefix}').replace("url(#", f"url(#{prefix}")
+    return re.sub(r"<svg ", '<svg role="img" class="plot" ', svg, count=1)

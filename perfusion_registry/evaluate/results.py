@@ -1,0 +1,191 @@
+"""The result of an evaluation: `results.json`, from which reports and other analyses are made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.suite import Bootstrap, Method, MetricName, Suite
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.writing import replace_bytes
+
+RESULTS = "results.json"
+
+
+class ImageRecord(FileModel):
+    """One picture. concepts: whom it is judged by. point: the label of its operating point. picture: its
+    file, beside the results. metrics: those that say something of it."""
+
+    figure: str
+    variant: str
+    point: str
+    method: Method
+    bias: float | None
+    temperature: float | None
+    key_lock: str | None
+    concepts: tuple[str, ...]
+    group: str
+    shape_preserving: bool
+    prompt: str
+    template: str
+    seed: int
+    picture: str
+    attention: str | None = None
+    metrics: dict[MetricName, float]
+
+
+class Measured(FileModel):
+    """A score with its 95 % interval; None where the interval cannot be told. pictures: how many it is
+    over."""
+
+    value: float
+    low: float | None
+    high: float | None
+    pictures: Annotated[int, Field(ge=0)]
+
+
+class PointResult(FileModel):
+    """The scores of an operating point: balanced over classes, and of each class."""
+
+    label: str
+    variant: str
+    bias: float | None
+    temperature: float | None
+    metrics: dict[MetricName, Measured]
+    classes: dict[str, dict[MetricName, float]]
+
+
+class BestPoint(FileModel):
+    """For each class the point of the greatest harmonic mean, and the scores of that choice."""
+
+    choice: dict[str, str]
+    metrics: dict[MetricName, Measured]
+
+
+class ClaimResult(FileModel):
+    """What became of an ordering that the paper claims.
+
+    difference: of `better` over `than` (turned round where less is better), from the same prompts and seeds.
+    verdict: `holds` or `fails` where its interval leaves zero out, else `open`.
+    """
+
+    text: str
+    metric: MetricName
+    better: str
+    than: str | None
+    at_least: float | None
+    less: bool
+    better_value: float | None
+    than_value: float | None
+    difference: Measured | None
+    verdict: Literal["holds", "fails", "open", "unmeasured"]
+
+
+class FigureResult(FileModel):
+    """A figure's scores. left_out: why it was not drawn, or ""."""
+
+    id: str
+    title: str
+    about: str
+    kind: Literal["plane", "strip", "bars", "training", "classes"]
+    points: tuple[PointResult, ...] = ()
+    best: BestPoint | None = None
+    claims: tuple[ClaimResult, ...] = ()
+    left_out: str = ""
+
+
+class Environment(FileModel):
+    """What it was measured with. processor: of the machine. bases: digests by their names in the suite."""
+
+    perf: str
+    libraries: dict[str, str]
+    base: str
+    base_digest: str
+    base_revision: str | None
+    bases: dict[str, str]
+    covariance: str
+    device: str
+    dtype: str
+    processor: str
+    dino: str | None = None
+
+
+class GatedToken(FileModel):
+    """A token of a prompt, or a run of padding. similarity, gate: by concept."""
+
+    word: str
+    concept: str | None
+    similarity: dict[str, float]
+    gate: dict[str, float]
+
+
+class GateTable(FileModel):
+    """The gates of a prompt under one point of a figure. biases, temperatures: by concept."""
+
+    figure: str
+    point: str
+    prompt: str
+    biases: dict[str, float]
+    temperatures: dict[str, float]
+    tokens: tuple[GatedToken, ...]
+
+
+class ConceptResult(FileModel):
+    """A concept as one variant built it. images: its references, beside the results."""
+
+    figure: str
+    variant: str
+    name: str
+    group: str
+    supercategory: str
+    sha256: str
+    steps_kept: int
+    images: tuple[str, ...]
+
+
+class Results(FileModel):
+    """The whole of `results.json`. suite: as it was read, before the budget shrank it."""
+
+    schema_version: Literal[1] = 1
+    suite: Suite
+    budget: Budget
+    bootstrap: Bootstrap
+    environment: Environment
+    concepts: tuple[ConceptResult, ...]
+    figures: tuple[FigureResult, ...]
+    gates: tuple[GateTable, ...] = ()
+    images: tuple[ImageRecord, ...]
+
+    def to_json(self) -> str:
+        """The file's text: the same results give the same bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write `results.json` into a folder; its path."""
+    path = folder / RESULTS
+    replace_bytes(path, results.to_json().encode())
+    return path
+
+
+def read_results(path: Path) -> Results:
+    """Read results; raises PerfError for a file of another version, or one that was changed since."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PerfError(f"the results cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        return Results.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "file"
+        raise PerfError(
+            f"these are not results that perf can read: {key}: {first['msg']}",
+            where=str(path),
+            hint="run `perf evaluate` again; what is cached is not drawn again",
+        ) from error

@@ -1,0 +1,449 @@
+"""Running a suite: build, draw and judge what the cache does not hold yet, in as many processes as asked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from perfusion_registry import __version__
+from perfusion_registry.artifact import Store, digest_of, load_artifact
+from perfusion_registry.base import BaseDescription, describe_base
+from perfusion_registry.base.digest import file_digest
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.aggregate import figure_result
+from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.drawing import DrawOrder
+from perfusion_registry.evaluate.gating import GateOrder
+from perfusion_registry.evaluate.machine import Machine, Setting
+from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
+from perfusion_registry.evaluate.results import (
+    ConceptResult,
+    Environment,
+    FigureResult,
+    GatedToken,
+    GateTable,
+    ImageRecord,
+    Results,
+    write_results,
+)
+from perfusion_registry.evaluate.scoring import ScoreOrder
+from perfusion_registry.evaluate.sources import sources
+from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.recipe.writing import make_folder, replace_bytes
+from perfusion_registry.reporter import Reporter, Silent
+
+TABLES = 2
+"""Of how many subjects a figure keeps the gates."""
+
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
+
+
+class Order(Protocol):
+    """A piece of work that a process can carry out by itself."""
+
+    @property
+    def title(self) -> str:
+        """What to call it while it runs."""
+
+    def carry_out(self, machine: Machine) -> Any:
+        """Do it; what it answers is small."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where to compute and to keep things. jobs: processes at once. root: the folder of the store."""
+
+    root: Path
+    out: Path
+    device: str = "auto"
+    dtype: str = "auto"
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a run would have to do: builds, pictures and judgements that are not there yet, of how many."""
+
+    builds: tuple[int, int]
+    pictures: tuple[int, int]
+    skipped: Mapping[str, str]
+
+
+def evaluate(
+    suite: Suite,
+    where: Path,
+    place: Workplace,
+    *,
+    figures: Sequence[str] = (),
+    budget: Budget | None = None,
+    reporter: Reporter | None = None,
+) -> Results:
+    """Run a suite and write `results.json`, with its pictures beside it, into `place.out`.
+
+    where: the suite's file. figures: ids, default all. What is in the store or the cache is not done again,
+    so a run that was killed goes on where it was. Raises PerfError for anything that cannot be read, built or
+    drawn.
+    """
+    reporter = reporter or Silent()
+    plan, setting = prepared(suite, where, place, figures=figures, budget=budget)
+    for figure, why in plan.skipped.items():
+        reporter.warn(f"figure {figure} is left out: {why}")
+    cache = Cache(place.root)
+    with crew(setting, place.jobs) as carry_out:
+        built = _build(plan, Store(place.root), carry_out, reporter)
+        orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
+        _draw([order for _, order in orders], cache, carry_out, reporter)
+        judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
+        _judge([score for _, _, score in judged], cache, carry_out, reporter)
+        gates = _gates(orders, cache, carry_out)
+    make_folder(place.out)
+    with reporter.stage("Adding up", len(plan.figures)) as stage:
+        images = [record for one in judged for record in _records(*one, cache, place.out)]
+        found = []
+        for figure in plan.figures:
+            operating = [point for variant in compared(figure) for point in points(variant)]
+            mine = [record for record in images if record.figure == figure.id]
+            found.append(figure_result(figure, operating, mine, suite.bootstrap))
+            stage.advance(note=f"figure {figure.id}")
+    left_out = [
+        FigureResult(
+            id=name, title=suite.figure(name).title, about="", kind=suite.figure(name).kind, left_out=why
+        )
+        for name, why in plan.skipped.items()
+    ]
+    results = Results(
+        suite=suite,
+        budget=plan.budget,
+        bootstrap=suite.bootstrap,
+        environment=_environment(plan, setting),
+        concepts=tuple(_concepts(plan, built, Store(place.root), place.out)),
+        figures=(*found, *left_out),
+        gates=tuple(gates),
+        images=tuple(images),
+    )
+    write_results(results, place.out)
+    return results
+
+
+def prepared(
+    suite: Suite,
+    where: Path,
+    place: Workplace,
+    *,
+    figures: Sequence[str] = (),
+    budget: Budget | None = None,
+) -> tuple[Outline, Setting]:
+    """The plan of a run and what its processes need to know; nothing is built or drawn."""
+    from perfusion_registry.base.device import choose_device, choose_dtype
+
+    base = describe_base(_beside(suite.base, where))
+    suite = suite.model_copy(update={"base": _beside(suite.base, where)})
+    named = {name: _beside(reference, where) for name, reference in suite.bases.items() if reference}
+    suite = suite.model_copy(update={"bases": {**suite.bases, **named}})
+    covariance = where.parent / suite.covariance if suite.covariance else base.covariance
+    if covariance is None or not covariance.is_file():
+        raise PerfError(
+            "the suite's base comes without a covariance",
+            where=str(covariance or suite.base),
+            hint="run `perf covariance CAPTIONS --out FILE`, and name it as `covariance` in the suite",
+        )
+    bases = {"": base} | {name: describe_base(reference) for name, reference in named.items()}
+    for name, other in bases.items():
+        if other.family != base.family:
+            raise PerfError(
+                f"the base {name!r} is of another family than {suite.base}: concepts do not transfer to it",
+                where=suite.bases[name],
+            )
+    device = choose_device(place.device)
+    dino = Path(_beside(suite.dino, where)) if suite.dino else None
+    setting = Setting(
+        root=place.root,
+        base=suite.base,
+        covariance=covariance,
+        device=place.device,
+        dtype=place.dtype,
+        dino=dino,
+    )
+    plan = outline(
+        suite,
+        sources(suite, where),
+        bases,
+        file_digest(covariance),
+        figures=figures,
+        budget=budget,
+        computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
+        judges=_judges(base, dino),
+    )
+    return plan, setting
+
+
+def ahead(plan: Outline, root: Path) -> Ahead:
+    """How much of a plan is still to be done. What is not built has no pictures yet."""
+    store, cache = Store(root), Cache(root)
+    built = {order.digest: found for order in plan.orders if (found := order.built(store))}
+    total = sum(len(cell.seeds) for cell in plan.cells)
+    missing: set[str] = set()
+    unknown = 0
+    for cell in plan.cells:
+        try:
+            order = plan.drawn(cell, built)
+        except KeyError:
+            unknown += len(cell.seeds)
+            continue
+        missing |= {order.key(seed) for seed in order.missing(cache)}
+    builds = (len(plan.orders) - len(built), len(plan.orders))
+    return Ahead(builds, (len(missing) + unknown, total), plan.skipped)
+
+
+@contextmanager
+def crew(setting: Setting, jobs: int) -> Iterator[Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]]:
+    """A function that carries out orders, in this process or in `jobs` others, and yields each with its
+    answer as soon as it is done. Raises PerfError when a process dies."""
+    if jobs == 1:
+        machine = Machine(setting)
+
+        def here(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
+            for order in orders:
+                yield order, order.carry_out(machine)
+
+        yield here
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_begin, initargs=(replace(setting, threads=threads),)
+    )
+
+    def there(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
+        waiting: dict[Future[Any], Order] = {pool.submit(_work, order): order for order in orders}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BrokenProcessPool as error:
+            raise PerfError(
+                "a process of the evaluation died, perhaps for want of memory",
+                hint="run it again with fewer --jobs; what is done stays done",
+            ) from error
+
+    try:
+        yield there
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_machine: list[Machine] = []
+"""The machine of a process of the crew; a process has no other place for it."""
+
+
+def _begin(setting: Setting) -> None:
+    _machine[:] = [Machine(setting)]
+
+
+def _work(order: Order) -> Any:
+    return order.carry_out(_machine[0])
+
+
+CarryOut = Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]
+
+
+def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter) -> dict[str, str]:
+    """The SHA-256 of the artifact for each build order's digest."""
+    built = {order.digest: found for order in plan.orders if (found := order.built(store))}
+    # Two orders of one training make two cards of the same tensors; the second finds them in the store.
+    todo = [order for order in plan.orders if order.digest not in built]
+    if todo:
+        with reporter.stage(f"Building {len(todo)} concepts", len(todo)) as stage:
+            for order, sha256 in carry_out(todo):
+                built[order.digest] = sha256  # type: ignore[attr-defined]
+                stage.advance(note=order.title)
+    return built
+
+
+def _draw(orders: Sequence[DrawOrder], cache: Cache, carry_out: CarryOut, reporter: Reporter) -> None:
+    once: dict[tuple[str, bool], DrawOrder] = {}
+    for order in orders:
+        for seeds in _batches(order.missing(cache), len(order.seeds)):
+            part = replace(order, seeds=seeds)
+            once[part.key(seeds[0]) + str(seeds), part.attention] = part
+    todo = sorted(once.values(), key=lambda order: (not order.attention, order.base, order.prompt))
+    if todo:
+        total = sum(len(order.seeds) for order in todo)
+        with reporter.stage(f"Drawing {total} pictures", total) as stage:
+            for order, _ in carry_out(todo):
+                stage.advance(len(order.seeds), order.title)  # type: ignore[attr-defined]
+
+
+def _batches(seeds: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def _judge(orders: Sequence[ScoreOrder], cache: Cache, carry_out: CarryOut, reporter: Reporter) -> None:
+    once = {order.key(order.keys[0]) + str(order.keys): order for order in orders if order.missing(cache)}
+    if once:
+        total = sum(len(order.keys) for order in once.values())
+        with reporter.stage(f"Judging {total} pictures", total) as stage:
+            for order, _ in carry_out(list(once.values())):
+                stage.advance(len(order.keys), order.title)  # type: ignore[attr-defined]
+
+
+def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, carry_out: CarryOut) -> list[GateTable]:
+    """The gates of every figure's first prompt with each of its first subjects, at each gated point."""
+    shown: dict[tuple[str, str, tuple[str, ...]], tuple[Cell, GateOrder]] = {}
+    subjects: dict[str, list[tuple[str, ...]]] = {}
+    for cell, order in orders:
+        known = subjects.setdefault(cell.figure, [])
+        if cell.subject not in known and len(known) < TABLES:
+            known.append(cell.subject)
+        key = (cell.figure, cell.point.label, cell.subject)
+        if order.method == "perfusion" and cell.subject in known and key not in shown:
+            shown[key] = cell, GateOrder(order)
+    once = {order.key: order for _, order in shown.values() if order.kept(cache) is None}
+    for _ in carry_out(list(once.values())):
+        pass
+    found = []
+    for cell, order in shown.values():
+        told = order.kept(cache)
+        assert told is not None
+        found.append(
+            GateTable(
+                figure=cell.figure,
+                point=cell.point.label,
+                prompt=told["prompt"],
+                biases={one["name"]: one["bias"] for one in told["concepts"]},
+                temperatures={one["name"]: one["temperature"] for one in told["concepts"]},
+                tokens=tuple(
+                    GatedToken(
+                        word=token["word"],
+                        concept=token["concept"],
+                        similarity=token["similarity"],
+                        gate=token["gate"],
+                    )
+                    for token in told["tokens"]
+                ),
+            )
+        )
+    return found
+
+
+def _records(
+    cell: Cell, order: DrawOrder, score: ScoreOrder, cache: Cache, out: Path
+) -> Iterator[ImageRecord]:
+    variant = cell.point.variant
+    for seed, key in zip(cell.seeds, score.keys, strict=True):
+        scores = cache.scores(score.key(key)) or {}
+        attention = cache.attention(key)
+        yield ImageRecord(
+            figure=cell.figure,
+            variant=variant.name,
+            point=cell.point.label,
+            method=variant.method,
+            bias=cell.point.bias,
+            temperature=cell.point.temperature,
+            key_lock=variant.key_lock,
+            concepts=cell.subject,
+            group=cell.group.name,
+            shape_preserving=cell.group.shape_preserving,
+            prompt=order.prompt,
+            template=cell.template,
+            seed=seed,
+            picture=_placed(cache.picture(key), out, "pictures"),
+            attention=_placed(attention, out, "attention")
+            if order.attention and attention.is_file()
+            else None,
+            metrics=scores,
+        )
+
+
+def _placed(path: Path, out: Path, folder: str) -> str:
+    """Put a cached file beside the results, as a link where that can be; its path from there."""
+    target = out / folder / path.name
+    if not target.is_file():
+        make_folder(target.parent)
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            pass
+        except OSError:
+            shutil.copyfile(path, target)
+    return f"{folder}/{path.name}"
+
+
+def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) -> Iterator[ConceptResult]:
+    for (figure, variant, name), order in plan.builds.items():
+        sha256 = built[order.digest]
+        card = load_artifact(store.get(sha256)).card
+        images = []
+        for digest, data in zip(order.source.digests, order.source.images, strict=True):
+            target = out / "references" / f"{digest[:16]}.png"
+            if not target.is_file():
+                make_folder(target.parent)
+                replace_bytes(target, data)
+            images.append(f"references/{target.name}")
+        yield ConceptResult(
+            figure=figure,
+            variant=variant,
+            name=name,
+            group=order.source.group,
+            supercategory=order.source.supercategory,
+            sha256=sha256,
+            steps_kept=card.steps_kept,
+            images=tuple(images),
+        )
+
+
+def _environment(plan: Outline, setting: Setting) -> Environment:
+    base = plan.bases[""]
+    device, dtype = plan.computing
+    return Environment(
+        perf=__version__,
+        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        base=base.repo,
+        base_digest=base.digest,
+        base_revision=base.revision,
+        bases={name: other.digest for name, other in plan.bases.items() if name},
+        covariance=file_digest(setting.covariance),
+        device=device,
+        dtype=dtype,
+        processor=platform.processor() or platform.machine(),
+        dino=_folder_digest(setting.dino) if setting.dino else None,
+    )
+
+
+def _judges(base: BaseDescription, dino: Path | None) -> str:
+    """A digest of the models that judge: the base's CLIP, the recogniser, DINO."""
+    weights = base.folder / "recogniser.safetensors"
+    if not weights.is_file():
+        weights = describe_base("storybook").folder / "recogniser.safetensors"
+    return digest_of([base.digest, file_digest(weights), _folder_digest(dino) if dino else None])
+
+
+def _folder_digest(folder: Path) -> str:
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+    if not files:
+        raise PerfError("the DINO model is missing", where=str(folder))
+    return digest_of([[path.name, file_digest(path)] for path in files])
+
+
+def _beside(reference: str, where: Path) -> str:
+    """A base's reference with a relative folder made absolute, as seen from the suite's file."""
+    if reference.startswith((".", "~")):
+        return str((where.parent / Path(reference).expanduser()).resolve())
+    return reference
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

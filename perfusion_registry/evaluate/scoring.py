@@ -1,0 +1,179 @@
+"""Score orders: the metrics of single pictures, into the cache (Section 5, and those of the drawn world)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfusion_registry.artifact import digest_of
+from perfusion_registry.evaluate.suite import MetricName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perfusion_registry.evaluate.cache import Cache
+    from perfusion_registry.evaluate.machine import Machine
+
+SCORING_EPOCH = 1
+"""Raised whenever a change to the package changes the scores of the same picture."""
+
+EXACT: frozenset[MetricName] = frozenset(
+    ["category", "look", "scene", "accessory", "material", "second", "style", "obeyed", "both"]
+)
+"""What the recogniser tells."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A concept that pictures are judged by. images: the bytes of its own ones."""
+
+    name: str
+    supercategory: str
+    images: tuple[bytes, ...]
+    cast: str | None
+
+    @property
+    def digest(self) -> str:
+        """Of all of it."""
+        return digest_of(
+            [self.supercategory, self.cast, [hashlib.sha256(i).hexdigest() for i in self.images]]
+        )
+
+
+@dataclass(frozen=True)
+class ScoreOrder:
+    """The pictures of one prompt to be judged.
+
+    keys: of the pictures. text: what text similarity reads, the prompt without the concept's word. spoken:
+    the prompt with supercategory words. judged: the concepts it is about. base: what the pictures were drawn
+    on (its attention finds the concept). judges: a digest of the models that judge.
+    """
+
+    keys: tuple[str, ...]
+    text: str
+    spoken: str
+    judged: tuple[Judged, ...]
+    metrics: frozenset[MetricName]
+    base: str
+    judges: str
+
+    def key(self, picture: str) -> str:
+        """The digest of everything that changes the scores of a picture."""
+        judged = [one.digest for one in self.judged]
+        wanted = sorted(self.metrics)
+        return digest_of(
+            [SCORING_EPOCH, picture, self.text, self.spoken, judged, wanted, self.base, self.judges]
+        )
+
+    def missing(self, cache: Cache) -> tuple[str, ...]:
+        """The pictures whose scores are not in the cache."""
+        return tuple(picture for picture in self.keys if cache.scores(self.key(picture)) is None)
+
+    @property
+    def title(self) -> str:
+        """What to call it while it is judged."""
+        return self.spoken
+
+    def carry_out(self, machine: Machine) -> int:
+        """Judge what is not judged yet; how many pictures that were."""
+        pending = self.missing(machine.cache)
+        if not pending:
+            return 0
+        images = _read(machine, pending)
+        scores: list[dict[str, float]] = [{} for _ in pending]
+        features = machine.scorer.image_features(images).cpu()
+        if "image" in self.metrics:
+            own = [_references(machine, one, images.shape[-2:]) for one in self.judged]
+            alike = [(features @ references.T).mean(-1) for references in own]
+            _note(scores, "image", sum(alike) / len(alike))  # type: ignore[arg-type]
+        if "text" in self.metrics:
+            _note(scores, "text", features @ machine.scorer.text_features([self.text])[0].cpu())
+        if "dino" in self.metrics and machine.setting.dino is not None:
+            seen = machine.dino.features(images).cpu()
+            own = [_references(machine, one, images.shape[-2:], dino=True) for one in self.judged]
+            _note(scores, "dino", sum((seen @ r.T).mean(-1) for r in own) / len(own))  # type: ignore[arg-type]
+        if self.metrics & (EXACT | {"identified"}):
+            self._judge_world(machine, images, features, scores)
+        if "leakage" in self.metrics:
+            self._judge_attention(machine, pending, images, scores)
+        for picture, told in zip(pending, scores, strict=True):
+            kept = {name: round(value, 6) for name, value in told.items() if name in self.metrics}
+            machine.cache.keep_scores(self.key(picture), kept)
+        return len(pending)
+
+    def _judge_world(
+        self, machine: Machine, images: Tensor, features: Tensor, scores: list[dict[str, float]]
+    ) -> None:
+        """What only a drawn world can tell."""
+        from perfusion_registry.evaluate.measures import (
+            identified,
+            look_alikes,
+            portraits,
+            shown,
+            subject,
+        )
+        from perfusion_registry.storybook.reading import asked
+
+        subjects = [subject(one.supercategory, one.cast) for one in self.judged]
+        if self.metrics & EXACT:
+            found = machine.recogniser.recognise(images)
+            for told, row in zip(scores, shown(found, asked(self.spoken), subjects), strict=True):
+                told.update(row)
+        first = subjects[0].individual
+        if "identified" in self.metrics and len(subjects) == 1 and first is not None:
+            known = machine.remembered(f"portraits {self.judged[0].cast}")
+            if known is None:
+                known = portraits(machine.scorer, look_alikes(first)).cpu()
+                machine.remembered(f"portraits {self.judged[0].cast}", known)
+            _note(scores, "identified", identified(features, known).float())
+
+    def _judge_attention(
+        self, machine: Machine, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]
+    ) -> None:
+        """How much of the attention to the concept's tokens falls outside the concept (Figures 2, A.3)."""
+        from perfusion_registry.evaluate.leakage import leakage, read_map
+
+        if len(self.judged) != 1:
+            return
+        maps = [read_map(machine.cache.attention(picture)) for picture in pictures]
+        if any(one is None for one in maps):
+            return  # pictures of the supercategory have no concept whose attention could leak
+        values = leakage(
+            machine.base(self.base), images, [m for m in maps if m is not None], self.judged[0].supercategory
+        )
+        _note(scores, "leakage", values)
+
+
+def _read(machine: Machine, pictures: tuple[str, ...]) -> Tensor:
+    """The pictures (B, 3, h, w) in 0..1."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    rows = []
+    for picture in pictures:
+        with Image.open(machine.cache.picture(picture)) as image:
+            rows.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255)
+    return torch.stack(rows)
+
+
+def _references(machine: Machine, one: Judged, size: tuple[int, int], *, dino: bool = False) -> Tensor:
+    """Features (N, f) of a concept's own images, squared as its training has them."""
+    import torch
+
+    from perfusion_registry.build.images import load_image, square
+
+    key = f"{'dino' if dino else 'clip'} {one.digest} {size}"
+    known = machine.remembered(key)
+    if known is None:
+        images = torch.stack([square(load_image(image).pixels, size) for image in one.images])
+        model = machine.dino.features if dino else machine.scorer.image_features
+        known = model(images).cpu()
+        machine.remembered(key, known)
+    return known
+
+
+def _note(scores: list[dict[str, float]], name: str, values: Tensor) -> None:
+    for told, value in zip(scores, values.tolist(), strict=True):
+        told[name] = value

@@ -1,0 +1,108 @@
+"""Sources: the concepts of a suite with the bytes of their images, from Storybook's cast or from recipes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import ConceptSection, Recipe, read_recipe
+from perfusion_registry.resolve import find_images
+
+if TYPE_CHECKING:
+    from perfusion_registry.evaluate.suite import Suite, SuiteConcept, Variant
+
+
+@dataclass(frozen=True)
+class Source:
+    """A concept to build. images, masks: the files' bytes. cast: who of the cast it is, where it is one."""
+
+    name: str
+    group: str
+    recipe: Recipe
+    images: tuple[bytes, ...]
+    masks: tuple[bytes | None, ...]
+    cast: str | None
+
+    @property
+    def supercategory(self) -> str:
+        """The plain word that it is locked to."""
+        return self.recipe.concept.supercategory
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The SHA-256 of each image."""
+        return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
+
+    def under(self, variant: Variant) -> Source:
+        """The source as a variant takes it: with fewer images, another supercategory, other train options."""
+        section = self.recipe.concept
+        if variant.supercategory is not None:
+            section = section.model_copy(update={"supercategory": variant.supercategory})
+        given = variant.train.model_dump(exclude_none=True)
+        train = self.recipe.train.model_copy(update=given)
+        recipe = self.recipe.model_copy(update={"concept": section, "train": train})
+        count = variant.images or len(self.images)
+        return replace(self, recipe=recipe, images=self.images[:count], masks=self.masks[:count])
+
+
+def sources(suite: Suite, where: Path) -> dict[str, Source]:
+    """The concepts of a suite by name. where: the suite's file, beside which recipes are looked for.
+
+    Raises PerfError for somebody who is not of the cast, and for recipes and images that cannot be read.
+    """
+    found = [_of_cast(one, where) if one.cast else _of_recipe(one, where) for one in suite.concepts]
+    return {source.name: source for source in found}
+
+
+def _of_cast(concept: SuiteConcept, where: Path) -> Source:
+    from PIL import Image
+
+    from perfusion_registry.storybook.cast import CAST, reference_images
+
+    assert concept.cast is not None
+    if concept.cast not in CAST:
+        raise PerfError(
+            f"there is no {concept.cast!r} in Storybook's cast",
+            where=f"{where}, concept {concept.name}",
+            hint=f"its members are {', '.join(CAST)}",
+        )
+    images = []
+    for picture in reference_images(CAST[concept.cast]):
+        file = io.BytesIO()
+        Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
+        images.append(file.getvalue())
+    section = ConceptSection(
+        name=concept.name,
+        version="1.0.0",
+        supercategory=CAST[concept.cast].category,
+        images=(f"{concept.cast}/*.png",),
+    )
+    return Source(
+        concept.name,
+        concept.group,
+        Recipe(concept=section),
+        tuple(images),
+        (None,) * len(images),
+        concept.cast,
+    )
+
+
+def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
+    assert concept.recipe is not None
+    path = where.parent / concept.recipe
+    recipe = read_recipe(path)
+    if recipe.concept.name != concept.name:
+        raise PerfError(
+            f"the suite calls it {concept.name!r}, its recipe {recipe.concept.name!r}", where=str(path)
+        )
+    found = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
+    try:
+        images = tuple(image.path.read_bytes() for image in found)
+        masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
+    except OSError as error:
+        raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
+    return Source(concept.name, concept.group, recipe, images, masks, None)

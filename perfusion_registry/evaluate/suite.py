@@ -1,0 +1,279 @@
+"""Suites: what is evaluated, as data. Concepts, prompts by group, figures with their variants and claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.document import read_model
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name
+from perfusion_registry.recipe.options import Bias, Guidance, Temperature, TrainSection
+from perfusion_registry.recipe.recipe import Word
+
+SHIPPED = Path(__file__).parent / "suites"
+"""The folder of the suites that come with the package."""
+
+Label = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^@\n]+$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
+Text = Annotated[str, Field(max_length=4000)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+Method = Literal["perfusion", "rome", "ungated", "index", "supercategory"]
+MetricName = Literal[
+    "image",
+    "text",
+    "text_normalised",
+    "harmonic",
+    "dino",
+    "leakage",
+    "category",
+    "look",
+    "scene",
+    "accessory",
+    "material",
+    "second",
+    "style",
+    "obeyed",
+    "identified",
+    "both",
+]
+"""What `evaluate.metrics` can tell of a picture or of many; see there."""
+
+
+def _template(text: str) -> str:
+    if text.count("{}") != 1 and not ("{0}" in text and "{1}" in text and "{}" not in text):
+        raise ValueError(
+            f"`{text}` needs `{{}}` once, where the concept goes, or `{{0}}` and `{{1}}` for two"
+        )
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template), Field(max_length=400)]
+
+
+class SuiteConcept(FileModel):
+    """A concept of the suite: one of Storybook's cast, or a recipe beside the suite's file."""
+
+    name: Name
+    group: Key
+    cast: str | None = None
+    recipe: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SuiteConcept:
+        if (self.cast is None) == (self.recipe is None):
+            raise ValueError(f"`{self.name}` needs either `cast` or `recipe`")
+        return self
+
+
+class PromptGroup(FileModel):
+    """Prompts that belong together.
+
+    for_groups: the groups of concepts that they are for; none means all. pairs: for prompts of two concepts,
+    which two. shape_preserving: image similarity is measured on these (Section 5).
+    """
+
+    name: Key
+    for_groups: tuple[Key, ...] = ()
+    pairs: tuple[tuple[Name, Name], ...] = ()
+    shape_preserving: bool = False
+    templates: Annotated[tuple[Template, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _pairs_and_places(self) -> PromptGroup:
+        for template in self.templates:
+            if ("{}" in template) == bool(self.pairs):
+                raise ValueError(
+                    f"`{template}`: prompts with `{{0}}` and `{{1}}` go with `pairs`, others not"
+                )
+        return self
+
+
+class Variant(FileModel):
+    """A way to build and to render, drawn at every combination of its biases and temperatures.
+
+    method: Eq. 4, or what it is compared with (see `compose.baselines`). training: `one-index` optimises o*
+    at the concept's token alone, as vanilla ROME does. images: how many of the concept's. supercategory: in
+    place of the concept's own. train: over the recipe and the base's card. bias, temperature: none means the
+    concept's own. key_lock: `none` needs trained keys. base: one of the suite's `bases`, to render on.
+    """
+
+    name: Label
+    method: Method = "perfusion"
+    training: Literal["end-to-end", "one-index"] = "end-to-end"
+    images: Count | None = None
+    supercategory: Word | None = None
+    train: TrainSection = TrainSection()
+    bias: tuple[Bias, ...] = ()
+    temperature: tuple[Temperature, ...] = ()
+    key_lock: Literal["local", "global", "none"] | None = None
+    base: Key | None = None
+
+
+class Claim(FileModel):
+    """An ordering that the paper claims: `better` has more (or, with `less`, less) of `metric` than `than`.
+
+    better, than: names of variants, or `name@bias` for one point of one; of a whole variant, the mean over
+    its points counts. at_least: a number in the place of `than`.
+    """
+
+    text: Text
+    metric: MetricName
+    better: Annotated[str, Field(max_length=120)]
+    than: Annotated[str, Field(max_length=120)] | None = None
+    at_least: Annotated[float, Field(ge=-1, le=2)] | None = None
+    less: bool = False
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Claim:
+        if (self.than is None) == (self.at_least is None):
+            raise ValueError("a claim needs either `than` or `at_least`")
+        return self
+
+
+class Figure(FileModel):
+    """One figure of the paper: which variants on which concepts and prompts, and how to show them.
+
+    kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of the
+    exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point for
+    each class. best: also choose, for each concept,
+    the point of the greatest harmonic mean. requires: bases of the suite that must be named.
+    """
+
+    id: Key
+    title: Text
+    about: Text = ""
+    kind: Literal["plane", "strip", "bars", "training", "classes"] = "plane"
+    concepts: tuple[Name, ...] = ()
+    prompts: tuple[Key, ...] = ()
+    metrics: tuple[MetricName, ...] = ("image", "text", "text_normalised", "harmonic")
+    seeds: Count | None = None
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    claims: tuple[Claim, ...] = ()
+    best: bool = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether its metrics need the supercategory's own pictures, which then are drawn as well."""
+        return bool({"text_normalised", "harmonic"} & set(self.metrics))
+
+    @property
+    def requires(self) -> set[str]:
+        """The bases, by their names in the suite, that its variants render on."""
+        return {variant.base for variant in self.variants if variant.base is not None}
+
+
+class SuiteRender(FileModel):
+    """How pictures are drawn; what is left out comes from the base's card, else from the paper."""
+
+    seeds: Count = 8
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    guidance: Guidance | None = None
+    scheduler: Literal["ddim", "dpmsolver", "euler"] | None = None
+    batch: Annotated[int, Field(ge=1, le=256)] = 8
+
+
+class Bootstrap(FileModel):
+    """How intervals are made.
+
+    over: `prompts` keeps the concepts, as the paper's are the same for every method, and resamples each
+    concept's prompts and, within a prompt, its pictures; `concepts` resamples the concepts too.
+    """
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    over: Literal["prompts", "concepts"] = "prompts"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class Suite(FileModel):
+    """A suite file. bases: further bases by the names that variants use; "" is a slot to be filled."""
+
+    schema_version: Literal[1] = 1
+    name: Key
+    title: Text
+    about: Text = ""
+    base: str = "storybook"
+    covariance: str | None = None
+    dino: str | None = None
+    bases: dict[Key, str] = Field(default_factory=dict)
+    render: SuiteRender = SuiteRender()
+    bootstrap: Bootstrap = Bootstrap()
+    concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]
+    prompts: Annotated[tuple[PromptGroup, ...], Field(min_length=1)]
+    figures: Annotated[tuple[Figure, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Suite:
+        concepts = _unique("concept", [concept.name for concept in self.concepts])
+        groups = _unique("prompt group", [group.name for group in self.prompts])
+        _unique("figure", [figure.id for figure in self.figures])
+        kinds = {concept.group for concept in self.concepts}
+        for prompts in self.prompts:
+            _known("group of concepts", prompts.for_groups, kinds, f"prompts {prompts.name}")
+            _known(
+                "concept", [n for pair in prompts.pairs for n in pair], concepts, f"prompts {prompts.name}"
+            )
+        for figure in self.figures:
+            where = f"figure {figure.id}"
+            variants = _unique(f"variant of {where}", [variant.name for variant in figure.variants])
+            _known("concept", figure.concepts, concepts, where)
+            _known("prompt group", figure.prompts, groups, where)
+            _known("base", figure.requires, set(self.bases), where)
+            chosen = variants | ({"best H"} if figure.best else set())
+            if figure.normalised:
+                chosen.add("supercategory")
+            for claim in figure.claims:
+                sides = [side.partition("@")[0] for side in (claim.better, claim.than) if side]
+                _known("variant", sides, chosen, where)
+        return self
+
+    def figure(self, identity: str) -> Figure:
+        """The figure of that id; raises PerfError, with those there are."""
+        for figure in self.figures:
+            if figure.id.lower() == identity.lower():
+                return figure
+        raise PerfError(
+            f"the suite {self.name!r} has no figure {identity!r}",
+            hint=f"its figures are {', '.join(figure.id for figure in self.figures)}",
+        )
+
+
+def _unique(what: str, names: list[str]) -> set[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"there are two of the {what} `{twice[0]}`")
+    return set(names)
+
+
+def _known(what: str, names: object, known: set[str], where: str) -> None:
+    for name in names:  # type: ignore[attr-defined]
+        if name not in known:
+            raise ValueError(f"{where} names the {what} `{name}`; there are {', '.join(sorted(known))}")
+
+
+def read_suite(path: Path) -> Suite:
+    """Read and check a suite; every mistake in the file is in the one PerfError that is raised."""
+    return read_model(path, Suite, "suite")
+
+
+def shipped_suites() -> dict[str, Path]:
+    """The suites that come with the package: name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def find_suite(named: str) -> Path:
+    """The file of a suite: a path, or the name of a shipped one. Raises PerfError where there is none."""
+    shipped = shipped_suites()
+    if named in shipped:
+        return shipped[named]
+    path = Path(named)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    raise PerfError(
+        f"there is no suite {named!r}",
+        hint=f"name a file, or one of {', '.join(shipped)} (perf evaluate list)",
+    )

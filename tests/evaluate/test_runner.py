@@ -1,0 +1,127 @@
+"""A whole evaluation on the tiny base: results, cache, killed runs, processes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.results import read_results
+from perfusion_registry.evaluate.runner import ahead, evaluate, prepared
+from tests.evaluate.conftest import Smoke
+
+
+@pytest.fixture(scope="module")
+def results(smoke: Smoke):
+    return evaluate(smoke.suite, smoke.path, smoke.place())
+
+
+def test_every_cell_has_its_pictures(smoke: Smoke, results) -> None:
+    # figure 6: (2 biases + words) x (2 x 3 scenes + 1) x 2 seeds; A.1: 2 + words; 5: Eq. 4 and words
+    counts = {
+        name: sum(record.figure == name for record in results.images) for name in ("6", "A.1", "5", "12")
+    }
+    assert counts == {"6": 3 * 7 * 2, "A.1": 3 * 3 * 2, "5": 2 * 2, "12": 0}
+    out = smoke.place().out
+    for record in results.images:
+        assert (out / record.picture).is_file()
+        assert record.attention is None or (out / record.attention).is_file()
+    assert all((out / image).is_file() for one in results.concepts for image in one.images)
+
+
+def test_scores_are_those_that_the_figure_asks_for(results) -> None:
+    for record in results.images:
+        if record.figure == "6" and record.method == "perfusion":
+            asked = {"image", "text", "leakage"} | ({"scene"} if "the" in record.template else set())
+            assert set(record.metrics) == asked
+            assert 0 <= record.metrics["leakage"] <= 1
+        if record.figure == "5":
+            assert set(record.metrics) == {"both", "text", "image"}
+
+
+def test_the_words_alone_are_their_own_measure(results) -> None:
+    figure = next(figure for figure in results.figures if figure.id == "6")
+    words = next(point for point in figure.points if point.label == "supercategory")
+    assert words.metrics["text_normalised"].value == pytest.approx(1)
+    assert words.metrics["text_normalised"].low == pytest.approx(1)
+    assert "leakage" not in words.metrics
+    assert figure.best is not None
+    assert set(figure.best.choice) == {"bear", "jug"}
+
+
+def test_the_mean_is_balanced_over_classes(results) -> None:
+    figure = next(figure for figure in results.figures if figure.id == "6")
+    point = next(point for point in figure.points if point.label == "local@0.5")
+    rows = [r for r in results.images if r.figure == "6" and r.point == "local@0.5"]
+    by_class = {}
+    for name in ("bear", "jug"):
+        mine = [r.metrics["image"] for r in rows if r.concepts == (name,) and r.shape_preserving]
+        assert len(mine) == 6
+        by_class[name] = sum(mine) / 6
+        assert point.classes[name]["image"] == pytest.approx(by_class[name], abs=1e-4)
+    assert point.metrics["image"].value == pytest.approx(sum(by_class.values()) / 2, abs=1e-4)
+    assert point.metrics["image"].low <= point.metrics["image"].value <= point.metrics["image"].high
+
+
+def test_a_figure_whose_base_is_not_named_is_left_out(results) -> None:
+    figure = next(figure for figure in results.figures if figure.id == "12")
+    assert "ink" in figure.left_out
+    assert not figure.points
+
+
+def test_the_training_at_one_index_is_another_concept(results) -> None:
+    sha256 = {(one.variant, one.name): one.sha256 for one in results.concepts}
+    assert sha256["one token", "bear"] == sha256["Eq. 1", "bear"]
+    assert sha256["one token", "bear"] != sha256["local", "bear"]
+    assert sha256["Eq. 4", "bear"] == sha256["local", "bear"]
+
+
+def test_a_second_run_has_nothing_to_do_and_the_same_results(smoke: Smoke, results) -> None:
+    plan, _ = prepared(smoke.suite, smoke.path, smoke.place())
+    left = ahead(plan, smoke.root / "store")
+    assert (left.builds[0], left.pictures[0]) == (0, 0)
+    again = evaluate(smoke.suite, smoke.path, smoke.place("again"))
+    assert again.to_json() == results.to_json()
+    assert read_results(smoke.root / "again" / "results.json") == results
+
+
+def test_what_is_lost_is_drawn_again(smoke: Smoke, results) -> None:
+    record = next(r for r in results.images if r.figure == "A.1" and r.method == "rome")
+    name = record.picture.split("/")[-1]
+    path = smoke.root / "store" / "evaluation" / "pictures" / name[:2] / name
+    before = np.array(Image.open(path), dtype=int)
+    path.unlink()
+    plan, _ = prepared(smoke.suite, smoke.path, smoke.place())
+    assert ahead(plan, smoke.root / "store").pictures[0] == 1
+    evaluate(smoke.suite, smoke.path, smoke.place("third"), figures=["A.1"])
+    # Drawn alone instead of with its batch: kernels may round by a level of colour, and no more.
+    assert abs(np.array(Image.open(path), dtype=int) - before).max() <= 1
+
+
+def test_a_budget_shrinks_and_says_so(smoke: Smoke, results) -> None:
+    budget = Budget(concepts=1, prompts=1, seeds=1)
+    small = evaluate(smoke.suite, smoke.path, smoke.place("small"), figures=["6"], budget=budget)
+    assert {record.concepts for record in small.images} == {("bear",)}
+    assert len(small.images) == 3 * 2  # three points, one prompt of each group
+    said = json.loads((smoke.root / "small" / "results.json").read_text())
+    assert said["budget"] == {"concepts": 1, "prompts": 1, "seeds": 1, "steps": None, "train_steps": None}
+    assert said["suite"]["render"]["seeds"] == 2
+
+
+def test_an_unknown_figure_names_those_there_are(smoke: Smoke) -> None:
+    with pytest.raises(PerfError, match="no figure '99'") as error:
+        prepared(smoke.suite, smoke.path, smoke.place(), figures=["99"])
+    assert "A.1" in (error.value.hint or "")
+
+
+def test_results_of_another_version_are_refused(smoke: Smoke, results, tmp_path) -> None:
+    said = json.loads(results.to_json())
+    said["schema_version"] = 2
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(said))
+    with pytest.raises(PerfError, match="schema_version"):
+        read_results(path)
