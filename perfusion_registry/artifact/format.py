@@ -7,6 +7,8 @@
 | `target_input_dual` | v = C^-1 i* | (d,) | fp32 |
 | `output.<layer path>` | o*_V of one cross-attention layer | (its V width,) | fp16 |
 | `output_key.<layer path>` | o*_K, only where keys were trained | (its K width,) | fp16 |
+| `residual_down.<block path>` | A of a transformer block's residual, where one was learned | (r, m) | fp16 |
+| `residual_up.<block path>` | B of it | (m', r) | fp16 |
 
 The header's one metadata key, `concept`, is the card as JSON. The same artifact always gives the same bytes.
 """
@@ -35,8 +37,10 @@ TARGET_INPUT = "target_input"
 TARGET_INPUT_DUAL = "target_input_dual"
 OUTPUT = "output."
 OUTPUT_KEY = "output_key."
+RESIDUAL_DOWN = "residual_down."
+RESIDUAL_UP = "residual_up."
 _VECTORS = (EMBEDDING, TARGET_INPUT, TARGET_INPUT_DUAL)
-_LAYER = re.compile(r"(output|output_key)\.[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
+_LAYER = re.compile(r"(output|output_key|residual_down|residual_up)\.[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Artifact:
         """Trained o*_K by layer path, each (its K width,); empty where the keys are locked."""
         return {
             key[len(OUTPUT_KEY) :]: value for key, value in self.tensors.items() if key.startswith(OUTPUT_KEY)
+        }
+
+    def residual(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """A (r, m) and B (m', r) of the residual by transformer block; empty where none was learned."""
+        return {
+            key[len(RESIDUAL_DOWN) :]: (value, self.tensors[RESIDUAL_UP + key[len(RESIDUAL_DOWN) :]])
+            for key, value in self.tensors.items()
+            if key.startswith(RESIDUAL_DOWN)
         }
 
 
@@ -167,8 +179,10 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
         expected = torch.float32 if key in _VECTORS else torch.float16
         if value.dtype != expected:
             raise _malformed(f"the tensor `{key}` is {value.dtype}, not {expected}", where)
-        if value.ndim != 1 or value.numel() == 0:
-            raise _malformed(f"the tensor `{key}` has shape {tuple(value.shape)}, not one dimension", where)
+        dimensions = 2 if key.startswith((RESIDUAL_DOWN, RESIDUAL_UP)) else 1
+        if value.ndim != dimensions or value.numel() == 0:
+            needed = "two dimensions" if dimensions == 2 else "one dimension"
+            raise _malformed(f"the tensor `{key}` has shape {tuple(value.shape)}, not {needed}", where)
         if not bool(torch.isfinite(value).all()):
             raise _malformed(f"the tensor `{key}` has values that are not finite", where)
     if tensors[TARGET_INPUT].shape != tensors[TARGET_INPUT_DUAL].shape:
@@ -181,6 +195,12 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
         raise _malformed("it has no target outputs", where)
     if keys != (values if card.train.trained_keys else set()):
         raise _malformed("its trained keys do not match its card", where)
+    ranks, raised = (
+        {key[len(prefix) :]: value.shape[side] for key, value in tensors.items() if key.startswith(prefix)}
+        for prefix, side in ((RESIDUAL_DOWN, 0), (RESIDUAL_UP, 1))
+    )
+    if ranks != raised or bool(ranks) != (card.train.residual_rank > 0):
+        raise _malformed("its residual is not whole, or does not match its card", where)
 
 
 def _malformed(why: str, where: str) -> PerfError:

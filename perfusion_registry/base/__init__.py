@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from perfusion_registry.base.loading import Base as Base
     from perfusion_registry.base.loading import load_base as load_base
     from perfusion_registry.base.reference import BaseReference as BaseReference
+    from perfusion_registry.base.residuals import Factors as Factors
+    from perfusion_registry.base.residuals import block_widths as block_widths
+    from perfusion_registry.base.residuals import residuals_attached as residuals_attached
     from perfusion_registry.base.scorer import Scorer as Scorer
     from perfusion_registry.base.segment import Segmenter as Segmenter
     from perfusion_registry.base.tokens import ConceptPiece as ConceptPiece
@@ -37,12 +40,15 @@ _HOME = {
     "BaseFile": "description",
     "BaseReference": "reference",
     "ConceptPiece": "tokens",
+    "Factors": "residuals",
     "Scorer": "scorer",
     "Segmenter": "segment",
     "TokenisedPrompt": "tokens",
+    "block_widths": "residuals",
     "describe_base": "description",
     "encode": "encoding",
     "load_base": "loading",
+    "residuals_attached": "residuals",
     "tokenise": "tokens",
 }
 

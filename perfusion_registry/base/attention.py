@@ -74,10 +74,7 @@ class AttentionRecorder:
             raise ValueError(
                 f"positions for {len(self._positions)} samples, but a batch of {hidden.shape[0]}"
             )
-        query = attention.head_to_batch_dim(attention.to_q(hidden))  # (B * heads, h * w, c / heads)
-        key = attention.head_to_batch_dim(attention.to_k(context))  # (B * heads, n, c / heads)
-        scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
-        share = scores.softmax(-1).view(len(self._positions), -1, *scores.shape[1:]).mean(1)  # (B, h * w, n)
+        share = attention_share(attention, hidden, context)  # (B, h * w, n)
         chosen = torch.stack([row[:, at].sum(-1) for row, at in zip(share, self._positions, strict=True)])
         chosen = chosen.view(-1, *size)
         self._sums[size] = chosen + self._sums[size] if size in self._sums else chosen
@@ -91,6 +88,19 @@ class AttentionRecorder:
         if height * width != places:
             raise ValueError(f"a latent of {self._latent_size} has no map of {places} places")
         return height, width
+
+
+def attention_share(attention: Any, hidden: Tensor, context: Tensor) -> Tensor:
+    """How much of each place's attention each token gets, averaged over heads; every row sums to one.
+
+    hidden: (B, p, c), the layer's input. context: (B, n, d) encodings, or (B, n, D) packed where the bank is
+    attached. Returns (B, p, n) fp32.
+    """
+    query = attention.head_to_batch_dim(attention.to_q(hidden))  # (B * heads, p, c / heads)
+    key = attention.head_to_batch_dim(attention.to_k(context))  # (B * heads, n, c / heads)
+    scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
+    share: Tensor = scores.softmax(-1).view(len(hidden), -1, *scores.shape[1:]).mean(1)
+    return share
 
 
 class _Recording:

@@ -183,4 +183,6 @@ def _tensors(lesson: Lesson, kept: Snapshot) -> dict[str, Tensor]:
         tensors[f"output.{layer.path}"] = outputs[layer.value_slice].half()
         if lesson.options.trained_keys:
             tensors[f"output_key.{layer.path}"] = outputs[layer.key_slice].half()
+    for path, (down, up) in kept.residual.items():
+        tensors[f"residual_down.{path}"], tensors[f"residual_up.{path}"] = down.half(), up.half()
     return tensors

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import encode, tokenise
+from perfusion_registry.base import Factors, encode, residuals_attached, tokenise
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.build.trainee import Snapshot
@@ -78,14 +78,16 @@ def select(
         for start in range(0, len(states), together):
             group = states[start : start + together]
             branches = [_branches(lesson, prompts, state) for state in group]
-            pictures = draw(
-                base,
-                torch.cat([wanted for wanted, _ in branches]),
-                torch.cat([unwanted.expand(P, -1, -1) for _, unwanted in branches]),
-                noise.repeat(len(group), 1, 1, 1),
-                steps=options.validation_steps,
-                guidance=options.validation_guidance,
-            )
+            residuals, focus = _residuals(lesson, prompts, group)
+            with residuals_attached(base.pipe.unet, residuals, focus):
+                pictures = draw(
+                    base,
+                    torch.cat([wanted for wanted, _ in branches]),
+                    torch.cat([unwanted.expand(P, -1, -1) for _, unwanted in branches]),
+                    noise.repeat(len(group), 1, 1, 1),
+                    steps=options.validation_steps,
+                    guidance=options.validation_guidance,
+                )
             features.append(base.scorer.image_features(pictures).cpu())
             stage.advance(len(group))
         concept = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
@@ -103,6 +105,24 @@ def spoken(template: str) -> str:
     """The prompt with the concept's word left out, as the text score reads it ("A is dressed like a
     wizard")."""
     return " ".join(template.replace("{}", " ").split())
+
+
+def _residuals(
+    lesson: Lesson, prompts: Prompts, group: Sequence[Snapshot | None]
+) -> tuple[list[Factors], Tensor]:
+    """The residuals of the states drawn together, and where in the batch each applies, (2 G P, n, J).
+
+    The batch is the unwanted branch of every state's P prompts, then the wanted one.
+    """
+    P, n = prompts.ids.shape
+    device = lesson.base.device
+    shown = [(g, state) for g, state in enumerate(group) if state is not None and state.residual]
+    focus = torch.zeros(2, len(group), P, n, len(shown), device=device)
+    residuals: list[Factors] = []
+    for j, (g, state) in enumerate(shown):
+        residuals.append({path: (A.to(device), B.to(device)) for path, (A, B) in state.residual.items()})
+        focus[1, g, range(P), list(prompts.positions), j] = 1
+    return residuals, focus.flatten(0, 2)
 
 
 def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,10 @@ checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +15,9 @@ from torch import Tensor
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import TrainOptions
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Factors
 
 _KEY = "concept_checkpoint"
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
@@ -23,12 +28,14 @@ class Snapshot:
     """A concept as it was after `step` steps, in fp32.
 
     embedding: (d_token,). outputs: (L,), the learned columns of o*, in bank order. target_input: (d,), i*.
+    residual: by transformer block, A (r, m) and B (m', r); empty where none is learned.
     """
 
     step: int
     embedding: Tensor
     outputs: Tensor
     target_input: Tensor
+    residual: Factors
 
 
 class _Progress(BaseModel):
@@ -44,8 +51,8 @@ class _Progress(BaseModel):
 class Trainee:
     """Everything that a training step changes.
 
-    embedding: (d_token,) and outputs: (L,), the learned parameters. target_input: (d,), the moving average
-    i*.
+    embedding: (d_token,), outputs: (L,) and residual: by transformer block, A (r, m) and B (m', r), the
+    learned parameters. target_input: (d,), the moving average i*.
     generator: a CPU generator that every random choice is drawn from, so that devices agree on the dice.
 
     The optimiser is Adam without weight decay: the paper names none, and decay would pull o* towards zero
@@ -55,6 +62,7 @@ class Trainee:
     embedding: Tensor
     outputs: Tensor
     target_input: Tensor
+    residual: Factors
     optimiser: torch.optim.Adam
     generator: torch.Generator
     step: int = 0
@@ -63,35 +71,64 @@ class Trainee:
 
     @classmethod
     def begin(
-        cls, embedding: Tensor, outputs: Tensor, target_input: Tensor, options: TrainOptions
+        cls,
+        embedding: Tensor,
+        outputs: Tensor,
+        target_input: Tensor,
+        widths: Mapping[str, tuple[int, int]],
+        options: TrainOptions,
     ) -> Trainee:
-        """Start from the supercategory's embedding (d_token,), outputs (L,) and encoding (d,)."""
+        """Start from the supercategory's embedding (d_token,), outputs (L,) and encoding (d,).
+
+        widths: what each transformer block's output projection writes and reads, (m', m), by path. A residual
+        starts at zero, with A drawn and B zero, so that the first step is that of the base itself.
+        """
+        dice = torch.Generator().manual_seed(options.seed)
         embedding = embedding.detach().float().clone().requires_grad_()
         outputs = outputs.detach().float().clone().requires_grad_()
         groups = [
             {"params": [embedding], "lr": options.learning_rate_embedding},
             {"params": [outputs], "lr": options.learning_rate_output},
         ]
+        residual = {}
+        if options.residual_rank:
+            for path, (out, into) in widths.items():
+                rank = max(1, round(options.residual_rank * out))
+                down = (torch.randn(rank, into, generator=dice) / into**0.5).to(embedding.device)
+                up = torch.zeros(out, rank, device=embedding.device)
+                residual[path] = (down.requires_grad_(), up.requires_grad_())
+            learned = [factor for factors in residual.values() for factor in factors]
+            groups.append({"params": learned, "lr": options.learning_rate_residual})
         return cls(
             embedding,
             outputs,
             target_input.detach().float().clone(),
+            residual,
             torch.optim.Adam(groups, foreach=False),
-            torch.Generator().manual_seed(options.seed),
+            dice,
         )
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """What the optimiser changes, by name."""
+        return {"embedding": self.embedding, "outputs": self.outputs} | _named(self.residual)
 
     def snapshot(self) -> Snapshot:
         """The concept as it is now, copied to the CPU."""
         embedding, outputs, target_input = (
             tensor.detach().cpu().clone() for tensor in (self.embedding, self.outputs, self.target_input)
         )
-        return Snapshot(self.step, embedding, outputs, target_input)
+        residual = {
+            path: (down.detach().cpu().clone(), up.detach().cpu().clone())
+            for path, (down, up) in self.residual.items()
+        }
+        return Snapshot(self.step, embedding, outputs, target_input, residual)
 
     def save(self, path: Path, identity: str) -> None:
         """Write a checkpoint, whole or not at all. identity: a digest of everything the training depends
         on."""
         tensors = {"target_input": self.target_input, "generator": self.generator.get_state()}
-        for name, parameter in (("embedding", self.embedding), ("outputs", self.outputs)):
+        for name, parameter in self.parameters.items():
             tensors[name] = parameter
             for key in _ADAM:
                 if parameter in self.optimiser.state:
@@ -99,6 +136,8 @@ class Trainee:
         for shot in self.snapshots:
             for name in ("embedding", "outputs", "target_input"):
                 tensors[f"snapshot.{shot.step}.{name}"] = getattr(shot, name)
+            for name, factor in _named(shot.residual).items():
+                tensors[f"snapshot.{shot.step}.{name}"] = factor
         progress = _Progress(
             identity=identity,
             step=self.step,
@@ -118,7 +157,7 @@ class Trainee:
             return False
         self.generator.set_state(tensors["generator"])
         self.target_input = tensors["target_input"].to(self.target_input)
-        for name, parameter in (("embedding", self.embedding), ("outputs", self.outputs)):
+        for name, parameter in self.parameters.items():
             with torch.no_grad():
                 parameter.copy_(tensors[name])
             if progress.step:
@@ -133,7 +172,23 @@ class Trainee:
                 tensors[f"snapshot.{step}.embedding"],
                 tensors[f"snapshot.{step}.outputs"],
                 tensors[f"snapshot.{step}.target_input"],
+                {
+                    path: (
+                        tensors[f"snapshot.{step}.residual_down.{path}"],
+                        tensors[f"snapshot.{step}.residual_up.{path}"],
+                    )
+                    for path in self.residual
+                },
             )
             for step in progress.snapshots
         ]
         return True
+
+
+def _named(residual: Factors) -> dict[str, Tensor]:
+    """The factors of a residual by their names in a checkpoint, and in an artifact."""
+    named = {}
+    for path, (down, up) in residual.items():
+        named[f"residual_down.{path}"] = down
+        named[f"residual_up.{path}"] = up
+    return named

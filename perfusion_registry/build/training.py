@@ -1,5 +1,7 @@
-"""The training loop: Eq. 3 in every layer, i* estimated online, and the masked diffusion loss (Section
-4.4)."""
+"""The training loop: Eq. 3 in every layer, i* estimated online, and the masked diffusion loss (Section 4.4).
+
+A recipe that asks for a personalised residual learns it in the same loop.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from perfusion_registry.base import block_widths, residuals_attached
 from perfusion_registry.build import TRAINER_EPOCH
 from perfusion_registry.build.diffusion import add_noise, masked_loss, target
 from perfusion_registry.build.latents import Latents
@@ -54,7 +57,8 @@ class Lesson:
     def begin(self) -> Trainee:
         """The concept before its first step."""
         outputs = self.lock.outputs[self.lock.learned]
-        return Trainee.begin(self.lock.embedding, outputs, self.lock.encoding, self.options)
+        widths = block_widths(self.base.pipe.unet) if self.options.residual_rank else {}
+        return Trainee.begin(self.lock.embedding, outputs, self.lock.encoding, widths, self.options)
 
     def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
         """Eq. 3 with the training gate.
@@ -97,6 +101,7 @@ def train(
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
         base.bank.attached(base.pipe.unet),
+        residuals_attached(base.pipe.unet, [trainee.residual] if trainee.residual else []),
     ):
         stage.advance(trainee.step, "resumed" if resumed else "")
         while trainee.step < options.steps:
@@ -112,7 +117,7 @@ def train(
 
 
 def training_step(lesson: Lesson, trainee: Trainee) -> float:
-    """One step of the optimiser; the UNet has the bank attached. Returns the loss."""
+    """One step of the optimiser; the UNet has the bank and the residual attached. Returns the loss."""
     loss = step_loss(lesson, trainee)
     value = loss.item()
     if not math.isfinite(value):
@@ -120,12 +125,12 @@ def training_step(lesson: Lesson, trainee: Trainee) -> float:
         raise PerfError(
             f"The loss stopped being a number at step {trainee.step + 1}",
             where=f"learning rates {options.learning_rate_output} and {options.learning_rate_embedding}",
-            hint="lower both learning rates in [train], or compute in float32",
+            hint="lower the learning rates in [train], or compute in float32",
         )
     trainee.optimiser.zero_grad(set_to_none=True)
     scale = HALF_SCALE if lesson.base.compute_dtype == torch.float16 else 1.0
     (loss * scale).backward()
-    for parameter in (trainee.embedding, trainee.outputs):
+    for parameter in trainee.parameters.values():
         if parameter.grad is not None:
             parameter.grad /= scale
     trainee.optimiser.step()

@@ -76,8 +76,13 @@ def regated(composition: Composition, gates: GateSources) -> Composition:
     check_used(gates, [concept.name for concept in composition.concepts])
     changed = []
     for concept in composition.concepts:
-        gate = gates.command.get(concept.name, Gate()).over(gates.command_all)
+        own = gates.command.get(concept.name, Gate())
+        gate = own.over(gates.command_all)
         values = {"bias": gate.bias, "temperature": gate.temperature, "key_lock": gate.key_lock}
+        if concept.residual is not None:
+            values["residual"] = gate.residual
+        elif own.residual is not None:
+            raise _no_residual(concept.name, None)
         changed.append(
             concept.model_copy(update={key: value for key, value in values.items() if value is not None})
         )
@@ -156,6 +161,12 @@ def _composed(
             where=under(prompt.source, _first_call(prompt, card.name).span),
             hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
         )
+    strength: float | None = 1.0 if gate.residual is None else gate.residual
+    if card.train.residual_rank == 0:
+        named = _braces(prompt, card.name).over(gates.command.get(card.name, Gate()))
+        if named.residual is not None:
+            raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
+        strength = None
     return ComposedConcept(
         name=card.name,
         version=card.version,
@@ -170,6 +181,15 @@ def _composed(
         bias=gate.bias,
         temperature=gate.temperature,
         key_lock=gate.key_lock,
+        residual=strength,
+    )
+
+
+def _no_residual(name: str, where: str | None) -> PerfError:
+    return PerfError(
+        f"a strength is set for the residual of {name!r}, but none was learned for it",
+        where=where,
+        hint="leave it out, or build the concept with residual_rank = 0.05 under [train] in its recipe",
     )
 
 
@@ -179,7 +199,7 @@ def _braces(prompt: Prompt, name: str) -> Gate:
     for call in prompt.calls:
         if call.name != name:
             continue
-        for key in ("bias", "temperature", "key_lock"):
+        for key in ("bias", "temperature", "key_lock", "residual"):
             before, now = getattr(gate, key), getattr(call.gate, key)
             if None not in (before, now) and before != now:
                 raise PerfError(

@@ -13,7 +13,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
-from perfusion_registry.recipe.options import Bias, Temperature
+from perfusion_registry.recipe.options import Bias, Residual, Temperature
 
 COMPOSITION_SCHEMA: Literal[1] = 1
 
@@ -33,7 +33,8 @@ class ComposedConcept(FileModel):
     sha256: of the artifact. recipe_digest: of all inputs of its build. positions: the token positions of its
     calls. bias, temperature: beta_j and tau_j. key_lock: `local` takes its keys from the supercategory's
     encoding, `global` takes the keys of the whole prompt from the prompt with the supercategory's word in its
-    place, `none` takes the keys that were trained.
+    place, `none` takes the keys that were trained. residual: how strongly its personalised residual applies;
+    None where it has none.
     """
 
     name: Name
@@ -45,6 +46,7 @@ class ComposedConcept(FileModel):
     bias: Bias
     temperature: Temperature
     key_lock: KeyLock
+    residual: Residual | None = None
 
 
 class Composition(FileModel):

@@ -16,23 +16,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from perfusion_registry.compose.caret import Span, under
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.recipe.options import Bias, Temperature
+from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
 
-KeyLock = Literal["local", "global", "none"]
+KeyLock = SceneLock
 
 LONGEST_PROMPT = 10_000
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_OPTIONS = ("bias", "temperature", "lock")
-_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global"}
-_NUMBERS: dict[str, TypeAdapter[float]] = {"bias": TypeAdapter(Bias), "temperature": TypeAdapter(Temperature)}
+_OPTIONS = ("bias", "temperature", "lock", "residual")
+_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global", "residual": ".8"}
+_NUMBERS: dict[str, TypeAdapter[float]] = {
+    "bias": TypeAdapter(Bias),
+    "temperature": TypeAdapter(Temperature),
+    "residual": TypeAdapter(Residual),
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Gate:
     """What one place says about a concept's gate; None leaves the value to the next place in line.
 
     bias, temperature: beta and tau of Eq. 3 and Eq. 4. key_lock: where the concept's keys come from.
+    residual: how strongly its residual applies, where it has one.
     """
 
     bias: float | None = None
     temperature: float | None = None
     key_lock: KeyLock | None = None
+    residual: float | None = None
 
     def over(self, other: Gate) -> Gate:
         """Return this gate with its unset values taken from `other`."""
@@ -52,6 +58,7 @@ class Gate:
             bias=self.bias if self.bias is not None else other.bias,
             temperature=self.temperature if self.temperature is not None else other.temperature,
             key_lock=self.key_lock if self.key_lock is not None else other.key_lock,
+            residual=self.residual if self.residual is not None else other.residual,
         )
 
 
@@ -129,7 +136,12 @@ def unparse(prompt: Prompt) -> str:
 def _unparse_gate(gate: Gate) -> str:
     options = [
         f"{key}={value if isinstance(value, str) else repr(value)}"
-        for key, value in (("bias", gate.bias), ("temperature", gate.temperature), ("lock", gate.key_lock))
+        for key, value in (
+            ("bias", gate.bias),
+            ("temperature", gate.temperature),
+            ("lock", gate.key_lock),
+            ("residual", gate.residual),
+        )
         if value is not None
     ]
     return "{" + ",".join(options) + "}" if options else ""
@@ -233,7 +245,7 @@ class _Parser:
         key, value = key.strip(), value.strip()
         if key not in _OPTIONS:
             nearest = get_close_matches(key.lower(), _OPTIONS, 1)
-            known = f"did you mean {nearest[0]}?" if nearest else "the options are bias, temperature and lock"
+            known = f"did you mean {nearest[0]}?" if nearest else f"the options are {', '.join(_OPTIONS)}"
             what = f"{key!r} is no option of a gate" if key else "an option of the gate is missing"
             self._fail(what, key_span, known)
         if not equals or not value:
@@ -252,7 +264,8 @@ class _Parser:
 def gate_value(key: str, value: str) -> dict[str, Any]:
     """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets.
 
-    key: "bias", "temperature" or "lock". Raises PerfError, without a place, when the value cannot be that.
+    key: "bias", "temperature", "lock" or "residual". Raises PerfError, without a place, when the value cannot
+    be that.
     """
     if key == "lock":
         if value not in get_args(KeyLock):

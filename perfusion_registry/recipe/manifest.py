@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
-from perfusion_registry.recipe.options import Bias, Temperature
+from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"
@@ -51,6 +51,8 @@ class GateOverride(FileModel):
 
     bias: Bias | None = None
     temperature: Temperature | None = None
+    key_lock: SceneLock | None = None
+    residual: Residual | None = None
 
 
 class Scene(FileModel):

@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base
+from perfusion_registry.base import Base, residuals_attached
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
@@ -58,8 +59,9 @@ def render(
     """Draw a composition once per seed, and yield each picture as soon as it is done.
 
     artifacts: by concept name. packing: another method than Eq. 4. Both branches of guidance go through the
-    edit. The bank is attached only while a batch is drawn, so the pipeline is as it was before whenever this
-    function is not running. A composition without concepts goes through the untouched pipeline.
+    edit; personalised residuals apply in the wanted one, where their concepts are. Bank and residuals are
+    attached only while a batch is drawn, so the pipeline is as it was before whenever this function is not
+    running. A composition without concepts goes through the untouched pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
@@ -67,6 +69,7 @@ def render(
     _check(base, composition, request)
     negative = _negative(request.negative_prompt)
     conditions: dict[str, Tensor] | None = None
+    extra = residuals(base, composition, artifacts)
     if composition.concepts:
         packed = packing(base, composition, artifacts, [composition.prompt, request.negative_prompt])
         packed = packed.to(base.device, base.dtype)  # (2, n, D)
@@ -83,7 +86,13 @@ def render(
                 inputs = {"prompt": [text] * len(seeds), "negative_prompt": [negative] * len(seeds)}
             else:
                 inputs = {key: value.repeat(len(seeds), 1, 1) for key, value in conditions.items()}
-            images = _draw(base, request, seeds, inputs, stage, attach=conditions is not None)
+            with ExitStack() as contexts:
+                if conditions is not None:
+                    guided = len(seeds) if request.guidance > 1 else 0  # as the pipeline has it
+                    focus = extra.rows(len(seeds), guided)
+                    contexts.enter_context(base.bank.attached(base.pipe.unet))
+                    contexts.enter_context(residuals_attached(base.pipe.unet, extra.factors, focus))
+                images = _draw(base, request, seeds, inputs, stage)
             for index, image in enumerate(images):
                 yield Rendered(image, record(base, composition, drawn, index))
 
@@ -118,20 +127,14 @@ def _draw(
     seeds: tuple[int, ...],
     inputs: dict[str, Any],
     stage: Stage,
-    *,
-    attach: bool,
 ) -> list[Image.Image]:
-    """Run the pipeline once for the pictures of `seeds`; `attach` when `inputs` are packed encodings."""
+    """Run the pipeline once for the pictures of `seeds`."""
 
     def count(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
         return kwargs
 
-    with ExitStack() as contexts:
-        contexts.enter_context(_scheduled(base.pipe, request.scheduler))
-        contexts.enter_context(base.autocast())
-        if attach:
-            contexts.enter_context(base.bank.attached(base.pipe.unet))
+    with _scheduled(base.pipe, request.scheduler), base.autocast():
         try:
             result = base.pipe(
                 **inputs,

@@ -77,6 +77,27 @@ def test_trained_keys_are_kept_and_must_be_declared() -> None:
         save_artifact(Artifact(card(), {**whole.tensors, **keys}))
 
 
+def test_a_residual_is_kept_whole_and_must_be_declared() -> None:
+    declared = artifact(train=TrainOptions(residual_rank=0.05))
+    pair = {"residual_down.mid_block": torch.ones(2, 6), "residual_up.mid_block": torch.ones(6, 2)}
+    loaded = load_artifact(save_artifact(Artifact(declared.card, {**declared.tensors, **pair})))
+    assert {path: (a.shape, b.shape) for path, (a, b) in loaded.residual().items()} == {
+        "mid_block": ((2, 6), (6, 2))
+    }
+    assert all(loaded.tensors[key].dtype == torch.float16 for key in pair)
+    assert load_artifact(WHOLE).residual() == {}
+    for wrong in (
+        {},
+        {"residual_down.mid_block": torch.ones(2, 6)},
+        pair | {"residual_up.mid_block": torch.ones(6, 3)},
+        pair | {"residual_up.mid_block": torch.ones(12)},
+    ):
+        with pytest.raises(PerfError, match="residual"):
+            save_artifact(Artifact(declared.card, {**declared.tensors, **wrong}))
+    with pytest.raises(PerfError, match="does not match its card"):
+        save_artifact(Artifact(card(), {**artifact().tensors, **pair}))
+
+
 def altered(**tensors: torch.Tensor | None) -> Artifact:
     whole = artifact()
     changed = {**whole.tensors, **{key.replace("__", "."): value for key, value in tensors.items()}}

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
-from perfusion_registry.base import Bank, Base, describe_base, load_base
+from perfusion_registry.base import Bank, Base, block_widths, describe_base, load_base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.lock import Lock
@@ -247,6 +247,29 @@ def test_the_same_recipe_gives_the_same_bytes(
     assert set(artifact.card.scores) == {"image", "text", "harmonic"}
 
 
+def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
+    tiny_base: Base, covariance: Covariance, photos: tuple[Path, ...]
+) -> None:
+    options: dict[str, object] = {"residual_rank": 0.1, "learning_rate_residual": 0.01}
+    first = save_artifact(build(tiny_base, covariance, photos, **options))
+    torch.manual_seed(99)
+    assert save_artifact(build(tiny_base, covariance, photos, **options)) == first
+    residual = load_artifact(first).residual()
+    widths = block_widths(tiny_base.pipe.unet)
+    assert {path: (b.shape[0], a.shape[1]) for path, (a, b) in residual.items()} == widths
+    assert all(a.shape[0] == max(1, round(0.1 * a.shape[1])) for a, _ in residual.values())
+    assert all(float(b.abs().sum()) > 0 for _, b in residual.values())
+    # Without its own learning rates there is the residual alone, and B starts at zero.
+    still = build(
+        tiny_base, covariance, photos, **options, learning_rate_output=0.0, learning_rate_embedding=0.0
+    )
+    start = Lock.to(tiny_base, "teddy", trained_keys=False)
+    assert torch.equal(still.tensors["embedding"], start.embedding)
+    assert all(float(b.abs().sum()) > 0 for _, b in still.residual().values())
+    lesson = lesson_of(tiny_base, covariance, FAST.model_copy(update=options))
+    assert all(float(b.detach().abs().sum()) == 0 for _, b in lesson.begin().residual.values())
+
+
 def test_without_a_scorer_the_last_step_is_kept(
     tiny_base: Base, covariance: Covariance, photos: tuple[Path, ...]
 ) -> None:
@@ -270,7 +293,7 @@ Path(sys.argv[4]).write_bytes(save_artifact(slow_build(*map(Path, sys.argv[1:4])
 
 def slow_build(folder: Path, photos: Path, workspace: Path) -> Artifact:
     base = load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
-    options = FAST.model_copy(update={"steps": 12, "validate_every": 5})
+    options = FAST.model_copy(update={"steps": 12, "validate_every": 5, "residual_rank": 0.05})
     sources = ConceptSources("hugsy", "1.0.0", "teddy", tuple(sorted(photos.iterdir())))
     C = torch.diag(torch.linspace(1, 2, 32, dtype=torch.float64))
     from perfusion_registry.build.covariance import CovarianceCard

@@ -12,11 +12,12 @@ from tests.compose.samples import artifact, shelf
 
 @pytest.fixture(scope="session")
 def concepts(tiny_base):
-    """teddy*, teapot* and cat*, the last with trained keys, by name."""
+    """teddy*, teapot*, cat* (with trained keys) and hugsy*, a teddy with a residual, by name."""
     return shelf(
         artifact(tiny_base, "teddy", "teddy", 1),
         artifact(tiny_base, "teapot", "teapot", 2),
         artifact(tiny_base, "cat", "cat", 3, trained_keys=True),
+        artifact(tiny_base, "hugsy", "teddy", 4, rank=0.1),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
-from perfusion_registry.base import Base, ConceptPiece, encode, tokenise
+from perfusion_registry.base import Base, ConceptPiece, block_widths, encode, tokenise
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.edit import Metric
@@ -22,7 +22,7 @@ def covariance(width: int, seed: int = 0) -> np.ndarray:
 
 
 def artifact(
-    base: Base, name: str, word: str, seed: int, /, *, trained_keys: bool = False, **card
+    base: Base, name: str, word: str, seed: int, /, *, trained_keys: bool = False, rank: float = 0, **card
 ) -> Artifact:
     """A concept whose target input is near `word`'s encoding, so that its gate opens at its own token."""
     random = torch.Generator().manual_seed(seed)
@@ -43,6 +43,10 @@ def artifact(
         tensors[f"output.{layer.path}"] = torch.randn(width, generator=random).half()
         if trained_keys:
             tensors[f"output_key.{layer.path}"] = torch.randn(width, generator=random).half()
+    for path, (out, into) in block_widths(base.pipe.unet).items() if rank else ():
+        r = max(1, round(rank * out))
+        tensors[f"residual_down.{path}"] = (torch.randn(r, into, generator=random) / into**0.5).half()
+        tensors[f"residual_up.{path}"] = (0.3 * torch.randn(out, r, generator=random)).half()
     values = {
         "name": name,
         "version": "1.0.0",
@@ -51,7 +55,7 @@ def artifact(
         "covariance": COVARIANCE,
         "recipe_digest": hashlib.sha256(name.encode()).hexdigest(),
         "base": base.description.repo,
-        "train": TrainOptions(trained_keys=trained_keys),
+        "train": TrainOptions(trained_keys=trained_keys, residual_rank=rank),
         "render": RenderOptions(),
         "steps_kept": 100,
     }

@@ -4,7 +4,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from perfusion_registry.compose.composing import GateSources, compose
+from perfusion_registry.compose.composing import GateSources, compose, regated
 from perfusion_registry.compose.composition import Composition, parse_composition, read_composition
 from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import Gate, parse_prompt
@@ -220,3 +220,28 @@ def test_a_stranger_is_compared_with_the_project(project):
     with pytest.raises(PerfError) as caught:
         find_concepts(parse_prompt("a teddi*"), project.read(), project.store)
     assert "teddy*" in caught.value.hint
+
+
+def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concepts):
+    def strengths(prompt, **sources):
+        composition = compose(parse_prompt(prompt), concepts, tiny_base, GateSources(**sources))
+        return [concept.residual for concept in composition.concepts]
+
+    assert strengths("a hugsy* on a teapot*") == [1.0, None]
+    assert strengths("a hugsy*{residual=.5} on a teapot*") == [0.5, None]
+    assert strengths("a hugsy* on a teapot*", command_all=Gate(residual=0)) == [0, None]
+    assert strengths("a hugsy*", command={"hugsy": Gate(residual=2)}, scene={"hugsy": Gate(residual=3)}) == [2]
+    assert strengths("a hugsy*", scene={"hugsy": Gate(residual=3)}) == [3]
+    with pytest.raises(PerfError, match="none was learned") as caught:
+        strengths("a hugsy* on a teapot*{residual=.5}")
+    assert marked(caught.value) == "teapot*{residual=.5}"
+    with pytest.raises(PerfError, match="residual of 'teapot'"):
+        strengths("a teapot*", command={"teapot": Gate(residual=0.5)})
+
+
+def test_a_composition_takes_another_strength_like_another_gate(tiny_base, concepts):
+    composition = compose(parse_prompt("a hugsy* on a teapot*"), concepts, tiny_base)
+    changed = regated(composition, GateSources(command_all=Gate(residual=0.25)))
+    assert [concept.residual for concept in changed.concepts] == [0.25, None]
+    with pytest.raises(PerfError, match="residual of 'teapot'"):
+        regated(composition, GateSources(command={"teapot": Gate(residual=0.5)}))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from perfusion_registry.base import residuals_attached
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
@@ -235,3 +236,34 @@ def test_impossible_requests_are_refused(given):
         resolve_request(given, {}, native_size=(64, 64))
     key = next(iter(given))
     assert caught.value.where == {"width": "--size", "seeds": "--seed"}.get(key, f"--{key}")
+
+
+def test_a_residual_is_drawn_in_the_wanted_branch_and_where_its_concept_is(tiny_base, concepts):
+    """The pipeline by hand: the bank and the residual attached, and one focus for the two branches."""
+    composition = compose(parse_prompt("a hugsy* in the snow"), concepts, tiny_base)
+    (rendered,) = render(tiny_base, composition, request(seeds=(5,)), on(concepts))
+    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"])
+    where = torch.zeros(2, 77, 1)
+    where[1, 2, 0] = 1
+    factors = {p: (a.float(), b.float()) for p, (a, b) in concepts["hugsy"].artifact.residual().items()}
+    unet = tiny_base.pipe.unet
+    with tiny_base.bank.attached(unet), residuals_attached(unet, [factors], where):
+        expected = stock(tiny_base, prompt_embeds=packed[:1], negative_prompt_embeds=packed[1:])
+    assert np.array_equal(pixels(rendered), expected)
+    with tiny_base.bank.attached(unet):
+        without = stock(tiny_base, prompt_embeds=packed[:1], negative_prompt_embeds=packed[1:])
+    assert not np.array_equal(pixels(rendered), without)
+    (none,) = drawn(tiny_base, "a hugsy*{residual=0} in the snow", concepts, seeds=(5,))
+    assert np.array_equal(pixels(none), without)
+
+
+def test_residuals_of_several_pictures_and_of_none_of_the_guidance(tiny_base, concepts):
+    alone = [pixels(drawn(tiny_base, "a hugsy* and a teapot*", concepts, seeds=(s,))[0]) for s in (3, 4)]
+    both = drawn(tiny_base, "a hugsy* and a teapot*", concepts, seeds=(3, 4), batch=2)
+    for one, rendered in zip(alone, both, strict=True):
+        assert np.abs(one.astype(int) - pixels(rendered).astype(int)).max() <= 1
+    unguided = [
+        pixels(drawn(tiny_base, f"a hugsy*{{residual={r}}}", concepts, seeds=(5,), guidance=1.0)[0])
+        for r in (0, 1)
+    ]
+    assert not np.array_equal(*unguided)

@@ -1,0 +1,177 @@
+"""A UNet with residuals is the UNet with its output projections edited by hand, and is itself again after."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from perfusion_registry.base import (
+    AttentionRecorder,
+    Base,
+    Factors,
+    block_widths,
+    encode,
+    residuals_attached,
+    tokenise,
+)
+from perfusion_registry.errors import PerfError
+
+
+def factors(unet: nn.Module, seed: int, scale: float = 0.3) -> Factors:
+    dice = torch.Generator().manual_seed(seed)
+    return {
+        path: (torch.randn(2, into, generator=dice) / into**0.5, scale * torch.randn(out, 2, generator=dice))
+        for path, (out, into) in block_widths(unet).items()
+    }
+
+
+def edited(unet: nn.Module, residual: Factors) -> nn.Module:
+    """A copy whose projections have W + B A for their weights."""
+    twin = copy.deepcopy(unet)
+    for path, (down, up) in residual.items():
+        weight = twin.get_submodule(path).proj_out.weight
+        with torch.no_grad():
+            weight += (up @ down).view_as(weight)
+    return twin
+
+
+def inputs(base: Base) -> tuple[Tensor, Tensor]:
+    ids = torch.stack([tokenise(base, [text]).ids for text in ("", "a teddy in a teapot")])
+    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), encode(base, ids)
+
+
+def focus(*tokens: tuple[int, ...]) -> Tensor:
+    """(2, 77, J): nothing in the first sample, in the second these tokens for each concept."""
+    places = torch.zeros(2, 77, len(tokens))
+    for j, at in enumerate(tokens):
+        places[1, list(at), j] = 1
+    return places
+
+
+def test_the_blocks_are_those_of_stable_diffusion(tiny_base: Base) -> None:
+    widths = block_widths(tiny_base.pipe.unet)
+    assert len(widths) == 16
+    assert set(widths) == {layer.path.split(".transformer_blocks")[0] for layer in tiny_base.bank.layers}
+    assert all(out == into for out, into in widths.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("linear", [False, True])
+def test_everywhere_it_is_the_network_edited_by_hand(tiny_base: Base, linear: bool) -> None:
+    unet = tiny_base.pipe.unet
+    if linear:  # as in Stable Diffusion 2
+        unet = UNet2DConditionModel.from_config(unet.config, use_linear_projection=True).eval()
+    x, E = inputs(tiny_base)
+    one = factors(unet, 0)
+    plain = unet(x, 300, E).sample
+    with residuals_attached(unet, [one]):
+        drawn = unet(x, 300, E).sample
+    assert torch.allclose(drawn, edited(unet, one)(x, 300, E).sample, atol=1e-4)
+    assert not torch.allclose(drawn, plain, atol=1e-2)
+    assert torch.equal(unet(x, 300, E).sample, plain)
+
+
+@torch.no_grad()
+def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: Base) -> None:
+    """By hand, in the blocks themselves: their own attention, its two maps, and each place in turn."""
+    unet, bank = tiny_base.pipe.unet, tiny_base.bank
+    x, E = inputs(tiny_base)
+    packed = E @ bank.W.T
+    both, where = [factors(unet, 0), factors(unet, 1)], focus((2,), (4, 5))
+    twin = copy.deepcopy(unet)
+    seen: dict[str, Tensor] = {}
+
+    def look(path: str, attention: nn.Module, options: dict[str, Tensor], args: tuple[Tensor, ...]) -> None:
+        hidden = args[0] if args else options["hidden_states"]
+        q, k = attention.to_q(hidden), attention.to_k(E)
+        width = q.shape[-1] // attention.heads
+        heads = [slice(h * width, (h + 1) * width) for h in range(attention.heads)]
+        maps = [(q[..., h] @ k[..., h].transpose(1, 2) / width**0.5).softmax(-1) for h in heads]
+        share = sum(maps) / len(maps)  # (2, p, 77)
+        seen[path] = torch.stack([share[..., [2]].sum(-1), share[..., [4, 5]].sum(-1)], -1)
+
+    def add(path: str, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        maps = seen[path][1]  # (p, 2), of the second sample
+        relative = maps / maps.amax(0)
+        changed = output.clone()
+        for place in range(len(relative)):
+            winners = [j for j in (0, 1) if relative[place, j] == relative[place].max()]  # two in a map of one
+            row, column = divmod(place, output.shape[-1])
+            for j in winners:
+                down, up = both[j][path]
+                more = up @ (down @ args[0][1, :, row, column])
+                changed[1, :, row, column] += relative[place, j] / len(winners) * more
+        return changed
+
+    for layer in bank.layers:
+        path = layer.path.split(".transformer_blocks")[0]
+        twin.get_submodule(layer.path).register_forward_pre_hook(
+            lambda module, args, options, path=path: look(path, module, options, args), with_kwargs=True
+        )
+        twin.get_submodule(path).proj_out.register_forward_hook(
+            lambda module, args, output, path=path: add(path, args, output)
+        )
+    plain = unet(x, 300, E).sample
+    with bank.attached(unet), residuals_attached(unet, both, where):
+        drawn = unet(x, 300, packed).sample
+    assert torch.allclose(drawn, twin(x, 300, E).sample, atol=1e-4)
+    assert torch.allclose(drawn[0], plain[0], atol=1e-4)  # the empty prompt calls no concept
+    assert not torch.allclose(drawn[1], plain[1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_a_focus_on_nothing_changes_nothing(tiny_base: Base) -> None:
+    unet = tiny_base.pipe.unet
+    x, E = inputs(tiny_base)
+    with residuals_attached(unet, [factors(unet, 0)], focus(())):
+        drawn = unet(x, 300, E).sample
+    assert torch.equal(drawn, unet(x, 300, E).sample)
+
+
+def test_gradients_reach_the_factors_and_nothing_is_left_behind(tiny_base: Base) -> None:
+    unet = tiny_base.pipe.unet
+    x, E = inputs(tiny_base)
+    learned = {p: (a.requires_grad_(), b.requires_grad_()) for p, (a, b) in factors(unet, 0).items()}
+    modules = [id(module) for module in unet.modules()]
+    processors = [id(processor) for processor in unet.attn_processors.values()]
+    names = list(unet.state_dict())
+    with pytest.raises(RuntimeError, match="stop"), residuals_attached(unet, [learned], focus((2,))):
+        unet(x, 300, E).sample.square().mean().backward()
+        assert all(float(factor.grad.abs().sum()) > 0 for pair in learned.values() for factor in pair)
+        raise RuntimeError("stop")
+    assert [id(module) for module in unet.modules()] == modules
+    assert [id(processor) for processor in unet.attn_processors.values()] == processors
+    assert list(unet.state_dict()) == names
+
+
+@torch.no_grad()
+def test_attention_can_be_recorded_meanwhile(tiny_base: Base) -> None:
+    unet = tiny_base.pipe.unet
+    x, E = inputs(tiny_base)
+    with (
+        residuals_attached(unet, [factors(unet, 0)], focus((2,))),
+        AttentionRecorder(unet, [list(range(77))] * 2, (8, 8)) as recorder,
+    ):
+        unet(x, 300, E)
+    assert torch.allclose(recorder.maps(), torch.ones(2, 8, 8), atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused(tiny_base: Base) -> None:
+    unet = tiny_base.pipe.unet
+    one = dict(factors(unet, 0))
+    path, (down, up) = next(iter(one.items()))
+    with pytest.raises(PerfError, match="does not fit"), residuals_attached(unet, [one | {path: (up, down)}]):
+        pass
+    del one[path]
+    with pytest.raises(PerfError, match="not for this UNet"), residuals_attached(unet, [one]):
+        pass
+    x, E = inputs(tiny_base)
+    with (
+        pytest.raises(ValueError, match="focus for 2 samples"),
+        residuals_attached(unet, [factors(unet, 0)], focus((2,))),
+    ):
+        unet(x[:1], 300, E[:1])
