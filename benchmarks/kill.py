@@ -6,8 +6,10 @@ may be held. Then the same work runs again, undisturbed, and must complete. Fork
 would take most of the kills.
 
     python -m benchmarks.kill --kills 500
-    python -m benchmarks.kill --kills 200 --backend s3      (a server of moto's is started)
-    python -m benchmarks.kill --kills 200 --url oci://127.0.0.1:5000/studio
+    python -m benchmarks.kill --kills 200 --backend s3 --only publish --only sync
+
+The servers of `--backend` are moto, docker-registry, and one that speaks the Hub's API; each is started here.
+With `--results FILE` the figures are kept there after every few kills, and another run goes on from them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,11 +31,13 @@ from random import Random
 
 import filelock
 
+from benchmarks import servers
 from perfusion_registry.artifact import Store, save_artifact
 from perfusion_registry.artifact.lockfiles import note_lockfile
 from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.artifact.verification import verify_store
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, read_lockfile, write_lockfile
+from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.release import Release
 from tests.artifact.samples import artifact
@@ -251,13 +253,22 @@ class Build(Operation):
         return [task.reason for task in survey(self.folder).plan.needed]
 
 
-def measure(operation: Operation, kills: int, chance: Random) -> Tally:
-    """Kill the operation that many times; a round that ended before its kill is drawn again."""
-    tally = Tally()
+def measure(
+    operation: Operation,
+    kills: int,
+    chance: Random,
+    tally: Tally | None = None,
+    keep: Callable[[Tally], None] = lambda tally: None,
+) -> Tally:
+    """Kill the operation until there were so many; a round that ended before its kill is drawn again.
+
+    tally: of the kills before. keep: called with what there is, now and then.
+    """
+    tally = tally or Tally()
     operation.ready(0)
     lasts = _complete(operation, tally)
-    number = 0
-    while tally.kills < kills and number < 4 * kills and tally.failed < 5:
+    number, most = 0, 4 * (kills - tally.kills)
+    while tally.kills < kills and number < most and tally.failed < 5:
         number += 1
         operation.ready(number)
         begun = time.monotonic()
@@ -271,6 +282,9 @@ def measure(operation: Operation, kills: int, chance: Random) -> Tally:
         tally.stuck += sum(_held(path) for path in operation.locks())
         took = _complete(operation, tally)
         lasts = 0.8 * lasts + 0.2 * took
+        if number % 5 == 0:
+            keep(tally)
+    keep(tally)
     return tally
 
 
@@ -334,33 +348,19 @@ def _held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def s3() -> Iterator[str]:
-    """An S3 server in a process of its own, with an empty bucket; the environment leads to it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    make = (
-        "import boto3; from botocore.config import Config\n"
-        "config = Config(retries={'max_attempts': 20})\n"
-        "boto3.client('s3', config=config).create_bucket(Bucket='studio')"
-    )
-    try:
-        for _ in range(60):
-            if subprocess.run([sys.executable, "-c", make], capture_output=True, check=False).returncode == 0:
-                break
-            time.sleep(1)
-        yield "s3://studio"
-    finally:
-        server.kill()
-        server.wait()
+def backend(name: str, folder: Path) -> Iterator[Callable[[int], str]]:
+    """A registry's server; the addresses of empty registries on it, by number."""
+    if name == "folder":
+        yield lambda number: str(folder / f"shelf-{number}")
+    elif name == "s3":
+        with servers.s3():
+            yield lambda number: f"s3://studio/shelf-{number}"
+    elif name == "oci":
+        with servers.oci(folder / "docker-registry") as address:
+            yield lambda number: f"{address.replace('http:', 'oci:')}/shelf-{number}"
+    else:
+        with servers.hub():
+            yield lambda number: f"hf://studio/concepts@branch-{number}"
 
 
 def main() -> None:
@@ -369,30 +369,49 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=500, help="over all operations")
-    parser.add_argument("--backend", choices=("folder", "s3"), default="folder")
-    parser.add_argument("--url", help="another registry, empty, instead")
+    parser.add_argument("--backend", choices=("folder", "s3", "oci", "hub"), default="folder")
     parser.add_argument("--only", action="append", choices=("build", "publish", "sync", "prune"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="a JSON file of figures to go on from")
     options = parser.parse_args()
     chance = Random(options.seed)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ["PERF_DATA_DIR"] = str(folder / "data")
-        url = options.url or (stack.enter_context(s3()) if options.backend == "s3" else str(folder / "shelf"))
+        place = stack.enter_context(backend(options.backend, folder))
         makers: dict[str, Callable[[], Operation]] = {
-            "publish": lambda: Publish(folder / "publish", f"{url}/published"),
-            "sync": lambda: Sync(folder / "sync", f"{url}/synced"),
+            "publish": lambda: Publish(folder / "publish", place(0)),
+            "sync": lambda: Sync(folder / "sync", place(1)),
             "prune": lambda: Prune(folder / "prune"),
             "build": lambda: Build(folder / "build"),
         }
         chosen = options.only or list(makers)
         results = {}
         for name in chosen:
-            tally = measure(makers[name](), options.kills // len(chosen), chance)
+            before, keep = kept(options.results, f"{options.backend} {name}")
+            tally = measure(makers[name](), options.kills // len(chosen), chance, before, keep)
             results[name] = tally
-            print(name, json.dumps({**tally.__dict__, "told": dict(Counter(tally.told))}), flush=True)
+            print(options.backend, name, told(tally), flush=True)
     print(json.dumps({"right": all(tally.right for tally in results.values())}))
     sys.exit(not all(tally.right for tally in results.values()))
+
+
+def kept(results: Path | None, name: str) -> tuple[Tally, Callable[[Tally], None]]:
+    """The figures of an earlier run, and what keeps those of this one."""
+    if results is None:
+        return Tally(), lambda tally: None
+
+    def keep(tally: Tally) -> None:
+        known = json.loads(results.read_text()) if results.exists() else {}
+        replace_text(results, json.dumps(known | {name: tally.__dict__}, indent=2) + "\n")
+
+    known = json.loads(results.read_text()) if results.exists() else {}
+    return Tally(**known.get(name, {})), keep
+
+
+def told(tally: Tally) -> str:
+    """The figures in a line."""
+    return json.dumps({**tally.__dict__, "told": dict(Counter(tally.told))})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A web server on this machine that hands out a folder, and misbehaves when it is told to."""
+"""A web server on this machine that hands out a folder or another server, and misbehaves when told to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.message import Message
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Answer:
 class Request:
     path: str
     headers: Message
+    method: str = "GET"
+    body: bytes = b""
 
 
 Twist = Callable[[Request, Answer], Answer]
@@ -73,7 +77,8 @@ class Web:
                 super().setup()
 
             def do_GET(self) -> None:
-                request = Request(self.path, self.headers)
+                length = int(self.headers.get("Content-Length", "0"))
+                request = Request(self.path, self.headers, self.command, self.rfile.read(length))
                 web.requests.append(request)
                 self._send(web.twist(request, web.plain(request)))
 
@@ -96,6 +101,9 @@ class Web:
 
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
+
+        for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
+            setattr(Handler, f"do_{method}", Handler.do_GET)
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -132,6 +140,42 @@ class Web:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class Relay(Web):
+    """Hands every request on to the server at `upstream`, and what that says back."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(Path())
+        self._upstream = urlsplit(upstream).netloc
+
+    def plain(self, request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_ONE_HOP}
+        connection = HTTPConnection(self._upstream, timeout=60)
+        try:
+            connection.request(request.method, request.path, request.body or None, headers)
+            got = connection.getresponse()
+            body = got.read()
+        finally:
+            connection.close()
+        said = {name: value for name, value in got.getheaders() if name.lower() not in _OF_ONE_HOP}
+        length = got.headers.get("Content-Length") if request.method == "HEAD" else str(len(body))
+        if length is not None and got.status not in (204, 304):
+            said["Content-Length"] = length
+        return Answer(got.status, said, body)
+
+
+_OF_ONE_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")
+
+
+@contextmanager
+def relaying(upstream: str) -> Iterator[Relay]:
+    relay = Relay(upstream)
+    try:
+        yield relay
+    finally:
+        with contextlib.suppress(OSError):
+            relay.close()
 
 
 @contextmanager
