@@ -130,7 +130,7 @@ BOMB = gzip.compress(bytes(100_000_000))
 
 @dataclass(frozen=True)
 class Backend:
-    """A registry as its keeper and, through the relay, a client reach it, each given a folder to remember in."""
+    """A registry as its keeper reaches it, and a client through the relay; both given a folder for memory."""
 
     keeper: Callable[[Path], Registry]
     client: Callable[[Path], Registry]
@@ -163,9 +163,8 @@ def backend(name: str, folder: Path) -> Iterator[Backend]:
 
         def opened(address: str, cache: Path) -> Registry:
             if name == "oci":
-                return OciRegistry(
-                    f"oci://{_host(address)}/studio", credentials=None, cache=cache, settle=0.1
-                )
+                url = address.replace("http:", "oci:") + "/studio"
+                return OciRegistry(url, credentials=None, cache=cache, settle=0.1)
             if name == "s3":
                 return open_registry(
                     f"s3://studio/registry?endpoint={address}", name="faults", root=folder, cache=cache
