@@ -316,7 +316,7 @@ def _complete(operation: Operation, tally: Tally) -> float:
 
 
 def _spent(child: int) -> float:
-    """The seconds that a process has computed; on a busy machine one that waits for its turn does not hang."""
+    """The seconds that a process has computed; one that waits for its turn does not hang."""
     try:
         said = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # no such files here: all time counts as waiting
