@@ -38,6 +38,7 @@ from perfusion_registry.registries import Listing, Registry, RegistryError, Tran
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.oci import OciRegistry
+from perfusion_registry.registries.oci_claim import SETTLE
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.sparse import SparseRegistry
 from tests.registries.samples import folder_registry, release
@@ -164,7 +165,8 @@ def backend(name: str, folder: Path) -> Iterator[Backend]:
         def opened(address: str, cache: Path) -> Registry:
             if name == "oci":
                 url = address.replace("http:", "oci:") + "/studio"
-                return OciRegistry(url, credentials=None, cache=cache, settle=0.1)
+                settle = SETTLE if address == upstream else 1.0
+                return OciRegistry(url, credentials=None, cache=cache, settle=settle)
             if name == "s3":
                 return open_registry(
                     f"s3://studio/registry?endpoint={address}", name="faults", root=folder, cache=cache
