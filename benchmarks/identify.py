@@ -14,9 +14,7 @@ import argparse
 import io
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -24,40 +22,17 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Scorer, describe_base, load_base
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.build import ConceptSources, build_concept, load_covariance
 from perfusion_registry.compose import Concept, compose, parse_prompt
+from perfusion_registry.evaluate.measures import identified, look_alikes, portraits
 from perfusion_registry.recipe import RenderOptions, TrainOptions
 from perfusion_registry.render import native_size, render, resolve_request
 from perfusion_registry.storybook.cast import CAST, reference_images
-from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
+from perfusion_registry.storybook.world import Page, draw_page, paint
 
 PLACES = ("in the snow", "in outer space", "at night", "by the fire")
 """None of them is among the places of the references."""
-LOOK_ALIKES = 20
-
-
-def look_alikes(one: Individual) -> list[Individual]:
-    """The individual and 19 others of its category, none of special material and none wearing anything."""
-    rng = Random(f"look-alikes {one.category}")
-    others: list[Individual] = []
-    while len(others) < LOOK_ALIKES - 1:
-        other = Individual.sample(rng, one.category)
-        if other.material is None and other.accessory is None and not other.reading:
-            others.append(other)
-    return [one, *others]
-
-
-def portraits(scorer: Scorer, candidates: Sequence[Individual]) -> Tensor:
-    """Features (candidates, references, f) of everybody's reference images."""
-    return torch.stack([scorer.image_features(reference_images(one)) for one in candidates])
-
-
-def identified(scorer: Scorer, pictures: Tensor, portraits: Tensor) -> float:
-    """The share of pictures (B, 3, h, w) that look most like the first candidate."""
-    features = scorer.image_features(pictures)
-    likeness = torch.einsum("bf,crf->bcr", features, portraits).mean(-1)
-    return float((likeness.argmax(1) == 0).float().mean())
 
 
 def built(base: Base, name: str, **options: Any) -> Artifact:
@@ -116,11 +91,16 @@ def main() -> None:
         plain = torch.cat([drawn(base, f"a {one.category} {p}", None, options.seeds) for p in PLACES])
         pages = [Page((one,), None, place, None, seed) for place in PLACES for seed in range(options.seeds)]
         limit = paint([draw_page(page) for page in pages]).images
+
+        def share(pictures: Tensor, known: Tensor = likenesses) -> float:
+            features = base.scorer.image_features(pictures)  # type: ignore[union-attr]
+            return float(identified(features, known).float().mean())
+
         row = {
             "concept": name,
-            "identified": identified(base.scorer, concept, likenesses),
-            "supercategory": identified(base.scorer, plain, likenesses),
-            "drawn": identified(base.scorer, limit, likenesses),
+            "identified": share(concept),
+            "supercategory": share(plain),
+            "drawn": share(limit),
             "build_seconds": round(seconds, 1),
         }
         rows.append(row)

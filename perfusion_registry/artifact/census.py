@@ -13,6 +13,7 @@ KINDS = {
     "work": "checkpoints of unfinished builds",
     "registries": "what registries said, for offline use and against rollback",
     "synced": "what the last sync of a project found whole",
+    "evaluation": "pictures and scores of evaluations",
     "digests": "hashes of large files that have not changed",
     "quarantine": "damaged artifacts that `perf cache verify` set aside",
     "projects": "lockfiles whose artifacts stay",

@@ -17,7 +17,7 @@ from perfusion_registry.artifact.lockfiles import forget_lost, known_lockfiles, 
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
-_PRUNED = ("artifacts", "work", "digests", "quarantine")
+_PRUNED = ("artifacts", "work", "evaluation", "digests", "quarantine")
 """The kinds that can be made or fetched again. What registries said stays: it guards against rollback."""
 _FORSAKEN = 3600.0  # seconds after which a temporary file has no writer any more
 

@@ -57,7 +57,7 @@ class Group(TyperGroup):
             console.show_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            resumes = ctx.invoked_subcommand in ("build", "covariance")
+            resumes = ctx.invoked_subcommand in ("build", "covariance", "evaluate")
             console.show_interrupt(ctx.invoked_subcommand if resumes else None)
             raise typer.Exit(130) from error
 

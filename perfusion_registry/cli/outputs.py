@@ -459,6 +459,71 @@ class KeyForgetOutput(FileModel):
     forgotten: bool
 
 
+class ShippedFigure(FileModel):
+    """A figure of a suite."""
+
+    id: str
+    title: str
+
+
+class ShippedSuite(FileModel):
+    """A suite that comes with the package."""
+
+    name: str
+    title: str
+    figures: tuple[ShippedFigure, ...]
+
+
+class EvaluateListOutput(FileModel):
+    """`perf evaluate list`."""
+
+    schema_: Literal["perf.evaluate-list/1"] = Schema
+    suites: tuple[ShippedSuite, ...]
+
+
+class Needed(FileModel):
+    """How many of all are still to be made."""
+
+    needed: int
+    all: int
+
+
+class EvaluatePlanOutput(FileModel):
+    """`perf evaluate --dry-run`; left_out: figures that cannot be drawn, and why."""
+
+    schema_: Literal["perf.evaluate-plan/1"] = Schema
+    builds: Needed
+    pictures: Needed
+    left_out: dict[str, str]
+
+
+class EvaluatedFigure(FileModel):
+    """A figure that was measured, or why it was not. points: how many operating points it has."""
+
+    id: str
+    left_out: str
+    points: int
+
+
+class EvaluatedClaim(FileModel):
+    """What became of a claim."""
+
+    figure: str
+    text: str
+    verdict: Literal["holds", "fails", "open", "unmeasured"]
+
+
+class EvaluateOutput(FileModel):
+    """`perf evaluate`; results and report: their files. pictures: how many were judged."""
+
+    schema_: Literal["perf.evaluate/1"] = Schema
+    results: str
+    report: str | None
+    pictures: int
+    figures: tuple[EvaluatedFigure, ...]
+    claims: tuple[EvaluatedClaim, ...]
+
+
 AnyOutput = (
     InitOutput
     | AddOutput
@@ -491,6 +556,9 @@ AnyOutput = (
     | KeyListOutput
     | KeyTrustOutput
     | KeyForgetOutput
+    | EvaluateListOutput
+    | EvaluatePlanOutput
+    | EvaluateOutput
 )
 
 

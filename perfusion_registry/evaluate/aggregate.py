@@ -16,6 +16,7 @@ from perfusion_registry.evaluate.results import (
     ImageRecord,
     Measured,
     PointResult,
+    Verdict,
 )
 from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
 from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, MetricName
@@ -98,12 +99,12 @@ def _estimates(
 ) -> dict[str, dict[MetricName, Estimate]]:
     """By point and metric, the estimates by class."""
     plain = [metric for metric in figure.metrics if metric not in DERIVED]
-    wanted = list(dict.fromkeys([*plain, "text", "image"]))
+    always: list[MetricName] = ["text", "image"]
+    wanted = list(dict.fromkeys([*plain, *always]))
     found: dict[str, dict[MetricName, Estimate]] = {}
     for point in points:
         found[point.label] = {
-            metric: resampling.by_class(table.values(point.label, metric))  # type: ignore[arg-type]
-            for metric in wanted
+            metric: resampling.by_class(table.values(point.label, metric)) for metric in wanted
         }
     words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
     baseline = next(iter(words), None)
@@ -188,7 +189,7 @@ def _claim(
     values = [float(resampling.balanced(side).value) for side in sides]
     first, second = reversed(sides) if claim.less else sides
     difference = _measured(resampling.balanced(first.minus(second)), int(both.sum()))
-    verdict = "unmeasured"
+    verdict: Verdict = "unmeasured"
     if difference is not None:
         verdict = "open"
         if difference.low is not None and difference.low > 0:

@@ -56,13 +56,13 @@ class BuildOrder:
         """The SHA-256 of the artifact, where the store has it."""
         return store.lookup(self.digest)
 
-    def carry_out(self, machine: Machine) -> str:
-        """Build it into the store; the artifact's SHA-256."""
+    def carry_out(self, machine: Machine) -> tuple[str, str]:
+        """Build it into the store; the order's digest and the artifact's SHA-256."""
         store = machine.store
         with store.building(self.training, self.source.name):
             done = self.built(store)
             if done is not None:
-                return done
+                return self.digest, done
             known = store.lookup(self.training)
             artifact = machine.artifact(known) if known is not None else self._train(machine)
             update = {"name": self.source.name, "recipe_digest": self.digest, "render": self.render}
@@ -71,7 +71,7 @@ class BuildOrder:
             store.record(self.digest, sha256)
             store.record(self.training, sha256)
             store.discard_workspace(self.training)
-        return sha256
+        return self.digest, sha256
 
     def _train(self, machine: Machine) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
@@ -91,6 +91,7 @@ class BuildOrder:
             digest=self.digest,
             kind=OneIndexLesson if self.kind == "one-index" else Lesson,
             workspace=machine.store.workspace(self.training),
+            reporter=machine.reporter,
         )
 
 

@@ -11,6 +11,7 @@ Every file is whole or absent, so a killed evaluation goes on where it was.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ class Cache:
         make_folder(path.parent)
         replace_bytes(path, data, hint="free some space, or set PERF_CACHE_DIR")
 
-    def keep_scores(self, key: str, scores: dict[str, Any]) -> None:
+    def keep_scores(self, key: str, scores: Mapping[str, Any]) -> None:
         """Keep the scores of `key`."""
-        self.keep(self._place("scores", key, "json"), json.dumps(scores, sort_keys=True).encode())
+        self.keep(self._place("scores", key, "json"), json.dumps(dict(scores), sort_keys=True).encode())
 
     def _place(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / "evaluation" / kind / key[:2] / f"{key}.{suffix}"

@@ -10,9 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, digest_of
+from perfusion_registry.compose.prompt import KeyLock
 from perfusion_registry.evaluate.suite import Method
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from perfusion_registry.base import Base
@@ -27,13 +29,14 @@ DRAWING_EPOCH = 1
 
 @dataclass(frozen=True)
 class Gated:
-    """A concept in an order: its artifact and its gate. bias, temperature, key_lock: None for its own."""
+    """A concept in an order: its artifact and its gate; None for its own bias, temperature and so on."""
 
     name: str
     sha256: str
     bias: float | None
     temperature: float | None
-    key_lock: str | None
+    key_lock: KeyLock | None
+    residual: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class DrawOrder:
             {
                 "epoch": DRAWING_EPOCH,
                 "prompt": self.prompt,
-                "concepts": [[c.sha256, c.bias, c.temperature, c.key_lock] for c in self.concepts],
+                "concepts": [
+                    [c.sha256, c.bias, c.temperature, c.key_lock, c.residual] for c in self.concepts
+                ],
                 "method": self.method,
                 "base": self.base_digest,
                 "request": [self.steps, self.guidance, self.scheduler],
@@ -106,10 +111,7 @@ class DrawOrder:
         """Eq. 4's configuration of the prompt, with the gates of the order."""
         from perfusion_registry.compose import Concept, Gate, GateSources, compose, parse_prompt
 
-        gates = {
-            concept.name: Gate(concept.bias, concept.temperature, concept.key_lock)  # type: ignore[arg-type]
-            for concept in self.concepts
-        }
+        gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in self.concepts}
         concepts = {c.name: Concept(artifacts[c.name], c.sha256) for c in self.concepts}
         return compose(parse_prompt(self.prompt), concepts, base, GateSources(command=gates))
 
@@ -135,11 +137,13 @@ class DrawOrder:
         """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
         from perfusion_registry.base import AttentionRecorder
         from perfusion_registry.compose.baselines import pack_baseline
+        from perfusion_registry.compose.packing import pack
         from perfusion_registry.render import png_bytes, render
+        from perfusion_registry.render.draw import Packing
 
-        options = {}
-        if self.concepts and self.method in ("rome", "ungated", "index"):
-            options["packing"] = partial(pack_baseline, self.method)  # type: ignore[arg-type]
+        packing: Packing = pack
+        if self.method in ("rome", "ungated", "index"):
+            packing = partial(pack_baseline, self.method)
         with ExitStack() as contexts:
             recorder = None
             if self.attention and composition.concepts:
@@ -150,17 +154,22 @@ class DrawOrder:
                 recorder = contexts.enter_context(
                     AttentionRecorder(base.pipe.unet, [places] * (branches * len(request.seeds)), size)
                 )
-            drawn = list(render(base, composition, request, artifacts, **options))
+            drawn = list(render(base, composition, request, artifacts, packing=packing))
         maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None
+        if packing is not pack:  # the record tells of Eq. 4, by which `perf render --from` would draw
+            return [_png(one.image) for one in drawn], maps
         return [png_bytes(one.image, one.record) for one in drawn], maps
 
 
 def _greys(attention: Tensor) -> bytes:
     """A map (h, w) of shares in 0..1 as a PNG of 16-bit greys."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image as Images
 
-    values = (attention.clamp(0, 1).numpy() * 65535).round().astype(np.uint16)
+    return _png(Images.fromarray((attention.clamp(0, 1).numpy() * 65535).round().astype(np.uint16)))
+
+
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(values).save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()

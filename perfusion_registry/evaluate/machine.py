@@ -12,6 +12,7 @@ from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,7 @@ class Machine:
     """The loaded things of one process."""
 
     setting: Setting
+    reporter: Reporter = field(default_factory=Silent)
     _bases: dict[str, Base] = field(default_factory=dict)
     _features: dict[str, Tensor] = field(default_factory=dict)
 

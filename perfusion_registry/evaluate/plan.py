@@ -14,7 +14,7 @@ from perfusion_registry.evaluate.building import BuildOrder
 from perfusion_registry.evaluate.drawing import DrawOrder, Gated
 from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.evaluate.suite import Figure, MetricName, PromptGroup, Suite, Variant
+from perfusion_registry.evaluate.suite import Figure, MetricName, PromptGroup, Suite, SuiteConcept, Variant
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -98,6 +98,7 @@ class Outline:
                     cell.point.bias,
                     cell.point.temperature,
                     variant.key_lock,
+                    variant.residual,
                 )
                 for name in cell.subject
             )
@@ -138,7 +139,7 @@ class Outline:
         )
 
     def _source(self, name: str, variant: Variant) -> Source:
-        return self.sources[name].under(variant)
+        return self.sources[name].under(variant, self.suite.train)
 
     def _reference(self, variant: Variant) -> str:
         return self.suite.bases[variant.base] if variant.base else self.suite.base
@@ -180,7 +181,8 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
     concepts = by_turns(chosen, budget.concepts)
     names = {concept.name for concept in chosen}
     count = min(figure.seeds or suite.render.seeds, budget.seeds or suite.render.seeds)
-    metrics = frozenset(figure.metrics) | {"text", "image"}
+    always: tuple[MetricName, ...] = ("text", "image")
+    metrics = frozenset((*figure.metrics, *always))
     found = []
     for variant in compared(figure):
         for point in points(variant):
@@ -196,15 +198,13 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
 
 
 def _subjects(
-    group: PromptGroup, concepts: Sequence[object], names: set[str], budget: Budget
+    group: PromptGroup, concepts: Sequence[SuiteConcept], names: set[str], budget: Budget
 ) -> list[tuple[str, ...]]:
     if group.pairs:
         pairs = [pair for pair in group.pairs if names.issuperset(pair)]
         return list(spread(pairs, budget.concepts))
     return [
-        (concept.name,)  # type: ignore[attr-defined]
-        for concept in concepts
-        if not group.for_groups or concept.group in group.for_groups  # type: ignore[attr-defined]
+        (concept.name,) for concept in concepts if not group.for_groups or concept.group in group.for_groups
     ]
 
 
@@ -247,7 +247,7 @@ def outline(
             for name in cell.subject:
                 key = (cell.figure, variant.name, name)
                 if key not in builds:
-                    source = sources[name].under(variant)
+                    source = sources[name].under(variant, suite.train)
                     builds[key] = BuildOrder.of(
                         source, variant.training, bases[""], covariance, budget.train_steps
                     )

@@ -61,7 +61,7 @@ def plot(figure: FigureResult) -> Plot | None:
     if not figure.points:
         return None
     draw = {"plane": _plane, "training": _plane, "classes": _classes}.get(figure.kind, _bars)
-    pyplot = _matplotlib()
+    pyplot = require_matplotlib()
     with pyplot.rc_context(_STYLE):
         drawing = draw(pyplot, figure)
         if drawing is None:
@@ -85,7 +85,8 @@ def write_plots(figures: Sequence[FigureResult], folder: Path) -> dict[str, Plot
     return made
 
 
-def _matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """`matplotlib.pyplot`, drawing to files; raises PerfError where it is not installed."""
     try:
         import matplotlib
 
@@ -155,12 +156,12 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
             if note:
                 axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=8)
     if figure.best is not None and across in figure.best.metrics:
-        x, y = figure.best.metrics[across], figure.best.metrics["image"]
+        text, image = figure.best.metrics[across], figure.best.metrics["image"]
         axes.errorbar(
-            [x.value],
-            [y.value],
-            xerr=_arms([x]),
-            yerr=_arms([y]),
+            [text.value],
+            [image.value],
+            xerr=_arms([text]),
+            yerr=_arms([image]),
             color=SERIES[5],
             marker="*",
             markersize=13,

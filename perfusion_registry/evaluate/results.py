@@ -16,6 +16,8 @@ from perfusion_registry.recipe.writing import replace_bytes
 
 RESULTS = "results.json"
 
+Verdict = Literal["holds", "fails", "open", "unmeasured"]
+
 
 class ImageRecord(FileModel):
     """One picture. concepts: whom it is judged by. point: the label of its operating point. picture: its
@@ -83,7 +85,7 @@ class ClaimResult(FileModel):
     better_value: float | None
     than_value: float | None
     difference: Measured | None
-    verdict: Literal["holds", "fails", "open", "unmeasured"]
+    verdict: Verdict
 
 
 class FigureResult(FileModel):

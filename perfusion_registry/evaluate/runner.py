@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from perfusion_registry import __version__
 from perfusion_registry.artifact import Store, digest_of, load_artifact
@@ -39,7 +39,7 @@ from perfusion_registry.evaluate.results import (
 )
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.evaluate.suite import MetricName, Suite
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -58,6 +58,10 @@ class Order(Protocol):
 
     def carry_out(self, machine: Machine) -> Any:
         """Do it; what it answers is small."""
+
+
+CarryOut = Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]
+"""Carries out orders, and yields each with its answer as soon as it is done."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,10 @@ def evaluate(
     """
     reporter = reporter or Silent()
     plan, setting = prepared(suite, where, place, figures=figures, budget=budget)
-    for figure, why in plan.skipped.items():
-        reporter.warn(f"figure {figure} is left out: {why}")
+    for name, why in plan.skipped.items():
+        reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
-    with crew(setting, place.jobs) as carry_out:
+    with crew(setting, place.jobs, reporter) as carry_out:
         built = _build(plan, Store(place.root), carry_out, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
         _draw([order for _, order in orders], cache, carry_out, reporter)
@@ -207,11 +211,11 @@ def ahead(plan: Outline, root: Path) -> Ahead:
 
 
 @contextmanager
-def crew(setting: Setting, jobs: int) -> Iterator[Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]]:
+def crew(setting: Setting, jobs: int, reporter: Reporter) -> Iterator[CarryOut]:
     """A function that carries out orders, in this process or in `jobs` others, and yields each with its
     answer as soon as it is done. Raises PerfError when a process dies."""
     if jobs == 1:
-        machine = Machine(setting)
+        machine = Machine(setting, reporter)
 
         def here(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
             for order in orders:
@@ -254,9 +258,6 @@ def _work(order: Order) -> Any:
     return order.carry_out(_machine[0])
 
 
-CarryOut = Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]
-
-
 def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter) -> dict[str, str]:
     """The SHA-256 of the artifact for each build order's digest."""
     built = {order.digest: found for order in plan.orders if (found := order.built(store))}
@@ -264,9 +265,9 @@ def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter)
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
         with reporter.stage(f"Building {len(todo)} concepts", len(todo)) as stage:
-            for order, sha256 in carry_out(todo):
-                built[order.digest] = sha256  # type: ignore[attr-defined]
-                stage.advance(note=order.title)
+            for done, (digest, sha256) in carry_out(todo):
+                built[digest] = sha256
+                stage.advance(note=done.title)
     return built
 
 
@@ -280,8 +281,8 @@ def _draw(orders: Sequence[DrawOrder], cache: Cache, carry_out: CarryOut, report
     if todo:
         total = sum(len(order.seeds) for order in todo)
         with reporter.stage(f"Drawing {total} pictures", total) as stage:
-            for order, _ in carry_out(todo):
-                stage.advance(len(order.seeds), order.title)  # type: ignore[attr-defined]
+            for done, pictures in carry_out(todo):
+                stage.advance(pictures, done.title)
 
 
 def _batches(seeds: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
@@ -293,8 +294,8 @@ def _judge(orders: Sequence[ScoreOrder], cache: Cache, carry_out: CarryOut, repo
     if once:
         total = sum(len(order.keys) for order in once.values())
         with reporter.stage(f"Judging {total} pictures", total) as stage:
-            for order, _ in carry_out(list(once.values())):
-                stage.advance(len(order.keys), order.title)  # type: ignore[attr-defined]
+            for done, pictures in carry_out(list(once.values())):
+                stage.advance(pictures, done.title)
 
 
 def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, carry_out: CarryOut) -> list[GateTable]:
@@ -312,8 +313,8 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, carry_out: Ca
     for _ in carry_out(list(once.values())):
         pass
     found = []
-    for cell, order in shown.values():
-        told = order.kept(cache)
+    for cell, gates in shown.values():
+        told = gates.kept(cache)
         assert told is not None
         found.append(
             GateTable(
@@ -341,7 +342,7 @@ def _records(
 ) -> Iterator[ImageRecord]:
     variant = cell.point.variant
     for seed, key in zip(cell.seeds, score.keys, strict=True):
-        scores = cache.scores(score.key(key)) or {}
+        scores = cast("dict[MetricName, float]", cache.scores(score.key(key)) or {})
         attention = cache.attention(key)
         yield ImageRecord(
             figure=cell.figure,

@@ -82,23 +82,25 @@ class ScoreOrder:
             return 0
         images = _read(machine, pending)
         scores: list[dict[str, float]] = [{} for _ in pending]
+        size = (images.shape[-2], images.shape[-1])
         features = machine.scorer.image_features(images).cpu()
         if "image" in self.metrics:
-            own = [_references(machine, one, images.shape[-2:]) for one in self.judged]
+            own = [_references(machine, one, size) for one in self.judged]
             alike = [(features @ references.T).mean(-1) for references in own]
             _note(scores, "image", sum(alike) / len(alike))  # type: ignore[arg-type]
         if "text" in self.metrics:
             _note(scores, "text", features @ machine.scorer.text_features([self.text])[0].cpu())
         if "dino" in self.metrics and machine.setting.dino is not None:
             seen = machine.dino.features(images).cpu()
-            own = [_references(machine, one, images.shape[-2:], dino=True) for one in self.judged]
+            own = [_references(machine, one, size, dino=True) for one in self.judged]
             _note(scores, "dino", sum((seen @ r.T).mean(-1) for r in own) / len(own))  # type: ignore[arg-type]
         if self.metrics & (EXACT | {"identified"}):
             self._judge_world(machine, images, features, scores)
         if "leakage" in self.metrics:
             self._judge_attention(machine, pending, images, scores)
         for picture, told in zip(pending, scores, strict=True):
-            kept = {name: round(value, 6) for name, value in told.items() if name in self.metrics}
+            wanted = set[str](self.metrics)
+            kept = {name: round(value, 6) for name, value in told.items() if name in wanted}
             machine.cache.keep_scores(self.key(picture), kept)
         return len(pending)
 

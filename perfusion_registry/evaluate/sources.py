@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import ConceptSection, Recipe, read_recipe
+from perfusion_registry.recipe import ConceptSection, Recipe, TrainSection, read_recipe
 from perfusion_registry.resolve import find_images
 
 if TYPE_CHECKING:
@@ -37,14 +37,17 @@ class Source:
         """The SHA-256 of each image."""
         return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
 
-    def under(self, variant: Variant) -> Source:
-        """The source as a variant takes it: with fewer images, another supercategory, other train options."""
+    def under(self, variant: Variant, train: TrainSection) -> Source:
+        """The source as a variant takes it: with fewer images, another supercategory, other train options.
+
+        train: the suite's, under the recipe's.
+        """
         section = self.recipe.concept
         if variant.supercategory is not None:
             section = section.model_copy(update={"supercategory": variant.supercategory})
-        given = variant.train.model_dump(exclude_none=True)
-        train = self.recipe.train.model_copy(update=given)
-        recipe = self.recipe.model_copy(update={"concept": section, "train": train})
+        sections = (train, self.recipe.train, variant.train)
+        given = {key: value for one in sections for key, value in one.model_dump(exclude_none=True).items()}
+        recipe = self.recipe.model_copy(update={"concept": section, "train": TrainSection(**given)})
         count = variant.images or len(self.images)
         return replace(self, recipe=recipe, images=self.images[:count], masks=self.masks[:count])
 
@@ -54,22 +57,31 @@ def sources(suite: Suite, where: Path) -> dict[str, Source]:
 
     Raises PerfError for somebody who is not of the cast, and for recipes and images that cannot be read.
     """
-    found = [_of_cast(one, where) if one.cast else _of_recipe(one, where) for one in suite.concepts]
+    for one in suite.concepts:
+        _check_cast(one, where)
+    found = [_of_recipe(one, where) if one.recipe else _of_cast(one) for one in suite.concepts]
     return {source.name: source for source in found}
 
 
-def _of_cast(concept: SuiteConcept, where: Path) -> Source:
-    from PIL import Image
+def _check_cast(concept: SuiteConcept, where: Path) -> None:
+    if concept.cast is None:
+        return
+    from perfusion_registry.storybook.cast import CAST
 
-    from perfusion_registry.storybook.cast import CAST, reference_images
-
-    assert concept.cast is not None
     if concept.cast not in CAST:
         raise PerfError(
             f"there is no {concept.cast!r} in Storybook's cast",
             where=f"{where}, concept {concept.name}",
             hint=f"its members are {', '.join(CAST)}",
         )
+
+
+def _of_cast(concept: SuiteConcept) -> Source:
+    from PIL import Image
+
+    from perfusion_registry.storybook.cast import CAST, reference_images
+
+    assert concept.cast is not None
     images = []
     for picture in reference_images(CAST[concept.cast]):
         file = io.BytesIO()
@@ -105,4 +117,4 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
         masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
     except OSError as error:
         raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
-    return Source(concept.name, concept.group, recipe, images, masks, None)
+    return Source(concept.name, concept.group, recipe, images, masks, concept.cast)

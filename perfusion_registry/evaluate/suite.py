@@ -11,7 +11,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import Bias, Guidance, Temperature, TrainSection
+from perfusion_registry.recipe.options import Bias, Guidance, Residual, Temperature, TrainSection
 from perfusion_registry.recipe.recipe import Word
 
 SHIPPED = Path(__file__).parent / "suites"
@@ -56,7 +56,11 @@ Template = Annotated[str, AfterValidator(_template), Field(max_length=400)]
 
 
 class SuiteConcept(FileModel):
-    """A concept of the suite: one of Storybook's cast, or a recipe beside the suite's file."""
+    """A concept of the suite: one of Storybook's cast, or a recipe beside the suite's file.
+
+    cast: whose reference images are learned from; with a recipe, who of the cast its images show, so that
+    the drawn world's metrics know.
+    """
 
     name: Name
     group: Key
@@ -64,9 +68,9 @@ class SuiteConcept(FileModel):
     recipe: str | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> SuiteConcept:
-        if (self.cast is None) == (self.recipe is None):
-            raise ValueError(f"`{self.name}` needs either `cast` or `recipe`")
+    def _a_source(self) -> SuiteConcept:
+        if self.cast is None and self.recipe is None:
+            raise ValueError(f"`{self.name}` needs `cast` or `recipe`")
         return self
 
 
@@ -99,7 +103,8 @@ class Variant(FileModel):
     method: Eq. 4, or what it is compared with (see `compose.baselines`). training: `one-index` optimises o*
     at the concept's token alone, as vanilla ROME does. images: how many of the concept's. supercategory: in
     place of the concept's own. train: over the recipe and the base's card. bias, temperature: none means the
-    concept's own. key_lock: `none` needs trained keys. base: one of the suite's `bases`, to render on.
+    concept's own. key_lock: `none` needs trained keys. residual: its strength, where one is trained. base:
+    one of the suite's `bases`, to render on.
     """
 
     name: Label
@@ -111,6 +116,7 @@ class Variant(FileModel):
     bias: tuple[Bias, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     key_lock: Literal["local", "global", "none"] | None = None
+    residual: Residual | None = None
     base: Key | None = None
 
 
@@ -190,7 +196,11 @@ class Bootstrap(FileModel):
 
 
 class Suite(FileModel):
-    """A suite file. bases: further bases by the names that variants use; "" is a slot to be filled."""
+    """A suite file.
+
+    bases: further bases by the names that variants use; "" is a slot to be filled. train: over the base's
+    card, and under the recipes and variants.
+    """
 
     schema_version: Literal[1] = 1
     name: Key
@@ -200,6 +210,7 @@ class Suite(FileModel):
     covariance: str | None = None
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
+    train: TrainSection = TrainSection()
     render: SuiteRender = SuiteRender()
     bootstrap: Bootstrap = Bootstrap()
     concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]

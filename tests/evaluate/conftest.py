@@ -135,6 +135,6 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> S
             Image.fromarray(pixels.numpy()).save(root / name / f"{number}.png")
     path = root / "smoke.toml"
     text = SMOKE.replace("BASE", str(tiny_base_folder)).replace("TRAIN", TRAIN)
-    text = text.replace('[render]', '[bases]\nink = ""\n[render]')
+    text = text.replace("[render]", '[bases]\nink = ""\n[render]')
     path.write_text(text)
     return Smoke(path, read_suite(path), root)

@@ -1,0 +1,113 @@
+"""The exact metrics, on pages whose truth is known because they were drawn for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import perfusion_registry.storybook as storybook
+from perfusion_registry.base import Scorer
+from perfusion_registry.evaluate.leakage import outside
+from perfusion_registry.evaluate.measures import (
+    LOOK_ALIKES,
+    Subject,
+    identified,
+    look_alikes,
+    portraits,
+    shown,
+    subject,
+)
+from perfusion_registry.storybook.cast import CAST
+from perfusion_registry.storybook.reading import asked
+from perfusion_registry.storybook.recogniser import Recogniser
+from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
+
+WEIGHTS = Path(storybook.__file__).parent / "weights"
+
+
+def drawn(*pages: Page) -> torch.Tensor:
+    return paint([draw_page(page) for page in pages], size=128).images
+
+
+@pytest.fixture(scope="module")
+def recogniser() -> Recogniser:
+    return Recogniser.load(WEIGHTS / "recogniser.safetensors")
+
+
+def rates(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def test_a_page_that_shows_what_was_asked_obeys(recogniser) -> None:
+    teddy = CAST["teddy"]
+    pages = [Page((teddy,), None, "in the snow", None, seed) for seed in range(12)]
+    rows = shown(
+        recogniser.recognise(drawn(*pages)), asked("a teddy in the snow"), [subject("teddy", "teddy")]
+    )
+    assert set(rows[0]) == {"category", "look", "scene", "obeyed"}
+    told = rates(rows)
+    assert min(told.values()) > 0.9
+
+
+def test_a_page_that_shows_something_else_does_not(recogniser) -> None:
+    other = Individual("cat", "brown", "brown", "brown")
+    pages = [Page((other,), None, "by the fire", None, seed) for seed in range(12)]
+    text = "a teddy wearing a crown next to a boat in the snow"
+    told = rates(shown(recogniser.recognise(drawn(*pages)), asked(text), [subject("teddy", "teddy")]))
+    assert set(told) == {"category", "look", "scene", "accessory", "second", "obeyed"}
+    assert max(value for name, value in told.items() if name != "look") < 0.1
+
+
+def test_both_needs_each_individual_in_its_own_colour(recogniser) -> None:
+    question = asked("a teddy next to a teapot")
+    wanted = [subject("teddy", "teddy"), subject("teapot", "teapot")]
+    right = [
+        Page((CAST["teddy"], CAST["teapot"]), "next to", "in a garden", None, seed) for seed in range(12)
+    ]
+    strange = Individual("teapot", "red", "red", "red")
+    wrong = [Page((CAST["teddy"], strange), "next to", "in a garden", None, seed) for seed in range(12)]
+    alone = [Page((CAST["teddy"],), None, "in a garden", None, seed) for seed in range(12)]
+    told = [
+        rates(shown(recogniser.recognise(drawn(*pages)), question, wanted))["both"]
+        for pages in (right, wrong, alone)
+    ]
+    assert told[0] > 0.7
+    assert max(told[1:]) < 0.2
+
+
+def test_where_a_material_is_asked_the_own_colour_is_not(recogniser) -> None:
+    found = recogniser.recognise(drawn(Page((CAST["teapot"],), None, None, None, 1)))
+    (row,) = shown(found, asked("a gold teapot"), [subject("teapot", "teapot")])
+    assert set(row) == {"category", "material", "obeyed"}
+    assert row["material"] == 0
+
+
+def test_a_concept_that_the_world_does_not_know_has_no_look(recogniser) -> None:
+    found = recogniser.recognise(drawn(Page((CAST["teapot"],), None, None, None, 1)))
+    assert shown(found, asked("a photo of a lamp"), [Subject("lamp", None)]) == [{}]
+
+
+def test_hand_drawn_pages_are_told_from_look_alikes() -> None:
+    scorer = Scorer.load(WEIGHTS / "clip", torch.device("cpu"))
+    one = CAST["cat"]
+    candidates = look_alikes(one)
+    assert len(candidates) == LOOK_ALIKES
+    assert candidates[0] == one
+    assert one not in candidates[1:]
+    known = portraits(scorer, candidates)
+    own = drawn(*(Page((one,), None, "in the snow", None, seed) for seed in range(8)))
+    others = drawn(*(Page((candidates[3],), None, "in the snow", None, seed) for seed in range(8)))
+    hits, misses = (float(identified(scorer.image_features(p), known).float().mean()) for p in (own, others))
+    assert hits > 0.5
+    assert misses < 0.3
+
+
+def test_leakage_is_the_share_outside() -> None:
+    mask = torch.zeros(8, 8)
+    mask[:4] = 1
+    assert outside(mask.clone(), mask) == pytest.approx(0)
+    assert outside(1 - mask, mask) == pytest.approx(1)
+    assert outside(torch.ones(8, 8), mask) == pytest.approx(0.5)
+    assert outside(3 * torch.ones(4, 4), mask) == pytest.approx(0.5)

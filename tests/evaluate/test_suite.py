@@ -1,0 +1,116 @@
+"""Suites as data: the shipped ones, and mistakes told by name."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+import tomli
+
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.budget import Budget, by_turns, spread
+from perfusion_registry.evaluate.plan import cells, compared, filled, omitted, points
+from perfusion_registry.evaluate.suite import SHIPPED, find_suite, read_suite, shipped_suites
+from perfusion_registry.recipe.schemas import schema_text
+from perfusion_registry.storybook.cast import CAST
+from tests.evaluate.conftest import Smoke
+
+MAIN = ("shape-preserving", "animated", "containers", "furniture", "vehicles")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return read_suite(find_suite("paper"))
+
+
+def test_the_paper_has_its_protocol(paper) -> None:
+    groups = {group.name: group for group in paper.prompts}
+    assert len(paper.concepts) == 11
+    assert len({concept.group for concept in paper.concepts}) == 4
+    assert len(groups["shape-preserving"].templates) == 19
+    assert sum(len(groups[name].templates) for name in MAIN) == 86
+    assert paper.render.seeds == 8
+    assert {concept.cast for concept in paper.concepts} <= CAST.keys()
+    wanted = ["2", "5", "6", "7", "9a", "9b", "9c", "9d", "9e", "10", "11", "12", "13", "14", "A.1", "A.4"]
+    assert sorted(figure.id for figure in paper.figures) == sorted(wanted)
+
+
+def test_a_figure_of_the_paper_has_a_picture_for_every_prompt_and_seed(paper) -> None:
+    figure = paper.figure("6")
+    assert [v.name for v in compared(figure)] == ["local", "global", "with residual", "supercategory"]
+    counted = sum(len(cell.seeds) for cell in cells(paper, figure, Budget()))
+    prompts = 7 * (19 + 27) + 2 * (19 + 16) + (19 + 12) + (19 + 12)
+    assert counted == (3 + 3 + 3 + 1) * prompts * 8
+
+
+@pytest.mark.parametrize("path", shipped_suites().values(), ids=lambda path: path.stem)
+def test_shipped_suites_are_valid_and_their_prompts_can_be_read(path) -> None:
+    suite = read_suite(path)
+    assert suite.name == path.stem
+    import json
+
+    jsonschema.Draft202012Validator(json.loads(schema_text("suite"))).validate(
+        tomli.loads(path.read_text(encoding="utf-8"))
+    )
+    for group in suite.prompts:
+        for template in group.templates:
+            prompt = parse_prompt(filled(template, ["first*", "second*"]))
+            assert len(prompt.calls) == (2 if group.pairs else 1)
+
+
+def test_points_are_every_bias_at_every_temperature(paper) -> None:
+    variant = paper.figure("7").variants[0]
+    assert [point.label for point in points(variant)] == [
+        "local@0.35",
+        "local@0.5",
+        "local@0.65",
+        "local@0.8",
+        "local@0.95",
+    ]
+
+
+def test_text_similarity_omits_the_concept() -> None:
+    assert omitted("a {} wearing a crown") == "a wearing a crown"
+    assert omitted("a {0} in a {1} at night") == "a in a at night"
+
+
+def test_budgets_take_turns_and_spread(paper) -> None:
+    assert [concept.group for concept in by_turns(paper.concepts, 4)] == [
+        "animated",
+        "containers",
+        "furniture",
+        "vehicles",
+    ]
+    assert spread("abcdefgh", 3) == ("a", "c", "f")
+    assert spread("ab", 9) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (('prompts = ["scenes", "toys"]', 'prompts = ["scene"]'), "prompt group `scene`"),
+        (('better = "local@0.5"', 'better = "locl@0.5"'), "variant `locl`"),
+        (('pairs = [["bear", "jug"]]', 'pairs = [["bear", "mug"]]'), "concept `mug`"),
+        (('"a {0} in a {1}"', '"a {} in a pot"'), "go with `pairs`"),
+        (('recipe = "jug.toml"', ""), "needs `cast` or `recipe`"),
+        (('method = "rome"', 'method = "rom"'), "rom"),
+        (('base = "ink"', 'base = "oil"'), "base `oil`"),
+        (('than = "local@0.7"', ""), "either `than` or `at_least`"),
+        (('id = "A.1"', 'id = "6"'), "two of the figure `6`"),
+    ],
+)
+def test_a_mistake_is_told_by_its_name(smoke: Smoke, tmp_path, change, told) -> None:
+    text = smoke.path.read_text()
+    assert change[0] in text
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace(*change))
+    with pytest.raises(PerfError) as error:
+        read_suite(path)
+    assert told in str(error.value)
+
+
+def test_an_unknown_suite_names_those_that_are_shipped() -> None:
+    with pytest.raises(PerfError) as error:
+        find_suite("papr")
+    assert "paper" in (error.value.hint or "")
+    assert SHIPPED.is_dir()
