@@ -1,7 +1,7 @@
 """What the method costs at the full size of Stable Diffusion 1.5, with random weights and no download.
 
-Measures one training step, and one guided denoising step without concepts and with two, in seconds and peak
-memory. Random weights take as long as trained ones.
+Measures one training step, and one guided denoising step without concepts, with two, and with two that have
+personalised residuals, in seconds and peak memory. Random weights take as long as trained ones.
 
     python benchmarks/sd15.py --out sd15.json                 # bf16 on the CPU, batch 1: some minutes
     python benchmarks/sd15.py --device cuda --batch 16
@@ -29,7 +29,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from perfusion_registry.base import Bank, Base, encode
+from perfusion_registry.base import Bank, Base, block_widths, encode, residuals_attached
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
@@ -72,6 +72,7 @@ def main() -> None:
         "--repeat", type=int, default=3, help="timed repetitions of each step, after one more"
     )
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations: slower, smaller")
+    parser.add_argument("--residual-rank", type=float, default=0.05, help="0.05 is that of its paper")
     parser.add_argument("--tiny", action="store_true", help="tiny widths instead of the real ones")
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     arguments = parser.parse_args()
@@ -88,8 +89,11 @@ def main() -> None:
         "parameters": {"unet": count(base.pipe.unet), "text_encoder": count(base.text_encoder)},
         "bank": list(base.bank.W.shape),
         "seconds_to_make_weights": round(time.perf_counter() - began, 2),
-        "denoising": denoising(base, arguments.repeat),
-        "training": training(base, batch, arguments.repeat, checkpointing=arguments.checkpointing),
+        "denoising": denoising(base, arguments.repeat, arguments.residual_rank),
+        "training": {
+            name: training(base, batch, arguments.repeat, rank, checkpointing=arguments.checkpointing)
+            for name, rank in (("plain", 0.0), ("residual", arguments.residual_rank))
+        },
     }
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -127,8 +131,8 @@ def filled(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return model
 
 
-def denoising(base: Base, repeat: int) -> dict[str, Any]:
-    """A guided step (two branches) of the untouched UNet beside one with two concepts, turn by turn."""
+def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
+    """A guided step (two branches) of the untouched UNet beside those with two concepts, turn by turn."""
     unet, (D, d) = base.pipe.unet, base.bank.W.shape
     side = unet.config.sample_size
     generator = torch.Generator(base.device).manual_seed(1)
@@ -147,9 +151,18 @@ def denoising(base: Base, repeat: int) -> dict[str, Any]:
     def pack() -> Tensor:
         return packed(E, base.bank.W, targets, duals, outputs, *gates).to(base.dtype)
 
+    def factors() -> dict[str, tuple[Tensor, Tensor]]:
+        ranks = {path: max(1, round(rank * out)) for path, (out, _) in block_widths(unet).items()}
+        return {
+            path: (normal(ranks[path], into), normal(out, ranks[path]) * 0.02)
+            for path, (out, into) in block_widths(unet).items()
+        }
+
+    residuals, focus = [factors(), factors()], torch.zeros(2, LENGTH, 2, device=base.device)
+    focus[1, [5, 8], [0, 1]] = 1
     plain, edited = E.to(base.dtype), pack()
-    seconds: dict[str, list[float]] = {"plain": [], "edited": [], "pack": []}
-    peaks = {"plain": 0.0, "edited": 0.0}
+    seconds: dict[str, list[float]] = {"plain": [], "edited": [], "residual": [], "pack": []}
+    peaks = {"plain": 0.0, "edited": 0.0, "residual": 0.0}
     with torch.inference_mode():
         for turn in range(repeat + 1):
             with peak(base.device) as highest:
@@ -158,6 +171,10 @@ def denoising(base: Base, repeat: int) -> dict[str, Any]:
             with base.bank.attached(unet), peak(base.device) as highest:
                 taken["edited"] = timed(base.device, lambda: unet(noisy, t, edited))
             peaks["edited"] = max(peaks["edited"], highest())
+            attached = base.bank.attached(unet), residuals_attached(unet, residuals, focus)
+            with attached[0], attached[1], peak(base.device) as highest:
+                taken["residual"] = timed(base.device, lambda: unet(noisy, t, edited))
+            peaks["residual"] = max(peaks["residual"], highest())
             taken["pack"] = timed(base.device, pack)
             if turn:  # the first turn warms up
                 for name, value in taken.items():
@@ -166,14 +183,17 @@ def denoising(base: Base, repeat: int) -> dict[str, Any]:
     return {
         "seconds_without_concepts": medians["plain"],
         "seconds_with_two_concepts": medians["edited"],
+        "seconds_with_two_residuals": medians["residual"],
         "ratio": medians["edited"] / medians["plain"],
+        "ratio_with_residuals": medians["residual"] / medians["plain"],
         "seconds_to_pack_once_per_prompt": medians["pack"],
         "peak_gib_without_concepts": peaks["plain"],
         "peak_gib_with_two_concepts": peaks["edited"],
+        "peak_gib_with_two_residuals": peaks["residual"],
     }
 
 
-def training(base: Base, batch: int, repeat: int, *, checkpointing: bool) -> dict[str, Any]:
+def training(base: Base, batch: int, repeat: int, rank: float, *, checkpointing: bool) -> dict[str, Any]:
     """Whole training steps: draw, encode, Eq. 3, UNet forward and backward, Adam."""
     unet, d = base.pipe.unet, base.bank.W.shape[1]
     side, vocabulary = unet.config.sample_size, base.text_encoder.config.vocab_size
@@ -189,12 +209,13 @@ def training(base: Base, batch: int, repeat: int, *, checkpointing: bool) -> dic
         *(torch.rand(10, 4, side, side, generator=generator).to(base.device) for _ in range(2)),
         torch.ones(10, 1, side, side, device=base.device),
     )
-    options = TrainOptions(batch=batch)
+    options = TrainOptions(batch=batch, residual_rank=rank)
     metric = Metric(torch.eye(d, dtype=torch.float64))
     lesson = Lesson(base, metric, lock, Prompts(ids, (5,) * PROMPTS), latents, options)
     trainee = lesson.begin()
     seconds = []
-    with base.bank.attached(unet), peak(base.device) as highest:
+    learned = residuals_attached(unet, [trainee.residual] if trainee.residual else [])
+    with base.bank.attached(unet), learned, peak(base.device) as highest:
         for turn in range(repeat + 1):
             taken = timed(base.device, lambda: training_step(lesson, trainee))
             if turn:
@@ -206,7 +227,7 @@ def training(base: Base, batch: int, repeat: int, *, checkpointing: bool) -> dic
         "seconds": statistics.median(seconds),
         "seconds_per_sample": statistics.median(seconds) / batch,
         "peak_gib": peak_gib,
-        "learned_parameters": trainee.embedding.numel() + trainee.outputs.numel(),
+        "learned_parameters": sum(parameter.numel() for parameter in trainee.parameters.values()),
     }
 
 
@@ -272,7 +293,8 @@ def count(model: nn.Module) -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    drawn, learned, bank = report["denoising"], report["training"], report["bank"]
+    drawn, learned, bank = report["denoising"], report["training"]["plain"], report["bank"]
+    more = report["training"]["residual"]
     size = "tiny widths" if report["tiny"] else "Stable Diffusion 1.5"
     rows = [
         ("", "seconds", "peak GiB", "ratio"),
@@ -288,8 +310,15 @@ def table(report: dict[str, Any]) -> str:
             drawn["peak_gib_with_two_concepts"],
             drawn["ratio"],
         ),
+        (
+            "denoising step, two residuals",
+            drawn["seconds_with_two_residuals"],
+            drawn["peak_gib_with_two_residuals"],
+            drawn["ratio_with_residuals"],
+        ),
         ("packing, once a prompt", drawn["seconds_to_pack_once_per_prompt"], None, None),
-        (f"training step, batch {learned['batch']}", learned["seconds"], learned["peak_gib"], None),
+        (f"training step, batch {learned['batch']}", learned["seconds"], learned["peak_gib"], 1.0),
+        ("training step, residual", more["seconds"], more["peak_gib"], more["seconds"] / learned["seconds"]),
     ]
     head = f"{size}, {report['dtype']}, bank {bank[0]} x {bank[1]}, on {report['machine']}"
     return "\n".join([head, *(_line(row) for row in rows)])
