@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from perfusion_registry.artifact import Store
+from perfusion_registry.artifact import Store, slots
 from perfusion_registry.artifact.census import census
 from perfusion_registry.artifact.hold import alone, shared
 from perfusion_registry.artifact.lockfiles import forget_lost, known_lockfiles, locked_digests, note_lockfile
@@ -223,6 +224,54 @@ def test_users_wait_while_one_process_has_the_store_alone(tmp_path: Path) -> Non
     assert len(warnings.told) == 1
     with alone(tmp_path, warnings):
         assert len(warnings.told) == 1
+
+
+HOLDERS = {  # what stands for shared locks where the kernel has none, and a death that lets go
+    "one": "with slots.one(root, print): print('held', flush=True); time.sleep(60)",
+    "every": "with slots.every(root, print): print('held', flush=True); time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize(
+    ("holder", "wanted", "waits"), [("one", "one", False), ("one", "every", True), ("every", "one", True)]
+)
+def test_slots_are_shared_by_users_and_taken_by_one_alone(
+    tmp_path: Path, holder: str, wanted: str, waits: bool
+) -> None:
+    told: list[str] = []
+    head = "import sys, time; from pathlib import Path; from perfusion_registry.artifact import slots\n"
+    text = f"{head}root = Path(sys.argv[1])\n{HOLDERS[holder]}"
+    command = [sys.executable, "-c", text, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        death = threading.Timer(0.5, other.kill)
+        death.start()
+        with getattr(slots, wanted)(tmp_path, lambda: told.append("waits")):
+            assert waits or other.poll() is None
+        death.cancel()
+        other.kill()
+    assert told == ["waits"] * waits
+
+
+def test_more_users_than_slots_take_turns(tmp_path: Path) -> None:
+    full, told = threading.Event(), []
+
+    def crowd() -> None:
+        with ExitStack() as held:
+            for _ in range(slots.SLOTS):
+                held.enter_context(slots.one(tmp_path, lambda: told.append("crowded")))
+            full.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=crowd)
+    thread.start()
+    assert full.wait(30)
+    with slots.one(tmp_path, lambda: told.append("waits")):
+        assert told == ["waits"]
+    thread.join()
+    with slots.every(tmp_path, lambda: told.append("waits again")):
+        assert told == ["waits"]
 
 
 @posix
