@@ -51,9 +51,10 @@ def lock(
     """Pin base, covariance and concepts in perfusion.lock.
 
     What is locked stays while the constraints let it; a registry is asked only when something is missing.
+    Merge conflicts in perfusion.lock are healed, and those in perfusion.toml where both branches only added.
     """
     from perfusion_registry.cli import console
-    from perfusion_registry.cli.locking import check_fresh, no_lockfile, relock, stale
+    from perfusion_registry.cli.locking import check_fresh, no_lockfile, relock, settle_manifest, stale
     from perfusion_registry.recipe import Lockfile, write_lockfile
     from perfusion_registry.resolve import Project
 
@@ -80,6 +81,8 @@ def lock(
         if not as_json:
             _tell(survey.project.lockfile or Lockfile(), [], "perfusion.lock", done=False, as_json=False)
         return
+    if not dry_run and settle_manifest(project):
+        console.reporter().note("perfusion.toml was in conflict: it has what both branches added")
     wanted = upgrade or frozenset(upgrade_package or ())
     survey, after, changes = relock(project, upgrade=wanted, lowest=lowest, offline=offline)
     if changes and not dry_run:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from perfusion_registry.cli.planning import Survey, survey
 from perfusion_registry.cli.registries import sources_of
 from perfusion_registry.errors import CheckFailedError
-from perfusion_registry.recipe import canonical_name
+from perfusion_registry.recipe import MANIFEST_NAME, Manifest, canonical_name
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.merge import has_conflicts, with_both
+from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import changes_of, lock
 from perfusion_registry.resolve.choice import choose, must_choose
 
@@ -39,6 +42,22 @@ def relock(
         chosen = choose(project, found.plan, sources, upgrade=upgrade, lowest=lowest)
     after = lock(project, found.plan, found.store, chosen=chosen)
     return found, after, changes_of(project, after)
+
+
+def settle_manifest(start: Path | None) -> bool:
+    """Give a manifest that a merge left in conflict what both branches added; whether there was a conflict.
+
+    Raises PerfError, and changes nothing, where they did more than add.
+    """
+    begin = (start or Path()).absolute()
+    folders = (folder for folder in (begin, *begin.parents) if (folder / MANIFEST_NAME).is_file())
+    path = next(folders, begin) / MANIFEST_NAME
+    if not path.is_file() or not has_conflicts(text := read_text(path, "manifest")):
+        return False
+    made = with_both(text, str(path))
+    data = parse_toml(made, str(path), "manifest")
+    validate(data, Manifest, text=made, where=str(path), kind="manifest")
+    return replace_text(path, made)
 
 
 def check_fresh(start: Path | None, *, offline: bool = False) -> tuple[list[str], Survey]:

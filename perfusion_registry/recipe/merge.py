@@ -1,4 +1,4 @@
-"""Healing a lockfile with merge-conflict markers: the two sides are merged concept by concept."""
+"""Healing what merges left in conflict: lockfiles by concept, manifests where branches only added."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.document import parse_toml
 from perfusion_registry.recipe.lockfile import Lockfile
 
 _CONCEPT = "concept "  # before the name of a concept among the parts of a lockfile
@@ -68,6 +69,35 @@ def merge_sides(ours: Lockfile, theirs: Lockfile, where: str, *, drop_conflicts:
     )
 
 
+def with_both(text: str, where: str) -> str:
+    """A manifest in conflict with what both branches added, ours first.
+
+    Raises PerfError where a branch did more than add: where one side of a conflict, which may be a removal,
+    is empty, where there was something before, or where both say something of one key.
+    """
+    lines: list[str] = []
+    part, said = "both", {"ours": False, "theirs": False}
+    for number, line in enumerate(text.split("\n"), start=1):
+        at = f"{where}:{number}"
+        if _MARKER.match(line):
+            if line[0] == ">" and not all(said.values()):
+                raise _for_a_person("one side is empty, and may be a removal", at)
+            part = {"<": "ours", "|": "base", "=": "theirs", ">": "both"}[line[0]]
+            said = {"ours": False, "theirs": False} if part == "ours" else said
+        elif part == "base":
+            if line.strip():
+                raise _for_a_person("both sides changed what was there before", at)
+        else:
+            said |= {part: True} if part in said and line.strip() else {}
+            lines.append(line)
+    made = "\n".join(lines)
+    try:
+        parse_toml(made, where, "manifest")
+    except PerfError as error:
+        raise _for_a_person(error.what.partition("\n")[0], where) from error
+    return made
+
+
 @dataclass(frozen=True)
 class Merged:
     """A three-way merge. ours, theirs: the wholes, alike but for conflicts, which are named."""
@@ -115,6 +145,14 @@ def _whole(parts: dict[str, Any], version: int, revision: int) -> Lockfile:
         concepts=tuple(
             part for key, part in sorted(parts.items()) if key.startswith(_CONCEPT) and part is not None
         ),
+    )
+
+
+def _for_a_person(why: str, where: str) -> PerfError:
+    return PerfError(
+        f"the manifest has merge conflicts that are for you to settle: {why}",
+        where=where,
+        hint="choose between the sides, then run `perf lock`",
     )
 
 

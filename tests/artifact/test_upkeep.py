@@ -245,11 +245,13 @@ def test_slots_are_shared_by_users_and_taken_by_one_alone(
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        death = threading.Timer(0.5, other.kill)
-        death.start()
-        with getattr(slots, wanted)(tmp_path, lambda: told.append("waits")):
+
+        def wait() -> None:
+            told.append("waits")
+            other.kill()
+
+        with getattr(slots, wanted)(tmp_path, wait):
             assert waits or other.poll() is None
-        death.cancel()
         other.kill()
     assert told == ["waits"] * waits
 
