@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 from urllib.parse import quote
@@ -47,6 +48,10 @@ class _Complaints(BaseModel):
     errors: list[_Complaint] = Field(default_factory=list)
 
 
+class _DamagedError(TransferError):
+    """A manifest came otherwise than it is."""
+
+
 class OciClient:
     """One registry's API; `repository` is always the full name, with the namespace.
 
@@ -72,7 +77,17 @@ class OciClient:
             return None
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
-        """The manifest with this tag or digest, hashed; None where there is none."""
+        """The manifest with this tag or digest, hashed, in several attempts; None where there is none."""
+        for attempt in range(1, _READS + 1):
+            try:
+                return self._manifest(repository, reference)
+            except _DamagedError:
+                if attempt == _READS:
+                    raise
+                pause(attempt)
+        raise AssertionError("unreachable")
+
+    def _manifest(self, repository: str, reference: str) -> Manifest | None:
         url = self._manifest_url(repository, reference)
         answer = self._http.ask(
             "GET", url, scope=_scope(repository), headers={"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}"}
@@ -85,9 +100,12 @@ class OciClient:
         manifest = Manifest(answer.data, media_type)
         told = answer.headers.get("docker-content-digest", manifest.digest)
         named = reference if is_digest(reference) else manifest.digest
-        if manifest.digest != told or manifest.digest != named:
-            raise TransferError(
-                "the manifest's bytes are not what its digest says",
+        # What is no JSON is no manifest of anybody's: a part of one, with no digest to say so.
+        if manifest.digest != told or manifest.digest != named or not _is_object(manifest.data):
+            raise _DamagedError(
+                "the manifest's bytes are not what its digest says"
+                if _is_object(manifest.data)
+                else "the registry answers with something that is no manifest",
                 where=url,
                 hint="try again; if it stays so, tell the registry's owner",
             )
@@ -287,3 +305,10 @@ _OURS = {
     "take the blob": "upload the blob",
     "list": "list what it has",
 }
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -224,6 +224,27 @@ def test_a_blob_that_arrives_wrong_is_a_failed_transfer(
         assert "sig=" not in str(failed.value)
 
 
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_part_of_a_manifest_is_no_stranger_s_and_hides_no_release(times: int, tmp_path: Path) -> None:
+    with serve() as oci:
+        registry(oci, tmp_path).publish(*sample())
+        left = [times]
+
+        def cut(status: int, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+            left[0] -= 1
+            named = {name: value for name, value in headers.items() if name != "Docker-Content-Digest"}
+            return (status, named, body[:-9]) if left[0] >= 0 else (status, headers, body)
+
+        oci.spoil["/manifests/1.0.0"] = cut
+        newcomer = registry(oci, tmp_path / "new")
+        if times == 1:
+            assert published(newcomer) == ["1.0.0"]
+        else:
+            with pytest.raises(TransferError, match="that is no manifest"):
+                newcomer.versions("teddy")
+            assert left[0] == times - 4
+
+
 def test_a_registry_that_stores_other_bytes_gets_no_tag(tmp_path: Path) -> None:
     with serve() as oci:
         oci.spoil["/blobs/sha256:"] = lambda s, h, b: (s, h, _other(b))
