@@ -12,6 +12,7 @@ from torch import Tensor
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.base import tokenise
 from perfusion_registry.build.covariance import Covariance
+from perfusion_registry.build.framing import framed
 from perfusion_registry.build.images import load_image, square
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.lock import Lock
@@ -124,7 +125,8 @@ def _lesson(
             stage.advance(1, Path(image.name).name)
         pixels = torch.stack([square(image.pixels, size) for image in loaded])
         masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
-        latents = encode_latents(base, pixels, masks, flip=options.flip)
+        shown, weights = framed(pixels, masks, options.sizes, options.seed)
+        latents = encode_latents(base, shown, weights, flip=options.flip)
     lock = Lock.to(base, word, trained_keys=options.trained_keys)
     prompts = Prompts.of(base, options.templates, word)
     return kind(base, covariance.metric(), lock, prompts, latents, options), pixels

@@ -62,6 +62,10 @@ ResidualRank = Annotated[
     float,
     Field(ge=0, le=1, description="Rank of the residual, as a share of each block's width; 0: no residual."),
 ]
+Sizes = Annotated[
+    tuple[Annotated[float, Field(ge=0.1, le=1)], ...],
+    Field(min_length=1, max_length=16, description="The sizes at which each image is shown, of the frame."),
+]
 Residual = Annotated[float, Field(ge=0, le=4, description="Strength of the concept's residual.")]
 Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -85,6 +89,7 @@ class TrainSection(FileModel):
     residual_rank: ResidualRank | None = None
     learning_rate_residual: LearningRate | None = None
     flip: bool | None = None
+    sizes: Sizes | None = None
     mask: MaskSource | None = None
     validate_every: Every | None = None
     seed: Seed | None = None
@@ -107,9 +112,10 @@ class TrainOptions(FileModel):
     """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
 
     templates and validation_prompts hold `{}` once each, where the concept's word goes. `mask` says where
-    the loss weights come from, `flip` turns the p = 0.5 mirror on, `trained_keys` trains o*_K instead of
-    locking it. `residual_rank` adds a personalised residual to every transformer block (0.05 in its paper,
-    at a learning rate of 1e-3); without one an artifact stays tens of kilobytes.
+    the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each of them,
+    `trained_keys` trains o*_K instead of locking it. `residual_rank` adds a personalised residual to every
+    transformer block (0.05 in its paper, at a learning rate of 1e-3); without one an artifact stays tens of
+    kilobytes.
     """
 
     bias: Bias = 0.75
@@ -121,6 +127,7 @@ class TrainOptions(FileModel):
     residual_rank: ResidualRank = 0.0
     learning_rate_residual: LearningRate = 1e-3
     flip: bool = True
+    sizes: Sizes = (1.0,)
     mask: MaskSource = "auto"
     validate_every: Every = 25
     seed: Seed = 0
@@ -164,7 +171,7 @@ def _resolve(
     options: type[Options], section: FileModel, base_defaults: Mapping[str, Any], table: str
 ) -> Options:
     values = {key: value for key, value in base_defaults.items() if value is not None}
-    for key in ("templates", "validation_prompts"):
+    for key in ("templates", "validation_prompts", "sizes"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     values |= section.model_dump(exclude_none=True)

@@ -53,7 +53,8 @@ def test_a_recipe_goes_before_the_base_and_the_base_before_the_paper(key: str) -
         "learning_rate_output": (0.5, 0.6), "learning_rate_embedding": (0.7, 0.8), "mask": ("none", "files"),
         "validate_every": (5, 6), "seed": (1, 2), "templates": (("x {}",), ("y {}",)),
         "validation_prompts": (("v {}",), ("w {}",)), "validation_steps": (9, 10),
-        "validation_guidance": (1.0, 2.0), "trained_keys": (True, False),
+        "validation_guidance": (1.0, 2.0), "trained_keys": (True, False), "residual_rank": (0.1, 0.2),
+        "learning_rate_residual": (0.3, 0.4), "sizes": ((0.5,), (0.6,)),
     }[key]  # fmt: skip
     base, own = other
     paper = getattr(TrainOptions(), key)
