@@ -105,7 +105,7 @@ def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: B
             for j in winners:
                 down, up = both[j][path]
                 more = up @ (down @ args[0][1, :, row, column])
-                changed[1, :, row, column] += relative[place, j].sqrt() / len(winners) * more
+                changed[1, :, row, column] += (4 * best - 1).clamp(0, 1) / len(winners) * more
         return changed
 
     for layer in bank.layers:

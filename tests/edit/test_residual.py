@@ -51,7 +51,7 @@ def test_no_residual_at_all_is_a_mistake() -> None:
 
 
 @given(shapes)
-def test_masks_are_the_root_of_relative_attention_and_never_overlap(case: tuple[int, int, int]) -> None:
+def test_masks_are_ramps_of_relative_attention_and_never_overlap(case: tuple[int, int, int]) -> None:
     seed, J, places = case
     share = random(seed, 3, places, J).abs() + 1e-3
     mask = localised(share)
@@ -64,7 +64,9 @@ def test_masks_are_the_root_of_relative_attention_and_never_overlap(case: tuple[
             relative = [share[b, p, j] / share[b, :, j].max() for j in range(J)]
             for j in range(J):
                 wins = [r == max(relative) for r in relative]
-                expected = relative[j].sqrt() / sum(wins) if wins[j] else torch.zeros(()).double()
+                expected = (
+                    (4 * relative[j] - 1).clamp(0, 1) / sum(wins) if wins[j] else torch.zeros(()).double()
+                )
                 assert torch.isclose(mask[b, p, j], expected)
 
 
@@ -81,5 +83,5 @@ def test_neither_the_order_of_concepts_nor_the_scale_of_one_matters(case: tuple[
 def test_no_attention_is_no_mask() -> None:
     mask = localised(torch.zeros(2, 5, 2))
     assert torch.equal(mask, torch.zeros(2, 5, 2))
-    one = localised(torch.tensor([[[0.0], [0.4], [0.1]]]))
-    assert torch.allclose(one, torch.tensor([[[0.0], [1.0], [0.5]]]))
+    one = localised(torch.tensor([[[0.1], [0.8], [0.3], [0.2], [0.4]]]))
+    assert torch.allclose(one, torch.tensor([[[0.0], [1.0], [0.5], [0.0], [1.0]]]))
