@@ -156,7 +156,8 @@ def test_what_belongs_to_others_is_passed_over(tmp_path: Path) -> None:
         studio.publish(*sample())
         manifest = release_manifest(sample("2.0")[0])
         oci.manifests[TEDDY, "latest"] = oci.manifests[TEDDY, "v2.0"] = (manifest.media_type, manifest.data)
-        for tag, data in (("3.0", b'{"schemaVersion": 2}'), ("4.0", b"\xff"), ("5.0", b"[" * 100_000)):
+        strange = b'{"layers": ' + b"[" * 500 + b"]" * 500 + b"}"
+        for tag, data in (("3.0", b'{"schemaVersion": 2}'), ("4.0", b'{"manifests": []}'), ("5.0", strange)):
             oci.manifests[TEDDY, tag] = ("application/vnd.docker.distribution.manifest.v2+json", data)
         oci.manifests["studio/Teddy", "1.0"] = oci.manifests["studio/a/b", "1.0"] = ("", b"{}")
         assert published(studio) == ["1.0.0"]
@@ -169,6 +170,8 @@ def _other(data: bytes) -> bytes:
 
 LIES: dict[str, Callable[[int, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]] = {
     "a digest that is not the manifest's": lambda s, h, b: (s, {**h, "Docker-Content-Digest": "sha256:0"}, b),
+    "no JSON": lambda s, h, b: (s, h, b"\xff"),
+    "JSON without end": lambda s, h, b: (s, h, b"[" * 100_000),
     "a release of another name": lambda s, h, b: (s, h, release_manifest(sample(name="mug")[0]).data),
     "a release of another version": lambda s, h, b: (s, h, release_manifest(sample("9.9")[0]).data),
     "a layer that is not the release's": lambda s, h, b: (
