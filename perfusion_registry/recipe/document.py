@@ -50,6 +50,9 @@ def parse_toml(text: str, where: str, kind: str) -> dict[str, Any]:
         raise PerfError(
             f"the {kind} is not valid TOML: {error.msg}\n    {excerpt}\n    {caret}",
             where=f"{where}:{error.lineno}:{error.colno}",
+            hint="a merge left it in conflict; `perf lock` keeps both sides where they only added something"
+            if kind == "manifest" and excerpt.startswith("<<<<<<< ")
+            else None,
         ) from error
     except RecursionError as error:
         raise PerfError(f"the {kind} nests values too deeply", where=where) from error
