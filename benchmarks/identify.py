@@ -1,8 +1,8 @@
 """Is it the same individual? A blind test among look-alikes, for concepts that the embedded base never saw.
 
 For each individual of the cast: build the concept, draw it in places that its references do not show, and
-ask which of 20 individuals of its category (itself and 19 others) the pictures look like, by CLIP
-similarity to each one's reference images. Chance is 5 %. The same is asked of the supercategory's
+ask which of 20 individuals of its category (itself and 19 others) the pictures look like, each of them drawn
+by hand in the same place. Chance is 5 %. The same is asked of the supercategory's
 pictures, and of pages drawn by hand, which is the judge's own limit.
 
     python benchmarks/identify.py --out identify.json
@@ -29,6 +29,7 @@ from perfusion_registry.evaluate.measures import identified, look_alikes, portra
 from perfusion_registry.recipe import RenderOptions, TrainOptions
 from perfusion_registry.render import native_size, render, resolve_request
 from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Page, draw_page, paint
 
 PLACES = ("in the snow", "in outer space", "at night", "by the fire")
@@ -79,22 +80,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     base = load_base(describe_base("storybook"))
-    assert base.scorer is not None
+    recogniser = Recogniser.load(base.description.folder / "recogniser.safetensors")
     rows = []
     for name in options.names:
         one = CAST[name]
-        likenesses = portraits(base.scorer, look_alikes(one))
+        known = [portraits(recogniser, look_alikes(one), place, None) for place in PLACES]
         start = time.monotonic()
         artifact = built(base, name)
         seconds = time.monotonic() - start
-        concept = torch.cat([drawn(base, f"a {name}* {p}", artifact, options.seeds) for p in PLACES])
-        plain = torch.cat([drawn(base, f"a {one.category} {p}", None, options.seeds) for p in PLACES])
-        pages = [Page((one,), None, place, None, seed) for place in PLACES for seed in range(options.seeds)]
-        limit = paint([draw_page(page) for page in pages]).images
+        concept = [drawn(base, f"a {name}* {p}", artifact, options.seeds) for p in PLACES]
+        plain = [drawn(base, f"a {one.category} {p}", None, options.seeds) for p in PLACES]
+        limit = [
+            paint([draw_page(Page((one,), None, p, None, seed)) for seed in range(options.seeds)]).images
+            for p in PLACES
+        ]
 
-        def share(pictures: Tensor, known: Tensor = likenesses) -> float:
-            features = base.scorer.image_features(pictures)  # type: ignore[union-attr]
-            return float(identified(features, known).float().mean())
+        def share(pictures: list[Tensor], known: list[Tensor] = known) -> float:
+            told = [identified(recogniser.describe(p), k) for p, k in zip(pictures, known, strict=True)]
+            return float(torch.cat(told).float().mean())
 
         row = {
             "concept": name,

@@ -4,6 +4,7 @@ changes it.
     evaluation/pictures/<aa>/<key>.png       a picture
     evaluation/attention/<aa>/<key>.png      where its concepts' tokens drew attention, in greys
     evaluation/scores/<aa>/<key>.json        what one metric after another says of it
+    evaluation/portraits/<aa>/<key>.safetensors    what look-alikes look like
 
 Every file is whole or absent, so a killed evaluation goes on where it was.
 """
@@ -14,9 +15,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,22 @@ class Cache:
     def keep_scores(self, key: str, scores: Mapping[str, Any]) -> None:
         """Keep the scores of `key`."""
         self.keep(self._place("scores", key, "json"), json.dumps(dict(scores), sort_keys=True).encode())
+
+    def features(self, key: str) -> Tensor | None:
+        """Features that were kept under `key`; None where there are none, or none that can be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self._place("portraits", key, "safetensors").read_bytes())["features"]
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def keep_features(self, key: str, features: Tensor) -> None:
+        """Keep features under `key`."""
+        from safetensors.torch import save
+
+        self.keep(self._place("portraits", key, "safetensors"), save({"features": features.contiguous()}))
 
     def _place(self, kind: str, key: str, suffix: str) -> Path:
         return self.root / "evaluation" / kind / key[:2] / f"{key}.{suffix}"

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.artifact import Artifact, Store, digest_of, load_artifact
 from perfusion_registry.base import describe_base, load_base
+from perfusion_registry.base.digest import file_digest
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
@@ -44,6 +45,7 @@ class Machine:
     reporter: Reporter = field(default_factory=Silent)
     _bases: dict[str, Base] = field(default_factory=dict)
     _features: dict[str, Tensor] = field(default_factory=dict)
+    _looks: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def store(self) -> Store:
@@ -95,21 +97,56 @@ class Machine:
 
     @cached_property
     def recogniser(self) -> Recogniser:
-        """The recogniser of the drawn world: the base's own, else Storybook's."""
+        """The recogniser of the drawn world."""
         from perfusion_registry.storybook.recogniser import Recogniser
 
-        for reference in (self.setting.base, "storybook"):
-            path = describe_base(reference).folder / "recogniser.safetensors"
-            if path.is_file():
-                return Recogniser.load(path)
-        raise PerfError("the recogniser of the drawn world is not in this installation", where=str(path))
+        return Recogniser.load(recogniser_file(self.setting.base))
+
+    @cached_property
+    def recogniser_digest(self) -> str:
+        """The SHA-256 of its file."""
+        return file_digest(recogniser_file(self.setting.base))
 
     def artifact(self, sha256: str) -> Artifact:
         """An artifact of the store."""
         return load_artifact(self.store.get(sha256))
+
+    def looks(self, cast: str) -> frozenset[str]:
+        """The looks of one of the cast, as the recogniser sees it."""
+        from perfusion_registry.evaluate.measures import own_looks
+        from perfusion_registry.storybook.cast import CAST
+
+        if cast not in self._looks:
+            self._looks[cast] = own_looks(self.recogniser, CAST[cast])
+        return self._looks[cast]
+
+    def portraits(self, cast: str, scene: str | None, style: str | None) -> Tensor:
+        """Features of one of the cast and its look-alikes in a scene, from the cache where it has them."""
+        from perfusion_registry.evaluate.measures import look_alikes, portraits
+        from perfusion_registry.storybook.cast import CAST
+
+        one = CAST[cast]
+        key = digest_of(["portraits", self.recogniser_digest, repr(one), scene, style])
+        known = self.remembered(key)
+        if known is None:
+            known = self.cache.features(key)
+            if known is None:
+                known = portraits(self.recogniser, look_alikes(one), scene, style)
+                self.cache.keep_features(key, known)
+            self.remembered(key, known)
+        return known
 
     def remembered(self, key: str, features: Tensor | None = None) -> Tensor | None:
         """Features that this process has taken before; given some, remember them."""
         if features is not None:
             self._features[key] = features
         return self._features.get(key)
+
+
+def recogniser_file(base: str) -> Path:
+    """The recogniser's file: the base's own, else Storybook's."""
+    for reference in (base, "storybook"):
+        path = describe_base(reference).folder / "recogniser.safetensors"
+        if path.is_file():
+            return path
+    raise PerfError("the recogniser of the drawn world is not in this installation", where=str(path))

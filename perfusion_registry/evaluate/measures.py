@@ -6,40 +6,44 @@ alone tells it of any picture.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from perfusion_registry.storybook.cast import CAST, reference_images
 from perfusion_registry.storybook.reading import Asked
-from perfusion_registry.storybook.recogniser import EXTRAS, LOOKS, PLACES, Findings
-from perfusion_registry.storybook.world import CATEGORIES, Individual
-
-if TYPE_CHECKING:
-    from perfusion_registry.base import Scorer
+from perfusion_registry.storybook.recogniser import EXTRAS, LOOKS, PLACES, Findings, Recogniser
+from perfusion_registry.storybook.world import CATEGORIES, SCENES, Individual, Page, draw_page, paint
 
 LOOK_ALIKES = 20
+PORTRAITS = 4
+"""Pages that each look-alike is known by."""
+OWN_LOOK = 0.25
+"""The share of an individual's pages on which the recogniser must name a look, for it to be its own."""
 SURE = 0.5
 """Above which probability the recogniser counts as having seen something."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who a picture is of. individual: of the cast, or None for a concept that the world does not know."""
+    """Who a picture is of.
+
+    looks: those that the recogniser names where the individual is drawn by hand (a white teapot with broad
+    blue stripes may count as blue); none for a concept that the world does not know.
+    """
 
     category: str
-    individual: Individual | None
+    looks: frozenset[str] = frozenset()
 
 
 def shown(found: Findings, asked: Asked, subjects: Sequence[Subject]) -> list[dict[str, float]]:
     """What each picture shows of what was asked, 1 or 0 by name; what was not asked for has no entry.
 
-    category: the (first) subject is there. look: it has its own main colour, or, where one is asked, the
-    material, which is `material`'s business alone then. scene, style: as named. accessory: all that were
+    category: the (first) subject is there. look: it has its own main colour; where a material is asked, that
+    is `material`'s business alone. scene, style: as named. accessory: all that were
     named, reading included. second: every other thing that the prompt names. obeyed: all of what was asked
     beside the subject. both: of two subjects, each is there and has its own main colour or the asked
     material.
@@ -52,8 +56,8 @@ def _shown(found: Findings, row: int, asked: Asked, subjects: Sequence[Subject])
     first = subjects[0]
     if first.category in CATEGORIES:
         told["category"] = _present(found, row, first.category)
-        if first.individual is not None and first.category not in asked.materials:
-            told["look"] = _look(found, row, first.category) == first.individual.colour
+        if first.looks and first.category not in asked.materials:
+            told["look"] = _look(found, row, first.category) in first.looks
     if asked.scene is not None:
         told["scene"] = PLACES[int(found.place[row].argmax())] == asked.scene
     if asked.accessories:
@@ -85,10 +89,17 @@ def _look(found: Findings, row: int, category: str) -> str:
 def _recognised(found: Findings, row: int, asked: Asked, subject: Subject) -> bool:
     if not _present(found, row, subject.category):
         return False
-    wanted = asked.materials.get(subject.category)
-    if wanted is None and subject.individual is not None:
-        wanted = subject.individual.colour
-    return wanted is None or _look(found, row, subject.category) == wanted
+    seen, made = _look(found, row, subject.category), asked.materials.get(subject.category)
+    return seen == made if made is not None else not subject.looks or seen in subject.looks
+
+
+def own_looks(recogniser: Recogniser, one: Individual) -> frozenset[str]:
+    """The looks that the recogniser names on pages which show the individual for certain."""
+    rng = Random(f"own looks {one}")
+    pages = [Page((one,), None, scene, None, rng.getrandbits(32)) for scene in (None, *SCENES) for _ in "123"]
+    found = recogniser.recognise(paint([draw_page(page) for page in pages]).images)
+    named = Counter(_look(found, row, one.category) for row in range(len(pages)))
+    return frozenset(look for look, count in named.items() if count >= OWN_LOOK * len(pages))
 
 
 def look_alikes(one: Individual) -> list[Individual]:
@@ -102,9 +113,23 @@ def look_alikes(one: Individual) -> list[Individual]:
     return [one, *others]
 
 
-def portraits(scorer: Scorer, candidates: Sequence[Individual]) -> Tensor:
-    """Features (candidates, references, f) of everybody's reference images."""
-    return torch.stack([scorer.image_features(reference_images(one)) for one in candidates])
+def portraits(
+    recogniser: Recogniser, candidates: Sequence[Individual], scene: str | None, style: str | None
+) -> Tensor:
+    """Features (candidates, portraits, f) of everybody, drawn by hand in the scene that a prompt asks for.
+
+    In another scene than the picture's, the scenes would be compared and not the individuals.
+    """
+    rng = Random(f"portraits {scene} {style}")
+    seeds = [rng.getrandbits(32) for _ in range(PORTRAITS)]
+    return torch.stack(
+        [
+            recogniser.describe(
+                paint([draw_page(Page((one,), None, scene, style, seed)) for seed in seeds]).images
+            )
+            for one in candidates
+        ]
+    )
 
 
 def identified(features: Tensor, portraits: Tensor) -> Tensor:
@@ -113,8 +138,3 @@ def identified(features: Tensor, portraits: Tensor) -> Tensor:
     features: (B, f) of the pictures. portraits: (c, r, f). Returns (B,) bool.
     """
     return torch.einsum("bf,crf->bcr", features, portraits).mean(-1).argmax(1) == 0
-
-
-def subject(category: str, cast: str | None) -> Subject:
-    """A subject of the suite. cast: its name in Storybook's cast, if it is of it."""
-    return Subject(category, CAST[cast] if cast is not None else None)

@@ -25,7 +25,7 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.gating import GateOrder
-from perfusion_registry.evaluate.machine import Machine, Setting
+from perfusion_registry.evaluate.machine import Machine, Setting, recogniser_file
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
@@ -187,7 +187,7 @@ def prepared(
         figures=figures,
         budget=budget,
         computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
-        judges=_judges(base, dino),
+        judges=_judges(base, suite.base, dino),
     )
     return plan, setting
 
@@ -421,12 +421,11 @@ def _environment(plan: Outline, setting: Setting) -> Environment:
     )
 
 
-def _judges(base: BaseDescription, dino: Path | None) -> str:
+def _judges(base: BaseDescription, reference: str, dino: Path | None) -> str:
     """A digest of the models that judge: the base's CLIP, the recogniser, DINO."""
-    weights = base.folder / "recogniser.safetensors"
-    if not weights.is_file():
-        weights = describe_base("storybook").folder / "recogniser.safetensors"
-    return digest_of([base.digest, file_digest(weights), _folder_digest(dino) if dino else None])
+    return digest_of(
+        [base.digest, file_digest(recogniser_file(reference)), _folder_digest(dino) if dino else None]
+    )
 
 
 def _folder_digest(folder: Path) -> str:

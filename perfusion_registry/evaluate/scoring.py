@@ -95,7 +95,7 @@ class ScoreOrder:
             own = [_references(machine, one, size, dino=True) for one in self.judged]
             _note(scores, "dino", sum((seen @ r.T).mean(-1) for r in own) / len(own))  # type: ignore[arg-type]
         if self.metrics & (EXACT | {"identified"}):
-            self._judge_world(machine, images, features, scores)
+            self._judge_world(machine, images, scores)
         if "leakage" in self.metrics:
             self._judge_attention(machine, pending, images, scores)
         for picture, told in zip(pending, scores, strict=True):
@@ -104,31 +104,27 @@ class ScoreOrder:
             machine.cache.keep_scores(self.key(picture), kept)
         return len(pending)
 
-    def _judge_world(
-        self, machine: Machine, images: Tensor, features: Tensor, scores: list[dict[str, float]]
-    ) -> None:
+    def _judge_world(self, machine: Machine, images: Tensor, scores: list[dict[str, float]]) -> None:
         """What only a drawn world can tell."""
-        from perfusion_registry.evaluate.measures import (
-            identified,
-            look_alikes,
-            portraits,
-            shown,
-            subject,
-        )
+        from perfusion_registry.evaluate.measures import Subject, identified, shown
         from perfusion_registry.storybook.reading import asked
 
-        subjects = [subject(one.supercategory, one.cast) for one in self.judged]
+        question = asked(self.spoken)
         if self.metrics & EXACT:
             found = machine.recogniser.recognise(images)
-            for told, row in zip(scores, shown(found, asked(self.spoken), subjects), strict=True):
+            subjects = [
+                Subject(one.supercategory, machine.looks(one.cast) if one.cast else frozenset())
+                for one in self.judged
+            ]
+            for told, row in zip(scores, shown(found, question, subjects), strict=True):
                 told.update(row)
-        first = subjects[0].individual
-        if "identified" in self.metrics and len(subjects) == 1 and first is not None:
-            known = machine.remembered(f"portraits {self.judged[0].cast}")
-            if known is None:
-                known = portraits(machine.scorer, look_alikes(first)).cpu()
-                machine.remembered(f"portraits {self.judged[0].cast}", known)
-            _note(scores, "identified", identified(features, known).float())
+        cast = self.judged[0].cast
+        # Whoever wears something, is made of something else or has company cannot be compared with portraits.
+        alone = len(question.categories) == 1 and not question.materials and not question.accessories
+        if "identified" in self.metrics and cast is not None and alone:
+            style = "watercolor" if question.watercolor else None
+            known = machine.portraits(cast, question.scene, style)
+            _note(scores, "identified", identified(machine.recogniser.describe(images), known).float())
 
     def _judge_attention(
         self, machine: Machine, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]

@@ -72,14 +72,22 @@ class Recogniser(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits for images (B, 3, h, w) in 0..1: present, look, place and extras."""
-        x = functional.interpolate(images, size=(64, 64), mode="area") * 2 - 1
-        features = self.features(x)
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
         n = len(CATEGORIES)
-        present, look, place, extras = self.head(pooled).split(
+        present, look, place, extras = self.head(self._pooled(images)).split(
             [n, n * len(LOOKS), len(PLACES), len(EXTRAS)], 1
         )
         return present, look.view(-1, n, len(LOOKS)), place, extras
+
+    def _pooled(self, images: Tensor) -> Tensor:
+        """What the answers are made from (B, 512)."""
+        x = functional.interpolate(images, size=(64, 64), mode="area") * 2 - 1
+        features = self.features(x)
+        return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+
+    @torch.no_grad()
+    def describe(self, images: Tensor) -> Tensor:
+        """What the images (B, 3, h, w) in 0..1 look like: (B, f) unit vectors, to compare individuals by."""
+        return functional.normalize(self._pooled(images), dim=-1)
 
     @torch.no_grad()
     def recognise(self, images: Tensor) -> Findings:

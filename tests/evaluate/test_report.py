@@ -75,7 +75,7 @@ def test_plots_are_written_and_follow_the_pages_ink(made) -> None:
     for name in ("6", "A.1", "5"):
         assert (path.parent / "plots" / f"figure-{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert text.count('class="plot"') == 3
-    assert "var(--ink)" in text.split("</style>")[1]
+    assert "var(--ink)" in text.split("</head>")[1]
 
 
 def test_words_of_a_suite_cannot_be_markup(made, smoke: Smoke, tmp_path) -> None:
