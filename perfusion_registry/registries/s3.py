@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,8 @@ from perfusion_registry.registries.registry import RegistryError, TransferError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Store
 
+_OPENING = threading.Lock()
+"""Held by the thread that imports the library: to several at once it shows itself half-initialised."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 # Without one of these the client would ask the cloud's metadata service who it is; here it stays anonymous.
@@ -140,8 +143,12 @@ class S3Bucket:
 
     def _opened(self) -> S3Store:
         """The store's client, made at its first use."""
-        if self._store is not None:
-            return self._store
+        if self._store is None:
+            with _OPENING:
+                self._store = self._store or self._open()
+        return self._store
+
+    def _open(self) -> S3Store:
         try:
             from obstore.exceptions import BaseError
             from obstore.store import S3Store
@@ -165,7 +172,7 @@ class S3Bucket:
             config["skip_signature"] = True
         with self._errors(""):
             try:
-                self._store = S3Store(
+                return S3Store(
                     self._bucket,
                     prefix=self._prefix or None,
                     config=config,
@@ -178,7 +185,6 @@ class S3Bucket:
                     where=self._url,
                     hint="check the address and the AWS_* variables",
                 ) from error
-        return self._store
 
     def _anonymous(self) -> bool:
         own = os.environ.get(variable(self._name, "USERNAME")) and os.environ.get(

@@ -38,6 +38,25 @@ def _keys(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_keys")
+def test_the_first_use_may_be_of_many_threads_at_once() -> None:
+    """As in `perf sync`. Threads that imported the library together have found it half-initialised."""
+    text = (
+        "import sys, threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from perfusion_registry.registries.s3 import S3Bucket\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "bucket, together = S3Bucket('s3://studio/nothing', name='studio'), threading.Barrier(8)\n"
+        "def ask(number):\n"
+        "    together.wait()\n"
+        "    return bucket.get(f'key-{number}', limit=9)\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    assert list(pool.map(ask, range(8))) == [None] * 8\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("_keys")
 def test_objects_are_created_once_and_replaced_by_their_tag() -> None:
     bucket = S3Bucket("s3://studio/objects", name="studio")
     assert bucket.get("a/b", limit=9) is None
