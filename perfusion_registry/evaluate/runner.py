@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -242,8 +243,12 @@ def crew(setting: Setting, jobs: int, reporter: Reporter) -> Iterator[CarryOut]:
 
     try:
         yield there
-    finally:
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()  # whatever it was at is kept whole or not at all
+        raise
+    pool.shutdown()
 
 
 _machine: list[Machine] = []
@@ -251,6 +256,7 @@ _machine: list[Machine] = []
 
 
 def _begin(setting: Setting) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told once, by the process that started this one
     _machine[:] = [Machine(setting)]
 
 
