@@ -170,9 +170,9 @@ def _show(explanation: Explanation) -> None:
     screen.print(table)
     for concept in explanation.concepts:
         line = Text(f"{concept.name}*", style=colours[concept.name])
-        line.append(
-            f" (bias {concept.bias:g}, temperature {concept.temperature:g}, {concept.key_lock} lock) "
-        )
+        strength = "" if concept.residual is None else f", residual {concept.residual:g}"
+        gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}, {concept.key_lock} lock"
+        line.append(f" ({gate}{strength}) ")
         line.append(_opened(concept.name, explanation), style="default")
         screen.print(line)
 

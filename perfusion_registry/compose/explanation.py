@@ -25,6 +25,7 @@ class ExplainedConcept(FileModel):
     bias: float
     temperature: float
     key_lock: str
+    residual: float | None
     opens_at: tuple[str, ...]
 
 
@@ -108,6 +109,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
                 bias=concept.bias,
                 temperature=concept.temperature,
                 key_lock=concept.key_lock,
+                residual=concept.residual,
                 opens_at=_opens_at(concept.name, rows),
             )
             for concept in composition.concepts
