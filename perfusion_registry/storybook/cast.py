@@ -15,7 +15,7 @@ from perfusion_registry.storybook.world import Individual, Page, draw_page, pain
 
 CAST: dict[str, Individual] = {
     "teddy": Individual("teddy", "green", "purple", "green", "heart", "purple", ear=1.15),
-    "teapot": Individual("teapot", "white", "blue", "yellow", "striped", "blue"),
+    "teapot": Individual("teapot", "white", "red", "red", "striped", "orange"),
     "cat": Individual("cat", "grey", "orange", "grey", "striped", "orange", eye="green"),
     "dog": Individual("dog", "white", "black", "white", "spotted", "black"),
     "pot": Individual("pot", "blue", "yellow", "blue", "spotted", "white"),
