@@ -209,7 +209,7 @@ def test_a_name_comes_from_one_registry_whatever_another_has(studio: Studio) -> 
     # With no lock to go by, nobody guesses.
     team.lockfile.unlink()
     said = team.perf("lock", code=2)
-    assert "the registries `rival` and `studio` both have `teddy`: which one is meant?" in said.err
+    assert "The registries `rival` and `studio` both have `teddy`: which one is meant?" in said.err
     assert not team.lockfile.exists()
     assert "which one is meant?" in team.perf("info", "teddy", code=2).err
     # Bound to one by name, it is that one's.
