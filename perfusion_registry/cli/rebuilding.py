@@ -100,7 +100,8 @@ def processor(base: Base) -> str:
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
     else:
-        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        threads = f"{torch.get_num_threads()} threads"  # sums are split among them
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {threads}"
     return f"{device.type} ({kind}), torch {torch.__version__}"
 
 
