@@ -52,8 +52,8 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 # temperature = 0.1
 # flip = false                  # for things that look different in a mirror, such as letters
 # mask = "auto"                 # auto, attention, clipseg, files or none
-# residual_rank = 0.05          # learn what one word cannot say, too; 0: tens of kilobytes, the first paper alone
-# sizes = [1.0, 0.6]            # also show the pictures smaller, for things that scenes draw small
+# residual_rank = 0.05          # also learn what one word cannot say; 0: the rank-one edit alone
+# sizes = [1.0, 0.6]            # also learn from the pictures shrunk, for things drawn small
 # seed = 0
 
 [render]
