@@ -60,11 +60,11 @@ def test_every_training_option_is_in_both_keys(key: str) -> None:
     if isinstance(value, bool):
         other = not value
     elif isinstance(value, tuple):
-        other = value[:-1]
+        other = (*value, value[0])
     elif isinstance(value, str):
         other = "none"
     else:
-        other = value + 1 if isinstance(value, int) else value / 2
+        other = value + 1 if isinstance(value, int) else value / 2 or 0.5
     changed = keys(train=TrainOptions(**{key: other}))
     assert changed[0] != PLAIN[0]
     assert changed[1] != PLAIN[1]
