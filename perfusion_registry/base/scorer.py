@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from torch.nn import functional
 
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.base.pretrained import load_pretrained, quiet
+from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.base.description import BaseDescription
 
 
 class Scorer:
@@ -35,6 +39,18 @@ class Scorer:
         tokenizer = load_pretrained(CLIPTokenizer, folder, "the CLIP tokenizer")
         preprocessing = Preprocessing.read(folder, Preprocessing.clip(model.config.vision_config.image_size))
         return cls(model, tokenizer, preprocessing, device)
+
+    @classmethod
+    def of(cls, description: BaseDescription, device: torch.device) -> Scorer:
+        """Load the CLIP model beside a base, and nothing else of it. Raises PerfError where it has none."""
+        folder = description.folder / description.card.clip
+        if not folder.is_dir():
+            raise PerfError(
+                f"the base {description.repo} has no CLIP model to compare images and words with",
+                where=str(folder),
+                hint="put one there as transformers saves it, or name another base",
+            )
+        return cls.load(folder, device)
 
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:

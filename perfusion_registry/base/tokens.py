@@ -13,6 +13,7 @@ from perfusion_registry.errors import PerfError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from perfusion_registry.base.description import BaseDescription
     from perfusion_registry.base.loading import Base
 
 _END_OF_WORD = "</w>"
@@ -38,6 +39,16 @@ class TokenisedPrompt:
     words: tuple[str, ...]
     concept_positions: tuple[int, ...]
     dropped: str
+
+
+def load_tokenizer(description: BaseDescription) -> Any:
+    """Load the tokenizer of a base, and nothing else of it. Raises PerfError when it is missing or broken."""
+    from perfusion_registry.base.pretrained import load_pretrained, quiet
+
+    with quiet():
+        from transformers import CLIPTokenizer
+
+    return load_pretrained(CLIPTokenizer, description.folder / "tokenizer", "the base's tokenizer")
 
 
 def tokenise(base: Base, pieces: Sequence[str | ConceptPiece]) -> TokenisedPrompt:

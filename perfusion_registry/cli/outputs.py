@@ -40,6 +40,26 @@ class AddOutput(FileModel):
     resolved: Version | None = None
 
 
+class SuggestedWord(FileModel):
+    """A word that may be a supercategory. best_of: the images that no other word fits better."""
+
+    word: str
+    similarity: float
+    best_of: int
+    tokens: int
+
+
+class SuggestSuperOutput(FileModel):
+    """`perf suggest-super`. source: of the words, `storybook`, `wordnet` or a file; considered: how many."""
+
+    schema_: Literal["perf.suggest-super/1"] = Schema
+    base: str
+    source: str
+    images: int
+    considered: int
+    words: tuple[SuggestedWord, ...]
+
+
 class RemoveOutput(FileModel):
     """`perf remove`."""
 
@@ -527,6 +547,7 @@ class EvaluateOutput(FileModel):
 AnyOutput = (
     InitOutput
     | AddOutput
+    | SuggestSuperOutput
     | RemoveOutput
     | ListOutput
     | LockOutput

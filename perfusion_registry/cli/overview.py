@@ -15,6 +15,7 @@ COMMANDS = (
     ("add", "concepts", PROJECT_PANEL, "Declare a concept in perfusion.toml: with a recipe (--super), or from a registry (studio/teddy)."),
     ("remove", "concepts", PROJECT_PANEL, "Take concepts out of perfusion.toml and the lockfile; their recipes stay."),
     ("list", "concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
+    ("suggest-super", "suggest", PROJECT_PANEL, "Rank words for `--super` by how well they describe some images."),
     ("lock", "lock", PROJECT_PANEL, "Pin base, covariance and concepts in perfusion.lock."),
     ("sync", "sync", PROJECT_PANEL, "Fetch what the lockfile names from its registries, and lock first what is not locked yet."),
     ("tree", "tree", PROJECT_PANEL, "Show the locked concepts and scene packs, with what each requires."),

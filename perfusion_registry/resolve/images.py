@@ -54,7 +54,7 @@ def find_images(
     """
     pictures: dict[Path, None] = {}
     for pattern in images:
-        matched = [path for path in find_files(folder, pattern) if not _MASK_STEM.match(path.stem)]
+        matched = [path for path in find_files(folder, pattern) if not is_mask(path)]
         if not matched:
             raise _no_match(folder, pattern, where, "concept.images")
         pictures.update(dict.fromkeys(matched))
@@ -80,6 +80,11 @@ def find_images(
             hint=f"put `{bare.stem}.mask.png` beside it, or choose another `mask`",
         )
     return tuple(sorted(sources, key=lambda source: (source.sha256, source.mask_sha256)))
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file is, by its name, the mask of an image beside it."""
+    return _MASK_STEM.match(path.stem) is not None
 
 
 def digest_file(path: Path) -> str:
