@@ -25,6 +25,8 @@ BEST = "best H"
 """What claims call the choice of the best point of each class."""
 
 DERIVED: tuple[MetricName, ...] = ("text_normalised", "harmonic")
+CONTINUOUS = frozenset([*DERIVED, "image", "text", "dino", "leakage"])
+"""Every other metric is 1 or 0 of a picture, and a share of many."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _estimates(
     found: dict[str, dict[MetricName, Estimate]] = {}
     for point in points:
         found[point.label] = {
-            metric: resampling.by_class(table.values(point.label, metric)) for metric in wanted
+            metric: resampling.by_class(table.values(point.label, metric), share=metric not in CONTINUOUS)
+            for metric in wanted
         }
     words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
     baseline = next(iter(words), None)
@@ -225,6 +228,7 @@ def _measured(estimate: Estimate, pictures: int) -> Measured | None:
     if not math.isfinite(value):
         return None
     low, high = estimate.interval()
+    low, high = min(low, value), max(high, value)
     return Measured(value=_rounded(value), low=_finite(low), high=_finite(high), pictures=pictures)
 
 

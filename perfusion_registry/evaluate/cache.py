@@ -60,7 +60,8 @@ class Cache:
         from safetensors.torch import load
 
         try:
-            return load(self._place("portraits", key, "safetensors").read_bytes())["features"]
+            kept: Tensor = load(self._place("portraits", key, "safetensors").read_bytes())["features"]
+            return kept
         except (OSError, SafetensorError, KeyError):
             return None
 

@@ -225,7 +225,8 @@ def outline(
     figure, and when nothing is left to draw.
     """
     budget = budget or Budget()
-    asked = [suite.figure(identity) for identity in figures] or list(suite.figures)
+    wanted = {suite.figure(identity).id for identity in figures}
+    asked = [figure for figure in suite.figures if not wanted or figure.id in wanted]
     skipped = {
         figure.id: f"it needs the base {', '.join(sorted(figure.requires - bases.keys()))}; "
         "name its folder with --with-base"

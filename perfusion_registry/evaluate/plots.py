@@ -27,7 +27,7 @@ MARKS = "osD^vPX"
 NAMES: dict[MetricName, str] = {
     "image": "image similarity",
     "text": "text similarity",
-    "text_normalised": "text similarity, of the words alone",
+    "text_normalised": "text similarity, normalised",
     "harmonic": "harmonic mean",
     "dino": "DINO similarity",
     "leakage": "attention outside the concept",

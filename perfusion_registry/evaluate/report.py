@@ -106,12 +106,12 @@ def _shrunk(results: Results) -> str:
         "train_steps": "training steps",
     }
     limits = [
-        f"{value} {names[key]}" for key, value in results.budget.model_dump().items() if value is not None
+        f"{names[key]}: {value}" for key, value in results.budget.model_dump().items() if value is not None
     ]
     if not limits:
         return ""
     return (
-        f'<p class="note"><strong>A shrunk run.</strong> At most {escape(", ".join(limits))}. '
+        f'<p class="note"><strong>A shrunk run.</strong> At most, {escape("; ".join(limits))}. '
         "Numbers and verdicts are those of this small sample, not of the whole suite.</p>"
     )
 
@@ -192,7 +192,7 @@ def _sentence(claim: ClaimResult) -> str:
     wanted = "less is better; " if claim.less else ""
     ending = {
         "holds": "It holds here.",
-        "fails": "Here it is the other way round.",
+        "fails": "Here it is the other way round." if claim.than else "It is not reached here.",
         "open": "The interval holds zero, so this run does not decide it.",
     }.get(claim.verdict, "")
     difference = _difference(claim, plain=True)

@@ -194,21 +194,19 @@ def prepared(
 
 
 def ahead(plan: Outline, root: Path) -> Ahead:
-    """How much of a plan is still to be done. What is not built has no pictures yet."""
+    """How much of a plan is still to be done; what several figures share counts once."""
     store, cache = Store(root), Cache(root)
-    built = {order.digest: found for order in plan.orders if (found := order.built(store))}
-    total = sum(len(cell.seeds) for cell in plan.cells)
+    found = {order.digest: order.built(store) for order in plan.orders}
+    # What is not built yet stands in by its digest: nothing can have been drawn with that.
+    stand_in = {digest: sha256 or digest for digest, sha256 in found.items()}
+    every: set[str] = set()
     missing: set[str] = set()
-    unknown = 0
     for cell in plan.cells:
-        try:
-            order = plan.drawn(cell, built)
-        except KeyError:
-            unknown += len(cell.seeds)
-            continue
+        order = plan.drawn(cell, stand_in)
+        every |= {order.key(seed) for seed in order.seeds}
         missing |= {order.key(seed) for seed in order.missing(cache)}
-    builds = (len(plan.orders) - len(built), len(plan.orders))
-    return Ahead(builds, (len(missing) + unknown, total), plan.skipped)
+    unbuilt = sum(sha256 is None for sha256 in found.values())
+    return Ahead((unbuilt, len(found)), (len(missing), len(every)), plan.skipped)
 
 
 @contextmanager

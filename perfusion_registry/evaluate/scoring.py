@@ -35,10 +35,12 @@ class Judged:
 
     @property
     def digest(self) -> str:
-        """Of all of it."""
-        return digest_of(
-            [self.supercategory, self.cast, [hashlib.sha256(i).hexdigest() for i in self.images]]
-        )
+        """Of all of it, and of how the drawn world draws who it shows."""
+        from perfusion_registry.storybook.cast import CAST
+
+        individual = repr(CAST[self.cast]) if self.cast is not None else None
+        images = [hashlib.sha256(image).hexdigest() for image in self.images]
+        return digest_of([self.supercategory, individual, images])
 
 
 @dataclass(frozen=True)

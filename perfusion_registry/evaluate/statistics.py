@@ -73,18 +73,28 @@ class Resampling:
         self.classes = tuple(grid)
         self._weights = [_weights(rng, counts, bootstrap.resamples) for counts in grid.values()]
         self.resamples = bootstrap.resamples
+        self._dice = np.random.default_rng([bootstrap.seed, 1])
         count = len(grid)
         if bootstrap.over == "concepts":
             self._share = rng.multinomial(count, np.full(count, 1 / count), bootstrap.resamples) / count
         else:
             self._share = np.full((bootstrap.resamples, count), 1 / count)
 
-    def by_class(self, values: Mapping[str, Numbers]) -> Estimate:
+    def by_class(self, values: Mapping[str, Numbers], *, share: bool = False) -> Estimate:
         """The mean of each class. values: for each class its pictures' values, prompt by prompt; nan where a
-        picture has none. A class (or a replicate) without any value is nan."""
+        picture has none. A class (or a replicate) without any value is nan.
+
+        share: the values are 0 or 1. Where a class has only one of the two, resampling would claim certainty
+        from however few pictures; its replicates are drawn from the Jeffreys posterior instead.
+        """
         means, replicates = [], []
         for name, weights in zip(self.classes, self._weights, strict=True):
             told = np.isfinite(values[name])
+            if share and told.any() and len(np.unique(values[name][told])) == 1:
+                hits, count = float(values[name][told].sum()), int(told.sum())
+                means.append(hits / count)
+                replicates.append(self._dice.beta(hits + 0.5, count - hits + 0.5, self.resamples))
+                continue
             numbers = np.where(told, values[name], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 means.append(numbers.sum() / told.sum() if told.any() else np.nan)

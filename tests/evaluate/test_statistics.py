@@ -86,3 +86,17 @@ def test_the_best_point_is_chosen_class_by_class() -> None:
     chosen = Estimate.chosen([first, second], [1, 0])
     assert chosen.value.tolist() == [2, 4]
     assert chosen.replicates.tolist() == [[2, 4], [2.1, 4.1]]
+
+
+def test_a_share_of_none_in_few_pictures_is_not_taken_for_certain() -> None:
+    widths = []
+    for count in (4, 64):
+        made = resampling({"a": [count], "b": [count]})
+        never = made.balanced(made.by_class({"a": np.zeros(count), "b": np.zeros(count)}, share=True))
+        assert float(never.value) == 0
+        widths.append(never.interval()[1])
+        mixed = {"a": np.arange(count) % 2.0, "b": np.arange(count) % 2.0}
+        plain, share = (made.by_class(mixed, share=flag).replicates for flag in (False, True))
+        assert np.array_equal(plain, share)
+    assert widths[0] > 0.15
+    assert widths[1] < 0.05
