@@ -227,7 +227,8 @@ def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
                 elinewidth=1.1,
                 linewidth=0,
             )
-        axes.set_yticks(range(len(figure.points)), [p.label for p in figure.points])
+        labels = [p.label.replace("@", " at ") for p in figure.points]
+        axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(figure.points) - 0.5, -0.5)
         axes.set_title(NAMES[metric], fontsize=9, loc="left")
         if metric not in ("image", "text_normalised", "dino"):

@@ -346,7 +346,7 @@ def _gate_table(prompt: str, name: str, tables: Sequence[GateTable]) -> str:
             f'<tr><td title="{escape(gate)}">{escape(table.point.replace("@", " at "))}</td>{cells}</tr>'
         )
     return (
-        f"<h3>{escape(name)}* in &ldquo;{escape(prompt)}&rdquo;</h3>"
+        f"<h3 class=as-written>{escape(name)}* in &ldquo;{escape(prompt)}&rdquo;</h3>"
         f'<div class="scroll"><table class="gates"><thead><tr><th></th>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
