@@ -13,7 +13,7 @@ from perfusion_registry.render.canvas import GAP, INK, MARGIN, PAPER, QUIET, RUL
 
 TILE = 320
 THUMB = 112
-THUMBS = 6
+THUMBS = 4
 TITLE, HEADING, CAPTION = 34, 22, 16
 
 
