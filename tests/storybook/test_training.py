@@ -6,19 +6,23 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
+from transformers import CLIPTokenizer
 
+from perfusion_registry.base import describe_base
 from perfusion_registry.storybook.captions import training_pages
 from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, Truth, recogniser_loss
 from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
-from perfusion_registry.storybook.training.denoiser import Model
+from perfusion_registry.storybook.training.denoiser import DenoiserPlan, Model, train_denoiser
 from perfusion_registry.storybook.training.drawings import draw_shard, read_shards
-from perfusion_registry.storybook.training.latents import Latents
+from perfusion_registry.storybook.training.latents import Latents, encode_shards
 from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import _norm
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.schedule import cosine, plateau
+from perfusion_registry.storybook.training.style import ink
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
 from perfusion_registry.storybook.world import CATEGORIES, Page, draw_page, paint
 
@@ -112,6 +116,48 @@ def test_training_goes_on_from_a_finished_base(tmp_path: Path) -> None:
             finished.get_submodule(part).parameters(), other.get_submodule(part).parameters(), strict=True
         ):
             assert torch.equal(a, b)
+
+
+def test_fine_tuning_leaves_the_text_encoder_and_so_the_family_alone(
+    shard_folder: Path, tmp_path: Path
+) -> None:
+    base = describe_base("storybook").folder
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    vae = AutoencoderKL.from_pretrained(base / "vae").eval()
+    shards = list(read_shards(shard_folder))
+    latents = encode_shards(shards, vae, tokenizer, tmp_path / "ink.pt", style=ink)
+    plain = encode_shards(shards, vae, tokenizer, tmp_path / "plain.pt")
+    with torch.no_grad():
+        by_hand = vae.encode(ink(torch.from_numpy(shards[0].images[3:4].copy()).float() / 255) * 2 - 1)
+    expected = by_hand.latent_dist.mean * vae.config.scaling_factor
+    assert torch.allclose(latents.z[3:4].float(), expected, atol=0.05)
+    assert not torch.allclose(latents.z.float(), plain.z.float(), atol=0.5)
+
+    start = Model(tokenizer)
+    start.take(base)
+    plan = DenoiserPlan(seconds=0.2, batch=4, start=base, text_frozen=True, fused=False)
+    tuned = train_denoiser(latents, tokenizer, plan, tmp_path)
+    before, after = start.state_dict(), tuned.state_dict()
+    text = [name for name in before if name.startswith("text_encoder.")]
+    assert text
+    assert all(torch.equal(before[name], after[name]) for name in text)
+    saved = torch.load(tmp_path / "denoiser.pt", weights_only=True, mmap=True)
+    learned = saved["optimizer"]["masters"]
+    assert not [name for name in learned if name.startswith("text_encoder.")]
+    moved = [n for n, m in learned.items() if n in before and not torch.equal(m, before[n].view_as(m))]
+    assert len(moved) > 100
+
+
+def test_ink_is_pale_lines_on_dark_paper_in_the_old_colours() -> None:
+    page = torch.ones(1, 3, 32, 32)
+    page[:, :, 8:24, 8:24] = torch.tensor([0.1, 0.8, 0.2])[:, None, None]
+    drawn = ink(page)
+    assert drawn.shape == page.shape
+    assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
+    inside = drawn[0, :, 16, 16]
+    assert int(inside.argmax()) == 1
+    assert float(drawn[0, :, 16, 8].mean()) > float(inside.mean())  # the outline
+    assert float(drawn[0, :, 2, 2].mean()) < 0.8  # white paper is dark now
 
 
 def small_net() -> nn.Module:

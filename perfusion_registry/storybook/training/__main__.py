@@ -3,7 +3,14 @@
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
 captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
 continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder, begins with
-the networks of a finished base, and so does `denoiser --start BASE`.
+the networks of a finished base, and so does `denoiser --start BASE`. With `--style ink` as well, these stages
+fine-tune that base on the same world in another hand, its text encoder untouched, and `assemble` takes its
+card along:
+
+    python -m perfusion_registry.storybook.training WORK unpack drawings latents denoiser assemble \\
+        --start perfusion_registry/storybook/weights --style ink --shards 4 --encoded 3 \\
+        --denoiser-seconds 600 --target ink
+
 `perf covariance WORK/captions.txt --out .../covariance.safetensors` then completes the folder that `assemble`
 wrote; its `perf-base.toml` and README are written by hand.
 """
@@ -36,6 +43,7 @@ from perfusion_registry.storybook.training.drawings import Shard, draw_shard, re
 from perfusion_registry.storybook.training.latents import encode_shards
 from perfusion_registry.storybook.training.recognition import train_recogniser
 from perfusion_registry.storybook.training.sheet import save_sheet
+from perfusion_registry.storybook.training.style import STYLES
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
 
 PROMPTS = (
@@ -66,6 +74,7 @@ class Workshop:
     encoded: int
     device: str
     start: Path | None = None
+    style: str | None = None
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""
@@ -142,7 +151,7 @@ def latents(shop: Workshop) -> None:
     """Encode the drawings."""
     encode_shards(
         shop.drawn()[: shop.encoded], shop.vae().to(shop.device), shop.tokenizer(), shop.work / "latents.pt",
-        device=shop.device,
+        device=shop.device, style=STYLES[shop.style] if shop.style else None,
     )  # fmt: skip
 
 
@@ -157,7 +166,12 @@ def denoiser(shop: Workshop) -> None:
         save_sheet(images, PROMPTS, shop.work / "sheets" / f"{state['samples']:08d}.png")
         (shop.work / "denoiser.json").write_text(json.dumps(state["history"]))
 
-    plan = DenoiserPlan(seconds=shop.seconds["denoiser"], compiled=shop.device != "cpu", start=shop.start)
+    plan = DenoiserPlan(
+        seconds=shop.seconds["denoiser"],
+        compiled=shop.device != "cpu",
+        start=shop.start,
+        text_frozen=shop.style is not None,
+    )
     train_denoiser(encoded, tokenizer, plan, shop.work, device=shop.device, on_sheet=sheet)
 
 
@@ -184,6 +198,9 @@ def assemble(shop: Workshop, target: Path) -> None:
         save_clip(CLIPModel.from_pretrained(shop.work / "clip"), tokenizer, target / "clip")
     if (shop.work / "recogniser.safetensors").exists():
         Recogniser.load(shop.work / "recogniser.safetensors").save(target / "recogniser.safetensors")
+    if shop.style is not None and shop.start is not None:  # the same text encoder: the same covariance
+        for name in ("perf-base.toml", "covariance.safetensors"):
+            shutil.copy(shop.start / name, target)
 
 
 def captions(count: int, path: Path) -> None:
@@ -218,6 +235,7 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="folder of a finished base to train on, instead of from nothing"
     )
+    parser.add_argument("--style", choices=sorted(STYLES), help="another hand, to fine-tune --start on")
     parser.add_argument("--count", type=int, default=200, help="prompts of each kind that `measure` draws")
     for name, seconds in BUDGETS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)
@@ -226,7 +244,17 @@ def main() -> None:
         n: getattr(options, f"{n}_seconds")
         for n in ("autoencoder", "decoder", "denoiser", "clip", "recogniser")
     }
-    shop = Workshop(options.work, budgets, options.shards, options.encoded, options.device, options.start)
+    if options.style and options.start is None:
+        parser.error("--style needs --start, the folder of a finished base")
+    shop = Workshop(
+        options.work,
+        budgets,
+        options.shards,
+        options.encoded,
+        options.device,
+        options.start,
+        options.style,
+    )
     target = options.target or options.work / "storybook"
     stages: dict[str, Callable[[], None]] = {
         "unpack": partial(unpack, shop),

@@ -63,7 +63,8 @@ class DenoiserPlan:
 
     object_weight: extra loss inside subjects. map_weight: of the auxiliary map. spread_weight: of the penalty
     that keeps words where they are. start: the folder of a finished base whose networks to train on, where
-    there is no checkpoint yet.
+    there is no checkpoint yet. text_frozen: leave the text encoder as it is, so that the base stays of its
+    family. fused: compile the norms, which pays off after a minute.
     """
 
     seconds: float
@@ -77,6 +78,8 @@ class DenoiserPlan:
     seed: int = 0
     compiled: bool = False
     start: Path | None = None
+    text_frozen: bool = False
+    fused: bool = True
 
 
 class Model(nn.Module):
@@ -146,18 +149,20 @@ def train_denoiser(
     model = Model(tokenizer)
     if plan.start is not None:
         model.take(plan.start)
+    model.text_encoder.requires_grad_(not plan.text_frozen)
     model.to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = MasterOptimizer(model, matrix_rate=plan.learning_rate, rest_rate=plan.learning_rate * 0.8)
     dtype = training_dtype(device)
     model.to(dtype)
     model.unet.to(memory_format=torch.channels_last)
-    averaged = list(average.parameters())
+    averaged = [p for name, p in average.named_parameters() if name in optimizer.parameters]
     centres = TokenCentres(len(tokenizer), WIDTH, device=device)
     state: dict[str, Any] = {"step": 0, "samples": 0, "seconds": 0.0, "history": [], "average": None}
     if load_checkpoint(folder / "denoiser.pt", optimizer, state):
         average.load_state_dict(state["average"])
-    fuse_norms(model.unet)
+    if plan.fused:
+        fuse_norms(model.unet)
     run = torch.compile(model) if plan.compiled else model
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(device)
     empty = torch.tensor(token_ids(tokenizer, [""])[0], device=device)
@@ -190,7 +195,9 @@ def train_denoiser(
         error = ((predicted.float() - v) ** 2 * inside).mean((1, 2, 3))
         mapped = functional.cross_entropy(logits.float(), target_map, reduction="none").mean((1, 2))
         spread = centres.spread(ids, encoded)
-        loss = (error * weight).mean() + plan.map_weight * mapped.mean() + plan.spread_weight * spread
+        loss = (error * weight).mean() + plan.map_weight * mapped.mean()
+        if not plan.text_frozen:
+            loss = loss + plan.spread_weight * spread
         loss.backward()
         optimizer.step(plateau(progress, state["step"], warmup=100, decay_from=plan.decay_from), clip=1.0)
         state["step"] += 1
@@ -217,7 +224,8 @@ def train_denoiser(
             sheeted = now
             on_sheet(average, state)
     keep("denoiser.pt")
-    unfuse_norms(model.unet)
+    if plan.fused:
+        unfuse_norms(model.unet)
     return average
 
 

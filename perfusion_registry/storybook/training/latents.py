@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,15 @@ class Latents:
 
 @torch.no_grad()
 def encode_shards(
-    shards: list[Shard], vae: AutoencoderKL, tokenizer: CLIPTokenizer, path: Path, *, device: str = "cpu"
+    shards: list[Shard],
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    path: Path,
+    *,
+    device: str = "cpu",
+    style: Callable[[Tensor], Tensor] | None = None,
 ) -> Latents:
-    """Encode every page once; kept in `path`."""
+    """Encode every page once, as another hand would draw it where there is a style; kept in `path`."""
     if path.exists():
         return Latents(**torch.load(path, weights_only=True))
     z, ids = [], []
@@ -57,7 +64,8 @@ def encode_shards(
         ).input_ids
         ids.append(torch.tensor(encoded, dtype=torch.int16))
         for start in range(0, len(shard.images), 50):
-            x = torch.from_numpy(shard.images[start : start + 50].copy()).to(device).float() / 127.5 - 1
+            x = torch.from_numpy(shard.images[start : start + 50].copy()).to(device).float() / 255
+            x = (x if style is None else style(x)) * 2 - 1
             with autocast(device):
                 mean = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
             z.append((mean.float() * vae.config.scaling_factor).contiguous().half().cpu())
