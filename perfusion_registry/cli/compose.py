@@ -21,10 +21,12 @@ from perfusion_registry.cli.prompting import (
     BiasOption,
     LockOption,
     Place,
+    PresetOption,
     PromptArgument,
     ResidualOption,
     SceneOption,
     TemperatureOption,
+    WithOption,
     command_gates,
     ready,
 )
@@ -54,6 +56,8 @@ def compose(
     temperature: TemperatureOption = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
+    preset: PresetOption = None,
+    files: WithOption = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
     locked: LockedOption = False,
     frozen: FrozenOption = False,
@@ -69,8 +73,8 @@ def compose(
     from perfusion_registry.cli import console
     from perfusion_registry.recipe.writing import replace_text
 
-    gates = command_gates(bias, temperature, lock, residual)
-    place = Place(project, "cpu", locked=locked, frozen=frozen, offline=offline)
+    gates = command_gates(bias, temperature, lock, residual, preset)
+    place = Place(project, "cpu", locked=locked, frozen=frozen, offline=offline, files=tuple(files or ()))
     composed = ready(place, prompt, scene, gates, console.reporter(quiet)).composition
     if out is not None:
         replace_text(out, composed.to_json())
@@ -89,6 +93,11 @@ def explain(
     temperature: TemperatureOption = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
+    preset: PresetOption = None,
+    files: WithOption = None,
+    presets: Annotated[
+        bool, typer.Option("--presets", help="Show the gate presets and their numbers, and nothing else.")
+    ] = False,
     locked: LockedOption = False,
     frozen: FrozenOption = False,
     offline: OfflineOption = False,
@@ -101,8 +110,13 @@ def explain(
     """Show token by token which concept's gate opens, and how far."""
     from perfusion_registry.cli import console
 
-    gates = command_gates(bias, temperature, lock, residual)
-    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    if presets:
+        _show_presets(as_json=as_json)
+        return
+    gates = command_gates(bias, temperature, lock, residual, preset)
+    place = Place(
+        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    )
     found = ready(place, prompt, scene, gates, console.reporter(quiet))
 
     from perfusion_registry.compose.explanation import explain as measure
@@ -214,3 +228,28 @@ def _gate(value: float, colour: str, *, plain: bool) -> Text:
         bar = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
     number = f"{value:.2f}".rjust(5)
     return Text(bar.ljust(_BAR), style=colour).append(number, style="bold" if value >= 0.5 else "dim")
+
+
+def _show_presets(*, as_json: bool) -> None:
+    from perfusion_registry.cli import console
+    from perfusion_registry.recipe.presets import PRESETS
+
+    if as_json:
+        said = [
+            {
+                "name": name,
+                "local_bias": preset.local_bias,
+                "global_bias": preset.global_bias,
+                "temperature": preset.temperature,
+                "meaning": preset.meaning,
+            }
+            for name, preset in PRESETS.items()
+        ]
+        console.say_json("perf.explain-presets/1", {"presets": said})
+        return
+    rows = [
+        [name, f"{preset.local_bias:g}", f"{preset.global_bias:g}", f"{preset.temperature:g}", preset.meaning]
+        for name, preset in PRESETS.items()
+    ]
+    columns = ["preset", "bias (local)", "bias (global)", "temperature", "meaning"]
+    console.say_table(columns, rows, right=columns[1:4])

@@ -173,13 +173,14 @@ class BuiltConcept(FileModel):
 
 
 class BuildOutput(FileModel):
-    """`perf build`."""
+    """`perf build`. out: the file that was written instead of the lockfile, with --super."""
 
     schema_: Literal["perf.build/1"] = Schema
     needed: tuple[NeededConcept, ...]
     built: tuple[BuiltConcept, ...]
     up_to_date: tuple[Name, ...]
     seconds: float
+    out: str | None = None
 
 
 class CovarianceOutput(FileModel):
@@ -204,6 +205,23 @@ class ExplainOutput(FileModel):
     prompt: str
     concepts: tuple[dict[str, Any], ...]
     tokens: tuple[dict[str, Any], ...]
+
+
+class GatePreset(FileModel):
+    """A gate preset: its bias under each key lock, and its temperature."""
+
+    name: str
+    local_bias: float
+    global_bias: float
+    temperature: float
+    meaning: str
+
+
+class ExplainPresetsOutput(FileModel):
+    """`perf explain --presets`."""
+
+    schema_: Literal["perf.explain-presets/1"] = Schema
+    presets: tuple[GatePreset, ...]
 
 
 class Picture(FileModel):
@@ -558,6 +576,7 @@ AnyOutput = (
     | BuildOutput
     | CovarianceOutput
     | ExplainOutput
+    | ExplainPresetsOutput
     | RenderOutput
     | SweepOutput
     | SearchOutput

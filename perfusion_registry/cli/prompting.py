@@ -53,6 +53,22 @@ LockOption = Annotated[
         help="The key lock of all concepts, or of one: local, global or none. Repeatable.",
     ),
 ]
+PresetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]P",
+        help="The bias and temperature of all gates, or of one, where no option sets them: faithful, "
+        "balanced, editable or together (perf explain --presets). Repeatable.",
+    ),
+]
+WithOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        metavar="FILE",
+        help="Take the concept of this artifact file, instead of the locked one of its name. Repeatable.",
+    ),
+]
 ResidualOption = Annotated[
     list[str] | None,
     typer.Option(metavar="[NAME=]R", help="The strength of all residuals, or of one. Repeatable."),
@@ -63,7 +79,7 @@ ResidualOption = Annotated[
 class Place:
     """Where a command works. project: where to look for one. device, dtype: as `load_base` takes them.
 
-    locked, frozen, offline: as the options of these names.
+    locked, frozen, offline: as the options of these names. files: artifacts that stand in for what is locked.
     """
 
     project: Path | None
@@ -72,6 +88,7 @@ class Place:
     locked: bool = False
     frozen: bool = False
     offline: bool = False
+    files: tuple[Path, ...] = ()
 
     @property
     def allow_download(self) -> bool | None:
@@ -114,7 +131,7 @@ def ready(
     from perfusion_registry.artifact import Store, cache_dir
     from perfusion_registry.artifact.lockfiles import note_lockfile
     from perfusion_registry.base import describe_base
-    from perfusion_registry.compose.concept import find_concepts
+    from perfusion_registry.compose.concept import concepts_of_files, find_concepts
     from perfusion_registry.compose.prompt import parse_prompt
     from perfusion_registry.resolve import Project
 
@@ -127,9 +144,10 @@ def ready(
     store = Store(cache_dir())
     parsed, sources = _in_scene(project, store, prompt, scene, gates)
     note_lockfile(store.root, project.lockfile_path)
-    concepts = find_concepts(parsed, project, store)
+    given = concepts_of_files(place.files, parsed, store)
+    concepts = find_concepts(parsed, project, store, given)
     if not (place.locked or place.frozen):
-        _warn_of_changes(project, parsed, place, reporter)
+        _warn_of_changes(project, [name for name in parsed.names if name not in given], place, reporter)
 
     from perfusion_registry.compose.composing import check_used, compose
 
@@ -162,6 +180,7 @@ def command_gates(
     temperature: Sequence[str] | None,
     lock: Sequence[str] | None,
     residual: Sequence[str] | None,
+    preset: Sequence[str] | None = None,
 ) -> tuple[dict[str, Gate], Gate]:
     """Read the gate options, each `VALUE` or `NAME=VALUE`: gates by concept name, and the gate of all."""
     from perfusion_registry.compose.prompt import Gate, gate_value
@@ -169,7 +188,13 @@ def command_gates(
 
     named: dict[str, Gate] = {}
     every = Gate()
-    options = (("bias", bias), ("temperature", temperature), ("lock", lock), ("residual", residual))
+    options = (
+        ("bias", bias),
+        ("temperature", temperature),
+        ("lock", lock),
+        ("residual", residual),
+        ("preset", preset),
+    )
     for option, texts in options:
         for text in texts or ():
             name, equals, value = text.rpartition("=")
@@ -179,9 +204,9 @@ def command_gates(
             except PerfError as error:
                 raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
             if folded is None:
-                every = gate.over(every)
+                every = gate.beside(every)
             else:
-                named[folded] = gate.over(named.get(folded, Gate()))
+                named[folded] = gate.beside(named.get(folded, Gate()))
     return named, every
 
 
@@ -203,7 +228,7 @@ def _in_scene(
 
     found = find_scene(scene, project, store)
     scene_gates = {
-        name: Gate(gate.bias, gate.temperature, gate.key_lock, gate.residual)
+        name: Gate(gate.bias, gate.temperature, gate.key_lock, gate.residual, gate.preset)
         for name, gate in found.gates.items()
     }
     text = prompt if prompt is not None else found.prompt
@@ -225,11 +250,11 @@ def _check_lockfile(project: Project, place: Place) -> None:
             raise stale(why, str(project.lockfile_path))
 
 
-def _warn_of_changes(project: Project, prompt: Prompt, place: Place, reporter: Reporter) -> None:
-    """Say which called concepts have changed since they were built; what is locked is drawn all the same."""
+def _warn_of_changes(project: Project, called: Sequence[str], place: Place, reporter: Reporter) -> None:
+    """Say which of the concepts `called` have changed since they were built; the locked are drawn anyway."""
     from perfusion_registry.cli.planning import survey
 
-    local = [name for name in project.local() if name in prompt.names]
+    local = [name for name in project.local() if name in called]
     if not local:
         return
     try:

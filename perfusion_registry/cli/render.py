@@ -23,10 +23,12 @@ from perfusion_registry.cli.prompting import (
     LockOption,
     Outputs,
     Place,
+    PresetOption,
     PromptArgument,
     ResidualOption,
     SceneOption,
     TemperatureOption,
+    WithOption,
     command_gates,
 )
 from perfusion_registry.errors import PerfError
@@ -83,6 +85,8 @@ def render(
     temperature: TemperatureOption = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
+    preset: PresetOption = None,
+    files: WithOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -117,10 +121,18 @@ def render(
     named = [name for name, value in sources.items() if value is not None]
     if len(named) > 1:
         raise PerfError(f"{' and '.join(named)} cannot go together", hint="choose one")
+    if files and (source is not None or composition is not None):
+        raise PerfError(
+            f"{named[0]} names its concepts by their hashes, so no file can stand in for one",
+            where=f"--with {files[0]}",
+            hint="give a prompt instead",
+        )
     check_formats(out, sheet)
     reporter = console.reporter(quiet)
-    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
-    gates = command_gates(bias, temperature, lock, residual)
+    place = Place(
+        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    )
+    gates = command_gates(bias, temperature, lock, residual, preset)
     given = Given.read(seed, count, steps, guidance, negative, size, scheduler, batch)
     if source is not None:
         work = from_picture(place, source, given, gates, reporter)
@@ -156,6 +168,7 @@ def sweep(
     ] = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
+    files: WithOption = None,
     seed: SeedOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
@@ -187,7 +200,9 @@ def sweep(
     grid = Grid.read(bias, temperature, concept)
     given = Given.read(seed, None, steps, guidance, negative, size, scheduler, None)
     gates = command_gates(None, None, lock, residual)
-    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    place = Place(
+        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    )
     work = from_prompt(place, prompt, scene, given, gates, reporter)
     path = draw_grid(work, grid, out, reporter, force=force)
     if as_json:

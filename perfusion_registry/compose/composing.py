@@ -28,12 +28,15 @@ class GateSources:
     scene: Mapping[str, Gate] = field(default_factory=dict)
 
     def settle(self, name: str, braces: Gate, default: Gate) -> Gate:
-        """Return the gate of concept `name`; each of its values comes from the first place that sets it."""
+        """Return the gate of concept `name`; each of its values comes from the first place that sets it.
+
+        A preset sets the bias and temperature that its own place leaves open, for the lock that is settled.
+        """
         places = (self.command.get(name, Gate()), self.command_all, self.scene.get(name, Gate()), default)
         gate = braces
         for place in places:
             gate = gate.over(place)
-        return gate
+        return gate.settled()
 
 
 def compose(
@@ -77,14 +80,19 @@ def regated(composition: Composition, gates: GateSources) -> Composition:
     changed = []
     for concept in composition.concepts:
         own = gates.command.get(concept.name, Gate())
-        gate = own.over(gates.command_all)
-        values = {"bias": gate.bias, "temperature": gate.temperature, "key_lock": gate.key_lock}
-        if concept.residual is not None:
-            values["residual"] = gate.residual
-        elif own.residual is not None:
+        if concept.residual is None and own.residual is not None:
             raise _no_residual(concept.name, None)
+        was = Gate(concept.bias, concept.temperature, concept.key_lock, concept.residual)
+        gate = own.over(gates.command_all).over(was).settled()
         changed.append(
-            concept.model_copy(update={key: value for key, value in values.items() if value is not None})
+            concept.model_copy(
+                update={
+                    "bias": gate.bias,
+                    "temperature": gate.temperature,
+                    "key_lock": gate.key_lock,
+                    "residual": None if concept.residual is None else gate.residual,
+                }
+            )
         )
     return composition.model_copy(update={"concepts": tuple(changed)})
 
@@ -199,7 +207,7 @@ def _braces(prompt: Prompt, name: str) -> Gate:
     for call in prompt.calls:
         if call.name != name:
             continue
-        for key in ("bias", "temperature", "key_lock", "residual"):
+        for key in ("bias", "temperature", "key_lock", "residual", "preset"):
             before, now = getattr(gate, key), getattr(call.gate, key)
             if None not in (before, now) and before != now:
                 raise PerfError(
@@ -207,7 +215,7 @@ def _braces(prompt: Prompt, name: str) -> Gate:
                     where=under(prompt.source, call.span),
                     hint="a concept has one gate in a prompt; set it at one of its calls",
                 )
-        gate = gate.over(call.gate)
+        gate = gate.beside(call.gate)
     return gate
 
 

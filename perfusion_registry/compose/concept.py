@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 
-from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.artifact import Artifact, Store, load_artifact, save_artifact
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
@@ -45,13 +46,17 @@ class Concept:
         return Gate(asked.bias, asked.temperature, lock)
 
 
-def find_concepts(prompt: Prompt, project: Project, store: Store) -> dict[str, Concept]:
+def find_concepts(
+    prompt: Prompt, project: Project, store: Store, given: Mapping[str, Concept] | None = None
+) -> dict[str, Concept]:
     """Return the built concepts that `prompt` calls, by name, as the project's lockfile has them.
+
+    given: concepts that stand in for those of the project, by name.
 
     Raises PerfError, with a caret under the call, for a concept that the project does not have, one that is
     not built, and one whose bytes this machine's store does not have. Nothing is ever built here.
     """
-    found: dict[str, Concept] = {}
+    found: dict[str, Concept] = dict(given or {})
     for call in prompt.calls:
         name = call.name
         if name in found:
@@ -85,6 +90,28 @@ def find_concepts(prompt: Prompt, project: Project, store: Store) -> dict[str, C
                 hint=f"run `perf build {name}`",
             )
         found[name] = Concept(artifact, locked.sha256, Gate(locked.bias, locked.temperature, locked.key_lock))
+    return found
+
+
+def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> dict[str, Concept]:
+    """Return the concepts of artifact files by their names, and put their bytes into the store.
+
+    So a picture or composition, which names them by hash, can be drawn again. Raises PerfError for a file
+    that is no artifact, one whose concept `prompt` does not call, and two of one name.
+    """
+    found: dict[str, Concept] = {}
+    for path in files:
+        artifact = load_artifact(path)
+        name = artifact.card.name
+        if name in found:
+            raise PerfError(f"two files hold a concept {name!r}", where=str(path), hint="give one of them")
+        if name not in prompt.names:
+            raise PerfError(
+                f"the prompt does not call {name!r}, the concept of this file",
+                where=str(path),
+                hint=f"it calls {', '.join(prompt.names) or 'no concept'}",
+            )
+        found[name] = Concept(artifact, store.put(save_artifact(artifact)))
     return found
 
 

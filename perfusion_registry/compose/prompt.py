@@ -2,7 +2,9 @@ r"""The prompt grammar: text in which a star calls a concept.
 
     prompt   = { text | escape | call }
     call     = name "*" [ "{" [ option { "," option } ] "}" ]
-    option   = "bias" "=" number | "temperature" "=" number | "lock" "=" ( "local" | "global" | "none" )
+    option   = "bias" "=" number | "temperature" "=" number | "residual" "=" number
+             | "lock" "=" ( "local" | "global" | "none" )
+             | "preset" "=" ( "faithful" | "balanced" | "editable" | "together" )
     escape   = "\*" | "\\" | "\{"
 
 `name` is the whole word before the star, a concept name of `recipe.name`. Names are folded: `Teddy*` and
@@ -24,14 +26,15 @@ from perfusion_registry.compose.caret import Span, under
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
+from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS, PresetName
 
 KeyLock = SceneLock
 
 LONGEST_PROMPT = 10_000
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_OPTIONS = ("bias", "temperature", "lock", "residual")
-_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global", "residual": ".8"}
+_OPTIONS = ("bias", "temperature", "lock", "residual", "preset")
+_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global", "residual": ".8", "preset": "faithful"}
 _NUMBERS: dict[str, TypeAdapter[float]] = {
     "bias": TypeAdapter(Bias),
     "temperature": TypeAdapter(Temperature),
@@ -44,22 +47,37 @@ class Gate:
     """What one place says about a concept's gate; None leaves the value to the next place in line.
 
     bias, temperature: beta and tau of Eq. 3 and Eq. 4. key_lock: where the concept's keys come from.
-    residual: how strongly its residual applies, where it has one.
+    residual: how strongly its residual applies, where it has one. preset: stands for the bias and temperature
+    that the same place leaves unset.
     """
 
     bias: float | None = None
     temperature: float | None = None
     key_lock: KeyLock | None = None
     residual: float | None = None
+    preset: PresetName | None = None
 
     def over(self, other: Gate) -> Gate:
-        """Return this gate with its unset values taken from `other`."""
-        return Gate(
-            bias=self.bias if self.bias is not None else other.bias,
-            temperature=self.temperature if self.temperature is not None else other.temperature,
-            key_lock=self.key_lock if self.key_lock is not None else other.key_lock,
-            residual=self.residual if self.residual is not None else other.residual,
-        )
+        """Return this gate with its unset values taken from `other`, the next place in line.
+
+        A preset decides bias and temperature, so what later places say of these counts no more.
+        """
+        if self.preset is not None:
+            other = replace(other, bias=None, temperature=None, preset=None)
+        return self.beside(other)
+
+    def beside(self, other: Gate) -> Gate:
+        """Return this gate with its unset values taken from `other`, of the same place."""
+        unset = {key: value for key, value in vars(other).items() if getattr(self, key) is None}
+        return replace(self, **unset)
+
+    def settled(self) -> Gate:
+        """Return this gate with its preset's numbers instead of its name; a preset needs the key lock."""
+        if self.preset is None:
+            return self
+        preset, lock = PRESETS[self.preset], self.key_lock or "local"
+        meant = Gate(bias=preset.bias(lock), temperature=preset.temperature)
+        return replace(self, preset=None).beside(meant)
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,7 @@ def _unparse_gate(gate: Gate) -> str:
             ("temperature", gate.temperature),
             ("lock", gate.key_lock),
             ("residual", gate.residual),
+            ("preset", gate.preset),
         )
         if value is not None
     ]
@@ -264,13 +283,17 @@ class _Parser:
 def gate_value(key: str, value: str) -> dict[str, Any]:
     """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets.
 
-    key: "bias", "temperature", "lock" or "residual". Raises PerfError, without a place, when the value cannot
-    be that.
+    key: "bias", "temperature", "lock", "residual" or "preset". Raises PerfError, without a place, when the
+    value cannot be that.
     """
     if key == "lock":
         if value not in get_args(KeyLock):
             raise PerfError(f"{value!r} is no key lock", hint="lock is local, global or none")
         return {"key_lock": value}
+    if key == "preset":
+        if value not in PRESET_NAMES:
+            raise PerfError(f"{value!r} is no preset", hint=f"the presets are {', '.join(PRESET_NAMES)}")
+        return {"preset": value}
     if not _NUMBER.fullmatch(value):
         raise PerfError(f"{value!r} is not a number", hint=f"for instance {key}={_EXAMPLES[key]}")
     try:

@@ -12,6 +12,7 @@ from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
 from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
+from perfusion_registry.recipe.presets import PresetName
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"
@@ -53,6 +54,7 @@ class GateOverride(FileModel):
     temperature: Temperature | None = None
     key_lock: SceneLock | None = None
     residual: Residual | None = None
+    preset: PresetName | None = None
 
 
 class Scene(FileModel):

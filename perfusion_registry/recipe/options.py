@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.presets import PRESETS, PresetName
 
 if TYPE_CHECKING:
     from perfusion_registry.recipe.recipe import Recipe
@@ -101,11 +102,15 @@ class TrainSection(FileModel):
 
 
 class RenderSection(FileModel):
-    """`[render]` of a recipe; a key left out means the base's default, else the paper's."""
+    """`[render]` of a recipe; a key left out means the base's default, else the paper's.
+
+    preset: stands for the bias and temperature that are left out, under the recipe's own key lock.
+    """
 
     bias: Bias | None = None
     temperature: Temperature | None = None
     key_lock: KeyLock | None = None
+    preset: PresetName | None = None
 
 
 class TrainOptions(FileModel):
@@ -161,7 +166,12 @@ def resolve_render(recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOp
     A card's `[render]` also speaks of steps, sizes and guidance; those concern the renderer, not a concept.
     """
     known = {key: value for key, value in base_defaults.items() if key in RenderOptions.model_fields}
-    return _resolve(RenderOptions, recipe.render, known, "render")
+    section = recipe.render
+    if section.preset is not None:
+        preset = PRESETS[section.preset]
+        lock = section.key_lock or known.get("key_lock") or RenderOptions().key_lock
+        known |= {"bias": preset.bias(lock), "temperature": preset.temperature}
+    return _resolve(RenderOptions, section.model_copy(update={"preset": None}), known, "render")
 
 
 Options = TypeVar("Options", TrainOptions, RenderOptions)

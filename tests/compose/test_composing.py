@@ -77,6 +77,22 @@ def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
     assert gates(composition) == {"teddy": (0.4, 0.3, "local"), "teapot": (0.65, 0.3, "global")}
 
 
+def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, concepts):
+    sources = GateSources(
+        command={"teapot": Gate(preset="together")},
+        scene={"teddy": Gate(0.1, 0.1, "global"), "teapot": Gate(0.1, 0.1)},
+    )
+    composition = compose(
+        parse_prompt("a teddy*{preset=faithful} on a teapot*{bias=.9}"), concepts, tiny_base, sources
+    )
+    assert gates(composition) == {"teddy": (0.4, 0.15, "global"), "teapot": (0.9, 0.15, "local")}
+    again = regated(composition, GateSources({"teapot": Gate(key_lock="global")}, Gate(preset="editable")))
+    assert gates(again) == {"teddy": (0.6, 0.15, "global"), "teapot": (0.6, 0.15, "global")}
+    assert regated(composition, GateSources()) == composition
+    with pytest.raises(PerfError, match="two values of preset, faithful and editable"):
+        compose(parse_prompt("a teddy*{preset=faithful} and teddy*{preset=editable}"), concepts, tiny_base)
+
+
 def test_trained_keys_are_used_unless_a_lock_is_asked_for(tiny_base, concepts):
     def lock(prompt):
         return compose(parse_prompt(prompt), concepts, tiny_base).concept("cat").key_lock
@@ -230,7 +246,9 @@ def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concep
     assert strengths("a hugsy* on a teapot*") == [1.0, None]
     assert strengths("a hugsy*{residual=.5} on a teapot*") == [0.5, None]
     assert strengths("a hugsy* on a teapot*", command_all=Gate(residual=0)) == [0, None]
-    assert strengths("a hugsy*", command={"hugsy": Gate(residual=2)}, scene={"hugsy": Gate(residual=3)}) == [2]
+    assert strengths("a hugsy*", command={"hugsy": Gate(residual=2)}, scene={"hugsy": Gate(residual=3)}) == [
+        2
+    ]
     assert strengths("a hugsy*", scene={"hugsy": Gate(residual=3)}) == [3]
     with pytest.raises(PerfError, match="none was learned") as caught:
         strengths("a hugsy* on a teapot*{residual=.5}")

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.presets import PRESET_NAMES
 
 
 def pieces(source):
@@ -23,6 +24,7 @@ CASES = {
     "teddy*{bias=.55,temperature=.15}": (Call("teddy", Gate(0.55, 0.15)),),
     "teddy*{ lock = global , bias=1 } on": (Call("teddy", Gate(1.0, None, "global")), Text(" on")),
     "teddy*{residual=.8}": (Call("teddy", Gate(residual=0.8)),),
+    "teddy*{preset=editable,bias=.7}": (Call("teddy", Gate(0.7, preset="editable")),),
     "teddy*{}": (Call("teddy"),),
     r"teddy*\{x}": (Call("teddy"), Text("{x}")),
     "teddy* {x}": (Call("teddy"), Text(" {x}")),
@@ -59,6 +61,8 @@ MISTAKES = {
     "a teddy*{temperature=0}": ("greater than 0", "0"),
     "a teddy*{bias= 99 }": ("less than", "99"),
     "a teddy*{lock=closed}": ("no key lock", "closed"),
+    "a teddy*{preset=loud}": ("no preset", "loud"),
+    "a teddy*{preset=faithful,preset=faithful}": ("set twice", "preset"),
     "a teddy*{residual=-1}": ("greater than or equal to 0", "-1"),
     "a 3po* there": ("cannot be a concept's name", "3po*"),
     "the con* man": ("cannot be a concept's name", "con*"),
@@ -105,6 +109,8 @@ gates = st.builds(
     st.none() | st.floats(0, 2),
     st.none() | st.floats(0, 10, exclude_min=True),
     st.none() | st.sampled_from(["local", "global", "none"]),
+    st.none() | st.floats(0, 4),
+    st.none() | st.sampled_from(PRESET_NAMES),
 )
 names = st.from_regex(r"[a-z][a-z0-9]{3,8}(-[a-z0-9]{1,4})?", fullmatch=True).filter(
     lambda name: not name.startswith(("com", "lpt"))

@@ -16,6 +16,7 @@ from perfusion_registry.recipe import (
     resolve_render,
     resolve_train,
 )
+from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS
 
 CONCEPT = ConceptSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
 
@@ -66,7 +67,39 @@ def test_a_recipe_goes_before_the_base_and_the_base_before_the_paper(key: str) -
 
 def test_a_section_has_exactly_the_keys_of_the_options() -> None:
     assert list(TrainSection.model_fields) == list(TrainOptions.model_fields)
-    assert list(RenderSection.model_fields) == list(RenderOptions.model_fields)
+    assert list(RenderSection.model_fields) == [*RenderOptions.model_fields, "preset"]
+
+
+def test_the_presets_are_the_papers_ranges() -> None:
+    """Section 4.4: temperature 0.15, bias 0.6-0.75 locally, 0.4-0.6 globally; Figure 1 (Appendix H)."""
+    assert [(p.local_bias, p.global_bias, p.temperature) for p in PRESETS.values()] == [
+        (0.6, 0.4, 0.15),
+        (0.675, 0.5, 0.15),
+        (0.75, 0.6, 0.15),
+        (0.55, 0.55, 0.15),
+    ]
+    assert tuple(PRESETS) == PRESET_NAMES
+
+
+@pytest.mark.parametrize(
+    ("section", "card", "expected"),
+    [
+        ({"preset": "faithful"}, {}, (0.6, 0.15, "local")),
+        ({"preset": "faithful", "key_lock": "global"}, {}, (0.4, 0.15, "global")),
+        (
+            {"preset": "editable"},
+            {"key_lock": "global", "bias": 0.1, "temperature": 0.9},
+            (0.6, 0.15, "global"),
+        ),
+        ({"preset": "editable", "bias": 0.2}, {"temperature": 0.9}, (0.2, 0.15, "local")),
+        ({"preset": "editable", "temperature": 0.3}, {"bias": 0.1}, (0.75, 0.3, "local")),
+    ],
+)
+def test_a_preset_of_a_recipe_is_numbers_to_everybody_else(
+    section: dict[str, Any], card: dict[str, Any], expected: tuple[float, float, str]
+) -> None:
+    options = resolve_render(recipe(render=RenderSection(**section)), card)
+    assert (options.bias, options.temperature, options.key_lock) == expected
 
 
 def test_a_base_card_also_speaks_to_the_renderer() -> None:
