@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from perfusion_registry.cli.options import (
     ProjectOption,
     QuietOption,
 )
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.cli.construction import Built
@@ -38,6 +40,21 @@ def build(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
+    supercategory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--super",
+            metavar="NAME=WORD",
+            help="Build it under another supercategory than its recipe's, into --out, and lock nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --super: the .safetensors file to write.", show_default=False
+        ),
+    ] = None,
     locked: LockedOption = False,
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
@@ -58,6 +75,25 @@ def build(
     from perfusion_registry.resolve import changes_of, lock
     from perfusion_registry.resolve.choice import must_choose
 
+    if supercategory:
+        from perfusion_registry.cli.substitution import Substitution
+
+        wanted = Substitution.read(supercategory, names, out)
+        found = wanted.survey(project, force=force)
+        if dry_run:
+            _tell_plan(found, time.monotonic() - begun, as_json=as_json, dry_run=True)
+            return
+        from perfusion_registry.cli.construction import Computing
+
+        built = wanted.carry_out(found, Computing(device, dtype), console.reporter(quiet))
+        _tell_built(found, built, time.monotonic() - begun, as_json=as_json, out=out)
+        return
+    if out is not None:
+        raise PerfError(
+            "a build of a recipe goes into the store and the lockfile, not into a file",
+            where=f"--out {out}",
+            hint="leave it out; with --super NAME=WORD there is a file to write",
+        )
     found = survey(project, names, force=force)
     after = lock(found.project, found.plan, found.store)
     changes = changes_of(found.project, after)
@@ -97,15 +133,34 @@ def _tell_plan(found: Survey, seconds: float, *, as_json: bool, dry_run: bool) -
         console.say(f"Up to date: {', '.join(current)}")
 
 
-def _tell_built(found: Survey, built: list[Built], seconds: float, *, as_json: bool) -> None:
+def _tell_built(
+    found: Survey, built: list[Built], seconds: float, *, as_json: bool, out: Path | None = None
+) -> None:
+    """out: the one file that was written instead of the lockfile."""
     from perfusion_registry.cli import console
 
     current = [task.name for task in found.plan.tasks if not task.reason]
     if as_json:
-        rows = [_row(one) for one in built]
-        said = {"needed": [], "built": rows, "up_to_date": current, "seconds": round(seconds, 3)}
+        said = {
+            "needed": [],
+            "built": [_row(one) for one in built],
+            "up_to_date": current,
+            "seconds": round(seconds, 3),
+            "out": str(out) if out else None,
+        }
         console.say_json("perf.build/1", said)
         return
+    if built:
+        _tell_table(built, seconds, len(current))
+    if out is not None:
+        task = found.plan.tasks[0]
+        console.say(f"Wrote {out}: {task.name} as {task.recipe.concept.supercategory}; nothing is locked")
+        console.say(f"Next: perf render 'a {task.name}*' --with {out}")
+
+
+def _tell_table(built: list[Built], seconds: float, current: int) -> None:
+    from perfusion_registry.cli import console
+
     names = sorted({name for one in built for name in one.artifact.card.scores})
     cells = [
         [
@@ -122,7 +177,7 @@ def _tell_built(found: Survey, built: list[Built], seconds: float, *, as_json: b
     ]
     columns = ["concept", "version", "why", "time", "size", "kept step", *names, "sha256"]
     console.say_table(columns, cells, right=["time", "size", "kept step", *names])
-    rest = f"; {len(current)} up to date" if current else ""
+    rest = f"; {current} up to date" if current else ""
     count = "1 concept" if len(built) == 1 else f"{len(built)} concepts"
     console.say(f"Built {count} in {console.duration(seconds)}{rest}")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from perfusion_registry.artifact import Store, build_key, digest_of, training_key
+from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import (
+    ConceptSection,
     LockedConcept,
     Lockfile,
     Recipe,
@@ -74,20 +79,35 @@ def plan(
     epoch: int,
     names: list[str] | None = None,
     force: bool = False,
+    supercategories: Mapping[str, str] | None = None,
 ) -> Plan:
     """Resolve the concepts `names` (default: all with a recipe) and compare them with store and lockfile.
 
-    epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. Raises PerfError for a recipe with
-    mistakes, images that are not there, an unknown concept, or one that is named and not built here.
+    epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. supercategories: by name, words
+    that stand in for those of the recipes. Raises PerfError for a recipe with mistakes, images that are not
+    there, an unknown concept, or one that is named and not built here.
     """
     chosen = project.local() if names is None else project.select(names) if names else []
     declared = {name: project.declared(name) for name in chosen}
+    for name, word in (supercategories or {}).items():
+        declared[name] = _renamed(project.recipe(name), word)
     tasks = tuple(
         _task(project, store, base, covariance, name, recipe, epoch, force)
         for name, recipe in declared.items()
         if isinstance(recipe, Recipe)
     )
     return Plan(tasks, base, covariance)
+
+
+def _renamed(recipe: Recipe, word: str) -> Recipe:
+    """The recipe with another supercategory; raises PerfError for what cannot be one."""
+    values = recipe.concept.model_dump() | {"supercategory": word}
+    try:
+        concept = ConceptSection.model_validate(values)
+    except ValidationError as error:
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise PerfError(f"{word!r} cannot be a supercategory: {told}") from error
+    return recipe.model_copy(update={"concept": concept})
 
 
 def _task(
