@@ -159,7 +159,7 @@ def draw(
     ]
     records = [record for _, record in chosen]
     out = outputs.out if outputs.out is not None else _folder(found.project)
-    paths = picture_paths(out, slug(_title(composition)), records, force=outputs.force)
+    paths = picture_paths(out, slug(title_of(composition)), records, force=outputs.force)
     if outputs.sheet is not None:
         check_sheet(outputs.sheet, records, force=outputs.force)
 
@@ -177,7 +177,7 @@ def draw(
             tell(str(path_of[index]))
     if outputs.sheet is not None:
         beside = references(composition, found.project, reporter=reporter)
-        sheet = contact_sheet(_title(composition), beside, tiles, note=_note(work))
+        sheet = contact_sheet(title_of(composition), beside, tiles, note=_note(work))
         write_picture(outputs.sheet, sheet_bytes(sheet, records))
         if tell:
             tell(str(outputs.sheet))
@@ -198,7 +198,7 @@ class Grid:
         names = (
             tuple(canonical_name(name.lower().removesuffix("*")) for name in concepts) if concepts else None
         )
-        return cls(_numbers("bias", bias), _numbers("temperature", temperature), names)
+        return cls(numbers("bias", bias), numbers("temperature", temperature), names)
 
 
 def draw_grid(work: Work, grid: Grid, out: Path | None, reporter: Reporter, *, force: bool) -> Path:
@@ -216,7 +216,7 @@ def draw_grid(work: Work, grid: Grid, out: Path | None, reporter: Reporter, *, f
             hint=f"it calls {', '.join(called)}" if called else "call one with a star: teddy*",
         )
     seed = work.request.seeds[0]
-    path = out or _folder(found.project) / f"{slug(_title(composition))}-sweep-{seed}.png"
+    path = out or _folder(found.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
     one = work.request.model_copy(update={"seeds": (seed,), "batch": 1})
     records = [
         planned(found.base, gated(composition, names, bias, temperature), one)[0]
@@ -238,7 +238,7 @@ def draw_grid(work: Work, grid: Grid, out: Path | None, reporter: Reporter, *, f
     )
     varied = ", ".join(f"{name}*" for name in names)
     note = f"gates of {varied} · seed {seed} · {_note(work, gates=False)}"
-    write_picture(path, sheet_bytes(sweep_sheet(_title(composition), cells, note=note), records))
+    write_picture(path, sheet_bytes(sweep_sheet(title_of(composition), cells, note=note), records))
     return path
 
 
@@ -307,7 +307,7 @@ def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter)
         reporter.warn(f"the picture was drawn with {', '.join(differ)}: pixels may differ")
 
 
-def _title(composition: Composition) -> str:
+def title_of(composition: Composition) -> str:
     """The prompt as a person reads it, its escapes resolved."""
     return parse_prompt(composition.prompt).spoken({c.name: f"{c.name}*" for c in composition.concepts})
 
@@ -341,7 +341,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(numbers[1]), int(numbers[2] or numbers[1])
 
 
-def _numbers(key: str, text: str) -> tuple[float, ...]:
+def numbers(key: str, text: str) -> tuple[float, ...]:
+    """Read comma-separated numbers of the gate option `key`, each once and in order."""
     values = []
     for part in text.split(","):
         try:

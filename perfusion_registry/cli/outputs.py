@@ -250,6 +250,39 @@ class SweepOutput(FileModel):
     composition: Composition
 
 
+class TunedGate(FileModel):
+    """What was tried for one concept."""
+
+    bias: float
+    temperature: float
+    key_lock: Literal["local", "global", "none"]
+
+
+class TuneAttempt(FileModel):
+    """Gates that were tried on so many seeds. alike: image similarity by concept; image: their mean."""
+
+    gates: dict[Name, TunedGate]
+    seeds: int
+    alike: dict[Name, float]
+    image: float
+    text: float
+    harmonic: float
+
+
+class TuneOutput(FileModel):
+    """`perf tune`; before and after are on all seeds. drawn: how many pictures that took."""
+
+    schema_: Literal["perf.tune/1"] = Schema
+    prompt: str
+    scene: str | None
+    written: bool
+    drawn: int
+    sheet: str | None
+    before: TuneAttempt
+    after: TuneAttempt
+    tried: tuple[TuneAttempt, ...]
+
+
 class FoundConcept(FileModel):
     """A concept or scene pack of a registry."""
 
@@ -579,6 +612,7 @@ AnyOutput = (
     | ExplainPresetsOutput
     | RenderOutput
     | SweepOutput
+    | TuneOutput
     | SearchOutput
     | InfoOutput
     | VendorOutput

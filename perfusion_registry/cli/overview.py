@@ -27,6 +27,7 @@ COMMANDS = (
     ("explain", "compose", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
     ("render", "render", PROMPT_PANEL, "Draw a prompt with its concepts."),
     ("sweep", "render", PROMPT_PANEL, "Draw one seed over a grid of gate biases and temperatures (the paper's Figure 7)."),
+    ("tune", "tune", PROMPT_PANEL, "Choose each concept's bias, temperature and lock for a prompt by the pictures they make."),
     ("evaluate", "evaluate", PROMPT_PANEL, "Measure a suite: build its concepts, draw its prompts, judge the pictures, and report."),
     ("search", "search", REGISTRY_PANEL, "Find concepts and scene packs in the project's registries."),
     ("info", "info", REGISTRY_PANEL, "Show what a concept says of itself, and its versions."),

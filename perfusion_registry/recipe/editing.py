@@ -56,6 +56,47 @@ def _set(text: str, table: str, key: str, value: str | dict[str, str], where: st
     return tomlkit.dumps(document)
 
 
+def set_scene(
+    text: str, name: str, prompt: str, gates: Mapping[str, Mapping[str, float | str]], where: str
+) -> str:
+    """The manifest `text` with a scene of this prompt and these values of its concepts' gates.
+
+    What else the scene says of its gates stays, but for a preset, which these values replace. Raises
+    PerfError when `text` is not TOML or cannot be edited.
+    """
+    scenes = parse_toml(text, where, _NAME).get("scenes", {})
+    if name not in scenes:
+        fields = [f"prompt = {toml_value(prompt)}", f"gates = {toml_value(dict(gates))}"]
+        block = "\n".join([f"[scenes.{toml_key(name)}]", *fields, ""])
+        added = f"{text.rstrip()}\n\n{block}" if text.strip() else block
+        try:
+            parse_toml(added, where, _NAME)
+        except PerfError:  # `scenes` is written as one value, which no table can follow
+            pass
+        else:
+            return added
+    document = _document(text, where)
+    known = _table(document, "scenes")
+    if name not in known:
+        known[name] = tomlkit.inline_table()
+    scene = _inside(known, name, f"scenes.{name}")
+    if scene.get("prompt") != prompt:
+        scene["prompt"] = prompt
+    if "gates" not in scene:
+        scene["gates"] = tomlkit.inline_table()
+    told = _inside(scene, "gates", f"scenes.{name}.gates")
+    for concept, values in gates.items():
+        key = _spelling(concept, dict(told)) or concept
+        if key not in told:
+            told[key] = tomlkit.inline_table()
+        gate = _inside(told, key, f"scenes.{name}.gates.{key}")
+        gate.pop("preset", None)
+        for field, value in values.items():
+            if gate.get(field) != value:
+                gate[field] = value
+    return tomlkit.dumps(document)
+
+
 def remove_concept(text: str, name: str, where: str) -> str:
     """The manifest `text` without the concept `name`; unchanged if it is not there."""
     known = _spelling(name, parse_toml(text, where, _NAME).get("concepts", {}))
@@ -90,9 +131,14 @@ def _last_entry(text: str, table: str) -> int | None:
 
 def _table(document: tomlkit.TOMLDocument, name: str) -> MutableMapping[str, Any]:
     """A table, however it is written."""
-    table = document[name]
+    return _inside(document, name, name)
+
+
+def _inside(outer: MutableMapping[str, Any], name: str, path: str) -> MutableMapping[str, Any]:
+    """A table in a table; `path` names it in the error."""
+    table = outer[name]
     if not isinstance(table, MutableMapping):
-        raise PerfError(f"`{name}` is not a table", where=f"{MANIFEST_NAME}, {name}")
+        raise PerfError(f"`{path}` is not a table", where=f"{MANIFEST_NAME}, {path}")
     return table
 
 

@@ -79,6 +79,19 @@ def contact_sheet(
     return sheet
 
 
+def side_by_side(
+    pairs: Sequence[tuple[Image.Image, Image.Image]], names: tuple[str, str], seeds: Sequence[int]
+) -> list[Tile]:
+    """Two pictures of each seed as one tile, so that a sheet shows them together."""
+    tiles = []
+    for (left, right), seed in zip(pairs, seeds, strict=True):
+        both = Image.new("RGB", (left.width + right.width + left.width // 32, left.height), PAPER)
+        both.paste(left, (0, 0))
+        both.paste(right, (both.width - right.width, 0))
+        tiles.append(Tile(both, f"seed {seed}: {names[0]}, {names[1]}"))
+    return tiles
+
+
 def _columns(count: int) -> int:
     """The number of columns for `count` tiles: a little wider than high, with full rows if possible."""
     if count <= 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 import pytest
 import tomli
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.editing import add_concept, new_recipe, remove_concept
+from perfusion_registry.recipe.editing import add_concept, new_recipe, remove_concept, set_scene
 
 MANIFEST = """\
 # a tea party
@@ -129,3 +130,43 @@ def test_a_new_recipe_leaves_out_what_was_not_said() -> None:
         "#:schema ../schemas/recipe.schema.json\n\n"
         '[concept]\nname = "a"\nimages = ["x y.png", "q\\""]\n\n[render]\nbias = 0.5\n'
     )
+
+
+SCENES = {
+    "a table": '# before\n[scenes.tea]\nprompt = "a teddy*" # mine\n'
+    "gates = { teddy = { bias = 0.4, residual = 0.5 } }\n# after\n",
+    "tables": '[scenes.tea]\nprompt = "a teddy*" # mine\n'
+    "[scenes.tea.gates.teddy]\nbias = 0.4 # low\nresidual = 0.5\n",
+    "one value": 'scenes = { tea = { prompt = "a teddy*", '
+    'gates = { teddy = { preset = "faithful", residual = 0.5 } } } } # mine\n',
+    "no gates": '[scenes.tea]\nprompt = "a teddy*" # mine\n\n[scenes.other]\nprompt = "x"\n',
+    "dotted": '[scenes]\ntea.prompt = "a teddy*" # mine\ntea.gates.teddy.bias = 0.4\n',
+}
+GATES = {"teddy": {"bias": 0.55, "temperature": 0.15, "key_lock": "global"}}
+
+
+@pytest.mark.parametrize("written", SCENES)
+def test_a_scenes_gates_are_set_however_it_is_written(written: str) -> None:
+    text = SCENES[written]
+    before = tomli.loads(text)["scenes"]
+    edited = set_scene(text, "tea", "a teddy*", GATES, "here")
+    after = tomli.loads(edited)["scenes"]
+    kept = {"residual": 0.5} if "residual" in text else {}
+    assert after.pop("tea") == {"prompt": "a teddy*", "gates": {"teddy": {**GATES["teddy"], **kept}}}
+    assert after == {name: scene for name, scene in before.items() if name != "tea"}
+    for comment in re.findall("# [a-z]+", text):
+        assert comment in edited
+    assert set_scene(edited, "tea", "a teddy*", GATES, "here") == edited
+    renamed = tomli.loads(set_scene(text, "tea", "a cat*", {}, "here"))["scenes"]["tea"]["prompt"]
+    assert renamed == "a cat*"
+
+
+@pytest.mark.parametrize("text", ["", "[project]\nname = 'x' # mine\n", *SCENES.values()])
+def test_a_new_scene_comes_last_and_leaves_the_rest_alone(text: str) -> None:
+    edited = set_scene(text, "tea party", "a teddy*", GATES, "here")
+    data = tomli.loads(edited)
+    assert data["scenes"].pop("tea party") == {"prompt": "a teddy*", "gates": GATES}
+    before = tomli.loads(text)
+    assert data == {**before, "scenes": before.get("scenes", {})}
+    for comment in re.findall("# [a-z]+", text):
+        assert comment in edited

@@ -1,0 +1,175 @@
+"""`perf tune`: let pictures decide a prompt's gates and key locks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfusion_registry.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    FrozenOption,
+    JsonOption,
+    LockedOption,
+    OfflineOption,
+    ProjectOption,
+    QuietOption,
+)
+from perfusion_registry.cli.prompting import Place, PromptArgument, ResidualOption, command_gates
+from perfusion_registry.cli.render import (
+    ForceOption,
+    GuidanceOption,
+    NegativeOption,
+    OpenOption,
+    SchedulerOption,
+    SeedOption,
+    SizeOption,
+    StepsOption,
+)
+
+if TYPE_CHECKING:
+    from perfusion_registry.render.tuning import Attempt, Settings, Tuned
+
+_SHOWN = 12  # rows of the table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    from perfusion_registry.cli import PROMPT_PANEL
+
+    app.command("tune", rich_help_panel=PROMPT_PANEL)(tune)
+
+
+def tune(
+    prompt: PromptArgument = None,
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The scene of perfusion.toml to write the result to; a new one, or its prompt is tuned.",
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Draw so many pictures at most.")] = 72,
+    count: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, max=100, help="Judge on so many seeds.")
+    ] = 4,
+    seed: SeedOption = None,
+    bias: Annotated[
+        str | None,
+        typer.Option(metavar="B,B,...", help="The biases to try.", show_default="the paper's, by lock"),
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option(metavar="T,T,...", help="The temperatures to try.", show_default="0.1,0.15")
+    ] = None,
+    lock: Annotated[
+        str | None,
+        typer.Option(metavar="LOCK,...", help="The key locks to try.", show_default="all that are possible"),
+    ] = None,
+    residual: ResidualOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    negative: NegativeOption = None,
+    size: SizeOption = None,
+    scheduler: SchedulerOption = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also lay out the pictures before and after, side by side."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Search, but leave perfusion.toml alone.")
+    ] = False,
+    force: ForceOption = False,
+    show: OpenOption = False,
+    locked: LockedOption = False,
+    frozen: FrozenOption = False,
+    offline: OfflineOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose each concept's bias, temperature and lock for a prompt by the pictures they make.
+
+    Judged by the harmonic mean of image and text similarity of the base's CLIP model, on the same seeds for
+    all. Several concepts are tuned in turn; the better half of each round goes on to more seeds.
+    """
+    from perfusion_registry.cli import console
+    from perfusion_registry.cli.tuning import Wanted, carry_out
+    from perfusion_registry.render.output import check_formats
+
+    check_formats(None, sheet)
+    reporter = console.reporter(quiet)
+    wanted = Wanted.read(prompt, scene, bias, temperature, lock, images)
+    given = (0 if seed is None else seed, count, steps, guidance, negative, size, scheduler, None)
+    gates = command_gates(None, None, None, residual)
+    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
+    done = carry_out(place, wanted, given, gates, reporter, sheet=sheet, force=force, dry_run=dry_run)
+    names = [concept.name for concept in done.composition.concepts]
+    if as_json:
+        said = {
+            "prompt": done.composition.prompt,
+            "scene": scene,
+            "written": done.written,
+            "drawn": done.tuned.drawn,
+            "sheet": str(sheet) if sheet else None,
+            "before": _row(names, done.tuned.before),
+            "after": _row(names, done.tuned.after),
+            "tried": [_row(names, attempt) for attempt in done.tuned.attempts],
+        }
+        console.say_json("perf.tune/1", said)
+    else:
+        _tell(names, done.tuned)
+        console.say(done.told)
+    if show and sheet is not None:
+        typer.launch(str(sheet))
+
+
+def _tell(names: list[str], tuned: Tuned) -> None:
+    from perfusion_registry.cli import console
+
+    shown = list(tuned.attempts[:_SHOWN])
+    if tuned.before not in shown:
+        shown.append(tuned.before)
+    several = names if len(names) > 1 else []
+    rows = [
+        [
+            _mark(attempt, tuned),
+            *(setting for setting in _told(attempt.settings)),
+            str(attempt.seeds),
+            *(f"{attempt.alike[name]:.3f}" for name in several),
+            f"{attempt.scores.image:.3f}",
+            f"{attempt.scores.text:.3f}",
+            f"{attempt.scores.harmonic:.3f}",
+        ]
+        for attempt in shown
+    ]
+    numbers = ["seeds", *(f"{name}* alike" for name in several), "image", "text", "harmonic"]
+    columns = ["", *(f"{name}*" for name in names), *numbers]
+    console.say_table(columns, rows, right=numbers)
+    left = len(tuned.attempts) - len(shown)
+    rest = f", {left} of them not shown" if left > 0 else ""
+    console.say(f"{len(tuned.attempts)} choices tried with {tuned.drawn} pictures{rest}")
+
+
+def _mark(attempt: Attempt, tuned: Tuned) -> str:
+    if attempt.settings == tuned.after.settings:
+        return "best"
+    return "before" if attempt.settings == tuned.before.settings else ""
+
+
+def _told(settings: Settings) -> list[str]:
+    return [f"{one.bias:g}, {one.temperature:g}, {one.key_lock}" for one in settings]
+
+
+def _row(names: list[str], attempt: Attempt) -> dict[str, Any]:
+    return {
+        "gates": {name: vars(setting) for name, setting in zip(names, attempt.settings, strict=True)},
+        "seeds": attempt.seeds,
+        "alike": {name: round(value, 6) for name, value in attempt.alike.items()},
+        "image": round(attempt.scores.image, 6),
+        "text": round(attempt.scores.text, 6),
+        "harmonic": round(attempt.scores.harmonic, 6),
+    }

@@ -1,0 +1,186 @@
+"""Carrying out `perf tune`: from the options to the search, and its result into a scene and onto a sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from perfusion_registry.cli.drawing import Gates, Given, from_prompt, numbers, title_of
+from perfusion_registry.cli.prompting import Place
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt, parse_prompt, unparse
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import Manifest
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.editing import set_scene
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.render.draw import planned
+from perfusion_registry.render.metadata import sheet_bytes
+from perfusion_registry.render.output import check_sheet, write_picture
+from perfusion_registry.render.references import references
+from perfusion_registry.render.sheet import contact_sheet, side_by_side
+from perfusion_registry.render.tuning import Settings, Space, Tuned, configured, own_pictures, tune
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import Project
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to tune. scene: where the result goes; with no `prompt`, its own is tuned."""
+
+    prompt: str | None
+    scene: str | None
+    space: Space
+    images: int
+
+    @classmethod
+    def read(
+        cls,
+        prompt: str | None,
+        scene: str | None,
+        bias: str | None,
+        temperature: str | None,
+        lock: str | None,
+        images: int,
+    ) -> Wanted:
+        """Read the options; mistakes are told before a base is loaded."""
+        locks = tuple(dict.fromkeys(part.strip() for part in lock.split(","))) if lock else None
+        for one in locks or ():
+            if one not in get_args(KeyLock):
+                raise PerfError(
+                    f"{one!r} is no key lock", where=f"--lock {lock}", hint="lock is local, global or none"
+                )
+        if scene is not None and "/" in scene:
+            raise PerfError(
+                f"{scene!r} belongs to a scene pack, which is not the project's to change",
+                where="--scene",
+                hint="name a scene of perfusion.toml, or a new one",
+            )
+        space = Space(
+            numbers("bias", bias) if bias else None,
+            numbers("temperature", temperature) if temperature else None,
+            locks,  # type: ignore[arg-type]  # checked above
+        )
+        return cls(prompt, scene, space, images)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it. written: whether the manifest changed; told: what to tell of that."""
+
+    composition: Composition
+    tuned: Tuned
+    written: bool
+    told: str
+
+
+def carry_out(
+    place: Place,
+    wanted: Wanted,
+    given: tuple[Any, ...],
+    gates: Gates,
+    reporter: Reporter,
+    *,
+    sheet: Path | None,
+    force: bool,
+    dry_run: bool,
+) -> Done:
+    """Tune, write the scene unless `dry_run`, and lay out the sheet.
+
+    given: the arguments of `Given.read`. A scene that is there already is where the search starts from.
+    """
+    scene = wanted.scene
+    if scene is not None and scene not in Project.find(place.project).manifest.scenes:
+        if wanted.prompt is None:
+            raise PerfError(
+                f"there is no scene {scene!r} yet, so it has no prompt to tune",
+                where="--scene",
+                hint=f"perf tune 'a teddy* in the snow' --scene {scene}",
+            )
+        scene = None
+    work = from_prompt(place, wanted.prompt, scene, Given.read(*given), gates, reporter)
+    found = work.ready
+    assert found.project is not None  # `from_prompt` found one
+    composition, request = found.composition, work.request
+    if sheet is not None:
+        check_sheet(sheet, planned(found.base, composition, request), force=force)
+    own = own_pictures(composition, found.project, (request.height, request.width))
+    tuned = tune(
+        found.base,
+        composition,
+        found.artifacts,
+        request,
+        own,
+        wanted.space,
+        images=wanted.images,
+        reporter=reporter,
+    )
+    after = configured(composition, tuned.after.settings)
+    if sheet is not None:
+        tiles = side_by_side(tuned.pictures, ("before", "after"), request.seeds)
+        note = f"before: {_said(tuned.before.settings)} · after: {_said(tuned.after.settings)}"
+        laid = contact_sheet(
+            title_of(composition),
+            references(composition, found.project, reporter=reporter),
+            tiles,
+            note=note,
+        )
+        write_picture(sheet, sheet_bytes(laid, planned(found.base, after, request)))
+    written = False
+    if wanted.scene is not None and not dry_run:
+        written = _write(found.project, wanted.scene, after)
+    return Done(composition, tuned, written, _tell(wanted, after, tuned, written=written))
+
+
+def _write(project: Project, scene: str, after: Composition) -> bool:
+    """Write the gates into the scene; whether that changed the manifest."""
+    path = project.manifest_path
+    where = str(path)
+    chosen: dict[str, dict[str, float | str]] = {}
+    for concept in after.concepts:
+        chosen[concept.name] = {
+            "bias": concept.bias,
+            "temperature": concept.temperature,
+            "key_lock": concept.key_lock,
+        }
+        if concept.residual not in {None, 1.0}:
+            chosen[concept.name]["residual"] = concept.residual or 0.0
+    text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
+    validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
+    return replace_text(path, text)
+
+
+def _tell(wanted: Wanted, after: Composition, tuned: Tuned, *, written: bool) -> str:
+    """The last lines for a person: what the choice is and where it is."""
+    if tuned.after.settings == tuned.before.settings:
+        said = "Nothing that was tried is better than the gates as they are"
+    else:
+        gain = tuned.after.scores.harmonic - tuned.before.scores.harmonic
+        said = f"The best is {gain:.3f} better than the gates as they were: {_spelt(after)}"
+    if written:
+        return (
+            f"{said}\nWrote scene {wanted.scene} to perfusion.toml; next: perf render --scene {wanted.scene}"
+        )
+    if wanted.scene is None:
+        return f"{said}\nTo keep it, name a scene: --scene NAME"
+    return said
+
+
+def _spelt(after: Composition) -> str:
+    """The prompt with the gates in its braces."""
+    gates = {c.name: Gate(c.bias, c.temperature, c.key_lock) for c in after.concepts}
+    told: set[str] = set()
+    pieces = []
+    for piece in parse_prompt(after.prompt).pieces:
+        if isinstance(piece, Call) and piece.name not in told:
+            told.add(piece.name)
+            piece = Call(piece.name, gates[piece.name])
+        pieces.append(piece)
+    return unparse(Prompt(tuple(pieces)))
+
+
+def _said(settings: Settings) -> str:
+    return "; ".join(
+        f"bias {one.bias:g}, temperature {one.temperature:g}, {one.key_lock}" for one in settings
+    )
