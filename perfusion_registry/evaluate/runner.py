@@ -152,6 +152,8 @@ def prepared(
     """The plan of a run and what its processes need to know; nothing is built or drawn."""
     from perfusion_registry.base.device import choose_device, choose_dtype
 
+    for identity in figures:
+        suite.figure(identity)  # a misspelt one is told before anything is read
     base = describe_base(_beside(suite.base, where))
     suite = suite.model_copy(update={"base": _beside(suite.base, where)})
     named = {name: _beside(reference, where) for name, reference in suite.bases.items() if reference}
