@@ -75,7 +75,7 @@ class Store:
             raise PerfError(
                 "the artifact in the store is damaged: its bytes do not match its hash",
                 where=str(path),
-                hint="run `perf build`, which builds damaged artifacts again",
+                hint="run `perf build`, which builds it again, or `perf sync` if it was fetched",
             )
         _mark_used(path)
         return data

@@ -161,7 +161,6 @@ def _tell_built(
 def _tell_table(built: list[Built], seconds: float, current: int) -> None:
     from perfusion_registry.cli import console
 
-    names = sorted({name for one in built for name in one.artifact.card.scores})
     cells = [
         [
             one.task.name,
@@ -170,16 +169,23 @@ def _tell_table(built: list[Built], seconds: float, current: int) -> None:
             console.duration(one.seconds),
             console.size(one.size),
             f"{one.artifact.card.steps_kept}/{one.artifact.card.train.steps}",
-            *(_score(one, name) for name in names),
-            one.sha256[:12],
+            *(_score(one, name) for name in _SCORES),
         ]
         for one in built
     ]
-    columns = ["concept", "version", "why", "time", "size", "kept step", *names, "sha256"]
-    console.say_table(columns, cells, right=["time", "size", "kept step", *names])
+    columns = ["concept", "version", "why", "time", "size", "step", *_SCORES]
+    console.say_table(columns, cells, right=["time", "size", "step", *_SCORES])
+    if any(one.artifact.card.scores for one in built):
+        console.say(
+            "image: likeness to your pictures; text: to the prompts, 1 is what the plain word reaches"
+        )
     rest = f"; {current} up to date" if current else ""
     count = "1 concept" if len(built) == 1 else f"{len(built)} concepts"
     console.say(f"Built {count} in {console.duration(seconds)}{rest}")
+
+
+_SCORES = ("image", "text")
+"""Of the kept step, as the table has room for them; `--json` and the card have all."""
 
 
 def _score(one: Built, name: str) -> str:

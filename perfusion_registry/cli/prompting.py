@@ -223,6 +223,10 @@ def _in_scene(
 
     command, command_all = gates
     if scene is None:
+        if not (prompt or "").strip():
+            raise PerfError(
+                "the prompt is empty", hint='say what to draw: perf render "a teddy* in the snow"'
+            )
         return parse_prompt(prompt or ""), GateSources(command, command_all)
     from perfusion_registry.compose.scene import find_scene
 

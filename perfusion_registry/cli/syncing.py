@@ -13,7 +13,8 @@ from perfusion_registry.cli.registries import sources_of
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.document import LARGEST_FILE
-from perfusion_registry.recipe.lockfile_text import parse_lockfile
+from perfusion_registry.recipe.lockfile import REGISTRY
+from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfile
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.reporter import Reporter
@@ -90,14 +91,19 @@ def sync_elsewhere(
 ) -> Synced:
     """Fetch exactly the concepts of a lockfile from elsewhere; `folder` then has it, and draws with it alone.
 
-    source: a file, or an http(s) address. Raises PerfError where the folder holds a project of its own, and
-    CheckFailedError, when all else is fetched, for concepts that only their recipes could build.
+    source: a file, or an http(s) address. A registry that lies beside it (`perf vendor`) is named as seen
+    from `folder`; else the lockfile is taken as it is, byte for byte. Raises PerfError where the folder holds
+    a project of its own, and CheckFailedError, when all else is fetched, for concepts that only their recipes
+    could build.
     """
     data = _read(source, offline=offline)
     try:
         lockfile = parse_lockfile(data.decode(), source)
     except UnicodeDecodeError as error:
         raise PerfError("the lockfile is not UTF-8 text", where=source) from error
+    here = _seen_from(folder, source, lockfile)
+    if here != lockfile:
+        data = dump_lockfile(here).encode()
     target = folder / LOCKFILE_NAME
     if (folder / MANIFEST_NAME).exists() or (target.exists() and target.read_bytes() != data):
         raise PerfError(
@@ -226,6 +232,27 @@ def _sources_elsewhere(source: str, lockfile: Lockfile, *, offline: bool) -> Sou
         return remote.registry(urljoin(source, f"{place}/").rstrip("/"))
 
     return Sources(addresses, opened)
+
+
+def _seen_from(folder: Path, source: str, lockfile: Lockfile) -> Lockfile:
+    """The lockfile with its relative registries, which lie beside `source`, as `folder` has to name them."""
+
+    def seen(place: str) -> str:
+        if "://" in place or place.startswith(("~", "file:")) or Path(place).is_absolute():
+            return place
+        if _is_address(source):
+            return urljoin(source, f"{place}/").rstrip("/")
+        there = (Path(source).absolute().parent / place).resolve()
+        try:
+            return Path(os.path.relpath(there, folder.resolve())).as_posix()
+        except ValueError:  # another drive of Windows
+            return there.as_posix()
+
+    blocks = [
+        block.model_copy(update={"source": f"{REGISTRY}{seen(block.registry)}"}) if block.registry else block
+        for block in lockfile.concepts
+    ]
+    return lockfile.model_copy(update={"concepts": tuple(blocks)})
 
 
 def _is_address(source: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
+
+_STRAY = re.compile(r"\{\s*(?:bias|temperature|lock|residual|preset)\s*=[^{}]*\}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def compose(
     called = [concepts[name] for name in prompt.names]
     _check_kin(prompt, called, base)
     check_used(gates, prompt.names)
+    _warn_of_stray_braces(prompt, reporter or Silent())
     tokens = tokenised(base, prompt, {c.name: c.artifact.card.supercategory for c in called})
     if tokens.dropped:
         (reporter or Silent()).warn(
@@ -125,6 +129,16 @@ def check_used(gates: GateSources, called: Sequence[str]) -> None:
             f"a gate is set for {unused[0]!r}, which the prompt does not call",
             hint=f"the prompt calls {', '.join(called) or 'no concept'}",
         )
+
+
+def _warn_of_stray_braces(prompt: Prompt, reporter: Reporter) -> None:
+    """Say that braces which look like a gate are read as words, because they do not follow a star."""
+    for piece in prompt.pieces:
+        found = _STRAY.search(piece.text) if isinstance(piece, Text) else None
+        if found:
+            reporter.warn(
+                f"{found[0]} is read as words: the braces of a gate follow the star, teddy*{found[0]}"
+            )
 
 
 def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:

@@ -59,7 +59,7 @@ def resolve_request(
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0]) if first["loc"] else "request"
         raise PerfError(
-            f"the picture's {key} is impossible: {first['msg'].removeprefix('Input ')}",
+            f"the picture's {key} {first['msg'].removeprefix('Input ').removeprefix('Value error, ')}",
             where=_OPTIONS.get(key, f"--{key}") if key in given else f"perf-base.toml, render.{key}",
             hint="see `perf render --help` for what it can be",
         ) from error

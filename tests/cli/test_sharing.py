@@ -339,6 +339,10 @@ def test_what_is_vendored_works_without_the_registry(studio: Studio) -> None:
     third.perf("sync", "../stick/perfusion.lock", "--offline")
     assert third.blobs() == team.blobs()
     assert third.perf("sync").out == "In sync: 2 concepts\n"
+    assert {block.registry for block in read_lockfile(third.lockfile).concepts} == {"../stick"}
+    rows = third.perf("verify", "--json", code=1).json["checked"]  # the tests' base is not on this machine
+    assert [row["name"] for row in rows if row["wrong"]] == ["perfusion.lock"]
+    third.perf("sync", "../stick/perfusion.lock")  # once more is no conflict
     manifest = team.manifest.read_text().replace("../registry", "../stick")
     fourth = studio.person("fourth", manifest)
     fourth.perf("sync")
@@ -362,7 +366,8 @@ def test_a_lockfile_s_address_is_enough(studio: Studio, server: str) -> None:
     third = studio.person("third", None)
     third.perf("sync", f"{server}/team/perfusion.lock", "--offline", code=2)
     third.perf("sync", f"{server}/team/perfusion.lock")
-    assert third.lockfile.read_bytes() == team.lockfile.read_bytes()
+    relative, seen = "registry+../registry", f"registry+{server}/registry"
+    assert third.lockfile.read_text() == team.lockfile.read_text().replace(relative, seen)
     (sha256,) = third.blobs()
     assert sha256 == read_lockfile(third.lockfile).concepts[0].sha256
     assert "no lockfile at this address" in third.perf("sync", f"{server}/team/no.lock", code=2).err

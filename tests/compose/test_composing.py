@@ -263,3 +263,12 @@ def test_a_composition_takes_another_strength_like_another_gate(tiny_base, conce
     assert [concept.residual for concept in changed.concepts] == [0.25, None]
     with pytest.raises(PerfError, match="residual of 'teapot'"):
         regated(composition, GateSources(command={"teapot": Gate(residual=0.5)}))
+
+
+def test_braces_away_from_a_star_are_words_and_said_to_be(tiny_base, concepts):
+    notes = Heard()
+    compose(parse_prompt("a teddy* {bias=.5} at night"), concepts, tiny_base, reporter=notes)
+    assert [text for text in notes.warnings if "{bias=.5} is read as words" in text]
+    quiet = Heard()
+    compose(parse_prompt("a teddy*{bias=.5} {at night}"), concepts, tiny_base, reporter=quiet)
+    assert quiet.warnings == []
