@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Factors
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.packing import encodings, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +32,34 @@ class Residuals:
         return torch.cat([none, self.focus.expand(wanted, -1, -1)])
 
 
+@torch.no_grad()
 def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Residuals:
-    """Return the residuals of a composition's concepts; those without one, or of strength 0, have no part."""
-    shown = [concept for concept in composition.concepts if concept.residual]
-    tokens = int(base.pipe.tokenizer.model_max_length)
-    focus = torch.zeros(tokens, len(shown), device=base.device)
+    """Return the residuals of a composition's concepts; those without one, or of strength 0, have no part.
+
+    A gate that closes takes the residual with it: beside the strength that is asked for stands how far the
+    gate is open at the concept's call, as a part of how far it was in training, 1 at most.
+    """
+    shown = [(j, concept) for j, concept in enumerate(composition.concepts) if concept.residual]
+    if not shown:
+        return Residuals([], torch.zeros(0, 0, device=base.device))
+    _, E = encodings(base, composition, artifacts)  # (n, d)
+    t = targets(base, composition, artifacts)
+    similarity = edit.similarity(E, t.I, t.V)  # (n, J)
+    gates = edit.gate(similarity, t.bias, t.temperature)
+    focus = torch.zeros(len(E), len(shown), device=base.device)
     factors: list[Factors] = []
-    for j, concept in enumerate(shown):
-        strength = concept.residual or 0.0
+    for column, (j, concept) in enumerate(shown):
+        artifact, places = artifacts[concept.name], list(concept.positions)
+        train = artifact.card.train
+        options = similarity.new_tensor([train.bias]), similarity.new_tensor([train.temperature])
+        trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
+        opened = (gates[places, j] / trained).clamp(max=1).amax()
+        strength = float(opened) * (concept.residual or 0.0)
         factors.append(
             {
                 path: (down.float().to(base.device), up.float().to(base.device) * strength)
-                for path, (down, up) in artifacts[concept.name].residual().items()
+                for path, (down, up) in artifact.residual().items()
             }
         )
-        focus[list(concept.positions), j] = 1
+        focus[places, column] = 1
     return Residuals(factors, focus)

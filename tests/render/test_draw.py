@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler
 
 from perfusion_registry.base import residuals_attached
 from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
@@ -245,7 +246,7 @@ def test_a_residual_is_drawn_in_the_wanted_branch_and_where_its_concept_is(tiny_
     packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"])
     where = torch.zeros(2, 77, 1)
     where[1, 2, 0] = 1
-    factors = {p: (a.float(), b.float()) for p, (a, b) in concepts["hugsy"].artifact.residual().items()}
+    factors = residuals(tiny_base, composition, on(concepts)).factors[0]
     unet = tiny_base.pipe.unet
     with tiny_base.bank.attached(unet), residuals_attached(unet, [factors], where):
         expected = stock(tiny_base, prompt_embeds=packed[:1], negative_prompt_embeds=packed[1:])
