@@ -158,7 +158,7 @@ def sweep(
     scene: SceneOption = None,
     bias: Annotated[
         str, typer.Option(metavar="B,B,...", help="The biases, from left to right.")
-    ] = "0.4,0.5,0.6,0.7,0.8",
+    ] = "0.5,0.7,0.9,1.1,1.3",
     temperature: Annotated[
         str, typer.Option(metavar="T,T,...", help="The temperatures, from top to bottom.")
     ] = "0.1,0.15",
