@@ -101,7 +101,7 @@ def load_artifact(source: bytes | Path) -> Artifact:
     from safetensors.torch import load
 
     data, where = _bytes(source)
-    card = read_card(data)
+    card = _card(data, where)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
@@ -112,7 +112,10 @@ def load_artifact(source: bytes | Path) -> Artifact:
 
 def read_card(source: bytes | Path) -> ConceptCard:
     """The card alone, without torch; raises PerfError like `load_artifact`."""
-    data, where = _bytes(source)
+    return _card(*_bytes(source))
+
+
+def _card(data: bytes, where: str) -> ConceptCard:
     header = _header(data, where)
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("concept"), str):

@@ -72,12 +72,12 @@ def settings_of(composition):
 
 
 def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_base_folder, concepts):
-    composition = compose(parse_prompt("a photo of a teddy*, red hat"), concepts, tiny_base)
+    composition = compose(parse_prompt("watercolor painting of teddy*"), concepts, tiny_base)
     references = {"teddy": own(1)}
     tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100)
     judge = ByHand(
         tiny_base, tiny_base_folder, composition, {"teddy": concepts["teddy"]}, references,
-        "a photo of a , red hat",
+        "watercolor painting of",
     )  # fmt: skip
     grid = [
         settings_of(composition),
@@ -99,14 +99,17 @@ def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_
 
 
 def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, concepts):
-    composition = compose(parse_prompt("a teddy* on a cat*"), concepts, tiny_base)
+    composition = compose(parse_prompt("oil painting of the teddy* and the cat*"), concepts, tiny_base)
     references = {"teddy": own(1), "cat": own(2)}
     space = Space((0.1, 0.9), (0.1,), ("local", "none"))
     tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=1000)
     called = {name: concepts[name] for name in ("teddy", "cat")}
-    judge = ByHand(tiny_base, tiny_base_folder, composition, called, references, "a on a")
+    judge = ByHand(
+        tiny_base, tiny_base_folder, composition, called, references, "oil painting of the and the"
+    )
     best = tuned.after.settings
     mine = judge.harmonic(best)
+    assert mine > 0
     assert tuned.after.scores.harmonic == pytest.approx(mine, abs=1e-4)
     assert tuned.after.scores.image == pytest.approx(sum(tuned.after.alike.values()) / 2)
     locks = {0: ["local"], 1: ["local", "none"]}  # only the cat's keys were trained
@@ -167,7 +170,9 @@ QUICK = ("--bias", "0.2,0.9", "--temperature", "0.1", "--lock", "local", "--seed
 
 def test_a_scene_is_tuned_and_written_with_its_comments(perf):
     manifest = perf.root / "perfusion.toml"
-    manifest.write_text(manifest.read_text() + '\n[scenes.alone] # quiet\nprompt = "A teddy* on the sea"\n')
+    manifest.write_text(
+        manifest.read_text() + '\n[scenes.alone] # quiet\nprompt = "oil painting of the teddy*"\n'
+    )
     before = manifest.read_text()
     said = json.loads(perf("tune", "--scene", "alone", *QUICK, "--dry-run", "--json").stdout)
     assert (said["schema"], said["written"], said["drawn"]) == ("perf.tune/1", False, 4)
@@ -184,13 +189,13 @@ def test_a_scene_is_tuned_and_written_with_its_comments(perf):
     assert "[scenes.alone] # quiet" in manifest.read_text()
     (composed,) = json.loads(perf("compose", "--scene", "alone", "--json").stdout)["concepts"]
     assert {key: composed[key] for key in chosen} == chosen
-    assert said["after"]["harmonic"] == max(row["harmonic"] for row in said["tried"])
+    assert said["after"]["harmonic"] == max(row["harmonic"] for row in said["tried"]) > 0
 
 
 def test_a_prompt_is_tuned_and_may_become_a_scene(perf):
     told = perf("tune", "a teddy* in the snow", *QUICK)
     assert "To keep it, name a scene" in told.stdout
-    perf("tune", "a teddy*{residual=1} in the snow", *QUICK, "--scene", "snow day")
+    perf("tune", "a teddy*{temperature=.3} in the snow", *QUICK, "--scene", "snow day")
     scene = read_manifest(perf.root / "perfusion.toml").scenes["snow day"]
     assert scene.prompt == "a teddy* in the snow"
     assert scene.gates["teddy"].key_lock is not None
