@@ -59,6 +59,7 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 [render]
 # bias = 0.65                   # the gate in prompts: lower is more of the concept
 # temperature = 0.15
+# residual = 1.0                # the strength of what was learned beside the gate, where it was
 # key_lock = "local"            # or "global": closer to the prompt, further from the images
 """
 

@@ -39,11 +39,12 @@ class Concept:
         the default of the recipe.
         """
         card = self.artifact.card
-        asked = self.gate.over(Gate(card.render.bias, card.render.temperature, card.render.key_lock))
+        own = Gate(card.render.bias, card.render.temperature, card.render.key_lock, card.render.residual)
+        asked = self.gate.over(own)
         lock: KeyLock | None = asked.key_lock
         if card.train.trained_keys and lock == "local":
             lock = "none"
-        return Gate(asked.bias, asked.temperature, lock)
+        return Gate(asked.bias, asked.temperature, lock, asked.residual)
 
 
 def find_concepts(

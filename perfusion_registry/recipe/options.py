@@ -110,6 +110,7 @@ class RenderSection(FileModel):
     bias: Bias | None = None
     temperature: Temperature | None = None
     key_lock: KeyLock | None = None
+    residual: Residual | None = None
     preset: PresetName | None = None
 
 
@@ -144,11 +145,12 @@ class TrainOptions(FileModel):
 
 
 class RenderOptions(FileModel):
-    """The gate and key lock that a concept asks for when a prompt does not say otherwise."""
+    """The gate, the key lock and the residual's strength of a concept when a prompt does not say otherwise."""
 
     bias: Bias = 0.65
     temperature: Temperature = 0.15
     key_lock: KeyLock = "local"
+    residual: Residual = 1.0
 
 
 def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
