@@ -145,7 +145,7 @@ class TrainOptions(FileModel):
 
 
 class RenderOptions(FileModel):
-    """The gate, the key lock and the residual's strength of a concept when a prompt does not say otherwise."""
+    """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else."""
 
     bias: Bias = 0.65
     temperature: Temperature = 0.15
