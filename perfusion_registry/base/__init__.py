@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.segment import Segmenter as Segmenter
     from perfusion_registry.base.tokens import ConceptPiece as ConceptPiece
     from perfusion_registry.base.tokens import TokenisedPrompt as TokenisedPrompt
+    from perfusion_registry.base.tokens import several_tokens as several_tokens
     from perfusion_registry.base.tokens import tokenise as tokenise
 
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "encode": "encoding",
     "load_base": "loading",
     "residuals_attached": "residuals",
+    "several_tokens": "tokens",
     "tokenise": "tokens",
 }
 

@@ -21,9 +21,14 @@ _END_OF_WORD = "</w>"
 
 @dataclass(frozen=True)
 class ConceptPiece:
-    """The place of a concept in a prompt, tokenised as its supercategory. word: the supercategory."""
+    """The place of a concept in a prompt. word: the supercategory.
+
+    spelled: as all tokens of the supercategory. Else it is one token, where the concept's own embedding goes;
+    of a supercategory of several tokens the last one keeps that place.
+    """
 
     word: str
+    spelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class TokenisedPrompt:
 
     ids: (n,) int64, with start, end and padding. words: n texts, the word that each token belongs to; "" for
     start, end and padding. concept_positions: the token position of each concept piece, in the order of the
-    pieces. dropped: the words that did not fit, as text, or "".
+    pieces; of a spelled one the last, which alone has read all of it. concept_tokens: all positions of each.
+    dropped: the words that did not fit, as text, or "".
     """
 
     ids: Tensor
     words: tuple[str, ...]
     concept_positions: tuple[int, ...]
+    concept_tokens: tuple[tuple[int, ...], ...]
     dropped: str
 
 
@@ -52,29 +59,31 @@ def load_tokenizer(description: BaseDescription) -> Any:
 
 
 def tokenise(base: Base, pieces: Sequence[str | ConceptPiece]) -> TokenisedPrompt:
-    """Tokenise a prompt piece by piece; each concept becomes its supercategory's single token.
+    """Tokenise a prompt piece by piece; each concept becomes its supercategory's token, or tokens.
 
     A prompt that is too long is cut, as the pipeline itself would, and `dropped` says what is lost; a word of
     several tokens of which only some fit counts as lost.
-    Raises PerfError when a supercategory is several tokens, or when a concept would be lost.
+    Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
     """
     import torch
 
     tokenizer = base.pipe.tokenizer
     length = min(tokenizer.model_max_length, base.text_encoder.config.max_position_embeddings)
     tokens: list[_Token] = []
-    concepts: list[int] = []
+    concepts: list[tuple[int, ...]] = []
     for number, piece in enumerate(pieces):
         if isinstance(piece, ConceptPiece):
-            concepts.append(len(tokens))
-            tokens.append(_Token(single_token(tokenizer, piece.word), piece.word, (number, 0)))
+            ids = supercategory_tokens(tokenizer, piece.word)
+            ids = ids if piece.spelled else ids[-1:]
+            concepts.append(tuple(range(len(tokens), len(tokens) + len(ids))))
+            tokens += [_Token(id_, piece.word, (number, 0)) for id_ in ids]
         else:
             tokens += _text_tokens(tokenizer, piece, number)
 
     room = length - 2
     kept, lost = tokens[:room], tokens[room:]
     dropped = " ".join({token.source: token.word for token in lost}.values())  # each word once
-    beyond = [tokens[index].word for index in concepts if index >= room]
+    beyond = [tokens[indices[-1]].word for indices in concepts if indices[-1] >= room]
     if beyond:
         raise PerfError(
             f"the prompt is too long: it has {len(tokens)} tokens, the text encoder takes {room}, "
@@ -83,29 +92,37 @@ def tokenise(base: Base, pieces: Sequence[str | ConceptPiece]) -> TokenisedPromp
             hint="shorten the prompt, or move the concepts to its front",
         )
     padding = length - len(kept) - 2
-    ids = [tokenizer.bos_token_id, *(token.id for token in kept), tokenizer.eos_token_id]
+    row = [tokenizer.bos_token_id, *(token.id for token in kept), tokenizer.eos_token_id]
     return TokenisedPrompt(
-        ids=torch.tensor(ids + [tokenizer.pad_token_id] * padding),
+        ids=torch.tensor(row + [tokenizer.pad_token_id] * padding),
         words=("", *(token.word for token in kept), *[""] * (padding + 1)),
-        concept_positions=tuple(index + 1 for index in concepts),
+        concept_positions=tuple(indices[-1] + 1 for indices in concepts),
+        concept_tokens=tuple(tuple(index + 1 for index in indices) for indices in concepts),
         dropped=dropped,
     )
 
 
-def single_token(tokenizer: Any, word: str) -> int:
-    """The id of a supercategory. Raises PerfError when the tokenizer makes several tokens (or none) of it."""
-    ids = tokenizer(word, add_special_tokens=False).input_ids
-    if len(ids) == 1:
-        return int(ids[0])
+def supercategory_tokens(tokenizer: Any, word: str) -> list[int]:
+    """The ids of a supercategory. Raises PerfError when the tokenizer makes nothing of it."""
+    ids = [int(id_) for id_ in tokenizer(word, add_special_tokens=False).input_ids]
     if not ids:
         raise PerfError(
             f"the supercategory {word!r} holds nothing that the tokenizer can read", hint="use a plain word"
         )
+    return ids
+
+
+def several_tokens(tokenizer: Any, word: str) -> str | None:
+    """What to tell of a supercategory of several tokens, with words that are one; None where it is one."""
+    ids = supercategory_tokens(tokenizer, word)
+    if len(ids) == 1:
+        return None
     parts = ", ".join(part.removesuffix(_END_OF_WORD) for part in tokenizer.convert_ids_to_tokens(ids))
     similar = _similar_words(tokenizer, word)
-    raise PerfError(
-        f"the supercategory {word!r} is {len(ids)} tokens to this base ({parts}), and a concept is one token",
-        hint=f"use a word that is one token{', such as ' + ', '.join(similar) if similar else ''}",
+    instead = f"; words of one token are {', '.join(similar)}" if similar else ""
+    return (
+        f"the supercategory {word!r} is {len(ids)} tokens to this base ({parts}), and a concept is one: "
+        f"it is locked to the keys of the last{instead}"
     )
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact, ConceptCard
-from perfusion_registry.base import tokenise
+from perfusion_registry.base import several_tokens
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
 from perfusion_registry.build.images import load_image, square
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.masks import find_masks, mask_file
-from perfusion_registry.build.prompts import TARGET_PROMPT, Prompts, pieces
+from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
 from perfusion_registry.build.training import Lesson, train
@@ -73,7 +73,8 @@ def build_concept(
     name, word = sources.name, sources.supercategory
     if not sources.images:
         raise PerfError(f"Concept {name!r} has no images", hint="list some under `images` in its recipe")
-    tokenise(base, pieces(TARGET_PROMPT, word))  # a supercategory of several tokens ends here
+    if (told := several_tokens(base.pipe.tokenizer, word)) is not None:
+        reporter.warn(f"{name}: {told}")
     d = base.bank.W.shape[1]
     if covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"

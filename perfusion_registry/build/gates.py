@@ -45,7 +45,8 @@ def gate_report(
     supercategory.
     A gate of bias beta and temperature tau is sigmoid((similarity - beta) / tau) at each position.
     """
-    rows = [tokenise(base, pieces(prompt, supercategory)) for prompt in (TARGET_PROMPT, *prompts)]
+    texts = (TARGET_PROMPT, *prompts)
+    rows = [tokenise(base, pieces(text, supercategory, spelled=True)) for text in texts]
     with torch.inference_mode():
         E = encode(base, torch.stack([row.ids for row in rows]).to(base.device)).cpu()  # (1 + P, n, d)
         i = E[0, rows[0].concept_positions[0]]  # (d,)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Lock:
     """What the supercategory gives to a concept: where it starts, and what of it stays.
 
-    embedding: (d_token,). encoding: (d,), of the word in "a photo of a <supercategory>". outputs: (D,), W
-    times it. learned: (D,) bool, the columns of o* that are learned; the others stay locked to `outputs`.
+    embedding: (d_token,); of several tokens their mean. encoding: (d,), of the word's last token in "a photo
+    of a <supercategory>". outputs: (D,), W times it. learned: (D,) bool, the columns of o* that are learned;
+    the others stay locked to `outputs`.
     """
 
     embedding: Tensor
@@ -31,7 +32,7 @@ class Lock:
     @classmethod
     def to(cls, base: Base, supercategory: str, *, trained_keys: bool) -> Lock:
         """Lock to a supercategory; with `trained_keys` every column is learned (the paper's ablation)."""
-        row = tokenise(base, pieces(TARGET_PROMPT, supercategory))
+        row = tokenise(base, pieces(TARGET_PROMPT, supercategory, spelled=True))
         position = row.concept_positions[0]
         table = base.text_encoder.get_input_embeddings().weight
         with torch.no_grad():
@@ -39,7 +40,8 @@ class Lock:
             outputs = base.bank.W @ encoding
         keys = base.bank.key_columns.to(base.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
-        return cls(table[row.ids[position]].detach().float().clone(), encoding, outputs, learned)
+        embedding = table[row.ids[list(row.concept_tokens[0])]].detach().float().mean(0)
+        return cls(embedding, encoding, outputs, learned)
 
     def target_output(self, outputs: Tensor) -> Tensor:
         """o* (D,) from its learned columns (L,)."""

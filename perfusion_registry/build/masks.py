@@ -86,7 +86,7 @@ def attention_masks(base: Base, pixels: Tensor, supercategory: str) -> Tensor:
     Returns (N, 1, h, w) fp32 on the CPU.
     """
     latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
-    row = tokenise(base, pieces(TARGET_PROMPT, supercategory))
+    row = tokenise(base, pieces(TARGET_PROMPT, supercategory, spelled=True))
     unet, schedule = base.pipe.unet, base.pipe.scheduler
     E = encode(base, row.ids[None].to(base.device))  # (1, n, d)
     generator = torch.Generator().manual_seed(0)
@@ -98,7 +98,7 @@ def attention_masks(base: Base, pixels: Tensor, supercategory: str) -> Tensor:
                 noise = torch.randn(latents.shape[1:], generator=generator).to(latents)  # the same for all
                 timesteps = torch.full((len(latents),), step, device=latents.device)
                 noisy = add_noise(schedule, latents, noise.expand_as(latents), timesteps)
-                positions = [row.concept_positions] * len(latents)
+                positions = [row.concept_tokens[0]] * len(latents)
                 size = (latents.shape[-2], latents.shape[-1])
                 with AttentionRecorder(unet, positions, size) as recorder, base.autocast():
                     unet(noisy.to(unet.dtype), timesteps, E.expand(len(latents), -1, -1).to(unet.dtype))

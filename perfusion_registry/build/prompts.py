@@ -18,12 +18,15 @@ TARGET_PROMPT = "a photo of a {}"
 """Where the supercategory word's encoding, the first i* of a concept, is taken from (Section 4.4)."""
 
 
-def pieces(prompt: str, supercategory: str) -> list[str | ConceptPiece]:
-    """A template such as "a {} in the snow" as the pieces of a prompt, with the concept at each `{}`."""
+def pieces(prompt: str, supercategory: str, *, spelled: bool = False) -> list[str | ConceptPiece]:
+    """A template such as "a {} in the snow" as the pieces of a prompt, with the concept at each `{}`.
+
+    spelled: all tokens of the supercategory instead of the concept's one.
+    """
     parts: list[str | ConceptPiece] = []
     for index, text in enumerate(prompt.split("{}")):
         if index:
-            parts.append(ConceptPiece(supercategory))
+            parts.append(ConceptPiece(supercategory, spelled))
         if text:
             parts.append(text)
     return parts
@@ -38,9 +41,11 @@ class Prompts:
     positions: tuple[int, ...]
 
     @classmethod
-    def of(cls, base: Base, templates: Sequence[str], supercategory: str) -> Prompts:
-        """Tokenise templates in which `{}` marks the concept."""
-        rows = [tokenise(base, pieces(template, supercategory)) for template in templates]
+    def of(
+        cls, base: Base, templates: Sequence[str], supercategory: str, *, spelled: bool = False
+    ) -> Prompts:
+        """Tokenise templates in which `{}` marks the concept, or its supercategory as it is spelled."""
+        rows = [tokenise(base, pieces(template, supercategory, spelled=spelled)) for template in templates]
         ids = torch.stack([row.ids for row in rows]).to(base.device)
         return cls(ids, tuple(row.concept_positions[0] for row in rows))
 

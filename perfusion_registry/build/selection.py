@@ -64,6 +64,7 @@ def select(
     if base.scorer is None:
         return snapshots[-1], None
     prompts = Prompts.of(base, options.validation_prompts, supercategory)
+    plain = Prompts.of(base, options.validation_prompts, supercategory, spelled=True)
     P, shape = len(prompts.ids), lesson.latents.mean.shape[1:]
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
@@ -77,7 +78,7 @@ def select(
     ):
         for start in range(0, len(states), together):
             group = states[start : start + together]
-            branches = [_branches(lesson, prompts, state) for state in group]
+            branches = [_branches(lesson, plain if state is None else prompts, state) for state in group]
             residuals, focus = _residuals(lesson, prompts, group)
             with residuals_attached(base.pipe.unet, residuals, focus):
                 pictures = draw(

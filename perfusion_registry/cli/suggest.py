@@ -47,7 +47,7 @@ def suggest_super(
     ] = None,
     any_length: Annotated[
         bool,
-        typer.Option("--any", help="Also words of several tokens, which a concept cannot be built with."),
+        typer.Option("--any", help="Also words of several tokens."),
     ] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Show so many.")] = 10,
     offline: OfflineOption = False,

@@ -1,4 +1,4 @@
-"""Whether a word can be a supercategory of a base: it must be one token of its text encoder."""
+"""Whether a supercategory is made of words that a base knows: each must be one token of its text encoder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ _END = "</w>"
 
 
 def check_supercategory(folder: Path, word: str) -> None:
-    """Raise PerfError when `word` is several tokens to the base in `folder`.
+    """Raise PerfError when the base in `folder` would read `word` in pieces: most often it is misspelt.
 
-    Reads the vocabulary only, without loading a tokenizer; a folder without one in CLIP's format passes, and
-    the build will judge.
+    Several words ("teddy bear") pass where each is known; a build says what becomes of them. Reads the
+    vocabulary only, without loading a tokenizer; a folder without one in CLIP's format passes, and the build
+    will judge.
     """
     vocabulary = _vocabulary(folder / "tokenizer")
-    if not vocabulary or word.lower() + _END in vocabulary:
+    parts = word.lower().replace("-", " ").split()
+    if not vocabulary or all(part + _END in vocabulary for part in parts):
         return
     from perfusion_registry.recipe.document import nearest
 
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
-    inside = [part for part in word.lower().replace("-", " ").split() if part + _END in vocabulary]
+    inside = [part for part in parts if part + _END in vocabulary]
     near = inside[-1] if inside else nearest(word.lower(), [known for known in words if known.isalpha()])
     raise PerfError(
-        f"the supercategory `{word}` is several tokens to this base, and a concept stands for one",
+        f"the supercategory `{word}` is no word to this base, which would read several tokens",
         where="--super",
         hint=f"use a plain word that the base knows{f', such as `{near}`' if near else ''}",
     )

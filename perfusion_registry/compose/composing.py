@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, tokenise
@@ -101,10 +101,17 @@ def regated(composition: Composition, gates: GateSources) -> Composition:
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
-def tokenised(base: Base, prompt: Prompt, supercategories: Mapping[str, str]) -> TokenisedPrompt:
-    """Tokenise a prompt with each call as its supercategory's token; `concept_positions` follow its calls."""
+def tokenised(
+    base: Base, prompt: Prompt, supercategories: Mapping[str, str], spelled: Collection[str] = ()
+) -> TokenisedPrompt:
+    """Tokenise a prompt with each call as one token; `concept_positions` follow its calls.
+
+    spelled: the concepts that are written as all tokens of their supercategories instead.
+    """
     pieces: Sequence[str | ConceptPiece] = [
-        piece.text if isinstance(piece, Text) else ConceptPiece(supercategories[piece.name])
+        piece.text
+        if isinstance(piece, Text)
+        else ConceptPiece(supercategories[piece.name], piece.name in spelled)
         for piece in prompt.pieces
     ]
     return tokenise(base, pieces)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,21 +57,22 @@ def pack(
     Concepts under a global lock (Appendix C): V comes from the concepts' prompt, and K, unedited, from the
     same prompt with the supercategory in place of the concept. Where a composition mixes locks, the K prompt
     replaces only the globally locked concepts, and Eq. 4 edits its K for the others alone; so all-global is
-    Appendix C exactly, and all-local is Eq. 4 exactly.
+    Appendix C exactly, and all-local is Eq. 4 exactly. A supercategory of several tokens lines up by its
+    last, as `aligned` has it.
     """
     written = [composition.prompt] if prompts is None else list(prompts)
     parsed = [parse_prompt(text) for text in written]
     tokens = [_tokens(base, composition, prompt) for prompt in parsed]
     every = targets(base, composition, artifacts)
     W = base.bank.W  # (D, d)
-    E = _encodings(base, composition, artifacts, parsed, tokens, swapped=frozenset())  # (B, n, d)
+    E = _encodings(base, composition, artifacts, parsed, tokens)  # (B, n, d)
     h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature)  # (B, n, D)
 
     swapped = frozenset(c.name for c in composition.concepts if c.key_lock == "global")
     if swapped:
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, c in enumerate(composition.concepts) if c.name not in swapped], keys)
-        E = _encodings(base, composition, artifacts, parsed, tokens, swapped)
+        E = _key_encodings(base, composition, artifacts, parsed, tokens, swapped)
         h[..., keys] = edit.packed(E, W[keys], others.I, others.V, others.O, others.bias, others.temperature)
     return h
 
@@ -83,7 +84,7 @@ def encodings(
     """Return the composition's prompt as tokens and as encodings E (n, d), before the edit."""
     prompt = parse_prompt(composition.prompt)
     tokens = _tokens(base, composition, prompt)
-    return tokens, _encodings(base, composition, artifacts, [prompt], [tokens], frozenset())[0]
+    return tokens, _encodings(base, composition, artifacts, [prompt], [tokens])[0]
 
 
 @torch.no_grad()
@@ -121,7 +122,7 @@ def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 def _supercategory_encoding(base: Base, word: str) -> Tensor:
     """Return the encoding (d,) of `word` in "a photo of a <word>" (Section 4.4), as the build takes it."""
-    tokens = tokenise(base, pieces(TARGET_PROMPT, word))
+    tokens = tokenise(base, pieces(TARGET_PROMPT, word, spelled=True))
     return encode(base, tokens.ids.unsqueeze(0))[0, tokens.concept_positions[0]].to(base.bank.W)
 
 
@@ -157,11 +158,11 @@ def _encodings(
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[Prompt],
     tokens: Sequence[TokenisedPrompt],
-    swapped: frozenset[str],
+    swapped: Collection[str] = (),
 ) -> Tensor:
     """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`.
 
-    A swapped concept stays its supercategory's plain token. Returns E (B, n, d) fp32 on the bank's device.
+    Returns E (B, n, d) fp32 on the bank's device.
     """
     embeddings = {}
     width = base.text_encoder.get_input_embeddings().weight.shape[1]
@@ -171,6 +172,46 @@ def _encodings(
                 artifact = _artifact(composition, artifacts, composition.concept(call.name))
                 embeddings[b, position] = _tensor(artifact, "embedding", width)
     return encode(base, torch.stack([t.ids for t in tokens]), embeddings).to(base.bank.W)
+
+
+def _key_encodings(
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    prompts: Sequence[Prompt],
+    tokens: Sequence[TokenisedPrompt],
+    swapped: Collection[str],
+) -> Tensor:
+    """Encode prompts with the supercategories of the concepts in `swapped` in their place.
+
+    tokens: the prompts with every concept in its own place. Returns E (B, n, d), lined up with them.
+    """
+    words = {concept.name: concept.supercategory for concept in composition.concepts}
+    spelled = [tokenised(base, prompt, words, swapped) for prompt in prompts]
+    E = _encodings(base, composition, artifacts, prompts, spelled, swapped)
+    rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]
+    return torch.stack([e[row.to(e.device)] for e, row in zip(E, rows, strict=True)])
+
+
+def aligned(tokens: TokenisedPrompt, spelled: TokenisedPrompt) -> Tensor:
+    """Return, for each position of a prompt, where it is when its supercategories are spelled out; (n,).
+
+    The one token of a concept is where the last token of its supercategory is, the only one that has read
+    all of it; what follows is as much further on. The last padding stands for what is pushed out. Raises
+    PerfError when that is more than padding.
+    """
+    n, shift, rows = len(tokens.ids), 0, []
+    places = dict(zip(tokens.concept_positions, spelled.concept_positions, strict=True))
+    for position in range(n):
+        shift = places.get(position, position + shift) - position
+        rows.append(min(position + shift, n - 1))
+    if shift and spelled.dropped:
+        raise PerfError(
+            f"the prompt is too long for a global lock: with the supercategories spelled out, "
+            f"these words are lost: {spelled.dropped.strip()}",
+            hint="shorten the prompt, or use lock=local",
+        )
+    return torch.tensor(rows)
 
 
 def _artifact(

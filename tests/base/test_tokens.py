@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from perfusion_registry.base import Base, ConceptPiece, tokenise
+from perfusion_registry.base import Base, ConceptPiece, several_tokens, tokenise
 from perfusion_registry.errors import PerfError
 
 
@@ -63,13 +63,25 @@ def test_a_long_prompt_may_not_lose_a_concept(tiny_base: Base) -> None:
     assert last.concept_positions == (75,)
 
 
-def test_a_supercategory_of_several_tokens_is_refused_with_better_words(tiny_base: Base) -> None:
-    with pytest.raises(PerfError, match="2 tokens") as caught:
-        tokenise(tiny_base, [ConceptPiece("glass teapot")])
-    assert "(glass, teapot)" in caught.value.what
-    assert "such as teapot" in str(caught.value.hint)
-    with pytest.raises(PerfError) as caught:
-        tokenise(tiny_base, [ConceptPiece("chairs")])
-    assert "chair" in str(caught.value.hint)
+def test_a_supercategory_of_several_tokens_is_told_with_better_words(tiny_base: Base) -> None:
+    tokenizer = tiny_base.pipe.tokenizer
+    assert several_tokens(tokenizer, "teapot") is None
+    told = several_tokens(tokenizer, "glass teapot") or ""
+    assert "2 tokens" in told
+    assert "(glass, teapot)" in told
+    assert "words of one token are teapot" in told
+    assert "chair" in str(several_tokens(tokenizer, "chairs"))
+
+
+def test_a_concept_is_one_token_until_its_supercategory_is_spelled(tiny_base: Base) -> None:
+    words = [ConceptPiece("glass teapot"), " on a ", ConceptPiece("cat")]
+    one = tokenise(tiny_base, ["A ", *words])
+    assert one.ids.tolist() == tokenise(tiny_base, ["A teapot on a cat"]).ids.tolist()
+    assert (one.concept_positions, one.concept_tokens) == ((2, 5), ((2,), (5,)))
+    all_of_it = tokenise(tiny_base, ["A ", ConceptPiece("glass teapot", spelled=True), *words[1:]])
+    assert all_of_it.ids.tolist() == tokenise(tiny_base, ["A glass teapot on a cat"]).ids.tolist()
+    assert (all_of_it.concept_positions, all_of_it.concept_tokens) == ((3, 6), ((2, 3), (6,)))
+    with pytest.raises(PerfError, match="too long"):
+        tokenise(tiny_base, ["a " * 74, ConceptPiece("glass teapot", spelled=True)])
     with pytest.raises(PerfError, match="nothing"):
         tokenise(tiny_base, [ConceptPiece(" ")])

@@ -27,6 +27,7 @@ from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.training import Lesson, step_loss, train, training_step
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.reporter import Silent
 from tests.build.test_covariance import captions
 
 FAST = TrainOptions(
@@ -268,6 +269,34 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
     assert all(float(b.abs().sum()) > 0 for _, b in still.residual().values())
     lesson = lesson_of(tiny_base, covariance, FAST.model_copy(update=options))
     assert all(float(b.detach().abs().sum()) == 0 for _, b in lesson.begin().residual.values())
+
+
+def test_a_supercategory_of_several_tokens_is_read_to_its_last(
+    tiny_base: Base, covariance: Covariance, photos: tuple[Path, ...]
+) -> None:
+    word, text = "glass teapot", "a photo of a glass teapot"
+    ids = tiny_base.pipe.tokenizer(text, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    lock = Lock.to(tiny_base, word, trained_keys=False)
+    table = tiny_base.text_encoder.get_input_embeddings().weight
+    torch.testing.assert_close(lock.embedding, (table[ids[0, 5]] + table[ids[0, 6]]) / 2)
+    with torch.no_grad():
+        torch.testing.assert_close(lock.encoding, tiny_base.text_encoder(ids)[0][0, 6])
+
+    class Heard(Silent):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    warnings: list[str] = []
+    options = FAST.model_copy(update={"steps": 1, "mask": "attention"})
+    sources = ConceptSources("jug", "1.0.0", word, photos)
+    artifact = build_concept(
+        tiny_base, covariance, sources, options, RenderOptions(), digest="ab" * 32, reporter=Heard()
+    )
+    assert artifact.card.supercategory == word
+    assert any("'glass teapot' is 2 tokens" in told for told in warnings)
+    assert set(artifact.card.scores) == {"image", "text", "harmonic"}
+    nearby = artifact.tensors["target_input"] - lock.encoding
+    assert float(nearby.norm() / lock.encoding.norm()) < 0.05  # one step of the moving average
 
 
 def test_without_a_scorer_the_last_step_is_kept(

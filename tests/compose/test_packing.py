@@ -11,7 +11,7 @@ from perfusion_registry.compose.composing import GateSources, compose
 from perfusion_registry.compose.packing import encodings, pack, targets
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
-from tests.compose.samples import covariance, on
+from tests.compose.samples import artifact, covariance, on, shelf
 
 PROMPT = "A teddy*{bias=.55} sailing in a teapot*{temperature=.3} on the sea"
 
@@ -169,6 +169,69 @@ def test_mixed_locks_edit_the_keys_for_the_local_concepts_only(tiny_base, concep
     )
     values = ~tiny_base.bank.key_columns
     assert torch.equal(packed[:, values], local[0][:, values])
+
+
+def test_all_three_locks_share_a_prompt(tiny_base, concepts):
+    composition = compose(parse_prompt("a teddy*{lock=global} a teapot* a cat*"), concepts, tiny_base)
+    assert [c.key_lock for c in composition.concepts] == ["global", "local", "none"]
+    artifacts, C = on(concepts), covariance(tiny_base.bank.W.shape[1])
+    own = {name: artifacts[name].tensors["embedding"] for name in ("teddy", "teapot", "cat")}
+    text = "a teddy a teapot a cat"
+    E = reference_encoding(tiny_base, text, own)
+    E_key = reference_encoding(tiny_base, text, {name: own[name] for name in ("teapot", "cat")})
+    expected = {}
+    for path, (W_K, W_V) in layers_of(tiny_base).items():
+        found = [target_of(tiny_base, composition, name, path, artifacts) for name in own]
+        expected[path] = (
+            paper_layer(E_key, W_K, C, [(i, o_K, b, t) for i, o_K, _, b, t in found[1:]]),
+            paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in found]),
+        )
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+
+
+@pytest.fixture(scope="module")
+def jug(tiny_base, concepts):
+    """teddy*, and jug*, whose supercategory is two tokens."""
+    return {"teddy": concepts["teddy"], **shelf(artifact(tiny_base, "jug", "glass teapot", 5))}
+
+
+def test_under_a_global_lock_several_tokens_line_up_by_the_last(tiny_base, jug):
+    """By hand: the keys of `glass` go, those of `teapot` are the jug's, and the rest moves up by one."""
+    composition = compose(parse_prompt("A jug*{lock=global} and a teddy* on the sea"), jug, tiny_base)
+    assert [c.positions for c in composition.concepts] == [(2,), (5,)]
+    artifacts, C = on(jug), covariance(tiny_base.bank.W.shape[1])
+    own = {name: artifacts[name].tensors["embedding"] for name in jug}
+    E = reference_encoding(
+        tiny_base, "A hat and a teddy on the sea", {"hat": own["jug"], "teddy": own["teddy"]}
+    )
+    spelled = reference_encoding(tiny_base, "A glass teapot and a teddy on the sea", {"teddy": own["teddy"]})
+    E_key = np.concatenate([spelled[:2], spelled[3:], spelled[-1:]])
+    expected = {}
+    for path, (W_K, W_V) in layers_of(tiny_base).items():
+        teddy, other = (target_of(tiny_base, composition, name, path, artifacts) for name in ("teddy", "jug"))
+        i, o_K, _, bias, temperature = teddy
+        expected[path] = (
+            paper_layer(E_key, W_K, C, [(i, o_K, bias, temperature)]),
+            paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in (other, teddy)]),
+        )
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+
+
+def test_under_a_local_lock_several_tokens_have_the_keys_of_the_last(tiny_base, jug):
+    composition = compose(parse_prompt("a jug*"), jug, tiny_base)
+    outputs = targets(tiny_base, composition, on(jug)).O[0]
+    e = reference_encoding(tiny_base, "a photo of a glass teapot", {})[6]
+    for layer in tiny_base.bank.layers:
+        K = layers_of(tiny_base)[layer.path][0] @ e
+        np.testing.assert_allclose(outputs[layer.key_slice], K, rtol=1e-4, atol=1e-4 * np.abs(K).max())
+
+
+def test_a_prompt_that_spelling_makes_too_long_is_refused(tiny_base, jug):
+    prompt = parse_prompt("a jug*" + " in snow" * 36 + " red")
+    pack(tiny_base, compose(prompt, jug, tiny_base), on(jug))
+    composition = compose(prompt, jug, tiny_base, GateSources(command_all=Gate(key_lock="global")))
+    with pytest.raises(PerfError, match=r"too long for a global lock.* lost: red"):
+        pack(tiny_base, composition, on(jug))
 
 
 def test_the_order_of_concepts_changes_nothing(tiny_base, concepts):
