@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -129,12 +130,22 @@ def carry_out(
         write_picture(sheet, sheet_bytes(laid, planned(found.base, after, request)))
     written = False
     if wanted.scene is not None and not dry_run:
-        written = _write(found.project, wanted.scene, after)
+        asked = {c.name: _asked(c.name, wanted.prompt, gates) for c in after.concepts}
+        written = _write(found.project, wanted.scene, after, asked)
     return Done(composition, tuned, written, _tell(wanted, after, tuned, written=written))
 
 
-def _write(project: Project, scene: str, after: Composition) -> bool:
-    """Write the gates into the scene; whether that changed the manifest."""
+def _asked(name: str, prompt: str | None, gates: Gates) -> float | None:
+    """The strength of a concept's residual that the prompt or the command line asks for."""
+    braces = Gate()
+    for call in parse_prompt(prompt).calls if prompt is not None else ():
+        if call.name == name:
+            braces = braces.beside(call.gate)
+    return braces.over(gates[0].get(name, Gate())).over(gates[1]).residual
+
+
+def _write(project: Project, scene: str, after: Composition, residuals: Mapping[str, float | None]) -> bool:
+    """Write the gates into the scene, with the residuals that were asked for; whether that changed it."""
     path = project.manifest_path
     where = str(path)
     chosen: dict[str, dict[str, float | str]] = {}
@@ -144,8 +155,9 @@ def _write(project: Project, scene: str, after: Composition) -> bool:
             "temperature": concept.temperature,
             "key_lock": concept.key_lock,
         }
-        if concept.residual not in {None, 1.0}:
-            chosen[concept.name]["residual"] = concept.residual or 0.0
+        strength = residuals.get(concept.name)
+        if strength is not None and concept.residual is not None:
+            chosen[concept.name]["residual"] = strength
     text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
     validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
     return replace_text(path, text)

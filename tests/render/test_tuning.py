@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.cli import app
+from perfusion_registry.cli.tuning import _asked
 from perfusion_registry.compose import GateSources, compose, parse_prompt, regated
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.errors import PerfError
@@ -199,6 +200,15 @@ def test_a_prompt_is_tuned_and_may_become_a_scene(perf):
     scene = read_manifest(perf.root / "perfusion.toml").scenes["snow day"]
     assert scene.prompt == "a teddy* in the snow"
     assert scene.gates["teddy"].key_lock is not None
+
+
+def test_a_residual_that_was_asked_for_stays_with_the_scene():
+    """Its braces go before the command line, and that by name before that for all."""
+    gates = ({"teddy": Gate(residual=0.5)}, Gate(residual=0.25))
+    assert _asked("teddy", "a teddy*{residual=.8} and teddy*{bias=.5}", gates) == 0.8
+    assert _asked("teddy", "a teddy*{bias=.5}", gates) == 0.5
+    assert _asked("cat", None, gates) == 0.25
+    assert _asked("cat", "a cat*", ({}, Gate())) is None
 
 
 def test_mistakes_are_told_before_a_base_is_loaded(perf):
