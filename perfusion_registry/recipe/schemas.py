@@ -59,7 +59,9 @@ def schema_file(name: str) -> str:
 
 def schema_text(name: str) -> str:
     """The JSON Schema of one file format as text with a final newline."""
-    generator = _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile", "suite") else GenerateJsonSchema
+    generator = (
+        _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile", "suite") else GenerateJsonSchema
+    )
     module, model = SCHEMAS[name].split(":")
     loaded: type[BaseModel] = getattr(import_module(module), model)
     schema = loaded.model_json_schema(by_alias=True, schema_generator=generator)
