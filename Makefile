@@ -11,8 +11,9 @@ demo: setup
 	@$(BIN)/perf build
 	@$(BIN)/perf render "A teddy* sailing in a teapot*" --count 6 --out out --sheet out/teddy-in-teapot.png --force
 
+# A process for each core, and one thread in each: most tests start processes of their own.
 test: setup check
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check
