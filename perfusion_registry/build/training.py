@@ -173,14 +173,16 @@ def _recent(losses: Sequence[float]) -> float:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """On cuda, ask for kernels that give the same bits every time; elsewhere they do already."""
-    if device.type != "cuda":
-        yield
-        return
+    """Ask for kernels that give the same bits every time.
+
+    Where two prompts of a batch are the same, their gradients are added up; threads of a CPU would do it in
+    the order in which they come.
+    """
     variable, value = "CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ[variable] = value or ":4096:8"
+    if device.type == "cuda":
+        os.environ[variable] = value or ":4096:8"
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
@@ -188,4 +190,4 @@ def repeatable(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
         if value is None:
-            del os.environ[variable]
+            os.environ.pop(variable, None)

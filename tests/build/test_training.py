@@ -24,7 +24,7 @@ from perfusion_registry.build import ConceptSources, Covariance, build_concept, 
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
-from perfusion_registry.build.training import Lesson, step_loss, train, training_step
+from perfusion_registry.build.training import Lesson, repeatable, step_loss, train, training_step
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import RenderOptions, TrainOptions
 from perfusion_registry.reporter import Silent
@@ -379,3 +379,24 @@ def test_a_diverging_training_says_what_to_do(tiny_base: Base, covariance: Covar
     with tiny_base.bank.attached(tiny_base.pipe.unet), pytest.raises(PerfError, match="step 1") as caught:
         training_step(lesson, trainee)
     assert "learning rates" in (caught.value.hint or "")
+
+
+def test_sums_over_the_same_prompt_do_not_depend_on_the_threads_luck() -> None:
+    """A batch's prompts repeat, and gradients of the repeated ones are added up: `packed[inverse]`."""
+    dice = torch.Generator().manual_seed(0)
+    rows = torch.randint(3, (64,), generator=dice)
+    upstream = torch.randn(64, 24, 500, generator=dice)
+    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(4)
+    try:
+        with repeatable(torch.device("cpu")):
+            seen = set()
+            for _ in range(20):
+                h = torch.zeros(3, 24, 500, requires_grad=True)
+                h[rows].backward(upstream)
+                assert h.grad is not None
+                seen.add(h.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(seen) == 1
+    assert torch.are_deterministic_algorithms_enabled() == before
