@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 
 # No test may reach the network; the libraries read this when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The same examples every time, and no clock: a busy machine is slow, not wrong.
+settings.register_profile(
+    "perf",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("perf")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from perfusion_registry.artifact.format import Artifact as Artifact
     from perfusion_registry.artifact.format import load_artifact as load_artifact
     from perfusion_registry.artifact.format import read_card as read_card
+    from perfusion_registry.artifact.format import residual_of as residual_of
+    from perfusion_registry.artifact.format import residual_tensors as residual_tensors
     from perfusion_registry.artifact.format import save_artifact as save_artifact
     from perfusion_registry.artifact.key import build_key as build_key
     from perfusion_registry.artifact.key import digest_of as digest_of
@@ -33,6 +35,8 @@ _HOME = {
     "digest_of": "key",
     "load_artifact": "format",
     "read_card": "format",
+    "residual_of": "format",
+    "residual_tensors": "format",
     "save_artifact": "format",
     "training_key": "key",
 }

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +63,24 @@ class Artifact:
 
     def residual(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A (r, m) and B (m', r) of the residual by transformer block; empty where none was learned."""
-        return {
-            key[len(RESIDUAL_DOWN) :]: (value, self.tensors[RESIDUAL_UP + key[len(RESIDUAL_DOWN) :]])
-            for key, value in self.tensors.items()
-            if key.startswith(RESIDUAL_DOWN)
-        }
+        return residual_of(self.tensors)
+
+
+def residual_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """A and B of each transformer block, from a file's tensors."""
+    return {
+        key[len(RESIDUAL_DOWN) :]: (value, tensors[RESIDUAL_UP + key[len(RESIDUAL_DOWN) :]])
+        for key, value in tensors.items()
+        if key.startswith(RESIDUAL_DOWN)
+    }
+
+
+def residual_tensors(residual: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The way back: A and B of each transformer block by their names in a file."""
+    named = {}
+    for path, (down, up) in residual.items():
+        named[RESIDUAL_DOWN + path], named[RESIDUAL_UP + path] = down, up
+    return named
 
 
 def save_artifact(artifact: Artifact) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -38,7 +38,7 @@ class AttentionRecorder:
     def __enter__(self) -> AttentionRecorder:
         self._originals = [attention.processor for attention in self._attentions]
         for attention, original in zip(self._attentions, self._originals, strict=True):
-            attention.set_processor(_Recording(self, original))
+            attention.set_processor(Watched(original, self._record))
         return self
 
     def __exit__(
@@ -64,7 +64,6 @@ class AttentionRecorder:
         ).sum(0)
         return total / sum(self._counts.values())
 
-    @torch.no_grad()
     def _record(self, attention: Any, hidden: Tensor, context: Tensor) -> None:
         """hidden: (B, h * w, c). context: (B, n, d) encodings, or (B, n, D) packed."""
         size = self._map_size(hidden.shape[1])
@@ -103,12 +102,19 @@ def attention_share(attention: Any, hidden: Tensor, context: Tensor) -> Tensor:
     return share
 
 
-class _Recording:
-    """An attention processor that shows its inputs to a recorder and leaves the work to the original one."""
+class Watched:
+    """An attention processor that shows its layer's inputs to `see` and leaves the work to the original one.
 
-    def __init__(self, recorder: AttentionRecorder, original: Any) -> None:
-        self.recorder = recorder
+    see: takes the layer, its input (B, p, c) and its context (B, n, d or D); cross-attention only.
+    """
+
+    def __init__(self, original: Any, see: Callable[[Any, Tensor, Tensor], None]) -> None:
         self.original = original
+        self.see = see
+
+    @torch.no_grad()
+    def _show(self, attention: Any, hidden: Tensor, context: Tensor) -> None:
+        self.see(attention, hidden, context)
 
     def __call__(
         self,
@@ -118,7 +124,8 @@ class _Recording:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
+        """What the original processor gives; its arguments are those of diffusers' processors."""
         if encoder_hidden_states is not None:
-            self.recorder._record(attn, hidden_states, encoder_hidden_states)
+            self._show(attn, hidden_states, encoder_hidden_states)
         out: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         return out

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from perfusion_registry import edit
-from perfusion_registry.base.attention import attention_share
+from perfusion_registry.base.attention import Watched, attention_share
 from perfusion_registry.base.bank import cross_attentions
 from perfusion_registry.base.family import layer_order
 from perfusion_registry.errors import PerfError
@@ -59,21 +59,21 @@ def residuals_attached(
     """
     blocks = dict(transformer_blocks(unet))
     _check(blocks, residuals)
-    if not residuals:
+    places = None if focus is None else _Places(focus)
+    if not residuals or (places is not None and not len(places.rows)):
         yield
         return
     projections = [(block, block.proj_out) for block in blocks.values()]
-    maps = {path: _Map() for path in blocks}
+    maps = {path: _Map(places) for path in blocks} if places is not None else {}
     processors: list[tuple[Any, Any]] = []
     try:
-        if focus is not None:
-            for path, attention in cross_attentions(unet):
-                seen = maps[_block_of(path, maps)]
-                processors.append((attention, attention.processor))
-                attention.set_processor(_Watching(attention.processor, seen, focus))
+        for path, attention in cross_attentions(unet) if maps else ():
+            seen = next(maps[block] for block in maps if path.startswith(f"{block}."))
+            processors.append((attention, attention.processor))
+            attention.set_processor(Watched(attention.processor, seen.add))
         for path, block in blocks.items():
             factors = [residual[path] for residual in residuals]
-            block.proj_out = _Added(block.proj_out, factors, maps[path] if focus is not None else None)
+            block.proj_out = _Added(block.proj_out, factors, maps.get(path))
         yield
     finally:
         for attention, processor in processors:
@@ -82,13 +82,29 @@ def residuals_attached(
             block.proj_out = projection
 
 
-class _Map:
-    """The attention (B, p, J) to the concepts' tokens in a block's layers, since it was last taken."""
+class _Places:
+    """Where concepts are called. rows: the samples of the batch that call any. focus: (R, n, J), of those."""
 
-    def __init__(self) -> None:
+    def __init__(self, focus: Tensor) -> None:
+        self.batch = len(focus)
+        self.rows = focus.flatten(1).any(1).nonzero()[:, 0]
+        self.focus = focus[self.rows]
+
+
+class _Map:
+    """The attention (R, p, J) to the concepts' tokens in a block's layers, since it was last taken."""
+
+    def __init__(self, places: _Places) -> None:
+        self.places = places
         self._total: Tensor | None = None
 
-    def add(self, share: Tensor) -> None:
+    def add(self, attention: Any, hidden: Tensor, context: Tensor) -> None:
+        """What one layer attends to. hidden: (B, p, c). context: (B, n, d or D)."""
+        rows, focus = self.places.rows, self.places.focus
+        if len(hidden) != self.places.batch:
+            raise ValueError(f"a focus for {self.places.batch} samples, but a batch of {len(hidden)}")
+        share = attention_share(attention, hidden[rows], context[rows])  # (R, p, n)
+        share = share @ focus.to(share)
         self._total = share if self._total is None else self._total + share
 
     def take(self) -> Tensor:
@@ -98,36 +114,11 @@ class _Map:
         return share
 
 
-class _Watching:
-    """An attention processor that notes where the concepts' tokens are attended to."""
-
-    def __init__(self, original: Any, seen: _Map, focus: Tensor) -> None:
-        self.original = original
-        self.seen = seen
-        self.focus = focus
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        if encoder_hidden_states is not None:
-            with torch.no_grad():
-                share = attention_share(attn, hidden_states, encoder_hidden_states)  # (B, p, n)
-                if share.shape[0] != self.focus.shape[0]:
-                    raise ValueError(
-                        f"a focus for {self.focus.shape[0]} samples, but a batch of {share.shape[0]}"
-                    )
-                self.seen.add(share @ self.focus.to(share))
-        out: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        return out
-
-
 class _Added(nn.Module):
-    """Stands in for one output projection, a 1 x 1 convolution or a linear layer: what it gives, and more."""
+    """Stands in for one output projection, a 1 x 1 convolution or a linear layer: what it gives, and more.
+
+    seen: the block's map, for the samples that it is about; None: everywhere in all of them.
+    """
 
     def __init__(
         self, projection: nn.Module, factors: Sequence[tuple[Tensor, Tensor]], seen: _Map | None
@@ -141,20 +132,18 @@ class _Added(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, m, h, w) for a convolution, (B, p, m) for a linear layer; returns the same with m'."""
         out: Tensor = self._projection[0](x)
+        if self._seen is None:
+            return out + self._residual(x, None).to(out.dtype)
+        rows, mask = self._seen.places.rows, edit.localised(self._seen.take())
+        return out.index_add(0, rows, self._residual(x[rows], mask).to(out.dtype))
+
+    def _residual(self, x: Tensor, mask: Tensor | None) -> Tensor:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         factors = [(down.to(dtype), up.to(dtype)) for down, up in self._factors]
-        mask = edit.localised(self._seen.take()).to(dtype) if self._seen is not None else None
         places = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
-        added = edit.residual(places.to(dtype), factors, mask)
-        if x.ndim == 4:
-            added = added.transpose(1, 2).unflatten(2, x.shape[-2:])
-        return out + added.to(out.dtype)
-
-
-def _block_of(path: str, blocks: Mapping[str, Any]) -> str:
-    """The transformer block that an attention layer is in."""
-    return next(block for block in blocks if path.startswith(f"{block}."))
+        added = edit.residual(places.to(dtype), factors, None if mask is None else mask.to(dtype))
+        return added.transpose(1, 2).unflatten(2, x.shape[-2:]) if x.ndim == 4 else added
 
 
 def _check(blocks: Mapping[str, Any], residuals: Sequence[Factors]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.artifact import Artifact, ConceptCard
+from perfusion_registry.artifact import Artifact, ConceptCard, residual_tensors
 from perfusion_registry.base import several_tokens
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
@@ -186,6 +186,4 @@ def _tensors(lesson: Lesson, kept: Snapshot) -> dict[str, Tensor]:
         tensors[f"output.{layer.path}"] = outputs[layer.value_slice].half()
         if lesson.options.trained_keys:
             tensors[f"output_key.{layer.path}"] = outputs[layer.key_slice].half()
-    for path, (down, up) in kept.residual.items():
-        tensors[f"residual_down.{path}"], tensors[f"residual_up.{path}"] = down.half(), up.half()
-    return tensors
+    return tensors | {name: factor.half() for name, factor in residual_tensors(kept.residual).items()}

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from perfusion_registry.artifact import residual_of, residual_tensors
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import TrainOptions
@@ -111,7 +112,7 @@ class Trainee:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """What the optimiser changes, by name."""
-        return {"embedding": self.embedding, "outputs": self.outputs} | _named(self.residual)
+        return {"embedding": self.embedding, "outputs": self.outputs} | residual_tensors(self.residual)
 
     def snapshot(self) -> Snapshot:
         """The concept as it is now, copied to the CPU."""
@@ -136,7 +137,7 @@ class Trainee:
         for shot in self.snapshots:
             for name in ("embedding", "outputs", "target_input"):
                 tensors[f"snapshot.{shot.step}.{name}"] = getattr(shot, name)
-            for name, factor in _named(shot.residual).items():
+            for name, factor in residual_tensors(shot.residual).items():
                 tensors[f"snapshot.{shot.step}.{name}"] = factor
         progress = _Progress(
             identity=identity,
@@ -166,29 +167,10 @@ class Trainee:
                     for key in _ADAM
                 }
         self.step, self.losses = progress.step, list(progress.losses)
-        self.snapshots = [
-            Snapshot(
-                step,
-                tensors[f"snapshot.{step}.embedding"],
-                tensors[f"snapshot.{step}.outputs"],
-                tensors[f"snapshot.{step}.target_input"],
-                {
-                    path: (
-                        tensors[f"snapshot.{step}.residual_down.{path}"],
-                        tensors[f"snapshot.{step}.residual_up.{path}"],
-                    )
-                    for path in self.residual
-                },
-            )
-            for step in progress.snapshots
-        ]
+        self.snapshots = []
+        for step in progress.snapshots:
+            start = f"snapshot.{step}."
+            of = {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
+            named = of["embedding"], of["outputs"], of["target_input"]
+            self.snapshots.append(Snapshot(step, *named, residual_of(of)))
         return True
-
-
-def _named(residual: Factors) -> dict[str, Tensor]:
-    """The factors of a residual by their names in a checkpoint, and in an artifact."""
-    named = {}
-    for path, (down, up) in residual.items():
-        named[f"residual_down.{path}"] = down
-        named[f"residual_up.{path}"] = up
-    return named

@@ -180,22 +180,22 @@ def _composed(
     prompt: Prompt, concept: Concept, gates: GateSources, tokens: TokenisedPrompt
 ) -> ComposedConcept:
     card = concept.artifact.card
-    gate = gates.settle(card.name, _braces(prompt, card.name), concept.default_gate)
+    braces = _braces(prompt, card.name)
+    gate = gates.settle(card.name, braces, concept.default_gate)
     assert gate.bias is not None  # the default gate is complete
     assert gate.temperature is not None
     assert gate.key_lock is not None
+    assert gate.residual is not None
     if gate.key_lock == "none" and not card.train.trained_keys:
         raise PerfError(
             f"the lock of {card.name!r} is none, but no keys were trained for it",
             where=under(prompt.source, _first_call(prompt, card.name).span),
             hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
         )
-    strength: float | None = 1.0 if gate.residual is None else gate.residual
-    if card.train.residual_rank == 0:
-        named = _braces(prompt, card.name).over(gates.command.get(card.name, Gate()))
-        if named.residual is not None:
-            raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
-        strength = None
+    has_residual = card.train.residual_rank > 0
+    named = (braces.residual, gates.command.get(card.name, Gate()).residual)
+    if not has_residual and named != (None, None):
+        raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
     return ComposedConcept(
         name=card.name,
         version=card.version,
@@ -210,7 +210,7 @@ def _composed(
         bias=gate.bias,
         temperature=gate.temperature,
         key_lock=gate.key_lock,
-        residual=strength,
+        residual=gate.residual if has_residual else None,
     )
 
 

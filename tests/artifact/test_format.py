@@ -198,7 +198,7 @@ def test_every_truncation_is_refused() -> None:
         load_artifact(WHOLE + b"\0")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_changed_bytes_are_an_error_or_another_whole_artifact(changes: list[tuple[int, int]]) -> None:
     data = bytearray(WHOLE)

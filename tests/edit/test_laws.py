@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perfusion_registry.edit import (
@@ -19,9 +19,6 @@ from perfusion_registry.edit import (
 )
 from tests.edit import reference
 from tests.edit.problem import Problem, make, problems
-
-settings.register_profile("laws", max_examples=60, deadline=None, derandomize=True)
-settings.load_profile("laws")
 
 
 def close(a: torch.Tensor, b: torch.Tensor | np.ndarray, tolerance: float = 1e-9) -> None:

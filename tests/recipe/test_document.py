@@ -142,7 +142,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
 VALUES = ["1", '"x"', "[\n  1,\n  2,\n]", '"""\n[a]\nb = 1\n"""', "{ z = 1 }", "[ # c\n]"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from(VALUES), st.booleans(), st.booleans()),

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import tomli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perfusion_registry.errors import PerfError
@@ -105,7 +105,6 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(LINES, LINES.map(lambda lines: [line for line in lines if "=" not in line]))
 def test_adding_keeps_every_line_and_removing_restores_the_text(entries: list[str], after: list[str]) -> None:
     text = "\n".join(["[concepts]", *entries, "", *after, "[project]", 'name = "x"', ""])

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perfusion_registry.errors import PerfError
@@ -75,7 +75,6 @@ CONCEPTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(CONCEPTS, st.booleans())
 def test_what_is_written_is_read_back_and_order_does_not_matter(
     concepts: list[LockedConcept], full: bool

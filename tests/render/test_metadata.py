@@ -4,7 +4,7 @@ import sys
 import zlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -100,7 +100,6 @@ def test_a_folder_is_no_picture(tmp_path):
         read_metadata(tmp_path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_damaged_pictures_never_make_a_traceback(tmp_path, data):
     whole = png_bytes(picture(), render_record())

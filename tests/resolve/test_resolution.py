@@ -343,7 +343,7 @@ WORLDS = st.fixed_dictionaries(
 WISHES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CONSTRAINTS), min_size=1)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(WORLDS, WISHES)
 @example(  # the search goes back behind all who asked for b
     {
