@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 from perfusion_registry import __version__
 from perfusion_registry.artifact import Store, digest_of, load_artifact
@@ -24,9 +19,10 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.crew import CarryOut, crew
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.gating import GateOrder
-from perfusion_registry.evaluate.machine import Machine, Setting, recogniser_file
+from perfusion_registry.evaluate.machine import Setting, recogniser_file
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
@@ -48,21 +44,6 @@ TABLES = 2
 """Of how many subjects a figure keeps the gates."""
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
-
-
-class Order(Protocol):
-    """A piece of work that a process can carry out by itself."""
-
-    @property
-    def title(self) -> str:
-        """What to call it while it runs."""
-
-    def carry_out(self, machine: Machine) -> Any:
-        """Do it; what it answers is small."""
-
-
-CarryOut = Callable[[Sequence[Order]], Iterator[tuple[Order, Any]]]
-"""Carries out orders, and yields each with its answer as soon as it is done."""
 
 
 @dataclass(frozen=True)
@@ -209,59 +190,6 @@ def ahead(plan: Outline, root: Path) -> Ahead:
         missing |= {order.key(seed) for seed in order.missing(cache)}
     unbuilt = sum(sha256 is None for sha256 in found.values())
     return Ahead((unbuilt, len(found)), (len(missing), len(every)), plan.skipped)
-
-
-@contextmanager
-def crew(setting: Setting, jobs: int, reporter: Reporter) -> Iterator[CarryOut]:
-    """A function that carries out orders, in this process or in `jobs` others, and yields each with its
-    answer as soon as it is done. Raises PerfError when a process dies."""
-    if jobs == 1:
-        machine = Machine(setting, reporter)
-
-        def here(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
-            for order in orders:
-                yield order, order.carry_out(machine)
-
-        yield here
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_begin, initargs=(replace(setting, threads=threads),)
-    )
-
-    def there(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
-        waiting: dict[Future[Any], Order] = {pool.submit(_work, order): order for order in orders}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BrokenProcessPool as error:
-            raise PerfError(
-                "a process of the evaluation died, perhaps for want of memory",
-                hint="run it again with fewer --jobs; what is done stays done",
-            ) from error
-
-    try:
-        yield there
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()  # whatever it was at is kept whole or not at all
-        raise
-    pool.shutdown()
-
-
-_machine: list[Machine] = []
-"""The machine of a process of the crew; a process has no other place for it."""
-
-
-def _begin(setting: Setting) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told once, by the process that started this one
-    _machine[:] = [Machine(setting)]
-
-
-def _work(order: Order) -> Any:
-    return order.carry_out(_machine[0])
 
 
 def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter) -> dict[str, str]:

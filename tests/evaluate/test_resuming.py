@@ -18,14 +18,15 @@ from pathlib import Path
 from perfusion_registry.evaluate.runner import Workplace, evaluate
 from perfusion_registry.evaluate.suite import read_suite
 path, root, out = (Path(text) for text in sys.argv[1:4])
-evaluate(read_suite(path), path, Workplace(root, out, device="cpu", dtype="float32"))
+jobs = int(sys.argv[4])
+evaluate(read_suite(path), path, Workplace(root, out, device="cpu", dtype="float32", jobs=jobs))
 """
 
 
 def test_a_killed_run_goes_on_in_several_processes_to_the_same_results(smoke: Smoke, tmp_path) -> None:
     place = replace(smoke.place(), root=tmp_path / "store", out=tmp_path / "out")
     pictures = place.root / "evaluation" / "pictures"
-    command = [sys.executable, "-c", RUN, str(smoke.path), str(place.root), str(place.out)]
+    command = [sys.executable, "-c", RUN, str(smoke.path), str(place.root), str(place.out), "1"]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     until = time.monotonic() + 300
     while len(list(pictures.glob("*/*.png"))) < 3 and process.poll() is None and time.monotonic() < until:
@@ -48,3 +49,16 @@ def test_a_killed_run_goes_on_in_several_processes_to_the_same_results(smoke: Sm
         assert one.metrics.keys() == other.metrics.keys()
         # Another number of threads may round by a level of colour; what is a yes or no can turn by that.
         assert all(abs(one.metrics[name] - other.metrics[name]) < 0.02 for name in ("image", "text"))
+
+
+def test_the_processes_of_a_killed_run_end_with_it(smoke: Smoke, tmp_path) -> None:
+    place = replace(smoke.place(), root=tmp_path / "store", out=tmp_path / "out")
+    command = [sys.executable, "-c", RUN, str(smoke.path), str(place.root), str(place.out), "2"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+    until = time.monotonic() + 300
+    while not list(place.root.glob("artifacts/*/*")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    # The others have its output as theirs: it ends when the last of them has.
+    process.communicate(timeout=60)
+    assert not (place.out / "results.json").exists()
