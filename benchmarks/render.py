@@ -3,7 +3,7 @@
 The concepts are trained for two steps only: a render takes as long with any. Composing and packing are within
 the measured time.
 
-    python benchmarks/render.py --out render.json
+    python -m benchmarks.render --out render.json
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import statistics
 import time
 from pathlib import Path
 
-from identify import built
-
+from benchmarks.identify import built
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.compose import Concept, compose, parse_prompt

@@ -251,11 +251,12 @@ class SweepOutput(FileModel):
 
 
 class TunedGate(FileModel):
-    """What was tried for one concept."""
+    """What was tried for one concept. residual: left out where it has none."""
 
     bias: float
     temperature: float
     key_lock: Literal["local", "global", "none"]
+    residual: float | None = None
 
 
 class TuneAttempt(FileModel):

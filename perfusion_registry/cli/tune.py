@@ -17,7 +17,7 @@ from perfusion_registry.cli.options import (
     ProjectOption,
     QuietOption,
 )
-from perfusion_registry.cli.prompting import Place, PromptArgument, ResidualOption, command_gates
+from perfusion_registry.cli.prompting import Place, PromptArgument, WithOption
 from perfusion_registry.cli.render import (
     ForceOption,
     GuidanceOption,
@@ -30,7 +30,7 @@ from perfusion_registry.cli.render import (
 )
 
 if TYPE_CHECKING:
-    from perfusion_registry.render.tuning import Attempt, Settings, Tuned
+    from perfusion_registry.render.tuning import Attempt, Setting, Settings, Tuned
 
 _SHOWN = 12  # rows of the table
 
@@ -67,7 +67,13 @@ def tune(
         str | None,
         typer.Option(metavar="LOCK,...", help="The key locks to try.", show_default="all that are possible"),
     ] = None,
-    residual: ResidualOption = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,R,...", help="The strengths of residuals to try.", show_default="as they are"
+        ),
+    ] = None,
+    files: WithOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     negative: NegativeOption = None,
@@ -91,7 +97,7 @@ def tune(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose each concept's bias, temperature and lock for a prompt by the pictures they make.
+    """Choose each concept's bias, temperature, lock and residual for a prompt by the pictures they make.
 
     Judged by the harmonic mean of image and text similarity of the base's CLIP model, on the same seeds for
     all. Several concepts are tuned in turn; the better half of each round goes on to more seeds.
@@ -102,11 +108,12 @@ def tune(
 
     check_formats(None, sheet)
     reporter = console.reporter(quiet)
-    wanted = Wanted.read(prompt, scene, bias, temperature, lock, images)
+    wanted = Wanted.read(prompt, scene, bias, temperature, lock, residual, images)
     given = (0 if seed is None else seed, count, steps, guidance, negative, size, scheduler, None)
-    gates = command_gates(None, None, None, residual)
-    place = Place(project, device, dtype, locked=locked, frozen=frozen, offline=offline)
-    done = carry_out(place, wanted, given, gates, reporter, sheet=sheet, force=force, dry_run=dry_run)
+    place = Place(
+        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    )
+    done = carry_out(place, wanted, given, reporter, sheet=sheet, force=force, dry_run=dry_run)
     names = [concept.name for concept in done.composition.concepts]
     if as_json:
         said = {
@@ -137,7 +144,7 @@ def _tell(names: list[str], tuned: Tuned) -> None:
     rows = [
         [
             _mark(attempt, tuned),
-            *(setting for setting in _told(attempt.settings)),
+            *_told(attempt.settings),
             str(attempt.seeds),
             *(f"{attempt.alike[name]:.3f}" for name in several),
             f"{attempt.scores.image:.3f}",
@@ -161,15 +168,23 @@ def _mark(attempt: Attempt, tuned: Tuned) -> str:
 
 
 def _told(settings: Settings) -> list[str]:
-    return [f"{one.bias:g}, {one.temperature:g}, {one.key_lock}" for one in settings]
+    return [
+        f"{one.bias:g}, {one.temperature:g}, {one.key_lock}"
+        + ("" if one.residual is None else f", {one.residual:g}")
+        for one in settings
+    ]
 
 
 def _row(names: list[str], attempt: Attempt) -> dict[str, Any]:
     return {
-        "gates": {name: vars(setting) for name, setting in zip(names, attempt.settings, strict=True)},
+        "gates": {name: _gate(setting) for name, setting in zip(names, attempt.settings, strict=True)},
         "seeds": attempt.seeds,
         "alike": {name: round(value, 6) for name, value in attempt.alike.items()},
         "image": round(attempt.scores.image, 6),
         "text": round(attempt.scores.text, 6),
         "harmonic": round(attempt.scores.harmonic, 6),
     }
+
+
+def _gate(setting: Setting) -> dict[str, Any]:
+    return {key: value for key, value in vars(setting).items() if value is not None}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from perfusion_registry.cli.drawing import Gates, Given, from_prompt, numbers, title_of
+from perfusion_registry.cli.drawing import Given, from_prompt, numbers, title_of
 from perfusion_registry.cli.prompting import Place
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt, parse_prompt, unparse
@@ -43,6 +43,7 @@ class Wanted:
         bias: str | None,
         temperature: str | None,
         lock: str | None,
+        residual: str | None,
         images: int,
     ) -> Wanted:
         """Read the options; mistakes are told before a base is loaded."""
@@ -62,6 +63,7 @@ class Wanted:
             numbers("bias", bias) if bias else None,
             numbers("temperature", temperature) if temperature else None,
             locks,  # type: ignore[arg-type]  # checked above
+            numbers("residual", residual) if residual else None,
         )
         return cls(prompt, scene, space, images)
 
@@ -80,7 +82,6 @@ def carry_out(
     place: Place,
     wanted: Wanted,
     given: tuple[Any, ...],
-    gates: Gates,
     reporter: Reporter,
     *,
     sheet: Path | None,
@@ -100,7 +101,7 @@ def carry_out(
                 hint=f"perf tune 'a teddy* in the snow' --scene {scene}",
             )
         scene = None
-    work = from_prompt(place, wanted.prompt, scene, Given.read(*given), gates, reporter)
+    work = from_prompt(place, wanted.prompt, scene, Given.read(*given), ({}, Gate()), reporter)
     found = work.ready
     assert found.project is not None  # `from_prompt` found one
     composition, request = found.composition, work.request
@@ -130,22 +131,13 @@ def carry_out(
         write_picture(sheet, sheet_bytes(laid, planned(found.base, after, request)))
     written = False
     if wanted.scene is not None and not dry_run:
-        asked = {c.name: _asked(c.name, wanted.prompt, gates) for c in after.concepts}
-        written = _write(found.project, wanted.scene, after, asked)
-    return Done(composition, tuned, written, _tell(wanted, after, tuned, written=written))
+        written = _write(found.project, wanted.scene, after)
+    return Done(composition, tuned, written, _tell(wanted, after, tuned, place.files, written=written))
 
 
-def _asked(name: str, prompt: str | None, gates: Gates) -> float | None:
-    """The strength of a concept's residual that the prompt or the command line asks for."""
-    braces = Gate()
-    for call in parse_prompt(prompt).calls if prompt is not None else ():
-        if call.name == name:
-            braces = braces.beside(call.gate)
-    return braces.over(gates[0].get(name, Gate())).over(gates[1]).residual
-
-
-def _write(project: Project, scene: str, after: Composition, residuals: Mapping[str, float | None]) -> bool:
-    """Write the gates into the scene, with the residuals that were asked for; whether that changed it."""
+def _write(project: Project, scene: str, after: Composition) -> bool:
+    """Write the gates into the scene, residuals too: it was with their strengths that the rest was chosen.
+    Returns whether that changed it."""
     path = project.manifest_path
     where = str(path)
     chosen: dict[str, dict[str, float | str]] = {}
@@ -155,15 +147,14 @@ def _write(project: Project, scene: str, after: Composition, residuals: Mapping[
             "temperature": concept.temperature,
             "key_lock": concept.key_lock,
         }
-        strength = residuals.get(concept.name)
-        if strength is not None and concept.residual is not None:
-            chosen[concept.name]["residual"] = strength
+        if concept.residual is not None:
+            chosen[concept.name]["residual"] = concept.residual
     text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
     validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
     return replace_text(path, text)
 
 
-def _tell(wanted: Wanted, after: Composition, tuned: Tuned, *, written: bool) -> str:
+def _tell(wanted: Wanted, after: Composition, tuned: Tuned, files: tuple[Path, ...], *, written: bool) -> str:
     """The last lines for a person: what the choice is and where it is."""
     if tuned.after.settings == tuned.before.settings:
         said = "Nothing that was tried is better than the gates as they are"
@@ -171,9 +162,9 @@ def _tell(wanted: Wanted, after: Composition, tuned: Tuned, *, written: bool) ->
         gain = tuned.after.scores.harmonic - tuned.before.scores.harmonic
         said = f"The best is {gain:.3f} better than the gates as they were: {_spelt(after)}"
     if written:
-        return (
-            f"{said}\nWrote scene {wanted.scene} to perfusion.toml; next: perf render --scene {wanted.scene}"
-        )
+        given = [part for file in files for part in ("--with", str(file))]
+        again = shlex.join(["perf", "render", "--scene", str(wanted.scene), *given])
+        return f"{said}\nWrote scene {wanted.scene} to perfusion.toml; next: {again}"
     if wanted.scene is None:
         return f"{said}\nTo keep it, name a scene: --scene NAME"
     return said
@@ -181,7 +172,7 @@ def _tell(wanted: Wanted, after: Composition, tuned: Tuned, *, written: bool) ->
 
 def _spelt(after: Composition) -> str:
     """The prompt with the gates in its braces."""
-    gates = {c.name: Gate(c.bias, c.temperature, c.key_lock) for c in after.concepts}
+    gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in after.concepts}
     told: set[str] = set()
     pieces = []
     for piece in parse_prompt(after.prompt).pieces:
@@ -194,5 +185,7 @@ def _spelt(after: Composition) -> str:
 
 def _said(settings: Settings) -> str:
     return "; ".join(
-        f"bias {one.bias:g}, temperature {one.temperature:g}, {one.key_lock}" for one in settings
+        f"bias {one.bias:g}, temperature {one.temperature:g}, {one.key_lock}"
+        + ("" if one.residual is None else f", residual {one.residual:g}")
+        for one in settings
     )

@@ -36,11 +36,12 @@ Figures 1 and 5 take for several concepts (Appendix H)."""
 
 @dataclass(frozen=True)
 class Setting:
-    """What is chosen for one concept."""
+    """What is chosen for one concept. residual: the strength of its residual, where it has one."""
 
     bias: float
     temperature: float
     key_lock: KeyLock
+    residual: float | None = None
 
 
 Settings = tuple[Setting, ...]
@@ -49,23 +50,27 @@ Settings = tuple[Setting, ...]
 
 @dataclass(frozen=True)
 class Space:
-    """What may be chosen; None stands for the paper's ranges, and for every lock that a concept can have."""
+    """What may be chosen; None stands for the paper's ranges, for every lock that a concept can have, and for
+    residuals as strong as they are: they are not the paper's, and every strength multiplies the choices."""
 
     biases: tuple[float, ...] | None = None
     temperatures: tuple[float, ...] | None = None
     locks: tuple[KeyLock, ...] | None = None
+    residuals: tuple[float, ...] | None = None
 
-    def of(self, artifact: Artifact) -> list[Setting]:
-        """The settings to try for a concept, local lock first."""
+    def of(self, artifact: Artifact, residual: float | None) -> list[Setting]:
+        """The settings to try for a concept, local lock first. residual: its strength, None without one."""
         locks: list[KeyLock] = ["local", "global"]
         if artifact.card.train.trained_keys:
             locks.append("none")
+        strengths = (residual,) if residual is None else self.residuals or (residual,)
         return [
-            Setting(bias, temperature, lock)
+            Setting(bias, temperature, lock, strength)
             for lock in locks
             if self.locks is None or lock in self.locks
             for bias in self.biases or (GLOBAL_BIASES if lock == "global" else LOCAL_BIASES)
             for temperature in self.temperatures or TEMPERATURES
+            for strength in strengths
         ]
 
 
@@ -101,7 +106,7 @@ def tune(
     images: int,
     reporter: Reporter | None = None,
 ) -> Tuned:
-    """Choose bias, temperature and key lock of each concept, drawing at most `images` pictures.
+    """Choose the gate of each concept, drawing at most `images` pictures.
 
     references: the concepts' own pictures (N, 3, H, W) in 0..1, by name. Settings are judged on the request's
     seeds, the same for all, by the harmonic mean of image similarity (mean cosine to each concept's pictures,
@@ -110,7 +115,7 @@ def tune(
     and those that are chosen are compared on all seeds, and the start stays unless it is beaten.
 
     Raises PerfError for a prompt without concepts, a base without a CLIP model, a concept for which the space
-    is empty, and a budget that is too small to compare anything.
+    is empty, strengths where nothing has a residual, and a budget that is too small to compare anything.
     """
     if not composition.concepts:
         raise PerfError("the prompt calls no concept to tune", hint="call one with a star: teddy*")
@@ -119,7 +124,13 @@ def tune(
             f"the base {base.description.repo} has no CLIP model to judge pictures with",
             hint="put one into its folder, or tune on a base that has one",
         )
-    spaces = [space.of(artifacts[concept.name]) for concept in composition.concepts]
+    if space.residuals and all(concept.residual is None for concept in composition.concepts):
+        raise PerfError(
+            "there is no residual whose strength could be tried: none was learned for these concepts",
+            where="--residual",
+            hint="leave it out",
+        )
+    spaces = [space.of(artifacts[concept.name], concept.residual) for concept in composition.concepts]
     for concept, choice in zip(composition.concepts, spaces, strict=True):
         if not choice:
             raise PerfError(
@@ -138,7 +149,7 @@ def tune(
     title = f"Trying gates, at most {images} pictures"
     with (reporter or Silent()).stage(title, images * request.steps) as stage:
         judge = _Judge(base, composition, artifacts, request, references, stage)
-        start = tuple(Setting(c.bias, c.temperature, c.key_lock) for c in composition.concepts)
+        start = tuple(Setting(c.bias, c.temperature, c.key_lock, c.residual) for c in composition.concepts)
         before = judge.attempt(start, seeds)
         trials = Trials(lambda one, n: judge.attempt(one, n).scores.harmonic, judge.cost)
         # What leads on a few seeds may not lead on all; so much is kept to find out.
@@ -163,14 +174,15 @@ def configured(composition: Composition, settings: Settings) -> Composition:
 def own_pictures(composition: Composition, project: Project, size: tuple[int, int]) -> dict[str, Tensor]:
     """The pictures (N, 3, height, width) that the composition's concepts were built from, by name.
 
-    Raises PerfError for a concept that has no recipe here, since nothing can be compared with it then.
+    Raises PerfError for a concept that no recipe here is of, since nothing can be compared with it then.
     """
     found = {}
     for concept in composition.concepts:
         entry = project.manifest.concepts.get(concept.name)
         if entry is None or entry.recipe is None:
             raise PerfError(
-                f"there are no pictures of {concept.name!r} here to compare with: it comes from a registry",
+                f"there are no pictures of {concept.name!r} here to compare with: the project has no recipe "
+                "of it",
                 where=str(project.manifest_path),
                 hint="tune it where its recipe is, or set its gate by hand with `perf sweep`",
             )

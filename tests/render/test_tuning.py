@@ -12,9 +12,9 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 from typer.testing import CliRunner
 
+from perfusion_registry.artifact import Artifact, save_artifact
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.cli import app
-from perfusion_registry.cli.tuning import _asked
 from perfusion_registry.compose import GateSources, compose, parse_prompt, regated
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.errors import PerfError
@@ -59,7 +59,7 @@ class ByHand:
 
     def harmonic(self, settings):
         gates = {
-            concept.name: Gate(one.bias, one.temperature, one.key_lock)
+            concept.name: Gate(one.bias, one.temperature, one.key_lock, one.residual)
             for concept, one in zip(self.composition.concepts, settings, strict=True)
         }
         seen, fit = self.drawn(regated(self.composition, GateSources(gates)))
@@ -69,7 +69,7 @@ class ByHand:
 
 
 def settings_of(composition):
-    return tuple(Setting(c.bias, c.temperature, c.key_lock) for c in composition.concepts)
+    return tuple(Setting(c.bias, c.temperature, c.key_lock, c.residual) for c in composition.concepts)
 
 
 def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_base_folder, concepts):
@@ -119,6 +119,29 @@ def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, con
             other = list(best)
             other[j] = Setting(bias, 0.1, lock)
             assert judge.harmonic(tuple(other)) <= mine + 1e-4
+
+
+def test_residuals_are_tried_only_where_they_are_asked_for(tiny_base, tiny_base_folder, concepts):
+    text = "watercolor painting of hugsy*{residual=.7} and teddy*"
+    composition = compose(parse_prompt(text), concepts, tiny_base)
+    references = {"hugsy": own(1), "teddy": own(2)}
+
+    def tried(residuals):
+        space = Space((0.2,), (0.1,), ("local",), residuals)
+        return tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=100)
+
+    assert {one.settings[0].residual for one in tried(None).attempts} == {0.7}
+    tuned = tried((0.0, 1.5))
+    assert {one.settings[0].residual for one in tuned.attempts} == {0.7, 0.0, 1.5}
+    assert {one.settings[1].residual for one in tuned.attempts} == {None}
+    called = {name: concepts[name] for name in ("hugsy", "teddy")}
+    judge = ByHand(tiny_base, tiny_base_folder, composition, called, references, "watercolor painting of and")
+    for one in tuned.attempts:
+        assert one.scores.harmonic == pytest.approx(judge.harmonic(one.settings), abs=1e-4)
+    alone = compose(parse_prompt("a teddy*"), concepts, tiny_base)
+    with pytest.raises(PerfError, match="no residual whose strength"):
+        space = Space(residuals=(0.5,))
+        tune(tiny_base, alone, on(concepts), REQUEST, {"teddy": own(1)}, space, images=100)
 
 
 @pytest.mark.parametrize("images", [6, 9, 13])
@@ -202,19 +225,30 @@ def test_a_prompt_is_tuned_and_may_become_a_scene(perf):
     assert scene.gates["teddy"].key_lock is not None
 
 
-def test_a_residual_that_was_asked_for_stays_with_the_scene():
-    """Its braces go before the command line, and that by name before that for all."""
-    gates = ({"teddy": Gate(residual=0.5)}, Gate(residual=0.25))
-    assert _asked("teddy", "a teddy*{residual=.8} and teddy*{bias=.5}", gates) == 0.8
-    assert _asked("teddy", "a teddy*{bias=.5}", gates) == 0.5
-    assert _asked("cat", None, gates) == 0.25
-    assert _asked("cat", "a cat*", ({}, Gate())) is None
+def test_a_concept_of_a_file_is_tuned_against_the_pictures_of_its_recipe(perf, concepts):
+    """With the strength of its residual, by which the rest was chosen, in the scene."""
+    made = concepts["hugsy"].artifact
+    card = made.card.model_copy(update={"name": "teddy"})
+    (perf.root / "soft.safetensors").write_bytes(save_artifact(Artifact(card, made.tensors)))
+    (perf.root / "new.safetensors").write_bytes(save_artifact(made))
+    asked = ("tune", "a teddy* in the snow", *QUICK, "--scene", "soft", "--with", "soft.safetensors")
+    told = perf(*asked, "--residual", "0.25,1.5")
+    assert "perf render --scene soft --with soft.safetensors" in told.stdout
+    gate = read_manifest(perf.root / "perfusion.toml").scenes["soft"].gates["teddy"]
+    assert gate.residual in (0.25, 1.0, 1.5)
+    (composed,) = json.loads(
+        perf("compose", "--scene", "soft", "--with", "soft.safetensors", "--json").stdout
+    )["concepts"]
+    assert composed["residual"] == gate.residual
+    unknown = perf("tune", "a hugsy*", *QUICK, "--with", "new.safetensors", code=2)
+    assert "the project has no recipe" in " ".join(unknown.stderr.split())
 
 
 def test_mistakes_are_told_before_a_base_is_loaded(perf):
     for arguments, told in {
         ("a teddy*", "--lock", "loose"): "no key lock",
         ("a teddy*", "--bias", "high"): "not a number",
+        ("a teddy*", "--residual", "teddy=.5"): "not a number",
         ("a teddy*", "--scene", "pack/scene"): "belongs to a scene pack",
         ("--scene", "nowhere"): "no scene 'nowhere' yet",
         ("a teddi*",): "no concept",
