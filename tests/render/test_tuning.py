@@ -138,10 +138,6 @@ def test_residuals_are_tried_only_where_they_are_asked_for(tiny_base, tiny_base_
     judge = ByHand(tiny_base, tiny_base_folder, composition, called, references, "watercolor painting of and")
     for one in tuned.attempts:
         assert one.scores.harmonic == pytest.approx(judge.harmonic(one.settings), abs=1e-4)
-    alone = compose(parse_prompt("a teddy*"), concepts, tiny_base)
-    with pytest.raises(PerfError, match="no residual whose strength"):
-        space = Space(residuals=(0.5,))
-        tune(tiny_base, alone, on(concepts), REQUEST, {"teddy": own(1)}, space, images=100)
 
 
 @pytest.mark.parametrize("images", [6, 9, 13])
@@ -165,6 +161,8 @@ def test_what_cannot_be_tuned_is_told(tiny_base, concepts):
         tried(compose(parse_prompt("a hat"), {}, tiny_base))
     with pytest.raises(PerfError, match="5 pictures are too few"):
         tried(images=5)
+    with pytest.raises(PerfError, match="no residual whose strength"):
+        tried(space=Space(residuals=(0.5,)))
     with pytest.raises(PerfError, match="none of the locks"):
         tried(space=Space(locks=("none",)))
 
