@@ -21,7 +21,7 @@ def test_a_dry_run_counts_and_changes_nothing(perf: Perf, smoke: Smoke, place) -
     said = perf("evaluate", str(smoke.path), "--dry-run", "--json").json
     assert said["builds"] == {"needed": 3, "all": 3}
     assert said["pictures"]["needed"] == said["pictures"]["all"] > 0
-    assert "ink" in said["left_out"]["12"]
+    assert "sepia" in said["left_out"]["12"]
     assert not (place / "out").exists()
 
 
@@ -43,7 +43,7 @@ def test_a_small_run_writes_results_and_report(perf: Perf, smoke: Smoke, place) 
         (["nosuch"], "there is no suite"),
         (["paper", "--figure", "99"], "no figure '99'"),
         (["paper", "--with-base", "oil=./x"], "does not fill a slot"),
-        (["paper", "--with-base", "ink=./nowhere", "--figure", "12"], "does not exist"),
+        (["paper", "--with-base", "sepia=./nowhere", "--figure", "12"], "does not exist"),
     ],
 )
 def test_mistakes_are_told(perf: Perf, arguments, told) -> None:

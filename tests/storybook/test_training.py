@@ -22,7 +22,7 @@ from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import _norm
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.schedule import cosine, plateau
-from perfusion_registry.storybook.training.style import ink
+from perfusion_registry.storybook.training.style import sepia
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
 from perfusion_registry.storybook.world import CATEGORIES, Page, draw_page, paint
 
@@ -125,10 +125,10 @@ def test_fine_tuning_leaves_the_text_encoder_and_so_the_family_alone(
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
     vae = AutoencoderKL.from_pretrained(base / "vae").eval()
     shards = list(read_shards(shard_folder))
-    latents = encode_shards(shards, vae, tokenizer, tmp_path / "ink.pt", style=ink)
+    latents = encode_shards(shards, vae, tokenizer, tmp_path / "sepia.pt", style=sepia)
     plain = encode_shards(shards, vae, tokenizer, tmp_path / "plain.pt")
     with torch.no_grad():
-        by_hand = vae.encode(ink(torch.from_numpy(shards[0].images[3:4].copy()).float() / 255) * 2 - 1)
+        by_hand = vae.encode(sepia(torch.from_numpy(shards[0].images[3:4].copy()).float() / 255) * 2 - 1)
     expected = by_hand.latent_dist.mean * vae.config.scaling_factor
     assert torch.allclose(latents.z[3:4].float(), expected, atol=0.05)
     assert not torch.allclose(latents.z.float(), plain.z.float(), atol=0.5)
@@ -148,16 +148,17 @@ def test_fine_tuning_leaves_the_text_encoder_and_so_the_family_alone(
     assert len(moved) > 100
 
 
-def test_ink_is_pale_lines_on_dark_paper_in_the_old_colours() -> None:
+def test_sepia_fades_colours_on_yellowed_paper_dark_towards_the_edges() -> None:
     page = torch.ones(1, 3, 32, 32)
-    page[:, :, 8:24, 8:24] = torch.tensor([0.1, 0.8, 0.2])[:, None, None]
-    drawn = ink(page)
+    page[:, :, 12:20, 12:20] = torch.tensor([0.1, 0.8, 0.2])[:, None, None]
+    drawn = sepia(page)
     assert drawn.shape == page.shape
     assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
-    inside = drawn[0, :, 16, 16]
-    assert int(inside.argmax()) == 1
-    assert float(drawn[0, :, 16, 8].mean()) > float(inside.mean())  # the outline
-    assert float(drawn[0, :, 2, 2].mean()) < 0.8  # white paper is dark now
+    inside, paper, corner = drawn[0, :, 16, 16], drawn[0, :, 10, 10], drawn[0, :, 0, 0]
+    assert int(inside.argmax()) == 1  # green still
+    assert float(inside.max() - inside.min()) < 0.7 * (0.8 - 0.1)
+    assert paper[0] > paper[1] > paper[2]
+    assert float(corner.mean()) < 0.5 * float(paper.mean())
 
 
 def small_net() -> nn.Module:

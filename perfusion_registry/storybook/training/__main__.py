@@ -3,13 +3,13 @@
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
 captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
 continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder, begins with
-the networks of a finished base, and so does `denoiser --start BASE`. With `--style ink` as well, these stages
+the networks of a finished base, and so does `denoiser --start BASE`. With `--style sepia` as well, these stages
 fine-tune that base on the same world in another hand, its text encoder untouched, and `assemble` takes its
 card along:
 
     python -m perfusion_registry.storybook.training WORK unpack drawings latents denoiser assemble \\
-        --start perfusion_registry/storybook/weights --style ink --shards 4 --encoded 3 \\
-        --denoiser-seconds 600 --target ink
+        --start perfusion_registry/storybook/weights --style sepia --shards 4 --encoded 3 \\
+        --denoiser-seconds 600 --target sepia
 
 `perf covariance WORK/captions.txt --out .../covariance.safetensors` then completes the folder that `assemble`
 wrote; its `perf-base.toml` and README are written by hand.

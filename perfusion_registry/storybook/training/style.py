@@ -1,7 +1,8 @@
 """Styles: the drawn world seen by another hand, to fine-tune the embedded base on.
 
-A fine-tuned base has the text encoder and the shapes of the one it began with, so it is of the same family,
-and concepts that were built on the one render on the other (the transfer of Perfusion's Figure 12).
+A fine-tuned base has the text encoder, the autoencoder and the shapes of the one it began with, so it is of the
+same family, and concepts that were built on the one render on the other (the transfer of Perfusion's Figure
+12). A style is of washes rather than of lines: finer things than two pixels are lost in the autoencoder.
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-PAPER = (0.07, 0.08, 0.13)
-LINE = (1.0, 0.93, 0.76)
+PAPER = (1.0, 0.92, 0.74)
+INK = (0.11, 0.07, 0.06)
 
 
-def ink(images: Tensor) -> Tensor:
-    """Pale lines on dark paper, with dim washes of the old colours.
+def sepia(images: Tensor) -> Tensor:
+    """An old print: brown ink on yellowed paper, colours half faded, dark towards the edges.
 
     images: (B, 3, h, w) in 0..1. Returns the same.
     """
-    grey = functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across, down = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2], grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
-    line = (3 * torch.hypot(across, down) - 0.15).clamp(0, 1)
-    paper, pale = (images.new_tensor(colour)[:, None, None] for colour in (PAPER, LINE))
-    wash = paper + 0.65 * images**1.5
-    return (wash + line * (pale - wash)).clamp(0, 1)
+    grey = images.mean(1, keepdim=True)
+    faded = (grey + 0.5 * (images - grey)).clamp(0, 1) ** 1.3
+    across, down = (torch.linspace(-1, 1, size, device=images.device) for size in images.shape[:-3:-1])
+    edge = (down[:, None] ** 2 + across**2 - 0.5).clamp(min=0) / 1.5  # 0 within half the way to the corners
+    paper, ink = (images.new_tensor(colour)[:, None, None] for colour in (PAPER, INK))
+    return ink + (paper - ink) * faded * (1 - 0.85 * edge)
 
 
-STYLES: dict[str, Callable[[Tensor], Tensor]] = {"ink": ink}
+STYLES: dict[str, Callable[[Tensor], Tensor]] = {"sepia": sepia}
