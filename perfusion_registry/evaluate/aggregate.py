@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfusion_registry.evaluate.metrics import METRICS
 from perfusion_registry.evaluate.plan import Point
 from perfusion_registry.evaluate.results import (
     BestPoint,
@@ -23,10 +24,6 @@ from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, MetricNa
 
 BEST = "best H"
 """What claims call the choice of the best point of each class."""
-
-DERIVED: tuple[MetricName, ...] = ("text_normalised", "harmonic")
-CONTINUOUS = frozenset([*DERIVED, "image", "text", "dino", "leakage"])
-"""Every other metric is 1 or 0 of a picture, and a share of many."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,15 @@ def _estimates(
     figure: Figure, points: Sequence[Point], table: _Table, resampling: Resampling
 ) -> dict[str, dict[MetricName, Estimate]]:
     """By point and metric, the estimates by class."""
-    plain = [metric for metric in figure.metrics if metric not in DERIVED]
+    plain = [metric for metric in figure.metrics if not METRICS[metric].derived]
     always: list[MetricName] = ["text", "image"]
     wanted = list(dict.fromkeys([*plain, *always]))
     found: dict[str, dict[MetricName, Estimate]] = {}
     for point in points:
         found[point.label] = {
-            metric: resampling.by_class(table.values(point.label, metric), share=metric not in CONTINUOUS)
+            metric: resampling.by_class(
+                table.values(point.label, metric), share=METRICS[metric].kind == "rate"
+            )
             for metric in wanted
         }
     words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
@@ -153,8 +152,13 @@ def _best(
     table: _Table,
     resampling: Resampling,
 ) -> tuple[BestPoint | None, dict[MetricName, Estimate] | None]:
-    """The point of the greatest harmonic mean of each class, chosen once and not anew in every replicate."""
-    candidates = [p.label for p in points if p.variant.method == "perfusion"]
+    """The point of the greatest harmonic mean of each class, chosen once and not anew in every replicate.
+
+    The paper's choice is one of run-time parameters for a single trained model, and so is this.
+    """
+    own = [p for p in points if p.variant.method == "perfusion" and p.variant.base is None]
+    trained = own[0].variant.training_options if own else ()
+    candidates = [p.label for p in own if p.variant.training_options == trained]
     if not figure.best or not candidates or "harmonic" not in estimates[candidates[0]]:
         return None, None
     heights = np.stack([estimates[label]["harmonic"].value for label in candidates])  # (points, C)

@@ -24,11 +24,6 @@ class Budget(FileModel):
     steps: Limit = None
     train_steps: Limit = None
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is left out."""
-        return all(value is None for value in self.model_dump().values())
-
 
 def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     """At most `limit` of the items, the first among them, evenly spread."""

@@ -25,21 +25,12 @@ BASELINE = Variant(name="supercategory", method="supercategory")
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point of a variant; None where the concept's own value counts."""
+    """One operating point of a variant. bias, temperature: None where the concept's own value counts."""
 
     variant: Variant
-    bias: float | None = None
-    temperature: float | None = None
-
-    @property
-    def label(self) -> str:
-        """What to call it: the variant, and what varies within it."""
-        parts = []
-        if len(self.variant.bias) > 1 and self.bias is not None:
-            parts.append(f"{self.bias:g}")
-        if len(self.variant.temperature) > 1 and self.temperature is not None:
-            parts.append(f"t{self.temperature:g}")
-        return "@".join([self.variant.name, *parts])
+    label: str
+    bias: float | None
+    temperature: float | None
 
 
 @dataclass(frozen=True)
@@ -165,8 +156,7 @@ def omitted(template: str) -> str:
 
 def points(variant: Variant) -> tuple[Point, ...]:
     """Every operating point of a variant, biases first."""
-    biases, temperatures = variant.bias or (None,), variant.temperature or (None,)
-    return tuple(Point(variant, bias, t) for t, bias in itertools.product(temperatures, biases))
+    return tuple(Point(variant, label, *values) for label, values in variant.points().items())
 
 
 def compared(figure: Figure) -> tuple[Variant, ...]:

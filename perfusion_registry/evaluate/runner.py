@@ -89,7 +89,7 @@ def evaluate(
     with crew(setting, place.jobs, reporter) as carry_out:
         built = _build(plan, Store(place.root), carry_out, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
-        _draw([order for _, order in orders], cache, carry_out, reporter)
+        _draw([order for _, order in orders], suite.render.batch, cache, carry_out, reporter)
         judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
         _judge([score for _, _, score in judged], cache, carry_out, reporter)
         gates = _gates(orders, cache, carry_out)
@@ -205,22 +205,21 @@ def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter)
     return built
 
 
-def _draw(orders: Sequence[DrawOrder], cache: Cache, carry_out: CarryOut, reporter: Reporter) -> None:
+def _draw(
+    orders: Sequence[DrawOrder], batch: int, cache: Cache, carry_out: CarryOut, reporter: Reporter
+) -> None:
     once: dict[tuple[str, bool], DrawOrder] = {}
     for order in orders:
-        for seeds in _batches(order.missing(cache), len(order.seeds)):
-            part = replace(order, seeds=seeds)
-            once[part.key(seeds[0]) + str(seeds), part.attention] = part
+        missing = order.missing(cache)
+        for start in range(0, len(missing), batch):
+            part = replace(order, seeds=missing[start : start + batch])
+            once[part.key(part.seeds[0]) + str(part.seeds), part.attention] = part
     todo = sorted(once.values(), key=lambda order: (not order.attention, order.base, order.prompt))
     if todo:
         total = sum(len(order.seeds) for order in todo)
         with reporter.stage(f"Drawing {total} pictures", total) as stage:
             for done, pictures in carry_out(todo):
                 stage.advance(pictures, done.title)
-
-
-def _batches(seeds: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
-    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
 def _judge(orders: Sequence[ScoreOrder], cache: Cache, carry_out: CarryOut, reporter: Reporter) -> None:

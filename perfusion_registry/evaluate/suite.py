@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,7 +42,7 @@ MetricName = Literal[
     "identified",
     "both",
 ]
-"""What `evaluate.metrics` can tell of a picture or of many; see there."""
+"""What can be told of a picture or of many; see `evaluate.metrics`."""
 
 
 def _template(text: str) -> str:
@@ -119,12 +120,32 @@ class Variant(FileModel):
     residual: Residual | None = None
     base: Key | None = None
 
+    def points(self) -> dict[str, tuple[float | None, float | None]]:
+        """Its operating points, biases first: bias and temperature by label, None for the concept's own.
+
+        A label is the variant's name and what varies within it, such as `local@0.55` or `local@0.55@t0.1`.
+        """
+        found = {}
+        for temperature, bias in itertools.product(self.temperature or (None,), self.bias or (None,)):
+            parts = [self.name]
+            if len(self.bias) > 1:
+                parts.append(f"{bias:g}")
+            if len(self.temperature) > 1:
+                parts.append(f"t{temperature:g}")
+            found["@".join(parts)] = (bias, temperature)
+        return found
+
+    @property
+    def training_options(self) -> tuple[object, ...]:
+        """All of it that makes another artifact; variants alike in this differ at render time alone."""
+        return self.training, self.images, self.supercategory, self.train
+
 
 class Claim(FileModel):
     """An ordering that the paper claims: `better` has more (or, with `less`, less) of `metric` than `than`.
 
-    better, than: names of variants, or `name@bias` for one point of one; of a whole variant, the mean over
-    its points counts. at_least: a number in the place of `than`.
+    better, than: names of variants, or labels of single points such as `local@0.55`; of a whole variant, the
+    mean over its points counts. at_least: a number in the place of `than`.
     """
 
     text: Text
@@ -146,8 +167,8 @@ class Figure(FileModel):
 
     kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of the
     exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point for
-    each class. best: also choose, for each concept,
-    the point of the greatest harmonic mean. requires: bases of the suite that must be named.
+    each class. best: also choose, for each concept, the point of the greatest harmonic mean among those that
+    take the same artifact as the first variant.
     """
 
     id: Key
@@ -174,7 +195,10 @@ class Figure(FileModel):
 
 
 class SuiteRender(FileModel):
-    """How pictures are drawn; what is left out comes from the base's card, else from the paper."""
+    """How pictures are drawn; what is left out comes from the base's card, else from the paper.
+
+    batch: so many at once at most, which changes no picture but by rounding.
+    """
 
     seeds: Count = 8
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -234,12 +258,14 @@ class Suite(FileModel):
             _known("concept", figure.concepts, concepts, where)
             _known("prompt group", figure.prompts, groups, where)
             _known("base", figure.requires, set(self.bases), where)
-            chosen = variants | ({"best H"} if figure.best else set())
+            chosen = variants | {label for variant in figure.variants for label in variant.points()}
+            if figure.best:
+                chosen.add("best H")
             if figure.normalised:
                 chosen.add("supercategory")
             for claim in figure.claims:
-                sides = [side.partition("@")[0] for side in (claim.better, claim.than) if side]
-                _known("variant", sides, chosen, where)
+                sides = [side for side in (claim.better, claim.than) if side]
+                _known("variant or point", sides, chosen, where)
         return self
 
     def figure(self, identity: str) -> Figure:

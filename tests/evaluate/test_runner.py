@@ -6,8 +6,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
 
+from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.results import read_results
@@ -41,6 +44,31 @@ def test_scores_are_those_that_the_figure_asks_for(results) -> None:
             assert 0 <= record.metrics["leakage"] <= 1
         if record.figure == "5":
             assert set(record.metrics) == {"both", "text", "image"}
+
+
+def test_similarities_are_clips_of_section_5(smoke: Smoke, results, tiny_base_folder) -> None:
+    """Image: the mean over pairs with the concept's images. Text: to the prompt without the concept."""
+    model = CLIPModel.from_pretrained(tiny_base_folder / "clip").eval()
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_base_folder / "clip")
+    out = smoke.place().out
+
+    def pixels(paths):
+        rows = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))) for path in paths]
+        return Preprocessing.clip(32)(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)
+
+    def features(paths, text):
+        with torch.no_grad():
+            seen = model(**tokenizer([text], return_tensors="pt"), pixel_values=pixels(paths))
+        return seen.image_embeds, seen.text_embeds[0]
+
+    judged = [r for r in results.images if r.figure == "6" and r.seed == 1]
+    own = {one.name: [out / image for image in one.images] for one in results.concepts}
+    for record in judged:
+        (name,) = record.concepts
+        image, text = features([out / record.picture], " ".join(record.template.replace("{}", " ").split()))
+        others, _ = features(own[name], "none")
+        assert record.metrics["image"] == pytest.approx(float((image @ others.T).mean()), abs=2e-4)
+        assert record.metrics["text"] == pytest.approx(float(image[0] @ text), abs=2e-4)
 
 
 def test_the_words_alone_are_their_own_measure(results) -> None:

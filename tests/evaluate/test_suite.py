@@ -89,7 +89,8 @@ def test_budgets_take_turns_and_spread(paper) -> None:
     ("change", "told"),
     [
         (('prompts = ["scenes", "toys"]', 'prompts = ["scene"]'), "prompt group `scene`"),
-        (('better = "local@0.5"', 'better = "locl@0.5"'), "variant `locl`"),
+        (('better = "local@0.5"', 'better = "locl@0.5"'), "variant or point `locl@0.5`"),
+        (('than = "local@0.7"', 'than = "local@0.6"'), "variant or point `local@0.6`"),
         (('pairs = [["bear", "jug"]]', 'pairs = [["bear", "mug"]]'), "concept `mug`"),
         (('"a {0} in a {1}"', '"a {} in a pot"'), "go with `pairs`"),
         (('recipe = "jug.toml"', ""), "needs `cast` or `recipe`"),
