@@ -24,7 +24,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -337,11 +337,11 @@ class Run:
             self.unclear.append(str(error)[:600])
 
 
-def _told(listings: tuple[Listing, ...]) -> list[tuple[str, str]]:
+def _told(listings: Sequence[Listing]) -> list[tuple[str, str]]:
     return [(one.version, one.release.sha256) for one in listings]
 
 
-def judged(name: str, listings: tuple[Listing, ...], truth: list[tuple[str, str]], seen: int) -> list[str]:
+def judged(name: str, listings: Sequence[Listing], truth: list[tuple[str, str]], seen: int) -> list[str]:
     """What is wrong with the listings: releases that never were, or fewer than this client saw before."""
     told = _told(listings)
     wrong = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import REGISTRY_PANEL
-
-    app.command("info", rich_help_panel=REGISTRY_PANEL)(info)
+    app.command("info")(info)
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Known:
     name: str
     registry: str | None
     locked: str | None
-    listings: tuple[Listing, ...]
+    listings: Sequence[Listing]
     about: dict[str, Any]
 
 
@@ -105,7 +104,7 @@ def _known(text: str, registry: str | None, start: Path | None, *, offline: bool
 
 def _listings(
     project: Any, name: str, registry: str | None, locked_from: str | None, start: Path | None, offline: bool
-) -> tuple[str, tuple[Listing, ...]]:
+) -> tuple[str, Sequence[Listing]]:
     """The registry of a name, as people call it, and all that it has of it."""
     from perfusion_registry.cli.registries import known_registries, sources_of
 
@@ -128,7 +127,7 @@ def _listings(
     return sources.called(place), listings
 
 
-def _pick(listings: tuple[Listing, ...], version: str | None) -> Listing | None:
+def _pick(listings: Sequence[Listing], version: str | None) -> Listing | None:
     """The listing of a version; without one, the newest that is neither yanked nor a pre-release, if any."""
     from packaging.version import InvalidVersion
 

@@ -20,6 +20,7 @@ _WINDOWS_RESERVED = frozenset(
 )
 
 
+@lru_cache(maxsize=2**14)
 def _name(text: str) -> str:
     if len(text) > LONGEST_NAME:
         raise ValueError(f"a name has at most {LONGEST_NAME} characters; this one has {len(text)}")

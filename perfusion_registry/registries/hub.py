@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perfusion_registry.registries.bucket import Found
@@ -50,7 +50,7 @@ class HubRegistry:
         """The place as the manifest and the lockfile name it."""
         return self._place.url
 
-    def versions(self, name: str) -> tuple[Listing, ...]:
+    def versions(self, name: str) -> Sequence[Listing]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
         self._check_online()
         return self._sparse.versions(name)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import itemgetter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, overload
 
 from packaging.version import Version as ParsedVersion
 from pydantic import Field, RootModel, ValidationError
@@ -166,7 +167,7 @@ def read_index(data: bytes, name: str, where: str) -> Index:
     return Index(name, data, tuple(found.values()), chain)
 
 
-def reread(data: bytes, name: str, where: str) -> tuple[Listing, ...]:
+def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     """The listings of an index that `read_index` found whole before, oldest version first.
 
     Only for the very bytes, told by their hash: of most lines nothing but the version is read here, and a
@@ -174,11 +175,11 @@ def reread(data: bytes, name: str, where: str) -> tuple[Listing, ...]:
     """
     plain = _PLAIN.findall(data)
     stored = name.encode()
-    found: list[tuple[ParsedVersion, Listing]]
-    if len(plain) == data.count(b"\n") and all(named == stored for _, named, _ in plain):
-        found = [(_plain_version(version), _Unread(version, line, name, where)) for line, _, version in plain]
-        return tuple(one for _, one in sorted(found, key=itemgetter(0)))
-    found = []
+    if plain and len(plain) == data.count(b"\n") and {named for _, named, _ in plain} == {stored}:
+        by_version = sorted([(_numbers(version), version, line) for line, _, version in plain])
+        _, versions, lines = zip(*by_version, strict=True)
+        return _Reread(versions, lines, name, where)
+    found: list[tuple[ParsedVersion, Listing]] = []
     for line in data.split(b"\n")[:-1]:
         event = _parsed(line, where)
         if isinstance(event, Publish):
@@ -191,8 +192,36 @@ def reread(data: bytes, name: str, where: str) -> tuple[Listing, ...]:
 
 
 @lru_cache(maxsize=2**14)
-def _plain_version(text: bytes) -> ParsedVersion:
-    return ParsedVersion(text.decode())
+def _numbers(version: bytes) -> tuple[int, ...]:
+    """What versions of digits and dots are sorted by; no index has both 1.0 and 1.0.0."""
+    return tuple(map(int, version.split(b".")))
+
+
+class _Reread(Sequence[Listing]):
+    """The listings of an index, by version; each is made when it is first looked at, which few are."""
+
+    def __init__(self, versions: Sequence[bytes], lines: Sequence[bytes], name: str, where: str) -> None:
+        # Bytes side by side: unlike a pair for each, they are nothing for the garbage collector to walk.
+        self._versions = versions
+        self._lines = lines
+        self._name = name
+        self._where = where
+        self._made: dict[int, Listing] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Listing: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Listing]: ...
+    def __getitem__(self, at: int | slice) -> Listing | Sequence[Listing]:
+        if isinstance(at, slice):
+            return tuple(self[one] for one in range(len(self))[at])
+        at = range(len(self))[at]
+        if at not in self._made:
+            self._made[at] = _Unread(self._versions[at], self._lines[at], self._name, self._where)
+        return self._made[at]
 
 
 class _Unread(Listing):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from perfusion_registry.recipe.name import canonical_name
@@ -25,7 +25,7 @@ class OfflineRegistry:
         """The place as the manifest and the lockfile name it."""
         return self._url
 
-    def versions(self, name: str) -> tuple[Listing, ...]:
+    def versions(self, name: str) -> Sequence[Listing]:
         """All releases that were there when the concept was last looked up; RegistryError if it never was."""
         name = canonical_name(name)
         key = index_key(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -67,7 +67,7 @@ class Registry(Protocol):
     def url(self) -> str:
         """The place as the manifest and the lockfile name it, without credentials."""
 
-    def versions(self, name: str) -> tuple[Listing, ...]:
+    def versions(self, name: str) -> Sequence[Listing]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
 
     def blob(self, release: Release) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -85,7 +85,7 @@ class SparseRegistry:
         """The place as the manifest and the lockfile name it."""
         return self._bucket.url
 
-    def versions(self, name: str) -> tuple[Listing, ...]:
+    def versions(self, name: str) -> Sequence[Listing]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
         name = canonical_name(name)
         key = index_key(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfusion_registry.errors import PerfError
@@ -136,7 +136,7 @@ class Shelf:
         )
 
     def _kept(
-        self, name: str, place: str, listings: tuple[Listing, ...], demands: list[Demand]
+        self, name: str, place: str, listings: Sequence[Listing], demands: list[Demand]
     ) -> Listing | None:
         """The lockfile's version, yanked or not, if it is from this registry and still wanted."""
         locked = self.preferred.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -36,7 +36,7 @@ class Sources:
         self.named = dict(named)
         self._open = open
         self._opened: dict[str, Registry] = {}
-        self._listed: dict[tuple[str, str], tuple[Listing, ...]] = {}
+        self._listed: dict[tuple[str, str], Sequence[Listing]] = {}
 
     def registry(self, place: str) -> Registry:
         """The registry at an address."""
@@ -44,7 +44,7 @@ class Sources:
             self._opened[place] = self._open(place)
         return self._opened[place]
 
-    def listings(self, place: str, name: str) -> tuple[Listing, ...]:
+    def listings(self, place: str, name: str) -> Sequence[Listing]:
         """All releases of a concept in a registry, oldest version first."""
         key = (place, name)
         if key not in self._listed:

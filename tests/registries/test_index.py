@@ -75,7 +75,7 @@ def test_rereading_gives_what_reading_gave_without_looking_at_every_release() ->
         ("ted-dy", chained(renamed)),
     ):
         listings = reread(data, name, "here")
-        assert listings == read_index(data, name, "here").sorted()
+        assert tuple(listings) == read_index(data, name, "here").sorted()
         assert [one.version for one in listings] == [one.release.version for one in listings]
     # Rubbish behind the version is found when the release is looked at, and not before.
     lines = chained(*plain).splitlines(keepends=True)
