@@ -6,42 +6,30 @@ a line in `overview.COMMANDS` for each command.
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, Any
-
-from perfusion_registry.cli.overview import (
-    BUILD_PANEL,
-    PROJECT_PANEL,
-    PROMPT_PANEL,
-    REGISTRY_PANEL,
-    STORE_PANEL,
-    module_of,
-    overview,
-)
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import typer
 
     app: typer.Typer
 
-__all__ = [
-    "BUILD_PANEL",
-    "PROJECT_PANEL",
-    "PROMPT_PANEL",
-    "REGISTRY_PANEL",
-    "STORE_PANEL",
-    "app",
-    "main",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:
     """The entry point of `perf` and `perfusion`."""
+    from perfusion_registry.cli.interrupt import leave_quietly
+
+    leave_quietly()
+    import os
+    import sys
+
     arguments = sys.argv[1:]
     completing = "_PERF_COMPLETE" in os.environ or "_PERFUSION_COMPLETE" in os.environ
     if arguments in ([], ["-h"], ["--help"]) and not completing:
-        print(overview(), end="")
+        from perfusion_registry.cli.overview import overview
+        from perfusion_registry.cli.style import styled
+
+        print(overview(styled=styled()), end="")
         sys.exit(0 if arguments else 2)
     if arguments == ["--version"] and not completing:
         from perfusion_registry import __version__
@@ -56,12 +44,13 @@ def main() -> None:
             print(told)
             return
     from perfusion_registry.cli.application import application
+    from perfusion_registry.cli.overview import module_of
 
     module = module_of(arguments[0]) if arguments else None
     application([module] if module else None)()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """`app`: all commands, made when first asked for."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

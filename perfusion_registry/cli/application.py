@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from perfusion_registry.cli.group import Group
+from perfusion_registry.cli.help import WIDTH, Command
 from perfusion_registry.cli.overview import COMMANDS, DESCRIPTION
 
 
@@ -21,11 +22,14 @@ def application(modules: Iterable[str] | None = None) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     )
     app.callback()(_root)
     for module in dict.fromkeys(modules or (module for _, module, _, _ in COMMANDS)):
         import_module(f"perfusion_registry.cli.{module}").register(app)
+    for one in (app, *(group.typer_instance for group in app.registered_groups)):
+        for command in one.registered_commands if one else ():
+            command.cls = Command
     return app
 
 

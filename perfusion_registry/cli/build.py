@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import BUILD_PANEL
-
-    app.command("build", rich_help_panel=BUILD_PANEL)(build)
+    app.command("build")(build)
 
 
 def build(

@@ -21,8 +21,6 @@ _SHOWN = 20  # removals that are told one by one
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import STORE_PANEL
-
     cache = typer.Typer(
         cls=Group, no_args_is_help=True, rich_markup_mode=None, help="Look after the store of this machine."
     )
@@ -30,11 +28,14 @@ def register(app: typer.Typer) -> None:
     cache.command("size")(show_size)
     cache.command("verify")(verify)
     cache.command("prune")(prune)
-    app.add_typer(cache, name="cache", rich_help_panel=STORE_PANEL)
+    app.add_typer(cache, name="cache")
 
 
 def show_dir(as_json: JsonOption = False) -> None:
-    """Print where the store is; PERF_CACHE_DIR chooses another place."""
+    """Print where the store is.
+
+    PERF_CACHE_DIR chooses another place.
+    """
     from perfusion_registry.artifact import cache_dir
     from perfusion_registry.cli import console
 
@@ -67,9 +68,9 @@ def show_size(as_json: JsonOption = False) -> None:
 
 
 def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
-    """Hash everything in the store; what is damaged is set aside, to be built or fetched again.
+    """Hash everything in the store, and set aside what is damaged.
 
-    Exits with 1 when something is damaged.
+    It can be built or fetched again.     Exits with 1 when something is damaged.
     """
     from perfusion_registry.artifact import cache_dir
     from perfusion_registry.artifact.verification import verify_store

@@ -43,10 +43,8 @@ _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import PROMPT_PANEL
-
-    app.command("compose", rich_help_panel=PROMPT_PANEL)(compose)
-    app.command("explain", rich_help_panel=PROMPT_PANEL)(explain)
+    app.command("compose")(compose)
+    app.command("explain")(explain)
 
 
 def compose(
@@ -66,9 +64,9 @@ def compose(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Resolve a prompt to its gate configuration, a file that `perf render --composition` takes.
+    """Resolve a prompt to its concepts, their gates and locks.
 
-    With --json the composition itself is printed.
+    `perf render --composition` takes the file that --out writes. With --json it is printed.
     """
     from perfusion_registry.cli import console
     from perfusion_registry.recipe.writing import replace_text

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("add", rich_help_panel=PROJECT_PANEL)(add)
-    app.command("remove", rich_help_panel=PROJECT_PANEL)(remove)
-    app.command("list", rich_help_panel=PROJECT_PANEL)(list_concepts)
+    app.command("add")(add)
+    app.command("remove")(remove)
+    app.command("list")(list_concepts)
 
 
 def add(
@@ -64,13 +62,19 @@ def add(
     ] = None,
     bias: Annotated[
         float | None,
-        typer.Option(help="Its gate's bias in prompts: lower is more of it.", show_default=False),
+        typer.Option(
+            metavar="B", help="Its gate's bias in prompts: lower is more of it.", show_default=False
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Its gate's temperature in prompts.", show_default=False)
+        float | None, typer.Option(metavar="T", help="Its gate's temperature in prompts.", show_default=False)
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps at most.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Training steps at most.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the training.", show_default=False)
+    ] = None,
     flip: Annotated[
         bool | None,
         typer.Option("--flip/--no-flip", help="Whether mirrored pictures look right.", show_default=False),
@@ -79,7 +83,7 @@ def add(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Declare a concept in perfusion.toml: with a recipe (--super), or from a registry (studio/teddy)."""
+    """Declare a concept: built here (--super), or from a registry."""
     if registry is not None or "/" in name or (supercategory is None and not images and not more):
         from perfusion_registry.cli.adding import add_from_registry
 
@@ -152,7 +156,10 @@ def remove(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take concepts out of perfusion.toml and the lockfile; their recipes stay."""
+    """Take concepts out of perfusion.toml and perfusion.lock.
+
+    Their recipes stay.
+    """
     from perfusion_registry.cli import console
     from perfusion_registry.recipe import write_lockfile
     from perfusion_registry.recipe.document import read_text

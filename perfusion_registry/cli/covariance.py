@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import DeviceOption, DtypeOption, JsonOption, QuietOption
+from perfusion_registry.cli.options import BASE_HELP, DeviceOption, DtypeOption, JsonOption, QuietOption
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -25,29 +25,30 @@ class Padding(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import BUILD_PANEL
-
-    app.command("covariance", rich_help_panel=BUILD_PANEL)(covariance)
+    app.command("covariance")(covariance)
 
 
 def covariance(
     captions: Annotated[
         list[str],
-        typer.Argument(help="Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input."),
+        typer.Argument(
+            metavar="CAPTIONS",
+            help="Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    base: Annotated[
-        str, typer.Option(metavar="BASE", help="storybook, OWNER/NAME@REVISION or a folder.")
-    ] = "storybook",
+    base: Annotated[str, typer.Option(metavar="BASE", help=BASE_HELP)] = "storybook",
     column: Annotated[
         str | None,
         typer.Option(
             metavar="NAME", help="The column of captions, or its number in a file without a header."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many captions.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Stop after so many captions.")
+    ] = None,
     padding: Annotated[
-        Padding, typer.Option(help="Whether positions after a caption's end count.")
+        Padding, typer.Option(metavar="all|none", help="Whether positions after a caption's end count.")
     ] = Padding.all,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out unreadable rows, and count them.")
@@ -57,8 +58,9 @@ def covariance(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate the covariance of a base's text encoder from captions.
+    """Estimate the covariance of a base's text encoder.
 
+    It is the second moment of the encodings of many captions.
     A run that is interrupted resumes when it is given the same captions again.
     """
     begun = time.monotonic()

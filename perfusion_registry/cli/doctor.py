@@ -14,9 +14,7 @@ _SIGNS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import STORE_PANEL
-
-    app.command("doctor", rich_help_panel=STORE_PANEL)(doctor)
+    app.command("doctor")(doctor)
 
 
 def doctor(
@@ -26,8 +24,9 @@ def doctor(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine this machine and this project: Python, torch, devices, store, base, lockfile, registries.
+    """Examine this machine and this project.
 
+    Python, torch, devices, store, base, lockfile, registries.
     Exits with 1 when something is broken. Opens no socket without --online.
     """
     from perfusion_registry.cli import console

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfusion_registry.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, QuietOption
+from perfusion_registry.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JobsOption,
+    JsonOption,
+    QuietOption,
+)
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.results import Results
@@ -17,9 +24,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROMPT_PANEL
-
-    app.command("evaluate", rich_help_panel=PROMPT_PANEL)(evaluate)
+    app.command("evaluate")(evaluate)
 
 
 def evaluate(
@@ -37,7 +42,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Where to write results and report.", show_default="out/SUITE"),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes at once.", min=1)] = 1,
+    jobs: JobsOption = 1,
     concepts: Annotated[
         int | None, typer.Option(metavar="N", help="At most N concepts in a figure.", min=1)
     ] = None,
@@ -65,7 +70,7 @@ def evaluate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a suite: build its concepts, draw its prompts, judge the pictures, and report.
+    """Measure a suite: build, draw, judge, report.
 
     What is built, drawn or judged already is not done again, so an interrupted run goes on where it was.
     """

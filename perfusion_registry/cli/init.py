@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perfusion_registry.cli.options import JsonOption
+from perfusion_registry.cli.options import BASE_HELP, JsonOption
 from perfusion_registry.errors import PerfError
 
 _MANIFEST = """\
@@ -66,19 +66,17 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("init", rich_help_panel=PROJECT_PANEL)(init)
+    app.command("init")(init)
 
 
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to begin.", show_default="here")
     ] = Path(),
-    base: Annotated[
-        str, typer.Option(help="The base: storybook, owner/name@revision, or a folder.")
-    ] = "storybook",
-    name: Annotated[str | None, typer.Option(help="The project's name.", show_default="the folder's")] = None,
+    base: Annotated[str, typer.Option(metavar="BASE", help=BASE_HELP)] = "storybook",
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The project's name.", show_default="the folder's")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a project: perfusion.toml and an example recipe."""

@@ -15,8 +15,6 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The concept."
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import STORE_PANEL
-
     key = typer.Typer(
         cls=Group,
         no_args_is_help=True,
@@ -28,13 +26,14 @@ def register(app: typer.Typer) -> None:
     key.command("list")(list_keys)
     key.command("trust")(trust)
     key.command("forget")(forget)
-    app.add_typer(key, name="key", rich_help_panel=STORE_PANEL)
+    app.add_typer(key, name="key")
 
 
 def new(as_json: JsonOption = False) -> None:
-    """Make a signing key for `perf publish --sign`; there is one for each user of a machine.
+    """Make a signing key for `perf publish --sign`.
 
-    Keep a copy of the file: who knows your key will not take another for yours.
+    There is one for each user of a machine. Keep a copy of the file: who knows your key will not take
+    another for yours.
     """
     from perfusion_registry.trust.key import key_path, new_key
 
@@ -111,7 +110,10 @@ def forget(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget the key of a name; the next signed release makes its key known."""
+    """Forget the key of a name.
+
+    The next signed release makes its key known.
+    """
     from perfusion_registry.cli import console
     from perfusion_registry.cli.publishing import find_place
     from perfusion_registry.recipe import canonical_name

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("lock", rich_help_panel=PROJECT_PANEL)(lock)
+    app.command("lock")(lock)
 
 
 def lock(

@@ -33,9 +33,7 @@ and once on every machine:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("merge-driver", rich_help_panel=PROJECT_PANEL, help=_HELP)(merge_driver)
+    app.command("merge-driver", help=_HELP)(merge_driver)
 
 
 def merge_driver(

@@ -14,9 +14,7 @@ FORMATS = (1,)
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("metadata", rich_help_panel=PROJECT_PANEL)(metadata)
+    app.command("metadata")(metadata)
 
 
 def metadata(
@@ -29,7 +27,9 @@ def metadata(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the project as JSON for tools: manifest, lockfile, concepts with their paths and states.
+    """Print the project as JSON, for tools.
+
+    Manifest, lockfile, base, scenes, and each concept with its paths and its state.
 
     Its schema is schemas/metadata.schema.json. Within one format, keys are only ever added.
     """

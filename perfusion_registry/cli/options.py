@@ -1,11 +1,15 @@
-"""The options that several commands share."""
+"""The options that several commands share: one wording, one place in the help."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from perfusion_registry.cli.help import GENERAL, LOCKFILE
+from perfusion_registry.errors import PerfError
 
 ProjectOption = Annotated[
     Path | None,
@@ -15,34 +19,91 @@ ProjectOption = Annotated[
         envvar="PERF_PROJECT",
         help="Work in the project of this folder.",
         show_envvar=False,
+        rich_help_panel=GENERAL,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=GENERAL)
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=GENERAL)
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")]
 LockedOption = Annotated[
     bool,
     typer.Option(
-        "--locked", envvar="PERF_LOCKED", show_envvar=False, help="Fail if perfusion.lock would change."
+        "--locked",
+        envvar="PERF_LOCKED",
+        show_envvar=False,
+        help="Fail if perfusion.lock would change.",
+        rich_help_panel=LOCKFILE,
     ),
 ]
 FrozenOption = Annotated[
     bool,
     typer.Option(
-        "--frozen", envvar="PERF_FROZEN", show_envvar=False, help="Take perfusion.lock as it is, unchecked."
+        "--frozen",
+        envvar="PERF_FROZEN",
+        show_envvar=False,
+        help="Take perfusion.lock as it is, unchecked.",
+        rich_help_panel=LOCKFILE,
     ),
 ]
 OfflineOption = Annotated[
     bool,
     typer.Option(
-        "--offline", envvar="PERF_OFFLINE", show_envvar=False, help="Open no socket; know what is remembered."
+        "--offline",
+        envvar="PERF_OFFLINE",
+        show_envvar=False,
+        help="Open no socket; registries are what is remembered of them.",
+        rich_help_panel=LOCKFILE,
+    ),
+]
+RequireSignedOption = Annotated[
+    bool,
+    typer.Option(
+        "--require-signed",
+        envvar="PERF_REQUIRE_SIGNED",
+        show_envvar=False,
+        help="Refuse releases that are not signed.",
+        rich_help_panel=LOCKFILE,
     ),
 ]
 RegistryOption = Annotated[
     str | None,
     typer.Option(metavar="NAME|URL", help="Ask this registry alone.", show_default="all of the project"),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, or a folder."
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes at once.", min=1)]
+
+
+def _device(name: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise PerfError(f"{name!r} is no device", where="--device", hint="use auto, cuda, cuda:1, mps or cpu")
+    return name
+
+
+def _dtype(name: str) -> str:
+    if name not in ("auto", "fp32", "float32", "bf16", "bfloat16", "fp16", "float16"):
+        raise PerfError(f"{name!r} is no number format", where="--dtype", hint="use auto, fp32, bf16 or fp16")
+    return name
+
+
 DeviceOption = Annotated[
-    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.", show_default=True)
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        callback=_device,
+        help="Where to compute: auto, cpu, cuda, cuda:1 or mps.",
+        rich_help_panel=GENERAL,
+    ),
 ]
-DtypeOption = Annotated[str, typer.Option(metavar="DTYPE", help="auto, fp32, bf16 or fp16.")]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DTYPE",
+        callback=_dtype,
+        help="Number format: auto, fp32, bf16 or fp16.",
+        rich_help_panel=GENERAL,
+    ),
+]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from perfusion_registry.cli.style import heading, term
+
 PROJECT_PANEL = "Project"
 BUILD_PANEL = "Build"
 PROMPT_PANEL = "Prompts and pictures"
@@ -12,37 +14,37 @@ STORE_PANEL = "Store and trust"
 COMMANDS = (
     # command, its module in this package, its panel, the first line of its help
     ("init", "init", PROJECT_PANEL, "Begin a project: perfusion.toml and an example recipe."),
-    ("add", "concepts", PROJECT_PANEL, "Declare a concept in perfusion.toml: with a recipe (--super), or from a registry (studio/teddy)."),
-    ("remove", "concepts", PROJECT_PANEL, "Take concepts out of perfusion.toml and the lockfile; their recipes stay."),
+    ("add", "concepts", PROJECT_PANEL, "Declare a concept: built here (--super), or from a registry."),
+    ("remove", "concepts", PROJECT_PANEL, "Take concepts out of perfusion.toml and perfusion.lock."),
     ("list", "concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
-    ("suggest-super", "suggest", PROJECT_PANEL, "Rank words for `--super` by how well they describe some images."),
+    ("suggest-super", "suggest", PROJECT_PANEL, "Rank words for --super by how well they describe some images."),
     ("lock", "lock", PROJECT_PANEL, "Pin base, covariance and concepts in perfusion.lock."),
-    ("sync", "sync", PROJECT_PANEL, "Fetch what the lockfile names from its registries, and lock first what is not locked yet."),
-    ("tree", "tree", PROJECT_PANEL, "Show the locked concepts and scene packs, with what each requires."),
+    ("sync", "sync", PROJECT_PANEL, "Fetch what perfusion.lock names from its registries."),
+    ("tree", "tree", PROJECT_PANEL, "Show what is locked, and what each of it requires."),
     ("merge-driver", "merge_driver", PROJECT_PANEL, "Merge perfusion.lock for git, block by block."),
-    ("metadata", "metadata", PROJECT_PANEL, "Print the project as JSON for tools: manifest, lockfile, concepts with their paths and states."),
+    ("metadata", "metadata", PROJECT_PANEL, "Print the project as JSON, for tools."),
     ("build", "build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
-    ("covariance", "covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder from captions."),
-    ("compose", "compose", PROMPT_PANEL, "Resolve a prompt to its gate configuration, a file that `perf render --composition` takes."),
+    ("covariance", "covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder."),
+    ("compose", "compose", PROMPT_PANEL, "Resolve a prompt to its concepts, their gates and locks."),
     ("explain", "compose", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
     ("render", "render", PROMPT_PANEL, "Draw a prompt with its concepts."),
-    ("sweep", "render", PROMPT_PANEL, "Draw one seed over a grid of gate biases and temperatures (the paper's Figure 7)."),
-    ("tune", "tune", PROMPT_PANEL, "Choose each concept's bias, temperature and lock for a prompt by the pictures they make."),
-    ("evaluate", "evaluate", PROMPT_PANEL, "Measure a suite: build its concepts, draw its prompts, judge the pictures, and report."),
+    ("sweep", "render", PROMPT_PANEL, "Draw a prompt over a grid of gate biases and temperatures."),
+    ("tune", "tune", PROMPT_PANEL, "Choose a prompt's gates, locks and residuals by their pictures."),
+    ("evaluate", "evaluate", PROMPT_PANEL, "Measure a suite: build, draw, judge, report."),
     ("search", "search", REGISTRY_PANEL, "Find concepts and scene packs in the project's registries."),
     ("info", "info", REGISTRY_PANEL, "Show what a concept says of itself, and its versions."),
-    ("vendor", "vendor", REGISTRY_PANEL, "Copy all that perfusion.lock needs into a folder that works offline."),
-    ("publish", "publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that perfusion.lock names."),
-    ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks; locks that have it still work."),
+    ("vendor", "vendor", REGISTRY_PANEL, "Copy all that perfusion.lock needs into a folder."),
+    ("publish", "publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that are locked."),
+    ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks."),
     ("unyank", "publish", REGISTRY_PANEL, "Show a yanked version again."),
-    ("verify", "verify", STORE_PANEL, "Check lockfile, store and signatures: every locked concept is here, whole, and says what is locked."),
-    ("doctor", "doctor", STORE_PANEL, "Examine this machine and this project: Python, torch, devices, store, base, lockfile, registries."),
+    ("verify", "verify", STORE_PANEL, "Check lockfile, store and signatures."),
+    ("doctor", "doctor", STORE_PANEL, "Examine this machine and this project."),
     ("cache", "cache", STORE_PANEL, "Look after the store of this machine."),
     ("key", "key", STORE_PANEL, "Sign what you publish; see whom you trust."),
 )  # fmt: skip
 """Every command, in the order in which `perf --help` shows them."""
 
-DESCRIPTION = "Personal concepts for text-to-image models: declare, build, lock, compose, render."
+DESCRIPTION = "Personal concepts for text-to-image: declare, build, lock, compose, render."
 _OPTIONS = (
     ("-h, --help", "Show this message and exit."),
     ("--version", "Print the version."),
@@ -52,14 +54,20 @@ _OPTIONS = (
 _END = "Begin with `perf init`; `perf COMMAND --help` explains a command."
 
 
-def overview() -> str:
-    """The text of `perf --help`."""
-    width = max(len(name) for name, _ in _OPTIONS)
-    lines = ["Usage: perf [OPTIONS] COMMAND [ARGS]...", "", DESCRIPTION]
-    for panel in dict.fromkeys(panel for _, _, panel, _ in COMMANDS):
-        lines += ["", f"{panel}:"]
-        lines += [f"  {name:<{width}}  {told}" for name, _, of, told in COMMANDS if of == panel]
-    lines += ["", "Options:", *(f"  {name:<{width}}  {told}" for name, told in _OPTIONS)]
+def overview(*, styled: bool = False) -> str:
+    """The text of `perf --help`; styled: with colours."""
+    panels = {
+        panel: [(name, told) for name, _, of, told in COMMANDS if of == panel]
+        for panel in dict.fromkeys(panel for _, _, panel, _ in COMMANDS)
+    }
+    usage = heading("Usage:", styled=styled)
+    lines = [f"{usage} perf [OPTIONS] COMMAND [ARGS]...", "", DESCRIPTION]
+    for rows, columns in ((panels, max(len(name) for name, *_ in COMMANDS)), ({"Options": _OPTIONS}, 0)):
+        for panel, entries in rows.items():
+            width = columns or max(len(name) for name, _ in entries)
+            lines += ["", f"{heading(panel, styled=styled)}:"]
+            for name, told in entries:
+                lines.append(f"  {term(name, styled=styled)}{' ' * (width - len(name))}  {told}")
     return "\n".join([*lines, "", _END, ""])
 
 

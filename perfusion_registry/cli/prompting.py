@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli.completion import scene_names
+from perfusion_registry.cli.help import GATES
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.reporter import Reporter
 
@@ -31,34 +32,50 @@ SceneOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="A scene of perfusion.toml, or PACK/SCENE of a scene pack: its prompt, unless one is given, "
-        "and its gates.",
+        help="A scene of perfusion.toml, or PACK/SCENE of a pack: its gates, and its prompt unless "
+        "one is given.",
         autocompletion=scene_names,
     ),
 ]
 BiasOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="[NAME=]B", help="The bias of all gates, or of one; lower is more of the concept. Repeatable."
+        metavar="[NAME=]B",
+        help="Bias of all gates, or of one; lower is more of the concept. Repeatable.",
+        rich_help_panel=GATES,
     ),
 ]
 TemperatureOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="[NAME=]T", help="The temperature of all gates, or of one. Repeatable."),
+    typer.Option(
+        metavar="[NAME=]T",
+        help="Temperature of all gates, or of one; lower is sharper. Repeatable.",
+        rich_help_panel=GATES,
+    ),
 ]
 LockOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[NAME=]LOCK",
-        help="The key lock of all concepts, or of one: local, global or none. Repeatable.",
+        help="Key lock of all concepts, or of one: local, global or none. Repeatable.",
+        rich_help_panel=GATES,
+    ),
+]
+ResidualOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]R",
+        help="Strength of all residuals, or of one. Repeatable.",
+        rich_help_panel=GATES,
     ),
 ]
 PresetOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[NAME=]P",
-        help="The bias and temperature of all gates, or of one, where no option sets them: faithful, "
-        "balanced, editable or together (perf explain --presets). Repeatable.",
+        help="Bias and temperature by name, where no option sets them: faithful, balanced, editable or "
+        "together. Repeatable.",
+        rich_help_panel=GATES,
     ),
 ]
 WithOption = Annotated[
@@ -66,12 +83,8 @@ WithOption = Annotated[
     typer.Option(
         "--with",
         metavar="FILE",
-        help="Take the concept of this artifact file, instead of the locked one of its name. Repeatable.",
+        help="Take the concept of this artifact instead of the locked one of its name. Repeatable.",
     ),
-]
-ResidualOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="[NAME=]R", help="The strength of all residuals, or of one. Repeatable."),
 ]
 
 
@@ -149,11 +162,12 @@ def ready(
     if not (place.locked or place.frozen):
         _warn_of_changes(project, [name for name in parsed.names if name not in given], place, reporter)
 
-    from perfusion_registry.compose.composing import check_used, compose
+    from perfusion_registry.compose.composing import check, check_used, compose
 
-    check_used(sources, parsed.names)
+    check_used(sources, parsed.names)  # before what costs a look at the base's files
     base_name = project.manifest.project.base
     description = describe_base(base_name, root=project.root, allow_download=place.allow_download)
+    check(parsed, concepts, description, sources)
     locked = project.lockfile.base if project.lockfile else None
     if locked is not None and locked.digest != description.digest:
         told = f"the base {description.repo} here is not the locked one"

@@ -30,11 +30,9 @@ ReleaseArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import REGISTRY_PANEL
-
-    app.command("publish", rich_help_panel=REGISTRY_PANEL)(publish)
-    app.command("yank", rich_help_panel=REGISTRY_PANEL)(yank)
-    app.command("unyank", rich_help_panel=REGISTRY_PANEL)(unyank)
+    app.command("publish")(publish)
+    app.command("yank")(yank)
+    app.command("unyank")(unyank)
 
 
 def publish(
@@ -53,7 +51,7 @@ def publish(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish built concepts: the very bytes that perfusion.lock names.
+    """Publish built concepts: the very bytes that are locked.
 
     A published version never changes; publishing it again does nothing.
     """
@@ -96,7 +94,10 @@ def yank(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hide a published version from new locks; locks that have it still work."""
+    """Hide a published version from new locks.
+
+    Locks that have it still work.
+    """
     from perfusion_registry.cli.publishing import find_place, parse_release
 
     name, version = parse_release(release)

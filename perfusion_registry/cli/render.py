@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -33,20 +34,46 @@ from perfusion_registry.cli.prompting import (
 )
 from perfusion_registry.errors import PerfError
 
-SeedOption = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", show_default="0")]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="The first seed.", show_default="0", rich_help_panel=PICTURE),
+]
 StepsOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Denoising steps.", show_default="the base's, else 50")
+    int | None,
+    typer.Option(
+        metavar="N", help="Denoising steps.", show_default="the base's, else 50", rich_help_panel=PICTURE
+    ),
 ]
 GuidanceOption = Annotated[
     float | None,
-    typer.Option(metavar="G", help="Classifier-free guidance scale.", show_default="the base's, else 6"),
+    typer.Option(
+        metavar="G",
+        help="Classifier-free guidance scale.",
+        show_default="the base's, else 6",
+        rich_help_panel=PICTURE,
+    ),
 ]
-NegativeOption = Annotated[str | None, typer.Option(metavar="TEXT", help="What the picture should not show.")]
+NegativeOption = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What the picture should not show.", rich_help_panel=PICTURE),
+]
 SizeOption = Annotated[
-    str | None, typer.Option(metavar="WxH", help="The picture's size in pixels.", show_default="the base's")
+    str | None,
+    typer.Option(
+        metavar="WxH",
+        help="The picture's size in pixels.",
+        show_default="the base's",
+        rich_help_panel=PICTURE,
+    ),
 ]
 SchedulerOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="ddim, dpmsolver or euler.", show_default="ddim")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="ddim, dpmsolver or euler.",
+        show_default="the base's, else ddim",
+        rich_help_panel=PICTURE,
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
 OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
@@ -54,10 +81,8 @@ OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when i
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    from perfusion_registry.cli import PROMPT_PANEL
-
-    app.command("render", rich_help_panel=PROMPT_PANEL)(render)
-    app.command("sweep", rich_help_panel=PROMPT_PANEL)(sweep)
+    app.command("render")(render)
+    app.command("sweep")(sweep)
 
 
 def render(
@@ -71,7 +96,8 @@ def render(
     ] = None,
     seed: SeedOption = None,
     count: Annotated[
-        int | None, typer.Option(metavar="N", help="How many seeds.", show_default="1", min=1)
+        int | None,
+        typer.Option(metavar="N", help="How many seeds.", show_default="1", min=1, rich_help_panel=PICTURE),
     ] = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
@@ -79,7 +105,10 @@ def render(
     size: SizeOption = None,
     scheduler: SchedulerOption = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Pictures to draw at once.", show_default="1")
+        int | None,
+        typer.Option(
+            metavar="N", help="Pictures to draw at once.", show_default="1", rich_help_panel=PICTURE
+        ),
     ] = None,
     bias: BiasOption = None,
     temperature: TemperatureOption = None,
@@ -114,7 +143,8 @@ def render(
     What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
     from perfusion_registry.cli import console
-    from perfusion_registry.cli.drawing import Given, draw, from_composition, from_picture, from_prompt
+    from perfusion_registry.cli.given import Given
+    from perfusion_registry.cli.work import from_composition, from_picture, from_prompt
     from perfusion_registry.render.output import check_formats
 
     sources = {"a prompt": prompt or scene, "--composition": composition, "--from": source}
@@ -140,6 +170,8 @@ def render(
         work = from_composition(place, composition, given, gates, reporter)
     else:
         work = from_prompt(place, prompt, scene, given, gates, reporter)
+    from perfusion_registry.cli.drawing import draw
+
     outputs = Outputs(out, sheet, force=force)
     drawn = draw(work, outputs, reporter, tell=None if as_json else console.say)
     if as_json:
@@ -157,14 +189,20 @@ def sweep(
     prompt: PromptArgument = None,
     scene: SceneOption = None,
     bias: Annotated[
-        str, typer.Option(metavar="B,B,...", help="The biases, from left to right.")
+        str, typer.Option(metavar="B,B,...", help="The biases, from left to right.", rich_help_panel=GATES)
     ] = "0.5,0.7,0.9,1.1,1.3",
     temperature: Annotated[
-        str, typer.Option(metavar="T,T,...", help="The temperatures, from top to bottom.")
+        str,
+        typer.Option(metavar="T,T,...", help="The temperatures, from top to bottom.", rich_help_panel=GATES),
     ] = "0.1,0.15",
     concept: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Vary this concept's gate. Repeatable.", show_default="all"),
+        typer.Option(
+            metavar="NAME",
+            help="Vary this concept's gate. Repeatable.",
+            show_default="all",
+            rich_help_panel=GATES,
+        ),
     ] = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
@@ -190,9 +228,13 @@ def sweep(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw one seed over a grid of gate biases and temperatures (the paper's Figure 7)."""
+    """Draw a prompt over a grid of gate biases and temperatures.
+
+    All with one seed, as in the paper's Figure 7.
+    """
     from perfusion_registry.cli import console
-    from perfusion_registry.cli.drawing import Given, Grid, draw_grid, from_prompt
+    from perfusion_registry.cli.given import Given, Grid
+    from perfusion_registry.cli.work import from_prompt
     from perfusion_registry.render.output import check_formats
 
     reporter = console.reporter(quiet)
@@ -204,6 +246,8 @@ def sweep(
         project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
     )
     work = from_prompt(place, prompt, scene, given, gates, reporter)
+    from perfusion_registry.cli.drawing import draw_grid
+
     path = draw_grid(work, grid, out, reporter, force=force)
     if as_json:
         said = {

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import REGISTRY_PANEL
-
-    app.command("search", rich_help_panel=REGISTRY_PANEL)(search)
+    app.command("search")(search)
 
 
 def search(

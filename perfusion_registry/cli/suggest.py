@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import DeviceOption, JsonOption, OfflineOption, ProjectOption, QuietOption
+from perfusion_registry.cli.options import (
+    BASE_HELP,
+    DeviceOption,
+    JsonOption,
+    OfflineOption,
+    ProjectOption,
+    QuietOption,
+)
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -20,9 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("suggest-super", rich_help_panel=PROJECT_PANEL)(suggest_super)
+    app.command("suggest-super")(suggest_super)
 
 
 def suggest_super(
@@ -33,7 +38,7 @@ def suggest_super(
         str | None,
         typer.Option(
             metavar="BASE",
-            help="storybook, OWNER/NAME@REVISION or a folder.",
+            help=BASE_HELP,
             show_default="the project's, else storybook",
         ),
     ] = None,
@@ -56,7 +61,7 @@ def suggest_super(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank words for `--super` by how well they describe some images.
+    """Rank words for --super by how well they describe some images.
 
     The judge is the base's CLIP model, of each image and "a photo of a WORD"."""
     from perfusion_registry.cli import console

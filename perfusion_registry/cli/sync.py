@@ -15,6 +15,7 @@ from perfusion_registry.cli.options import (
     OfflineOption,
     ProjectOption,
     QuietOption,
+    RequireSignedOption,
 )
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("sync", rich_help_panel=PROJECT_PANEL)(sync)
+    app.command("sync")(sync)
 
 
 def sync(
@@ -43,23 +42,15 @@ def sync(
     locked: LockedOption = False,
     frozen: FrozenOption = False,
     offline: OfflineOption = False,
-    require_signed: Annotated[
-        bool,
-        typer.Option(
-            "--require-signed",
-            help="Refuse releases that are not signed.",
-            envvar="PERF_REQUIRE_SIGNED",
-            show_envvar=False,
-        ),
-    ] = False,
+    require_signed: RequireSignedOption = False,
     dry_run: DryRunOption = False,
     project: ProjectOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch what the lockfile names from its registries, and lock first what is not locked yet.
+    """Fetch what perfusion.lock names from its registries.
 
-    Nothing is trained, unless --build asks for it.
+    What is not locked yet is locked first. Nothing is trained, unless --build asks for it.
     """
     from perfusion_registry.cli import console
     from perfusion_registry.cli.syncing import sync_elsewhere, sync_project

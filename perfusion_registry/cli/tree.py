@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROJECT_PANEL
-
-    app.command("tree", rich_help_panel=PROJECT_PANEL)(tree)
+    app.command("tree")(tree)
 
 
 def tree(project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """Show the locked concepts and scene packs, with what each requires."""
+    """Show what is locked, and what each of it requires."""
     from perfusion_registry.cli import console
     from perfusion_registry.recipe import Lockfile
     from perfusion_registry.resolve import Project

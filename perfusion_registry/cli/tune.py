@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -37,9 +38,7 @@ _SHOWN = 12  # rows of the table
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import PROMPT_PANEL
-
-    app.command("tune", rich_help_panel=PROMPT_PANEL)(tune)
+    app.command("tune")(tune)
 
 
 def tune(
@@ -48,29 +47,48 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The scene of perfusion.toml to write the result to; a new one, or its prompt is tuned.",
+            help="Write the result to this scene of perfusion.toml; without a prompt, tune its own.",
         ),
     ] = None,
     images: Annotated[int, typer.Option(metavar="N", min=1, help="Draw so many pictures at most.")] = 72,
     count: Annotated[
-        int, typer.Option("--seeds", metavar="N", min=1, max=100, help="Judge on so many seeds.")
+        int,
+        typer.Option(
+            "--seeds", metavar="N", min=1, max=100, help="Judge on so many seeds.", rich_help_panel=PICTURE
+        ),
     ] = 4,
     seed: SeedOption = None,
     bias: Annotated[
         str | None,
-        typer.Option(metavar="B,B,...", help="The biases to try.", show_default="the paper's, by lock"),
+        typer.Option(
+            metavar="B,B,...",
+            help="The biases to try.",
+            show_default="the paper's, by lock",
+            rich_help_panel=GATES,
+        ),
     ] = None,
     temperature: Annotated[
-        str | None, typer.Option(metavar="T,T,...", help="The temperatures to try.", show_default="0.1,0.15")
+        str | None,
+        typer.Option(
+            metavar="T,T,...", help="The temperatures to try.", show_default="0.1,0.15", rich_help_panel=GATES
+        ),
     ] = None,
     lock: Annotated[
         str | None,
-        typer.Option(metavar="LOCK,...", help="The key locks to try.", show_default="all that are possible"),
+        typer.Option(
+            metavar="LOCK,...",
+            help="The key locks to try.",
+            show_default="all that are possible",
+            rich_help_panel=GATES,
+        ),
     ] = None,
     residual: Annotated[
         str | None,
         typer.Option(
-            metavar="R,R,...", help="The strengths of residuals to try.", show_default="as they are"
+            metavar="R,R,...",
+            help="The strengths of residuals to try.",
+            show_default="as they are",
+            rich_help_panel=GATES,
         ),
     ] = None,
     files: WithOption = None,
@@ -97,23 +115,27 @@ def tune(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose each concept's bias, temperature, lock and residual for a prompt by the pictures they make.
+    """Choose a prompt's gates, locks and residuals by their pictures.
 
     Judged by the harmonic mean of image and text similarity of the base's CLIP model, on the same seeds for
     all. Several concepts are tuned in turn; the better half of each round goes on to more seeds.
     """
     from perfusion_registry.cli import console
-    from perfusion_registry.cli.tuning import Wanted, carry_out
+    from perfusion_registry.cli.given import Given, Wanted
+    from perfusion_registry.cli.work import to_tune
     from perfusion_registry.render.output import check_formats
 
     check_formats(None, sheet)
     reporter = console.reporter(quiet)
     wanted = Wanted.read(prompt, scene, bias, temperature, lock, residual, images)
-    given = (0 if seed is None else seed, count, steps, guidance, negative, size, scheduler, None)
+    given = Given.read(0 if seed is None else seed, count, steps, guidance, negative, size, scheduler, None)
     place = Place(
         project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
     )
-    done = carry_out(place, wanted, given, reporter, sheet=sheet, force=force, dry_run=dry_run)
+    work = to_tune(place, wanted, given, reporter)
+    from perfusion_registry.cli.tuning import carry_out
+
+    done = carry_out(work, wanted, reporter, sheet=sheet, files=place.files, force=force, dry_run=dry_run)
     names = [concept.name for concept in done.composition.concepts]
     if as_json:
         said = {

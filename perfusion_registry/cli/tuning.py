@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
-from perfusion_registry.cli.drawing import Given, from_prompt, numbers, title_of
-from perfusion_registry.cli.prompting import Place
+from perfusion_registry.cli.drawing import title_of
+from perfusion_registry.cli.given import Wanted
+from perfusion_registry.cli.work import Work
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt, parse_prompt, unparse
-from perfusion_registry.errors import PerfError
+from perfusion_registry.compose.prompt import Call, Gate, Prompt, parse_prompt, unparse
 from perfusion_registry.recipe import Manifest
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.editing import set_scene
@@ -27,48 +27,6 @@ from perfusion_registry.resolve import Project
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to tune. scene: where the result goes; with no `prompt`, its own is tuned."""
-
-    prompt: str | None
-    scene: str | None
-    space: Space
-    images: int
-
-    @classmethod
-    def read(
-        cls,
-        prompt: str | None,
-        scene: str | None,
-        bias: str | None,
-        temperature: str | None,
-        lock: str | None,
-        residual: str | None,
-        images: int,
-    ) -> Wanted:
-        """Read the options; mistakes are told before a base is loaded."""
-        locks = tuple(dict.fromkeys(part.strip() for part in lock.split(","))) if lock else None
-        for one in locks or ():
-            if one not in get_args(KeyLock):
-                raise PerfError(
-                    f"{one!r} is no key lock", where=f"--lock {lock}", hint="lock is local, global or none"
-                )
-        if scene is not None and "/" in scene:
-            raise PerfError(
-                f"{scene!r} belongs to a scene pack, which is not the project's to change",
-                where="--scene",
-                hint="name a scene of perfusion.toml, or a new one",
-            )
-        space = Space(
-            numbers("bias", bias) if bias else None,
-            numbers("temperature", temperature) if temperature else None,
-            locks,  # type: ignore[arg-type]  # checked above
-            numbers("residual", residual) if residual else None,
-        )
-        return cls(prompt, scene, space, images)
-
-
-@dataclass(frozen=True)
 class Done:
     """What came of it. written: whether the manifest changed; told: what to tell of that."""
 
@@ -79,34 +37,25 @@ class Done:
 
 
 def carry_out(
-    place: Place,
+    work: Work,
     wanted: Wanted,
-    given: tuple[Any, ...],
     reporter: Reporter,
     *,
     sheet: Path | None,
+    files: Sequence[Path],
     force: bool,
     dry_run: bool,
 ) -> Done:
     """Tune, write the scene unless `dry_run`, and lay out the sheet.
 
-    given: the arguments of `Given.read`. A scene that is there already is where the search starts from.
+    files: the artifacts that stand in for what is locked.
     """
-    scene = wanted.scene
-    if scene is not None and scene not in Project.find(place.project).manifest.scenes:
-        if wanted.prompt is None:
-            raise PerfError(
-                f"there is no scene {scene!r} yet, so it has no prompt to tune",
-                where="--scene",
-                hint=f"perf tune 'a teddy* in the snow' --scene {scene}",
-            )
-        scene = None
-    work = from_prompt(place, wanted.prompt, scene, Given.read(*given), ({}, Gate()), reporter)
     found = work.ready
-    assert found.project is not None  # `from_prompt` found one
+    assert found.project is not None  # `to_tune` found one
     composition, request = found.composition, work.request
     if sheet is not None:
         check_sheet(sheet, planned(found.base, composition, request), force=force)
+    space = Space(wanted.biases, wanted.temperatures, wanted.locks, wanted.residuals)
     own = own_pictures(composition, found.project, (request.height, request.width))
     tuned = tune(
         found.base,
@@ -114,7 +63,7 @@ def carry_out(
         found.artifacts,
         request,
         own,
-        wanted.space,
+        space,
         images=wanted.images,
         reporter=reporter,
     )
@@ -132,7 +81,7 @@ def carry_out(
     written = False
     if wanted.scene is not None and not dry_run:
         written = _write(found.project, wanted.scene, after)
-    return Done(composition, tuned, written, _tell(wanted, after, tuned, place.files, written=written))
+    return Done(composition, tuned, written, _tell(wanted, after, tuned, files, written=written))
 
 
 def _write(project: Project, scene: str, after: Composition) -> bool:
@@ -154,7 +103,7 @@ def _write(project: Project, scene: str, after: Composition) -> bool:
     return replace_text(path, text)
 
 
-def _tell(wanted: Wanted, after: Composition, tuned: Tuned, files: tuple[Path, ...], *, written: bool) -> str:
+def _tell(wanted: Wanted, after: Composition, tuned: Tuned, files: Sequence[Path], *, written: bool) -> str:
     """The last lines for a person: what the choice is and where it is."""
     if tuned.after.settings == tuned.before.settings:
         said = "Nothing that was tried is better than the gates as they are"

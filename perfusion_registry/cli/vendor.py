@@ -12,9 +12,7 @@ from perfusion_registry.cli.options import JsonOption, OfflineOption, ProjectOpt
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import REGISTRY_PANEL
-
-    app.command("vendor", rich_help_panel=REGISTRY_PANEL)(vendor)
+    app.command("vendor")(vendor)
 
 
 def vendor(
@@ -26,10 +24,10 @@ def vendor(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy all that perfusion.lock needs into a folder that works offline.
+    """Copy all that perfusion.lock needs into a folder.
 
-    The folder is a registry with a lockfile of its own: `perf sync DIR/perfusion.lock` in an empty folder
-    brings the very same bytes, and so does a manifest whose [registries] name it.
+    The folder works offline. It is a registry with a lockfile of its own: `perf sync DIR/perfusion.lock` in
+    an empty folder brings the very same bytes, and so does a manifest whose [registries] name it.
     """
     from perfusion_registry.cli import console
     from perfusion_registry.cli.vendoring import vendor_project

@@ -14,6 +14,7 @@ from perfusion_registry.cli.options import (
     OfflineOption,
     ProjectOption,
     QuietOption,
+    RequireSignedOption,
 )
 from perfusion_registry.errors import CheckFailedError, PerfError
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    from perfusion_registry.cli import STORE_PANEL
-
-    app.command("verify", rich_help_panel=STORE_PANEL)(verify)
+    app.command("verify")(verify)
 
 
 def verify(
@@ -53,15 +52,7 @@ def verify(
             show_default="0.02 of its length",
         ),
     ] = None,
-    require_signed: Annotated[
-        bool,
-        typer.Option(
-            "--require-signed",
-            help="Refuse releases that are not signed.",
-            envvar="PERF_REQUIRE_SIGNED",
-            show_envvar=False,
-        ),
-    ] = False,
+    require_signed: RequireSignedOption = False,
     offline: OfflineOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -69,8 +60,9 @@ def verify(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check lockfile, store and signatures: every locked concept is here, whole, and says what is locked.
+    """Check lockfile, store and signatures.
 
+    Every locked concept is to be here, whole, and to say what is locked.
     Exits with 1 when something is wrong. With --rebuild, trains the recipes again and compares: the same
     bytes on the same kind of processor, tensors within a tolerance elsewhere.
     """

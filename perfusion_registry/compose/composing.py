@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from perfusion_registry.base import Base, ConceptPiece, TokenisedPrompt, tokenise
+from perfusion_registry.base import ConceptPiece, TokenisedPrompt, tokenise
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base, BaseDescription
 
 _STRAY = re.compile(r"\{\s*(?:bias|temperature|lock|residual|preset)\s*=[^{}]*\}")
 
@@ -57,10 +61,8 @@ def compose(
     the prompt's tokens. Other words that do not fit are reported as a warning.
     """
     gates = gates or GateSources()
-    _check_known(prompt, concepts)
+    settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
-    _check_kin(prompt, called, base)
-    check_used(gates, prompt.names)
     _warn_of_stray_braces(prompt, reporter or Silent())
     tokens = tokenised(base, prompt, {c.name: c.artifact.card.supercategory for c in called})
     if tokens.dropped:
@@ -71,8 +73,22 @@ def compose(
         prompt=unparse(prompt.without_gates()),
         base=described(base),
         covariance=called[0].artifact.card.covariance if called else None,
-        concepts=tuple(_composed(prompt, concept, gates, tokens) for concept in called),
+        concepts=tuple(_composed(prompt, concept, settled[concept.name], tokens) for concept in called),
     )
+
+
+def check(
+    prompt: Prompt, concepts: Mapping[str, Concept], base: BaseDescription, gates: GateSources
+) -> dict[str, Gate]:
+    """Return the gate of every concept that `prompt` calls. Needs neither torch nor the base itself.
+
+    Raises PerfError for all that `compose` refuses before it counts tokens.
+    """
+    _check_known(prompt, concepts)
+    called = [concepts[name] for name in prompt.names]
+    _check_kin(prompt, called, base)
+    check_used(gates, prompt.names)
+    return {name: _settled(prompt, concepts[name], gates) for name in prompt.names}
 
 
 def regated(composition: Composition, gates: GateSources) -> Composition:
@@ -154,15 +170,15 @@ def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
             raise unknown_concept(prompt, call, sorted(concepts))
 
 
-def _check_kin(prompt: Prompt, called: Sequence[Concept], base: Base) -> None:
+def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseDescription) -> None:
     """Check that all concepts fit the base's family and share one covariance."""
     for concept in called:
         card = concept.artifact.card
         where = under(prompt.source, _first_call(prompt, concept.name).span)
-        if card.family != base.description.family:
+        if card.family != base.family:
             raise PerfError(
                 f"{card.name!r} was built for {card.base} (family {card.family[:12]}), and this base, "
-                f"{base.description.repo}, is of another family ({base.description.family[:12]})",
+                f"{base.repo}, is of another family ({base.family[:12]})",
                 where=where,
                 hint=f"build it for this base: `perf build {card.name}`",
             )
@@ -176,16 +192,11 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: Base) -> None:
             )
 
 
-def _composed(
-    prompt: Prompt, concept: Concept, gates: GateSources, tokens: TokenisedPrompt
-) -> ComposedConcept:
+def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> Gate:
+    """The gate of a concept; without a residual where none was learned."""
     card = concept.artifact.card
     braces = _braces(prompt, card.name)
     gate = gates.settle(card.name, braces, concept.default_gate)
-    assert gate.bias is not None  # the default gate is complete
-    assert gate.temperature is not None
-    assert gate.key_lock is not None
-    assert gate.residual is not None
     if gate.key_lock == "none" and not card.train.trained_keys:
         raise PerfError(
             f"the lock of {card.name!r} is none, but no keys were trained for it",
@@ -196,6 +207,14 @@ def _composed(
     named = (braces.residual, gates.command.get(card.name, Gate()).residual)
     if not has_residual and named != (None, None):
         raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
+    return gate if has_residual else replace(gate, residual=None)
+
+
+def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: TokenisedPrompt) -> ComposedConcept:
+    card = concept.artifact.card
+    assert gate.bias is not None  # a settled gate is complete
+    assert gate.temperature is not None
+    assert gate.key_lock is not None
     return ComposedConcept(
         name=card.name,
         version=card.version,
@@ -210,7 +229,7 @@ def _composed(
         bias=gate.bias,
         temperature=gate.temperature,
         key_lock=gate.key_lock,
-        residual=gate.residual if has_residual else None,
+        residual=gate.residual,
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, residuals_attached
-from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
@@ -21,7 +20,7 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
-from perfusion_registry.render.request import RenderRequest
+from perfusion_registry.render.request import RenderRequest, plain_negative
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
 Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Tensor]
@@ -67,7 +66,7 @@ def render(
     impossible for the base, and when the device runs out of memory.
     """
     _check(base, composition, request)
-    negative = _negative(request.negative_prompt)
+    negative = plain_negative(request.negative_prompt)
     conditions: dict[str, Tensor] | None = None
     extra = residuals(base, composition, artifacts)
     if composition.concepts:
@@ -171,18 +170,6 @@ def _scheduled(pipe: Any, name: str) -> Iterator[None]:
     finally:
         pipe.scheduler = own
         pipe.set_progress_bar_config(**bar)
-
-
-def _negative(text: str) -> str:
-    """Return the negative prompt as plain text; it cannot call a concept."""
-    prompt = parse_prompt(text)
-    if prompt.calls:
-        raise PerfError(
-            "a negative prompt cannot call a concept",
-            where=under(text, prompt.calls[0].span, label="negative prompt"),
-            hint="write \\* for a plain star",
-        )
-    return prompt.spoken({})
 
 
 def _check(base: Base, composition: Composition, request: RenderRequest) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from perfusion_registry.compose.caret import under
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import Guidance
@@ -63,3 +65,15 @@ def resolve_request(
             where=_OPTIONS.get(key, f"--{key}") if key in given else f"perf-base.toml, render.{key}",
             hint="see `perf render --help` for what it can be",
         ) from error
+
+
+def plain_negative(text: str) -> str:
+    """Return the negative prompt as plain text; it cannot call a concept, and PerfError says so."""
+    prompt = parse_prompt(text)
+    if prompt.calls:
+        raise PerfError(
+            "a negative prompt cannot call a concept",
+            where=under(text, prompt.calls[0].span, label="negative prompt"),
+            hint="write \\* for a plain star",
+        )
+    return prompt.spoken({})

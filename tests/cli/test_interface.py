@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from perfusion_registry import __version__
 from perfusion_registry.cli import app
+from perfusion_registry.cli.help import PANELS
 from perfusion_registry.cli.overview import COMMANDS, overview
 from tests.cli.conftest import Perf, outputs, perf_process
 from tests.cli.stand_in import stand_in
@@ -56,10 +57,28 @@ def test_every_schema_that_a_command_names_is_in_the_schemas() -> None:
 def test_the_overview_is_that_of_the_commands() -> None:
     group = get_command(app)
     assert [row[0] for row in COMMANDS] == list(group.commands)  # type: ignore[attr-defined]
-    for name, _, panel, told in COMMANDS:
+    for name, _, _, told in COMMANDS:
         command = group.commands[name]  # type: ignore[attr-defined]
         assert (command.help or "").split("\n")[0] == told, name
-        assert command.rich_help_panel == panel, name
+    assert max(map(len, overview().split("\n"))) <= 80
+
+
+def test_an_option_means_the_same_everywhere(perf: Perf) -> None:
+    """Options that several commands have by one name and kind of value are told in the same words, and every
+    panel is one of a few."""
+    may_differ = {"--out", "--registry", "--base", "--scene", "--sheet", "--dry-run", "--super", "--force"}
+    may_differ |= {"--limit", "--version", "--images", "--seed", "--seeds", "--steps", "--prompts"}
+    told: dict[tuple[str, str | None], set[str]] = {}
+    for path, command in leaves(get_command(app)).items():
+        shown = perf(*path, "--help").out
+        assert max(map(len, shown.split("\n"))) <= 100, path
+        assert "<" not in shown, path
+        panels = {line for line in shown.split("\n") if re.fullmatch(r"[A-Z][A-Za-z ]+:", line)}
+        assert panels <= {"Arguments:", *(f"{panel}:" for panel in PANELS)}, path
+        for parameter in command.params:
+            for option in set(parameter.opts) - may_differ:
+                told.setdefault((option, parameter.metavar), set()).add(parameter.help)
+    assert {option: helps for option, helps in told.items() if len(helps) > 1 and option[0][0] == "-"} == {}
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

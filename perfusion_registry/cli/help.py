@@ -1,0 +1,69 @@
+"""What `perf COMMAND --help` shows: the options stand by what they are about."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+from perfusion_registry.cli.style import heading, styled, term
+
+OPTIONS = "Options"
+GATES = "Gates"
+PICTURE = "Picture"
+LOCKFILE = "Lockfile and network"
+GENERAL = "General"
+PANELS = (OPTIONS, GATES, PICTURE, LOCKFILE, GENERAL)
+"""What options are about, in the order of help."""
+
+WIDTH = 100
+"""Columns of help at most: longer lines are harder to read."""
+
+
+class Command(TyperCommand):
+    """A command whose help is laid out in panels."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """`Usage: perf remove [OPTIONS] NAME...`."""
+        pieces = [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in self.collect_usage_pieces(ctx)]
+        prefix = heading("Usage:", styled=styled()) + " "
+        formatter.write_usage(ctx.command_path, " ".join(pieces), prefix)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The arguments, then every panel of options."""
+        colours = styled()
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{panel: [] for panel in PANELS}}
+        for parameter in self.get_params(ctx):
+            told = _told(parameter, ctx)
+            if told is not None:
+                panels[_panel(parameter)].append((term(told[0], styled=colours), told[1]))
+        for panel, rows in panels.items():
+            if rows:
+                with formatter.section(heading(panel, styled=colours)):
+                    formatter.write_dl(rows)
+
+
+def _panel(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    default = GENERAL if parameter.name == "help" else OPTIONS
+    return str(parameter.rich_help_panel or default) if hasattr(parameter, "rich_help_panel") else default
+
+
+def _told(parameter: Any, ctx: Any) -> tuple[str, str] | None:
+    """An option or argument, and what is said of it.
+
+    Types go without saying, defaults without brackets of their own; which arguments are required is in the
+    usage line.
+    """
+    if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+        parameter.metavar = ""
+    record = parameter.get_help_record(ctx)
+    if record is None:
+        return None
+    name, text = record
+    if parameter.param_type_name == "argument":
+        name = re.sub(r" <[^ ]*>$", "", name)
+        text = text.removesuffix("[required]").rstrip()
+    return name.strip(), re.sub(r"\[default: \((.*)\)(?=[;\]])", r"[default: \1", text)
