@@ -6,8 +6,9 @@ Naming and describing a base needs neither those nor torch, so every name here i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perfusion_registry.lazily import lazily
 
 if TYPE_CHECKING:
     from perfusion_registry.base.attention import AttentionRecorder as AttentionRecorder
@@ -56,8 +57,5 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOME)

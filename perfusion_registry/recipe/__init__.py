@@ -5,8 +5,9 @@ Writing a file needs no models, so every name is imported on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perfusion_registry.lazily import lazily
 
 if TYPE_CHECKING:
     from perfusion_registry.recipe.lockfile import LockedBase as LockedBase
@@ -75,8 +76,5 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazily(__name__, _HOME)
