@@ -74,7 +74,7 @@ METRICS: dict[MetricName, Metric] = {
     "identified": Metric(
         "told from 20 look-alikes",
         "Among 20 individuals of its kind, drawn by hand in the same scene, the picture looks most like the "
-        "concept. Chance: 5 %.",
+        "concept. Chance: 5\N{NO-BREAK SPACE}%.",
     ),
     "both": Metric(
         "both individuals recognised",
@@ -89,6 +89,6 @@ def told(metric: MetricName, value: float, *, signed: bool = False) -> str:
     sign = "+" if signed and value else ""
     if METRICS[metric].kind != "similarity":
         whole = round(100 * value)
-        return f"{whole:{sign if whole else ''}} %".replace("-", "−")
+        return f"{whole:{sign if whole else ''}}\N{NO-BREAK SPACE}%".replace("-", "−")
     digits = 3 if not value or abs(value) >= 0.0005 else 5
     return f"{value:{sign}.{digits}f}".replace("-", "−")

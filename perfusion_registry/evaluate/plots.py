@@ -6,11 +6,13 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.evaluate.results import FigureResult, Measured, PointResult
+from perfusion_registry.evaluate.metrics import METRICS
+from perfusion_registry.evaluate.results import FigureResult, Measured, PointResult, spoken
 from perfusion_registry.evaluate.suite import MetricName
 from perfusion_registry.recipe.writing import replace_bytes
 
@@ -23,26 +25,6 @@ SERIES = ("#2f6fb0", "#c2571a", "#2c8a5b", "#8a4fa3", "#b3902a", "#a8324a", "#4d
 """Distinct in print, to most colour-blind eyes, and on dark paper."""
 WORDS_COLOUR = "#77746c"
 MARKS = "osD^vPX"
-
-NAMES: dict[MetricName, str] = {
-    "image": "image similarity",
-    "text": "text similarity",
-    "text_normalised": "text similarity, normalised",
-    "harmonic": "harmonic mean",
-    "dino": "DINO similarity",
-    "leakage": "attention outside the concept",
-    "category": "the thing appears",
-    "look": "its own main colour",
-    "scene": "the scene appears",
-    "accessory": "the accessory or activity appears",
-    "material": "the material appears",
-    "second": "the second thing appears",
-    "style": "the style appears",
-    "obeyed": "all that was asked appears",
-    "identified": "told from 20 look-alikes",
-    "both": "both individuals recognised",
-}
-"""What people call each metric."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +52,7 @@ def plot(figure: FigureResult) -> Plot | None:
         drawing.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
         drawing.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
         pyplot.close(drawing)
-    return Plot(png.getvalue(), _on_page(svg.getvalue().decode(), figure.id))
+    return Plot(png.getvalue(), _on_page(svg.getvalue().decode(), figure))
 
 
 def write_plots(figures: Sequence[FigureResult], folder: Path) -> dict[str, Plot]:
@@ -137,7 +119,7 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
         if not told:
             continue
         xs, ys = ([p.metrics[m].value for p in told] for m in (across, "image"))
-        axes.errorbar(
+        _, _, bars = axes.errorbar(
             xs,
             ys,
             xerr=_arms([p.metrics[across] for p in told]),
@@ -147,14 +129,16 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
             markersize=6,
             linewidth=1.4 if len(told) > 1 else 0,
             elinewidth=0.9,
-            capsize=0,
-            alpha=0.95,
             label=name,
         )
+        for bar in bars:  # what is behind the points shall not be louder than they are
+            bar.set_alpha(0.45)
         for point, x, y in zip(told, xs, ys, strict=True):
             note = point.label.partition("@")[2] or _step(point.label)
             if note:
-                axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    note, (x, y), (5, 5), textcoords="offset points", fontsize=8, color=colours[name]
+                )
     if figure.best is not None and across in figure.best.metrics:
         text, image = figure.best.metrics[across], figure.best.metrics["image"]
         axes.errorbar(
@@ -162,15 +146,15 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
             [image.value],
             xerr=_arms([text]),
             yerr=_arms([image]),
-            color=SERIES[5],
+            color=INK,
             marker="*",
             markersize=13,
             linewidth=0,
             elinewidth=0.9,
             label="best H of each concept",
         )
-    axes.set_xlabel(f"{NAMES[across]} →")
-    axes.set_ylabel(f"{NAMES['image']} →")
+    axes.set_xlabel(f"{METRICS[across].title} →")
+    axes.set_ylabel(f"{METRICS['image'].title} →")
     _legend(axes, len(rows) + (figure.best is not None))
     return drawing  # type: ignore[no-any-return]
 
@@ -191,16 +175,17 @@ def _classes(pyplot: Any, figure: FigureResult) -> Drawing | None:
         if xs:
             axes.annotate(name, (xs[0], ys[0]), (6, 4), textcoords="offset points", fontsize=8)
     for mark, point in zip(MARKS, points, strict=False):
-        axes.plot([], [], color=INK, marker=mark, linewidth=0, label=point.label)
-    axes.set_xlabel(f"{NAMES[across]} →")
-    axes.set_ylabel(f"{NAMES['image']} →")
+        axes.plot([], [], color=INK, marker=mark, linewidth=0, label=spoken(point.label))
+    axes.set_xlabel(f"{METRICS[across].title} →")
+    axes.set_ylabel(f"{METRICS['image'].title} →")
     _legend(axes, len(points))
     return drawing  # type: ignore[no-any-return]
 
 
 def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
     """A row of dots with intervals for every metric that is a share or a similarity."""
-    shown = [m for m in NAMES if any(m in p.metrics for p in figure.points) and m not in ("text", "harmonic")]
+    told = {metric for point in figure.points for metric in point.metrics} - {"text", "harmonic"}
+    shown = [metric for metric in METRICS if metric in told]
     if not shown:
         return None
     columns = min(3, len(shown))
@@ -227,10 +212,10 @@ def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
                 elinewidth=1.1,
                 linewidth=0,
             )
-        labels = [p.label.replace("@", " at ") for p in figure.points]
+        labels = [spoken(p.label) for p in figure.points]
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(figure.points) - 0.5, -0.5)
-        axes.set_title(NAMES[metric], fontsize=9, loc="left")
+        axes.set_title(METRICS[metric].title, fontsize=9, loc="left")
         if metric not in ("image", "text_normalised", "dino"):
             axes.set_xlim(-0.04, 1.04)
             axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
@@ -268,12 +253,13 @@ def _legend(axes: Axes, entries: int) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=min(4, max(1, entries)), fontsize=9)
 
 
-def _on_page(svg: str, identity: str) -> str:
-    """The SVG alone, in the page's ink, its ids unlike those of other plots on the page."""
+def _on_page(svg: str, figure: FigureResult) -> str:
+    """The SVG alone, in the page's ink, with a name, its ids unlike those of other plots on the page."""
     svg = svg[svg.index("<svg") :]
     for colour, variable in ((INK, "--ink"), (FAINT, "--faint")):
         svg = svg.replace(colour, f"var({variable})")
-    prefix = "f" + re.sub(r"\W", "", identity) + "-"
+    prefix = "f" + re.sub(r"\W", "", figure.id) + "-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = svg.replace('="#', f'="#{prefix}').replace("url(#", f"url(#{prefix}")
-    return re.sub(r"<svg ", '<svg role="img" class="plot" ', svg, count=1)
+    name = escape(f"Plot of figure {figure.id}, {figure.title}; the numbers are in the table below it")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" class="plot" ', 1)

@@ -168,6 +168,11 @@ class Results(FileModel):
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
 
+def spoken(label: str) -> str:
+    """The label of a point as people read it."""
+    return label.replace("@t", " at temperature ").replace("@", " at ")
+
+
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json` into a folder; its path."""
     path = folder / RESULTS

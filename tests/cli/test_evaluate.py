@@ -21,7 +21,7 @@ def test_a_dry_run_counts_and_changes_nothing(perf: Perf, smoke: Smoke, place) -
     said = perf("evaluate", str(smoke.path), "--dry-run", "--json").json
     assert said["builds"] == {"needed": 3, "all": 3}
     assert said["pictures"]["needed"] == said["pictures"]["all"] > 0
-    assert "sepia" in said["left_out"]["12"]
+    assert "ink" in said["left_out"]["12"]
     assert not (place / "out").exists()
 
 

@@ -104,4 +104,4 @@ def test_claims_compare_variants_by_the_mean_of_their_points(result: FigureResul
     ],
 )
 def test_numbers_are_written_for_people(metric, value, signed, text) -> None:
-    assert told(metric, value, signed=signed) == text
+    assert told(metric, value, signed=signed) == text.replace(" ", "\N{NO-BREAK SPACE}")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import told
 from perfusion_registry.evaluate.report import write_report
 from perfusion_registry.evaluate.runner import evaluate
 from tests.evaluate.conftest import Smoke
@@ -24,8 +25,10 @@ class Tags(HTMLParser):
         self.fetched: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.all: list[tuple[str, list[tuple[str, str]]]] = []
 
     def handle_starttag(self, tag, attrs):
+        self.all.append((tag, attrs))
         if tag not in VOID:
             self.open.append(tag)
         for name, value in attrs:
@@ -68,6 +71,35 @@ def test_every_figure_claim_and_gate_is_told(made) -> None:
     assert "bear* in" in text
     assert "Where the concept" in text
     assert "shrunk" not in text
+    assert "Text similarity as a share of what" in text
+
+
+def test_the_verdicts_come_first_with_their_intervals(made) -> None:
+    results, _, text = made
+    table = text[text.index("What holds here") : text.index('id="figure-6"')]
+    (claim,) = [claim for figure in results.figures for claim in figure.claims]
+    assert f'class="chip {claim.verdict}"' in table
+    for value in (claim.difference.value, claim.difference.low, claim.difference.high):
+        assert told(claim.metric, value, signed=True) in table
+    assert text.index('id="figure-6"') < text.index('class="plot"')
+
+
+def test_every_picture_says_what_it_is_to_those_who_do_not_see_it(made) -> None:
+    _, _, text = made
+    tags = Tags()
+    tags.feed(text)
+    pictures = [dict(attributes) for tag, attributes in tags.all if tag == "img"]
+    assert all(picture["alt"] for picture in pictures)
+    assert "“a bear* in the snow”, local at 0.5, seed 0" in {picture["alt"] for picture in pictures}
+    # Both concepts of a prompt are shown as they were learned from.
+    assert {f"{name}, as it was learned from" for name in ("bear", "jug")} <= {p["alt"] for p in pictures}
+    plots = [
+        dict(attributes) for tag, attributes in tags.all if tag == "svg" and ("role", "img") in attributes
+    ]
+    assert len(plots) == 3
+    assert all("Plot of figure" in plot["aria-label"] for plot in plots)
+    heads = [dict(attributes) for tag, attributes in tags.all if tag == "th"]
+    assert all(head["scope"] in ("col", "row") for head in heads)
 
 
 def test_plots_are_written_and_follow_the_pages_ink(made) -> None:
