@@ -111,11 +111,12 @@ def load_artifact(source: bytes | Path) -> Artifact:
 
     Raises PerfError for every file that is not a whole, well-formed artifact that this perf knows.
     """
+    data, where = _bytes(source)
+    card = _card(data, where)
+
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data, where = _bytes(source)
-    card = _card(data, where)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:

@@ -67,16 +67,23 @@ def covariance(
     if out.is_dir() or not out.absolute().parent.is_dir():
         what = "this is a folder" if out.is_dir() else "the folder of the output file does not exist"
         raise PerfError(what, where=str(out), hint="give --out the name of a file in a folder that exists")
-    from itertools import islice
+    from itertools import chain, islice
 
-    from perfusion_registry.base import describe_base, load_base
-    from perfusion_registry.build import estimate_covariance, read_captions, save_covariance
+    from perfusion_registry.base import describe_base
+    from perfusion_registry.build import read_captions
     from perfusion_registry.cli import console
 
     skipped: list[str] = []
     stream = read_captions(captions, column, (lambda where, why: skipped.append(where)) if skip_bad else None)
+    stream = chain(
+        list(islice(stream, 1)), stream
+    )  # what cannot be read is told now
     reporter = console.reporter(quiet or as_json)
     description = describe_base(base)
+
+    from perfusion_registry.base import load_base
+    from perfusion_registry.build import estimate_covariance, save_covariance
+
     with reporter.stage(f"Loading {description.repo}"):
         loaded = load_base(description, device=device, dtype=dtype)
     checkpoint = out.with_name(f".{out.name}.checkpoint")

@@ -144,6 +144,7 @@ def ready(
     from perfusion_registry.artifact import Store, cache_dir
     from perfusion_registry.artifact.lockfiles import note_lockfile
     from perfusion_registry.base import describe_base
+    from perfusion_registry.compose.composing import check, check_used, compose
     from perfusion_registry.compose.concept import concepts_of_files, find_concepts
     from perfusion_registry.compose.prompt import parse_prompt
     from perfusion_registry.resolve import Project
@@ -157,14 +158,12 @@ def ready(
     store = Store(cache_dir())
     parsed, sources = _in_scene(project, store, prompt, scene, gates)
     note_lockfile(store.root, project.lockfile_path)
+    check_used(sources, parsed.names)
     given = concepts_of_files(place.files, parsed, store)
     concepts = find_concepts(parsed, project, store, given)
     if not (place.locked or place.frozen):
         _warn_of_changes(project, [name for name in parsed.names if name not in given], place, reporter)
 
-    from perfusion_registry.compose.composing import check, check_used, compose
-
-    check_used(sources, parsed.names)  # before what costs a look at the base's files
     base_name = project.manifest.project.base
     description = describe_base(base_name, root=project.root, allow_download=place.allow_download)
     check(parsed, concepts, description, sources)

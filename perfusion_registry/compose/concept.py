@@ -12,6 +12,7 @@ from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.resolve import Project
 
 
@@ -58,40 +59,47 @@ def find_concepts(
     not built, and one whose bytes this machine's store does not have. Nothing is ever built here.
     """
     found: dict[str, Concept] = dict(given or {})
+    wanted: dict[str, tuple[LockedConcept, str, str]] = {}
     for call in prompt.calls:
-        name = call.name
-        if name in found:
-            continue
-        locked = project.lockfile.concept(name) if project.lockfile else None
-        entry = project.manifest.concepts.get(name)
-        if locked is None and entry is None:
-            raise unknown_concept(prompt, call, _callable(project))
-        where = under(prompt.source, call.span)
-        if locked is None and entry is not None and entry.recipe is None:
-            raise PerfError(f"{name!r} is not locked yet", where=where, hint="run `perf sync`")
-        if locked is not None and locked.kind == "pack":
-            raise PerfError(
-                f"{name!r} is a scene pack, not a concept",
-                where=where,
-                hint=f"draw one of its scenes: --scene {name}/SCENE",
-            )
-        if locked is None or locked.sha256 is None:
-            raise PerfError(f"{name!r} is not built yet", where=where, hint=f"run `perf build {name}`")
-        if locked.registry is not None and not store.path(locked.sha256).is_file():
-            raise PerfError(
-                f"{name!r} {locked.version} is not in this machine's store",
-                where=where,
-                hint="run `perf sync`",
-            )
-        artifact = _stored(store, locked.sha256, f"{name} {locked.version}", where)
+        if call.name not in found and call.name not in wanted:
+            wanted[call.name] = _locked(prompt, call, project, store)
+    for name, (block, sha256, where) in wanted.items():  # only now torch is imported
+        artifact = _stored(store, sha256, f"{name} {block.version}", where)
         if artifact.card.name != name:
             raise PerfError(
                 f"the lockfile's artifact for {name!r} says that it is {artifact.card.name!r}",
                 where=f"{project.lockfile_path}, concept {name}",
                 hint=f"run `perf build {name}`",
             )
-        found[name] = Concept(artifact, locked.sha256, Gate(locked.bias, locked.temperature, locked.key_lock))
+        found[name] = Concept(artifact, sha256, Gate(block.bias, block.temperature, block.key_lock))
     return found
+
+
+def _locked(prompt: Prompt, call: Call, project: Project, store: Store) -> tuple[LockedConcept, str, str]:
+    """The block of a called concept, the digest of its artifact, and the place of the call."""
+    name = call.name
+    locked = project.lockfile.concept(name) if project.lockfile else None
+    entry = project.manifest.concepts.get(name)
+    if locked is None and entry is None:
+        raise unknown_concept(prompt, call, _callable(project))
+    where = under(prompt.source, call.span)
+    if locked is None and entry is not None and entry.recipe is None:
+        raise PerfError(f"{name!r} is not locked yet", where=where, hint="run `perf sync`")
+    if locked is not None and locked.kind == "pack":
+        raise PerfError(
+            f"{name!r} is a scene pack, not a concept",
+            where=where,
+            hint=f"draw one of its scenes: --scene {name}/SCENE",
+        )
+    if locked is None or locked.sha256 is None:
+        raise PerfError(f"{name!r} is not built yet", where=where, hint=f"run `perf build {name}`")
+    if locked.registry is not None and not store.path(locked.sha256).is_file():
+        raise PerfError(
+            f"{name!r} {locked.version} is not in this machine's store",
+            where=where,
+            hint="run `perf sync`",
+        )
+    return locked, locked.sha256, where
 
 
 def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> dict[str, Concept]:

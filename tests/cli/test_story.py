@@ -18,27 +18,13 @@ from perfusion_registry.artifact import save_artifact
 from perfusion_registry.cli.publishing import concept_release
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.registries.opening import open_registry
+from tests.cli.studio import MANIFEST, Person, Studio, studio, teddies
 from tests.cli.test_merge_driver import git
-from tests.cli.test_sharing import Person, Studio, studio, teddies
 from tests.compose.samples import artifact
 from tests.resolve.registry import release
 
 __all__ = ["studio", "teddies"]  # fixtures
 
-MANIFEST = """\
-[project]
-name = "x"
-base = "../base"
-covariance = "../C.safetensors"
-
-[concepts]
-
-[registries]
-studio = "../registry"
-
-[scenes.sailing]
-prompt = "a teddy* sailing"
-"""
 RECIPE = """\
 [concept]
 name = "{name}"
