@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-_FLAGS = frozenset({"--locked", "--frozen", "--offline", "--build", "--dry-run", "--quiet", "-q", "--json"})
+_FLAGS = frozenset({"--frozen", "--offline", "--build", "--dry-run", "--quiet", "-q", "--json"})
 """The options that change nothing about a sync with nothing to do."""
+_CHECKS = ("PERF_LOCKED", "PERF_REQUIRE_SIGNED")
+"""The variables that ask for more than was remembered."""
 
 
 def unchanged(arguments: Sequence[str]) -> str | None:
     """What `perf sync` with these arguments says, if nothing changed since the last one; else None."""
-    if not _FLAGS.issuperset(arguments) or os.environ.get("PERF_REQUIRE_SIGNED"):
+    if not _FLAGS.issuperset(arguments) or any(map(os.environ.get, _CHECKS)):
         return None
     from perfusion_registry.artifact.paths import cache_dir
     from perfusion_registry.synced import Place, recall

@@ -21,7 +21,7 @@ from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import Project
 from perfusion_registry.resolve.fetch import fetch, locked_release
 from perfusion_registry.resolve.sources import Sources
-from perfusion_registry.resolve.staleness import base_unmet, unmet
+from perfusion_registry.resolve.staleness import base_unmet, covariance_unmet, unmet
 from perfusion_registry.resolve.wishes import local_concepts
 from perfusion_registry.synced import Place, remember
 from perfusion_registry.trust import Doorkeeper, KnownKeys
@@ -62,7 +62,7 @@ def sync_project(
     done = Synced()
     lockfile = project.lockfile
     if not frozen and project.manifest_path.is_file():
-        done.changes = unmet(project, local_concepts(project)) + base_unmet(project)
+        done.changes = _unmet(project, start, locked=locked)
         if done.changes:
             lockfile = _relocked(start, project, done, locked=locked, offline=offline, dry_run=dry_run)
     lockfile = lockfile or Lockfile()
@@ -135,6 +135,24 @@ def sync_elsewhere(
     return done
 
 
+def _unmet(project: Project, start: Path | None, *, locked: bool) -> list[str]:
+    """Why the lockfile is not the project's; `locked` looks at images and options too, if the base is here.
+
+    They are not for a sync to lock, and a machine that only fetches needs no base.
+    """
+    told = unmet(project, local_concepts(project)) + base_unmet(project) + covariance_unmet(project)
+    if told or not locked:
+        return told
+    from perfusion_registry.base import describe_base
+    from perfusion_registry.cli.locking import check_fresh
+
+    try:
+        describe_base(project.manifest.project.base, root=project.root, allow_download=False)
+    except PerfError:
+        return []
+    return check_fresh(start, offline=True)[0]
+
+
 def _relocked(
     start: Path | None, project: Project, done: Synced, *, locked: bool, offline: bool, dry_run: bool
 ) -> Lockfile:
@@ -200,7 +218,9 @@ def _remember(start: Path | None, store: Store) -> None:
     blocks = project.lockfile.concepts
     recipes = [project.recipe_path(name) for name in project.local()]
     blobs = [store.path(block.sha256) for block in blocks if block.sha256 and not _own_pack(block)]
-    files = [os.fspath(path) for path in (*recipes, *blobs)]
+    named = project.manifest.project.covariance
+    covariance = [project.root / named] if named is not None else []
+    files = [os.fspath(path) for path in (*recipes, *covariance, *blobs)]
     remember(place, os.fspath(store.root), [block.name for block in blocks], files, digest)
 
 

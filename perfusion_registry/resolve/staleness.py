@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.images import digest_file
 from perfusion_registry.resolve.project import Project
 from perfusion_registry.resolve.sources import LocalConcept
 from perfusion_registry.resolve.wishes import key_path, reachable
@@ -68,6 +69,20 @@ def base_unmet(project: Project) -> list[str]:
     if base.repo in revisions and ("@" not in named or _revision_fits(named, base.revision)):
         return []
     return [f"the base is {named}, and {base.repo} is locked"]
+
+
+def covariance_unmet(project: Project) -> list[str]:
+    """How the covariance file that the manifest names, where it names one, is not the locked covariance."""
+    named = project.manifest.project.covariance
+    if named is None:
+        return []
+    locked = project.lockfile.covariance if project.lockfile else None
+    if locked is None:
+        return ["the covariance is not locked"]
+    path = project.root / named
+    if path.is_file() and digest_file(path) == locked.sha256:
+        return []
+    return [f"the covariance is {named}, and another is locked"]
 
 
 def _revision_fits(named: str, locked: str | None) -> bool:
