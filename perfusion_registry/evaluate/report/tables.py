@@ -21,7 +21,7 @@ def gates(results: Results, figure: FigureResult) -> str:
         blocks += [_gate_table(prompt, name, same) for name in same[0].biases]
     return (
         f"<details><summary>Gates, token by token</summary>{''.join(blocks)}"
-        "<figcaption>1: the token is the concept. 0: the edit leaves it alone. Behind each number is the "
+        "<figcaption>1: the token is the concept. 0: the edit leaves it alone. Point at a number for the "
         "token's similarity to the concept.</figcaption></details>"
     )
 
