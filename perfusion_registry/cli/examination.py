@@ -118,9 +118,12 @@ def _base(project: Project) -> Iterator[Finding]:
         yield Finding("base", "broken", told, "restore the files, or `perf lock` to take these")
     else:
         yield Finding("base", "ok", told if locked else f"{told}, not locked yet")
+    if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
+        return
     try:
         found = find_covariance(project, base.covariance)
-        yield Finding("covariance", "ok", str(found.path))
+        matrix = found.matrix[:12] if found.matrix else "unreadable"
+        yield Finding("covariance", "ok", f"{found.path}, file {found.digest[:12]}, matrix {matrix}")
     except PerfError as error:
         yield Finding("covariance", "broken", error.what, error.hint)
 

@@ -80,9 +80,10 @@ def _stale(project: Project) -> list[str]:
             told.append(
                 f"the base's files are not the locked ones: {', '.join(other[:3]) or 'there are more'}"
             )
-        covariance = find_covariance(project, base.covariance)
-        if lockfile.covariance is not None and covariance.digest != lockfile.covariance.sha256:
-            told.append(f"{covariance.path.name} is not the locked covariance")
+        if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
+            covariance = find_covariance(project, base.covariance)
+            if lockfile.covariance is not None and covariance.digest != lockfile.covariance.sha256:
+                told.append(f"{covariance.path.name} is not the locked covariance")
     except PerfError as error:
         told.append(error.what)
     return told
