@@ -86,9 +86,10 @@ METRICS: dict[MetricName, Metric] = {
 
 def told(metric: MetricName, value: float, *, signed: bool = False) -> str:
     """A number as people read it: a true minus sign, no sign before nothing, and digits enough to be seen."""
-    sign = "+" if signed and value else ""
-    if METRICS[metric].kind != "similarity":
-        whole = round(100 * value)
-        return f"{whole:{sign if whole else ''}}\N{NO-BREAK SPACE}%".replace("-", "−")
-    digits = 3 if not value or abs(value) >= 0.0005 else 5
-    return f"{value:{sign}.{digits}f}".replace("-", "−")
+    similarity = METRICS[metric].kind == "similarity"
+    number, unit = (value, "") if similarity else (100 * value, "\N{NO-BREAK SPACE}%")
+    least, usual, more = (0.0005, 3, 5) if similarity else (1 if signed else 0, 0, 1)
+    digits = usual if abs(number) >= least else more
+    if not round(number, digits):
+        return f"{0:.{usual}f}{unit}"
+    return f"{number:{'+' if signed else ''}.{digits}f}{unit}".replace("-", "−")

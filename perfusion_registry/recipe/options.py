@@ -74,6 +74,13 @@ SamplingSteps = Annotated[int, Field(ge=1, le=1000, description="Denoising steps
 Guidance = Annotated[float, Field(ge=0, le=100, description="Classifier-free guidance scale.")]
 MaskSource = Literal["auto", "attention", "clipseg", "files", "none"]
 KeyLock = Literal["local", "global"]
+_MASK = (
+    "What keeps the loss on the concept: `files` beside the images, `clipseg` or the base's own `attention` "
+    "to the supercategory, `none`; `auto` takes the first that is at hand."
+)
+_FLIP = "Whether mirrored images look right; false for asymmetric things."
+_KEYS = "Train the keys instead of locking them to the supercategory's: key lock `none`."
+_LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
 SceneLock = Literal["local", "global", "none"]
 """What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 
@@ -89,16 +96,16 @@ class TrainSection(FileModel):
     learning_rate_embedding: LearningRate | None = None
     residual_rank: ResidualRank | None = None
     learning_rate_residual: LearningRate | None = None
-    flip: bool | None = None
+    flip: Annotated[bool | None, Field(description=_FLIP)] = None
     sizes: Sizes | None = None
-    mask: MaskSource | None = None
+    mask: Annotated[MaskSource | None, Field(description=_MASK)] = None
     validate_every: Every | None = None
     seed: Seed | None = None
     templates: Templates | None = None
     validation_prompts: Templates | None = None
     validation_steps: SamplingSteps | None = None
     validation_guidance: Guidance | None = None
-    trained_keys: bool | None = None
+    trained_keys: Annotated[bool | None, Field(description=_KEYS)] = None
 
 
 class RenderSection(FileModel):
@@ -109,7 +116,7 @@ class RenderSection(FileModel):
 
     bias: Bias | None = None
     temperature: Temperature | None = None
-    key_lock: KeyLock | None = None
+    key_lock: Annotated[KeyLock | None, Field(description=_LOCK)] = None
     residual: Residual | None = None
     preset: PresetName | None = None
 

@@ -100,7 +100,9 @@ def test_claims_compare_variants_by_the_mean_of_their_points(result: FigureResul
         ("image", 0.0, True, "0.000"),
         ("both", 0.601, False, "60 %"),
         ("both", 0.25, True, "+25 %"),
-        ("leakage", -0.001, True, "0 %"),
+        ("leakage", -0.004, True, "−0.4 %"),
+        ("leakage", -0.0001, True, "0 %"),
+        ("leakage", 0.004, False, "0 %"),
     ],
 )
 def test_numbers_are_written_for_people(metric, value, signed, text) -> None:

@@ -118,7 +118,11 @@ def _plot(figure: FigureResult, plot: Plot | None) -> str:
     if plot is None:
         return ""
     pictures = max((m.pictures for p in figure.points for m in p.metrics.values()), default=0)
-    said = f"Error bars: 95 % intervals. Up to {pictures:,} pictures a point."
+    said = (
+        f"A mark for each concept, joined over the variants. Up to {pictures:,} pictures of all of them."
+        if figure.kind == "classes"
+        else f"Error bars: 95\N{NO-BREAK SPACE}% intervals. Up to {pictures:,} pictures a point."
+    )
     if figure.best is not None:
         choice = "; ".join(f"{name}: {spoken(point)}" for name, point in figure.best.choice.items())
         said += (

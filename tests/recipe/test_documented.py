@@ -1,0 +1,53 @@
+"""docs/recipes.md: every option of a recipe is there, and what is shown there can be read."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+import tomli
+
+from perfusion_registry.recipe import Manifest, Recipe
+from perfusion_registry.recipe.options import MaskSource, RenderSection, TrainSection
+from perfusion_registry.recipe.presets import PRESET_NAMES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def examples() -> list[str]:
+    """The indented blocks of the page."""
+    blocks: list[list[str]] = [[]]
+    for line in PAGE.splitlines():
+        if line.startswith("    ") or (not line and blocks[-1]):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    return [textwrap.dedent("\n".join(block)) for block in blocks if block]
+
+
+@pytest.mark.parametrize("section", [TrainSection, RenderSection])
+def test_every_option_is_described(section) -> None:
+    rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    described = {part.strip("` ") for row in rows for part in row.split(",")}
+    assert set(section.model_fields) <= described
+
+
+def test_every_mask_and_preset_is_named() -> None:
+    for name in (*MaskSource.__args__, *PRESET_NAMES):
+        assert f"`{name}`" in PAGE or f'"{name}"' in PAGE
+
+
+def test_the_examples_are_a_recipe_and_a_scene() -> None:
+    recipe, scene = examples()
+    read = Recipe.model_validate_json(_json(recipe))
+    assert read.train.flip is False
+    assert read.render.key_lock == "global"
+    project = '[project]\nname = "p"\nbase = "storybook"\n'
+    manifest = Manifest.model_validate_json(_json(project + scene))
+    assert manifest.scenes["sailing"].gates["teddy"].key_lock == "global"
+
+
+def _json(text: str) -> str:
+    return json.dumps(tomli.loads(text))
