@@ -24,7 +24,12 @@ TargetOption = Annotated[
     ),
 ]
 ReleaseArgument = Annotated[
-    str, typer.Argument(metavar="NAME==VERSION", help="The published version.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME==VERSION",
+        help="The published version; `studio/teddy==1.0.0` says of which registry.",
+        show_default=False,
+    ),
 ]
 
 
@@ -100,8 +105,8 @@ def yank(
     """
     from perfusion_registry.cli.publishing import find_place, parse_release
 
-    name, version = parse_release(release)
-    place = find_place(project, registry)
+    named, name, version = parse_release(release)
+    place = find_place(project, registry or named)
     changed = None if dry_run else place.open().yank(name, version, reason=reason)
     _tell_yanked(place, f"{name} {version}", "yank", changed, as_json=as_json)
 
@@ -116,8 +121,8 @@ def unyank(
     """Show a yanked version again."""
     from perfusion_registry.cli.publishing import find_place, parse_release
 
-    name, version = parse_release(release)
-    place = find_place(project, registry)
+    named, name, version = parse_release(release)
+    place = find_place(project, registry or named)
     changed = None if dry_run else place.open().unyank(name, version)
     _tell_yanked(place, f"{name} {version}", "unyank", changed, as_json=as_json)
 

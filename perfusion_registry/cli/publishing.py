@@ -177,16 +177,20 @@ def pack_publication(project: Project, pack: Pack) -> Publication:
     return Publication(release, blob)
 
 
-def parse_release(text: str) -> tuple[str, str]:
-    """`NAME==VERSION` as a canonical name and a normalised version."""
+def parse_release(text: str) -> tuple[str | None, str, str]:
+    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version."""
     from packaging.version import InvalidVersion, Version
 
-    name, _, version = text.partition("==")
+    spelt, _, version = text.partition("==")
+    registry, slash, name = spelt.strip().rpartition("/")
     try:
-        return canonical_name(name.strip()), str(Version(version))
+        if slash and (not registry or _ADDRESS.match(registry)):
+            raise InvalidVersion(registry)
+        return registry or None, canonical_name(name), str(Version(version))
     except InvalidVersion as error:
         raise PerfError(
-            f"`{text}` does not name a release", hint=f"write `{name.strip() or 'NAME'}==VERSION`"
+            f"`{text}` does not name a release",
+            hint=f"write `{name or 'NAME'}==VERSION`, and an address as --registry ADDRESS",
         ) from error
 
 

@@ -163,6 +163,7 @@ def test_which_registry_is_meant(perf: Perf, project: Path, monkeypatch: pytest.
         file.write('\n[registries]\nstudio = "shelf"\nhome = "https://example.org/c"\n')
     assert "several registries: `home`, `studio`" in perf("yank", "bear==1").err
     assert "did you mean `studio`?" in perf("yank", "bear==1", "--registry", "studoi").err
+    assert "did you mean `studio`?" in perf("unyank", "studoi/bear==1").err
     assert find_place(project, "https://example.org/c").name == "home"
     edit(project / "perfusion.toml", "home =", "default =")
     assert find_place(project, None).url == "https://example.org/c"
@@ -172,8 +173,11 @@ def test_which_registry_is_meant(perf: Perf, project: Path, monkeypatch: pytest.
         find_place(None, "studio")
 
 
-@pytest.mark.parametrize("text", ["bear", "bear==", "==1", "bear==x", "bear@1", "../x==1", "bear==1==2"])
+@pytest.mark.parametrize(
+    "text", ["bear", "bear==", "==1", "bear==x", "bear@1", "../x==1", "/x==1", "a/==1", "bear==1==2"]
+)
 def test_what_names_no_release(text: str) -> None:
     with pytest.raises(PerfError):
         parse_release(text)
-    assert parse_release("Blue_Bear==1.0.0+x".lower()) == ("blue-bear", "1.0.0+x")
+    assert parse_release("Blue_Bear==1.0.0+x".lower()) == (None, "blue-bear", "1.0.0+x")
+    assert parse_release("studio/bear==1.0") == ("studio", "bear", "1.0")
