@@ -54,6 +54,16 @@ def build(
         ),
     ] = None,
     locked: LockedOption = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Concepts to train at once. They share the threads, on which a build's bytes depend.",
+        ),
+    ] = 1,
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -107,7 +117,8 @@ def build(
         return
     from perfusion_registry.cli.construction import Computing, construct
 
-    built = construct(found, Computing(device, dtype), locked=locked, reporter=console.reporter(quiet))
+    computing = Computing(device, dtype)
+    built = construct(found, computing, locked=locked, jobs=jobs, reporter=console.reporter(quiet))
     _tell_built(found, built, time.monotonic() - begun, as_json=as_json)
 
 
@@ -166,14 +177,14 @@ def _tell_table(built: list[Built], seconds: float, current: int) -> None:
             one.task.reason if one.trained else f"{one.task.reason} (no training)",
             console.duration(one.seconds),
             console.size(one.size),
-            f"{one.artifact.card.steps_kept}/{one.artifact.card.train.steps}",
+            f"{one.card.steps_kept}/{one.card.train.steps}",
             *(_score(one, name) for name in _SCORES),
         ]
         for one in built
     ]
     columns = ["concept", "version", "why", "time", "size", "step", *_SCORES]
     console.say_table(columns, cells, right=["time", "size", "step", *_SCORES])
-    if any(one.artifact.card.scores for one in built):
+    if any(one.card.scores for one in built):
         console.say(
             "image: likeness to your pictures; text: to the prompts, 1 is what the plain word reaches"
         )
@@ -187,7 +198,7 @@ _SCORES = ("image", "text")
 
 
 def _score(one: Built, name: str) -> str:
-    score = one.artifact.card.scores.get(name)
+    score = one.card.scores.get(name)
     return "" if score is None else f"{score:.3f}"
 
 
@@ -200,6 +211,6 @@ def _row(one: Built) -> dict[str, Any]:
         "seconds": round(one.seconds, 3),
         "sha256": one.sha256,
         "size": one.size,
-        "steps_kept": one.artifact.card.steps_kept,
-        "scores": one.artifact.card.scores,
+        "steps_kept": one.card.steps_kept,
+        "scores": one.card.scores,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,14 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(printable(cell)) for cell in row))
-    stdout().print(table)
+    screen = stdout()
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    with screen.capture() as captured:
+        screen.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())  # what fills up the last column is nothing to a program
 
 
 def show_error(error: PerfError) -> None:
@@ -199,20 +207,25 @@ class _BarCount(_Count):
 
 
 class _Bars(_Quiet):
-    """Bars on a terminal; stages inside stages are drawn together."""
+    """Bars on a terminal; stages inside stages, and those of several threads, are drawn together."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._depth = 0
+        self._open = 0  # stages
+        self._lock = threading.Lock()
+        self._here = threading.local()
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
         from rich.markup import escape
 
-        progress = self._progress or self._begin()
-        indent = "  " * self._depth
+        with self._lock:
+            progress = self._progress or self._begin()
+            self._open += 1
+        depth = getattr(self._here, "depth", 0)
+        self._here.depth = depth + 1
+        indent = "  " * depth
         task = progress.add_task(indent + escape(printable(title)), total=total, note="")
-        self._depth += 1
         count = _BarCount(title, total, progress, task)
         try:
             yield count
@@ -221,10 +234,12 @@ class _Bars(_Quiet):
                 told = f"[green]✓[/] {indent}{escape(printable(title))} [dim]{duration(count.elapsed)}[/]"
                 progress.console.print(told)
         finally:
-            self._depth -= 1
-            if self._depth == 0:
-                self._progress = None
-                progress.stop()
+            self._here.depth = depth
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    self._progress = None
+                    progress.stop()
 
     def note(self, text: str) -> None:
         self._console().print(printable(text), markup=False)

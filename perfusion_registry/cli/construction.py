@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ class Built:
     """What became of one task. trained: False where the tensors were in the store already."""
 
     task: BuildTask
-    artifact: Artifact
+    card: ConceptCard
     sha256: str
     size: int
     seconds: float
@@ -39,20 +41,41 @@ class Computing:
     dtype: str = "auto"
 
 
-def construct(found: Survey, computing: Computing, *, locked: bool, reporter: Reporter) -> list[Built]:
+def construct(
+    found: Survey, computing: Computing, *, locked: bool, reporter: Reporter, jobs: int = 1
+) -> list[Built]:
     """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
 
-    locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's.
-    The base is only loaded when something has to be trained.
+    locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's. jobs: how
+    many are trained at once, each in a process of its own. The base is only loaded when something has to be
+    trained.
     """
-    machine = Machine(found, computing, reporter)
-    done = []
-    for task in found.plan.needed:
-        with found.store.building(task.training, task.name, reporter):
-            built = carry_out(found, task, machine, reporter)
-        _settle(found, built, locked=locked, reporter=reporter)
-        done.append(built)
+    with closing(_built(found, computing, jobs, reporter)) as each:
+        done = []
+        for built in each:
+            _settle(found, built, locked=locked, reporter=reporter)
+            done.append(built)
     return done
+
+
+def _built(found: Survey, computing: Computing, jobs: int, reporter: Reporter) -> Generator[Built]:
+    """Build what is needed, here or in other processes; what needs no training is done here."""
+    needed = found.plan.needed
+    trained = [task for task in needed if _known(found, task) is None]
+    here = [task for task in needed if task not in trained] if jobs > 1 and len(trained) > 1 else needed
+    machine = Machine(found, computing, reporter)
+    for task in here:
+        with found.store.building(task.training, task.name, reporter):
+            yield carry_out(found, task, machine, reporter)
+    if len(here) < len(needed):
+        from perfusion_registry.cli.crew import build_at_once
+
+        yield from build_at_once(found, trained, computing, jobs, reporter)
+
+
+def _known(found: Survey, task: BuildTask) -> str | None:
+    """The artifact with the task's tensors, if the store has it and they are not to be trained anyway."""
+    return None if task.reason == "forced" else found.store.lookup(task.training)
 
 
 class Machine:
@@ -81,7 +104,7 @@ def carry_out(found: Survey, task: BuildTask, machine: Machine, reporter: Report
     begun = time.monotonic()
     store = found.store
     # Another process may have finished the work while this one waited for the lock.
-    known = None if task.reason == "forced" else store.lookup(task.training)
+    known = _known(found, task)
     if known is not None:
         artifact = load_artifact(store.get(known))
     else:
@@ -92,7 +115,7 @@ def carry_out(found: Survey, task: BuildTask, machine: Machine, reporter: Report
     store.record(task.digest, sha256)
     store.record(task.training, sha256)
     store.discard_workspace(task.training)
-    return Built(task, artifact, sha256, len(data), time.monotonic() - begun, known is None)
+    return Built(task, artifact.card, sha256, len(data), time.monotonic() - begun, known is None)
 
 
 def _train(found: Survey, task: BuildTask, machine: Machine, reporter: Reporter) -> Artifact:

@@ -75,9 +75,7 @@ def covariance(
 
     skipped: list[str] = []
     stream = read_captions(captions, column, (lambda where, why: skipped.append(where)) if skip_bad else None)
-    stream = chain(
-        list(islice(stream, 1)), stream
-    )  # what cannot be read is told now
+    stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is told now
     reporter = console.reporter(quiet or as_json)
     description = describe_base(base)
 

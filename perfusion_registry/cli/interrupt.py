@@ -13,7 +13,8 @@ INTERRUPTED = 130
 
 def leave_quietly() -> None:
     """From now on, Ctrl-C ends the process at once and without a word: nothing needs cleaning up."""
-    signal.signal(signal.SIGINT, _leave)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a job in the background
+        signal.signal(signal.SIGINT, _leave)
 
 
 @contextmanager

@@ -78,14 +78,15 @@ def rebuild(
             again = carry_out(
                 fresh, replace(task, built=None, reusable=None, reason="rebuilt"), machine, reporter
             )
+            rebuilt = load_artifact(fresh.store.get(again.sha256))
             done.append(
                 Rebuilt(
                     task.name,
                     task.recipe_version,
                     task.built,
                     again.sha256,
-                    _distances(again.artifact, locked),
-                    tuple(_wrong(again.artifact, locked)),
+                    _distances(rebuilt, locked),
+                    tuple(_wrong(rebuilt, locked)),
                     processor(machine.load()[0]),
                 )
             )

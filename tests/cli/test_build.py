@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -170,3 +171,122 @@ def test_no_color_is_honoured(project: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "\x1b[1;31m" in run_process("build", "nobody").err
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1;31m" not in run_process("build", "nobody").err
+
+
+@pytest.fixture
+def three(project: Path) -> Path:
+    """A project of three concepts that are not built, with other seeds."""
+    recipe = (project / "recipes" / "bear.toml").read_text(encoding="utf-8")
+    entries = []
+    for number, name in enumerate(("bear", "cub", "paw")):
+        text = recipe.replace('name = "bear"', f'name = "{name}"')
+        text = text.replace("[train]", f"[train]\nsteps = 2\nvalidate_every = 2\nseed = {number}")
+        (project / "recipes" / f"{name}.toml").write_text(text, encoding="utf-8")
+        entries.append(f'{name} = {{ recipe = "recipes/{name}.toml" }}\n')
+    edit(project / "perfusion.toml", 'bear = { recipe = "recipes/bear.toml" }\n', "".join(entries))
+    return project
+
+
+def test_several_builds_at_once_are_as_one_after_the_other(
+    three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the bytes depend on it
+    alone = run_process("build", "--json")
+    assert alone.code == 0, alone.err
+    lock = (three / "perfusion.lock").read_bytes()
+    (three / "perfusion.lock").unlink()
+    monkeypatch.setenv("PERF_CACHE_DIR", str(three / "another store"))
+    many = run_process("build", "--json", "--jobs", "2")
+    assert many.code == 0, many.err
+    for name in ("bear", "cub", "paw"):
+        assert f"{name}: training" in many.err
+    assert len([line for line in many.err.split("\n") if re.match(r"Loading .* \.\.\.$", line)]) == 2
+    rows = {row["name"]: row["sha256"] for row in many.json["built"]}
+    assert rows == {row["name"]: row["sha256"] for row in alone.json["built"]}
+    assert (three / "perfusion.lock").read_bytes() == lock
+    assert run_process("build", "--jobs", "2").out.startswith("Nothing to build: 3 concepts")
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A build in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        perf_process(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def children(process: int) -> list[int]:
+    said = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in said.stdout.splitlines() if "spawn_main" in line]
+
+
+def until_training(build: subprocess.Popen[str], count: int) -> None:
+    assert build.stderr is not None
+    names = set()
+    for line in build.stderr:
+        names |= {line.split(":")[0]} if ": training" in line else set()
+        if len(names) == count:
+            return
+    pytest.fail("the builds did not begin")
+
+
+def gone(processes: list[int]) -> bool:
+    for _ in range(200):
+        if not any(Path(f"/proc/{one}").exists() for one in processes):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+def test_builds_at_once_end_together(three: Path) -> None:
+    """By Ctrl-C, by the death of one of them, and by the death of who started them."""
+    for name in ("bear", "cub"):
+        edit(three / "recipes" / f"{name}.toml", "steps = 2\n", "steps = 3000\n")
+    with started("build", "bear", "cub", "--jobs", "2") as build:
+        until_training(build, 2)
+        at_work = children(build.pid)
+        assert len(at_work) == 2
+        os.killpg(build.pid, signal.SIGINT)  # a terminal tells the whole group
+        out, err = build.communicate(timeout=300)
+    assert (build.returncode, out) == (130, "")
+    assert err.strip().split("\n")[-1] == "interrupted; run `perf build` again to resume"
+    assert "Traceback" not in err
+    assert gone(at_work)
+
+    with started("build", "bear", "cub", "--jobs", "2") as build:
+        until_training(build, 2)
+        at_work = children(build.pid)
+        os.kill(at_work[0], signal.SIGKILL)
+        _, err = build.communicate(timeout=300)
+    assert build.returncode == 2
+    assert "died, perhaps for want of memory" in err
+    assert "Traceback" not in err
+    assert gone(at_work)
+
+    with started("build", "bear", "cub", "--jobs", "2") as build:
+        until_training(build, 2)
+        at_work = children(build.pid)
+        build.kill()
+        build.communicate(timeout=300)
+    assert gone(at_work)
+    assert not (three / "perfusion.lock").exists()
+
+
+def test_one_of_several_builds_that_fails_leaves_what_the_others_finished(three: Path) -> None:
+    # The tiny base has no such model.
+    edit(three / "recipes" / "paw.toml", 'mask = "none"', 'mask = "clipseg"')
+    said = run_process("build", "--jobs", "2")
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert "error: " in said.err
+    (three / "recipes" / "paw.toml").unlink()
+    edit(three / "perfusion.toml", 'paw = { recipe = "recipes/paw.toml" }\n', "")
+    assert run_process("build", "--jobs", "2").code == 0
+    assert {block.name for block in read_lockfile(three / "perfusion.lock").concepts} == {"bear", "cub"}
