@@ -63,7 +63,8 @@ def info(
             told = ", ".join(map(str, value)) if isinstance(value, list) else value
             if isinstance(value, dict):
                 told = ", ".join(f"{needed} {constraint}".rstrip() for needed, constraint in value.items())
-            console.say(f"  {key.replace('_', ' '):<14} {_one_line(str(told))}")
+            of = " (of its matrix; perfusion.lock has its file's)" if key == "covariance" else ""
+            console.say(f"  {key.replace('_', ' '):<14} {_one_line(str(told))}{of}")
     if known.registry is not None:
         listed = [f"{one['version']}{' (yanked)' if one['yanked'] else ''}" for one in versions]
         console.say(f"  {'registry':<14} {known.registry}")

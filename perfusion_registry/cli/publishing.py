@@ -64,7 +64,7 @@ def find_place(start: Path | None, wanted: str | None) -> Place:
                 where=f"{project.manifest_path}, registries",
                 hint="choose with --registry NAME"
                 if named
-                else 'add one: [registries] studio = "https://..."',
+                else 'add one: [registries] studio = "https://..." (or a folder)',
             )
     if wanted not in registries:
         near = nearest(wanted, list(registries))

@@ -53,8 +53,8 @@ def known_registries(start: Path | None, registry: str | None) -> tuple[dict[str
         named = {block.registry: block.registry for block in blocks if block.registry is not None}
     if not named:
         raise PerfError(
-            "the project has no registries",
+            "the project has no registry",
             where=str(project.manifest_path),
-            hint='name one: [registries] studio = "https://..." (or a folder)',
+            hint='add one: [registries] studio = "https://..." (or a folder)',
         )
     return dict(named), project.root
