@@ -14,6 +14,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries.index import Index, first_mistake
 from perfusion_registry.registries.registry import CatalogueEntry, RegistryError
+from perfusion_registry.registries.release import Release
 
 CATALOGUE_KEY = "catalogue.jsonl"
 LARGEST_CATALOGUE = 64 * 2**20
@@ -62,29 +63,26 @@ def renewed(data: bytes, index: Index) -> bytes:
     lines.pop(index.name, None)
     shown = [one.release for one in index.sorted() if not one.yanked]
     if shown:
-        newest = shown[-1]
-        lines[index.name] = CatalogueLine(
-            name=newest.name,
-            version=newest.version,
-            kind=newest.kind,
-            supercategory=_cut(newest.supercategory),
-            description=_cut(newest.description),
-        )
-    return b"".join(lines[name].model_dump_json(exclude_none=True).encode() + b"\n" for name in sorted(lines))
+        lines[index.name] = _line(shown[-1])
+    return _written(lines[name] for name in sorted(lines))
 
 
 def catalogue_bytes(entries: Iterable[CatalogueEntry]) -> bytes:
     """A catalogue with these entries."""
-    lines = (
-        CatalogueLine(
-            name=one.name,
-            version=one.version,
-            kind=one.kind,
-            supercategory=_cut(one.supercategory),
-            description=_cut(one.description),
-        )
-        for one in entries
+    return _written(map(_line, entries))
+
+
+def _line(of: Release | CatalogueEntry) -> CatalogueLine:
+    return CatalogueLine(
+        name=of.name,
+        version=of.version,
+        kind=of.kind,
+        supercategory=_cut(of.supercategory),
+        description=_cut(of.description),
     )
+
+
+def _written(lines: Iterable[CatalogueLine]) -> bytes:
     return b"".join(line.model_dump_json(exclude_none=True).encode() + b"\n" for line in lines)
 
 

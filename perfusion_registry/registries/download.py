@@ -24,8 +24,8 @@ def download(registry: Registry, release: Release, store: Store, reporter: Repor
     reporter = reporter or Silent()
     if store.has(release.sha256):
         return
-    what = f"{release.name} {release.version}"
-    with store.building(release.sha256, what, reporter, doing="fetching"):
+    what = f"`{release.name}` {release.version}"
+    with store.building(release.sha256, f"{release.name} {release.version}", reporter, doing="fetching"):
         if store.has(release.sha256):
             return
         for attempt in range(1, ATTEMPTS + 1):

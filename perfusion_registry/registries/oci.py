@@ -223,7 +223,7 @@ class OciRegistry:
         spelled = claimed_release(winner, where) if winner is not None else version
         if winner is None or canonicalize_version(spelled) != canonicalize_version(version):
             raise RegistryError(
-                f"{name} {version} was claimed for something that is not a release of it",
+                f"`{name}` {version} was claimed for something that is not a release of it",
                 where=where,
                 hint="delete the claim, or publish another version",
             )
@@ -247,7 +247,7 @@ class OciRegistry:
         if known is None:
             have = ", ".join(one.version for one in self.versions(name)[-10:]) or "none"
             raise RegistryError(
-                f"{name} {version} was never published here; there are: {have}", where=self.url
+                f"`{name}` {version} was never published here; there are: {have}", where=self.url
             )
         if known.yanked == yanked:
             return False

@@ -291,10 +291,3 @@ def _descriptor(media_type: str, data: bytes, *, embed: bool) -> dict[str, Any]:
 
 def _json(what: dict[str, Any]) -> bytes:
     return json.dumps(what, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _first(error: ValidationError) -> str:
-    """The first complaint, in few words; what the registry wrote is not repeated."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:80]
-    return f"{place}: {first['type']}" if place else first["type"]

@@ -68,8 +68,8 @@ def _remote(scheme: str, url: str, *, name: str, cache: Path) -> Registry:
     from perfusion_registry.registries.http import HttpBucket
 
     mirrors = url.split(" ")
-    given = {mirror: mirror_credentials(mirror) for mirror in mirrors}
-    given[mirrors[0]] = credentials_for(name, mirrors[0])
+    given = {mirrors[0]: credentials_for(name, mirrors[0])}
+    given |= {mirror: mirror_credentials(mirror) for mirror in mirrors[1:] if mirror not in given}
     return SparseRegistry(HttpBucket(url, given), cache=cache, name=name)
 
 

@@ -92,7 +92,7 @@ class Registry(Protocol):
 
 def ensure_same(known: Release, release: Release, where: str) -> None:
     """Raise AlreadyPublishedError unless the published release is the one that is being published."""
-    version = f"{known.name} {known.version}"
+    version = f"`{known.name}` {known.version}"
     if known.sha256 != release.sha256:
         raise AlreadyPublishedError(
             f"{version} is published already with other bytes: {known.sha256} there, {release.sha256} here",

@@ -283,7 +283,7 @@ class SparseRegistry:
         if known is None:
             have = ", ".join(one.version for one in index.sorted()[-10:]) or "none"
             raise RegistryError(
-                f"{index.name} {version} was never published here; there are: {have}", where=self.url
+                f"`{index.name}` {version} was never published here; there are: {have}", where=self.url
             )
         return known
 

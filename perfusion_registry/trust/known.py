@@ -19,6 +19,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.name import Version as VersionText
 from perfusion_registry.recipe.writing import make_folder, replace_text, write_error
+from perfusion_registry.registries.memory import identity
 from perfusion_registry.trust.paths import data_dir
 
 _HEADER = "# Written by perf; see `perf key list`.\n"
@@ -44,7 +45,7 @@ def registry_identity(url: str, root: Path) -> str:
     """What tells a registry from every other: of mirrors the first, of a folder its whole path."""
     url = " ".join(url.split())
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", url):
-        return url.split(" ")[0].rstrip("/")
+        return identity(url)
     return str((root / Path(url).expanduser()).resolve())
 
 

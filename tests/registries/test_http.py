@@ -173,7 +173,7 @@ def test_a_blob_that_breaks_off_or_is_swapped_is_fetched_again(web: Web, tmp_pat
         assert store.get(RELEASE.sha256) == BLOB
         web.twist = first(1000, spoilt)
         store.path(RELEASE.sha256).unlink()
-        with pytest.raises(TransferError, match=r"teddy 1\.0\.0 did not arrive in 4 tries"):
+        with pytest.raises(TransferError, match=r"`teddy` 1\.0\.0 did not arrive in 4 tries"):
             download(client, RELEASE, store)
         assert not list(store.root.rglob("*.safetensors"))
 
