@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Likeness:
         model = load_pretrained(AutoModel, folder, "the DINO model")
         if not hasattr(model.config, "image_size"):
             raise PerfError("the model is no vision transformer", where=str(folder))
-        return cls(model, Preprocessing.read(folder, IMAGENET), device)
+        # A plain vision transformer takes its own size alone; what the preprocessor's file says goes first.
+        default = replace(IMAGENET, size=model.config.image_size)
+        return cls(model, Preprocessing.read(folder, default), device)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:

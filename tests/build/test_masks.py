@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from perfusion_registry.base import Base
+from perfusion_registry.base import Base, Segmenter
+from perfusion_registry.base.segment import CLIPSEG
 from perfusion_registry.build.images import LoadedImage, load_image, square
 from perfusion_registry.build.masks import attention_masks, find_masks, mask_file
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Silent
+from tests.base.test_segment import clipseg as clipseg
 
 SIZE = (64, 64)
 
@@ -76,6 +79,27 @@ def test_a_mask_outside_the_middle_square_is_refused(tiny_base: Base, tmp_path: 
     image = load_image(tmp_path / "wide.png")
     with pytest.raises(PerfError, match="middle square"):
         find_masks(tiny_base, [image], [tmp_path / "wide.mask.png"], "teddy", "files", SIZE, Silent())
+
+
+def test_clipseg_is_asked_where_it_is_at_hand_and_there_are_no_files(
+    tiny_base: Base, photos: list[Path], clipseg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.stack([square(image.pixels, SIZE) for image in loaded(photos)])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("PERF_ALLOW_DOWNLOAD", raising=False)
+    with pytest.raises(PerfError, match="not on this machine"):
+        find_masks(tiny_base, loaded(photos), [None, None], "teddy", "clipseg", SIZE, Silent())
+    seen = find_masks(tiny_base, loaded(photos), [None, None], "teddy", "auto", SIZE, Silent())
+    assert torch.equal(seen, attention_masks(tiny_base, pixels, "teddy"))
+
+    model = tmp_path / "hub" / f"models--{CLIPSEG.replace('/', '--')}"
+    shutil.copytree(clipseg, model / "snapshots" / ("0" * 40))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("0" * 40)
+    expected = Segmenter.load(clipseg).masks(pixels, "teddy")[:, None]
+    for source in ("clipseg", "auto"):
+        found = find_masks(tiny_base, loaded(photos), [None, None], "teddy", source, SIZE, Silent())  # type: ignore[arg-type]
+        assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_none_weighs_every_place_alike(tiny_base: Base, photos: list[Path]) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from perfusion_registry.base.likeness import Likeness
+from perfusion_registry.evaluate.results import read_results
+from tests.base.test_likeness import save_dino
 from tests.cli.conftest import Perf
 from tests.evaluate.conftest import Smoke, smoke
 
@@ -35,6 +41,28 @@ def test_a_small_run_writes_results_and_report(perf: Perf, smoke: Smoke, place) 
     assert told.code == 0
     assert "report.html" in told.out
     assert "A shrunk run" in (place / "out" / "smoke" / "report.html").read_text()
+
+
+def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Smoke, place) -> None:
+    dino = save_dino(place / "dino")
+    asked = ["evaluate", str(smoke.path), "--figure", "5", "--seeds", "1", "--device", "cpu", "-q"]
+    assert perf(*asked, "--dino", "dino", "--no-report").code == 0
+    out = place / "out" / "smoke"
+    results = read_results(out / "results.json")
+    assert "dino" in results.figures[0].points[0].metrics
+    model = Likeness.load(dino, torch.device("cpu"))
+
+    def features(paths):
+        rows = [torch.from_numpy(np.array(Image.open(out / path).convert("RGB"))) for path in paths]
+        return model.features(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)
+
+    own = {one.name: features(one.images) for one in results.concepts}
+    for record in results.images:
+        seen = features([record.picture])
+        both = [float((seen @ own[name].T).mean()) for name in record.concepts]
+        assert record.metrics["dino"] == pytest.approx(sum(both) / 2, abs=1e-4)
+    said = perf(*asked, "--dino", "nowhere")
+    assert (said.code, "DINO model is missing" in said.err) == (2, True)
 
 
 @pytest.mark.parametrize(
