@@ -1,0 +1,37 @@
+"""Variants of a concept: one-shot, unusual supercategories, and which place's train options count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from perfusion_registry.evaluate.sources import sources
+from perfusion_registry.evaluate.suite import Variant
+from perfusion_registry.recipe import resolve_train
+from perfusion_registry.recipe.options import TrainOptions, TrainSection
+from tests.evaluate.conftest import Smoke
+
+
+def test_one_shot_takes_the_first_image_and_its_mask(smoke: Smoke) -> None:
+    whole = sources(smoke.suite, smoke.path)["bear"]
+    one = whole.under(Variant(name="one image", images=1), TrainSection())
+    assert len(whole.images) == 2
+    assert (one.images, one.masks) == (whole.images[:1], whole.masks[:1])
+    assert one.digests == whole.digests[:1]
+
+
+def test_another_supercategory_takes_the_place_of_the_recipes(smoke: Smoke) -> None:
+    whole = sources(smoke.suite, smoke.path)["bear"]
+    other = whole.under(Variant(name="locked to lamp", supercategory="lamp"), TrainSection())
+    assert (whole.supercategory, other.supercategory) == ("teddy", "lamp")
+    assert other.images == whole.images
+
+
+def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(smoke: Smoke) -> None:
+    whole = sources(smoke.suite, smoke.path)["bear"]
+    recipe = whole.recipe.model_copy(update={"train": TrainSection(steps=2, bias=0.2)})
+    suite = TrainSection(steps=1, bias=0.1, flip=False)
+    variant = Variant(name="v", train=TrainSection(steps=3))
+    made = replace(whole, recipe=recipe).under(variant, suite)
+    options = resolve_train(made.recipe, {"steps": 9, "batch": 4, "flip": True})
+    assert (options.steps, options.bias, options.flip, options.batch) == (3, 0.2, False, 4)
+    assert options.temperature == TrainOptions().temperature
