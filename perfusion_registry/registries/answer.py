@@ -5,10 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-from perfusion_registry.registries.pool import Watch
+from perfusion_registry.registries.pool import Watch, failures
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ class Answer:
 
 def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
     """The body, decoded, at most `limit` bytes; raises TransferError when it is more, or not whole."""
-    import urllib3
-
     response, where = answer.response, shown(answer.url)
     whole = False
     try:
@@ -47,7 +44,7 @@ def pieces(answer: Answer, limit: int) -> Iterator[bytes]:
         raw = _raw(response, limit, where)
         yield from _gunzipped(raw, limit, where) if "gzip" in encoding else raw
         whole = True
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+    except failures() as error:
         raise broken(error, answer.url, answer.watch) from error
     finally:
         if whole:

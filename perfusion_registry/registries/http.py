@@ -10,7 +10,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from http.client import HTTPException
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -19,7 +18,7 @@ from perfusion_registry.registries.bucket import Found, NotModified
 from perfusion_registry.registries.credentials import Credentials, is_loopback
 from perfusion_registry.registries.freshness import conditions, retry_after, tag_of
 from perfusion_registry.registries.memory import identity
-from perfusion_registry.registries.pool import Watch, pool_for
+from perfusion_registry.registries.pool import Watch, failures, send
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 MOST_REDIRECTS = 5
-_CONNECT = 10.0  # seconds to connect
-_SILENCE = 15.0  # seconds without a byte
 _SLOWEST = 20_000  # bytes a second that a large object may take its time at
 _TRIES = 3  # as slow as can be that fit into the patience
 _MISSING = (404, 410, 451)
@@ -187,27 +184,13 @@ class HttpBucket:
     def _send(
         self, url: str, headers: Mapping[str, str], mirror: str, watch: Watch
     ) -> urllib3.BaseHTTPResponse:
-        import urllib3
-
         sent = dict(headers)
         credentials = self._mirrors[mirror]
         if credentials is not None and _origin(url) == _origin(mirror):
             sent["Authorization"] = credentials.authorization()
-        timeout = urllib3.Timeout(connect=min(_CONNECT, watch.left), read=min(_SILENCE, watch.left))
         try:
-            with watch.seeing():
-                return pool_for(url).request(
-                    "GET",
-                    url,
-                    headers=sent,
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
-                    decode_content=False,
-                    timeout=timeout,
-                )
-        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            # ValueError: http.client at work on a connection that the watch has ended.
+            return send("GET", url, sent, watch)
+        except failures() as error:
             raise broken(error, url, watch) from error
 
     def _refused(self, answer: Answer) -> RegistryError:

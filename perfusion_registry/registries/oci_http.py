@@ -6,13 +6,13 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from perfusion_registry.registries.answer import shown
 from perfusion_registry.registries.oci_place import Origin, origin_of
 from perfusion_registry.registries.oci_token import Authority
-from perfusion_registry.registries.pool import Watch, pool_for
+from perfusion_registry.registries.pool import Watch, failures, send
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ _ATTEMPTS = 4
 _REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _PASSING = (408, 429, 500, 502, 503, 504)
-_CONNECT = 10.0
-_SILENCE = 15.0
 _SLOWEST = 20_000
 _PIECE = 2**16
 _LONGEST_PAUSE = 10.0
@@ -99,7 +97,7 @@ class OciHttp:
             if response.status != 200:
                 raise RegistryError(
                     f"the registry does not hand out this blob (it answers {response.status})",
-                    where=_shown(url),
+                    where=shown(url),
                     hint="tell the registry's keeper",
                 )
             had = 0
@@ -148,13 +146,13 @@ class OciHttp:
             origin = origin_of(url)
             if origin is None:
                 raise RegistryError(
-                    "the registry leads to an address that perf does not know", where=_shown(url)
+                    "the registry leads to an address that perf does not know", where=shown(url)
                 )
             ours = origin == self.origin
             sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "perf"}
             if ours and proof is not None:
                 sent["Authorization"] = proof
-            response = _request(method, url, sent, body, watch)
+            response = _sent(method, url, sent, body, watch)
             if response.status == 401 and ours:
                 challenges = response.headers.getlist("www-authenticate")
                 response.close()
@@ -168,7 +166,7 @@ class OciHttp:
                 url = self.led(url, target)
             else:
                 return response, url
-        raise RegistryError("the registry redirects without end", where=_shown(url))
+        raise RegistryError("the registry redirects without end", where=shown(url))
 
     def led(self, url: str, location: str) -> str:
         """Where the Location header of an answer from `url` leads.
@@ -181,11 +179,11 @@ class OciHttp:
             target = ""
         origin, to = origin_of(url), origin_of(target)
         if origin is None or to is None or not location:
-            raise RegistryError("the registry leads to no address", where=_shown(url))
+            raise RegistryError("the registry leads to no address", where=shown(url))
         if (origin.scheme == "https" and to.scheme != "https") or (to.loopback and not self.origin.loopback):
             raise RegistryError(
                 f"the registry leads to {to}, where perf does not follow it",
-                where=_shown(url),
+                where=shown(url),
                 hint="tell the registry's owner",
             )
         return target
@@ -196,33 +194,19 @@ def fetch_once(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     watch = Watch(PATIENCE)
     try:
         sent = {**headers, "Accept-Encoding": "identity", "User-Agent": "perf"}
-        response = _request("GET", url, sent, None, watch)
+        response = _sent("GET", url, sent, None, watch)
         return response.status, _whole(response, url, watch)
     finally:
         watch.stop()
 
 
-def _request(
+def _sent(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None, watch: Watch
 ) -> urllib3.BaseHTTPResponse:
-    """One request and nothing else; its body is unread."""
-    import urllib3
-
-    timeout = urllib3.Timeout(connect=min(_CONNECT, watch.left), read=min(_SILENCE, watch.left))
+    """The answer to one request; its body is unread."""
     try:
-        with watch.seeing():
-            return pool_for(url).request(
-                method,
-                url,
-                headers=dict(headers),
-                body=body,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=timeout,
-            )
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+        return send(method, url, headers, watch, body)
+    except failures() as error:
         raise _passing(f"the registry does not answer: {_why(error, watch)}", url) from error
 
 
@@ -235,7 +219,7 @@ def _whole(response: urllib3.BaseHTTPResponse, url: str, watch: Watch) -> bytes:
         if had > LARGEST_ANSWER:
             response.close()
             raise RegistryError(
-                f"the registry answers with more than {LARGEST_ANSWER:,} bytes", where=_shown(url)
+                f"the registry answers with more than {LARGEST_ANSWER:,} bytes", where=shown(url)
             )
         pieces.append(piece)
     response.release_conn()
@@ -244,8 +228,6 @@ def _whole(response: urllib3.BaseHTTPResponse, url: str, watch: Watch) -> bytes:
 
 def _read(response: urllib3.BaseHTTPResponse, url: str, watch: Watch) -> Iterator[bytes]:
     """The raw body in pieces, as they arrive; raises TransferError when it breaks off or is too slow."""
-    import urllib3
-
     whole = False
     try:
         while piece := response.read1(_PIECE, decode_content=False):
@@ -253,7 +235,7 @@ def _read(response: urllib3.BaseHTTPResponse, url: str, watch: Watch) -> Iterato
         if watch.expired:
             raise _passing("the registry is too slow", url)
         whole = True
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+    except failures() as error:
         raise _passing(f"the registry breaks off: {_why(error, watch)}", url) from error
     finally:
         if not whole:
@@ -262,12 +244,7 @@ def _read(response: urllib3.BaseHTTPResponse, url: str, watch: Watch) -> Iterato
 
 def _passing(what: str, url: str) -> TransferError:
     """Trouble that another attempt may not have."""
-    return TransferError(what, where=_shown(url), hint="check the address and the network, then try again")
-
-
-def _shown(url: str) -> str:
-    """A URL for an error: without its query, which may be a signature that opens doors."""
-    return url.partition("?")[0][:200]
+    return TransferError(what, where=shown(url), hint="check the address and the network, then try again")
 
 
 def _why(error: Exception, watch: Watch) -> str:

@@ -7,9 +7,10 @@ import functools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _SERVERS = 8
 _CONNECTIONS = 16  # to one server
+_CONNECT = 10.0  # seconds to connect
+_SILENCE = 15.0  # seconds without a byte
 
 
 class Watch:
@@ -81,6 +84,34 @@ class Watch:
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+def send(
+    method: str, url: str, headers: Mapping[str, str], watch: Watch, body: bytes | None = None
+) -> urllib3.BaseHTTPResponse:
+    """One request, and no redirect followed; the answer's body is unread. Raises `failures`."""
+    import urllib3
+
+    timeout = urllib3.Timeout(connect=min(_CONNECT, watch.left), read=min(_SILENCE, watch.left))
+    with watch.seeing():
+        return pool_for(url).request(
+            method,
+            url,
+            headers=dict(headers),
+            body=body,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=timeout,
+        )
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What sending and reading raise: ValueError is http.client on a connection that its watch has ended."""
+    import urllib3
+
+    return urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError
 
 
 def pool_for(url: str) -> urllib3.PoolManager:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci import OciRegistry
+from perfusion_registry.registries.oci_http import OciHttp, fetch_once
 from perfusion_registry.registries.oci_manifest import claim_manifest, release_manifest
-from perfusion_registry.registries.oci_place import oci_place
+from perfusion_registry.registries.oci_place import oci_place, origin_of
 from perfusion_registry.registries.oci_tag import tag_version, version_tag
 from perfusion_registry.registries.oci_token import Authority, parse_challenges
 from tests.registries.oci_samples import sample
 from tests.registries.oci_server import BASIC, PASSWORD, USER, Oci, serve
+from tests.registries.web import Answer, serving
 
 LOGIN = Credentials(username=USER, password=PASSWORD)
 TEDDY = "studio/teddy"
@@ -269,6 +272,28 @@ def test_passing_trouble_passes(tmp_path: Path) -> None:
         assert studio.publish(*sample()) is True
         left["n"] = 3
         assert published(studio) == ["1.0.0"]
+
+
+SLOW = {
+    "headers": Answer(0, raw=b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000, pause=0.02),
+    "body": Answer(200, {"Content-Length": "10000"}, b"x" * 10_000, pause=0.01),
+    "chunks": Answer(200, {"Transfer-Encoding": "chunked"}, b"1\r\nx\r\n" * 9999, pause=0.01),
+    "trailers": Answer(200, {"Transfer-Encoding": "chunked"}, b"0\r\n" + b"A: b\r\n" * 9999, pause=0.01),
+}
+
+
+@pytest.mark.parametrize("where", SLOW)
+def test_a_registry_that_drips_is_given_up_in_time(where: str, tmp_path: Path) -> None:
+    with serving(tmp_path) as web:
+        web.twist = lambda request, honest: SLOW[where]
+        origin = origin_of(web.url)
+        assert origin is not None
+        http = OciHttp(origin, Authority(origin, None, fetch_once))
+        begun = time.monotonic()
+        with pytest.raises(TransferError, match="too slow"):
+            http.ask("GET", f"{web.url}/v2/", scope="", attempts=2, seconds=0.4)
+        assert time.monotonic() - begun < 6
+        assert len(web.requests) == 2
 
 
 def test_a_publisher_who_died_after_its_claim_has_won_and_the_next_one_finishes(tmp_path: Path) -> None:
