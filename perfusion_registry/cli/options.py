@@ -74,7 +74,16 @@ RegistryOption = Annotated[
     typer.Option(metavar="NAME|URL", help="Ask this registry alone.", show_default="all of the project"),
 ]
 BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, or a folder."
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes at once.", min=1)]
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Processes at once. They share the threads, on which a build's bytes depend.",
+    ),
+]
 
 
 def _device(name: str) -> str:

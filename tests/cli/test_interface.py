@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +66,28 @@ def test_the_overview_is_that_of_the_commands() -> None:
     assert max(map(len, overview().split("\n"))) <= 80
 
 
-def test_an_option_means_the_same_everywhere(perf: Perf) -> None:
-    """Options that several commands have by one name and kind of value are told in the same words, and every
-    panel is one of a few."""
-    may_differ = {"--out", "--registry", "--base", "--scene", "--sheet", "--dry-run", "--super", "--force"}
-    may_differ |= {"--limit", "--version", "--images", "--seed", "--seeds", "--steps", "--prompts"}
+ABOUT_THE_COMMAND = {"--dry-run", "--force", "--limit", "--out", "--registry", "--scene", "--seed", "--seeds"}
+ABOUT_THE_COMMAND |= {"--sheet", "--steps"}
+"""Options that have to say what they are for this very command."""
+
+
+def test_an_option_is_told_in_the_same_words_everywhere(perf: Perf) -> None:
     told: dict[tuple[str, str | None], set[str]] = {}
     for path, command in leaves(get_command(app)).items():
         shown = perf(*path, "--help").out
         assert max(map(len, shown.split("\n"))) <= 100, path
-        assert "<" not in shown, path
+        assert re.search(r" <[a-z]", shown) is None, path
         panels = {line for line in shown.split("\n") if re.fullmatch(r"[A-Z][A-Za-z ]+:", line)}
         assert panels <= {"Arguments:", *(f"{panel}:" for panel in PANELS)}, path
         for parameter in command.params:
-            for option in set(parameter.opts) - may_differ:
-                told.setdefault((option, parameter.metavar), set()).add(parameter.help)
-    assert {option: helps for option, helps in told.items() if len(helps) > 1 and option[0][0] == "-"} == {}
+            one_value = ",..." not in (parameter.metavar or "")
+            if (
+                parameter.param_type_name == "option"
+                and one_value
+                and not ABOUT_THE_COMMAND & {*parameter.opts}
+            ):
+                told.setdefault((parameter.opts[0], parameter.metavar), set()).add(parameter.help)
+    assert {option: helps for option, helps in told.items() if len(helps) > 1} == {}
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -126,8 +135,22 @@ def test_commands_without_a_model_import_no_torch(perf: Perf, project: Path) -> 
         ["key", "list"],
         ["sync"],
         ["list"],
+        ["list", "--outdated"],
+        ["tree"],
+        ["info", "bear"],
+        ["info", "studio/bear"],
+        ["lock"],
         ["lock", "--check"],
         ["search"],
+        ["vendor"],
+        ["build"],
+        ["build", "--dry-run"],
+        ["explain", "--presets"],
+        ["evaluate", "list"],
+        ["key", "new"],
+        ["render", "--help"],
+        ["init", "another"],
+        ["remove", "bear"],
     )
     program = (
         "import json, sys; from perfusion_registry.cli.application import application\n"
@@ -140,6 +163,125 @@ def test_commands_without_a_model_import_no_torch(perf: Perf, project: Path) -> 
         [sys.executable, "-c", program, json.dumps(story)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+MISTAKES = (
+    ["render"],
+    ["render", "a bear*", "--bogus"],
+    ["render", "a bear*{bias=x}"],
+    ["render", "a bear*", "--bias", "x"],
+    ["render", "a bear*", "--bias", "other=.5"],
+    ["render", "a bear*", "--size", "x"],
+    ["render", "a bear*", "--size", "9x9"],
+    ["render", "a bear*", "--steps", "0"],
+    ["render", "a bear*", "--scheduler", "x"],
+    ["render", "a bear*", "--negative", "a bear*"],
+    ["render", "a bear*", "--device", "quantum"],
+    ["render", "a bear*", "--dtype", "fp4"],
+    ["render", "a bear*", "--out", "x.jpg"],
+    ["render", "a bare*"],
+    ["render", "--scene", "nowhere"],
+    ["render", "--from", "photos/1.png"],
+    ["render", "--from", "gone.png"],
+    ["render", "--composition", "gone.json"],
+    ["render", "a bear*", "--with", "gone.safetensors"],
+    ["sweep", "a bear*", "--bias", "0.5,x"],
+    ["sweep", "a bare*"],
+    ["tune", "a bear*", "--lock", "x"],
+    ["tune", "--scene", "nowhere"],
+    ["tune", "a bare*"],
+    ["compose", "a bare*"],
+    ["explain", "a bear*{bias"],
+    ["build", "bare"],
+    ["build", "--super", "bear"],
+    ["build", "--device", "quantum"],
+    ["verify", "bear"],
+    ["verify", "--rebuild", "bare"],
+    ["covariance", "gone.txt", "--out", "D.safetensors"],
+    ["suggest-super", "gone.png"],
+    ["evaluate", "nowhere"],
+    ["evaluate", "paper", "--jobs", "0"],
+    ["buidl"],
+    ["--bogus"],
+)
+
+
+def test_mistakes_are_told_before_torch_is_imported(project: Path) -> None:
+    stand_in(project)
+    program = (
+        "import json, sys; from perfusion_registry.cli.application import application\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    try: application()(command)\n"
+        "    except SystemExit as end: assert end.code == 2, (command, end.code)\n"
+        "    assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), command"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(MISTAKES)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == len(MISTAKES)
+    # What the artifact decides needs it read, but no base.
+    late = [["render", "a bear*", "--lock", "none"], ["render", "a bear*", "--residual", "bear=1"]]
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("'torch', ", ""), json.dumps(late)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("perfusion.toml", "perfusion.lock"):
+        (project / name).unlink()
+    begins = [["render", "x"], ["sweep", "x"], ["tune", "x"], ["compose", "x"], ["explain", "x"], ["build"]]
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(begins)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("There is no perfusion.toml") == len(begins)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_is_quiet_from_the_first_line_on(place: Path) -> None:
+    """`main` imports nothing before Ctrl-C is quiet, and from then on it is at every moment."""
+    program = (
+        "import signal, sys, perfusion_registry.cli.interrupt; from perfusion_registry.cli import main\n"
+        "def watch(event, arguments):\n"
+        "    if event == 'import' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:\n"
+        "        print('imported too early:', arguments[0]); sys.stdout.flush()\n"
+        "sys.argv = ['perf', '--help']; sys.addaudithook(watch); main()"
+    )
+    # Tests that run in the background inherit that SIGINT is ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, preexec_fn=heard
+    )
+    assert (said.returncode, said.stdout) == (0, overview())
+    program = (
+        "from perfusion_registry.cli.interrupt import leave_quietly; leave_quietly()\n"
+        "print('begun', flush=True)\n"
+        "from perfusion_registry.cli import main; main()"
+    )
+    codes = []
+    for moment in (0, 0.03, 0.08, 0.15, 0.3):
+        started = subprocess.Popen(
+            [sys.executable, "-c", program, "list"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heard,
+        )
+        assert started.stdout is not None
+        assert started.stdout.readline() == "begun\n"
+        time.sleep(moment)
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+        codes.append(started.returncode)
+        # At its very end Python gives the signal back: then the system ends the process, as silently.
+        assert started.returncode in (130, -signal.SIGINT, 2), err
+        assert "Traceback" not in err
+        assert "Exception" not in err
+        if started.returncode != 2:
+            assert err in ("", "interrupted\n") or err.startswith("error: ")
+    assert codes[0] == 130
 
 
 def complete(words: str) -> list[str]:
