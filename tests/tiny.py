@@ -7,6 +7,7 @@ Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures a
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from transformers import (
     CLIPConfig,
@@ -163,4 +165,17 @@ def save_tiny_base(folder: Path, seed: int = 0) -> Path:
         tiny_clip(tokenizer).save_pretrained(folder / "clip")
         tokenizer.save_pretrained(folder / "clip")
     (folder / "perf-base.toml").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+def fine_tuned(base: Path, folder: Path) -> Path:
+    """A copy of a base, its denoiser moved a little everywhere, as fine-tuning would: of the same family."""
+    shutil.copytree(base, folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    noise = torch.Generator().manual_seed(0)
+    moved = {
+        name: tensor + 0.3 * tensor.std(correction=0) * torch.randn(tensor.shape, generator=noise)
+        for name, tensor in load_file(path).items()
+    }
+    save_file(moved, path)
     return folder

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from perfusion_registry import edit
+from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.compose.composing import GateSources, compose
 from perfusion_registry.compose.packing import encodings, pack, targets
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
 from tests.compose.samples import artifact, covariance, on, shelf
+from tests.tiny import fine_tuned
 
 PROMPT = "A teddy*{bias=.55} sailing in a teapot*{temperature=.3} on the sea"
 
@@ -112,6 +114,30 @@ def test_packing_is_equation_4(tiny_base, concepts, prompt, text):
             paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in found]),
         )
     check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+
+
+def test_a_concept_transfers_to_a_fine_tuned_base_by_that_bases_own_keys(
+    tiny_base, tiny_base_folder, concepts, tmp_path
+):
+    """Section 6.2: the same artifact; what it is locked to is what the fine-tuned base makes of the word."""
+    folder = fine_tuned(tiny_base_folder, tmp_path / "tuned")
+    tuned = load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
+    assert tuned.description.family == tiny_base.description.family
+    artifacts = on(concepts)
+    composition = compose(parse_prompt("a teddy* in the snow"), concepts, tuned)
+    E = reference_encoding(tuned, "a teddy in the snow", {"teddy": artifacts["teddy"].tensors["embedding"]})
+    C = covariance(tuned.bank.W.shape[1])
+    expected = {}
+    for path, (W_K, W_V) in layers_of(tuned).items():
+        i, o_K, o_V, bias, temperature = target_of(tuned, composition, "teddy", path, artifacts)
+        expected[path] = (
+            paper_layer(E, W_K, C, [(i, o_K, bias, temperature)]),
+            paper_layer(E, W_V, C, [(i, o_V, bias, temperature)]),
+        )
+    packed = pack(tuned, composition, artifacts)[0]
+    check_against_paper(tuned, packed.numpy(), expected)
+    plain = pack(tiny_base, compose(parse_prompt("a teddy* in the snow"), concepts, tiny_base), artifacts)[0]
+    assert not torch.allclose(packed, plain, atol=0.1)
 
 
 def test_one_concept_is_equation_3(tiny_base, concepts):

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
+from perfusion_registry.base import describe_base
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.results import read_results
 from perfusion_registry.evaluate.runner import ahead, evaluate, prepared
 from tests.evaluate.conftest import Smoke
+from tests.tiny import fine_tuned
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,22 @@ def test_a_figure_whose_base_is_not_named_is_left_out(results) -> None:
     figure = next(figure for figure in results.figures if figure.id == "12")
     assert "ink" in figure.left_out
     assert not figure.points
+
+
+def test_concepts_of_the_plain_base_are_drawn_unchanged_by_a_fine_tuned_one(
+    smoke: Smoke, results, tiny_base_folder, tmp_path
+) -> None:
+    tuned = fine_tuned(tiny_base_folder, tmp_path / "tuned")
+    suite = smoke.suite.model_copy(update={"bases": {"ink": str(tuned)}})
+    plan, _ = prepared(suite, smoke.path, smoke.place(), figures=["12", "5"])
+    assert ahead(plan, smoke.root / "store").builds[0] == 0
+    there = evaluate(suite, smoke.path, smoke.place("tuned"), figures=["12", "5"])
+    assert there.environment.bases == {"ink": describe_base(str(tuned)).digest}
+    sha256 = {(one.figure, one.name): one.sha256 for one in there.concepts}
+    assert sha256["12", "bear"] == sha256["5", "bear"]
+    pictures = {r.figure: r.picture for r in there.images if r.method == "perfusion" and r.seed == 0}
+    drawn = [np.array(Image.open(smoke.root / "tuned" / pictures[name]), dtype=int) for name in ("12", "5")]
+    assert (drawn[0] != drawn[1]).mean() > 0.1
 
 
 def test_the_training_at_one_index_is_another_concept(results) -> None:
