@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from queue import SimpleQueue
 from perfusion_registry.cli.construction import Built, Computing, Machine, carry_out
 from perfusion_registry.cli.planning import Survey
 from perfusion_registry.errors import PerfError
+from perfusion_registry.processes import follow, unheard
 from perfusion_registry.reporter import Reporter, Stage
 from perfusion_registry.resolve import BuildTask
 
@@ -40,7 +39,7 @@ def build_at_once(
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, found, computing, count), daemon=True)
-            with _unheard():
+            with unheard():
                 process.start()
             processes.append(process)
             theirs.close()  # so that its end is noticed
@@ -59,22 +58,6 @@ def build_at_once(
             thread.join()
         for one in processes:
             one.join()
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Processes that are started inside never hear Ctrl-C: it is told once, by the one that started them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # else it starts on the way, and unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _lead(
@@ -152,8 +135,7 @@ class _Teller:
 
 def _work(pipe: Connection, found: Survey, computing: Computing, count: int) -> None:
     """Build whatever comes through the pipe, with one of `count` parts of the threads."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
+    follow()
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
@@ -170,11 +152,3 @@ def _work(pipe: Connection, found: Survey, computing: Computing, count: int) -> 
         except PerfError as error:
             pipe.send(error)
             return
-
-
-def _follow() -> None:
-    """End with the process that started this one, however that ended."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

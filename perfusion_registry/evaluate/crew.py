@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +13,7 @@ from typing import Any, Protocol
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.machine import Machine, Setting
+from perfusion_registry.processes import follow, unheard
 from perfusion_registry.reporter import Reporter
 
 
@@ -53,7 +52,8 @@ def crew(setting: Setting, jobs: int, reporter: Reporter) -> Iterator[CarryOut]:
     )
 
     def there(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
-        waiting: dict[Future[Any], Order] = {pool.submit(_work, order): order for order in orders}
+        with unheard():  # the first orders start the processes
+            waiting: dict[Future[Any], Order] = {pool.submit(_work, order): order for order in orders}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
@@ -78,17 +78,8 @@ _machine: list[Machine] = []
 
 
 def _begin(setting: Setting) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told once, by the process that started this one
-    threading.Thread(target=_follow, daemon=True).start()
+    follow()
     _machine[:] = [Machine(setting)]
-
-
-def _follow() -> None:
-    """End with the process that started this one, however that ended; nothing waits for the results."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(order: Order) -> Any:
