@@ -41,6 +41,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "perf list": ["list"],
         "perf lock --check": ["lock", "--check"],
         "perf metadata": ["metadata", "--format-version", "1"],
+        "a mistake in an option": ["render", "a teddy*", "--bias", "x"],
+        "a concept that is not there": ["render", "a tedy*"],
     }
     python = {"python -c pass": "pass", "import typer": "import typer", "import pydantic": "import pydantic"}
     return {name: [sys.executable, "-c", text] for name, text in python.items()} | {
