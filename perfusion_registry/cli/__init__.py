@@ -29,25 +29,37 @@ def main() -> None:
         from perfusion_registry.cli.overview import overview
         from perfusion_registry.cli.style import styled
 
-        print(overview(styled=styled()), end="")
+        _tell(overview(styled=styled()))
         sys.exit(0 if arguments else 2)
     if arguments == ["--version"] and not completing:
         from perfusion_registry import __version__
 
-        print(f"perf {__version__}")
+        _tell(f"perf {__version__}\n")
         return
     if arguments[:1] == ["sync"] and not completing:
         from perfusion_registry.cli.instant import unchanged
 
         told = unchanged(arguments[1:])
         if told is not None:
-            print(told)
+            _tell(f"{told}\n")
             return
     from perfusion_registry.cli.application import application
     from perfusion_registry.cli.overview import module_of
 
     module = module_of(arguments[0]) if arguments else None
     application([module] if module else None)()
+
+
+def _tell(text: str) -> None:
+    """Print to a reader who may have left already, as `perf --help | head -1` does."""
+    import os
+    import sys
+
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        sys.exit(1)
 
 
 def __getattr__(name: str) -> object:

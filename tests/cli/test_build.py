@@ -152,9 +152,10 @@ def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) 
 
 
 def test_a_reader_that_leaves_early_is_no_error(project: Path) -> None:
-    command = " ".join(f"'{part}'" for part in perf_process("list", "--json"))
-    run = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, check=False)
-    assert run.stderr == ""
+    for words in (("list", "--json"), ("--help",), ("--version",), ("build", "--help")):
+        command = " ".join(f"'{part}'" for part in perf_process(*words))
+        run = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, check=False)
+        assert run.stderr == "", words
 
 
 def test_an_error_from_outside_cannot_steer_the_terminal(perf: Perf, project: Path) -> None:
