@@ -31,3 +31,9 @@ class CheckFailedError(PerfError):
     """A check that was asked for came out negative (`lock --check`, `verify`)."""
 
     exit_code = 1
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """Words of others for a sentence of ours: on one line, so that they cannot pass for lines of perf's."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

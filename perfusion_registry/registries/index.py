@@ -23,7 +23,7 @@ from typing import Annotated, Literal, overload
 from packaging.version import Version as ParsedVersion
 from pydantic import Field, RootModel, ValidationError
 
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name, parsed_version
 from perfusion_registry.registries.registry import Listing, RegistryError
@@ -288,7 +288,8 @@ def first_mistake(error: ValidationError) -> str:
     """The first thing that is wrong, short whatever the input was."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    return f"`{key[:100]}`: {first['msg'][:200]}" if key else first["msg"][:200]
+    said = one_line(first["msg"])
+    return f"`{one_line(key, 100)}`: {said}" if key else said
 
 
 def _link(before: str, body: bytes) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from perfusion_registry.errors import one_line
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci_http import PATIENCE, Answer, OciHttp, fetch_once, pause
 from perfusion_registry.registries.oci_manifest import (
@@ -28,7 +29,6 @@ _PAGES = 1000
 _READS = 4
 _PUTS = 4
 _UPLOADS = 3
-_LONGEST_MESSAGE = 200
 
 
 class _Page(BaseModel):
@@ -282,11 +282,11 @@ def _refusal(answer: Answer, what: str) -> RegistryError:
     except ValidationError:
         said = []
     words = ": ".join(part for part in (said[0].code, said[0].message) if part) if said else ""
-    told = f"{answer.status}, {words[:_LONGEST_MESSAGE]}" if words else str(answer.status)
+    reply = f"{answer.status}, {one_line(words)}" if words else str(answer.status)
     where = answer.url.partition("?")[0]
     if answer.status in (401, 403):
         return DeniedError(
-            f"the registry does not let us {_OURS.get(what, what)} ({told})",
+            f"the registry does not let us {_OURS.get(what, what)} ({reply})",
             where=where,
             hint="check the credentials, and what they are allowed to do",
         )
@@ -294,7 +294,7 @@ def _refusal(answer: Answer, what: str) -> RegistryError:
     passing = answer.status in (408, 429) or answer.status >= 500 or "DIGEST_INVALID" in words
     error = TransferError if passing else RegistryError
     return error(
-        f"the registry does not {what} ({told})", where=where, hint="check its address, or try again"
+        f"the registry does not {what} ({reply})", where=where, hint="check its address, or try again"
     )
 
 

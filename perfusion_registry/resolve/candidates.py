@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.registry import Listing
@@ -107,7 +107,7 @@ class Shelf:
     def refusal(self, listing: Listing) -> str | None:
         """Why a release is no candidate whatever the demands, in words that follow its version; or None."""
         if listing.yanked:
-            return "yanked" + (f" ({listing.reason})" if listing.reason else "")
+            return "yanked" + (f" ({one_line(listing.reason)})" if listing.reason else "")
         return self.platform.refusal(listing.release)
 
     def required(self, candidate: Candidate) -> list[Demand]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perfusion_registry.errors import one_line
 from perfusion_registry.registries.release import Release
 
 
@@ -20,7 +21,7 @@ class Platform:
         if release.kind == "pack":
             return None
         if release.family != self.family:
-            built = f"{release.base}, a base" if release.base else "a base"
+            built = f"{one_line(release.base)}, a base" if release.base else "a base"
             return (
                 f"built for {built} of the family {_short(release.family)}; "
                 f"{self.base} is of the family {_short(self.family)}"
@@ -34,4 +35,4 @@ class Platform:
 
 
 def _short(digest: str | None) -> str:
-    return (digest or "unknown")[:12]
+    return one_line(digest or "unknown")[:12]
