@@ -8,7 +8,7 @@ TORCH := 2.13.0
 .PHONY: demo test setup check clean
 
 demo: setup
-	@$(BIN)/perf build
+	@$(BIN)/perf build --jobs 2
 	@$(BIN)/perf render "A teddy* sailing in a teapot*" --count 6 --out out --sheet out/teddy-in-teapot.png --force
 
 # A process for each core, and one thread in each: most tests start processes of their own.
