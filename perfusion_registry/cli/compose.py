@@ -195,7 +195,7 @@ def _opened(name: str, explanation: Explanation) -> str:
     if not wide:
         return "opens nowhere: lower its bias to see more of it"
     wide.sort(key=lambda row: -row.gate[name])
-    words = [f"{f'{row.concept}*' if row.concept else row.word} {row.gate[name]:.2f}" for row in wide[:8]]
+    words = [f"{f'{row.concept}*' if row.concept else _shown(row)} {row.gate[name]:.2f}" for row in wide[:8]]
     rest = f" and {len(wide) - 8} more" if len(wide) > 8 else ""
     return f"opens at {', '.join(words)}{rest}"
 
@@ -211,8 +211,13 @@ def _word(row: ExplainedToken, colours: dict[str, str]) -> Text:
 
     if row.concept:
         return Text(f"{row.concept}*", style=f"bold {colours[row.concept]}")
-    shown = "".join(character if character.isprintable() else "?" for character in row.word)
+    shown = _shown(row)
     return Text(shown, style="dim" if shown.startswith("<") and shown.endswith(">") else "")
+
+
+def _shown(row: ExplainedToken) -> str:
+    """A word of the prompt, which may come from a pack of others: none steers the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in row.word)
 
 
 def _gate(value: float, colour: str, *, plain: bool) -> Text:

@@ -309,3 +309,43 @@ def test_a_sync_that_is_locked_looks_at_what_a_lock_would(studio: Studio) -> Non
         file.write("\n")
     team.perf("sync")
     assert "the base changed" in team.perf("sync", "--locked", code=1).err
+
+
+def test_every_text_of_a_hostile_registry_is_shown_harmlessly(studio: Studio) -> None:
+    """Whoever keeps a registry writes its index as they like, and every text of it is shown somewhere."""
+    blob = save_artifact(studio.teddies["1.0.0"])
+    evil = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066[bold red]x[/]\r\n  licence        MIT\u2028\x85"
+    texts = ("base", "supercategory", "licence", "base_licence", "consent", "description")
+    card = concept_release(studio.teddies["1.0.0"].card, blob)
+    hostile = card.model_copy(update=dict.fromkeys(texts, evil) | {"authors": (evil, evil)})
+    stranger = hostile.model_copy(update={"name": "cat", "family": evil, "covariance": evil})
+    for made in (hostile.model_copy(update={"version": "1.5.0"}), stranger):
+        studio.registry.publish(made, blob)
+    studio.registry.yank("teddy", "1.5.0", reason=evil)
+    prompt = f"a teddy* {evil}".replace("\n", " ")  # a prompt may have lines
+    studio.publish_pack("voyage", {"teddy": "<2"}, {"sea": {"prompt": prompt}})
+    team = studio.person("team")
+    story = [
+        (("search",), 0),
+        (("info", "studio/cat"), 0),
+        (("info", "studio/teddy==1.5.0"), 0),
+        (("add", "studio/cat"), 2),  # the explanation names its base and its family
+        (("add", "studio/teddy", "--version", "==1.5.0"), 2),  # and this one why it was yanked
+        (("add", "studio/voyage"), 0),
+        (("sync",), 0),
+        (("tree",), 0),
+        (("list",), 0),
+        (("list", "--outdated"), 0),
+        (("verify",), 0),
+        (("metadata", "--format-version", "1"), 0),
+        (("compose", "--scene", "voyage/sea"), 0),
+        (("explain", "--scene", "voyage/sea"), 0),
+        (("vendor", "../stick"), 0),
+    ]
+    for command, code in story:
+        said = team.perf(*command, code=code)
+        for shown in (said.out, said.err):
+            bad = {character for character in shown if not character.isprintable() and character != "\n"}
+            assert not bad, (command, bad)
+            assert "\n  licence        MIT" not in shown, command
+    assert "[bold red]x[/]" in team.perf("info", "studio/cat").out
