@@ -84,7 +84,8 @@ def main() -> None:
     rows = []
     for name in options.names:
         one = CAST[name]
-        known = [portraits(recogniser, look_alikes(one), place, None) for place in PLACES]
+        candidates = [(other,) for other in look_alikes(one)]
+        known = [portraits(recogniser, candidates, None, place, None) for place in PLACES]
         start = time.monotonic()
         artifact = built(base, name)
         seconds = time.monotonic() - start

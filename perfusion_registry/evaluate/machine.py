@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base import Base, Scorer
     from perfusion_registry.base.likeness import Likeness
+    from perfusion_registry.storybook.reading import Asked
     from perfusion_registry.storybook.recogniser import Recogniser
 
 
@@ -120,18 +122,28 @@ class Machine:
             self._looks[cast] = own_looks(self.recogniser, CAST[cast])
         return self._looks[cast]
 
-    def portraits(self, cast: str, scene: str | None, style: str | None) -> Tensor:
-        """Features of one of the cast and its look-alikes in a scene, from the cache where it has them."""
+    def portraits(self, cast: Sequence[str], number: int, question: Asked) -> Tensor:
+        """Features of one of the cast and its look-alikes, in the scene, the relation and the company that a
+        prompt asks for; from the cache where it has them.
+
+        cast: who is in the picture. number: whom of them the look-alikes stand in for.
+        """
         from perfusion_registry.evaluate.measures import look_alikes, portraits
         from perfusion_registry.storybook.cast import CAST
 
-        one = CAST[cast]
-        key = digest_of(["portraits", self.recogniser_digest, repr(one), scene, style])
+        shown = [CAST[name] for name in cast]
+        style = "watercolor" if question.watercolor else None
+        company = [repr(shown), number, question.relation] if len(shown) > 1 else repr(shown[0])
+        key = digest_of(["portraits", self.recogniser_digest, company, question.scene, style])
         known = self.remembered(key)
         if known is None:
             known = self.cache.features(key)
             if known is None:
-                known = portraits(self.recogniser, look_alikes(one), scene, style)
+                candidates = [
+                    (*shown[:number], other, *shown[number + 1 :]) for other in look_alikes(shown[number])
+                ]
+                relation = question.relation if len(shown) > 1 else None
+                known = portraits(self.recogniser, candidates, relation, question.scene, style)
                 self.cache.keep_features(key, known)
             self.remembered(key, known)
         return known

@@ -114,20 +114,25 @@ def look_alikes(one: Individual) -> list[Individual]:
 
 
 def portraits(
-    recogniser: Recogniser, candidates: Sequence[Individual], scene: str | None, style: str | None
+    recogniser: Recogniser,
+    candidates: Sequence[tuple[Individual, ...]],
+    relation: str | None,
+    scene: str | None,
+    style: str | None,
 ) -> Tensor:
     """Features (candidates, portraits, f) of everybody, drawn by hand in the scene that a prompt asks for.
 
-    In another scene than the picture's, the scenes would be compared and not the individuals.
+    candidates: each alone, or with the company that the prompt asks for, in that relation. In another scene
+    than the picture's, or in other company, that would be compared and not the individuals.
     """
     rng = Random(f"portraits {scene} {style}")
     seeds = [rng.getrandbits(32) for _ in range(PORTRAITS)]
     return torch.stack(
         [
             recogniser.describe(
-                paint([draw_page(Page((one,), None, scene, style, seed)) for seed in seeds]).images
+                paint([draw_page(Page(shown, relation, scene, style, seed)) for seed in seeds]).images
             )
-            for one in candidates
+            for shown in candidates
         ]
     )
 

@@ -108,6 +108,8 @@ class ScoreOrder:
 
     def _judge_world(self, machine: Machine, images: Tensor, scores: list[dict[str, float]]) -> None:
         """What only a drawn world can tell."""
+        import torch
+
         from perfusion_registry.evaluate.measures import Subject, identified, shown
         from perfusion_registry.storybook.reading import asked
 
@@ -120,13 +122,16 @@ class ScoreOrder:
             ]
             for told, row in zip(scores, shown(found, question, subjects), strict=True):
                 told.update(row)
-        cast = self.judged[0].cast
-        # Whoever wears something, is made of something else or has company cannot be compared with portraits.
-        alone = len(question.categories) == 1 and not question.materials and not question.accessories
-        if "identified" in self.metrics and cast is not None and alone:
-            style = "watercolor" if question.watercolor else None
-            known = machine.portraits(cast, question.scene, style)
-            _note(scores, "identified", identified(machine.recogniser.describe(images), known).float())
+        cast = [one.cast for one in self.judged if one.cast is not None]
+        # Whoever wears something, is made of something else or has other company cannot be compared with
+        # portraits.
+        comparable = list(question.categories) == [one.supercategory for one in self.judged]
+        if question.materials or question.accessories or len(cast) < len(self.judged):
+            comparable = False
+        if "identified" in self.metrics and comparable:
+            features = machine.recogniser.describe(images)
+            each = [identified(features, machine.portraits(cast, k, question)) for k in range(len(cast))]
+            _note(scores, "identified", torch.stack(each).all(0).float())
 
     def _judge_attention(
         self, machine: Machine, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]

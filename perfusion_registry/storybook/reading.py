@@ -18,13 +18,15 @@ _ADJECTIVES = {*COLOURS, *MATERIALS, *PATTERNS}
 @dataclass(frozen=True)
 class Asked:
     """What a sentence asks for. categories: in the order of their words. materials: by category. scene: one
-    of `SCENES`. accessories: with "reading" among them. watercolor: whether that style."""
+    of `SCENES`. accessories: with "reading" among them. watercolor: whether that style. relation: of the
+    first two categories, `in`, `on` or `next to`; None where there are no two."""
 
     categories: tuple[str, ...]
     materials: dict[str, str]
     scene: str | None
     accessories: tuple[str, ...]
     watercolor: bool
+    relation: str | None = None
 
 
 def asked(text: str) -> Asked:
@@ -43,7 +45,16 @@ def asked(text: str) -> Asked:
     reading = ("reading",) if "reading a book" in text else ()
     categories, materials = _things(text)
     painting = bool(re.search(r"\bwatercolor\b|\ba painting of\b", text))
-    return Asked(categories, materials, scene, accessories + reading, painting)
+    return Asked(categories, materials, scene, accessories + reading, painting, _relation(text, categories))
+
+
+def _relation(text: str, categories: tuple[str, ...]) -> str | None:
+    """How the first two things stand to each other, by the words between them."""
+    if len(categories) < 2:
+        return None
+    between = re.search(rf"\b{categories[0]}\b(.*?)\b{categories[1]}\b", text)
+    found = re.findall(r"\b(in|inside|on|next to|beside|and|with)\b", between[1] if between else "")
+    return {"in": "in", "inside": "in", "on": "on"}.get(found[-1] if found else "", "next to")
 
 
 def _things(text: str) -> tuple[tuple[str, ...], dict[str, str]]:

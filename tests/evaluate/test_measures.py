@@ -99,9 +99,23 @@ def test_hand_drawn_pages_are_told_from_look_alikes(recogniser, name, scene) -> 
     assert len(candidates) == LOOK_ALIKES
     assert candidates[0] == one
     assert one not in candidates[1:]
-    known = portraits(recogniser, candidates, scene, None)
+    known = portraits(recogniser, [(other,) for other in candidates], None, scene, None)
     own = drawn(*(Page((one,), None, scene, None, seed) for seed in range(8)))
     others = drawn(*(Page((candidates[3],), None, scene, None, seed) for seed in range(8)))
+    hits, misses = (float(identified(recogniser.describe(p), known).float().mean()) for p in (own, others))
+    assert hits > 0.7
+    assert misses < 0.2
+
+
+@pytest.mark.parametrize(("relation", "number"), [("next to", 0), ("next to", 1), ("in", 0), ("in", 1)])
+def test_an_individual_is_told_from_its_look_alikes_in_company(recogniser, relation, number) -> None:
+    pair = (CAST["teddy"], CAST["teapot"])
+    candidates = [(*pair[:number], other, *pair[number + 1 :]) for other in look_alikes(pair[number])]
+    known = portraits(recogniser, candidates, relation, "in the snow", None)
+    own, others = (
+        drawn(*(Page(shown, relation, "in the snow", None, seed) for seed in range(8)))
+        for shown in (candidates[0], candidates[3])
+    )
     hits, misses = (float(identified(recogniser.describe(p), known).float().mean()) for p in (own, others))
     assert hits > 0.7
     assert misses < 0.2

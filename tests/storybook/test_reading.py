@@ -19,6 +19,7 @@ def test_what_is_read_of_a_caption_is_true_of_its_page() -> None:
             looks = {one.category: one.material for one in page.subjects}
             assert all(looks[category] == material for category, material in read.materials.items()), text
             assert read.scene in (None, page.scene), text
+            assert read.relation == page.relation, text
             worn = {one.accessory for one in page.subjects} | {
                 "reading" for one in page.subjects if one.reading
             }

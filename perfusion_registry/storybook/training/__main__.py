@@ -3,9 +3,9 @@
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
 captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
 continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder, begins with
-the networks of a finished base, and so does `denoiser --start BASE`. With `--style sepia` as well, these stages
-fine-tune that base on the same world in another hand, its text encoder untouched, and `assemble` takes its
-card along:
+the networks of a finished base, and so does `denoiser --start BASE`. With `--style sepia` as well, these
+stages fine-tune that base on the same world in another hand, its text encoder untouched, and `assemble` takes
+its card along:
 
     python -m perfusion_registry.storybook.training WORK unpack drawings latents denoiser assemble \\
         --start perfusion_registry/storybook/weights --style sepia --shards 4 --encoded 3 \\

@@ -1,8 +1,9 @@
 """Styles: the drawn world seen by another hand, to fine-tune the embedded base on.
 
-A fine-tuned base has the text encoder, the autoencoder and the shapes of the one it began with, so it is of the
-same family, and concepts that were built on the one render on the other (the transfer of Perfusion's Figure
-12). A style is of washes rather than of lines: finer things than two pixels are lost in the autoencoder.
+A fine-tuned base has the text encoder, the autoencoder and the shapes of the one it began with, so it is of
+the same family, and concepts that were built on the one render on the other (the transfer of Perfusion's
+Figure 12). A style is of washes rather than of lines: finer things than two pixels are lost in the
+autoencoder.
 """
 
 from __future__ import annotations
