@@ -34,12 +34,9 @@ LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 LONGEST_VERSION = 100
 
-_PLAIN = re.compile(
-    rb'^({"event":"publish","release":{"format":1,"name":"([a-z0-9-]+)",'
-    rb'"version":"((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)",.*)\n',
-    re.MULTILINE,
-)
-"""A line as nearly all are, with its name and version; one of another version than digits is read whole."""
+_PLAIN = b'{"event":"publish","release":{"format":1,"name":"%b","version":"'
+"""What nearly all lines begin with, before the version; one of another version than digits is read whole."""
+_DIGITS = re.compile(rb"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
 _UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
 _NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
@@ -173,14 +170,11 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     Only for the very bytes, told by their hash: of most lines nothing but the version is read here, and a
     release when it is first looked at. Raises RegistryError for what this perf, unlike that one, cannot read.
     """
-    plain = _PLAIN.findall(data)
-    stored = name.encode()
-    if plain and len(plain) == data.count(b"\n") and {named for _, named, _ in plain} == {stored}:
-        by_version = sorted([(_numbers(version), version, line) for line, _, version in plain])
-        _, versions, lines = zip(*by_version, strict=True)
-        return _Reread(versions, lines, name, where)
+    whole = data.split(b"\n")[:-1]
+    if (plain := _plain(whole, _PLAIN % name.encode())) is not None:
+        return _Reread(*plain, name, where)
     found: list[tuple[ParsedVersion, Listing]] = []
-    for line in data.split(b"\n")[:-1]:
+    for line in whole:
         event = _parsed(line, where)
         if isinstance(event, Publish):
             found.append((parsed_version(event.release.version), Listing(event.release)))
@@ -191,10 +185,26 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     return tuple(one for _, one in sorted(found, key=itemgetter(0)))
 
 
+def _plain(lines: Sequence[bytes], opening: bytes) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
+    """The versions and lines of an index that only publishes plain versions, by version; None of any
+    other."""
+    start, by_version = len(opening), []
+    for line in lines:
+        version = line[start : line.find(b'"', start)]
+        if not line.startswith(opening) or (numbers := _numbers(version)) is None:
+            return None
+        by_version.append((numbers, version, line))
+    if not by_version:
+        return None
+    by_version.sort()
+    _, versions, ordered = zip(*by_version, strict=True)
+    return versions, ordered
+
+
 @lru_cache(maxsize=2**14)
-def _numbers(version: bytes) -> tuple[int, ...]:
-    """What versions of digits and dots are sorted by; no index has both 1.0 and 1.0.0."""
-    return tuple(map(int, version.split(b".")))
+def _numbers(version: bytes) -> tuple[int, ...] | None:
+    """What versions of digits and dots are sorted by, no index having both 1.0 and 1.0.0; None for others."""
+    return tuple(map(int, version.split(b"."))) if _DIGITS.fullmatch(version) else None
 
 
 class _Reread(Sequence[Listing]):

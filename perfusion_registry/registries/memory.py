@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
 from perfusion_registry.registries.registry import RegistryError
 
@@ -50,7 +52,7 @@ class Memory:
         except OSError:
             return None
         try:
-            about = json.loads(head)
+            about = from_json(head)
             whole = newline and about["sha256"] == hashlib.sha256(data).hexdigest()
             tag = about["tag"]
         except (ValueError, KeyError, TypeError, RecursionError):
