@@ -5,7 +5,7 @@ ask which of 20 individuals of its category (itself and 19 others) the pictures 
 by hand in the same place. Chance is 5 %. The same is asked of the supercategory's
 pictures, and of pages drawn by hand, which is the judge's own limit.
 
-    python benchmarks/identify.py --out identify.json
+    python -m benchmarks.identify --out identify.json
 """
 
 from __future__ import annotations

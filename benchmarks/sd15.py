@@ -3,9 +3,9 @@
 Measures one training step, and one guided denoising step without concepts, with two, and with two that have
 personalised residuals, in seconds and peak memory. Random weights take as long as trained ones.
 
-    python benchmarks/sd15.py --out sd15.json                 # bf16 on the CPU, batch 1: some minutes
-    python benchmarks/sd15.py --device cuda --batch 16
-    python benchmarks/sd15.py --tiny                          # a few seconds, to see that it runs
+    python -m benchmarks.sd15 --out sd15.json                 # bf16 on the CPU, batch 1: some minutes
+    python -m benchmarks.sd15 --device cuda --batch 16
+    python -m benchmarks.sd15 --tiny                          # a few seconds, to see that it runs
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def from_picture(place: Place, path: Path, given: Given, gates: Gates, reporter:
 
     from perfusion_registry.render.draw import native_size, planned
 
-    request = record.request.model_copy(update={})
+    request = record.request
     if given.values:
         alone = {"seeds": (record.seed,), "batch": 1}
         values = {**record.request.model_dump(), **alone, **given.values}

@@ -55,7 +55,7 @@ class Memory:
             about = from_json(head)
             whole = newline and about["sha256"] == hashlib.sha256(data).hexdigest()
             tag = about["tag"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return None
         return Copy(data, tag if isinstance(tag, str) else None) if whole else None
 

@@ -1,0 +1,75 @@
+"""How far the judges of two concepts in one picture can be believed: on hand-drawn pages of the very pairs.
+
+The pairs and prompts are those of the paper's suite; a drawn picture can hardly be recognised more often.
+
+    python -m benchmarks.pairs [--pages 8] [--prompts 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+from random import Random
+
+import torch
+
+import perfusion_registry.evaluate
+from perfusion_registry.base import describe_base
+from perfusion_registry.evaluate.budget import spread
+from perfusion_registry.evaluate.measures import (
+    Subject,
+    identified,
+    look_alikes,
+    own_looks,
+    portraits,
+    shown,
+)
+from perfusion_registry.evaluate.plan import filled
+from perfusion_registry.evaluate.suite import read_suite
+from perfusion_registry.storybook.cast import CAST
+from perfusion_registry.storybook.reading import asked
+from perfusion_registry.storybook.recogniser import Recogniser
+from perfusion_registry.storybook.world import Page, draw_page, paint
+
+SUITE = Path(perfusion_registry.evaluate.__file__).parent / "suites" / "paper.toml"
+
+
+def main() -> None:
+    """Judge hand-drawn pages of every pair, and print the shares."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pages", type=int, default=8, help="of each pair and prompt")
+    parser.add_argument("--prompts", type=int, default=3, help="of each group of prompts, at most")
+    options = parser.parse_args()
+    recogniser = Recogniser.load(describe_base("storybook").folder / "recogniser.safetensors")
+    subjects = {name: Subject(one.category, own_looks(recogniser, one)) for name, one in CAST.items()}
+    rows = []
+    for group in (group for group in read_suite(SUITE).prompts if group.pairs):
+        for names, template in product(group.pairs, spread(group.templates, options.prompts)):
+            pair = tuple(CAST[name] for name in names)
+            question = asked(filled(template, [one.category for one in pair]))
+            told = question.relation, question.scene, None
+            rng = Random(f"{names} {template}")
+            pages = [Page(pair, *told, rng.getrandbits(32)) for _ in range(options.pages)]
+            images = paint([draw_page(page) for page in pages]).images
+            by_colour = shown(recogniser.recognise(images), question, [subjects[name] for name in names])
+            features = recogniser.describe(images)
+            each = []
+            for k in range(2):
+                others = [(*pair[:k], other, *pair[k + 1 :]) for other in look_alikes(pair[k])]
+                each.append(identified(features, portraits(recogniser, others, *told)).float())
+            colours = torch.tensor([row["both"] for row in by_colour])
+            rows.append(torch.stack([colours, *each, each[0] * each[1]]).mean(1))
+            print(f"{' and '.join(names):18} {template:40} {_told(rows[-1])}", flush=True)
+    print(f"{'all':59} {_told(torch.stack(rows).mean(0))}")
+
+
+def _told(shares: torch.Tensor) -> str:
+    names = ("main colours", "first", "second", "both")
+    return "   ".join(f"{name} {share:4.0%}" for name, share in zip(names, shares.tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    main()
