@@ -175,6 +175,7 @@ def _tell_ahead(found: Ahead, *, as_json: bool) -> None:
 
 def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -> None:
     from perfusion_registry.cli import console
+    from perfusion_registry.evaluate.metrics import difference
     from perfusion_registry.evaluate.results import RESULTS
 
     claims = [(figure.id, claim) for figure in results.figures for claim in figure.claims]
@@ -188,7 +189,15 @@ def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -
                 for figure in results.figures
             ],
             "claims": [
-                {"figure": name, "text": claim.text, "verdict": claim.verdict} for name, claim in claims
+                {
+                    "figure": name,
+                    "text": claim.text,
+                    "verdict": claim.verdict,
+                    "difference": claim.difference.model_dump(exclude={"pictures"})
+                    if claim.difference
+                    else None,
+                }
+                for name, claim in claims
             ],
         }
         console.say_json("perf.evaluate/1", said)
@@ -201,7 +210,8 @@ def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -
     console.say_table(["figure", "point", *_COLUMNS.values()], rows, right=[*_COLUMNS.values()])
     if claims:
         console.say("")
-        console.say_table(["figure", "claim", "verdict"], [[n, c.text, c.verdict] for n, c in claims])
+        judged = [[name, c.text, c.verdict, difference(c.metric, c.difference)] for name, c in claims]
+        console.say_table(["figure", "claim", "verdict", "difference"], judged)
     console.say(str(page or folder / RESULTS))
 
 

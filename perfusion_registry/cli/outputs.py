@@ -577,12 +577,21 @@ class EvaluatedFigure(FileModel):
     points: int
 
 
+class MeasuredDifference(FileModel):
+    """By how much, with its 95 % interval where there is one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 class EvaluatedClaim(FileModel):
-    """What became of a claim."""
+    """What became of a claim. difference: of what it calls better over the other."""
 
     figure: str
     text: str
     verdict: Literal["holds", "fails", "open", "unmeasured"]
+    difference: MeasuredDifference | None
 
 
 class EvaluateOutput(FileModel):

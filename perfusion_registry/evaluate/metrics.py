@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.evaluate.suite import MetricName
+
+if TYPE_CHECKING:
+    from perfusion_registry.evaluate.results import Measured
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,13 @@ def told(metric: MetricName, value: float, *, signed: bool = False) -> str:
     if not round(number, digits):
         return f"{0:.{usual}f}{unit}"
     return f"{number:{'+' if signed else ''}.{digits}f}{unit}".replace("-", "−")
+
+
+def difference(metric: MetricName, found: Measured | None) -> str:
+    """A difference with its interval, as people read it; empty where there is none."""
+    if found is None:
+        return ""
+    value = told(metric, found.value, signed=True)
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} ({told(metric, found.low, signed=True)} to {told(metric, found.high, signed=True)})"

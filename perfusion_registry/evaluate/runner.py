@@ -208,13 +208,14 @@ def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter)
 def _draw(
     orders: Sequence[DrawOrder], batch: int, cache: Cache, carry_out: CarryOut, reporter: Reporter
 ) -> None:
-    once: dict[tuple[str, bool], DrawOrder] = {}
-    for order in orders:
-        missing = order.missing(cache)
+    """Draw what is missing, each picture once; the orders that keep attention come first."""
+    claimed: set[str] = set()
+    todo: list[DrawOrder] = []
+    for order in sorted(orders, key=lambda order: (not order.attention, order.base, order.prompt)):
+        missing = [seed for seed in order.missing(cache) if order.key(seed) not in claimed]
+        claimed |= {order.key(seed) for seed in missing}
         for start in range(0, len(missing), batch):
-            part = replace(order, seeds=missing[start : start + batch])
-            once[part.key(part.seeds[0]) + str(part.seeds), part.attention] = part
-    todo = sorted(once.values(), key=lambda order: (not order.attention, order.base, order.prompt))
+            todo.append(replace(order, seeds=tuple(missing[start : start + batch])))
     if todo:
         total = sum(len(order.seeds) for order in todo)
         with reporter.stage(f"Drawing {total} pictures", total) as stage:

@@ -43,6 +43,17 @@ def test_a_small_run_writes_results_and_report(perf: Perf, smoke: Smoke, place) 
     assert "A shrunk run" in (place / "out" / "smoke" / "report.html").read_text()
 
 
+def test_claims_are_told_with_their_differences(perf: Perf, smoke: Smoke, place) -> None:
+    arguments = ["evaluate", str(smoke.path), "--figure", "6", "--seeds", "2", "--device", "cpu", "-q"]
+    (claim,) = perf(*arguments, "--no-report", "--json").json["claims"]
+    found = read_results(place / "out" / "smoke" / "results.json").figures[0].claims[0].difference
+    assert claim["difference"] == {"value": found.value, "low": found.low, "high": found.high}
+    assert found.low <= found.value <= found.high
+    told = perf(*arguments, "--no-report").out
+    assert f"{found.value:+.3f}".replace("-", "\N{MINUS SIGN}") in told or abs(found.value) < 0.0005
+    assert " to " in told
+
+
 def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Smoke, place) -> None:
     dino = save_dino(place / "dino")
     asked = ["evaluate", str(smoke.path), "--figure", "5", "--seeds", "1", "--device", "cpu", "-q"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,14 +16,41 @@ from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.results import read_results
-from perfusion_registry.evaluate.runner import ahead, evaluate, prepared
+from perfusion_registry.evaluate.runner import Workplace, ahead, evaluate, prepared
+from perfusion_registry.reporter import Silent
 from tests.evaluate.conftest import Smoke
 from tests.tiny import fine_tuned
+
+
+class Counting(Silent):
+    """Keeps the total of every stage, and what was counted in it."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[int]] = {}
+
+    @contextmanager
+    def stage(self, title, total=None):
+        counts = self.stages.setdefault(title.split()[0], [total, 0])
+
+        class Counted:
+            def advance(self, steps=1, note=""):
+                counts[1] += steps
+
+        yield Counted()
 
 
 @pytest.fixture(scope="module")
 def results(smoke: Smoke):
     return evaluate(smoke.suite, smoke.path, smoke.place())
+
+
+def test_progress_counts_a_picture_that_figures_share_once(smoke: Smoke, results, tmp_path) -> None:
+    progress, place = Counting(), Workplace(tmp_path / "store", tmp_path / "out", "cpu", "float32")
+    evaluate(smoke.suite, smoke.path, place, reporter=progress)
+    drawn = len(list((place.root / "evaluation" / "pictures").rglob("*.png")))
+    assert drawn < len(results.images)
+    assert progress.stages["Drawing"] == [drawn, drawn]
+    assert progress.stages["Building"] == [3, 3]
 
 
 def test_every_cell_has_its_pictures(smoke: Smoke, results) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from perfusion_registry.evaluate.metrics import METRICS, told
+from perfusion_registry.evaluate.metrics import METRICS, difference, told
 from perfusion_registry.evaluate.results import ClaimResult, FigureResult, Results, spoken
 
 VERDICTS = {
@@ -68,24 +68,18 @@ def _sentence(claim: ClaimResult) -> str:
         "fails": "Here it is the other way round." if claim.than else "It is not reached here.",
         "open": "The interval holds zero, so this run does not decide it.",
     }.get(claim.verdict, "")
-    difference = _difference(claim, plain=True)
-    return escape(f"{title}: {better} against {than}; {wanted}difference {difference}. {ending}")
+    by = difference(claim.metric, claim.difference)
+    return escape(f"{title}: {better} against {than}; {wanted}difference {by}. {ending}")
 
 
 def _chip(claim: ClaimResult) -> str:
     return f'<span class="chip {claim.verdict}">{VERDICTS[claim.verdict]}</span>'
 
 
-def _difference(claim: ClaimResult, *, plain: bool = False) -> str:
-    found = claim.difference
-    if found is None:
-        return ""
-    value = told(claim.metric, found.value, signed=True)
-    if found.low is None or found.high is None:
-        return value
-    low, high = (told(claim.metric, v, signed=True) for v in (found.low, found.high))
-    between = f"{low} to {high}"
-    return f"{value} ({between})" if plain else f"{value}<br><small>{between}</small>"
+def _difference(claim: ClaimResult) -> str:
+    """The difference over its interval, for a cell."""
+    value, _, interval = difference(claim.metric, claim.difference).partition(" (")
+    return f"{value}<br><small>{interval.removesuffix(')')}</small>" if interval else value
 
 
 def _forest(claim: ClaimResult) -> str:
