@@ -1,4 +1,5 @@
-"""How far the judges of two concepts in one picture can be believed: on hand-drawn pages of the very pairs.
+"""How far the judges of two concepts in one picture can be believed: on hand-drawn pages of the very pairs,
+as they are and as the base's autoencoder gives them back.
 
 The pairs and prompts are those of the paper's suite; a drawn picture can hardly be recognised more often.
 
@@ -15,7 +16,7 @@ from random import Random
 import torch
 
 import perfusion_registry.evaluate
-from perfusion_registry.base import describe_base
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.evaluate.budget import spread
 from perfusion_registry.evaluate.measures import (
     Subject,
@@ -43,9 +44,10 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=8, help="of each pair and prompt")
     parser.add_argument("--prompts", type=int, default=3, help="of each group of prompts, at most")
     options = parser.parse_args()
-    recogniser = Recogniser.load(describe_base("storybook").folder / "recogniser.safetensors")
+    base = load_base(describe_base("storybook"))
+    recogniser = Recogniser.load(base.description.folder / "recogniser.safetensors")
     subjects = {name: Subject(one.category, own_looks(recogniser, one)) for name, one in CAST.items()}
-    rows = []
+    rows: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for group in (group for group in read_suite(SUITE).prompts if group.pairs):
         for names, template in product(group.pairs, spread(group.templates, options.prompts)):
             pair = tuple(CAST[name] for name in names)
@@ -54,16 +56,26 @@ def main() -> None:
             rng = Random(f"{names} {template}")
             pages = [Page(pair, *told, rng.getrandbits(32)) for _ in range(options.pages)]
             images = paint([draw_page(page) for page in pages]).images
-            by_colour = shown(recogniser.recognise(images), question, [subjects[name] for name in names])
-            features = recogniser.describe(images)
-            each = []
-            for k in range(2):
-                others = [(*pair[:k], other, *pair[k + 1 :]) for other in look_alikes(pair[k])]
-                each.append(identified(features, portraits(recogniser, others, *told)).float())
-            colours = torch.tensor([row["both"] for row in by_colour])
-            rows.append(torch.stack([colours, *each, each[0] * each[1]]).mean(1))
-            print(f"{' and '.join(names):18} {template:40} {_told(rows[-1])}", flush=True)
-    print(f"{'all':59} {_told(torch.stack(rows).mean(0))}")
+            alike = [[(*pair[:k], o, *pair[k + 1 :]) for o in look_alikes(pair[k])] for k in range(2)]
+            known = [portraits(recogniser, others, *told) for others in alike]
+            for shares, seen in zip(rows, (images, _again(base, images)), strict=True):
+                by_colour = shown(recogniser.recognise(seen), question, [subjects[name] for name in names])
+                colours = torch.tensor([row["both"] for row in by_colour])
+                features = recogniser.describe(seen)
+                first, second = (identified(features, one).float() for one in known)
+                shares.append(torch.stack([colours, first, second, first * second]).mean(1))
+            print(f"{' and '.join(names):18} {template:40} {_told(rows[0][-1])}", flush=True)
+            print(f"{'':18} {'through the autoencoder':40} {_told(rows[1][-1])}", flush=True)
+    print(f"{'all':59} {_told(torch.stack(rows[0]).mean(0))}")
+    print(f"{'all, through the autoencoder':59} {_told(torch.stack(rows[1]).mean(0))}")
+
+
+def _again(base: Base, images: torch.Tensor) -> torch.Tensor:
+    """The images (B, 3, H, W) through the autoencoder, which no drawn picture can be sharper than."""
+    with torch.inference_mode():
+        latents = base.pipe.vae.encode(images * 2 - 1).latent_dist.mode()
+        pixels: torch.Tensor = base.pipe.vae.decode(latents).sample
+    return (pixels / 2 + 0.5).clamp(0, 1)
 
 
 def _told(shares: torch.Tensor) -> str:

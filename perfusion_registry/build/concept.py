@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact, ConceptCard, residual_tensors
 from perfusion_registry.base import several_tokens
+from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
 from perfusion_registry.build.images import load_image, square
-from perfusion_registry.build.latents import encode_latents
+from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.masks import find_masks, mask_file
 from perfusion_registry.build.prompts import Prompts
@@ -128,9 +130,34 @@ def _lesson(
         masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
         shown, weights = framed(pixels, masks, options.sizes, options.seed)
         latents = encode_latents(base, shown, weights, flip=options.flip)
+    company = _company(sources, options, reporter)
+    rows: tuple[int, ...] = ()
+    if company:
+        with reporter.stage(f"{sources.name}: drawing {PICTURES * len(company)} pictures of company"):
+            drawn = drawn_company(
+                base,
+                company,
+                word,
+                seed=options.seed,
+                steps=options.validation_steps,
+                guidance=options.validation_guidance,
+            )
+            beside = encode_latents(base, *in_company(pixels, masks, *drawn), flip=options.flip)
+        latents, count = joined([latents, beside]), PICTURES * len(company)
+        rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
     lock = Lock.to(base, word, trained_keys=options.trained_keys)
-    prompts = Prompts.of(base, options.templates, word)
-    return kind(base, covariance.metric(), lock, prompts, latents, options), pixels
+    prompts = Prompts.of(base, [*options.templates, *company], word)
+    return kind(base, covariance.metric(), lock, prompts, latents, options, rows), pixels
+
+
+def _company(sources: ConceptSources, options: TrainOptions, reporter: Reporter) -> tuple[str, ...]:
+    """The prompts of company that can be told from the concept: those that do not name its supercategory."""
+    named = re.compile(rf"\b{re.escape(sources.supercategory)}\b", re.IGNORECASE)
+    kept = tuple(text for text in options.company if not named.search(text))
+    for text in options.company:
+        if text not in kept:
+            reporter.note(f"{sources.name}: {text!r} is no company for a {sources.supercategory}; left out")
+    return kept
 
 
 def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:

@@ -5,6 +5,7 @@ Encoding does not commute with flipping, so a mirror image is encoded, not a lat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ class Latents:
     def sample(self, index: Tensor, noise: Tensor) -> Tensor:
         """Draw latents of the pictures at `index`. index: (B,). noise: (B, c, h, w). Returns (B, c, h, w)."""
         return self.mean[index] + self.std[index] * noise
+
+
+def joined(parts: Sequence[Latents]) -> Latents:
+    """The pictures of all of them, in their order."""
+    return Latents(
+        torch.cat([part.mean for part in parts]),
+        torch.cat([part.std for part in parts]),
+        torch.cat([part.weight for part in parts]),
+    )
 
 
 def encode_latents(base: Base, images: Tensor, masks: Tensor, *, flip: bool) -> Latents:

@@ -77,19 +77,24 @@ def find_masks(
     return _usable(attention_masks(base, pixels, supercategory), images, reporter)
 
 
-def attention_masks(base: Base, pixels: Tensor, supercategory: str) -> Tensor:
+def attention_masks(base: Base, pixels: Tensor, supercategory: str, prompts: Sequence[str] = ()) -> Tensor:
     """Where the base looks for the supercategory word in these pictures, from its own cross-attention.
 
-    pixels: (N, 3, H, W) in 0..1. Each picture is noised to a few levels with seeded noise and shown to the
-    UNet with "a photo of a <supercategory>"; the word's attention is averaged, smoothed, and stretched to
-    0..1.
-    Returns (N, 1, h, w) fp32 on the CPU.
+    pixels: (N, 3, H, W) in 0..1. prompts: one for each, with `{}` where the supercategory goes; by default "a
+    photo of a {}". Each picture is noised to a few levels with seeded noise and shown to the UNet with its
+    prompt; the word's attention is averaged, smoothed, and stretched to 0..1. Returns (N, 1, h, w) fp32 on
+    the CPU.
     """
     latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
-    row = tokenise(base, pieces(TARGET_PROMPT, supercategory, spelled=True))
+    texts = list(prompts) or [TARGET_PROMPT] * len(pixels)
+    unique = list(dict.fromkeys(texts))
+    tokenised = [tokenise(base, pieces(text, supercategory, spelled=True)) for text in unique]
     unet, schedule = base.pipe.unet, base.pipe.scheduler
-    E = encode(base, row.ids[None].to(base.device))  # (1, n, d)
+    E = encode(base, torch.stack([row.ids for row in tokenised]).to(base.device))
+    rows = [unique.index(text) for text in texts]
+    E, positions = E[rows], [tokenised[row].concept_tokens[0] for row in rows]  # (N, n, d)
     generator = torch.Generator().manual_seed(0)
+    size = (latents.shape[-2], latents.shape[-1])
     total = torch.zeros(())
     with torch.inference_mode():
         for level in NOISE_LEVELS:
@@ -98,10 +103,8 @@ def attention_masks(base: Base, pixels: Tensor, supercategory: str) -> Tensor:
                 noise = torch.randn(latents.shape[1:], generator=generator).to(latents)  # the same for all
                 timesteps = torch.full((len(latents),), step, device=latents.device)
                 noisy = add_noise(schedule, latents, noise.expand_as(latents), timesteps)
-                positions = [row.concept_tokens[0]] * len(latents)
-                size = (latents.shape[-2], latents.shape[-1])
                 with AttentionRecorder(unet, positions, size) as recorder, base.autocast():
-                    unet(noisy.to(unet.dtype), timesteps, E.expand(len(latents), -1, -1).to(unet.dtype))
+                    unet(noisy.to(unet.dtype), timesteps, E.to(unet.dtype))
                 total = total + recorder.maps().float().cpu()
     maps = _smooth(total[:, None])
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)

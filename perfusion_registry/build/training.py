@@ -44,7 +44,8 @@ HALF_SCALE = 4096.0
 class Lesson:
     """Everything that a training needs and never changes.
 
-    prompts: of `options.templates`. latents: of the concept's images.
+    prompts: of `options.templates`. latents: of the concept's images. company: after these there may be
+    pictures of the concept beside another thing, and their prompts; the row of the prompt of each.
     """
 
     base: Base
@@ -53,6 +54,7 @@ class Lesson:
     prompts: Prompts
     latents: Latents
     options: TrainOptions
+    company: tuple[int, ...] = ()
 
     def begin(self) -> Trainee:
         """The concept before its first step."""
@@ -72,9 +74,24 @@ class Lesson:
         o = self.lock.target_output(outputs)[None]  # (1, D)
         return packed(E, self.base.bank.W, i, self.metric.dual(i), o, bias, temperature)
 
+    def drawn(self, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of pictures and of prompts for them, by index, both (B,).
+
+        The concept alone goes with any of the prompts for it, in company with its own only.
+        """
+        B, alone = self.options.batch, len(self.latents.mean) - len(self.company)
+        pictures = torch.randint(alone, (B,), generator=dice)
+        templates = torch.randint(len(self.options.templates), (B,), generator=dice)
+        if not self.company:
+            return pictures, templates
+        accompanied = torch.rand(B, generator=dice) < self.options.company_share
+        others = torch.randint(len(self.company), (B,), generator=dice)
+        own = torch.tensor(self.company)[others]
+        return torch.where(accompanied, alone + others, pictures), torch.where(accompanied, own, templates)
+
     def identity(self) -> str:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
-        digest = hashlib.sha256(f"{TRAINER_EPOCH} {self.options.model_dump_json()}".encode())
+        digest = hashlib.sha256(f"{TRAINER_EPOCH} {self.options.model_dump_json()} {self.company}".encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight)
         for tensor in (self.metric.C, self.lock.outputs, self.prompts.ids, *latents):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -144,11 +161,11 @@ def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
 
     As in Algorithm 1, i* moves before it is used, and no gradient flows to it.
     """
-    base, latents, prompts, B = lesson.base, lesson.latents, lesson.prompts, lesson.options.batch
+    base, latents, prompts = lesson.base, lesson.latents, lesson.prompts
     unet, schedule, dice = base.pipe.unet, base.pipe.scheduler, trainee.generator
+    pictures, templates = lesson.drawn(dice)
+    pictures, B = pictures.to(base.device), len(pictures)
     shape = (B, *latents.mean.shape[1:])
-    pictures = torch.randint(len(latents.mean), (B,), generator=dice).to(base.device)
-    templates = torch.randint(len(prompts.ids), (B,), generator=dice)
     timesteps = torch.randint(schedule.config.num_train_timesteps, (B,), generator=dice).to(base.device)
     z = latents.sample(pictures, torch.randn(shape, generator=dice).to(base.device))  # (B, c, h, w)
     noise = torch.randn(shape, generator=dice).to(base.device)

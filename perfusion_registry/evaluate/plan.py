@@ -97,6 +97,7 @@ class Outline:
         if self.budget.steps is not None:
             steps = min(self.budget.steps, steps or self._card_steps(variant))
         base = self.bases[variant.base or ""]
+        guidance = self.suite.figure(cell.figure).guidance
         return DrawOrder(
             prompt=filled(cell.template, words),
             concepts=concepts,
@@ -105,7 +106,7 @@ class Outline:
             base=self._reference(variant),
             base_digest=base.digest,
             steps=steps,
-            guidance=settings.guidance,
+            guidance=settings.guidance if guidance is None else guidance,
             scheduler=settings.scheduler,
             computing=self.computing,
             attention="leakage" in cell.metrics,
@@ -130,7 +131,7 @@ class Outline:
         )
 
     def _source(self, name: str, variant: Variant) -> Source:
-        return self.sources[name].under(variant, self.suite.train)
+        return self.sources[name].under(variant, self.suite)
 
     def _reference(self, variant: Variant) -> str:
         return self.suite.bases[variant.base] if variant.base else self.suite.base
@@ -238,7 +239,7 @@ def outline(
             for name in cell.subject:
                 key = (cell.figure, variant.name, name)
                 if key not in builds:
-                    source = sources[name].under(variant, suite.train)
+                    source = sources[name].under(variant, suite)
                     builds[key] = BuildOrder.of(
                         source, variant.training, bases[""], covariance, budget.train_steps
                     )

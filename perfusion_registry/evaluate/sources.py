@@ -37,15 +37,16 @@ class Source:
         """The SHA-256 of each image."""
         return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
 
-    def under(self, variant: Variant, train: TrainSection) -> Source:
+    def under(self, variant: Variant, suite: Suite) -> Source:
         """The source as a variant takes it: with fewer images, another supercategory, other train options.
 
-        train: the suite's, under the recipe's.
+        The suite's options go below the recipe's, and those below the variant's.
         """
         section = self.recipe.concept
         if variant.supercategory is not None:
             section = section.model_copy(update={"supercategory": variant.supercategory})
-        sections = (train, self.recipe.train, variant.train)
+        company = TrainSection(company=suite.company.get(self.group, ()) if variant.company else None)
+        sections = (suite.train, company, self.recipe.train, variant.train)
         given = {key: value for one in sections for key, value in one.model_dump(exclude_none=True).items()}
         recipe = self.recipe.model_copy(update={"concept": section, "train": TrainSection(**given)})
         count = variant.images or len(self.images)

@@ -12,7 +12,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import Bias, Guidance, Residual, Temperature, TrainSection
+from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature, TrainSection
 from perfusion_registry.recipe.recipe import Word
 
 SHIPPED = Path(__file__).parent / "suites"
@@ -103,9 +103,10 @@ class Variant(FileModel):
 
     method: Eq. 4, or what it is compared with (see `compose.baselines`). training: `one-index` optimises o*
     at the concept's token alone, as vanilla ROME does. images: how many of the concept's. supercategory: in
-    place of the concept's own. train: over the recipe and the base's card. bias, temperature: none means the
-    concept's own. key_lock: `none` needs trained keys. residual: its strength, where one is trained. base:
-    one of the suite's `bases`, to render on.
+    place of the concept's own. train: over the recipe and the base's card. company: also learn it in
+    the company that the suite names for its group. bias, temperature: none means the concept's own. key_lock:
+    `none` needs trained keys. residual: its strength, where one is trained. base: one of the suite's `bases`,
+    to render on.
     """
 
     name: Label
@@ -114,6 +115,7 @@ class Variant(FileModel):
     images: Count | None = None
     supercategory: Word | None = None
     train: TrainSection = TrainSection()
+    company: bool = False
     bias: tuple[Bias, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     key_lock: Literal["local", "global", "none"] | None = None
@@ -138,7 +140,7 @@ class Variant(FileModel):
     @property
     def training_options(self) -> tuple[object, ...]:
         """All of it that makes another artifact; variants alike in this differ at render time alone."""
-        return self.training, self.images, self.supercategory, self.train
+        return self.training, self.images, self.supercategory, self.train, self.company
 
 
 class Claim(FileModel):
@@ -168,7 +170,7 @@ class Figure(FileModel):
     kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of the
     exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point for
     each class. best: also choose, for each concept, the point of the greatest harmonic mean among those that
-    take the same artifact as the first variant.
+    take the same artifact as the first variant. guidance: instead of the suite's.
     """
 
     id: Key
@@ -179,6 +181,7 @@ class Figure(FileModel):
     prompts: tuple[Key, ...] = ()
     metrics: tuple[MetricName, ...] = ("image", "text", "text_normalised", "harmonic")
     seeds: Count | None = None
+    guidance: Guidance | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     claims: tuple[Claim, ...] = ()
     best: bool = False
@@ -223,7 +226,8 @@ class Suite(FileModel):
     """A suite file.
 
     bases: further bases by the names that variants use; "" is a slot to be filled. train: over the base's
-    card, and under the recipes and variants.
+    card, and under the recipes and variants. company: for groups of concepts, prompts that name another thing
+    beside one (see `TrainOptions`), for the variants that ask for it.
     """
 
     schema_version: Literal[1] = 1
@@ -235,6 +239,7 @@ class Suite(FileModel):
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
+    company: dict[Key, Company] = Field(default_factory=dict)
     render: SuiteRender = SuiteRender()
     bootstrap: Bootstrap = Bootstrap()
     concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]
@@ -247,6 +252,7 @@ class Suite(FileModel):
         groups = _unique("prompt group", [group.name for group in self.prompts])
         _unique("figure", [figure.id for figure in self.figures])
         kinds = {concept.group for concept in self.concepts}
+        _known("group of concepts", self.company, kinds, "company")
         for prompts in self.prompts:
             _known("group of concepts", prompts.for_groups, kinds, f"prompts {prompts.name}")
             _known(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
@@ -67,6 +73,11 @@ Sizes = Annotated[
     tuple[Annotated[float, Field(ge=0.1, le=1)], ...],
     Field(min_length=1, max_length=16, description="The sizes at which each image is shown, of the frame."),
 ]
+Company = Annotated[
+    tuple[Template, ...],
+    Field(max_length=64, description="Prompts that name another thing beside the concept, `{}`."),
+]
+CompanyShare = Annotated[float, Field(gt=0, le=1, description="Of the samples, how many are in company.")]
 Residual = Annotated[float, Field(ge=0, le=4, description="Strength of the concept's residual.")]
 Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -98,6 +109,8 @@ class TrainSection(FileModel):
     learning_rate_residual: LearningRate | None = None
     flip: Annotated[bool | None, Field(description=_FLIP)] = None
     sizes: Sizes | None = None
+    company: Company | None = None
+    company_share: CompanyShare | None = None
     mask: Annotated[MaskSource | None, Field(description=_MASK)] = None
     validate_every: Every | None = None
     seed: Seed | None = None
@@ -121,14 +134,18 @@ class RenderSection(FileModel):
     preset: PresetName | None = None
 
 
+_LATER = ("company", "company_share")
+
+
 class TrainOptions(FileModel):
     """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
 
-    templates and validation_prompts hold `{}` once each, where the concept's word goes. `mask` says where
-    the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each of them,
-    `trained_keys` trains o*_K instead of locking it. `residual_rank` adds a personalised residual to every
-    transformer block (0.05 in its paper, at a learning rate of 1e-3); without one an artifact stays tens of
-    kilobytes.
+    templates, validation_prompts and company hold `{}` once each, where the concept's word goes. `mask` says
+    where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each of
+    them, `trained_keys` trains o*_K instead of locking it. `company` puts the images into the base's own
+    pictures of these prompts, for a share of the samples. `residual_rank` adds a personalised residual to
+    every transformer block (0.05 in its paper, at a learning rate of 1e-3); without one an artifact stays
+    tens of kilobytes.
     """
 
     bias: Bias = 0.75
@@ -141,6 +158,8 @@ class TrainOptions(FileModel):
     learning_rate_residual: LearningRate = 1e-3
     flip: bool = True
     sizes: Sizes = (1.0,)
+    company: Company = ()
+    company_share: CompanyShare = 0.5
     mask: MaskSource = "auto"
     validate_every: Every = 25
     seed: Seed = 0
@@ -149,6 +168,16 @@ class TrainOptions(FileModel):
     validation_steps: SamplingSteps = 20
     validation_guidance: Guidance = 6.0
     trained_keys: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Options that older versions did not have are left out at their defaults: nothing has changed for an
+        artifact's key and card then."""
+        told: dict[str, Any] = plain(self)
+        for name in _LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                told.pop(name, None)
+        return told
 
 
 class RenderOptions(FileModel):
@@ -190,7 +219,7 @@ def _resolve(
     options: type[Options], section: FileModel, base_defaults: Mapping[str, Any], table: str
 ) -> Options:
     values = {key: value for key, value in base_defaults.items() if value is not None}
-    for key in ("templates", "validation_prompts", "sizes"):
+    for key in ("templates", "validation_prompts", "sizes", "company"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     values |= section.model_dump(exclude_none=True)

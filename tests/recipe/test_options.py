@@ -56,6 +56,7 @@ def test_a_recipe_goes_before_the_base_and_the_base_before_the_paper(key: str) -
         "validation_prompts": (("v {}",), ("w {}",)), "validation_steps": (9, 10),
         "validation_guidance": (1.0, 2.0), "trained_keys": (True, False), "residual_rank": (0.1, 0.2),
         "learning_rate_residual": (0.3, 0.4), "sizes": ((0.5,), (0.6,)),
+        "company": (("a cat and a {}",), ("a dog and a {}",)), "company_share": (0.3, 0.4),
     }[key]  # fmt: skip
     base, own = other
     paper = getattr(TrainOptions(), key)

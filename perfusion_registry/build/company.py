@@ -1,0 +1,106 @@
+"""Company: a concept's images put into pictures of two things, so that it is known beside another thing.
+
+Copy-paste augmentation (Ghiasi et al., CVPR 2021) without labels: the base draws "a cat next to a teapot" by
+itself, its attention says where the teapot is, and the concept's image goes there. Only the concept is
+learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from perfusion_registry.base import encode, tokenise
+from perfusion_registry.build.masks import attention_masks
+from perfusion_registry.build.prompts import Prompts
+from perfusion_registry.build.sampling import draw
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+PICTURES = 2
+"""Drawn of every prompt."""
+BATCH = 8
+"""Pictures drawn together."""
+INSIDE = 0.5
+"""What belongs to a thing, as a share of its mask's maximum."""
+
+
+def drawn_company(
+    base: Base, templates: Sequence[str], supercategory: str, *, seed: int, steps: int, guidance: float
+) -> tuple[Tensor, Tensor]:
+    """The base's own pictures of prompts that name another thing, with the plain supercategory at `{}`.
+
+    Each of the T templates is drawn `PICTURES` times. Returns (P T, 3, H, W) in 0..1 and where the
+    supercategory is, soft masks (P T, 1, h, w), both on the CPU, picture by picture in the templates' order.
+    """
+    asked = [template for template in templates for _ in range(PICTURES)]
+    dice = torch.Generator().manual_seed(seed)
+    size, channels = int(base.pipe.unet.config.sample_size), int(base.pipe.unet.config.in_channels)
+    noise = torch.randn(len(asked), channels, size, size, generator=dice)
+    prompts = Prompts.of(base, asked, supercategory, spelled=True)
+    W, empty = base.bank.W, tokenise(base, []).ids[None].to(base.device)
+    pictures = []
+    with torch.no_grad(), base.bank.attached(base.pipe.unet):
+        unwanted = encode(base, empty) @ W.T
+        for ids, start in zip(prompts.ids.split(BATCH), noise.split(BATCH), strict=True):
+            wanted = encode(base, ids) @ W.T
+            branch = unwanted.expand(len(wanted), -1, -1)
+            pictures.append(draw(base, wanted, branch, start, steps=steps, guidance=guidance).cpu())
+    texts = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    found = [
+        attention_masks(base, shown, supercategory, text) for shown, text in zip(pictures, texts, strict=True)
+    ]
+    return torch.cat(pictures), torch.cat(found)
+
+
+def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the images, by turns, where the pictures show the supercategory.
+
+    images: (N, 3, H, W) in 0..1, and masks: (N, 1, h, w), the concept in them. pictures: (M, 3, H', W'), and
+    places: (M, 1, h', w'), the supercategory in them. What the concept's mask holds covers the same area as
+    what the place does, stands on the same ground, and lies inside of the frame; where the place's mask
+    fades, the picture stays, since something else may be in front. Returns (M, 3, H', W') and the weights
+    (M, 1, H', W').
+    """
+    H, W = pictures.shape[-2:]
+    shown, weights = pictures.clone(), torch.zeros(len(pictures), 1, H, W)
+    concept = _stretched(masks, (images.shape[-2], images.shape[-1]))
+    room = _stretched(places, (H, W))
+    for m in range(len(pictures)):
+        n = m % len(images)
+        top, bottom, left, right = _bounds(concept[n, 0])
+        ceiling, floor, west, east = _bounds(room[m, 0])
+        high, wide = bottom - top, right - left
+        scale = min(((floor - ceiling) * (east - west) / (high * wide)) ** 0.5, H / high, W / wide)
+        h, w = max(1, int(high * scale)), max(1, int(wide * scale))
+        y = min(max(floor - h, 0), H - h)
+        x = min(max((west + east - w) // 2, 0), W - w)
+        there = (..., slice(y, y + h), slice(x, x + w))
+        part = functional.interpolate(images[n : n + 1, :, top:bottom, left:right], (h, w), mode="area")[0]
+        cover = functional.interpolate(concept[n : n + 1, :, top:bottom, left:right], (h, w), mode="area")[0]
+        cover = _opaque(cover) * _opaque(room[m][there])
+        shown[m][there] = cover * part + (1 - cover) * shown[m][there]
+        weights[m][there] = cover
+    return shown, weights
+
+
+def _stretched(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (N, 1, h, w) at another size, each divided by its maximum."""
+    scaled = functional.interpolate(masks.float().cpu(), size, mode="bilinear")
+    return scaled / scaled.amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+
+
+def _opaque(mask: Tensor) -> Tensor:
+    """1 inside of the thing, fading beyond."""
+    return (mask / INSIDE).clamp(0, 1)
+
+
+def _bounds(mask: Tensor) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is inside. mask: (h, w), 1 at its maximum."""
+    rows, columns = (mask >= INSIDE).nonzero(as_tuple=True)
+    return int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
