@@ -104,10 +104,15 @@ def yank(
     Locks that have it still work.
     """
     from perfusion_registry.cli.publishing import find_place, parse_release
+    from perfusion_registry.registries.registry import published
 
     named, name, version = parse_release(release)
     place = find_place(project, registry or named)
-    changed = None if dry_run else place.open().yank(name, version, reason=reason)
+    opened = place.open()
+    if dry_run:
+        changed = False if published(opened, name, version).yanked else None
+    else:
+        changed = opened.yank(name, version, reason=reason)
     _tell_yanked(place, f"{name} {version}", "yank", changed, as_json=as_json)
 
 
@@ -120,10 +125,15 @@ def unyank(
 ) -> None:
     """Show a yanked version again."""
     from perfusion_registry.cli.publishing import find_place, parse_release
+    from perfusion_registry.registries.registry import published
 
     named, name, version = parse_release(release)
     place = find_place(project, registry or named)
-    changed = None if dry_run else place.open().unyank(name, version)
+    opened = place.open()
+    if dry_run:
+        changed = None if published(opened, name, version).yanked else False
+    else:
+        changed = opened.unyank(name, version)
     _tell_yanked(place, f"{name} {version}", "unyank", changed, as_json=as_json)
 
 

@@ -53,6 +53,7 @@ from perfusion_registry.registries.registry import (
     RegistryError,
     TransferError,
     ensure_same,
+    never_published,
 )
 from perfusion_registry.registries.release import Release
 
@@ -245,10 +246,7 @@ class OciRegistry:
         repository = self._repository(name)
         known = self._published(name, version)
         if known is None:
-            have = ", ".join(one.version for one in self.versions(name)[-10:]) or "none"
-            raise RegistryError(
-                f"`{name}` {version} was never published here; there are: {have}", where=self.url
-            )
+            raise never_published(name, version, self.versions(name), self.url)
         if known.yanked == yanked:
             return False
         note = yank_manifest(yanked, reason)

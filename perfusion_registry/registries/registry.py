@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.release import Release
 
 
@@ -88,6 +89,22 @@ class Registry(Protocol):
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name."""
+
+
+def published(registry: Registry, name: str, version: str) -> Listing:
+    """The listing of a version, however it is spelled (1.0 is 1.0.0); raises RegistryError where there is
+    none."""
+    listings, wanted = registry.versions(name), parsed_version(version)
+    for one in listings:
+        if parsed_version(one.version) == wanted:
+            return one
+    raise never_published(name, version, listings, registry.url)
+
+
+def never_published(name: str, version: str, listings: Sequence[Listing], where: str) -> RegistryError:
+    """That a registry has no such version, and the newest of those it has."""
+    have = ", ".join(one.version for one in listings[-10:]) or "none"
+    return RegistryError(f"`{name}` {version} was never published here; there are: {have}", where=where)
 
 
 def ensure_same(known: Release, release: Release, where: str) -> None:

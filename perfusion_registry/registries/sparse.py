@@ -49,6 +49,7 @@ from perfusion_registry.registries.registry import (
     Listing,
     RegistryError,
     ensure_same,
+    never_published,
 )
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 
@@ -281,10 +282,7 @@ class SparseRegistry:
     def _published(self, index: Index, version: str) -> Listing:
         known = index.find(version)
         if known is None:
-            have = ", ".join(one.version for one in index.sorted()[-10:]) or "none"
-            raise RegistryError(
-                f"`{index.name}` {version} was never published here; there are: {have}", where=self.url
-            )
+            raise never_published(index.name, version, index.sorted(), self.url)
         return known
 
     def _renew_catalogue(self, index: Index) -> None:

@@ -79,6 +79,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
     assert perf("publish", "bear", "--registry", str(project / "shelf")).code == 0
 
     assert perf("yank", "bear==1.1.0", "--dry-run").out == "Would yank bear 1.1.0 in studio\n"
+    assert perf("unyank", "bear==1.1.0", "--dry-run").out == "bear 1.1.0 in studio is not yanked\n"
     assert perf("yank", "bear==1.1.0", "--reason", "the \x1b[31mear").out == "Yanked bear 1.1.0 in studio\n"
     assert perf("yank", "bear==1.1").out == "bear 1.1 in studio is yanked already\n"
     listing = studio.versions("bear")[1]
@@ -91,9 +92,10 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
         "changed": True,
     }
     assert not studio.versions("bear")[1].yanked
-    unknown = perf("yank", "bear==9")
-    assert unknown.code == 2
-    assert "never published" in unknown.err
+    for options in ((), ("--dry-run",)):
+        unknown = perf("yank", "bear==9", *options)
+        assert unknown.code == 2
+        assert "never published here; there are: 1.0.0, 1.1.0" in unknown.err.replace("\n", " ")
 
 
 def test_a_card_without_licence_and_authors_is_refused_at_once(
