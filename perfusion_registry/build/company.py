@@ -90,9 +90,10 @@ def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) 
 
 
 def _stretched(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (N, 1, h, w) at another size, each divided by its maximum."""
+    """Masks (N, 1, h, w) at another size, each divided by its maximum; one that shows nothing is everywhere."""
     scaled = functional.interpolate(masks.float().cpu(), size, mode="bilinear")
-    return scaled / scaled.amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    peak = scaled.amax((1, 2, 3), keepdim=True)
+    return torch.where(torch.isfinite(peak) & (peak > 0), scaled / peak, torch.ones_like(scaled))
 
 
 def _opaque(mask: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -45,11 +44,9 @@ def crew(setting: Setting, jobs: int, reporter: Reporter) -> Iterator[CarryOut]:
 
         yield here
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_begin, initargs=(replace(setting, threads=threads),)
-    )
+    shared = replace(setting, share=jobs)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(shared,))
 
     def there(orders: Sequence[Order]) -> Iterator[tuple[Order, Any]]:
         with unheard():  # the first orders start the processes

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and with what to compute. base: as a manifest names it. threads: of each process, 0 for torch's
-    own choice. dino: a folder with a DINO model, or None."""
+    """Where and with what to compute. base: as a manifest names it. share: how many processes
+    share the threads that torch would take. dino: a folder with a DINO model, or None."""
 
     root: Path
     base: str
     covariance: Path
     device: str = "auto"
     dtype: str = "auto"
-    threads: int = 0
+    share: int = 1
     dino: Path | None = None
 
 
@@ -68,10 +68,10 @@ class Machine:
         """A loaded base; None is the suite's own."""
         named = reference or self.setting.base
         if named not in self._bases:
-            if self.setting.threads:
+            if self.setting.share > 1 and not self._bases:
                 import torch
 
-                torch.set_num_threads(self.setting.threads)
+                torch.set_num_threads(max(1, torch.get_num_threads() // self.setting.share))
             self._bases[named] = load_base(
                 describe_base(named), device=self.setting.device, dtype=self.setting.dtype
             )

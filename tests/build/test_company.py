@@ -58,6 +58,14 @@ def test_it_lies_inside_of_the_frame(corner: tuple[int, int, int, int]) -> None:
     assert torch.equal(shown[0][:, weights[0, 0] == 0], pictures[0][:, weights[0, 0] == 0])
 
 
+def test_where_the_base_looks_nowhere_the_image_is_laid_over_all() -> None:
+    images, pictures = torch.full((1, 3, 8, 8), 0.25), torch.ones(2, 3, 16, 16)
+    places = torch.stack([torch.zeros(1, 16, 16), torch.full((1, 16, 16), torch.nan)])
+    shown, weights = in_company(images, torch.ones(1, 1, 8, 8), pictures, places)
+    assert torch.equal(shown, torch.full_like(shown, 0.25))
+    assert torch.equal(weights, torch.ones_like(weights))
+
+
 def test_images_take_turns() -> None:
     images = torch.stack([torch.full((3, 8, 8), value) for value in (0.1, 0.2)])
     pictures, whole = torch.ones(5, 3, 16, 16), torch.ones(5, 1, 16, 16)
