@@ -90,7 +90,8 @@ def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) 
 
 
 def _stretched(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (N, 1, h, w) at another size, each divided by its maximum; one that shows nothing is everywhere."""
+    """Masks (N, 1, h, w) at another size, each divided by its maximum; one that shows nothing is one that
+    shows all."""
     scaled = functional.interpolate(masks.float().cpu(), size, mode="bilinear")
     peak = scaled.amax((1, 2, 3), keepdim=True)
     return torch.where(torch.isfinite(peak) & (peak > 0), scaled / peak, torch.ones_like(scaled))
