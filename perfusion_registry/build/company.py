@@ -1,8 +1,8 @@
 """Company: a concept's images put into pictures of two things, so that it is known beside another thing.
 
 Copy-paste augmentation (Ghiasi et al., CVPR 2021) without labels: the base draws "a cat next to a teapot" by
-itself, its attention says where the teapot is, and the concept's image goes there. Only the concept is
-learned from.
+itself, its attention says where the teapot is, and the concept's image goes there. The rest of the picture
+stays the base's, and is learned as such with a smaller weight: a concept is not to change what is beside it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BATCH = 8
 """Pictures drawn together."""
 INSIDE = 0.5
 """What belongs to a thing, as a share of its mask's maximum."""
+REST = 0.3
+"""The weight of what is not the concept's."""
 
 
 def drawn_company(
@@ -68,9 +70,9 @@ def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) 
     (M, 1, H', W').
     """
     H, W = pictures.shape[-2:]
-    shown, weights = pictures.clone(), torch.zeros(len(pictures), 1, H, W)
     concept = _stretched(masks, (images.shape[-2], images.shape[-1]))
     room = _stretched(places, (H, W))
+    shown, weights = pictures.clone(), REST * (1 - _opaque(room))
     for m in range(len(pictures)):
         n = m % len(images)
         top, bottom, left, right = _bounds(concept[n, 0])
@@ -85,7 +87,7 @@ def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) 
         cover = functional.interpolate(concept[n : n + 1, :, top:bottom, left:right], (h, w), mode="area")[0]
         cover = _opaque(cover) * _opaque(room[m][there])
         shown[m][there] = cover * part + (1 - cover) * shown[m][there]
-        weights[m][there] = cover
+        weights[m][there] += cover
     return shown, weights
 
 
