@@ -17,7 +17,7 @@ from perfusion_registry.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from perfusion_registry.evaluate.results import Results
+    from perfusion_registry.evaluate.results import ClaimResult, Results
     from perfusion_registry.evaluate.runner import Ahead
     from perfusion_registry.evaluate.suite import Suite
 
@@ -175,7 +175,6 @@ def _tell_ahead(found: Ahead, *, as_json: bool) -> None:
 
 def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -> None:
     from perfusion_registry.cli import console
-    from perfusion_registry.evaluate.metrics import difference
     from perfusion_registry.evaluate.results import RESULTS
 
     claims = [(figure.id, claim) for figure in results.figures for claim in figure.claims]
@@ -210,7 +209,7 @@ def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -
     console.say_table(["figure", "point", *_COLUMNS.values()], rows, right=[*_COLUMNS.values()])
     if claims:
         console.say("")
-        judged = [[name, c.text, c.verdict, difference(c.metric, c.difference)] for name, c in claims]
+        judged = [[name, claim.text, claim.verdict, _difference(claim)] for name, claim in claims]
         console.say_table(["figure", "claim", "verdict", "difference"], judged)
     console.say(str(page or folder / RESULTS))
 
@@ -224,6 +223,12 @@ _COLUMNS = {
     "both": "both",
     "leakage": "leakage",
 }
+
+
+def _difference(claim: ClaimResult) -> str:
+    from perfusion_registry.evaluate.metrics import difference
+
+    return difference(claim.metric, claim.difference).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _number(metrics: Any, name: str) -> str:

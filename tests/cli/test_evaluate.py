@@ -54,6 +54,17 @@ def test_claims_are_told_with_their_differences(perf: Perf, smoke: Smoke, place)
     assert " to " in told
 
 
+def test_shares_are_told_in_plain_characters(perf: Perf, smoke: Smoke, place) -> None:
+    text = smoke.path.read_text(encoding="utf-8")
+    text = text.replace('metric = "image"', 'metric = "leakage"')
+    (smoke.path.parent / "shares.toml").write_text(text, encoding="utf-8")
+    shares = str(smoke.path.parent / "shares.toml")
+    told = perf("evaluate", shares, "--figure", "6", "--seeds", "2", "--device", "cpu", "-q", "--no-report")
+    assert told.code == 0
+    assert " %" in told.out
+    assert "\\x" not in told.out
+
+
 def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Smoke, place) -> None:
     dino = save_dino(place / "dino")
     asked = ["evaluate", str(smoke.path), "--figure", "5", "--seeds", "1", "--device", "cpu", "-q"]
