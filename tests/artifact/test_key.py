@@ -60,7 +60,7 @@ def test_every_training_option_is_in_both_keys(key: str) -> None:
     if isinstance(value, bool):
         other = not value
     elif isinstance(value, tuple):
-        other = (*value, value[0])
+        other = (*value, value[0] if value else "a cat and a {}")
     elif isinstance(value, str):
         other = "none"
     else:

@@ -13,7 +13,7 @@ from tests.evaluate.conftest import Smoke
 
 def test_one_shot_takes_the_first_image_and_its_mask(smoke: Smoke) -> None:
     whole = sources(smoke.suite, smoke.path)["bear"]
-    one = whole.under(Variant(name="one image", images=1), TrainSection())
+    one = whole.under(Variant(name="one image", images=1), smoke.suite)
     assert len(whole.images) == 2
     assert (one.images, one.masks) == (whole.images[:1], whole.masks[:1])
     assert one.digests == whole.digests[:1]
@@ -21,7 +21,7 @@ def test_one_shot_takes_the_first_image_and_its_mask(smoke: Smoke) -> None:
 
 def test_another_supercategory_takes_the_place_of_the_recipes(smoke: Smoke) -> None:
     whole = sources(smoke.suite, smoke.path)["bear"]
-    other = whole.under(Variant(name="locked to lamp", supercategory="lamp"), TrainSection())
+    other = whole.under(Variant(name="locked to lamp", supercategory="lamp"), smoke.suite)
     assert (whole.supercategory, other.supercategory) == ("teddy", "lamp")
     assert other.images == whole.images
 
@@ -29,9 +29,25 @@ def test_another_supercategory_takes_the_place_of_the_recipes(smoke: Smoke) -> N
 def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(smoke: Smoke) -> None:
     whole = sources(smoke.suite, smoke.path)["bear"]
     recipe = whole.recipe.model_copy(update={"train": TrainSection(steps=2, bias=0.2)})
-    suite = TrainSection(steps=1, bias=0.1, flip=False)
+    suite = smoke.suite.model_copy(update={"train": TrainSection(steps=1, bias=0.1, flip=False)})
     variant = Variant(name="v", train=TrainSection(steps=3))
     made = replace(whole, recipe=recipe).under(variant, suite)
     options = resolve_train(made.recipe, {"steps": 9, "batch": 4, "flip": True})
     assert (options.steps, options.bias, options.flip, options.batch) == (3, 0.2, False, 4)
     assert options.temperature == TrainOptions().temperature
+
+
+def test_company_is_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke) -> None:
+    suite = smoke.suite.model_copy(update={"company": {"toys": ("a jug and a {}",)}})
+    found = sources(suite, smoke.path)
+    asking, plain = Variant(name="in company", company=True), Variant(name="alone")
+
+    def company(name: str, variant: Variant) -> tuple[str, ...]:
+        return resolve_train(
+            found[name].under(variant, suite).recipe, {"company": ["a cat and a {}"]}
+        ).company
+
+    assert company("bear", asking) == ("a jug and a {}",)
+    assert company("jug", asking) == ()  # none is named for containers
+    assert company("bear", plain) == ("a cat and a {}",)  # the card's
+    assert asking.training_options != plain.training_options
