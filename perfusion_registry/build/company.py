@@ -33,17 +33,24 @@ REST = 0.3
 
 
 def drawn_company(
-    base: Base, templates: Sequence[str], supercategory: str, *, seed: int, steps: int, guidance: float
+    base: Base,
+    templates: Sequence[str],
+    supercategory: str,
+    shape: Sequence[int],
+    *,
+    seed: int,
+    steps: int,
+    guidance: float,
 ) -> tuple[Tensor, Tensor]:
     """The base's own pictures of prompts that name another thing, with the plain supercategory at `{}`.
 
-    Each of the T templates is drawn `PICTURES` times. Returns (P T, 3, H, W) in 0..1 and where the
-    supercategory is, soft masks (P T, 1, h, w), both on the CPU, picture by picture in the templates' order.
+    shape: (c, h, w) of a picture's latents. Each of the T templates is drawn `PICTURES` times. Returns
+    (P T, 3, H, W) in 0..1 and where the supercategory is, soft masks (P T, 1, h, w), both on the CPU, picture
+    by picture in the templates' order.
     """
     asked = [template for template in templates for _ in range(PICTURES)]
     dice = torch.Generator().manual_seed(seed)
-    size, channels = int(base.pipe.unet.config.sample_size), int(base.pipe.unet.config.in_channels)
-    noise = torch.randn(len(asked), channels, size, size, generator=dice)
+    noise = torch.randn(len(asked), *shape, generator=dice)
     prompts = Prompts.of(base, asked, supercategory, spelled=True)
     W, empty = base.bank.W, tokenise(base, []).ids[None].to(base.device)
     pictures = []

@@ -22,7 +22,7 @@ from perfusion_registry.build.masks import find_masks, mask_file
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
-from perfusion_registry.build.training import Lesson, train
+from perfusion_registry.build.training import Lesson, repeatable, train
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import RenderOptions, TrainOptions
 from perfusion_registry.reporter import Reporter, Silent
@@ -133,11 +133,15 @@ def _lesson(
     company = _company(sources, options, reporter)
     rows: tuple[int, ...] = ()
     if company:
-        with reporter.stage(f"{sources.name}: drawing {PICTURES * len(company)} pictures of company"):
+        with (
+            reporter.stage(f"{sources.name}: drawing {PICTURES * len(company)} pictures of company"),
+            repeatable(base.device),
+        ):
             drawn = drawn_company(
                 base,
                 company,
                 word,
+                latents.mean.shape[1:],
                 seed=options.seed,
                 steps=options.validation_steps,
                 guidance=options.validation_guidance,

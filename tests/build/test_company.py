@@ -80,9 +80,9 @@ def test_images_take_turns() -> None:
 
 
 def test_the_base_draws_the_plain_words(tiny_base: Base) -> None:
-    shown, places = drawn_company(tiny_base, TEMPLATES, "teddy", seed=3, steps=2, guidance=3.0)
+    shown, places = drawn_company(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
     assert shown.shape == (len(TEMPLATES) * PICTURES, 3, 64, 64)
-    again = drawn_company(tiny_base, TEMPLATES, "teddy", seed=3, steps=2, guidance=3.0)
+    again = drawn_company(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
     assert torch.equal(shown, again[0])
     assert torch.equal(places, again[1])
     # As diffusers' own pipeline draws the same words from the same noise.
@@ -156,6 +156,17 @@ def test_a_build_learns_in_company_and_leaves_out_what_names_the_concept_itself(
     same = built(told, "a Teddy next to a {}", *TEMPLATES[:1])
     assert told.notes == ["bear: 'a Teddy next to a {}' is no company for a teddy; left out"]
     assert not torch.equal(same.tensors["embedding"], beside.tensors["embedding"])
+
+
+def test_company_is_drawn_at_the_size_of_the_concepts_pictures(
+    tiny_base: Base, covariance: Covariance, photos
+) -> None:
+    card = tiny_base.description.card.model_copy(update={"render": {"height": 64, "width": 96}})
+    base = dataclasses.replace(tiny_base, description=dataclasses.replace(tiny_base.description, card=card))
+    options = FAST.model_copy(update={"company": TEMPLATES})
+    bear = ConceptSources("bear", "1.0.0", "teddy", photos)
+    made = build_concept(base, covariance, bear, options, RenderOptions(), digest="0" * 64)
+    assert bool(torch.isfinite(made.tensors["embedding"]).all())
 
 
 def test_options_that_came_later_change_no_older_key() -> None:
