@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 from itertools import product
-from pathlib import Path
 from random import Random
 
 import torch
 
-import perfusion_registry.evaluate
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.evaluate.budget import spread
 from perfusion_registry.evaluate.measures import (
@@ -27,13 +25,11 @@ from perfusion_registry.evaluate.measures import (
     shown,
 )
 from perfusion_registry.evaluate.plan import filled
-from perfusion_registry.evaluate.suite import read_suite
+from perfusion_registry.evaluate.suite import find_suite, read_suite
 from perfusion_registry.storybook.cast import CAST
 from perfusion_registry.storybook.reading import asked
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Page, draw_page, paint
-
-SUITE = Path(perfusion_registry.evaluate.__file__).parent / "suites" / "paper.toml"
 
 
 def main() -> None:
@@ -48,7 +44,7 @@ def main() -> None:
     recogniser = Recogniser.load(base.description.folder / "recogniser.safetensors")
     subjects = {name: Subject(one.category, own_looks(recogniser, one)) for name, one in CAST.items()}
     rows: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-    for group in (group for group in read_suite(SUITE).prompts if group.pairs):
+    for group in (group for group in read_suite(find_suite("paper")).prompts if group.pairs):
         for names, template in product(group.pairs, spread(group.templates, options.prompts)):
             pair = tuple(CAST[name] for name in names)
             question = asked(filled(template, [one.category for one in pair]))

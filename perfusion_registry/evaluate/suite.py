@@ -98,15 +98,22 @@ class PromptGroup(FileModel):
         return self
 
 
+class SuiteCompany(FileModel):
+    """Prompts that name another thing beside the concept (see `TrainOptions`), for groups of concepts."""
+
+    for_groups: tuple[Key, ...]
+    templates: Company
+
+
 class Variant(FileModel):
     """A way to build and to render, drawn at every combination of its biases and temperatures.
 
     method: Eq. 4, or what it is compared with (see `compose.baselines`). training: `one-index` optimises o*
     at the concept's token alone, as vanilla ROME does. images: how many of the concept's. supercategory: in
     place of the concept's own. train: over the recipe and the base's card. company: also learn it in
-    the company that the suite names for its group. bias, temperature: none means the concept's own. key_lock:
-    `none` needs trained keys. residual: its strength, where one is trained. base: one of the suite's `bases`,
-    to render on.
+    the suite's company, where that is for its group. bias, temperature: none means the concept's own.
+    key_lock: `none` needs trained keys. residual: its strength, where one is trained. base: one of the
+    suite's `bases`, to render on.
     """
 
     name: Label
@@ -226,8 +233,7 @@ class Suite(FileModel):
     """A suite file.
 
     bases: further bases by the names that variants use; "" is a slot to be filled. train: over the base's
-    card, and under the recipes and variants. company: for groups of concepts, prompts that name another thing
-    beside one (see `TrainOptions`), for the variants that ask for it.
+    card, and under the recipes and variants. company: for the variants that ask for it.
     """
 
     schema_version: Literal[1] = 1
@@ -239,7 +245,7 @@ class Suite(FileModel):
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
-    company: dict[Key, Company] = Field(default_factory=dict)
+    company: SuiteCompany | None = None
     render: SuiteRender = SuiteRender()
     bootstrap: Bootstrap = Bootstrap()
     concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]
@@ -252,7 +258,8 @@ class Suite(FileModel):
         groups = _unique("prompt group", [group.name for group in self.prompts])
         _unique("figure", [figure.id for figure in self.figures])
         kinds = {concept.group for concept in self.concepts}
-        _known("group of concepts", self.company, kinds, "company")
+        if self.company is not None:
+            _known("group of concepts", self.company.for_groups, kinds, "company")
         for prompts in self.prompts:
             _known("group of concepts", prompts.for_groups, kinds, f"prompts {prompts.name}")
             _known(
@@ -273,6 +280,10 @@ class Suite(FileModel):
                 sides = [side for side in (claim.better, claim.than) if side]
                 _known("variant or point", sides, chosen, where)
         return self
+
+    def company_of(self, group: str) -> tuple[str, ...]:
+        """The prompts that put concepts of a group in company; none where there are none for it."""
+        return self.company.templates if self.company and group in self.company.for_groups else ()
 
     def figure(self, identity: str) -> Figure:
         """The figure of that id; raises PerfError, with those there are."""

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import AfterValidator, Field, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
@@ -134,7 +128,7 @@ class RenderSection(FileModel):
     preset: PresetName | None = None
 
 
-_LATER = ("company", "company_share")
+_SHARE = 0.5
 
 
 class TrainOptions(FileModel):
@@ -158,8 +152,9 @@ class TrainOptions(FileModel):
     learning_rate_residual: LearningRate = 1e-3
     flip: bool = True
     sizes: Sizes = (1.0,)
-    company: Company = ()
-    company_share: CompanyShare = 0.5
+    # Older than these are many artifacts; at their defaults they are in no key and on no card.
+    company: Annotated[Company, Field(exclude_if=lambda value: not value)] = ()
+    company_share: Annotated[CompanyShare, Field(exclude_if=lambda value: value == _SHARE)] = _SHARE
     mask: MaskSource = "auto"
     validate_every: Every = 25
     seed: Seed = 0
@@ -168,16 +163,6 @@ class TrainOptions(FileModel):
     validation_steps: SamplingSteps = 20
     validation_guidance: Guidance = 6.0
     trained_keys: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_what_came_later(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Options that older versions did not have are left out at their defaults: nothing has changed for an
-        artifact's key and card then."""
-        told: dict[str, Any] = plain(self)
-        for name in _LATER:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                told.pop(name, None)
-        return told
 
 
 class RenderOptions(FileModel):

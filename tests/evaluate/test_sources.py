@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import Variant
+from perfusion_registry.evaluate.suite import SuiteCompany, Variant
 from perfusion_registry.recipe import resolve_train
 from perfusion_registry.recipe.options import TrainOptions, TrainSection
 from tests.evaluate.conftest import Smoke
@@ -38,7 +38,9 @@ def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(
 
 
 def test_company_is_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke) -> None:
-    suite = smoke.suite.model_copy(update={"company": {"toys": ("a jug and a {}",)}})
+    suite = smoke.suite.model_copy(
+        update={"company": SuiteCompany(for_groups=("toys",), templates=("a jug and a {}",))}
+    )
     found = sources(suite, smoke.path)
     asking, plain = Variant(name="in company", company=True), Variant(name="alone")
 
