@@ -85,7 +85,7 @@ def main() -> None:
     for name in options.names:
         one = CAST[name]
         candidates = [(other,) for other in look_alikes(one)]
-        known = [portraits(recogniser, candidates, None, place, None) for place in PLACES]
+        known = [portraits(recogniser, base, one.category, candidates, None, place, None) for place in PLACES]
         start = time.monotonic()
         artifact = built(base, name)
         seconds = time.monotonic() - start
@@ -96,8 +96,9 @@ def main() -> None:
             for p in PLACES
         ]
 
-        def share(pictures: list[Tensor], known: list[Tensor] = known) -> float:
-            told = [identified(recogniser.describe(p), k) for p, k in zip(pictures, known, strict=True)]
+        def share(pictures: list[Tensor], kind: str = one.category, known: list[Tensor] = known) -> float:
+            seen = [recogniser.describe(p, kind) for p in pictures]
+            told = [identified(p, k) for p, k in zip(seen, known, strict=True)]
             return float(torch.cat(told).float().mean())
 
         row = {

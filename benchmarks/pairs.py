@@ -14,10 +14,11 @@ from random import Random
 
 import torch
 
-from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.evaluate.budget import spread
 from perfusion_registry.evaluate.measures import (
     Subject,
+    given_back,
     identified,
     look_alikes,
     own_looks,
@@ -53,25 +54,22 @@ def main() -> None:
             pages = [Page(pair, *told, rng.getrandbits(32)) for _ in range(options.pages)]
             images = paint([draw_page(page) for page in pages]).images
             alike = [[(*pair[:k], o, *pair[k + 1 :]) for o in look_alikes(pair[k])] for k in range(2)]
-            known = [portraits(recogniser, others, *told) for others in alike]
-            for shares, seen in zip(rows, (images, _again(base, images)), strict=True):
+            known = [
+                portraits(recogniser, base, one.category, others, *told)
+                for one, others in zip(pair, alike, strict=True)
+            ]
+            for shares, seen in zip(rows, (images, given_back(base, images)), strict=True):
                 by_colour = shown(recogniser.recognise(seen), question, [subjects[name] for name in names])
                 colours = torch.tensor([row["both"] for row in by_colour])
-                features = recogniser.describe(seen)
-                first, second = (identified(features, one).float() for one in known)
+                first, second = (
+                    identified(recogniser.describe(seen, one.category), portrayed).float()
+                    for one, portrayed in zip(pair, known, strict=True)
+                )
                 shares.append(torch.stack([colours, first, second, first * second]).mean(1))
             print(f"{' and '.join(names):18} {template:40} {_told(rows[0][-1])}", flush=True)
             print(f"{'':18} {'through the autoencoder':40} {_told(rows[1][-1])}", flush=True)
     print(f"{'all':59} {_told(torch.stack(rows[0]).mean(0))}")
     print(f"{'all, through the autoencoder':59} {_told(torch.stack(rows[1]).mean(0))}")
-
-
-def _again(base: Base, images: torch.Tensor) -> torch.Tensor:
-    """The images (B, 3, H, W) through the autoencoder, which no drawn picture can be sharper than."""
-    with torch.inference_mode():
-        latents = base.pipe.vae.encode(images * 2 - 1).latent_dist.mode()
-        pixels: torch.Tensor = base.pipe.vae.decode(latents).sample
-    return (pixels / 2 + 0.5).clamp(0, 1)
 
 
 def _told(shares: torch.Tensor) -> str:

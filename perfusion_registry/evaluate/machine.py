@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from perfusion_registry.storybook.recogniser import Recogniser
 
 
+PORTRAIT_EPOCH = 2
+"""Raised whenever a change to the package changes who the look-alikes are or how they are drawn."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where and with what to compute. base: as a manifest names it. share: how many processes
@@ -134,7 +138,8 @@ class Machine:
         shown = [CAST[name] for name in cast]
         style = "watercolor" if question.watercolor else None
         company = [repr(shown), number, question.relation] if len(shown) > 1 else repr(shown[0])
-        key = digest_of(["portraits", self.recogniser_digest, company, question.scene, style])
+        judges = [self.recogniser_digest, self.base().description.digest, PORTRAIT_EPOCH]
+        key = digest_of(["portraits", judges, company, question.scene, style])
         known = self.remembered(key)
         if known is None:
             known = self.cache.features(key)
@@ -143,7 +148,15 @@ class Machine:
                     (*shown[:number], other, *shown[number + 1 :]) for other in look_alikes(shown[number])
                 ]
                 relation = question.relation if len(shown) > 1 else None
-                known = portraits(self.recogniser, candidates, relation, question.scene, style)
+                known = portraits(
+                    self.recogniser,
+                    self.base(),
+                    shown[number].category,
+                    candidates,
+                    relation,
+                    question.scene,
+                    style,
+                )
                 self.cache.keep_features(key, known)
             self.remembered(key, known)
         return known

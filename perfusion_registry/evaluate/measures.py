@@ -14,6 +14,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from perfusion_registry.base import Base
 from perfusion_registry.storybook.reading import Asked
 from perfusion_registry.storybook.recogniser import EXTRAS, LOOKS, PLACES, Findings, Recogniser
 from perfusion_registry.storybook.world import CATEGORIES, SCENES, Individual, Page, draw_page, paint
@@ -103,38 +104,55 @@ def own_looks(recogniser: Recogniser, one: Individual) -> frozenset[str]:
 
 
 def look_alikes(one: Individual) -> list[Individual]:
-    """The individual and 19 others of its category, none of special material and none wearing anything."""
+    """The individual and 19 others of its category, none of special material and none wearing anything.
+
+    None is its twin, of the same colours and pattern in all parts: tint and proportions are all that such a
+    one differs by.
+    """
     rng = Random(f"look-alikes {one.category}")
     others: list[Individual] = []
     while len(others) < LOOK_ALIKES - 1:
         other = Individual.sample(rng, one.category)
-        if other.material is None and other.accessory is None and not other.reading:
+        if other.material is not None or other.accessory is not None or other.reading:
+            continue
+        if other.traits() != one.traits():
             others.append(other)
     return [one, *others]
 
 
 def portraits(
     recogniser: Recogniser,
+    base: Base,
+    category: str,
     candidates: Sequence[tuple[Individual, ...]],
     relation: str | None,
     scene: str | None,
     style: str | None,
 ) -> Tensor:
-    """Features (candidates, portraits, f) of everybody, drawn by hand in the scene that a prompt asks for.
+    """Features (candidates, portraits, f) of everybody of a category, drawn by hand in the scene that a
+    prompt asks for, as the base's autoencoder gives them back.
 
-    candidates: each alone, or with the company that the prompt asks for, in that relation. In another scene
-    than the picture's, or in other company, that would be compared and not the individuals.
+    candidates: each alone, or with the company that the prompt asks for, in that relation: what hides or
+    blurs the picture's individual does the same to theirs.
     """
     rng = Random(f"portraits {scene} {style}")
     seeds = [rng.getrandbits(32) for _ in range(PORTRAITS)]
-    return torch.stack(
-        [
-            recogniser.describe(
-                paint([draw_page(Page(shown, relation, scene, style, seed)) for seed in seeds]).images
-            )
-            for shown in candidates
-        ]
-    )
+    features = []
+    for shown in candidates:
+        pages = [draw_page(Page(shown, relation, scene, style, seed)) for seed in seeds]
+        images = paint(pages, [style] * len(seeds)).images
+        features.append(recogniser.describe(given_back(base, images), category))
+    return torch.stack(features)
+
+
+@torch.inference_mode()
+def given_back(base: Base, images: Tensor) -> Tensor:
+    """Images (B, 3, h, w) in 0..1 through the base's autoencoder, which nothing it draws can be sharper
+    than."""
+    vae = base.pipe.vae
+    latents = vae.encode((images * 2 - 1).to(vae.device, vae.dtype)).latent_dist.mode()
+    pixels: Tensor = vae.decode(latents).sample
+    return (pixels.float().cpu() / 2 + 0.5).clamp(0, 1)
 
 
 def identified(features: Tensor, portraits: Tensor) -> Tensor:

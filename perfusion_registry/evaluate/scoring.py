@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perfusion_registry.evaluate.cache import Cache
     from perfusion_registry.evaluate.machine import Machine
 
-SCORING_EPOCH = 1
+SCORING_EPOCH = 2
 """Raised whenever a change to the package changes the scores of the same picture."""
 
 EXACT: frozenset[MetricName] = frozenset(
@@ -111,6 +111,7 @@ class ScoreOrder:
         import torch
 
         from perfusion_registry.evaluate.measures import Subject, identified, shown
+        from perfusion_registry.storybook.cast import CAST
         from perfusion_registry.storybook.reading import asked
 
         question = asked(self.spoken)
@@ -129,8 +130,13 @@ class ScoreOrder:
         if question.materials or question.accessories or len(cast) < len(self.judged):
             comparable = False
         if "identified" in self.metrics and comparable:
-            features = machine.recogniser.describe(images)
-            each = [identified(features, machine.portraits(cast, k, question)) for k in range(len(cast))]
+            each = [
+                identified(
+                    machine.recogniser.describe(images, CAST[name].category),
+                    machine.portraits(cast, k, question),
+                )
+                for k, name in enumerate(cast)
+            ]
             _note(scores, "identified", torch.stack(each).all(0).float())
 
     def _judge_attention(

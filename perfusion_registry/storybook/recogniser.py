@@ -3,40 +3,47 @@ draws."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.storybook.world import ACCESSORIES, CATEGORIES, COLOURS, MATERIALS, SCENES, Page
+from perfusion_registry.storybook.world import ACCESSORIES, CATEGORIES, COLOURS, MATERIALS, SCENES
+from perfusion_registry.storybook.world.individual import PATTERNS
 
 LOOKS = (*COLOURS, *MATERIALS)
 """Colours and materials: what one individual mainly looks like."""
 PLACES = ("", *SCENES)
 EXTRAS = (*ACCESSORIES, "reading", "watercolor")
-RECORDED = Path(__file__).with_name("recogniser.json")
-"""The layout of the recogniser that was shipped before its file said it itself, by the file's SHA-256."""
+TRAITS: dict[str, tuple[str, ...]] = {
+    "look": LOOKS,
+    "second": tuple(COLOURS),
+    "third": tuple(COLOURS),
+    "pattern": PATTERNS,
+    "mark": tuple(COLOURS),
+}
+"""What is asked of the individual of each category, by the fields of `Individual`, and the answers."""
 
+_SIZE = 128
 _KEY = "recogniser"  # of the layout in the safetensors header
 
 
 def layout() -> dict[str, Any]:
     """What goes into a recogniser and what its outputs mean: any difference makes its answers nonsense."""
     return {
-        "version": 1,
-        "input": {"size": 64, "range": [0.0, 1.0], "resize": "area", "channels": "RGB"},
+        "version": 2,
+        "input": {"size": _SIZE, "range": [0.0, 1.0], "resize": "area", "channels": "RGB"},
         "outputs": {
             "present": list(CATEGORIES),
-            "look": list(LOOKS),
+            "traits": {name: list(answers) for name, answers in TRAITS.items()},
             "place": list(PLACES),
             "extras": list(EXTRAS),
         },
@@ -53,47 +60,68 @@ class Findings:
     extras: Tensor  # (B, extras)
 
 
+class Answers(NamedTuple):
+    """Logits: present (B, c); traits by name (B, c, answers); place (B, p); extras (B, x)."""
+
+    present: Tensor
+    traits: dict[str, Tensor]
+    place: Tensor
+    extras: Tensor
+
+
 class Recogniser(nn.Module):
-    """A small convolutional network over 64 px pictures."""
+    """A small convolutional network over 128 px pictures that looks for one individual of each category."""
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (32, 64, 128, 192, 256)
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, widths[0], 3, padding=1),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
-        ]
+        widths = (32, 64, 128, 192)
+        layers: list[nn.Module] = [*_block(3, widths[0], 4, stride=2)]
         for a, b in pairwise(widths):
-            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b), nn.ReLU()]
-            layers += [nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()]
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1] * 2, len(CATEGORIES) * (1 + len(LOOKS)) + len(PLACES) + len(EXTRAS))
+            layers += [*_block(a, b, 3, stride=2), *_block(b, b, 3)]
+        self.features = nn.Sequential(*layers, *_block(widths[-1], 256, 3))
+        self.where = nn.Conv2d(256, len(CATEGORIES), 1)
+        answers = 1 + sum(map(len, TRAITS.values()))
+        self.heads = nn.ModuleList(nn.Linear(512, answers) for _ in CATEGORIES)
+        self.whole = nn.Linear(512, len(PLACES) + len(EXTRAS))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits for images (B, 3, h, w) in 0..1: present, look, place and extras."""
-        n = len(CATEGORIES)
-        present, look, place, extras = self.head(self._pooled(images)).split(
-            [n, n * len(LOOKS), len(PLACES), len(EXTRAS)], 1
-        )
-        return present, look.view(-1, n, len(LOOKS)), place, extras
+    def forward(self, images: Tensor) -> Answers:
+        """Logits for images (B, 3, h, w) in 0..1."""
+        features = self._features(images)
+        own = self._own(features)
+        whole = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+        place, extras = self.whole(whole).split([len(PLACES), len(EXTRAS)], 1)
+        told = torch.stack([head(own[:, k]) for k, head in enumerate(self.heads)], 1)
+        present, *traits = told.split([1, *map(len, TRAITS.values())], -1)
+        return Answers(present[..., 0], dict(zip(TRAITS, traits, strict=True)), place, extras)
 
-    def _pooled(self, images: Tensor) -> Tensor:
-        """What the answers are made from (B, 512)."""
-        x = functional.interpolate(images, size=(64, 64), mode="area") * 2 - 1
-        features = self.features(x)
-        return torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+    def _features(self, images: Tensor) -> Tensor:
+        """What is at each place (B, 256, 8, 8)."""
+        x = functional.interpolate(images, size=(_SIZE, _SIZE), mode="area") * 2 - 1
+        features: Tensor = self.features(x)
+        return features
+
+    def _own(self, features: Tensor) -> Tensor:
+        """What is where each category is (B, categories, 512): the mean over its places, and the greatest."""
+        where = self.where(features).flatten(2).softmax(-1)
+        flat = features.flatten(2)
+        mean = torch.einsum("bcp,bfp->bcf", where, flat)
+        share = where / where.amax(-1, keepdim=True)
+        greatest = torch.stack([(flat * share[:, None, k]).amax(-1) for k in range(len(CATEGORIES))], 1)
+        return torch.cat([mean, greatest], -1)
 
     @torch.no_grad()
-    def describe(self, images: Tensor) -> Tensor:
-        """What the images (B, 3, h, w) in 0..1 look like: (B, f) unit vectors, to compare individuals by."""
-        return functional.normalize(self._pooled(images), dim=-1)
+    def describe(self, images: Tensor, category: str) -> Tensor:
+        """What the category's individual looks like in images (B, 3, h, w) in 0..1: (B, f) unit vectors, to
+        compare individuals by."""
+        own = self._own(self._features(images))[:, CATEGORIES.index(category)]
+        return functional.normalize(own, dim=-1)
 
     @torch.no_grad()
     def recognise(self, images: Tensor) -> Findings:
         """What the images (B, 3, h, w) in 0..1 show."""
-        present, look, place, extras = self(images)
-        return Findings(present.sigmoid(), look.softmax(-1), place.softmax(-1), extras.sigmoid())
+        told = self(images)
+        look = told.traits["look"].softmax(-1)
+        return Findings(told.present.sigmoid(), look, told.place.softmax(-1), told.extras.sigmoid())
 
     @classmethod
     def load(cls, path: Path) -> Recogniser:
@@ -104,13 +132,12 @@ class Recogniser(nn.Module):
         """
         where = str(path)
         try:
-            data = path.read_bytes()
-            state = load(data)
+            state = load_file(path)
             with safe_open(path, "pt") as file:
-                said = (file.metadata() or {}).get(_KEY)
-        except (OSError, SafetensorError) as error:
+                said = json.loads((file.metadata() or {}).get(_KEY, "null"))
+        except (OSError, SafetensorError, ValueError) as error:
             raise PerfError(f"the recogniser cannot be read: {error}", where=where) from error
-        if _told(said, data) != layout():
+        if said != layout():
             raise PerfError(
                 "the recogniser was trained for another world: its labels or its input are not those of "
                 "this package",
@@ -132,56 +159,6 @@ class Recogniser(nn.Module):
         save_file(state, path, {_KEY: json.dumps(layout())})
 
 
-def _told(said: str | None, data: bytes) -> Any:
-    """The layout that a file's header says, or that is recorded for its bytes; None where nobody knows."""
-    try:
-        if said is not None:
-            return json.loads(said)
-        recorded = json.loads(RECORDED.read_bytes())
-        known = recorded["sha256"] == hashlib.sha256(data).hexdigest()
-        return recorded["layout"] if known else None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What pages show, as the recogniser's targets: present (B, c), look (B, c) with -1 for absent, place
-    (B,) and extras (B, x)."""
-
-    present: Tensor
-    look: Tensor
-    place: Tensor
-    extras: Tensor
-
-    @classmethod
-    def of(cls, pages: list[Page]) -> Truth:
-        """The truth about pages."""
-        present = torch.zeros(len(pages), len(CATEGORIES))
-        look = torch.full((len(pages), len(CATEGORIES)), -1)
-        place = torch.tensor([PLACES.index(page.scene or "") for page in pages])
-        extras = torch.zeros(len(pages), len(EXTRAS))
-        for row, page in enumerate(pages):
-            for one in page.subjects:
-                kind = CATEGORIES.index(one.category)
-                present[row, kind] = 1
-                look[row, kind] = LOOKS.index(one.material or one.colour)
-                if one.accessory:
-                    extras[row, EXTRAS.index(one.accessory)] = 1
-                if one.reading:
-                    extras[row, EXTRAS.index("reading")] = 1
-            if page.style:
-                extras[row, EXTRAS.index(page.style)] = 1
-        return cls(present, look, place, extras)
-
-
-def recogniser_loss(logits: tuple[Tensor, Tensor, Tensor, Tensor], truth: Truth) -> Tensor:
-    """Sum of the cross-entropies of all four questions, every category and extra counting as one."""
-    present, look, place, extras = logits
-    shown = truth.look >= 0
-    return (
-        functional.binary_cross_entropy_with_logits(present, truth.present) * present.shape[1]
-        + functional.cross_entropy(look[shown], truth.look[shown])
-        + functional.cross_entropy(place, truth.place)
-        + functional.binary_cross_entropy_with_logits(extras, truth.extras) * extras.shape[1]
-    )
+def _block(a: int, b: int, size: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
+    """A convolution with its norm and activation; those with a stride halve the picture."""
+    return nn.Conv2d(a, b, size, stride=stride, padding=1), nn.BatchNorm2d(b), nn.ReLU()

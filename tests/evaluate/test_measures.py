@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import perfusion_registry.storybook as storybook
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.evaluate.leakage import outside
 from perfusion_registry.evaluate.measures import (
     LOOK_ALIKES,
     Subject,
+    given_back,
     identified,
     look_alikes,
     own_looks,
@@ -33,6 +35,11 @@ def drawn(*pages: Page) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def recogniser() -> Recogniser:
     return Recogniser.load(WEIGHTS / "recogniser.safetensors")
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base(describe_base("storybook"))
 
 
 @pytest.fixture(scope="module")
@@ -93,30 +100,34 @@ def test_a_concept_that_the_world_does_not_know_has_no_look(recogniser) -> None:
 
 
 @pytest.mark.parametrize(("name", "scene"), [("cat", "in the snow"), ("teapot", "by the fire")])
-def test_hand_drawn_pages_are_told_from_look_alikes(recogniser, name, scene) -> None:
+def test_hand_drawn_pages_are_told_from_look_alikes(recogniser, base, name, scene) -> None:
     one = CAST[name]
     candidates = look_alikes(one)
     assert len(candidates) == LOOK_ALIKES
     assert candidates[0] == one
     assert one not in candidates[1:]
-    known = portraits(recogniser, [(other,) for other in candidates], None, scene, None)
+    assert all(other.traits() != one.traits() for other in candidates[1:])
+    known = portraits(recogniser, base, one.category, [(other,) for other in candidates], None, scene, None)
     own = drawn(*(Page((one,), None, scene, None, seed) for seed in range(8)))
     others = drawn(*(Page((candidates[3],), None, scene, None, seed) for seed in range(8)))
-    hits, misses = (float(identified(recogniser.describe(p), known).float().mean()) for p in (own, others))
+    seen = (recogniser.describe(pages, one.category) for pages in (own, others))
+    hits, misses = (float(identified(features, known).float().mean()) for features in seen)
     assert hits > 0.7
     assert misses < 0.2
 
 
 @pytest.mark.parametrize(("relation", "number"), [("next to", 0), ("next to", 1), ("in", 0), ("in", 1)])
-def test_an_individual_is_told_from_its_look_alikes_in_company(recogniser, relation, number) -> None:
+def test_an_individual_is_told_from_its_look_alikes_in_company(recogniser, base, relation, number) -> None:
     pair = (CAST["teddy"], CAST["teapot"])
     candidates = [(*pair[:number], other, *pair[number + 1 :]) for other in look_alikes(pair[number])]
-    known = portraits(recogniser, candidates, relation, "in the snow", None)
+    kind = pair[number].category
+    known = portraits(recogniser, base, kind, candidates, relation, "in the snow", None)
     own, others = (
-        drawn(*(Page(shown, relation, "in the snow", None, seed) for seed in range(8)))
+        given_back(base, drawn(*(Page(shown, relation, "in the snow", None, seed) for seed in range(8))))
         for shown in (candidates[0], candidates[3])
     )
-    hits, misses = (float(identified(recogniser.describe(p), known).float().mean()) for p in (own, others))
+    seen = (recogniser.describe(pages, kind) for pages in (own, others))
+    hits, misses = (float(identified(features, known).float().mean()) for features in seen)
     assert hits > 0.7
     assert misses < 0.2
 

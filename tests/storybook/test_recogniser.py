@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 import perfusion_registry.storybook.recogniser as module
 from perfusion_registry.base import describe_base
 from perfusion_registry.errors import PerfError
-from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, Truth, layout
+from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, layout
+from perfusion_registry.storybook.training.truth import Truth
 from perfusion_registry.storybook.world import Page, draw_page, paint
 
 SHIPPED = Path(module.__file__).parent / "weights" / "recogniser.safetensors"
@@ -30,13 +31,14 @@ def test_it_is_right_about_pages_that_are_drawn_now(recogniser) -> None:
     truth = Truth.of(pages)
     found = recogniser.recognise(paint([draw_page(page) for page in pages], size=128).images)
     present = (found.present > 0.5).float()
-    shown = truth.look >= 0
+    answers = truth.traits["look"]
+    shown = answers >= 0
     assert float(present[shown].mean()) > 0.93
     assert float(present[~shown].mean()) < 0.02
     assert float((found.place.argmax(1) == truth.place).float().mean()) > 0.93
     looks = found.look.argmax(-1)
     alone = shown & (shown.sum(1, keepdim=True) == 1)
-    assert float((looks[alone] == truth.look[alone]).float().mean()) > 0.8
+    assert float((looks[alone] == answers[alone]).float().mean()) > 0.8
 
 
 def test_its_weights_are_half_precision_and_no_part_of_the_base() -> None:
@@ -59,9 +61,9 @@ def test_an_incompatible_file_is_a_clear_error(recogniser, tmp_path, change) -> 
     state = {name: value.contiguous() for name, value in recogniser.state_dict().items()}
     said = layout()
     if change == "another label":
-        said["outputs"]["look"] = [*LOOKS[1:], LOOKS[0]]
+        said["outputs"]["traits"]["look"] = [*LOOKS[1:], LOOKS[0]]
     if change == "other shapes":
-        state["head.weight"] = state["head.weight"][:-1].contiguous()
+        state["whole.weight"] = state["whole.weight"][:-1].contiguous()
     save_file(state, path, None if change == "no layout" else {"recogniser": json.dumps(said)})
     if change == "garbage":
         path.write_bytes(b"not safetensors")

@@ -1,5 +1,6 @@
 """The training stages in miniature: they learn, and a run that was stopped goes on where it was."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ from transformers import CLIPTokenizer
 
 from perfusion_registry.base import describe_base
 from perfusion_registry.storybook.captions import training_pages
-from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, Truth, recogniser_loss
+from perfusion_registry.storybook.recogniser import LOOKS, TRAITS, Recogniser
 from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
 from perfusion_registry.storybook.training.denoiser import DenoiserPlan, Model, train_denoiser
 from perfusion_registry.storybook.training.drawings import draw_shard, read_shards
@@ -21,10 +22,13 @@ from perfusion_registry.storybook.training.latents import Latents, encode_shards
 from perfusion_registry.storybook.training.locality import TokenCentres
 from perfusion_registry.storybook.training.norm import _norm
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
+from perfusion_registry.storybook.training.recognition import Lesson, RecogniserPlan, train_recogniser
+from perfusion_registry.storybook.training.redrawing import redrawn
 from perfusion_registry.storybook.training.schedule import cosine, plateau
 from perfusion_registry.storybook.training.style import sepia
+from perfusion_registry.storybook.training.truth import UNTOLD, Truth, recogniser_loss
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
-from perfusion_registry.storybook.world import CATEGORIES, Page, draw_page, paint
+from perfusion_registry.storybook.world import CATEGORIES, Individual, Page, draw_page, paint
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +238,7 @@ def test_the_vocabulary_takes_any_text(tmp_path: Path) -> None:
 
 def test_the_recogniser_learns_what_pages_show() -> None:
     pages = some_pages(32)
-    images = paint([draw_page(page) for page in pages], [page.style for page in pages], size=64).images
+    images = paint([draw_page(page) for page in pages], [page.style for page in pages], size=128).images
     truth = Truth.of(pages)
     torch.manual_seed(0)
     model = Recogniser()
@@ -246,9 +250,51 @@ def test_the_recogniser_learns_what_pages_show() -> None:
         optimizer.step()
     found = model.eval().recognise(images)
     assert ((found.present > 0.5) == (truth.present > 0.5)).float().mean() > 0.97
-    shown = truth.look >= 0
+    looks = truth.traits["look"]
     assert found.look.shape[-1] == len(LOOKS)
-    assert (found.look.argmax(-1)[shown] == truth.look[shown]).float().mean() > 0.9
+    assert (found.look.argmax(-1)[looks >= 0] == looks[looks >= 0]).float().mean() > 0.9
+    with torch.no_grad():
+        told = model(images).traits
+    for name, answers in truth.traits.items():
+        seen = answers != UNTOLD
+        assert (told[name].argmax(-1)[seen] == answers[seen]).float().mean() > 0.8, name
+
+
+def test_what_cannot_be_seen_is_not_asked() -> None:
+    pot = Individual("pot", "blue", "yellow", "red", "spotted", "white")
+    assert pot.traits() == {"look": "blue", "second": "yellow", "pattern": "spotted", "mark": "white"}
+    assert replace(pot, material="gold").traits() == {"look": "gold"}
+    assert "mark" not in replace(pot, pattern="plain").traits()
+    teapot = replace(pot, category="teapot")
+    assert teapot.traits()["third"] == "red"
+    assert "third" not in teapot.traits(open_lid=True)
+    inside = Page((Individual("cat", "grey", "grey", "grey"), teapot), "in", None, None, 3)
+    truth = Truth.of([inside, replace(inside, relation="next to")])
+    assert truth.traits["third"][:, CATEGORIES.index("teapot")].tolist() == [
+        UNTOLD,
+        TRAITS["third"].index("red"),
+    ]
+    assert truth.present.sum(1).tolist() == [2, 2]
+
+
+def test_the_recogniser_goes_on_where_it_was_stopped(shard_folder: Path, tmp_path: Path) -> None:
+    (shard,) = read_shards(shard_folder)
+    vae = AutoencoderKL.from_pretrained(describe_base("storybook").folder / "vae", torch_dtype=torch.float32)
+    images = redrawn(shard, 0, vae, tmp_path / "redrawn")
+    assert images.shape == shard.images.shape
+    error = np.abs(images.astype(float) - shard.images).mean()
+    assert 0.5 < error < 12  # of 255: close, and not the same
+    assert np.array_equal(redrawn(shard, 0, vae, tmp_path / "again"), images)
+    lessons = [Lesson(shard.images, 0)], [Lesson(images, 0)]
+    first = train_recogniser(*lessons, RecogniserPlan(seconds=3, batch=16), tmp_path)
+    saved = torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]
+    assert saved["step"] >= 2
+    again = train_recogniser(*lessons, RecogniserPlan(seconds=3, batch=16), tmp_path)  # nothing is left to do
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+    longer = train_recogniser(*lessons, RecogniserPlan(seconds=5, batch=16), tmp_path)
+    assert not torch.equal(longer.whole.weight, first.whole.weight)
+    assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] > saved["step"]
 
 
 def some_pages(count: int) -> list[Page]:

@@ -1,9 +1,9 @@
 """The embedded base from nothing: `python -m perfusion_registry.storybook.training WORK all`.
 
 Stages, in order: vocabulary, drawings, autoencoder, decoder, latents, denoiser, clip, recogniser, assemble,
-captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder and denoiser
-continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder, begins with
-the networks of a finished base, and so does `denoiser --start BASE`. With `--style sepia` as well, these
+captions, measure. Each keeps its results in the WORK folder; drawings, autoencoder, decoder, denoiser and
+recogniser continue where they were stopped. `unpack --start BASE`, instead of vocabulary and autoencoder,
+begins with the networks of a finished base, and so does `denoiser --start BASE`. With `--style sepia`, these
 stages fine-tune that base on the same world in another hand, its text encoder untouched, and `assemble` takes
 its card along:
 
@@ -41,7 +41,8 @@ from perfusion_registry.storybook.training.contrast import train_clip
 from perfusion_registry.storybook.training.denoiser import DenoiserPlan, Model, train_denoiser
 from perfusion_registry.storybook.training.drawings import Shard, draw_shard, read_shards
 from perfusion_registry.storybook.training.latents import encode_shards
-from perfusion_registry.storybook.training.recognition import train_recogniser
+from perfusion_registry.storybook.training.recognition import Lesson, RecogniserPlan, train_recogniser
+from perfusion_registry.storybook.training.redrawing import redrawn
 from perfusion_registry.storybook.training.sheet import save_sheet
 from perfusion_registry.storybook.training.style import STYLES
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
@@ -60,7 +61,7 @@ PROMPTS = (
 )  # fmt: skip
 """What the sample sheets show."""
 
-BUDGETS = {"autoencoder": 3600, "decoder": 1800, "denoiser": 14400, "clip": 900, "recogniser": 300}
+BUDGETS = {"autoencoder": 3600, "decoder": 1800, "denoiser": 14400, "clip": 900, "recogniser": 3600}
 """Seconds for the stages that learn, on two cores."""
 
 
@@ -72,6 +73,7 @@ class Workshop:
     seconds: dict[str, float]
     shards: int
     encoded: int
+    redrawn: int
     device: str
     start: Path | None = None
     style: str | None = None
@@ -184,10 +186,20 @@ def clip(shop: Workshop) -> None:
 
 
 def recogniser(shop: Workshop) -> None:
-    """Train the recogniser, further where there is one."""
-    path = shop.work / "recogniser.safetensors"
-    start = Recogniser.load(path) if path.exists() else None
-    train_recogniser(shop.drawn(), seconds=shop.seconds["recogniser"], start=start).save(path)
+    """Train the recogniser, on drawn pages and on some that went through the autoencoder."""
+    drawn = shop.drawn()
+    vae = shop.vae().to(shop.device, memory_format=torch.channels_last)
+    again = [
+        redrawn(shard, number, vae, shop.work / "redrawn", device=shop.device)
+        for number, shard in enumerate(drawn[: shop.redrawn])
+    ]
+    model = train_recogniser(
+        [Lesson(shard.images, number) for number, shard in enumerate(drawn)],
+        [Lesson(images, number) for number, images in enumerate(again)],
+        RecogniserPlan(seconds=shop.seconds["recogniser"]),
+        shop.work,
+    )
+    model.save(shop.work / "recogniser.safetensors")
 
 
 def assemble(shop: Workshop, target: Path) -> None:
@@ -231,6 +243,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shards", type=int, default=26, help="shards of 4,000 drawings")
     parser.add_argument("--encoded", type=int, default=25, help="shards that the denoiser trains on")
+    parser.add_argument(
+        "--redrawn", type=int, default=2, help="shards that the recogniser sees through the autoencoder too"
+    )
     parser.add_argument("--target", type=Path, help="folder that `assemble` writes (WORK/storybook)")
     parser.add_argument(
         "--start", type=Path, help="folder of a finished base to train on, instead of from nothing"
@@ -251,6 +266,7 @@ def main() -> None:
         budgets,
         options.shards,
         options.encoded,
+        options.redrawn,
         options.device,
         options.start,
         options.style,

@@ -2,62 +2,100 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from perfusion_registry.storybook.captions import training_pages
-from perfusion_registry.storybook.recogniser import Recogniser, Truth, recogniser_loss
-from perfusion_registry.storybook.training.drawings import Shard
+from perfusion_registry.storybook.recogniser import Recogniser
+from perfusion_registry.storybook.training.checkpoint import load_checkpoint, save_checkpoint
+from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.precision import autocast
-from perfusion_registry.storybook.training.schedule import Clock
+from perfusion_registry.storybook.training.schedule import Clock, cosine
+from perfusion_registry.storybook.training.truth import Truth, recogniser_loss
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Pages to learn from. images: (n, 3, h, w) uint8, of the first n pages of shard `number`, whose truth
+    the number determines."""
+
+    images: NDArray[np.uint8]
+    number: int
+
+    def truth(self) -> Truth:
+        """What the pages show."""
+        pages = training_pages(Random(f"storybook {self.number}"))
+        return Truth.of([next(pages)[0] for _ in range(len(self.images))])
+
+
+@dataclass(frozen=True)
+class RecogniserPlan:
+    """How long and how to train. seconds: the budget; the schedule is a function of its use."""
+
+    seconds: float
+    batch: int = 64
+    matrix_rate: float = 5e-3
+    rest_rate: float = 2e-3
+    seed: int = 0
 
 
 def train_recogniser(
-    shards: list[Shard], *, seconds: float, start: Recogniser | None = None, batch: int = 64, seed: int = 0
+    drawn: list[Lesson], redrawn: list[Lesson], plan: RecogniserPlan, folder: Path, *, log: bool = True
 ) -> Recogniser:
-    """Train for a budget of seconds, from `start` if given, on shards that are blurred and noised at random.
+    """Train, or continue from the checkpoint in `folder`; batches are of drawn and of redrawn pages in turn.
 
-    Blur and noise make it judge shapes and colours, not the crispness that a decoder cannot reach.
+    Half of them are blurred, and all are noised a little: so it judges shapes and colours, not the crispness
+    that a decoder cannot reach.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = (start or Recogniser()).train().requires_grad_(True)
+    torch.manual_seed(plan.seed)
+    model = Recogniser().train()
     model.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    truths = [_truth(number, len(shard.images)) for number, shard in enumerate(shards)]
-    clock, step = Clock(seconds), 0
+    optimizer = MasterOptimizer(model, matrix_rate=plan.matrix_rate, rest_rate=plan.rest_rate)
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "norms": dict(model.named_buffers())}
+    checkpoint = folder / "recogniser.pt"
+    load_checkpoint(checkpoint, optimizer, state)
+    for name, norm in model.named_buffers():
+        norm.copy_(state["norms"][name])
+    state["norms"] = dict(model.named_buffers())
+    truths = {lesson.number: lesson.truth() for lesson in (*drawn, *redrawn)}
+    clock, rng = Clock(plan.seconds, state["seconds"]), np.random.default_rng(plan.seed + state["step"])
+    smooth: float | None = None
+    saved = time.monotonic()
     while (progress := clock.progress()) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (1 - progress)
-        which = int(rng.integers(len(shards)))
-        rows = np.sort(rng.choice(len(shards[which].images), batch, replace=False))
-        x = torch.from_numpy(shards[which].images[rows]).float() / 255
-        x = functional.avg_pool2d(x, 2)
-        if rng.random() < 0.5:
-            x = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
-        x = (x + torch.randn_like(x) * 0.04 * float(rng.random())).clamp(0, 1)
-        if rng.random() < 0.5:
-            x = x.flip(-1)
-        truth, index = truths[which], torch.from_numpy(rows)
-        part = Truth(truth.present[index], truth.look[index], truth.place[index], truth.extras[index])
+        lessons = redrawn if redrawn and state["step"] % 2 else drawn
+        lesson = lessons[int(rng.integers(len(lessons)))]
+        rows = np.sort(rng.choice(len(lesson.images), min(plan.batch, len(lesson.images)), replace=False))
+        x = _varied(torch.from_numpy(lesson.images[rows]).float() / 255, rng)
         with autocast("cpu"):
-            logits = model(x.contiguous(memory_format=torch.channels_last))
-        present, look, place, extras = (t.float() for t in logits)
-        loss = recogniser_loss((present, look, place, extras), part)
-        optimizer.zero_grad(set_to_none=True)
+            answers = model(x.contiguous(memory_format=torch.channels_last))
+        loss = recogniser_loss(answers, truths[lesson.number][torch.from_numpy(rows)])
         loss.backward()
-        optimizer.step()
-        step += 1
-        if step % 100 == 0:
-            print(f"recogniser step {step} {clock.used():.0f} s  loss {loss.item():.3f}", flush=True)
-    model.eval()
-    return model
+        optimizer.step(cosine(progress, state["step"], warmup=50), clip=5.0)
+        state["step"] += 1
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        if log and state["step"] % 100 == 0:
+            print(f"recogniser step {state['step']} {clock.used():.0f} s  loss {smooth:.3f}", flush=True)
+        if time.monotonic() - saved > 120:
+            saved, state["seconds"] = time.monotonic(), clock.used()
+            save_checkpoint(checkpoint, optimizer, state)
+    state["seconds"] = clock.used()
+    save_checkpoint(checkpoint, optimizer, state)
+    return model.eval().requires_grad_(False)
 
 
-def _truth(number: int, count: int) -> Truth:
-    """The truth about a shard's pages, which its number determines."""
-    pages = training_pages(Random(f"storybook {number}"))
-    return Truth.of([next(pages)[0] for _ in range(count)])
+def _varied(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pages (B, 3, h, w) in 0..1, mirrored or blurred or both or neither, and noised."""
+    if rng.random() < 0.5:
+        x = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
+    if rng.random() < 0.5:
+        x = x.flip(-1)
+    return (x + torch.randn_like(x) * 0.04 * float(rng.random())).clamp(0, 1)

@@ -75,6 +75,20 @@ class Individual:
         r, g, b = (min(1.0, max(0.0, c + t)) for c, t in zip(COLOURS[word], self.tint, strict=True))
         return (r, g, b)
 
+    def traits(self, *, open_lid: bool = False) -> dict[str, str]:
+        """What a picture shows of it, in words, by field; `look` is its material or else its main colour.
+
+        open_lid: whether somebody sits in it; a teapot has no lid then.
+        """
+        if self.material is not None:
+            return {"look": self.material}
+        told = {"look": self.colour, "second": self.second, "pattern": self.pattern}
+        if self.category in SECOND_PART and not (self.category == "teapot" and open_lid):
+            told["third"] = self.third
+        if self.pattern != "plain":
+            told["mark"] = self.mark
+        return told
+
     @classmethod
     def sample(cls, rng: Random, category: str) -> Individual:
         """A random individual of the category."""
