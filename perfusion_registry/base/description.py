@@ -89,7 +89,11 @@ def describe_base(
     else:
         folder = ((root or Path.cwd()) / Path(reference.repo).expanduser()).resolve()
         if not folder.is_dir():
-            raise PerfError("the base's folder does not exist", where=str(folder))
+            raise PerfError(
+                "the base's folder does not exist",
+                where=str(folder),
+                hint='name the folder of a diffusers model, a model of the hub as owner/name, or "storybook"',
+            )
     return _describe(reference.repo, revision, folder)
 
 

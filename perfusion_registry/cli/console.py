@@ -88,7 +88,7 @@ def show_error(error: PerfError) -> None:
 
 def show_interrupt(resumable: str | None) -> None:
     """Print the one line that follows Ctrl-C; `resumable` is the command that goes on where it was."""
-    more = f"; run `perf {resumable}` again to resume" if resumable else ""
+    more = f"; run the same `perf {resumable}` again to resume" if resumable else ""
     stderr().print(f"interrupted{more}", style="yellow")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perfusion_registry.evaluate.results import ClaimResult, Results
     from perfusion_registry.evaluate.runner import Ahead
     from perfusion_registry.evaluate.suite import Suite
+    from perfusion_registry.reporter import Reporter
 
 
 def register(app: typer.Typer) -> None:
@@ -98,6 +99,7 @@ def evaluate(
         _tell_ahead(ahead(plan, place.root), as_json=as_json)
         return
     reporter = console.reporter(quiet)
+    _warn_of_others(folder, figure or [], reporter)
     results = run(chosen, path, place, figures=figure or [], budget=budget, reporter=reporter)
     page = None
     if report:
@@ -115,11 +117,16 @@ def _filled(suite: Suite, given: list[str], dino: Path | None) -> Suite:
     bases = dict(suite.bases)
     for text in given:
         name, equals, reference = text.partition("=")
-        if not equals or name not in bases or not reference:
+        if name not in bases:
+            there = (
+                f"it has {', '.join(bases)}" if bases else "it has none: no figure of it needs another base"
+            )
+            raise PerfError(f"this suite has no slot {name!r} for a base", where="--with-base", hint=there)
+        if not equals or not reference:
             raise PerfError(
-                f"{text!r} does not fill a slot of this suite",
+                f"{text!r} does not say which base fills the slot",
                 where="--with-base",
-                hint=f"write NAME=BASE; its slots are {', '.join(bases) or 'none'}",
+                hint=f"{name}=FOLDER, or {name}=owner/name@revision",
             )
         bases[name] = str(Path(reference).absolute()) if reference.startswith(".") else reference
     update: dict[str, Any] = {"bases": bases}
@@ -130,6 +137,26 @@ def _filled(suite: Suite, given: list[str], dino: Path | None) -> Suite:
             for figure in suite.figures
         )
     return suite.model_copy(update=update)
+
+
+def _warn_of_others(folder: Path, figures: list[str], reporter: Reporter) -> None:
+    """Say that a report of other figures will be replaced; what it is made from stays in the cache."""
+    from perfusion_registry.errors import PerfError
+    from perfusion_registry.evaluate.results import RESULTS, read_results
+
+    if not figures:
+        return
+    try:
+        before = read_results(folder / RESULTS)
+    except (OSError, PerfError):
+        return
+    named = {name.lower() for name in figures}
+    others = [one.id for one in before.figures if one.id.lower() not in named and not one.left_out]
+    if others:
+        reporter.warn(
+            f"{folder} held figures {', '.join(others)}; this run's report replaces theirs "
+            "(--out names another folder; nothing would be drawn again)"
+        )
 
 
 def _list(*, as_json: bool) -> None:
@@ -201,12 +228,12 @@ def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -
         }
         console.say_json("perf.evaluate/1", said)
         return
+    points = [(figure.id, point) for figure in results.figures for point in figure.points]
+    columns = {m: title for m, title in _COLUMNS.items() if any(m in point.metrics for _, point in points)}
     rows = [
-        [name, point.label, *(_number(point.metrics, metric) for metric in _COLUMNS)]
-        for name, points in ((figure.id, figure.points) for figure in results.figures)
-        for point in points
+        [name, point.label, *(_number(point.metrics, metric) for metric in columns)] for name, point in points
     ]
-    console.say_table(["figure", "point", *_COLUMNS.values()], rows, right=[*_COLUMNS.values()])
+    console.say_table(["figure", "point", *columns.values()], rows, right=[*columns.values()])
     if claims:
         console.say("")
         judged = [[name, claim.text, claim.verdict, _difference(claim)] for name, claim in claims]

@@ -1,4 +1,4 @@
-"""`perf build --super pot=shoe --out FILE`: a concept under another supercategory than its recipe says.
+"""`perf build --super pot=boat --out FILE`: a concept under another supercategory than its recipe says.
 
 The result is a file and nothing else: the recipe, the lockfile and what `lock --check` says of them stay as
 they are, for they are about the concept under its own supercategory. Prompts take the file with `--with`.
@@ -44,7 +44,7 @@ class Substitution:
         where = f"--super {given[0]}"
         if not equals or not word.strip():
             raise PerfError(
-                f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=shoe"
+                f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=boat"
             )
         folded = canonical_name(name.strip().removesuffix("*"))
         if any(canonical_name(other) != folded for other in names or ()):

@@ -192,7 +192,7 @@ def _claim(
         return ClaimResult(**told, better_value=None, than_value=None, difference=None, verdict="unmeasured")
     # Only classes that both sides have count, so that the difference is one of pairs.
     both = np.isfinite(better.value) & np.isfinite(than.value)
-    sides = [Estimate(np.where(both, e.value, np.nan), e.replicates) for e in (better, than)]
+    sides = [Estimate(np.where(both, e.value, np.nan), e.replicates, e.spare) for e in (better, than)]
     values = [float(resampling.balanced(side).value) for side in sides]
     first, second = reversed(sides) if claim.less else sides
     difference = _measured(resampling.balanced(first.minus(second)), int(both.sum()))
@@ -232,7 +232,8 @@ def _measured(estimate: Estimate, pictures: int) -> Measured | None:
     if not math.isfinite(value):
         return None
     low, high = estimate.interval()
-    low, high = min(low, value), max(high, value)
+    if math.isfinite(low):
+        low, high = min(low, value), max(high, value)
     return Measured(value=_rounded(value), low=_finite(low), high=_finite(high), pictures=pictures)
 
 

@@ -105,5 +105,5 @@ def difference(metric: MetricName, found: Measured | None) -> str:
         return ""
     value = told(metric, found.value, signed=True)
     if found.low is None or found.high is None:
-        return value
+        return f"{value} (too few prompts to say how sure)"
     return f"{value} ({told(metric, found.low, signed=True)} to {told(metric, found.high, signed=True)})"

@@ -198,7 +198,7 @@ def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter)
     # Two orders of one training make two cards of the same tensors; the second finds them in the store.
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
-        with reporter.stage(f"Building {len(todo)} concepts", len(todo)) as stage:
+        with reporter.stage(f"Building {_counted(len(todo), 'concept')}", len(todo)) as stage:
             for done, (digest, sha256) in carry_out(todo):
                 built[digest] = sha256
                 stage.advance(note=done.title)
@@ -218,7 +218,7 @@ def _draw(
             todo.append(replace(order, seeds=tuple(missing[start : start + batch])))
     if todo:
         total = sum(len(order.seeds) for order in todo)
-        with reporter.stage(f"Drawing {total} pictures", total) as stage:
+        with reporter.stage(f"Drawing {_counted(total, 'picture')}", total) as stage:
             for done, pictures in carry_out(todo):
                 stage.advance(pictures, done.title)
 
@@ -227,7 +227,7 @@ def _judge(orders: Sequence[ScoreOrder], cache: Cache, carry_out: CarryOut, repo
     once = {order.key(order.keys[0]) + str(order.keys): order for order in orders if order.missing(cache)}
     if once:
         total = sum(len(order.keys) for order in once.values())
-        with reporter.stage(f"Judging {total} pictures", total) as stage:
+        with reporter.stage(f"Judging {_counted(total, 'picture')}", total) as stage:
             for done, pictures in carry_out(list(once.values())):
                 stage.advance(pictures, done.title)
 
@@ -362,10 +362,18 @@ def _judges(base: BaseDescription, reference: str, dino: Path | None) -> str:
     )
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _folder_digest(folder: Path) -> str:
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
     if not files:
-        raise PerfError("the DINO model is missing", where=str(folder))
+        raise PerfError(
+            "the DINO model is missing",
+            where=str(folder),
+            hint="name a folder with its config.json, preprocessor_config.json and model.safetensors",
+        )
     return digest_of([[path.name, file_digest(path)] for path in files])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import ConceptSection, Recipe, TrainSection, read_recipe
 from perfusion_registry.resolve import find_images
@@ -107,10 +108,18 @@ def _of_cast(concept: SuiteConcept) -> Source:
 def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
     assert concept.recipe is not None
     path = where.parent / concept.recipe
+    if not path.is_file():
+        raise PerfError(
+            f"there is no recipe {concept.recipe!r} beside the suite",
+            where=f"{where}, concept {concept.name}: {path}",
+            hint="`recipe` is a path from the suite's own folder; `perf add` writes recipes",
+        )
     recipe = read_recipe(path)
     if recipe.concept.name != concept.name:
         raise PerfError(
-            f"the suite calls it {concept.name!r}, its recipe {recipe.concept.name!r}", where=str(path)
+            f"the suite calls it {concept.name!r}, its recipe {recipe.concept.name!r}",
+            where=f"{where}, concept {concept.name}: {path}",
+            hint="give it the recipe's name in the suite, or name another recipe",
         )
     found = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
     try:
@@ -118,4 +127,8 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
         masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
     except OSError as error:
         raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
+    for image in found:
+        loaded = load_image(image.path)
+        if image.mask:
+            load_mask(image.mask, loaded)
     return Source(concept.name, concept.group, recipe, images, masks, concept.cast)

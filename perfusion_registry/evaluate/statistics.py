@@ -7,7 +7,7 @@ the difference of two points is resampled in pairs: the noise that they share ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,39 +17,54 @@ from perfusion_registry.evaluate.suite import Bootstrap
 Numbers = NDArray[np.float64]
 
 
+SPARE = 4
+"""Below so many spare prompts, resampling would take the few there are for all, and no interval is told."""
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A score: its value (), or (C,) by class, and its replicates (R,) or (R, C)."""
+    """A score: its value (), or (C,) by class, and its replicates (R,) or (R, C).
+
+    spare: of what was resampled, how many there are beyond the first (of each class): () or (C,).
+    """
 
     value: Numbers
     replicates: Numbers
+    spare: Numbers = field(default_factory=lambda: np.array(np.inf))
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of a score that is one number; nan where it cannot be told."""
         usable = self.replicates[np.isfinite(self.replicates)]
-        if not len(usable):
+        if not len(usable) or self.spare < SPARE:
             return float("nan"), float("nan")
         low, high = np.percentile(usable, [2.5, 97.5])
         return float(low), float(high)
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference, replicate by replicate."""
-        return Estimate(self.value - other.value, self.replicates - other.replicates)
+        return self._with(other, self.value - other.value, self.replicates - other.replicates)
 
     def over(self, other: Estimate) -> Estimate:
         """The ratio, replicate by replicate."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Estimate(self.value / other.value, self.replicates / other.replicates)
+            return self._with(other, self.value / other.value, self.replicates / other.replicates)
 
     def harmonic(self, other: Estimate) -> Estimate:
         """The harmonic mean; zero unless both are positive."""
-        return Estimate(_harmonic(self.value, other.value), _harmonic(self.replicates, other.replicates))
+        return self._with(
+            other, _harmonic(self.value, other.value), _harmonic(self.replicates, other.replicates)
+        )
+
+    def _with(self, other: Estimate, value: Numbers, replicates: Numbers) -> Estimate:
+        return Estimate(value, replicates, np.minimum(self.spare, other.spare))
 
     @staticmethod
     def mean(estimates: Sequence[Estimate]) -> Estimate:
         """The mean of several, replicate by replicate."""
         return Estimate(
-            np.mean([e.value for e in estimates], 0), np.mean([e.replicates for e in estimates], 0)
+            np.mean([e.value for e in estimates], 0),
+            np.mean([e.replicates for e in estimates], 0),
+            np.min([e.spare for e in estimates], 0),
         )
 
     @staticmethod
@@ -58,7 +73,7 @@ class Estimate:
         columns = range(len(which))
         value = np.array([estimates[e].value[c] for e, c in zip(which, columns, strict=True)])
         replicates = [estimates[e].replicates[:, c] for e, c in zip(which, columns, strict=True)]
-        return Estimate(value, np.stack(replicates, 1))
+        return Estimate(value, np.stack(replicates, 1), np.min([e.spare for e in estimates], 0))
 
 
 class Resampling:
@@ -74,6 +89,8 @@ class Resampling:
         self._weights = [_weights(rng, counts, bootstrap.resamples) for counts in grid.values()]
         self.resamples = bootstrap.resamples
         self._dice = np.random.default_rng([bootstrap.seed, 1])
+        self._prompts = [np.repeat(np.arange(len(counts)), counts) for counts in grid.values()]
+        self._concepts = bootstrap.over == "concepts"
         count = len(grid)
         if bootstrap.over == "concepts":
             self._share = rng.multinomial(count, np.full(count, 1 / count), bootstrap.resamples) / count
@@ -87,19 +104,21 @@ class Resampling:
         share: the values are 0 or 1. Where a class has only one of the two, resampling would claim certainty
         from however few pictures; its replicates are drawn from the Jeffreys posterior instead.
         """
-        means, replicates = [], []
-        for name, weights in zip(self.classes, self._weights, strict=True):
+        means, replicates, spare = [], [], []
+        for name, weights, prompts in zip(self.classes, self._weights, self._prompts, strict=True):
             told = np.isfinite(values[name])
+            spare.append(float(max(0, len(np.unique(prompts[told])) - 1)))
             if share and told.any() and len(np.unique(values[name][told])) == 1:
                 hits, count = float(values[name][told].sum()), int(told.sum())
                 means.append(hits / count)
                 replicates.append(self._dice.beta(hits + 0.5, count - hits + 0.5, self.resamples))
+                spare[-1] = np.inf
                 continue
             numbers = np.where(told, values[name], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 means.append(numbers.sum() / told.sum() if told.any() else np.nan)
                 replicates.append((weights @ numbers) / (weights @ told))
-        return Estimate(np.array(means), np.stack(replicates, 1))
+        return Estimate(np.array(means), np.stack(replicates, 1), np.array(spare))
 
     def balanced(self, estimate: Estimate) -> Estimate:
         """The mean over classes, each counting alike; classes without a value are left out."""
@@ -111,7 +130,8 @@ class Resampling:
         weights = np.where(usable, share, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             replicates = (weights * np.where(usable, values, 0.0)).sum(1) / weights.sum(1)
-        return Estimate(np.array(estimate.value[told].mean()), replicates)
+        spare = told.sum() - 1 if self._concepts else np.broadcast_to(estimate.spare, told.shape)[told].sum()
+        return Estimate(np.array(estimate.value[told].mean()), replicates, np.array(spare))
 
 
 def _weights(rng: np.random.Generator, counts: Sequence[int], resamples: int) -> Numbers:

@@ -265,6 +265,9 @@ class Suite(FileModel):
             _known(
                 "concept", [n for pair in prompts.pairs for n in pair], concepts, f"prompts {prompts.name}"
             )
+        alone = [v.name for f in self.figures for v in f.variants if v.company and self.company is None]
+        if alone:
+            raise ValueError(f"the variant `{alone[0]}` learns in company, and the suite has no `[company]`")
         for figure in self.figures:
             where = f"figure {figure.id}"
             variants = _unique(f"variant of {where}", [variant.name for variant in figure.variants])
@@ -299,14 +302,15 @@ class Suite(FileModel):
 def _unique(what: str, names: list[str]) -> set[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"there are two of the {what} `{twice[0]}`")
+        raise ValueError(f"the {what} `{twice[0]}` is there twice")
     return set(names)
 
 
 def _known(what: str, names: object, known: set[str], where: str) -> None:
     for name in names:  # type: ignore[attr-defined]
         if name not in known:
-            raise ValueError(f"{where} names the {what} `{name}`; there are {', '.join(sorted(known))}")
+            there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            raise ValueError(f"{where} names the {what} `{name}`; {there}")
 
 
 def read_suite(path: Path) -> Suite:
@@ -325,7 +329,7 @@ def find_suite(named: str) -> Path:
     if named in shipped:
         return shipped[named]
     path = Path(named)
-    if path.suffix == ".toml" or path.is_file():
+    if path.is_file():
         return path
     raise PerfError(
         f"there is no suite {named!r}",

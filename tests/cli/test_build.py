@@ -144,7 +144,7 @@ def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) 
         out, err = build.communicate(timeout=300)
     assert build.returncode == 130
     assert out == ""
-    assert err.strip().split("\n")[-1] == "interrupted; run `perf build` again to resume"
+    assert err.strip().split("\n")[-1] == "interrupted; run the same `perf build` again to resume"
     assert "Traceback" not in err
     assert not (project / "perfusion.lock").exists()
     assert Store(project / "store").lookup("1" * 64) is None
@@ -257,7 +257,7 @@ def test_builds_at_once_end_together(three: Path) -> None:
         os.killpg(build.pid, signal.SIGINT)  # a terminal tells the whole group
         out, err = build.communicate(timeout=300)
     assert (build.returncode, out) == (130, "")
-    assert err.strip().split("\n")[-1] == "interrupted; run `perf build` again to resume"
+    assert err.strip().split("\n")[-1] == "interrupted; run the same `perf build` again to resume"
     assert "Traceback" not in err
     assert gone(at_work)
 

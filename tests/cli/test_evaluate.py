@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from perfusion_registry.base.likeness import Likeness
+from perfusion_registry.evaluate.metrics import difference
 from perfusion_registry.evaluate.results import read_results
 from tests.base.test_likeness import save_dino
 from tests.cli.conftest import Perf
@@ -50,8 +51,18 @@ def test_claims_are_told_with_their_differences(perf: Perf, smoke: Smoke, place)
     assert claim["difference"] == {"value": found.value, "low": found.low, "high": found.high}
     assert found.low <= found.value <= found.high
     told = perf(*arguments, "--no-report").out
-    assert f"{abs(found.value):.3f} (" in told
+    assert difference("image", found).replace("\N{NO-BREAK SPACE}", " ") in told
     assert " to " in told
+
+
+def test_a_report_of_other_figures_is_not_replaced_without_a_word(perf: Perf, smoke: Smoke, place) -> None:
+    def run(figure: str) -> str:
+        budget = ["--seeds", "1", "--prompts", "1", "--device", "cpu", "--no-report"]
+        return perf("evaluate", str(smoke.path), "--figure", figure, *budget).err
+
+    assert "replaces" not in run("6")
+    assert "replaces" not in run("6")
+    assert "held figures 6" in " ".join(run("5").split())
 
 
 def test_shares_are_told_in_plain_characters(perf: Perf, smoke: Smoke, place) -> None:
@@ -92,7 +103,8 @@ def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Sm
     [
         (["nosuch"], "there is no suite"),
         (["paper", "--figure", "99"], "no figure '99'"),
-        (["paper", "--with-base", "oil=./x"], "does not fill a slot"),
+        (["paper", "--with-base", "oil=./x"], "no slot 'oil'"),
+        (["paper", "--with-base", "sepia"], "sepia=FOLDER"),
         (["paper", "--with-base", "sepia=./nowhere", "--figure", "12"], "does not exist"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfusion_registry.evaluate.aggregate import figure_result
+from perfusion_registry.evaluate.metrics import difference as told_difference
 from perfusion_registry.evaluate.metrics import told
 from perfusion_registry.evaluate.plan import compared, points
 from perfusion_registry.evaluate.results import FigureResult, ImageRecord
@@ -31,7 +32,9 @@ CLAIMS = (
 )
 
 
-def record(point: str, name: str, scene: bool, metrics: dict[str, float]) -> ImageRecord:
+def record(
+    point: str, name: str, scene: bool, metrics: dict[str, float], place: str = "in the snow"
+) -> ImageRecord:
     return ImageRecord(
         figure="1",
         variant=point.partition("@")[0],
@@ -44,21 +47,30 @@ def record(point: str, name: str, scene: bool, metrics: dict[str, float]) -> Ima
         group="scenes" if scene else "others",
         shape_preserving=scene,
         prompt="",
-        template="a {} in the snow" if scene else "a gold {}",
+        template=f"a {{}} {place}" if scene else f"a gold {{}} {place}",
         seed=0,
         picture="x.png",
         metrics=metrics,  # type: ignore[arg-type]
     )
 
 
+PLACES = ("in the snow", "by the fire", "on the beach")
+
+
 @pytest.fixture(scope="module")
 def result() -> FigureResult:
+    return scored(*PLACES)
+
+
+def scored(*places: str) -> FigureResult:
+    """The figure, with the same scores in every place."""
     figure = Figure(id="1", title="By hand", variants=VARIANTS, claims=CLAIMS, best=True)
     records = []
     for point, classes in SCORES.items():
         for name, (image, text, other) in classes.items():
-            records.append(record(point, name, True, {"image": image, "text": text}))
-            records.append(record(point, name, False, {"image": 0.0, "text": other}))
+            for place in places:
+                records.append(record(point, name, True, {"image": image, "text": text}, place))
+                records.append(record(point, name, False, {"image": 0.0, "text": other}, place))
     operating = [point for variant in compared(figure) for point in points(variant)]
     return figure_result(figure, operating, records, Bootstrap(resamples=200))
 
@@ -89,6 +101,16 @@ def test_claims_compare_variants_by_the_mean_of_their_points(result: FigureResul
     assert (both.verdict, turned.verdict) == ("holds", "fails")
     assert (number.verdict, number.than_value) == ("fails", pytest.approx(0.95))
     assert (nothing.verdict, nothing.difference) == ("unmeasured", None)
+
+
+def test_a_claim_of_too_few_prompts_is_open_and_has_no_interval() -> None:
+    few = scored("in the snow", "by the fire")  # two of each of two concepts: two spare ones
+    assert [claim.verdict for claim in few.claims] == ["open", "open", "open", "unmeasured"]
+    difference = few.claims[0].difference
+    assert difference is not None
+    assert (difference.low, difference.high) == (None, None)
+    assert difference.value == pytest.approx(0.9 - ((0.9 + 0.4) / 2 + (0.3 + 0.6) / 2) / 2)
+    assert "too few prompts" in told_difference("image", difference)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
+import pytest
+
+from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import SuiteCompany, Variant
 from perfusion_registry.recipe import resolve_train
@@ -53,3 +57,23 @@ def test_company_is_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke
     assert company("jug", asking) == ()  # none is named for containers
     assert company("bear", plain) == ("a cat and a {}",)  # the card's
     assert asking.training_options != plain.training_options
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (lambda root: (root / "bear" / "1.png").write_bytes(b"no picture"), "1.png"),
+        (lambda root: (root / "bear.toml").unlink(), "concept bear"),
+        (lambda root: shutil.copy(root / "jug.toml", root / "bear.toml"), "concept bear"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_or_its_images_is_told_before_anything_runs(
+    smoke: Smoke, tmp_path, break_it, told
+) -> None:
+    root = shutil.copytree(
+        smoke.path.parent, tmp_path / "suite", ignore=shutil.ignore_patterns("store", "out*")
+    )
+    break_it(root)
+    with pytest.raises(PerfError) as error:
+        sources(smoke.suite, root / "smoke.toml")
+    assert told in str(error.value.where)

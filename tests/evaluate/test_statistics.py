@@ -42,14 +42,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_pictures_without_a_value_do_not_count() -> None:
-    made = resampling({"a": [2, 2], "b": [2, 2]})
-    values = {"a": np.array([1.0, 3.0, np.nan, np.nan]), "b": np.full(4, np.nan)}
+    made = resampling({"a": [2] * 6, "b": [2] * 6})
+    values = {"a": np.array([1.0, 3.0] * 5 + [np.nan] * 2), "b": np.full(12, np.nan)}
     estimate = made.by_class(values)
     assert estimate.value[0] == 2
     assert np.isnan(estimate.value[1])
     assert float(made.balanced(estimate).value) == 2
     low, high = made.balanced(estimate).interval()
     assert 1 <= low <= 2 <= high <= 3
+
+
+@pytest.mark.parametrize(("prompts", "known"), [(1, False), (4, False), (5, True)])
+def test_few_prompts_of_one_concept_have_no_interval_however_many_pictures(prompts, known) -> None:
+    made = resampling({"a": [64] * prompts})
+    values = {"a": np.random.default_rng(0).normal(size=64 * prompts)}
+    estimate = made.by_class(values)
+    assert np.isfinite(made.balanced(estimate).interval()).all() == known
+    assert np.isfinite(made.balanced(estimate.minus(estimate)).interval()).all() == known
 
 
 def test_nothing_at_all_has_no_interval() -> None:
@@ -60,7 +69,7 @@ def test_nothing_at_all_has_no_interval() -> None:
 
 
 def test_resampling_concepts_widens_the_interval_of_unlike_concepts() -> None:
-    values = {name: np.full(8, float(k)) for k, name in enumerate("abcd")}
+    values = {name: np.full(8, float(k)) for k, name in enumerate("abcde")}
     grid = {name: [2] * 4 for name in values}
     widths = []
     for over in ("prompts", "concepts"):

@@ -96,8 +96,9 @@ def test_budgets_take_turns_and_spread(paper) -> None:
         (('recipe = "jug.toml"', ""), "needs `cast` or `recipe`"),
         (('method = "rome"', 'method = "rom"'), "rom"),
         (('base = "ink"', 'base = "oil"'), "base `oil`"),
+        (('base = "ink"', "company = true"), "no `[company]`"),
         (('than = "local@0.7"', ""), "either `than` or `at_least`"),
-        (('id = "A.1"', 'id = "6"'), "two of the figure `6`"),
+        (('id = "A.1"', 'id = "6"'), "the figure `6` is there twice"),
     ],
 )
 def test_a_mistake_is_told_by_its_name(smoke: Smoke, tmp_path, change, told) -> None:

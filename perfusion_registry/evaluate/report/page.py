@@ -119,9 +119,9 @@ def _plot(figure: FigureResult, plot: Plot | None) -> str:
         return ""
     pictures = max((m.pictures for p in figure.points for m in p.metrics.values()), default=0)
     said = (
-        f"A mark for each concept, joined over the variants. Up to {pictures:,} pictures of all of them."
+        f"A mark for each concept, joined over the variants. Pictures of all of them: up to {pictures:,}."
         if figure.kind == "classes"
-        else f"Error bars: 95\N{NO-BREAK SPACE}% intervals. Up to {pictures:,} pictures a point."
+        else f"Error bars: 95\N{NO-BREAK SPACE}% intervals. Pictures a point: up to {pictures:,}."
     )
     if figure.best is not None:
         choice = "; ".join(f"{name}: {spoken(point)}" for name, point in figure.best.choice.items())
