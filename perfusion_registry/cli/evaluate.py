@@ -118,9 +118,7 @@ def _filled(suite: Suite, given: list[str], dino: Path | None) -> Suite:
     for text in given:
         name, equals, reference = text.partition("=")
         if name not in bases:
-            there = (
-                f"it has {', '.join(bases)}" if bases else "it has none: no figure of it needs another base"
-            )
+            there = f"it has {', '.join(bases)}" if bases else "it has none; leave the option out"
             raise PerfError(f"this suite has no slot {name!r} for a base", where="--with-base", hint=there)
         if not equals or not reference:
             raise PerfError(

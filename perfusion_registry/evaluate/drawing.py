@@ -77,14 +77,18 @@ class DrawOrder:
             }
         )
 
-    def missing(self, cache: Cache) -> tuple[int, ...]:
-        """The seeds whose pictures, or attention maps where they are wanted, are not in the cache."""
-        return tuple(
-            seed
-            for seed in self.seeds
-            if not cache.picture(self.key(seed)).is_file()
-            or (self.attention and self.concepts and not cache.attention(self.key(seed)).is_file())
-        )
+    def keys(self) -> dict[int, str]:
+        """The keys of its pictures, by seed."""
+        return {seed: self.key(seed) for seed in self.seeds}
+
+    def missing(self, cache: Cache) -> dict[int, str]:
+        """Those whose pictures, or attention maps where they are wanted, are not in the cache."""
+        return {
+            seed: key
+            for seed, key in self.keys().items()
+            if not cache.picture(key).is_file()
+            or (self.attention and self.concepts and not cache.attention(key).is_file())
+        }
 
     @property
     def title(self) -> str:
@@ -93,19 +97,19 @@ class DrawOrder:
 
     def carry_out(self, machine: Machine) -> int:
         """Draw what is missing; how many pictures that were."""
-        seeds = self.missing(machine.cache)
-        if not seeds:
+        missing = self.missing(machine.cache)
+        if not missing:
             return 0
         base = machine.base(self.base)
         artifacts = {concept.name: machine.artifact(concept.sha256) for concept in self.concepts}
         composition = self.composition(base, artifacts)
-        request = self._request(base, seeds)
+        request = self._request(base, tuple(missing))
         pictures, maps = self._draw(base, composition, request, artifacts)
-        for number, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
+        for number, (key, picture) in enumerate(zip(missing.values(), pictures, strict=True)):
             if maps is not None:  # before the picture, whose presence says that all is done
-                machine.cache.keep(machine.cache.attention(self.key(seed)), _greys(maps[number]))
-            machine.cache.keep(machine.cache.picture(self.key(seed)), picture)
-        return len(seeds)
+                machine.cache.keep(machine.cache.attention(key), _greys(maps[number]))
+            machine.cache.keep(machine.cache.picture(key), picture)
+        return len(missing)
 
     def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:
         """Eq. 4's configuration of the prompt, with the gates of the order."""

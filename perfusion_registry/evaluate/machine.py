@@ -14,6 +14,7 @@ from perfusion_registry.base.digest import file_digest
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.scoring import SCORING_EPOCH
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from perfusion_registry.base.likeness import Likeness
     from perfusion_registry.storybook.reading import Asked
     from perfusion_registry.storybook.recogniser import Recogniser
-
-
-PORTRAIT_EPOCH = 2
-"""Raised whenever a change to the package changes who the look-alikes are or how they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class Machine:
         shown = [CAST[name] for name in cast]
         style = "watercolor" if question.watercolor else None
         company = [repr(shown), number, question.relation] if len(shown) > 1 else repr(shown[0])
-        judges = [self.recogniser_digest, self.base().description.digest, PORTRAIT_EPOCH]
+        judges = [self.recogniser_digest, self.base().description.digest, SCORING_EPOCH]
         key = digest_of(["portraits", judges, company, question.scene, style])
         known = self.remembered(key)
         if known is None:

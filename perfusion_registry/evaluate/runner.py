@@ -184,10 +184,9 @@ def ahead(plan: Outline, root: Path) -> Ahead:
     stand_in = {digest: sha256 or digest for digest, sha256 in found.items()}
     every: set[str] = set()
     missing: set[str] = set()
-    for cell in plan.cells:
-        order = plan.drawn(cell, stand_in)
-        every |= {order.key(seed) for seed in order.seeds}
-        missing |= {order.key(seed) for seed in order.missing(cache)}
+    for order in dict.fromkeys(plan.drawn(cell, stand_in) for cell in plan.cells):
+        every |= set(order.keys().values())
+        missing |= set(order.missing(cache).values())
     unbuilt = sum(sha256 is None for sha256 in found.values())
     return Ahead((unbuilt, len(found)), (len(missing), len(every)), plan.skipped)
 
@@ -212,10 +211,11 @@ def _draw(
     claimed: set[str] = set()
     todo: list[DrawOrder] = []
     for order in sorted(orders, key=lambda order: (not order.attention, order.base, order.prompt)):
-        missing = [seed for seed in order.missing(cache) if order.key(seed) not in claimed]
-        claimed |= {order.key(seed) for seed in missing}
+        unclaimed = {seed: key for seed, key in order.missing(cache).items() if key not in claimed}
+        claimed |= set(unclaimed.values())
+        missing = tuple(unclaimed)
         for start in range(0, len(missing), batch):
-            todo.append(replace(order, seeds=tuple(missing[start : start + batch])))
+            todo.append(replace(order, seeds=missing[start : start + batch]))
     if todo:
         total = sum(len(order.seeds) for order in todo)
         with reporter.stage(f"Drawing {_counted(total, 'picture')}", total) as stage:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from perfusion_registry.evaluate.machine import Machine
 
 SCORING_EPOCH = 2
-"""Raised whenever a change to the package changes the scores of the same picture."""
+"""Raised whenever a change to the package changes the scores of the same picture, or the portraits of
+look-alikes that it is compared with."""
 
 EXACT: frozenset[MetricName] = frozenset(
     ["category", "look", "scene", "accessory", "material", "second", "style", "obeyed", "both"]

@@ -127,8 +127,8 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
         masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
     except OSError as error:
         raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
-    for image in found:
-        loaded = load_image(image.path)
-        if image.mask:
-            load_mask(image.mask, loaded)
+    for file, image, mask in zip(found, images, masks, strict=True):  # refuse a broken one before hours of work
+        loaded = load_image(image, str(file.path))
+        if mask is not None:
+            load_mask(mask, loaded, str(file.mask))
     return Source(concept.name, concept.group, recipe, images, masks, concept.cast)

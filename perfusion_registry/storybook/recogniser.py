@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -132,9 +132,9 @@ class Recogniser(nn.Module):
         """
         where = str(path)
         try:
-            state = load_file(path)
             with safe_open(path, "pt") as file:
                 said = json.loads((file.metadata() or {}).get(_KEY, "null"))
+                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError) as error:
             raise PerfError(f"the recogniser cannot be read: {error}", where=where) from error
         if said != layout():
@@ -146,7 +146,7 @@ class Recogniser(nn.Module):
             )
         model = cls()
         try:
-            model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+            model.load_state_dict(state)
         except RuntimeError as error:
             raise PerfError("the recogniser's weights have other shapes", where=where) from error
         return model.eval().requires_grad_(False)
