@@ -77,8 +77,8 @@ METRICS: dict[MetricName, Metric] = {
     "identified": Metric(
         "told from 20 look-alikes",
         "Among 20 individuals of its kind, drawn by hand in the same scene and given back by the base's "
-        "autoencoder, the picture looks most like the concept. Chance: 5\N{NO-BREAK SPACE}%. Of two concepts, "
-        "each must be told from its own look-alikes, in the other's company.",
+        "autoencoder, the picture looks most like the concept. Chance: 5\N{NO-BREAK SPACE}%. Of two "
+        "concepts, each must be told from its own look-alikes, in the other's company.",
     ),
     "both": Metric(
         "both individuals recognised",

@@ -127,7 +127,7 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
         masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
     except OSError as error:
         raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
-    for file, image, mask in zip(found, images, masks, strict=True):  # refuse a broken one before hours of work
+    for file, image, mask in zip(found, images, masks, strict=True):  # told before hours of work
         loaded = load_image(image, str(file.path))
         if mask is not None:
             load_mask(mask, loaded, str(file.mask))
