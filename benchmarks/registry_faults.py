@@ -41,6 +41,7 @@ from perfusion_registry.registries.oci import OciRegistry
 from perfusion_registry.registries.oci_claim import SETTLE
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.sparse import SparseRegistry
+from perfusion_registry.registries.transport import Backoff
 from tests.registries.samples import folder_registry, release
 from tests.registries.web import Answer, Request, Web, of, relaying, serving
 
@@ -151,7 +152,7 @@ def backend(name: str, folder: Path) -> Iterator[Backend]:
             web: Web = stack.enter_context(serving(folder / "registry"))
 
             def spoilt(cache: Path) -> Registry:
-                bucket = HttpBucket(web.url, {web.url: None}, patience=PATIENCE, pause=0.002)
+                bucket = HttpBucket(web.url, {web.url: None}, patience=PATIENCE, backoff=Backoff(0.002))
                 return SparseRegistry(bucket, cache=cache)
 
             yield Backend(

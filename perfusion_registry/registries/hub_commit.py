@@ -10,6 +10,7 @@ from typing import Any
 
 from perfusion_registry.registries.hub_place import HubPlace
 from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.transport import is_passing
 
 _SILENCE = 30.0  # seconds without a byte
 _LONGEST_WAIT = 10  # seconds that a Retry-After is obeyed for at most
@@ -110,7 +111,7 @@ class HubCommits:
                     where=where,
                     hint="set HF_TOKEN to a token that may write to the repository",
                 ) from error
-            kind = TransferError if status in (408, 429) or status >= 500 else RegistryError
+            kind = TransferError if is_passing(status) else RegistryError
             raise kind(
                 f"the Hub does not {what} (it answers {status})", where=where, hint="try again later"
             ) from error

@@ -29,7 +29,6 @@ from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.index import LONGEST_REASON
 from perfusion_registry.registries.oci_claim import SETTLE, claim
 from perfusion_registry.registries.oci_client import oci_client
-from perfusion_registry.registries.oci_http import pause
 from perfusion_registry.registries.oci_manifest import (
     EMPTY,
     Manifest,
@@ -56,6 +55,7 @@ from perfusion_registry.registries.registry import (
     never_published,
 )
 from perfusion_registry.registries.release import Release
+from perfusion_registry.registries.transport import BACKOFF, Backoff
 
 _CATALOGUE = "perf.catalogue"
 _AT_ONCE = 8
@@ -70,15 +70,22 @@ class OciRegistry:
 
     credentials: a user name and password, or a token, which is sent as the password of the user `token`.
     cache: the folder where it remembers what it saw. settle: how many seconds a publisher waits for others
-    (`oci_claim`); all publishers to a registry wait as long. Raises RegistryError for another `url`.
+    (`oci_claim`); all publishers to a registry wait as long. backoff: the pauses between tries. Raises
+    RegistryError for another `url`.
     """
 
     def __init__(
-        self, url: str, *, credentials: Credentials | None, cache: Path, settle: float = SETTLE
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None,
+        cache: Path,
+        settle: float = SETTLE,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._url = url
         self._place = oci_place(url)
-        self._client = oci_client(self._place, credentials)
+        self._client = oci_client(self._place, credentials, backoff)
         self._sightings = Sightings(cache, url)
         self._settle = settle
 
@@ -177,10 +184,11 @@ class OciRegistry:
         """One release and the digest of its manifest; None for a tag that is not perf's."""
         repository, tag = self._repository(name), version_tag(version)
         manifest = self._client.manifest(repository, tag)
-        for attempt in range(_LOOKS if tag in tags else 0):
+        looks = _LOOKS if tag in tags else 0
+        for attempt in range(1, looks + 1):
             if manifest is not None:
                 break
-            pause(attempt)  # listed and not there: it is being written, or was just taken away
+            self._client.pause(attempt)  # listed and not there: it is being written, or was just taken away
             manifest = self._client.manifest(repository, tag)
         if manifest is None or not is_release(manifest):
             return None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.errors import one_line
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.oci_http import PATIENCE, Answer, OciHttp, fetch_once, pause
+from perfusion_registry.registries.oci_http import PATIENCE, Answer, OciHttp, fetch_once
 from perfusion_registry.registries.oci_manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
@@ -20,9 +20,18 @@ from perfusion_registry.registries.oci_manifest import (
     digest_of,
     is_digest,
 )
-from perfusion_registry.registries.oci_place import OciPlace, origin_of
+from perfusion_registry.registries.oci_place import OciPlace
 from perfusion_registry.registries.oci_token import Authority, DeniedError
 from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.transport import (
+    BACKOFF,
+    SLOWEST,
+    Backoff,
+    is_passing,
+    origin_of,
+    redact,
+    resolve_redirect,
+)
 
 _PAGE = 1000
 _PAGES = 1000
@@ -61,6 +70,7 @@ class OciClient:
     def __init__(self, http: OciHttp) -> None:
         self._http = http
         self.root = f"{http.origin}/v2"
+        self.pause = http.pause
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """All tags of a repository, as the registry lists them; none where it does not know it."""
@@ -84,7 +94,7 @@ class OciClient:
             except _DamagedError:
                 if attempt == _READS:
                     raise
-                pause(attempt)
+                self.pause(attempt)
         raise AssertionError("unreachable")
 
     def _manifest(self, repository: str, reference: str) -> Manifest | None:
@@ -126,7 +136,7 @@ class OciClient:
             except TransferError:
                 if attempt == _PUTS or within is not None:
                     raise
-                pause(attempt)
+                self.pause(attempt)
 
     def _put_manifest(
         self, repository: str, reference: str, manifest: Manifest, within: float | None
@@ -170,7 +180,7 @@ class OciClient:
             except TransferError:
                 if attempt == _READS:
                     raise
-                pause(attempt)
+                self.pause(attempt)
         raise AssertionError("unreachable")
 
     def upload(self, repository: str, data: bytes) -> None:
@@ -188,7 +198,7 @@ class OciClient:
             )
             if begun.status != 202:
                 raise _refusal(begun, "take an upload")
-            location = self._http.led(begun.url, begun.headers.get("location", ""))
+            location = self._redirect(begun, begun.headers.get("location", ""))
             url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
             try:
                 # An upload that broke off cannot be gone on with for certain; the next attempt begins anew.
@@ -199,12 +209,12 @@ class OciClient:
                     headers={"Content-Type": "application/octet-stream"},
                     body=data,
                     attempts=1,
-                    seconds=60 + len(data) / 20_000,
+                    seconds=2 * PATIENCE + len(data) / SLOWEST,
                 )
             except TransferError:
                 if attempt == _UPLOADS:
                     raise
-                pause(attempt)
+                self.pause(attempt)
                 continue
             if ended.status in (200, 201, 202, 204):
                 return
@@ -212,7 +222,7 @@ class OciClient:
             lost = ended.status in (404, 416)  # the registry forgot that the upload had begun
             if attempt == _UPLOADS or not (lost or isinstance(refusal, TransferError)):
                 raise refusal
-            pause(attempt)
+            self.pause(attempt)
 
     def _pages(
         self, url: str, scope: str, part: Callable[[_Page], Sequence[str] | None]
@@ -245,18 +255,22 @@ class OciClient:
     def _next(self, answer: Answer, link: str) -> str:
         """The URL of the next page, which must be the registry's own."""
         target, _, relation = link.strip().removeprefix("<").partition(">")
-        url = self._http.led(answer.url, target)
+        url = self._redirect(answer, target)
         if "next" not in relation or origin_of(url) != self._http.origin:
             raise RegistryError(
                 "the registry's list goes on in a place that perf does not know", where=answer.url
             )
         return url
 
+    def _redirect(self, answer: Answer, location: str) -> str:
+        """Where an answer sends us on, to the next page or to the place of an upload."""
+        return resolve_redirect(answer.url, location, self._http.origin)
+
     def _manifest_url(self, repository: str, reference: str) -> str:
         return f"{self.root}/{repository}/manifests/{reference}"
 
 
-def oci_client(place: OciPlace, credentials: Credentials | None) -> OciClient:
+def oci_client(place: OciPlace, credentials: Credentials | None, backoff: Backoff = BACKOFF) -> OciClient:
     """The client for a place; raises RegistryError when credentials would travel in the open."""
     if credentials is not None and not place.origin.secure:
         raise RegistryError(
@@ -267,7 +281,7 @@ def oci_client(place: OciPlace, credentials: Credentials | None) -> OciClient:
     login = None
     if credentials is not None:
         login = (credentials.username or "token", credentials.token or credentials.password or "")
-    return OciClient(OciHttp(place.origin, Authority(place.origin, login, fetch_once)))
+    return OciClient(OciHttp(place.origin, Authority(place.origin, login, fetch_once), backoff))
 
 
 def _scope(repository: str, *, push: bool = False) -> str:
@@ -283,7 +297,7 @@ def _refusal(answer: Answer, what: str) -> RegistryError:
         said = []
     words = ": ".join(part for part in (said[0].code, said[0].message) if part) if said else ""
     reply = f"{answer.status}, {one_line(words)}" if words else str(answer.status)
-    where = answer.url.partition("?")[0]
+    where = redact(answer.url)
     if answer.status in (401, 403):
         return DeniedError(
             f"the registry does not let us {_OURS.get(what, what)} ({reply})",
@@ -291,7 +305,7 @@ def _refusal(answer: Answer, what: str) -> RegistryError:
             hint="check the credentials, and what they are allowed to do",
         )
     # Registries that keep plain files complain of a digest while another client writes the same file.
-    passing = answer.status in (408, 429) or answer.status >= 500 or "DIGEST_INVALID" in words
+    passing = is_passing(answer.status) or "DIGEST_INVALID" in words
     error = TransferError if passing else RegistryError
     return error(
         f"the registry does not {what} ({reply})", where=where, hint="check its address, or try again"

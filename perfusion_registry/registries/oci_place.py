@@ -7,40 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from perfusion_registry.registries.credentials import is_loopback, refuse_credentials
+from perfusion_registry.registries.credentials import refuse_credentials
 from perfusion_registry.registries.registry import RegistryError
+from perfusion_registry.registries.transport import Origin, origin_of
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAMESPACE = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _LONGEST_NAMESPACE = 255 - 1 - 64
-_PORTS = {"http": 80, "https": 443}
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A scheme, host and port: what credentials belong to."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Whether this is the machine itself."""
-        return is_loopback(self.host)
-
-    @property
-    def secure(self) -> bool:
-        """Whether nobody on the way can read or change what is said."""
-        return self.scheme == "https" or self.loopback
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
 
 
 @dataclass(frozen=True)
@@ -50,18 +25,6 @@ class OciPlace:
     url: str
     origin: Origin
     namespace: str
-
-
-def origin_of(url: str) -> Origin | None:
-    """The origin of an HTTP URL; None where it is none, or carries a user name."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-        return None
-    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
 
 def oci_place(url: str) -> OciPlace:

@@ -20,8 +20,8 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from perfusion_registry.registries.oci_place import Origin, origin_of
-from perfusion_registry.registries.registry import RegistryError
+from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.transport import Origin, is_passing, origin_of
 
 Login = tuple[str, str]
 """A user name and a password."""
@@ -116,6 +116,10 @@ class Authority:
         status, data = self._fetch(f"{realm}{joint}{urlencode(query)}", headers)
         if status in (400, 401, 403, 404):
             raise self.refused(str(home))
+        if is_passing(status):
+            raise TransferError(
+                f"the registry's token endpoint answers {status}", where=str(home), hint="try again later"
+            )
         try:
             found = _Token.model_validate_json(data)
         except ValidationError:

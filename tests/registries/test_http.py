@@ -22,6 +22,7 @@ from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.sparse import SparseRegistry, blob_key
+from perfusion_registry.registries.transport import Backoff
 from tests.registries.samples import folder_registry, release
 from tests.registries.web import Answer, Request, Web, cut, first, of, serving
 
@@ -40,7 +41,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
 def bucket(*servers: Web, patience: float = 3.0) -> HttpBucket:
     urls = [server.url for server in servers]
-    return HttpBucket(" ".join(urls), dict.fromkeys(urls), patience=patience, pause=0.002)
+    return HttpBucket(" ".join(urls), dict.fromkeys(urls), patience=patience, backoff=Backoff(0.002))
 
 
 def registry(web: Web, tmp_path: Path) -> SparseRegistry:
@@ -275,7 +276,7 @@ def test_a_mirror_with_wrong_bytes_or_an_old_index_does_not_stop_the_others(web:
 def test_redirects_are_followed_without_credentials_and_not_for_ever(web: Web, tmp_path: Path) -> None:
     secret = Credentials(token="s3cret")
     with serving(web.folder) as other:
-        honest = HttpBucket(web.url, {web.url: secret}, patience=3, pause=0.002)
+        honest = HttpBucket(web.url, {web.url: secret}, patience=3, backoff=Backoff(0.002))
         web.twist = lambda r, a: of(302, location="/object") if r.path == "/moved" else a
         assert got(honest.get("moved", limit=len(BLOB))) == BLOB
         assert [r.headers["Authorization"] for r in web.requests] == ["Bearer s3cret"] * 2
@@ -300,7 +301,7 @@ def test_redirects_are_followed_without_credentials_and_not_for_ever(web: Web, t
             "//\x1b[31m/",
         ):
             web.twist = lambda r, a, target=target: of(302, location=target)
-            with pytest.raises(RegistryError, match="no address that perf can follow") as caught:
+            with pytest.raises(RegistryError, match="an address that perf cannot follow") as caught:
                 honest.get("object", limit=len(BLOB))
             assert "s3cret" not in str(caught.value)
         assert len(other.requests) == 1
@@ -332,7 +333,7 @@ def test_credentials_go_with_every_request_and_are_named_when_refused(web: Web) 
 
 @pytest.mark.parametrize("url", ["http://", "https://host/x?token=y", "http://h/#x", "http://[", "ftp://h/x"])
 def test_addresses_that_keys_cannot_be_added_to_are_refused(url: str) -> None:
-    with pytest.raises(RegistryError, match="no plain address"):
+    with pytest.raises(RegistryError, match="not a plain address"):
         HttpBucket(url, {url: None})
 
 

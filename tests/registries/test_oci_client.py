@@ -14,26 +14,23 @@ from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci import OciRegistry
 from perfusion_registry.registries.oci_http import OciHttp, fetch_once
 from perfusion_registry.registries.oci_manifest import claim_manifest, release_manifest
-from perfusion_registry.registries.oci_place import oci_place, origin_of
+from perfusion_registry.registries.oci_place import oci_place
 from perfusion_registry.registries.oci_tag import tag_version, version_tag
 from perfusion_registry.registries.oci_token import Authority, parse_challenges
+from perfusion_registry.registries.transport import Backoff, origin_of
 from tests.registries.oci_samples import sample
 from tests.registries.oci_server import BASIC, PASSWORD, USER, Oci, serve
 from tests.registries.web import Answer, serving
 
 LOGIN = Credentials(username=USER, password=PASSWORD)
 TEDDY = "studio/teddy"
-
-
-@pytest.fixture(autouse=True)
-def _hasten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perfusion_registry.registries.oci_http._LONGEST_PAUSE", 0.01)
+QUICK = Backoff(0.01, longest=0.01)
 
 
 def registry(
     oci: Oci, cache: Path, credentials: Credentials | None = LOGIN, *, settle: float = 0.5
 ) -> OciRegistry:
-    return OciRegistry(oci.url, credentials=credentials, cache=cache, settle=settle)
+    return OciRegistry(oci.url, credentials=credentials, cache=cache, settle=settle, backoff=QUICK)
 
 
 def published(registry: OciRegistry) -> list[str]:
@@ -288,7 +285,7 @@ def test_a_registry_that_drips_is_given_up_in_time(where: str, tmp_path: Path) -
         web.twist = lambda request, honest: SLOW[where]
         origin = origin_of(web.url)
         assert origin is not None
-        http = OciHttp(origin, Authority(origin, None, fetch_once))
+        http = OciHttp(origin, Authority(origin, None, fetch_once), QUICK)
         begun = time.monotonic()
         with pytest.raises(TransferError, match="too slow"):
             http.ask("GET", f"{web.url}/v2/", scope="", attempts=2, seconds=0.4)

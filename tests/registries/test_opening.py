@@ -38,7 +38,7 @@ def test_folders_are_found_from_the_project(tmp_path: Path) -> None:
         ("git+ssh://host/x", "knows no"),
         ("https://ann:s3cret@host/x", "credentials in it"),
         ("https://host/x https://ann:s3cret@other/x", "credentials in it"),
-        ("https://host/x?token=s3cret", "no plain address"),
+        ("https://host/x?token=s3cret", "not a plain address"),
         ("file://elsewhere/x", "of this machine"),
         ("s3://b", "no address of a bucket"),
         ("s3://bucket/../x", "no address of a bucket"),

@@ -1,0 +1,233 @@
+"""HTTP as every backend speaks it: one request and its redirects, in bounded time.
+
+Origin            scheme, host and port: what credentials belong to
+open_url          a request, its redirects and at most one challenge; the answer's body is unread (`body`)
+is_passing        which statuses another try may not have
+Backoff           how long to wait before that try
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from perfusion_registry.registries.credentials import is_loopback
+from perfusion_registry.registries.freshness import LONGEST_RETRY_AFTER
+from perfusion_registry.registries.pool import Watch, failures, send
+from perfusion_registry.registries.registry import RegistryError, TransferError
+
+if TYPE_CHECKING:
+    import urllib3
+
+MOST_REDIRECTS = 5
+
+SLOWEST = 20_000
+"""Bytes a second: a large object may take its time at this speed, on top of the time for any answer."""
+
+_MOVED = (301, 302, 303, 307, 308)
+_PASSING = (408, 425, 429)
+_FOR_GOOD = (501, 505)  # of the server's errors, those that it has every time
+_PORTS = {"http": 80, "https": 443}
+
+Challenge = Callable[[Sequence[str], str | None], str]
+"""From the challenges of a 401 and the Authorization that it refused to the next one to send."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A scheme, host and port: what credentials belong to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether this is the machine itself."""
+        return is_loopback(self.host)
+
+    @property
+    def secure(self) -> bool:
+        """Whether nobody on the way can read or change what is sent."""
+        return self.scheme == "https" or self.loopback
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+def origin_of(url: str) -> Origin | None:
+    """The origin of an HTTP URL; None where it is not one, or carries a user name."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or not url.isprintable():
+        return None
+    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer whose body is unread.
+
+    url: where it came from, after redirects. watch: ends its connection when its time is over.
+    """
+
+    raw: urllib3.BaseHTTPResponse
+    method: str
+    url: str
+    watch: Watch
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self.raw.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, in any letter case."""
+        return self.raw.headers
+
+
+def open_url(
+    method: str,
+    url: str,
+    *,
+    home: Origin,
+    seconds: float,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    authorization: str | None = None,
+    challenge: Challenge | None = None,
+    follow: bool = True,
+) -> Response:
+    """One request to `url`, once, and the redirects of a GET or HEAD; the answer may have any status.
+
+    home: the origin that the user named. Only requests to it carry `authorization`, only its first 401 is
+    answered by `challenge`, and redirects are followed as `resolve_redirect` says. seconds: for all of it,
+    reading the body included; whoever reads it (`body`) stops the answer's watch. Raises RegistryError where
+    the server cannot be understood or must not be followed, TransferError where it does not answer.
+    """
+    watch = Watch(seconds)
+    redirects = 0
+    try:
+        while True:
+            at_home = origin_of(url) == home
+            sent = {"Accept-Encoding": "identity", "User-Agent": "perf", **headers}
+            if at_home and authorization is not None:
+                sent["Authorization"] = authorization
+            try:
+                raw = send(method, url, sent, watch, body)
+            except failures() as error:
+                raise transfer_error(error, url, watch) from error
+            if raw.status == 401 and at_home and challenge is not None:
+                challenges = raw.headers.getlist("www-authenticate")
+                drain(raw)
+                authorization, challenge = challenge(challenges, authorization), None
+            elif raw.status in _MOVED and method in ("GET", "HEAD") and follow:
+                location = raw.headers.get("location", "")
+                drain(raw)
+                redirects += 1
+                if redirects > MOST_REDIRECTS:
+                    raise RegistryError(
+                        f"the server redirects more than {MOST_REDIRECTS} times", where=redact(url)
+                    )
+                url = resolve_redirect(url, location, home)
+            else:
+                return Response(raw, method, url, watch)
+    except BaseException:
+        watch.stop()
+        raise
+
+
+def resolve_redirect(url: str, location: str, home: Origin) -> str:
+    """Where the Location header of an answer from `url` leads.
+
+    Raises RegistryError where it leads nowhere, from HTTPS to HTTP, or to this machine when `home`, where the
+    user sent the first request, is another.
+    """
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = ""
+    origin, to = origin_of(url), origin_of(target)
+    if origin is None or to is None or not location:
+        raise RegistryError("the server redirects to an address that perf cannot follow", where=redact(url))
+    if (origin.scheme == "https" and to.scheme != "https") or (to.loopback and not home.loopback):
+        raise RegistryError(
+            f"the server redirects from {origin} to {to}, where perf does not follow",
+            where=redact(url),
+            hint="tell the registry's keeper",
+        )
+    return target
+
+
+def is_passing(status: int) -> bool:
+    """Whether the status tells of trouble that another try may not have."""
+    return status in _PASSING or (status >= 500 and status not in _FOR_GOOD)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """The seconds before another try. first: before the second one, on average. longest: at most."""
+
+    first: float = 0.2
+    longest: float = LONGEST_RETRY_AFTER
+
+    def wait(self, tries: int, asked: float = 0.0) -> float:
+        """After so many tries: twice as long each time and never the same for two clients, or as `asked`."""
+        return min(max(asked, self.first * 2.0 ** (tries - 1) * random.uniform(0.5, 1.5)), self.longest)
+
+
+BACKOFF = Backoff()
+
+
+def drain(raw: urllib3.BaseHTTPResponse) -> None:
+    """Be done with an answer whose body nobody wants: a short one is read away, else the connection ends."""
+    length = raw.headers.get("content-length", "")
+    short = raw.status == 304 or (length.isascii() and length.isdigit() and len(length) < 5)
+    if short and "transfer-encoding" not in raw.headers:
+        raw.drain_conn()
+        raw.release_conn()
+    else:
+        raw.close()
+
+
+def transfer_error(error: Exception, url: str, watch: Watch) -> RegistryError:
+    """The error for an answer that did not come, or not whole."""
+    import ssl
+
+    import urllib3
+
+    reason = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error
+    hint = "check the address and the network, then try again"
+    if isinstance(reason, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return RegistryError(
+            "the server's certificate is not accepted",
+            where=redact(url),
+            hint="check the address; SSL_CERT_FILE names further certificate authorities",
+        )
+    if isinstance(error, urllib3.exceptions.LocationValueError):
+        return RegistryError("this address cannot be understood", where=redact(url))
+    if watch.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        what = "the server is too slow"
+    elif isinstance(error, urllib3.exceptions.NameResolutionError):
+        what = "the server's name is not known"
+    elif isinstance(error, urllib3.exceptions.NewConnectionError):
+        what = "the server cannot be reached"
+    elif isinstance(reason, urllib3.exceptions.IncompleteRead | urllib3.exceptions.InvalidChunkLength):
+        what = "the server's answer breaks off"
+    else:
+        what = f"the connection broke ({type(reason).__name__})"
+    return TransferError(what, where=redact(url), hint=hint)
+
+
+def redact(url: str) -> str:
+    """An address for an error: without its query, which may be a signature that opens doors."""
+    return url.partition("?")[0][:300]
