@@ -22,7 +22,7 @@ from pathlib import Path
 
 from perfusion_registry.registries import Registry
 from perfusion_registry.registries.opening import open_registry
-from tests.registries.oci_samples import DOCKER_REGISTRY, docker_registry
+from tests.registries.oci.samples import DOCKER_REGISTRY, docker_registry
 from tests.registries.samples import ROOT, program, release
 
 PUBLISH = """
@@ -137,7 +137,7 @@ def s3() -> Iterator[str]:
 @contextmanager
 def hub() -> Iterator[str]:
     """A server that speaks the Hub's API, with a branch for every round; the environment leads to it."""
-    from tests.registries.hub_server import TOKEN, serve
+    from tests.registries.hub.server import TOKEN, serve
 
     before = dict(os.environ)
     with serve() as server:

@@ -37,8 +37,8 @@ from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries import Listing, Registry, RegistryError, TransferError
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
-from perfusion_registry.registries.oci import OciRegistry
-from perfusion_registry.registries.oci_claim import SETTLE
+from perfusion_registry.registries.oci.claim import SETTLE
+from perfusion_registry.registries.oci.registry import OciRegistry
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.sparse import SparseRegistry
 from perfusion_registry.registries.transport import Backoff

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.registries.oci_samples import DOCKER_REGISTRY, docker_registry
+from tests.registries.oci.samples import DOCKER_REGISTRY, docker_registry
 from tests.registries.samples import ROOT
 
 S3 = """
@@ -41,7 +41,7 @@ sys.stdin.read()
 
 HUB = """
 import sys
-from tests.registries.hub_server import serve
+from tests.registries.hub.server import serve
 
 with serve() as hub:
     for number in range(200):
@@ -70,7 +70,7 @@ def hub() -> Iterator[str]:
 
     Its repository `studio/concepts` has branches from `branch-0` to `branch-199`, all empty.
     """
-    from tests.registries.hub_server import TOKEN
+    from tests.registries.hub.server import TOKEN
 
     with _program(HUB) as said:
         os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{said}", "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}

@@ -51,11 +51,11 @@ def open_registry(url: str, *, name: str, root: Path, cache: Path, offline: bool
 
 def _remote(scheme: str, url: str, *, name: str, cache: Path) -> Registry:
     if scheme in ("oci", "oci+http"):
-        from perfusion_registry.registries.oci import OciRegistry
+        from perfusion_registry.registries.oci.registry import OciRegistry
 
         return OciRegistry(url, credentials=credentials_for(name, url), cache=cache)
     if scheme == "hf":
-        from perfusion_registry.registries.hub import HubRegistry
+        from perfusion_registry.registries.hub.registry import HubRegistry
 
         credentials = credentials_for(name, url)
         return HubRegistry(url, token=credentials.token if credentials else None, cache=cache)

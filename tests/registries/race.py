@@ -17,7 +17,7 @@ import sys, time
 from pathlib import Path
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError
 from perfusion_registry.registries.opening import open_registry
-from tests.registries.oci_samples import sample
+from tests.registries.oci.samples import sample
 
 url, cache, start, version, mark = sys.argv[1:]
 registry = open_registry(url, name="studio", root=Path.cwd(), cache=Path(cache))

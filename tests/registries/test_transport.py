@@ -14,10 +14,10 @@ import pytest
 from perfusion_registry.registries import RegistryError, TransferError
 from perfusion_registry.registries.bucket import Found
 from perfusion_registry.registries.http import HttpBucket
-from perfusion_registry.registries.oci_http import OciHttp, fetch_once
-from perfusion_registry.registries.oci_token import Authority
+from perfusion_registry.registries.oci.http import OciHttp, fetch_once
+from perfusion_registry.registries.oci.token import Authority
 from perfusion_registry.registries.transport import Backoff, Origin, is_passing, origin_of, resolve_redirect
-from tests.registries.oci_server import serve
+from tests.registries.oci.server import serve
 from tests.registries.test_http import self_signed
 from tests.registries.web import Answer, Request, Web, first, of, serving
 

@@ -9,11 +9,11 @@ import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, Registry, RegistryError
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.hub import HubRegistry
-from perfusion_registry.registries.hub_place import hub_place
+from perfusion_registry.registries.hub.place import hub_place
+from perfusion_registry.registries.hub.registry import HubRegistry
 from perfusion_registry.registries.offline import OfflineRegistry
-from tests.registries.hub_server import TOKEN, Hub, serve
-from tests.registries.oci_samples import sample
+from tests.registries.hub.server import TOKEN, Hub, serve
+from tests.registries.oci.samples import sample
 from tests.registries.race import race
 
 URL = "hf://studio/concepts"
@@ -200,7 +200,7 @@ def test_what_cannot_be_done_is_told_with_the_next_step(
 def test_nonsense_from_the_hub_is_an_error_and_nothing_is_believed(
     place: str, body: bytes, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfusion_registry.registries.hub._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("perfusion_registry.registries.hub.registry._LONGEST_PAUSE", 0.01)
     hub.answers[place] = (200, body)
     with pytest.raises(RegistryError):
         registry(tmp_path).publish(*sample())

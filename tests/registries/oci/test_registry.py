@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError
-from perfusion_registry.registries.oci import OciRegistry
-from perfusion_registry.registries.oci_manifest import CONCEPT_TYPE, MANIFEST_TYPE
+from perfusion_registry.registries.oci.manifest import CONCEPT_TYPE, MANIFEST_TYPE
+from perfusion_registry.registries.oci.registry import OciRegistry
 from perfusion_registry.registries.offline import OfflineRegistry
-from tests.registries.oci_samples import docker_registry, needs_docker_registry, sample
+from tests.registries.oci.samples import docker_registry, needs_docker_registry, sample
 from tests.registries.race import race
 
 pytestmark = needs_docker_registry

@@ -1,8 +1,8 @@
 """Concepts in an OCI registry (GHCR, Harbor, Docker's): `oci://host[:port]/namespace`.
 
     <name>:<version>            a release: an artifact manifest, its config the release's JSON, its one layer
-                                the blob (`oci_manifest`); the tag never changes
-    <name>:_claim.<version>     who was first to publish the version (`oci_claim`)
+                                the blob (`manifest`); the tag never changes
+    <name>:_claim.<version>     who was first to publish the version (`claim`)
     <name>:_yank.<version>      a note whether the version is yanked: a tag of its own, because tags can be
                                 overwritten everywhere and deleted almost nowhere
     perf.catalogue:<name>       one tag for every concept, the catalogue; no concept's name has a dot
@@ -27,9 +27,9 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.index import LONGEST_REASON
-from perfusion_registry.registries.oci_claim import SETTLE, claim
-from perfusion_registry.registries.oci_client import oci_client
-from perfusion_registry.registries.oci_manifest import (
+from perfusion_registry.registries.oci.claim import SETTLE, claim
+from perfusion_registry.registries.oci.client import oci_client
+from perfusion_registry.registries.oci.manifest import (
     EMPTY,
     Manifest,
     claimed_release,
@@ -42,10 +42,10 @@ from perfusion_registry.registries.oci_manifest import (
     release_manifest,
     yank_manifest,
 )
-from perfusion_registry.registries.oci_memory import Sightings
-from perfusion_registry.registries.oci_place import oci_place
-from perfusion_registry.registries.oci_tag import tag_version, version_tag, yank_tag
-from perfusion_registry.registries.oci_token import DeniedError
+from perfusion_registry.registries.oci.memory import Sightings
+from perfusion_registry.registries.oci.place import oci_place
+from perfusion_registry.registries.oci.tag import tag_version, version_tag, yank_tag
+from perfusion_registry.registries.oci.token import DeniedError
 from perfusion_registry.registries.registry import (
     CatalogueEntry,
     Listing,
@@ -70,7 +70,7 @@ class OciRegistry:
 
     credentials: a user name and password, or a token, which is sent as the password of the user `token`.
     cache: the folder where it remembers what it saw. settle: how many seconds a publisher waits for others
-    (`oci_claim`); all publishers to a registry wait as long. backoff: the pauses between tries. Raises
+    (`claim`); all publishers to a registry wait as long. backoff: the pauses between tries. Raises
     RegistryError for another `url`.
     """
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.registries.index import LARGEST_LINE, LONGEST_REASON, first_mistake
-from perfusion_registry.registries.oci_tag import tag_version, version_tag
+from perfusion_registry.registries.oci.tag import tag_version, version_tag
 from perfusion_registry.registries.registry import RegistryError
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 

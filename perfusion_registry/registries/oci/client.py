@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.errors import one_line
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.oci_http import PATIENCE, Answer, OciHttp, fetch_once
-from perfusion_registry.registries.oci_manifest import (
+from perfusion_registry.registries.oci.http import PATIENCE, Answer, OciHttp, fetch_once
+from perfusion_registry.registries.oci.manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
     Manifest,
     digest_of,
     is_digest,
 )
-from perfusion_registry.registries.oci_place import OciPlace
-from perfusion_registry.registries.oci_token import Authority, DeniedError
+from perfusion_registry.registries.oci.place import OciPlace
+from perfusion_registry.registries.oci.token import Authority, DeniedError
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
     BACKOFF,

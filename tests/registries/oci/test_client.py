@@ -11,15 +11,15 @@ import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.oci import OciRegistry
-from perfusion_registry.registries.oci_http import OciHttp, fetch_once
-from perfusion_registry.registries.oci_manifest import claim_manifest, release_manifest
-from perfusion_registry.registries.oci_place import oci_place
-from perfusion_registry.registries.oci_tag import tag_version, version_tag
-from perfusion_registry.registries.oci_token import Authority, parse_challenges
+from perfusion_registry.registries.oci.http import OciHttp, fetch_once
+from perfusion_registry.registries.oci.manifest import claim_manifest, release_manifest
+from perfusion_registry.registries.oci.place import oci_place
+from perfusion_registry.registries.oci.registry import OciRegistry
+from perfusion_registry.registries.oci.tag import tag_version, version_tag
+from perfusion_registry.registries.oci.token import Authority, parse_challenges
 from perfusion_registry.registries.transport import Backoff, origin_of
-from tests.registries.oci_samples import sample
-from tests.registries.oci_server import BASIC, PASSWORD, USER, Oci, serve
+from tests.registries.oci.samples import sample
+from tests.registries.oci.server import BASIC, PASSWORD, USER, Oci, serve
 from tests.registries.web import Answer, serving
 
 LOGIN = Credentials(username=USER, password=PASSWORD)

@@ -17,9 +17,9 @@ from pathlib import Path
 from perfusion_registry.registries.bucket import Found
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.http import HttpBucket
-from perfusion_registry.registries.hub_commit import HubCommits, MovedOnError, bounded_client, offline
-from perfusion_registry.registries.hub_place import TOKEN_VARIABLE, ensure_private, hub_place
-from perfusion_registry.registries.hub_staging import Staging
+from perfusion_registry.registries.hub.commit import HubCommits, MovedOnError, bounded_client, offline
+from perfusion_registry.registries.hub.place import TOKEN_VARIABLE, ensure_private, hub_place
+from perfusion_registry.registries.hub.staging import Staging
 from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError, TransferError
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 from perfusion_registry.registries.sparse import SparseRegistry

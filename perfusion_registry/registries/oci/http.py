@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
 from perfusion_registry.registries.freshness import retry_after
-from perfusion_registry.registries.oci_token import Authority
+from perfusion_registry.registries.oci.token import Authority
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
     BACKOFF,

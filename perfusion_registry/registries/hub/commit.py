@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from perfusion_registry.registries.hub_place import HubPlace
+from perfusion_registry.registries.hub.place import HubPlace
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import is_passing
 

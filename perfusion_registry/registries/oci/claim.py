@@ -27,9 +27,9 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from perfusion_registry.registries.oci_client import OciClient
-from perfusion_registry.registries.oci_manifest import Manifest, claim_manifest, read_claim
-from perfusion_registry.registries.oci_tag import claim_tag
+from perfusion_registry.registries.oci.client import OciClient
+from perfusion_registry.registries.oci.manifest import Manifest, claim_manifest, read_claim
+from perfusion_registry.registries.oci.tag import claim_tag
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 SETTLE = 5.0
