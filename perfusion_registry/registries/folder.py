@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import create_bytes, make_folder, replace_bytes, write_error
 from perfusion_registry.registries.bucket import Found, NotModified
-from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
+from perfusion_registry.registries.sparse import SparseRegistry
 
 _PIECE = 256 * 2**10
 _LOCK_NAME = ".lock"
@@ -166,6 +169,24 @@ def _print(path: str) -> str:
     if not stat.S_ISREG(said.st_mode) or time.time() - max(said.st_mtime, said.st_ctime) < _REST:
         return ""
     return f":{said.st_ino:x}:{said.st_size:x}:{said.st_mtime_ns:x}:{said.st_ctime_ns:x}"
+
+
+def open_folder(url: str, *, name: str, root: Path, cache: Path) -> Registry:
+    """The registry in a folder: a path, relative to `root`, or `file:///folder`."""
+    folder = root / (_file_path(url) if url.lower().startswith("file:") else Path(url).expanduser())
+    return SparseRegistry(FolderBucket(folder, url=url), cache=cache, name=name)
+
+
+BACKEND = Backend(open_folder, local=True)
+
+
+def _file_path(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+        raise RegistryError(
+            "a file:// address names a folder of this machine", where=url, hint="file:///folder"
+        )
+    return Path(url2pathname(parts.path))
 
 
 @contextmanager

@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
 from perfusion_registry.registries.bucket import Found, NotModified
-from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.credentials import Credentials, credentials_for, mirror_credentials
 from perfusion_registry.registries.freshness import conditions, retry_after, tag_of
 from perfusion_registry.registries.memory import identity
-from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
+from perfusion_registry.registries.sparse import SparseRegistry
 from perfusion_registry.registries.transport import (
     BACKOFF,
     SLOWEST,
@@ -178,6 +180,17 @@ class HttpBucket:
         if response.status in _MISSING:
             return None
         raise _refusal(response, credentials)
+
+
+def open_web(url: str, *, name: str, root: Path, cache: Path) -> Registry:
+    """The registry at one or several addresses of web servers; `name`'s credentials are for the first."""
+    main, *mirrors = url.split(" ")
+    given = {main: credentials_for(name, main)}
+    given |= {mirror: mirror_credentials(mirror) for mirror in mirrors if mirror != main}
+    return SparseRegistry(HttpBucket(url, given), cache=cache, name=name)
+
+
+BACKEND = Backend(open_web)
 
 
 def _refusal(response: Response, credentials: Credentials | None) -> RegistryError:

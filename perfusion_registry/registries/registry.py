@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from perfusion_registry.errors import PerfError
@@ -89,6 +90,26 @@ class Registry(Protocol):
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name."""
+
+
+class Opener(Protocol):
+    """Makes the registry at an address, without touching the network yet."""
+
+    def __call__(self, url: str, *, name: str, root: Path, cache: Path) -> Registry:
+        """The registry at `url`, which has no credentials and no line break in it.
+
+        name: what the manifest calls it, for its credentials. root: what a relative folder is relative to.
+        cache: the folder where the registry may remember what it saw. Raises RegistryError when `url` is not
+        an address of this kind.
+        """
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What serves the addresses of one scheme. local: needs no network, so offline work opens it as well."""
+
+    open: Opener
+    local: bool = False
 
 
 def published(registry: Registry, name: str, version: str) -> Listing:

@@ -8,13 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from perfusion_registry.registries.bucket import Found, NotModified
 from perfusion_registry.registries.credentials import variable
 from perfusion_registry.registries.memory import identity
-from perfusion_registry.registries.registry import RegistryError, TransferError
+from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
+from perfusion_registry.registries.sparse import SparseRegistry
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Store
@@ -223,6 +225,14 @@ class S3Bucket:
 
     def _where(self, key: str) -> str:
         return f"{self._url.partition('?')[0].rstrip('/')}/{key}"
+
+
+def open_s3(url: str, *, name: str, root: Path, cache: Path) -> Registry:
+    """The registry in the bucket at `url`."""
+    return SparseRegistry(S3Bucket(url, name=name), cache=cache, name=name)
+
+
+BACKEND = Backend(open_s3)
 
 
 def _parsed(url: str) -> tuple[str, str, dict[str, str]]:

@@ -15,12 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perfusion_registry.registries.bucket import Found
-from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.hub.commit import HubCommits, MovedOnError, bounded_client, offline
 from perfusion_registry.registries.hub.place import TOKEN_VARIABLE, ensure_private, hub_place
 from perfusion_registry.registries.hub.staging import Staging
-from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError, TransferError
+from perfusion_registry.registries.registry import (
+    Backend,
+    CatalogueEntry,
+    Listing,
+    RegistryError,
+    TransferError,
+)
 from perfusion_registry.registries.release import LARGEST_BLOB, Release
 from perfusion_registry.registries.sparse import SparseRegistry
 
@@ -158,3 +164,12 @@ class HubRegistry:
                 where=self.url,
                 hint=f"set {TOKEN_VARIABLE}, or PERF_REGISTRY_<NAME>_TOKEN, to one that may write here",
             )
+
+
+def open_hub(url: str, *, name: str, root: Path, cache: Path) -> HubRegistry:
+    """The registry in the repository of the Hub at `url`."""
+    credentials = credentials_for(name, url)
+    return HubRegistry(url, token=credentials.token if credentials else None, cache=cache)
+
+
+BACKEND = Backend(open_hub)

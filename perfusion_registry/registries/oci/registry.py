@@ -25,7 +25,7 @@ from packaging.version import Version as ParsedVersion
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.index import LONGEST_REASON
 from perfusion_registry.registries.oci.claim import SETTLE, claim
 from perfusion_registry.registries.oci.client import oci_client
@@ -47,6 +47,7 @@ from perfusion_registry.registries.oci.place import oci_place
 from perfusion_registry.registries.oci.tag import tag_version, version_tag, yank_tag
 from perfusion_registry.registries.oci.token import DeniedError
 from perfusion_registry.registries.registry import (
+    Backend,
     CatalogueEntry,
     Listing,
     RegistryError,
@@ -297,6 +298,14 @@ class OciRegistry:
             if found is not None and not found[0].yanked:
                 return found[0].release
         return None
+
+
+def open_oci(url: str, *, name: str, root: Path, cache: Path) -> OciRegistry:
+    """The registry in the namespace of an OCI registry at `url`."""
+    return OciRegistry(url, credentials=credentials_for(name, url), cache=cache)
+
+
+BACKEND = Backend(open_oci)
 
 
 def _at_once(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
