@@ -1,0 +1,2 @@
+"""The drawn world: drawings as files, individuals in their colours, places, and pages that know all about
+themselves."""
