@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from perfusion_registry.artifact.card import CARD_SCHEMA, ConceptCard
 from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import HeaderError, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,11 +131,12 @@ def read_card(source: bytes | Path) -> ConceptCard:
 
 
 def _card(data: bytes, where: str) -> ConceptCard:
-    header = _header(data, where)
-    metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("concept"), str):
+    try:
+        text = read_header(data, limit=LARGEST_HEADER).metadata.get("concept")
+    except HeaderError as error:
+        raise _malformed(str(error), where) from error
+    if text is None:
         raise _malformed("it has no concept card", where)
-    text = metadata["concept"]
     try:
         version = json.loads(text).get("schema_version")
         if isinstance(version, int) and version > CARD_SCHEMA:
@@ -164,24 +165,6 @@ def _bytes(source: bytes | Path) -> tuple[bytes, str]:
         raise PerfError(
             f"the artifact cannot be read: {error.strerror or error}", where=str(source)
         ) from error
-
-
-def _header(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON header, its length checked before anything is parsed."""
-    if len(data) < 8:
-        raise _malformed("it is truncated", where)
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > LARGEST_HEADER:
-        raise _malformed(f"its header claims {length:,} bytes", where)
-    if length > len(data) - 8:
-        raise _malformed("it is truncated", where)
-    try:
-        header = json.loads(data[8 : 8 + length].decode())
-    except (ValueError, RecursionError) as error:
-        raise _malformed("its header is not JSON", where) from error
-    if not isinstance(header, dict):
-        raise _malformed("its header is not a JSON object", where)
-    return header
 
 
 def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:

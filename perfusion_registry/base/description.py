@@ -15,7 +15,7 @@ from perfusion_registry.base.family import cross_attention_shapes, family_digest
 from perfusion_registry.base.hub import snapshot
 from perfusion_registry.base.licence import base_licence
 from perfusion_registry.base.reference import BaseReference
-from perfusion_registry.base.weights import read_header, weight_files
+from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
 
 MODELS = ("text_encoder", "unet", "vae")
@@ -111,7 +111,7 @@ def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
                 hint="convert them to safetensors; perf never opens pickles" if pickled else _INCOMPLETE,
             )
     tensors = {
-        model: {name: entry for path in _tensor_files(found) for name, entry in read_header(path).items()}
+        model: {name: entry for path in _tensor_files(found) for name, entry in tensor_entries(path).items()}
         for model, found in weights.items()
     }
     if not cross_attention_shapes(tensors["unet"]):

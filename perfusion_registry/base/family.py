@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_registry.base.digest import remembered
-from perfusion_registry.base.weights import TensorEntry, half_precision_digest
+from perfusion_registry.base.weights import half_precision_digest
 from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import TensorEntry
 
 # What decides the numbers that come out of a text encoder, beside its weights.
 _DECISIVE = (

@@ -15,7 +15,7 @@ from perfusion_registry.base.description import BaseDescription
 from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
 from perfusion_registry.base.pretrained import BROKEN, load_pretrained, quiet
 from perfusion_registry.base.scorer import Scorer
-from perfusion_registry.base.weights import read_header, weight_files
+from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
 
 # From here on, diffusers calls `torch_dtype` by the name that transformers has for it.
@@ -112,7 +112,7 @@ def _require_all_weights(model: torch.nn.Module, folder: Path, variant: str | No
         name.removeprefix("text_model.")
         for path in weight_files(folder, variant)
         if path.suffix == ".safetensors"
-        for name in read_header(path)
+        for name in tensor_entries(path)
     }
     wanted = {name.removeprefix("text_model.") for name, _ in model.named_parameters()}
     absent = sorted(wanted - stored)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import HeaderError, TensorEntry, floats, read_header
 
 _STEMS = ("diffusion_pytorch_model", "model")
 _INCOMPLETE = "fetch the model again; the file is incomplete or damaged"
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One tensor of a file. dtype: as safetensors calls it. start, end: its bytes within the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
 
 
 def weight_files(folder: Path, variant: str | None = None) -> tuple[Path, ...]:
@@ -52,37 +42,16 @@ def _shards(index: Path) -> list[str]:
     return sorted(names)
 
 
-def read_header(path: Path) -> dict[str, TensorEntry]:
+def tensor_entries(path: Path) -> Mapping[str, TensorEntry]:
     """The tensors of a safetensors file by name. Raises PerfError when it is missing, cut or malformed."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, 100_000_000):
-                raise PerfError(
-                    "the weights are not a whole safetensors file", where=str(path), hint=_INCOMPLETE
-                )
-            header: dict[str, Any] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        base = 8 + length
-        entries = {
-            name: TensorEntry(
-                str(said["dtype"]),
-                tuple(int(n) for n in said["shape"]),
-                base + int(said["data_offsets"][0]),
-                base + int(said["data_offsets"][1]),
-            )
-            for name, said in header.items()
-        }
+        return read_header(path).tensors
     except OSError as error:
         raise PerfError(f"the weights cannot be read: {error.strerror}", where=str(path)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+    except HeaderError as error:
         raise PerfError(
-            "the weights are not a safetensors file", where=str(path), hint=_INCOMPLETE
+            f"the weights are not a whole safetensors file: {error}", where=str(path), hint=_INCOMPLETE
         ) from error
-    if max((entry.end for entry in entries.values()), default=base) != size:
-        raise PerfError("the weights are not a whole safetensors file", where=str(path), hint=_INCOMPLETE)
-    return entries
 
 
 def half_precision_digest(path: Path) -> str:
@@ -93,7 +62,7 @@ def half_precision_digest(path: Path) -> str:
     name.
     """
     total = hashlib.sha256()
-    entries = {name.removeprefix("text_model."): entry for name, entry in read_header(path).items()}
+    entries = {name.removeprefix("text_model."): entry for name, entry in tensor_entries(path).items()}
     with path.open("rb") as file:
         for name in sorted(entries):
             entry = entries[name]
@@ -111,9 +80,5 @@ def _to_half(data: bytes, dtype: str) -> bytes:
         return data
     import numpy as np  # late: a family that is remembered needs none
 
-    if dtype == "BF16":  # the upper half of an fp32
-        wide = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    else:
-        wide = np.frombuffer(data, "<f4" if dtype == "F32" else "<f8")
     with np.errstate(over="ignore"):
-        return wide.astype("<f2").tobytes()
+        return floats(data, dtype).astype("<f2").tobytes()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.safetensors_header import read_header
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, text: str) -> None:
@@ -30,12 +29,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, text: str
 
 
 def parse_tensors(data: bytes, key: str, where: str) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors and the text, None where another program wrote the file. Raises PerfError if it is not
-    one."""
+    """The tensors and the text, which is None where another program wrote the file.
+
+    Raises PerfError when it is not a safetensors file.
+    """
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise PerfError(f"The file is not a whole safetensors file: {error}", where=where) from error
-    (length,) = struct.unpack("<Q", data[:8])
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return tensors, metadata.get(key)
+        raise PerfError(f"the file is not a whole safetensors file: {error}", where=where) from error
+    return tensors, read_header(data).metadata.get(key)

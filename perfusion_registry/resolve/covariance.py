@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedCovariance
 from perfusion_registry.resolve.images import digest_file
 from perfusion_registry.resolve.project import Project
+from perfusion_registry.safetensors_header import Header, HeaderError, floats, read_header
 
 _LARGEST_HEADER = 1024 * 1024
 
@@ -40,13 +39,12 @@ class CovarianceFile:
             if data[:6] == b"\x93NUMPY":
                 matrix = np.load(io.BytesIO(data), allow_pickle=False)
             else:
-                tensor = _header(self.path)["C"]
-                (length,) = struct.unpack("<Q", data[:8])
-                begin, end = (8 + length + offset for offset in tensor["data_offsets"])
-                matrix = _numbers(data[begin:end], tensor["dtype"]).reshape(tensor["shape"])
+                tensors = read_header(data, limit=_LARGEST_HEADER).tensors
+                entry = tensors["C"] if len(tensors) != 1 else next(iter(tensors.values()))
+                matrix = floats(data[entry.start : entry.end], entry.dtype).reshape(entry.shape)
             whole = matrix.astype("<f8")
             return hashlib.sha256(np.ascontiguousarray((whole + whole.T) / 2).tobytes()).hexdigest()
-        except (OSError, ValueError, KeyError, TypeError, struct.error):
+        except (OSError, ValueError, KeyError):
             return None
 
 
@@ -81,42 +79,23 @@ def find_covariance(project: Project, shipped: Path | None) -> CovarianceFile:
     )
 
 
-def _numbers(data: bytes, kind: str) -> Any:
-    """The flat array of a safetensors tensor; bf16 is the upper half of float32."""
-    import numpy as np
-
-    if kind == "BF16":
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[kind])
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The safetensors header, or nothing for another format: the loader judges files, the lock only cites."""
+def _header(path: Path) -> Header:
+    """The safetensors header, or an empty one for another format: the loader judges files, the lock cites."""
     try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _LARGEST_HEADER + 1
-            if length > _LARGEST_HEADER:
-                return {}
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
+        return read_header(path, limit=_LARGEST_HEADER)
+    except (OSError, HeaderError):
+        return Header({}, {})
 
 
-def _card(header: dict[str, Any]) -> dict[str, str]:
-    metadata = header.get("__metadata__")
+def _card(header: Header) -> dict[str, str]:
     try:
-        card = json.loads(metadata["covariance"]) if isinstance(metadata, dict) else {}
-    except (KeyError, TypeError, ValueError, RecursionError):
+        card = json.loads(header.metadata["covariance"])
+    except (KeyError, ValueError, RecursionError):
         return {}
     items = card.items() if isinstance(card, dict) else ()
     return {key: value for key, value in items if isinstance(value, str)}
 
 
-def _shape(header: dict[str, Any]) -> tuple[int, int] | None:
-    tensor = header.get("C")
-    shape = tensor.get("shape") if isinstance(tensor, dict) else None
-    if isinstance(shape, list) and len(shape) == 2 and all(type(width) is int for width in shape):
-        return shape[0], shape[1]
-    return None
+def _shape(header: Header) -> tuple[int, int] | None:
+    shape = header.tensors["C"].shape if "C" in header.tensors else ()
+    return (shape[0], shape[1]) if len(shape) == 2 else None
