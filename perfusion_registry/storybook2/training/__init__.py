@@ -1,0 +1,1 @@
+"""How the second Storybook's networks are made: `python -m perfusion_registry.storybook2.training`."""

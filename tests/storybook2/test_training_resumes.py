@@ -1,0 +1,140 @@
+"""Killed anywhere, a training ends with the weights of one left alone; and it holds still when asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.storybook2.training.loop import Schedule
+from perfusion_registry.storybook2.training.pause import is_paused, paused
+from perfusion_registry.storybook2.training.work import Work
+from tests.storybook2.learners import LEARNERS, trained
+
+PAGES = 16
+
+
+def tensors(value: Any, path: str = "") -> dict[str, Tensor]:
+    """All tensors of a nested state."""
+    if isinstance(value, Tensor):
+        return {path: value}
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        return {}
+    return {name: t for key, item in items for name, t in tensors(item, f"{path}/{key}").items()}
+
+
+def assert_same(a: Any, b: Any) -> None:
+    one, other = tensors(a), tensors(b)
+    assert one.keys() == other.keys()
+    assert len(one) > 5
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def child(code: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, env=environment)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_a_resumed_training_ends_as_an_unbroken_one(name: str, tmp_path: Path) -> None:
+    whole, _ = trained(name, tmp_path / "whole", PAGES)
+    _, first = trained(name, tmp_path / "broken", PAGES // 2)
+    resumed, second = trained(name, tmp_path / "broken", PAGES)
+    assert 0 < first.pages < second.pages
+    assert_same(whole.state_dict(), resumed.state_dict())
+
+
+def test_a_training_killed_in_the_middle_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    whole, _ = trained("denoiser", tmp_path / "whole", 40)
+    code = f"""
+from pathlib import Path
+from tests.storybook2.learners import trained
+trained("denoiser", Path({str(tmp_path / "killed")!r}), 10**9, save_every=0.0)
+"""
+    process = child(code)
+    checkpoint = tmp_path / "killed" / "denoiser.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    saved = torch.load(checkpoint, weights_only=True)
+    if saved["progress"]["pages"] > 40:
+        pytest.skip("the machine was too slow to kill it in time")
+    resumed, progress = trained("denoiser", tmp_path / "killed", 40)
+    assert progress.pages == 40
+    assert_same(whole.state_dict(), resumed.state_dict())
+
+
+def test_a_torn_checkpoint_beside_is_no_checkpoint(tmp_path: Path) -> None:
+    whole, _ = trained("clip", tmp_path / "whole", PAGES)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "clip.pt.partial").write_bytes(b"half")
+    again, _ = trained("clip", tmp_path / "torn", PAGES)
+    assert_same(whole.state_dict(), again.state_dict())
+
+
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    schedule = Schedule(warmup=100, fall_from=1000, fall=400)
+    assert schedule.rate(49) == pytest.approx(0.5)
+    assert schedule.rate(500) == schedule.rate(1000) == 1
+    assert schedule.rate(1100) == pytest.approx(0.5)
+    assert schedule.rate(1400) == schedule.rate(9999) == pytest.approx(1e-3)
+
+
+def test_a_pause_ends_with_its_holder_however_it_dies(tmp_path: Path) -> None:
+    lock = tmp_path / "pause.lock"
+    assert not is_paused(lock)
+    with paused(lock), paused(lock):
+        assert is_paused(lock)
+    assert not is_paused(lock)
+    code = f"""
+import time
+from pathlib import Path
+from perfusion_registry.storybook2.training.pause import paused
+with paused(Path({str(lock)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    holder = child(code)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    trainer = child(f"""
+from pathlib import Path
+from tests.storybook2.learners import trained
+print("started", flush=True)
+trained("clip", Path({str(tmp_path)!r}), 4, pause=Path({str(lock)!r}))
+""")
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline() == "started\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        trainer.wait(1.0)
+    assert is_paused(lock)
+    holder.kill()
+    holder.wait()
+    assert trainer.wait(120) == 0
+    assert (tmp_path / "clip.pt").exists()
+
+
+def test_a_work_folder_is_one_trainings_at_a_time(tmp_path: Path) -> None:
+    work = Work(tmp_path)
+    assert not work.is_running("run")
+    with work.alone("run"):
+        assert work.is_running("run")
+        with pytest.raises(PerfError, match=f"already runs, as process {os.getpid()}"), work.alone("run"):
+            pass
+    assert not work.is_running("run")
