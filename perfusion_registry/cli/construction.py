@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
 from perfusion_registry.cli.planning import Survey
 from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask, Project, lock
-from perfusion_registry.resolve.images import digest_file
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -143,7 +143,7 @@ def _train(found: Survey, task: BuildTask, machine: Machine, reporter: Reporter)
         reporter=reporter,
     )
     for image in task.images:
-        if digest_file(image.path) != image.sha256:
+        if sha256_of(image.path) != image.sha256:
             raise PerfError(
                 "the image changed while it was learned, so the result is not kept",
                 where=str(image.path),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import SETTLE, FileStamp
 from perfusion_registry.recipe.writing import create_bytes, make_folder, replace_bytes, write_error
 from perfusion_registry.registries.bucket import Found, NotModified
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
@@ -23,7 +24,6 @@ _PIECE = 256 * 2**10
 _LOCK_NAME = ".lock"
 _PATIENCE = 60.0  # seconds to wait for another publisher, who needs milliseconds
 _DIGEST = 64  # letters of a SHA-256
-_REST = 2.0  # seconds: clocks of file systems are coarse, and a second change could look like the first
 _LEFT_OVER = 3600.0  # seconds after which the half-written file of a killed publisher goes
 _ELSEWHERE = "check the folder's permissions and its free space"
 
@@ -34,12 +34,13 @@ class FolderBucket:
     New objects appear by a hard link and changed ones by a rename, so that nobody ever sees a part of one.
     Replacing holds a kernel lock, which goes with its process however that ends. An object's tag is the
     SHA-256 of its bytes and, once it has rested for a moment, what the file system says of the file: what
-    that says again was not touched, and is not read again.
+    that says again was not touched, and is not read again. settle: seconds of that moment.
     """
 
-    def __init__(self, root: Path, *, url: str) -> None:
+    def __init__(self, root: Path, *, url: str, settle: float = SETTLE) -> None:
         self.root = root
         self._url = url
+        self._settle = settle
 
     @property
     def url(self) -> str:
@@ -53,14 +54,14 @@ class FolderBucket:
 
     def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
         """The object and its tag."""
-        before = _print(f"{self.root}/{key}")
+        before = _fingerprint(f"{self.root}/{key}", self._settle)
         if known is not None and before and known.endswith(before):
             return NotModified()
         pieces = self.stream(key, limit=limit)
         if pieces is None:
             return None
         data = b"".join(pieces)
-        after = _print(f"{self.root}/{key}")
+        after = _fingerprint(f"{self.root}/{key}", self._settle)
         tag = hashlib.sha256(data).hexdigest() + (after if after == before else "")
         return NotModified() if tag == known else Found(data, tag)
 
@@ -160,15 +161,16 @@ class FolderBucket:
                     path.unlink()
 
 
-def _print(path: str) -> str:
+def _fingerprint(path: str, settle: float) -> str:
     """What the file system says of a file that has rested; "" for every other."""
     try:
-        said = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return ""
-    if not stat.S_ISREG(said.st_mode) or time.time() - max(said.st_mtime, said.st_ctime) < _REST:
+    stamp = FileStamp.from_status(status)
+    if not stat.S_ISREG(status.st_mode) or not stamp.has_rested(settle):
         return ""
-    return f":{said.st_ino:x}:{said.st_size:x}:{said.st_mtime_ns:x}:{said.st_ctime_ns:x}"
+    return f":{stamp.inode:x}:{stamp.size:x}:{stamp.mtime_ns:x}:{stamp.ctime_ns:x}"
 
 
 def open_folder(url: str, *, name: str, root: Path, cache: Path) -> Registry:

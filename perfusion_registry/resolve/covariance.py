@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedCovariance
-from perfusion_registry.resolve.images import digest_file
 from perfusion_registry.resolve.project import Project
 from perfusion_registry.safetensors_header import Header, HeaderError, floats, read_header
 
@@ -64,7 +64,7 @@ def find_covariance(project: Project, shipped: Path | None) -> CovarianceFile:
         )
     if not path.is_file():
         raise PerfError("there is no covariance file here", where=str(path))
-    digest = digest_file(path)
+    digest = sha256_of(path)
     header = _header(path)
     card = _card(header)
     return CovarianceFile(

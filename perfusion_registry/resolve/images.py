@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import sha256_of
 
 LARGEST_IMAGE = 512 * 1024 * 1024
 _MASK_STEM = re.compile(r"(?P<stem>.+)[._-]mask\Z", re.IGNORECASE)
@@ -42,15 +42,21 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def find_images(
-    folder: Path, images: Iterable[str], masks: Iterable[str], *, where: str, need_masks: bool = False
+    folder: Path,
+    images: Iterable[str],
+    masks: Iterable[str],
+    *,
+    where: str,
+    need_masks: bool = False,
+    digest: Callable[[Path], str] = sha256_of,
 ) -> tuple[SourceImage, ...]:
     """The images of a recipe with their masks, in the order of their contents' digests.
 
     folder: the recipe's. A mask is a file that `masks` names with the stem of its image, or a file beside the
     image called `<stem>.mask.<extension>` (also `_mask`, `-mask`); such a file is never an image itself. The
-    order by content makes a build independent of file names. where: names the recipe in errors.
-    Raises PerfError for a pattern that matches nothing, a mask without an image, and, where `need_masks`, an
-    image without a mask.
+    order by content makes a build independent of file names. where: names the recipe in errors. digest: the
+    SHA-256 of a file's bytes, such as one that remembers (`FileDigests.sha256`). Raises PerfError for a
+    pattern that matches nothing, a mask without an image, and, where `need_masks`, an image without a mask.
     """
     pictures: dict[Path, None] = {}
     for pattern in images:
@@ -71,7 +77,9 @@ def find_images(
             where=f"{where}, concept.masks",
             hint="a mask has the stem of its image: `1.png` for `1.jpg`",
         )
-    sources = [_source(path, given.get(path.stem.casefold()) or _mask_beside(path)) for path in pictures]
+    sources = [
+        _source(path, given.get(path.stem.casefold()) or _mask_beside(path), digest) for path in pictures
+    ]
     bare = next((source.path for source in sources if source.mask is None), None)
     if need_masks and bare is not None:
         raise PerfError(
@@ -87,22 +95,13 @@ def is_mask(path: Path) -> bool:
     return _MASK_STEM.match(path.stem) is not None
 
 
-def digest_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes; raises PerfError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise PerfError(f"the file cannot be read: {error.strerror or error}", where=str(path)) from error
-
-
-def _source(path: Path, mask: Path | None) -> SourceImage:
+def _source(path: Path, mask: Path | None, digest: Callable[[Path], str]) -> SourceImage:
     size = path.stat().st_size
     if size == 0:
         raise PerfError("the image is an empty file", where=str(path))
     if size > LARGEST_IMAGE:
         raise PerfError(f"the image is larger than {LARGEST_IMAGE // 2**20} MB", where=str(path))
-    return SourceImage(path, digest_file(path), mask, digest_file(mask) if mask else "")
+    return SourceImage(path, digest(path), mask, digest(mask) if mask else "")
 
 
 def _mask_beside(image: Path) -> Path | None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from perfusion_registry.artifact import Store, build_key, digest_of, training_key
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.recipe import (
     ConceptSection,
     LockedConcept,
@@ -129,6 +130,7 @@ def _task(
         recipe.concept.masks,
         where=shown(path, project.root),
         need_masks=train.mask == "files",
+        digest=FileDigests(store.root).sha256,
     )
     pictures = [image.sha256 for image in images]
     masks = [image.mask_sha256 for image in images] if train.mask in ("auto", "files") else []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.resolve.demand import Demand
-from perfusion_registry.resolve.images import digest_file
 from perfusion_registry.resolve.project import Project
 from perfusion_registry.resolve.sources import LocalConcept
 from perfusion_registry.resolve.wishes import key_path, reachable
@@ -80,7 +80,7 @@ def covariance_unmet(project: Project) -> list[str]:
     if locked is None:
         return ["the covariance is not locked"]
     path = project.root / named
-    if path.is_file() and digest_file(path) == locked.sha256:
+    if path.is_file() and sha256_of(path) == locked.sha256:
         return []
     return [f"the covariance is {named}, and another is locked"]
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from perfusion_registry.base import Bank, Base, describe_base
-from perfusion_registry.base.digest import file_digest, remembered
 from perfusion_registry.base.family import cross_attention_shapes
 from perfusion_registry.base.weights import tensor_entries
 from perfusion_registry.errors import PerfError
@@ -114,26 +111,6 @@ def test_another_seed_is_another_family(tiny_base_folder: Path, tmp_path: Path) 
     first = describe_base(str(tiny_base_folder))
     assert (again.digest, again.family) == (first.digest, first.family)
     assert other.family != first.family
-
-
-def test_an_unchanged_file_is_read_once_and_a_changed_one_again(tmp_path: Path) -> None:
-    path, reads = tmp_path / "weights", []
-
-    def compute(path: Path) -> str:
-        reads.append(path.read_bytes())
-        return str(len(reads))
-
-    path.write_bytes(b"one")
-    assert remembered("test", path, compute) == "1"
-    assert remembered("test", path, compute) == "2"  # too young to be trusted
-    time.sleep(2.1)
-    assert [remembered("test", path, compute) for _ in range(3)] == ["3", "3", "3"]
-    status = path.stat()
-    path.write_bytes(b"two")  # of the same size, with its old time put back
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert remembered("test", path, compute) == "4"
-    assert reads[-1] == b"two"
-    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
 
 
 def cut(path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.recipe import Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve import Project, differences, find_covariance, lock
@@ -233,3 +234,16 @@ def test_planning_imports_no_torch(root: Path, store: Store) -> None:
     )
     command = [sys.executable, "-c", program, str(root), str(store.root)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+
+
+def test_an_image_that_has_not_changed_is_not_hashed_again(tmp_path: Path) -> None:
+    root, store = write_project(tmp_path / "p", "bear"), Store(tmp_path / "store")
+    first = planned(root, store)[1].tasks[0]
+    image = first.images[0]
+    told = "f" * 64  # which is believed, so nothing was read
+    FileDigests(store.root, settle=0.0).remembered("sha256", image.path, lambda _: told)
+    again = planned(root, store)[1].tasks[0]
+    assert told in [source.sha256 for source in again.images]
+    assert again.digest != first.digest
+    image.path.write_bytes(image.path.read_bytes())
+    assert planned(root, store)[1].tasks[0].digest == first.digest
