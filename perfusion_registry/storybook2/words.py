@@ -4,16 +4,12 @@ from __future__ import annotations
 
 _PLURALS = {
     "mouse": "mice",
-    "fish": "fish",
-    "angelfish": "angelfish",
     "sheep": "sheep",
     "goose": "geese",
     "octopus": "octopuses",
     "cactus": "cactuses",
     "bus": "buses",
     "hippopotamus": "hippopotamuses",
-    "glasses": "glasses",
-    "sunglasses": "sunglasses",
 }
 _WITHOUT_ARTICLE = frozenset(("glasses", "sunglasses", "spectacles", "eyeglasses", "shades"))
 PLURAL_PARTS = frozenset(("feet",))
@@ -128,6 +124,8 @@ def plural(word: str) -> str:
     first, _, last = word.rpartition(" ")
     if last in _PLURALS:
         many = _PLURALS[last]
+    elif last in _WITHOUT_ARTICLE or last.endswith("fish"):
+        many = last
     elif last.endswith(("s", "x", "ch", "sh", "z")):
         many = last + "es"
     elif last.endswith("y") and last[-2:-1] not in "aeiou":
