@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+import shutil
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from perfusion_registry.artifact import CACHE_VARIABLE
+from perfusion_registry.artifact import CACHE_VARIABLE, Artifact
+from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The JSON that it printed, which is as its schema says."""
-        said = dict(json.loads(self.out))
-        if "schema" in said:
-            outputs().validate(said)
-        return said
-
-
-@cache
-def outputs() -> Any:
-    """The schema of everything that commands print with --json."""
-    path = Path(__file__).parents[2] / "schemas" / "output.schema.json"
-    return jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
-
-
-Perf = Callable[..., Said]
+from tests.cli.running import Perf, Said, edit
+from tests.cli.stand_in import stand_in
+from tests.cli.studio import Studio
 
 
 @pytest.fixture
@@ -72,16 +43,6 @@ def perf(place: Path) -> Perf:
         return Said(result.exit_code, result.stdout, result.stderr)
 
     return run
-
-
-def perf_process(*arguments: str) -> list[str]:
-    """The command line of a process of its own."""
-    return [sys.executable, "-c", "from perfusion_registry.cli import main; main()", *arguments]
-
-
-def run_process(*arguments: str) -> Said:
-    run = subprocess.run(perf_process(*arguments), capture_output=True, text=True, check=False)
-    return Said(run.returncode, run.stdout, run.stderr)
 
 
 @pytest.fixture
@@ -113,3 +74,70 @@ def project(perf: Perf, place: Path, pictures: Path, tiny_base_folder: Path) -> 
     quick = '\n[train]\nmask = "none"\nvalidation_steps = 1\nvalidation_prompts = ["a photo of a {}"]\n'
     recipe.write_text(recipe.read_text(encoding="utf-8") + quick, encoding="utf-8")
     return place
+
+
+@pytest.fixture(scope="module")
+def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Artifact]]:
+    """A covariance file, and three versions of a teddy with random numbers in them."""
+    import torch
+    from safetensors.torch import save_file
+
+    from perfusion_registry.build import load_covariance
+    from tests.compose.samples import artifact
+
+    path = tmp_path_factory.mktemp("covariance") / "C.safetensors"
+    sample = torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    save_file({"C": sample.T @ sample / 200}, path)
+    digest = load_covariance(path).digest
+    versions = ("1.0.0", "1.1.0", "2.0.0")
+    return path, {
+        version: artifact(
+            tiny_base,
+            "teddy",
+            "teddy",
+            seed,
+            version=version,
+            covariance=digest,
+            licence="CC0-1.0",
+            base_licence="OpenRAIL",
+        )
+        for seed, version in enumerate(versions)
+    }
+
+
+@pytest.fixture
+def studio(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, dict[str, Artifact]]) -> Studio:
+    (tmp_path / "base").symlink_to(tiny_base_folder)
+    shutil.copy(teddies[0], tmp_path / "C.safetensors")
+    registry = open_registry(
+        str(tmp_path / "registry"), name="studio", root=tmp_path, cache=tmp_path / "store of the author"
+    )
+    made = Studio(tmp_path, registry, teddies[1])
+    made.publish("1.0.0", "1.1.0", "2.0.0")
+    return made
+
+
+@pytest.fixture
+def house(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, Any]) -> Studio:
+    """A place with a base and a covariance, whose registry nobody has published to."""
+    (tmp_path / "base").symlink_to(tiny_base_folder)
+    shutil.copy(teddies[0], tmp_path / "C.safetensors")
+    registry = open_registry(str(tmp_path / "registry"), name="studio", root=tmp_path, cache=tmp_path / "k")
+    return Studio(tmp_path, registry, {})
+
+
+@pytest.fixture
+def team(perf: Perf, project: Path) -> Path:
+    """A teammate's project beside the author's, on the same base; both know the registry `shelf`."""
+    with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[registries]\nstudio = "shelf"\n')
+    edit(project / "recipes" / "bear.toml", "[concept]\n", '[concept]\nlicence = "CC0"\nauthors = ["A"]\n')
+    stand_in(project)
+    text = (project / "perfusion.toml").read_text(encoding="utf-8")
+    folder = project / "team"
+    folder.mkdir()
+    text = text.replace('{ recipe = "recipes/bear.toml" }', '{ version = ">=1" }').replace(
+        '"shelf"', '"../shelf"'
+    )
+    (folder / "perfusion.toml").write_text(text.replace('"C.safe', '"../C.safe'), encoding="utf-8")
+    return folder

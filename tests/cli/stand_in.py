@@ -10,6 +10,7 @@ from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
 from perfusion_registry.cli.planning import survey
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.resolve import lock
+from tests.cli.running import Perf
 
 
 def stand_in(root: Path, name: str = "bear") -> str:
@@ -43,3 +44,14 @@ def stand_in(root: Path, name: str = "bear") -> str:
     found = survey(root)
     write_lockfile(found.project.lockfile_path, lock(found.project, found.plan, found.store))
     return sha256
+
+
+def release(perf: Perf, project: Path, version: str, *options: str) -> None:
+    """Publish the project's bear as this version."""
+    recipe = project / "recipes" / "bear.toml"
+    lines = recipe.read_text(encoding="utf-8").split("\n")
+    lines = [f'version = "{version}"' if line.startswith("version") else line for line in lines]
+    recipe.write_text("\n".join(lines), encoding="utf-8")
+    stand_in(project)
+    said = perf("publish", "bear", *options)
+    assert said.code == 0, said.err

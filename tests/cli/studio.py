@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from PIL import Image
 
 from perfusion_registry.artifact import CACHE_VARIABLE, Artifact, save_artifact
 from perfusion_registry.cli.publishing import concept_release
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile
-from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.registry import Registry
-from tests.cli.conftest import Said, perf_process
+from tests import forked
+from tests.cli.running import Said, perf_process
 from tests.resolve.registry import release
 
 MANIFEST = """\
@@ -33,6 +31,24 @@ studio = "../registry"
 
 [scenes.sailing]
 prompt = "a teddy* sailing"
+"""
+
+
+RECIPE = """\
+[concept]
+name = "{name}"
+version = "1.0.0"
+supercategory = "teddy"
+images = ["{name}/*.png"]
+licence = "CC0-1.0"
+authors = ["A. N. Author"]
+
+[train]
+steps = 1
+validate_every = 1
+mask = "none"
+validation_steps = 1
+validation_prompts = ["a photo of a {{}}"]
 """
 
 
@@ -72,15 +88,17 @@ class Person:
     folder: Path
     store: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, CACHE_VARIABLE: str(self.store), "NO_COLOR": "1", "COLUMNS": "200"}
+
     def perf(self, *arguments: str, code: int = 0, **environment: str) -> Said:
-        run = subprocess.run(
+        run = forked.run(
             perf_process(*arguments),
             cwd=self.folder,
-            env={**os.environ, CACHE_VARIABLE: str(self.store), "NO_COLOR": "1", "COLUMNS": "200"}
-            | environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
-            check=False,
         )
         said = Said(run.returncode, run.stdout, run.stderr)
         assert said.code == code, said
@@ -102,42 +120,14 @@ class Person:
         return {path.stem for path in (self.store / "artifacts").glob("*/*")}
 
 
-@pytest.fixture(scope="module")
-def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Artifact]]:
-    """A covariance file, and three versions of a teddy with random numbers in them."""
-    import torch
-    from safetensors.torch import save_file
-
-    from perfusion_registry.build import load_covariance
-    from tests.compose.samples import artifact
-
-    path = tmp_path_factory.mktemp("covariance") / "C.safetensors"
-    sample = torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    save_file({"C": sample.T @ sample / 200}, path)
-    digest = load_covariance(path).digest
-    versions = ("1.0.0", "1.1.0", "2.0.0")
-    return path, {
-        version: artifact(
-            tiny_base,
-            "teddy",
-            "teddy",
-            seed,
-            version=version,
-            covariance=digest,
-            licence="CC0-1.0",
-            base_licence="OpenRAIL",
-        )
-        for seed, version in enumerate(versions)
-    }
-
-
-@pytest.fixture
-def studio(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, dict[str, Artifact]]) -> Studio:
-    (tmp_path / "base").symlink_to(tiny_base_folder)
-    shutil.copy(teddies[0], tmp_path / "C.safetensors")
-    registry = open_registry(
-        str(tmp_path / "registry"), name="studio", root=tmp_path, cache=tmp_path / "store of the author"
-    )
-    made = Studio(tmp_path, registry, teddies[1])
-    made.publish("1.0.0", "1.1.0", "2.0.0")
-    return made
+def give_recipe(person: Person, name: str) -> Path:
+    """A recipe of one step, with two pictures, that the manifest names."""
+    pictures = person.folder / "recipes" / name
+    pictures.mkdir(parents=True)
+    for number in range(2):
+        Image.effect_noise((64, 64), 60 + 30 * number).convert("RGB").save(pictures / f"{number}.png")
+    recipe = pictures.with_suffix(".toml")
+    recipe.write_text(RECIPE.format(name=name))
+    entry = f'[concepts]\n{name} = {{ recipe = "recipes/{name}.toml" }}'
+    person.manifest.write_text(person.manifest.read_text().replace("[concepts]", entry))
+    return recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perfusion_registry.artifact import Store, load_artifact
 from perfusion_registry.recipe import read_recipe
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 
 
 def test_what_is_added_without_flips_is_learned_without_mirror_images(perf: Perf, project: Path) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,8 @@ from PIL import Image
 
 from perfusion_registry.artifact import Store, load_artifact
 from perfusion_registry.recipe import read_lockfile
-from tests.cli.conftest import Perf, perf_process, run_process
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
+from tests import forked
+from tests.cli.running import Perf, edit, perf_process, run_process
 
 
 def test_a_build_and_everything_after_it(perf: Perf, project: Path, tiny_base_folder: Path) -> None:
@@ -127,13 +121,8 @@ def test_commands_without_a_model_import_no_torch_and_are_quick(project: Path) -
 def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) -> None:
     recipe = project / "recipes" / "bear.toml"
     edit(recipe, "[train]", "[train]\nsteps = 3000")
-    with subprocess.Popen(
-        perf_process("build"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that run in the background inherit that SIGINT is ignored.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    with forked.Popen(
+        perf_process("build"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as build:
         assert build.stderr is not None
         for line in build.stderr:
@@ -210,13 +199,12 @@ def test_several_builds_at_once_are_as_one_after_the_other(
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     """A build in a process group of its own, as a shell starts it."""
-    return subprocess.Popen(
+    return forked.Popen(
         perf_process(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

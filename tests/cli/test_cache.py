@@ -13,7 +13,7 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.lockfiles import known_lockfiles, note_lockfile
 from perfusion_registry.cli.cache import byte_count, seconds
 from perfusion_registry.errors import PerfError
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 
 
 @pytest.mark.parametrize(("text", "value"), [("30d", 2592000), ("12h", 43200), ("2w", 1209600), (" 5 S ", 5)])

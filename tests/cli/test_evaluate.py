@@ -11,7 +11,7 @@ from perfusion_registry.base.likeness import Likeness
 from perfusion_registry.evaluate.metrics import difference
 from perfusion_registry.evaluate.results import read_results
 from tests.base.test_likeness import save_dino
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 from tests.evaluate.conftest import Smoke, smoke
 
 __all__ = ["smoke"]

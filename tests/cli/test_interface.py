@@ -20,9 +20,8 @@ from perfusion_registry import __version__
 from perfusion_registry.cli import app
 from perfusion_registry.cli.help import PANELS
 from perfusion_registry.cli.overview import COMMANDS, overview
-from tests.cli.conftest import Perf, outputs, perf_process
+from tests.cli.running import Perf, edit, outputs, perf_process
 from tests.cli.stand_in import stand_in
-from tests.cli.test_publish import edit
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from perfusion_registry.recipe import Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import parse_lockfile
 from perfusion_registry.recipe.merge import merge_three
-from tests.cli.conftest import perf_process
+from tests.cli.running import git, perf_process
 from tests.recipe.test_lockfile import BASE, concept, lock
 
 
@@ -27,12 +26,6 @@ def repository(tmp_path: Path) -> Path:
         git(tmp_path, "config", key, value)
     (tmp_path / ".gitattributes").write_text("perfusion.lock merge=perf\n")
     return tmp_path
-
-
-def git(folder: Path, *arguments: str, code: int = 0) -> str:
-    run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert run.returncode == code, run
-    return run.stdout + run.stderr
 
 
 def commit(folder: Path, branch: str, made: Lockfile) -> None:

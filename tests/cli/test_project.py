@@ -9,7 +9,7 @@ import pytest
 import tomli
 
 from perfusion_registry.recipe import read_manifest, read_recipe
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 
 
 def test_init_writes_files_that_are_valid_and_never_overwrites(perf: Perf, place: Path) -> None:

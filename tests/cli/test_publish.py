@@ -10,7 +10,7 @@ from perfusion_registry.cli.publishing import find_place, parse_release
 from perfusion_registry.errors import PerfError
 from perfusion_registry.registries import Registry
 from perfusion_registry.trust.check import holds
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf, edit
 from tests.cli.stand_in import stand_in
 
 CARD = """\
@@ -19,12 +19,6 @@ authors = ["A. N. Author"]
 description = "a bear"
 consent = "it is my own bear"
 """
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture

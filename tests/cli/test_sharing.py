@@ -16,9 +16,7 @@ import pytest
 from perfusion_registry.artifact import save_artifact
 from perfusion_registry.cli.publishing import concept_release
 from perfusion_registry.recipe import read_lockfile
-from tests.cli.studio import Studio, studio, teddies
-
-__all__ = ["studio", "teddies"]  # fixtures
+from tests.cli.studio import Studio
 
 
 def test_the_same_picture_on_three_machines(studio: Studio) -> None:

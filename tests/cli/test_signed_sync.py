@@ -8,42 +8,9 @@ import pytest
 
 from perfusion_registry.trust import SIGNING_KEY_VARIABLE, KnownKeys
 from perfusion_registry.trust.known import keys_path
-from tests.cli.conftest import Perf
-from tests.cli.stand_in import stand_in
+from tests.cli.running import Perf
+from tests.cli.stand_in import release
 from tests.trust.samples import key
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
-
-
-@pytest.fixture
-def team(perf: Perf, project: Path) -> Path:
-    """A teammate's project beside the author's, on the same base; both know the registry `shelf`."""
-    with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "shelf"\n')
-    edit(project / "recipes" / "bear.toml", "[concept]\n", '[concept]\nlicence = "CC0"\nauthors = ["A"]\n')
-    stand_in(project)
-    text = (project / "perfusion.toml").read_text(encoding="utf-8")
-    folder = project / "team"
-    folder.mkdir()
-    text = text.replace('{ recipe = "recipes/bear.toml" }', '{ version = ">=1" }').replace(
-        '"shelf"', '"../shelf"'
-    )
-    (folder / "perfusion.toml").write_text(text.replace('"C.safe', '"../C.safe'), encoding="utf-8")
-    return folder
-
-
-def release(perf: Perf, project: Path, version: str, *options: str) -> None:
-    recipe = project / "recipes" / "bear.toml"
-    lines = recipe.read_text(encoding="utf-8").split("\n")
-    lines = [f'version = "{version}"' if line.startswith("version") else line for line in lines]
-    recipe.write_text("\n".join(lines), encoding="utf-8")
-    stand_in(project)
-    said = perf("publish", "bear", *options)
-    assert said.code == 0, said.err
 
 
 def test_a_publisher_is_known_by_the_first_signature(

@@ -18,51 +18,10 @@ from perfusion_registry.artifact import save_artifact
 from perfusion_registry.cli.publishing import concept_release
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.registries.opening import open_registry
-from tests.cli.studio import MANIFEST, Person, Studio, studio, teddies
-from tests.cli.test_merge_driver import git
+from tests.cli.running import git
+from tests.cli.studio import MANIFEST, Person, Studio, give_recipe
 from tests.compose.samples import artifact
 from tests.resolve.registry import release
-
-__all__ = ["studio", "teddies"]  # fixtures
-
-RECIPE = """\
-[concept]
-name = "{name}"
-version = "1.0.0"
-supercategory = "teddy"
-images = ["{name}/*.png"]
-licence = "CC0-1.0"
-authors = ["A. N. Author"]
-
-[train]
-steps = 1
-validate_every = 1
-mask = "none"
-validation_steps = 1
-validation_prompts = ["a photo of a {{}}"]
-"""
-
-
-def give_recipe(person: Person, name: str) -> Path:
-    """A recipe of one step, with two pictures, that the manifest names."""
-    pictures = person.folder / "recipes" / name
-    pictures.mkdir(parents=True)
-    for number in range(2):
-        Image.effect_noise((64, 64), 60 + 30 * number).convert("RGB").save(pictures / f"{number}.png")
-    recipe = pictures.with_suffix(".toml")
-    recipe.write_text(RECIPE.format(name=name))
-    entry = f'[concepts]\n{name} = {{ recipe = "recipes/{name}.toml" }}'
-    person.manifest.write_text(person.manifest.read_text().replace("[concepts]", entry))
-    return recipe
-
-
-@pytest.fixture
-def house(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, Any]) -> Studio:
-    """A place with a base and a covariance, whose registry nobody has published to."""
-    (tmp_path / "base").symlink_to(tiny_base_folder)
-    shutil.copy(teddies[0], tmp_path / "C.safetensors")
-    registry = open_registry(str(tmp_path / "registry"), name="studio", root=tmp_path, cache=tmp_path / "k")
-    return Studio(tmp_path, registry, {})
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perfusion_registry.artifact import Store, load_artifact
 from perfusion_registry.render import read_metadata
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 
 
 def test_a_concept_under_another_supercategory(perf: Perf, project: Path) -> None:

@@ -15,7 +15,7 @@ from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.build.images import load_image, square
 from perfusion_registry.build.nouns import read_words, wordnet_nouns
 from perfusion_registry.errors import PerfError
-from tests.cli.conftest import Perf
+from tests.cli.running import Perf
 
 INDEX = """\
   1 This software and database is being provided to you, the LICENSEE

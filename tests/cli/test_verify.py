@@ -9,11 +9,8 @@ import pytest
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact, save_artifact
 from perfusion_registry.trust import SIGNING_KEY_VARIABLE
-from tests.cli.conftest import Perf
-from tests.cli.stand_in import stand_in
-from tests.cli.test_signed_sync import edit, release, team
-
-__all__ = ["team"]
+from tests.cli.running import Perf, edit
+from tests.cli.stand_in import release, stand_in
 
 
 def test_everything_that_is_locked_is_checked(perf: Perf, project: Path) -> None:

@@ -1,5 +1,6 @@
 """The training stages in miniature: they learn, and a run that was stopped goes on where it was."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from perfusion_registry.storybook.training.norm import _norm
 from perfusion_registry.storybook.training.optimizer import MasterOptimizer
 from perfusion_registry.storybook.training.recognition import Lesson, RecogniserPlan, train_recogniser
 from perfusion_registry.storybook.training.redrawing import redrawn
-from perfusion_registry.storybook.training.schedule import cosine, plateau
+from perfusion_registry.storybook.training.schedule import Clock, cosine, plateau
 from perfusion_registry.storybook.training.style import sepia
 from perfusion_registry.storybook.training.truth import UNTOLD, Truth, recogniser_loss
 from perfusion_registry.storybook.training.vocabulary import train_vocabulary
@@ -139,7 +140,7 @@ def test_fine_tuning_leaves_the_text_encoder_and_so_the_family_alone(
 
     start = Model(tokenizer)
     start.take(base)
-    plan = DenoiserPlan(seconds=0.2, batch=4, start=base, text_frozen=True, fused=False)
+    plan = DenoiserPlan(steps=2, batch=4, start=base, text_frozen=True, fused=False)
     tuned = train_denoiser(latents, tokenizer, plan, tmp_path)
     before, after = start.state_dict(), tuned.state_dict()
     text = [name for name in before if name.startswith("text_encoder.")]
@@ -226,6 +227,13 @@ def test_schedules_warm_up_and_end_at_nothing() -> None:
     assert plateau(1.0, 100, warmup=10, decay_from=0.75) < 0.01
 
 
+def test_a_clock_follows_the_budget_that_is_further_spent() -> None:
+    assert Clock(100, 50).progress(7) == pytest.approx(0.5, abs=0.01)
+    assert Clock(100, 50, steps=10).progress(7) == 0.7
+    assert Clock(100, 90, steps=10).progress(7) == pytest.approx(0.9, abs=0.01)
+    assert Clock(math.inf, steps=4).progress(1) == 0.25
+
+
 def test_the_vocabulary_takes_any_text(tmp_path: Path) -> None:
     tokenizer = train_vocabulary(tmp_path)
     for word in (*CATEGORIES, "snow", "gold", "watercolor", "sunglasses"):
@@ -286,15 +294,14 @@ def test_the_recogniser_goes_on_where_it_was_stopped(shard_folder: Path, tmp_pat
     assert 0.5 < error < 12  # of 255: close, and not the same
     assert np.array_equal(redrawn(shard, 0, vae, tmp_path / "again"), images)
     lessons = [Lesson(shard.images, 0)], [Lesson(images, 0)]
-    first = train_recogniser(*lessons, RecogniserPlan(seconds=3, batch=16), tmp_path)
-    saved = torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]
-    assert saved["step"] >= 2
-    again = train_recogniser(*lessons, RecogniserPlan(seconds=3, batch=16), tmp_path)  # nothing is left to do
+    first = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=16), tmp_path)
+    assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] == 2
+    again = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=16), tmp_path)  # nothing is left to do
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
-    longer = train_recogniser(*lessons, RecogniserPlan(seconds=5, batch=16), tmp_path)
+    longer = train_recogniser(*lessons, RecogniserPlan(steps=3, batch=16), tmp_path)
     assert not torch.equal(longer.whole.weight, first.whole.weight)
-    assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] > saved["step"]
+    assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] == 3
 
 
 def some_pages(count: int) -> list[Page]:

@@ -1,0 +1,300 @@
+"""Python programs as processes of their own, forked from one that has everything imported already.
+
+`Popen` and `run` are those of `subprocess`. A command `[sys.executable, "-c", program, *arguments]` is not
+executed, which would import torch, diffusers and transformers each time (seven seconds of computing), but
+forked from a server: a process that has imported them, has done nothing else, and has one thread. Each
+process of the tests has a server, started when first needed, which ends with it. What is forked has its own
+process, folder, environment, standard streams, exit code and signals, and ends as an interpreter ends.
+
+A command is executed after all, by `subprocess`, where forking it could give another result: when it is no
+such command, when one of its streams is a terminal, when its environment differs from the server's in another
+variable than those of `ASKED` (libraries read some while they are imported), and on systems other than Linux.
+
+What a fork cannot show: what a command imports, what happens before and during the imports, and (since all
+children of a server share its hash seed) that no result depends on the order of a set. For those there is
+`subprocess`; tests/cli/test_forked.py compares the two.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "PYTEST_CURRENT_TEST"}
+"""Variables that nothing reads while it is imported; besides, all that begin with PERF_ or _PERF_."""
+
+_NUMBER = struct.Struct("i")
+
+
+class Popen(subprocess.Popen):
+    """`subprocess.Popen`, forked where that is the same. Commands that are forked hear Ctrl-C.
+
+    forked: whether it was.
+    """
+
+    forked = False
+
+    def _execute_child(  # type: ignore[override,no-untyped-def]
+        self,
+        args,
+        executable,
+        preexec_fn,
+        close_fds,
+        pass_fds,
+        cwd,
+        env,
+        startupinfo,
+        creationflags,
+        shell,
+        *rest,
+    ) -> None:
+        ends, session = rest[:6], rest[11]
+        streams = [end if end != -1 else own for own, end in enumerate((ends[0], ends[3], ends[5]))]
+        environment = dict(os.environ if env is None else env)
+        plain = not (executable or preexec_fn or pass_fds or shell) and is_program(args)
+        if not (plain and forks(environment) and not any(map(os.isatty, streams))):
+            given = (executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell)
+            super()._execute_child(args, *given, *rest)  # type: ignore[misc]
+            return
+        request = {
+            "argv": ["-c", *map(os.fspath, args[3:])],
+            "program": args[2],
+            "cwd": os.fspath(cwd or os.getcwd()),
+            "env": environment,
+            "session": session,
+        }
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(server().control, [b"f"], [*streams, theirs.fileno()])
+        self._line.sendall(json.dumps(request).encode() + b"\n")
+        self.pid = self._hear()
+        self.forked = self._child_created = True
+        self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *args: Any, **options: Any) -> int | None:
+        if not self.forked:
+            return super()._internal_poll(*args, **options)  # type: ignore[misc,no-any-return]
+        if self.returncode is None and select.select([self._line], [], [], 0)[0]:
+            self._end()
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if not self.forked:
+            return super()._wait(timeout)  # type: ignore[misc,no-any-return]
+        if self.returncode is None:
+            if not select.select([self._line], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self._end()
+        return self.returncode
+
+    def _end(self) -> None:
+        self.returncode = os.waitstatus_to_exitcode(self._hear())
+        self._line.close()
+
+    def _hear(self) -> int:
+        said = self._line.recv(_NUMBER.size, socket.MSG_WAITALL)
+        if len(said) < _NUMBER.size:
+            raise RuntimeError("the process that forks for the tests has ended; its complaint is on stderr")
+        return int(_NUMBER.unpack(said)[0])
+
+
+def run(
+    command: Sequence[str],
+    *,
+    input: Any = None,
+    capture_output: bool = False,
+    check: bool = False,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """`subprocess.run`, forked where that is the same."""
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Popen(command, **options) as process:
+        try:
+            out, err = process.communicate(input, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, out, err)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def is_program(command: Any) -> bool:
+    """Whether it is `[sys.executable, "-c", program, ...]`."""
+    return not isinstance(command, str | bytes | os.PathLike) and list(command[:2]) == [sys.executable, "-c"]
+
+
+def forks(environment: Mapping[str, str]) -> bool:
+    """Whether a process with this environment can be forked from the server."""
+    return sys.platform == "linux" and read_at_import(environment) == server().environment
+
+
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """What libraries may have read of it while they were imported."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in ASKED and not name.startswith(("PERF_", "_PERF_"))
+    }
+
+
+class Server:
+    """The process that forks, seen from here.
+
+    control: takes the three streams of a new process and a line, a socket for all that concerns it alone: its
+    request in JSON one way, its number and in the end its wait status the other way.
+    """
+
+    def __init__(self) -> None:
+        self.environment = read_at_import(os.environ)
+        self.control, theirs = socket.socketpair()
+        text = "__import__('tests.forked', fromlist=['serve']).serve()"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", text, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=self.environment,
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+            )
+
+
+@cache
+def server() -> Server:
+    """The server of this process."""
+    return Server()
+
+
+def serve() -> None:
+    """Fork for whoever is at the other end of the socket `sys.argv[1]`. In each child, run its program."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(_leave)  # before any other, so that it comes last
+    control = socket.socket(fileno=int(sys.argv[1]))
+    preload()
+    gc.collect()
+    gc.freeze()
+    lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end
+    while True:
+        ready, _, _ = select.select([control, *lines], [], [])
+        for ended in lines.keys() & set(ready):
+            child, line = lines.pop(ended)
+            os.close(ended)
+            with line, contextlib.suppress(OSError):  # nobody may wait for it any more
+                line.sendall(_NUMBER.pack(os.waitpid(child, 0)[1]))
+        if control not in ready:
+            continue
+        asked, files, _, _ = socket.recv_fds(control, 1, 4)
+        if not asked:
+            os._exit(0)
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise RuntimeError("something that was imported has started a thread: no process can be forked")
+        *streams, number = files
+        line = socket.socket(fileno=number)
+        child = os.fork()
+        if not child:
+            for own in (control, *(other for _, other in lines.values())):
+                own.close()
+            for ended in lines:
+                os.close(ended)
+            _execute(_become(streams, line))
+            return
+        lines[os.pidfd_open(child)] = child, line
+        line.sendall(_NUMBER.pack(child))
+        for stream in streams:
+            os.close(stream)
+
+
+def preload() -> None:
+    """Import all that a command may need, and nothing that starts a thread."""
+    import diffusers
+    import transformers
+
+    import perfusion_registry
+
+    for name in ("StableDiffusionPipeline", "AutoencoderKL", "UNet2DConditionModel", "DDIMScheduler"):
+        getattr(diffusers, name)
+    for name in ("AutoModel", "CLIPModel", "CLIPSegForImageSegmentation", "CLIPTextModel", "CLIPTokenizer"):
+        getattr(transformers, name)
+    for module in pkgutil.walk_packages(perfusion_registry.__path__, "perfusion_registry."):
+        importlib.import_module(module.name)
+
+
+def _become(streams: Sequence[int], line: socket.socket) -> str:
+    """Make this child the process that was asked for; its program."""
+    import numpy as np
+    import torch
+
+    with line, line.makefile("rb") as file:
+        request = json.loads(file.readline())
+    for own, stream in enumerate(streams):
+        os.dup2(stream, own)
+    for stream in streams:
+        os.close(stream)
+    if request["session"]:
+        os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv[:] = request["argv"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    np.random.seed()  # as `random` does after every fork
+    torch.default_generator.seed()
+    return str(request["program"])
+
+
+_code: list[int] = []
+"""The exit code of a child, once its program has ended with one."""
+
+
+def _execute(program: str) -> None:
+    """Run it as the interpreter would, and remember what it ends with."""
+    try:
+        exec(compile(program, "<string>", "exec"), sys.modules["__main__"].__dict__)
+    except KeyboardInterrupt:
+        raise  # ends with a signal
+    except SystemExit as end:
+        _code.append(end.code if isinstance(end.code, int) else end.code is not None)
+        raise
+    except BaseException:
+        _code.append(1)
+        raise
+    _code.append(0)
+
+
+def _leave() -> None:
+    """The very end of a child: instead of taking every imported module apart, which takes half a second.
+
+    By now the interpreter has printed what ended the program, joined its threads and called all that was
+    registered for the end.
+    """
+    sys.modules["__main__"].__dict__.clear()
+    gc.collect()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # the interpreter says it its own way
+    if _code:
+        os._exit(_code[0] & 0xFF)
