@@ -83,7 +83,7 @@ def train_autoencoder(
     rng = np.random.default_rng(plan.seed + state["step"])
     smooth: float | None = None
     saved = time.monotonic()
-    while (progress := clock.progress()) < 1:
+    while (progress := clock.progress(state["step"])) < 1:
         crops = progress < plan.crops_until
         shard = shards[int(rng.integers(len(shards)))]
         rows = np.sort(rng.choice(len(shard.images), plan.batch * (2 if crops else 1), replace=False))

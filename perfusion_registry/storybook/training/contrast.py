@@ -65,7 +65,7 @@ def train_clip(
     model = start.float().train() if start is not None else new_clip(tokenizer)
     optimizer = MasterOptimizer(model, matrix_rate=rate, rest_rate=rate)
     clock, step = Clock(seconds), 0
-    while (progress := clock.progress()) < 1:
+    while (progress := clock.progress(step)) < 1:
         shard = shards[int(rng.integers(len(shards)))]
         rows = np.sort(rng.choice(len(shard.images), batch, replace=False))
         x = functional.avg_pool2d(

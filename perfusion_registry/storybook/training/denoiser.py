@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,13 +62,14 @@ SCHEDULER = {
 class DenoiserPlan:
     """How long and how to train.
 
+    seconds, steps: the budgets, as of `Clock`; the schedule is a function of their use.
     object_weight: extra loss inside subjects. map_weight: of the auxiliary map. spread_weight: of the penalty
     that keeps words where they are. start: the folder of a finished base whose networks to train on, where
     there is no checkpoint yet. text_frozen: leave the text encoder as it is, so that the base stays of its
     family. fused: compile the norms, which pays off after a minute.
     """
 
-    seconds: float
+    seconds: float = math.inf
     batch: int = 128
     learning_rate: float = 1.5e-3
     object_weight: float = 3.0
@@ -80,6 +82,7 @@ class DenoiserPlan:
     start: Path | None = None
     text_frozen: bool = False
     fused: bool = True
+    steps: float = math.inf
 
 
 class Model(nn.Module):
@@ -167,16 +170,16 @@ def train_denoiser(
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(device)
     empty = torch.tensor(token_ids(tokenizer, [""])[0], device=device)
     generator = torch.Generator(device=device).manual_seed(plan.seed + 1 + state["step"])
-    clock = Clock(plan.seconds, state["seconds"])
+    clock = Clock(plan.seconds, state["seconds"], steps=plan.steps)
     smooth: dict[str, float] = {}
     saved = sheeted = time.monotonic()
-    plateau_kept = clock.progress() >= plan.decay_from
+    plateau_kept = clock.progress(state["step"]) >= plan.decay_from
 
     def keep(name: str) -> None:
         state.update(seconds=clock.used(), average=average.state_dict())
         save_checkpoint(folder / name, optimizer, state)
 
-    while (progress := clock.progress()) < 1:
+    while (progress := clock.progress(state["step"])) < 1:
         if progress >= plan.decay_from and not plateau_kept:
             plateau_kept = True
             keep("denoiser-plateau.pt")

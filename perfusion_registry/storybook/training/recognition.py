@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class RecogniserPlan:
-    """How long and how to train. seconds: the budget; the schedule is a function of its use."""
+    """How long and how to train.
 
-    seconds: float
+    seconds, steps: the budgets, as of `Clock`; the schedule is a function of their use.
+    """
+
+    seconds: float = math.inf
     batch: int = 64
     matrix_rate: float = 5e-3
     rest_rate: float = 2e-3
     seed: int = 0
+    steps: float = math.inf
 
 
 def train_recogniser(
@@ -67,10 +72,11 @@ def train_recogniser(
         norm.copy_(state["norms"][name])
     state["norms"] = dict(model.named_buffers())
     truths = {lesson.number: lesson.truth() for lesson in (*drawn, *redrawn)}
-    clock, rng = Clock(plan.seconds, state["seconds"]), np.random.default_rng(plan.seed + state["step"])
+    clock = Clock(plan.seconds, state["seconds"], steps=plan.steps)
+    rng = np.random.default_rng(plan.seed + state["step"])
     smooth: float | None = None
     saved = time.monotonic()
-    while (progress := clock.progress()) < 1:
+    while (progress := clock.progress(state["step"])) < 1:
         lessons = redrawn if redrawn and state["step"] % 2 else drawn
         lesson = lessons[int(rng.integers(len(lessons)))]
         rows = np.sort(rng.choice(len(lesson.images), min(plan.batch, len(lesson.images)), replace=False))

@@ -1,4 +1,4 @@
-"""Budgets of seconds, and learning rates that follow them."""
+"""Budgets of seconds or steps, and learning rates that follow them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import time
 
 
 class Clock:
-    """Seconds used of a budget, over all runs of a resumed job."""
+    """How much of a budget is spent, over all runs of a resumed job.
 
-    def __init__(self, budget: float, used: float = 0.0) -> None:
-        self.budget = budget
+    budget: seconds, of which `used` are spent. steps: a budget of steps, for what should not depend on how
+    fast a machine is; of the two, the one that is further spent counts.
+    """
+
+    def __init__(self, budget: float, used: float = 0.0, *, steps: float = math.inf) -> None:
+        self.budget, self.steps = budget, steps
         self._before = used
         self._start = time.monotonic()
 
@@ -18,9 +22,9 @@ class Clock:
         """Seconds spent so far, earlier runs included."""
         return self._before + time.monotonic() - self._start
 
-    def progress(self) -> float:
-        """The share of the budget that is spent."""
-        return self.used() / self.budget
+    def progress(self, step: int) -> float:
+        """The share of the budget that is spent when `step` steps are done."""
+        return max(self.used() / self.budget, step / self.steps)
 
 
 def cosine(progress: float, step: int, *, warmup: int) -> float:
