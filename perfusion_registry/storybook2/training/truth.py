@@ -44,7 +44,7 @@ drawings it is."""
 
 
 def truth_of(pages: Sequence[Page]) -> Truth:
-    """What pages show. Things of one look that a page counts are one thing here, with the first slot's mask."""
+    """What pages show. Things that a page counts are one thing here, with the first slot's mask."""
     present = torch.zeros(len(pages), len(LABELS.nouns), dtype=torch.bool)
     things = torch.full((len(pages), THINGS), UNTOLD)
     traits = {name: torch.full((len(pages), THINGS), UNTOLD) for name in LABELS.traits}

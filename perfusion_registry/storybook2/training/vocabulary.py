@@ -1,7 +1,7 @@
 """The second Storybook's tokenizer: a small byte-level BPE vocabulary in CLIP's format that takes any text.
 
-The one that everything is trained with is in the package (`tokenizer/`): a training breaks ties between equally
-frequent pairs by chance, so it cannot be made anew.
+The one that everything is trained with is in the package (`tokenizer/`): a training breaks ties between
+equally frequent pairs by chance, so it cannot be made anew.
 """
 
 from __future__ import annotations
