@@ -205,7 +205,7 @@ def redrawn(
     chance = generator("redrawn", name)
     parts = []
     for start in range(0, len(images), batch):
-        x = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.array(images[start : start + batch])).permute(0, 3, 1, 2)
         x = x.to(device, memory_format=torch.channels_last).float() / 127.5 - 1
         with autocast(device):
             mean = vae.encode(x).latent_dist.mean
