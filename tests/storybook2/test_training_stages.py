@@ -37,7 +37,7 @@ from perfusion_registry.storybook2.training.work import Work
 
 PAGES = 6
 SETTINGS = (
-    "budgets.captions=200", f"budgets.shard={PAGES}", "budgets.pictured=1", "budgets.redrawn=1",
+    f"budgets.shard={PAGES}", "budgets.pictured=1", "budgets.redrawn=1",
     "budgets.autoencoder=2", "budgets.autoencoder_fall=2", "autoencoder.widths=[8,8,8,8,8]",
     "autoencoder.channels=4", "autoencoder.batch=1", "autoencoder.crop=64", "autoencoder.fused=false",
     "budgets.decoder=1", "budgets.decoder_fall=1",
@@ -144,7 +144,7 @@ def test_a_token_belongs_to_the_span_that_it_lies_in(trained: Path) -> None:
 
 def test_what_is_exported_opens_with_the_stock_classes(trained: Path, tmp_path: Path) -> None:
     perform(trained, "export", str(tmp_path / "base"))
-    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base", torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     image = pipe("a red cup", num_inference_steps=1, output_type="np").images[0]
     assert image.shape == (256, 256, 3)

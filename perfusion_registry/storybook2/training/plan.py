@@ -25,13 +25,12 @@ class Budgets:
     """How much of everything, in pages. save_every: seconds between checkpoints. most_seconds: when a run of
     a stage stops for now, on a machine that is lent for a while.
 
-    captions: that the tokenizer learns from. shard: pages of a shard. pictured: shards that keep their
+    shard: pages of a shard. pictured: shards that keep their
     pictures. held_back: those for measuring. redrawn: shards that the recogniser sees through the autoencoder
     too. A stage's name: pages at the constant rate; with `_fall`, pages over which the rate falls at its end.
     sheet_every and the like: pages of the denoiser.
     """
 
-    captions: int = 8_000
     shard: int = SHARD
     pictured: int = 30
     held_back: int = 1

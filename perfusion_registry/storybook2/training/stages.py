@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,6 @@ from perfusion_registry.storybook2.training.loop import (
 )
 from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.producing import draw_shards
-from perfusion_registry.storybook2.training.vocabulary import train_vocabulary
 from perfusion_registry.storybook2.training.work import Work
 
 SAMPLE = 256
@@ -63,10 +63,11 @@ def held_back(plan: Plan) -> list[int]:
 
 
 def vocabulary(work: Work, plan: Plan) -> None:
-    """Train the tokenizer."""
+    """Take the package's tokenizer, which is fixed (`vocabulary.py` made it)."""
     if not work.tokenizer.exists():
         beside = work.tokenizer.with_name("tokenizer.partial")
-        train_vocabulary(beside, captions=plan.budgets.captions)
+        with as_file(files("perfusion_registry.storybook2") / "tokenizer") as folder:
+            shutil.copytree(folder, beside, dirs_exist_ok=True)
         beside.rename(work.tokenizer)
 
 
@@ -81,7 +82,7 @@ def draw(work: Work, plan: Plan) -> None:
 
 
 def tokenizer_of(work: Work) -> CLIPTokenizer:
-    """The trained tokenizer."""
+    """The tokenizer."""
     if not work.tokenizer.exists():
         raise PerfError(
             "there is no tokenizer yet", where=str(work.tokenizer), hint="run the stage vocabulary"
