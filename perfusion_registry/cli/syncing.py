@@ -293,12 +293,12 @@ def _read(source: str, *, offline: bool) -> bytes:
             ) from error
     if offline:
         raise PerfError("the lockfile is on the network, and perf is working offline", where=source)
-    from perfusion_registry.registries.bucket import Found
+    from perfusion_registry.registries.bucket import StoredObject
     from perfusion_registry.registries.credentials import credentials_for
     from perfusion_registry.registries.http import HttpBucket
 
     folder, _, name = source.rpartition("/")
     found = HttpBucket(folder, {folder: credentials_for("lockfile", folder)}).get(name, limit=LARGEST_FILE)
-    if not isinstance(found, Found):
+    if not isinstance(found, StoredObject):
         raise PerfError("there is no lockfile at this address", where=source)
     return found.data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from perfusion_registry.registries.pool import failures
+from perfusion_registry.registries.pool import network_errors
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import Response, drain, redact, transfer_error
 
@@ -21,20 +21,20 @@ def read_pieces(response: Response, limit: int) -> Iterator[bytes]:
         encoding = raw.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise RegistryError("the server sends an encoding that perf did not ask for", where=where)
-        if response.watch.expired:
+        if response.deadline.expired:
             raise TimeoutError
         if response.method == "GET" and response.status == 200 and not _delimited(response):
             raise TransferError("the server does not say where its answer ends", where=where)
         if response.method != "HEAD" and response.status not in (204, 304):
             pieces = _encoded(response, limit, where)
             yield from _gunzipped(pieces, limit, where) if "gzip" in encoding else pieces
-        if response.watch.expired:
+        if response.deadline.expired:
             raise TimeoutError
         whole = True
-    except failures() as error:
-        raise transfer_error(error, response.url, response.watch) from error
+    except network_errors() as error:
+        raise transfer_error(error, response.url, response.deadline) from error
     finally:
-        response.watch.stop()
+        response.deadline.stop()
         if whole:
             raw.release_conn()
         else:
@@ -47,13 +47,13 @@ def read_whole(response: Response, limit: int) -> bytes:
 
 
 def discard(response: Response) -> None:
-    """Be done with an answer whose body nobody wants."""
+    """Free the connection of an answer whose body is not wanted."""
     drain(response.raw)
-    response.watch.stop()
+    response.deadline.stop()
 
 
 def _delimited(response: Response) -> bool:
-    """Whether the answer says where it ends, so that a part of it can be told from all of it."""
+    """Whether the answer says where it ends, so that a part of it does not look like all of it."""
     length = response.headers.get("content-length", "")
     chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
     return chunked or (length.isascii() and length.isdigit())

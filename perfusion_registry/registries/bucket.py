@@ -1,4 +1,4 @@
-"""What a sparse registry needs of the place where its bytes are; nothing here ever deletes."""
+"""What a sparse registry needs of the place where its bytes are stored; nothing here ever deletes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredObject:
     """An object's bytes and its tag, which changes when they do."""
 
     data: bytes
@@ -23,8 +23,8 @@ class NotModified:
 class Bucket(Protocol):
     """Objects by key, a relative path of `/`-separated plain ASCII names.
 
-    Every method raises RegistryError when the place cannot be reached or refuses, and TransferError when
-    another try may go well; both only after the retries that the place is worth.
+    Every method raises RegistryError when the place cannot be reached or refuses, and TransferError when a
+    later try may succeed; both only after the retries that make sense for the place.
     """
 
     @property
@@ -33,20 +33,20 @@ class Bucket(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells the place from every other on this machine, for what is remembered of it."""
+        """What distinguishes the place from every other on this machine, for what is remembered of it."""
 
-    def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
+    def get(self, key: str, *, limit: int, known_tag: str | None = None) -> StoredObject | NotModified | None:
         """The object, at most `limit` bytes of it, else RegistryError; None where there is none.
 
-        known: the tag of the copy that the caller has. The same key asked again may be looked for elsewhere,
-        where there is a mirror.
+        known_tag: the tag of the copy that the caller has. A key that is requested again may come
+        from another mirror, where there is one.
         """
 
     def stream(self, key: str, *, limit: int) -> Iterator[bytes] | None:
         """The object in pieces, at most `limit` bytes of it, else RegistryError; None where there is none."""
 
     def check_writable(self) -> None:
-        """Raise RegistryError, with what to do instead, where nothing can be written here."""
+        """Raise RegistryError, with a hint at what to do instead, where nothing can be written."""
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a new object, whole or not at all; False where there is one already, which stays as it is."""

@@ -24,7 +24,7 @@ _Short = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
 
 class CatalogueLine(FileModel):
-    """One concept or scene pack, as its newest version that is not yanked tells of it."""
+    """One concept or scene pack, as its newest version that is not yanked describes it."""
 
     name: Name
     version: Version
@@ -34,7 +34,7 @@ class CatalogueLine(FileModel):
 
 
 def read_catalogue(data: bytes, where: str) -> tuple[CatalogueEntry, ...]:
-    """The entries by name; raises RegistryError for what is no catalogue."""
+    """The entries by name; raises RegistryError for what is not a catalogue."""
     entries: dict[str, CatalogueEntry] = {}
     for number, line in enumerate(data.splitlines(), 1):
         try:
@@ -43,7 +43,7 @@ def read_catalogue(data: bytes, where: str) -> tuple[CatalogueEntry, ...]:
             raise RegistryError(
                 f"the catalogue is malformed: {first_mistake(error)}",
                 where=f"{where}, line {number}",
-                hint="any publication to the registry makes it anew",
+                hint="any publication to the registry writes it anew",
             ) from error
         entries[read.name] = CatalogueEntry(
             read.name, read.version, read.kind, read.supercategory, read.description
@@ -61,9 +61,9 @@ def renewed(data: bytes, index: Index) -> bytes:
             continue
         lines[read.name] = read
     lines.pop(index.name, None)
-    shown = [one.release for one in index.sorted() if not one.yanked]
-    if shown:
-        lines[index.name] = _line(shown[-1])
+    releases = [listing.release for listing in index.sorted() if not listing.yanked]
+    if releases:
+        lines[index.name] = _line(releases[-1])
     return _written(lines[name] for name in sorted(lines))
 
 

@@ -15,7 +15,7 @@ from perfusion_registry.registries.registry import RegistryError
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token, or a user name and a password; neither is ever shown.
+    """A token, or a user name and a password; no error and no repr shows them.
 
     source: where they come from, in words.
     """
@@ -43,7 +43,7 @@ def credentials_for(name: str, url: str) -> Credentials | None:
 
     `PERF_REGISTRY_<NAME>_TOKEN`, or `_USERNAME` and `_PASSWORD`; else the entry of the url's host in netrc
     (the file that `NETRC` names, or `~/.netrc`), whose `default` entry is left alone. Raises RegistryError
-    for half of a pair, what cannot be sent, and credentials for another machine's plain `http`.
+    for half of a pair, for what cannot be sent, and for credentials over another machine's plain `http`.
     """
     token, username, password = (os.environ.get(variable(name, what)) for what in _PARTS)
     if token or username or password:
@@ -74,10 +74,10 @@ def refuse_credentials(url: str) -> None:
     """Raise RegistryError, without repeating them, for a url that has credentials in it."""
     authority = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)", url)
     if authority and "@" in authority[1]:
-        shown = url.replace(authority[1], authority[1].rpartition("@")[2], 1)
+        redacted = url.replace(authority[1], authority[1].rpartition("@")[2], 1)
         raise RegistryError(
             "the registry's address has credentials in it, and it goes into files that are shared",
-            where=shown,
+            where=redacted,
             hint="take them out of the address and set PERF_REGISTRY_<NAME>_TOKEN, or _USERNAME and "
             "_PASSWORD, or use ~/.netrc; if the address was ever committed, change the password too",
         )
@@ -108,15 +108,15 @@ def _from_netrc(host: str | None) -> Credentials | None:
     if host is None or not path.is_file():
         return None
     try:
-        found = netrc.netrc(path).hosts.get(host)
+        entry = netrc.netrc(path).hosts.get(host)
     except netrc.NetrcParseError as error:
         # Its message may quote a password.
         raise RegistryError("netrc cannot be understood", where=f"{path}:{error.lineno}") from None
     except (OSError, UnicodeDecodeError):
-        raise RegistryError("netrc cannot be read", where=str(path), hint="see its permissions") from None
-    if found is None or not found[2]:
+        raise RegistryError("netrc cannot be read", where=str(path), hint="check its permissions") from None
+    if entry is None or not entry[2]:
         return None
-    return _sendable(Credentials(username=found[0], password=found[2], source=f"netrc ({path})"), host)
+    return _sendable(Credentials(username=entry[0], password=entry[2], source=f"netrc ({path})"), host)
 
 
 def _sendable(credentials: Credentials, name: str) -> Credentials:

@@ -15,11 +15,11 @@ ATTEMPTS = 4
 
 
 def download(registry: Registry, release: Release, store: Store, reporter: Reporter | None = None) -> None:
-    """Have the bytes of `release` in the store, from there or from the registry.
+    """Put the bytes of `release` into the store, unless they are there.
 
     Of several processes one downloads and the others wait for it. What arrives with another length or another
-    SHA-256 than the release names is thrown away and fetched again, a few times; then it is a RegistryError,
-    and the store is as it was.
+    SHA-256 than the release names is discarded and fetched again, a few times; then that is a RegistryError,
+    and the store is unchanged.
     """
     reporter = reporter or Silent()
     if store.has(release.sha256):

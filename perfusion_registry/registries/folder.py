@@ -1,4 +1,4 @@
-"""A registry in a folder: a disk of one's own, a share of the studio, or what `perf vendor` made."""
+"""A registry in a folder: on a disk, on a network share, or made by `perf vendor`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import SETTLE, FileStamp
 from perfusion_registry.recipe.writing import create_bytes, make_folder, replace_bytes, write_error
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
 from perfusion_registry.registries.sparse import SparseRegistry
 
@@ -31,10 +31,10 @@ _ELSEWHERE = "check the folder's permissions and its free space"
 class FolderBucket:
     """The bucket in the folder `root`; `url` is how the user named it.
 
-    New objects appear by a hard link and changed ones by a rename, so that nobody ever sees a part of one.
-    Replacing holds a kernel lock, which goes with its process however that ends. An object's tag is the
-    SHA-256 of its bytes and, once it has rested for a moment, what the file system says of the file: what
-    that says again was not touched, and is not read again. settle: seconds of that moment.
+    New objects appear by a hard link and changed ones by a rename, so a part of one is never seen. Replacing
+    holds a kernel lock, which ends with its process, however that ends. An object's tag is the SHA-256 of its
+    bytes and, once the file has rested for `settle` seconds, its fingerprint: a file whose fingerprint is the
+    same was not changed, and is not read again.
     """
 
     def __init__(self, root: Path, *, url: str, settle: float = SETTLE) -> None:
@@ -52,10 +52,10 @@ class FolderBucket:
         """The folder's absolute path."""
         return str(self.root.resolve())
 
-    def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
+    def get(self, key: str, *, limit: int, known_tag: str | None = None) -> StoredObject | NotModified | None:
         """The object and its tag."""
         before = _fingerprint(f"{self.root}/{key}", self._settle)
-        if known is not None and before and known.endswith(before):
+        if known_tag is not None and before and known_tag.endswith(before):
             return NotModified()
         pieces = self.stream(key, limit=limit)
         if pieces is None:
@@ -63,13 +63,13 @@ class FolderBucket:
         data = b"".join(pieces)
         after = _fingerprint(f"{self.root}/{key}", self._settle)
         tag = hashlib.sha256(data).hexdigest() + (after if after == before else "")
-        return NotModified() if tag == known else Found(data, tag)
+        return NotModified() if tag == known_tag else StoredObject(data, tag)
 
     def stream(self, key: str, *, limit: int) -> Iterator[bytes] | None:
         """The object in pieces."""
         path = self._path(key)
         try:
-            # Not to wait for the other end of a pipe that somebody put there.
+            # Does not wait for the other end of a pipe, should there be one.
             descriptor = os.open(
                 path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             )
@@ -80,7 +80,7 @@ class FolderBucket:
         return self._pieces(path, descriptor, limit)
 
     def check_writable(self) -> None:
-        """A folder can be written unless the disk says otherwise, and then it says why."""
+        """Do nothing: whether a folder can be written shows when it is written."""
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a new object by linking a finished file to its name."""
@@ -111,7 +111,7 @@ class FolderBucket:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             os.close(descriptor)
-            raise RegistryError("the registry has something here that is no file", where=str(path))
+            raise RegistryError("the registry has something here that is not a file", where=str(path))
         with open(descriptor, "rb") as file:
             if about.st_size > limit:
                 raise RegistryError(
@@ -154,7 +154,7 @@ class FolderBucket:
 
     @staticmethod
     def _sweep(folder: Path) -> None:
-        """Clear away what publishers that were killed left half-written."""
+        """Delete what publishers that were killed left half-written."""
         with contextlib.suppress(OSError):
             for path in folder.glob(".*.tmp"):
                 if time.time() - path.stat().st_mtime > _LEFT_OVER:
@@ -193,7 +193,7 @@ def _file_path(url: str) -> Path:
 
 @contextmanager
 def _registry_errors() -> Iterator[None]:
-    """Within it, what goes wrong in writing is an error of the registry."""
+    """Within this context, errors of writing become errors of the registry."""
     try:
         yield
     except RegistryError:
@@ -207,5 +207,5 @@ def _unreadable(path: Path, error: OSError) -> RegistryError:
 
 
 def _unwritable(path: Path, error: OSError) -> RegistryError:
-    said = write_error(error, path, _ELSEWHERE)
-    return RegistryError(said.what, where=said.where, hint=said.hint)
+    failure = write_error(error, path, _ELSEWHERE)
+    return RegistryError(failure.what, where=failure.where, hint=failure.hint)

@@ -15,9 +15,9 @@ _LONGEST_TAG = 1000
 
 
 def tag_of(headers: Mapping[str, str], mirror: str) -> str:
-    """What to ask this mirror with the next time, of the headers of its answer; "" for nothing.
+    """The tag in the headers of this mirror's answer, for `conditions` next time; "" where there is none.
 
-    A Last-Modified counts only when it was at least two seconds old: it has no parts of a second.
+    A Last-Modified counts only when it was at least two seconds old: it has a resolution of one second.
     """
     etag, modified = headers.get("etag", ""), headers.get("last-modified", "")
     if not (_seconds(headers.get("date", "")) - _seconds(modified) >= 2):
@@ -27,12 +27,12 @@ def tag_of(headers: Mapping[str, str], mirror: str) -> str:
     return json.dumps({"at": mirror, "etag": etag, "modified": modified})
 
 
-def conditions(known: str | None, mirror: str) -> dict[str, str]:
-    """The headers that let this mirror say that nothing has changed since it gave the tag."""
-    if not known:
+def conditions(known_tag: str | None, mirror: str) -> dict[str, str]:
+    """The headers of a conditional request, which this mirror answers with 304 if nothing has changed."""
+    if not known_tag:
         return {}
     try:
-        tag = json.loads(known)
+        tag = json.loads(known_tag)
         at, etag, modified = (str(tag[key]) for key in ("at", "etag", "modified"))
     except (ValueError, KeyError, TypeError):
         return {}
@@ -44,7 +44,7 @@ def conditions(known: str | None, mirror: str) -> dict[str, str]:
 
 
 def retry_after(text: str | None) -> float:
-    """The seconds that a Retry-After asks for, as far as anybody would wait."""
+    """The seconds that a Retry-After asks for, at most `LONGEST_RETRY_AFTER`."""
     if not text:
         return 0.0
     wait = (
@@ -54,7 +54,7 @@ def retry_after(text: str | None) -> float:
 
 
 def _seconds(date: str) -> float:
-    """An HTTP date as seconds since 1970; NaN for what is none."""
+    """An HTTP date as seconds since 1970; NaN for what is not one."""
     try:
         return parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -1,7 +1,7 @@
-"""A registry on any web server that hands out files: read-only, with mirrors, and believed in nothing.
+"""A registry on any web server that serves files: read-only, with mirrors, and nothing in it is trusted.
 
-Whatever passes by itself (a reset, a truncation, a 503, a slow answer) is tried again, each try and all of
-them together within bounds.
+What may be over soon (a reset, a truncation, a 503, a slow answer) is tried again; each try is bounded, and
+so are all of them together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import Credentials, credentials_for, mirror_credentials
 from perfusion_registry.registries.freshness import conditions, retry_after, tag_of
 from perfusion_registry.registries.memory import identity
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 class _BusyError(TransferError):
-    """The server asks to be left alone for `wait` seconds."""
+    """The server is busy, and asks for `wait` seconds of rest."""
 
     wait = 0.0
 
@@ -77,21 +77,23 @@ class HttpBucket:
         """The first address."""
         return identity(self._url)
 
-    def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
+    def get(self, key: str, *, limit: int, known_tag: str | None = None) -> StoredObject | NotModified | None:
         """The object; its tag holds the ETag or the Last-Modified that the mirror gave it."""
 
-        def read(mirror: str, response: Response) -> Found | NotModified:
+        def read(mirror: str, response: Response) -> StoredObject | NotModified:
             if response.status == 304:
                 discard(response)
                 return NotModified()
             data = read_whole(response, limit)
-            return Found(data, tag_of(response.headers, mirror))
+            return StoredObject(data, tag_of(response.headers, mirror))
 
-        return self._tried(key, read, accept="gzip", known=known, size=0)
+        return self._tried(key, read, accept="gzip", known_tag=known_tag, size=0)
 
     def stream(self, key: str, *, limit: int) -> Iterator[bytes] | None:
         """The object in pieces; once it has begun, a broken transfer is a TransferError."""
-        response = self._tried(key, lambda _, response: response, accept="identity", known=None, size=limit)
+        response = self._tried(
+            key, lambda _, response: response, accept="identity", known_tag=None, size=limit
+        )
         return None if response is None else read_pieces(response, limit)
 
     def check_writable(self) -> None:
@@ -99,7 +101,7 @@ class HttpBucket:
         raise RegistryError(
             "a registry over HTTP can only be read",
             where=self._url,
-            hint="publish to the folder or the bucket that this server hands out, such as "
+            hint="publish to the folder or the bucket that this server serves, such as "
             "`perf publish --registry /srv/concepts`",
         )
 
@@ -119,7 +121,7 @@ class HttpBucket:
         use: Callable[[str, Response], Result],
         *,
         accept: str,
-        known: str | None,
+        known_tag: str | None,
         size: int,
     ) -> Result | None:
         """What `use` makes of a mirror and its answer, the first good one; None where none has the object.
@@ -129,10 +131,10 @@ class HttpBucket:
         """
         one_try = self._patience / _TRIES + size / SLOWEST
         ends = time.monotonic() + self._patience + size / SLOWEST
-        every = list(self._mirrors)
-        first = self._asked[key] % len(every)
+        mirrors = list(self._mirrors)
+        first = self._asked[key] % len(mirrors)
         self._asked[key] += 1
-        left = every[first:] + every[:first]
+        left = mirrors[first:] + mirrors[:first]
         failure: RegistryError | None = None
         for attempt in range(1, ROUNDS + 1):
             wait, missing = 0.0, 0
@@ -141,7 +143,7 @@ class HttpBucket:
                 if seconds <= 0:
                     break
                 try:
-                    response = self._ask(mirror, key, accept, known, seconds)
+                    response = self._ask(mirror, key, accept, known_tag, seconds)
                     if response is not None:
                         return use(mirror, response)
                     missing += 1
@@ -151,7 +153,7 @@ class HttpBucket:
                 except RegistryError as error:
                     failure = error
                     left.remove(mirror)
-            if missing == len(every):
+            if missing == len(mirrors):
                 return None
             if missing == len(left) and failure is not None:
                 raise failure
@@ -162,9 +164,11 @@ class HttpBucket:
         assert failure is not None
         raise failure
 
-    def _ask(self, mirror: str, key: str, accept: str, known: str | None, seconds: float) -> Response | None:
+    def _ask(
+        self, mirror: str, key: str, accept: str, known_tag: str | None, seconds: float
+    ) -> Response | None:
         """One answer of one mirror, 200 or 304, after redirects; None where it has no such object."""
-        condition = conditions(known, mirror)
+        condition = conditions(known_tag, mirror)
         credentials = self._mirrors[mirror]
         response = open_url(
             "GET",
@@ -209,7 +213,7 @@ def _refusal(response: Response, credentials: Credentials | None) -> RegistryErr
             + ("; a public bucket must say 404, not 403, for what it lacks" if status == 403 else ""),
         )
     if status == 304:
-        return TransferError("the server answers 304 to a question without a condition", where=where)
+        return TransferError("the server answers 304 to a request without a condition", where=where)
     return RegistryError(f"the server answers {status}, which perf cannot use", where=where)
 
 

@@ -6,8 +6,8 @@
 
 `chain` is the SHA-256 of the line before's `chain` (none for the first line) and of this line without its
 own: a byte that changed anywhere, a line that was lost, moved or put in, breaks it. The chain guards against
-accidents and careless edits; against a lying server there is the memory of what was seen before (`memory`),
-and signatures.
+accidents and careless edits; against a dishonest server there is the memory of what was seen before
+(`memory`), and signatures.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Index:
 
     def find(self, version: str) -> Listing | None:
         """The listing of that version, however it is spelled (1.0 is 1.0.0)."""
-        wanted = parsed_version(version)
-        return next((one for one in self.listings if parsed_version(one.version) == wanted), None)
+        requested = parsed_version(version)
+        return next((one for one in self.listings if parsed_version(one.version) == requested), None)
 
     def sorted(self) -> tuple[Listing, ...]:
         """The listings, oldest version first."""
@@ -118,7 +118,7 @@ class Index:
 
 
 def read_index(data: bytes, name: str, where: str) -> Index:
-    """Read an index, believing nothing: shape, chain, the name on every line, one release a version.
+    """Read an index and check all of it: shape, chain, the name on every line, one release a version.
 
     where: the place, for errors. Raises RegistryError at the first line that is wrong.
     """
@@ -127,62 +127,64 @@ def read_index(data: bytes, name: str, where: str) -> Index:
     lines = data.split(b"\n")
     if lines.pop() != b"":
         raise RegistryError("the index breaks off in the middle of a line", where=where, hint="try again")
-    found: dict[ParsedVersion, Listing] = {}
+    listings: dict[ParsedVersion, Listing] = {}
     chain = ""
     for number, line in enumerate(lines, 1):
         at = f"{where}, line {number}"
         event, chain = _read_line(line, chain, at)
-        said = event.release if isinstance(event, Publish) else event
-        if said.name != name:
+        subject = event.release if isinstance(event, Publish) else event
+        if subject.name != name:
             raise RegistryError(
-                f"the index speaks of `{said.name}`, not of `{name}`", where=at, hint=_ASK_KEEPER
+                f"the index is that of `{subject.name}`, not of `{name}`", where=at, hint=_ASK_KEEPER
             )
-        if len(said.version) > LONGEST_VERSION:
+        if len(subject.version) > LONGEST_VERSION:
             raise RegistryError(
-                f"the index has a version of {len(said.version):,} characters", where=at, hint=_ASK_KEEPER
+                f"the index has a version of {len(subject.version):,} characters", where=at, hint=_ASK_KEEPER
             )
-        version = parsed_version(said.version)
-        known = found.get(version)
+        version = parsed_version(subject.version)
+        known = listings.get(version)
         if isinstance(event, Publish):
             if known is not None:
                 raise RegistryError(
-                    f"the index has two releases of {name} {said.version}: {known.release.sha256[:12]} and "
-                    f"{event.release.sha256[:12]}",
+                    f"the index has two releases of {name} {subject.version}: "
+                    f"{known.release.sha256[:12]} and {event.release.sha256[:12]}",
                     where=at,
                     hint=_ASK_KEEPER,
                 )
-            found[version] = Listing(event.release)
+            listings[version] = Listing(event.release)
         elif known is None:
             raise RegistryError(
-                f"the index has a {event.event} of {name} {said.version}, which was never published",
+                f"the index has a {event.event} of {name} {subject.version}, which was never published",
                 where=at,
                 hint=_ASK_KEEPER,
             )
         else:
             reason = event.reason if isinstance(event, Yank) else ""
-            found[version] = Listing(known.release, isinstance(event, Yank), reason)
-    return Index(name, data, tuple(found.values()), chain)
+            listings[version] = Listing(known.release, isinstance(event, Yank), reason)
+    return Index(name, data, tuple(listings.values()), chain)
 
 
 def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     """The listings of an index that `read_index` found whole before, oldest version first.
 
-    Only for the very bytes, told by their hash: of most lines nothing but the version is read here, and a
-    release when it is first looked at. Raises RegistryError for what this perf, unlike that one, cannot read.
+    Only for the very same bytes, as their hash shows: of most lines only the version is read here, and a
+    release when it is first used. Raises RegistryError for what this version of perf cannot read.
     """
     whole = data.split(b"\n")[:-1]
     if (plain := _plain(whole, _PLAIN % name.encode())) is not None:
         return _Reread(*plain, name, where)
-    found: list[tuple[ParsedVersion, Listing]] = []
+    listings: list[tuple[ParsedVersion, Listing]] = []
     for line in whole:
         event = _parsed(line, where)
         if isinstance(event, Publish):
-            found.append((parsed_version(event.release.version), Listing(event.release)))
+            listings.append((parsed_version(event.release.version), Listing(event.release)))
             continue
         version, yanked = parsed_version(event.version), isinstance(event, Yank)
         reason = event.reason if isinstance(event, Yank) else ""
-        found = [(of, Listing(one.release, yanked, reason) if of == version else one) for of, one in found]
-    return tuple(one for _, one in sorted(found, key=itemgetter(0)))
+        listings = [
+            (of, Listing(one.release, yanked, reason) if of == version else one) for of, one in listings
+        ]
+    return tuple(one for _, one in sorted(listings, key=itemgetter(0)))
 
 
 def _plain(lines: Sequence[bytes], opening: bytes) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
@@ -208,10 +210,10 @@ def _numbers(version: bytes) -> tuple[int, ...] | None:
 
 
 class _Reread(Sequence[Listing]):
-    """The listings of an index, by version; each is made when it is first looked at, which few are."""
+    """The listings of an index, by version; each is made when it is first used, which few are."""
 
     def __init__(self, versions: Sequence[bytes], lines: Sequence[bytes], name: str, where: str) -> None:
-        # Bytes side by side: unlike a pair for each, they are nothing for the garbage collector to walk.
+        # Two tuples of bytes: unlike a tuple of pairs, the garbage collector does not have to walk them.
         self._versions = versions
         self._lines = lines
         self._name = name
@@ -248,7 +250,7 @@ class _Unread(Listing):
 
     @cached_property
     def release(self) -> Release:
-        """The release, read now; RegistryError where the line ends otherwise than it begins."""
+        """The release, read now; RegistryError where the whole line is not what its beginning says."""
         _, line, name, where = vars(self)["_line"]
         event = _parsed(line, where)
         if isinstance(event, Publish):
@@ -256,12 +258,14 @@ class _Unread(Listing):
             if (release.name, release.version) == (name, self.version):
                 return release
         raise RegistryError(
-            f"the index has a line of two minds about {name} {self.version}", where=where, hint=_ASK_KEEPER
+            f"the index has a line that contradicts itself about {name} {self.version}",
+            where=where,
+            hint=_ASK_KEEPER,
         )
 
 
 def index_key(name: str) -> str:
-    """Where the index of a concept is; raises PerfError for what is no canonical name."""
+    """Where the index of a concept is; raises PerfError for what is not a canonical name."""
     if canonical_name(name) != name:
         raise PerfError(f"`{name}` is stored as `{canonical_name(name)}`")
     return f"index/{name[:2]}/{name}.jsonl"
@@ -284,7 +288,7 @@ def _parsed(line: bytes, at: str) -> Event:
     try:
         return IndexLine.model_validate_json(line).root
     except ValidationError as error:
-        newer = max((int(found[1]) for found in _NEWER.finditer(line)), default=0)
+        newer = max((int(match[1]) for match in _NEWER.finditer(line)), default=0)
         if newer > RELEASE_FORMAT:
             raise RegistryError(
                 f"the index has a release of format {newer}; this perf reads up to {RELEASE_FORMAT}",
@@ -298,8 +302,8 @@ def first_mistake(error: ValidationError) -> str:
     """The first thing that is wrong, short whatever the input was."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    said = one_line(first["msg"])
-    return f"`{one_line(key, 100)}`: {said}" if key else said
+    message = one_line(first["msg"])
+    return f"`{one_line(key, 100)}`: {message}" if key else message
 
 
 def _link(before: str, body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What registries told this machine before: for speed, for offline work, and against rollbacks.
+"""What registries answered before: for speed, for offline work, and against rollbacks.
 
     registries/<digest of the place>/<key>     a line of JSON about the copy, then its bytes
 
@@ -29,7 +29,7 @@ class Copy:
 
 
 def identity(url: str) -> str:
-    """What tells a registry at an address from every other: of mirrors, the first."""
+    """What distinguishes a registry at an address from every other: of mirrors, the first."""
     return url.split(" ")[0].rstrip("/")
 
 
@@ -70,7 +70,7 @@ class Memory:
         """Keep a copy of an object that only ever grows; the newest bytes that are known.
 
         fetched_after: the copy (b"" for none) that was here before `data` was fetched. Raises RegistryError
-        when `data` does not begin with it: the registry lost or changed what it once said.
+        when `data` does not begin with it: the registry lost or changed what it had.
         """
         if not data.startswith(fetched_after):
             raise self._rewritten(key, older=fetched_after.startswith(data))
@@ -80,12 +80,12 @@ class Memory:
         lock = self.folder / ".lock"
         try:
             with filelock.FileLock(lock):
-                here = self.recall(key)
-                if here is not None and here.data.startswith(data) and here.tag == tag:
-                    return here.data
-                if here is not None and not data.startswith(here.data):
-                    if here.data.startswith(data):
-                        return here.data  # another process asked later and knows more
+                copy = self.recall(key)
+                if copy is not None and copy.data.startswith(data) and copy.tag == tag:
+                    return copy.data
+                if copy is not None and not data.startswith(copy.data):
+                    if copy.data.startswith(data):
+                        return copy.data  # another process asked later and has a newer one
                     raise self._rewritten(key, older=False)
                 self.remember(key, data, tag)
         except OSError as error:

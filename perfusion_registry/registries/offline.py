@@ -1,4 +1,4 @@
-"""A registry as it was when it was last seen, for work without a network."""
+"""A registry as this machine last saw it, for work without a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OfflineRegistry:
         return reread(data, name, f"{self._url}, {key}")
 
     def blob(self, release: Release) -> Iterator[bytes]:
-        """Raise RegistryError: bytes are in the store or they are not here."""
+        """Raise RegistryError: no bytes are remembered beside those in the store."""
         raise self._offline(f"the bytes of {release.name} {release.version}")
 
     def publish(self, release: Release, blob: bytes) -> bool:

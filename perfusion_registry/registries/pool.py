@@ -1,4 +1,4 @@
-"""Connections, shared by everything that speaks HTTP here, and ended when their time is over."""
+"""Pooled HTTP connections, each ended when the deadline of its request has passed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _CONNECT = 10.0  # seconds to connect
 _SILENCE = 15.0  # seconds without a byte
 
 
-class Watch:
-    """Ends the connection that it sees after so many seconds, whatever the server is doing.
+class Deadline:
+    """Shuts down the connection of a request after so many seconds, whatever the server is doing.
 
-    A timeout of urllib3 bounds one wait for some bytes; a server that sends a byte of its headers now and
-    then meets every one of them.
+    A timeout of urllib3 bounds a single wait for some bytes; a server that sends one byte now and then never
+    exceeds it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -42,29 +42,30 @@ class Watch:
         self._timer.start()
 
     @property
-    def left(self) -> float:
-        """Seconds until the end."""
+    def remaining(self) -> float:
+        """Seconds until then."""
         return max(self._ends - time.monotonic(), 0.001)
 
     @contextmanager
-    def seeing(self) -> Iterator[None]:
-        """Within it, see the connection that this thread uses."""
-        token = _WATCH.set(self)
+    def watching(self) -> Iterator[None]:
+        """Within this context, watch the connections that this thread opens or reuses."""
+        token = _DEADLINE.set(self)
         try:
             yield
         finally:
-            _WATCH.reset(token)
+            _DEADLINE.reset(token)
 
-    def see(self, connection: socket.socket) -> None:
-        """Watch this connection; a copy of its descriptor outlives a TLS handshake."""
+    def watch(self, connection: socket.socket) -> None:
+        """Shut this connection down when the time is over."""
         with self._lock:
             self._forget()
+            # A copy of the descriptor: a TLS handshake detaches the socket from the first one.
             self._socket = socket.fromfd(connection.fileno(), connection.family, connection.type)
         if self.expired:
             self._end()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """The request is done: leave its connection alone."""
         self._timer.cancel()
         with self._lock:
             self._forget()
@@ -83,17 +84,19 @@ class Watch:
                 self._forget()
 
 
-_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_DEADLINE: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def send(
-    method: str, url: str, headers: Mapping[str, str], watch: Watch, body: bytes | None = None
+    method: str, url: str, headers: Mapping[str, str], deadline: Deadline, body: bytes | None = None
 ) -> urllib3.BaseHTTPResponse:
-    """One request, and no redirect followed; the answer's body is unread. Raises `failures`."""
+    """One request, and no redirect followed; the answer's body is unread. Raises one of `network_errors`."""
     import urllib3
 
-    timeout = urllib3.Timeout(connect=min(_CONNECT, watch.left), read=min(_SILENCE, watch.left))
-    with watch.seeing():
+    timeout = urllib3.Timeout(
+        connect=min(_CONNECT, deadline.remaining), read=min(_SILENCE, deadline.remaining)
+    )
+    with deadline.watching():
         return pool_for(url).request(
             method,
             url,
@@ -107,15 +110,15 @@ def send(
         )
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What sending and reading raise: ValueError is http.client on a connection that its watch has ended."""
+def network_errors() -> tuple[type[Exception], ...]:
+    """What sending and reading raise; http.client raises ValueError on a connection that a deadline ended."""
     import urllib3
 
     return urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError
 
 
 def pool_for(url: str) -> urllib3.PoolManager:
-    """The connections to use for `url`: one pool for all, or one for the proxy that the environment names."""
+    """The connections for `url`: one pool for all, or one for the proxy that the environment names."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
     parts = urlsplit(url)
@@ -132,18 +135,18 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
     class Watched:
-        """What both kinds of connection do for the watch: show it their sockets, new and used again."""
+        """What both kinds of connection do: hand their sockets, new and reused, to the deadline."""
 
         sock: socket.socket | None
 
         def _new_conn(self) -> socket.socket:
             made: socket.socket = super()._new_conn()  # type: ignore[misc]
-            _show(made)
+            _watch(made)
             return made
 
         def request(self, *arguments: Any, **named: Any) -> None:
             if self.sock is not None:
-                _show(self.sock)
+                _watch(self.sock)
             super().request(*arguments, **named)  # type: ignore[misc]
 
     class Plain(Watched, HTTPConnection):
@@ -167,7 +170,7 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
     return pool
 
 
-def _show(connection: socket.socket) -> None:
-    watch = _WATCH.get()
-    if watch is not None:
-        watch.see(connection)
+def _watch(connection: socket.socket) -> None:
+    deadline = _DEADLINE.get()
+    if deadline is not None:
+        deadline.watch(connection)

@@ -1,4 +1,4 @@
-"""What every registry does, wherever its bytes are."""
+"""What every registry does, wherever its bytes are stored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class AlreadyPublishedError(PerfError):
 
 
 class RegistryError(PerfError):
-    """A registry could not be reached, or what it said cannot be believed."""
+    """A registry could not be reached, or its answer cannot be trusted."""
 
 
 class TransferError(RegistryError):
-    """A transfer broke off or brought something wrong; the next one may go well."""
+    """A transfer broke off or brought something wrong; the next one may succeed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A release and whether it is yanked; `reason` is the publisher's word on it, "" where there is none."""
+    """A release and whether it is yanked; `reason` is the publisher's, "" where there is none."""
 
     release: Release
     yanked: bool = False
@@ -61,7 +61,7 @@ class Registry(Protocol):
     """A place where concepts are published and found.
 
     Every method raises RegistryError (what, where, next step) for trouble with the place, and nothing that it
-    returns is believed unchecked: names and versions match what was asked, blobs are hashed by the caller
+    returns is trusted unchecked: names and versions match what was asked, blobs are hashed by the caller
     (`registries.download`), an index that lost or changed a release since it was last seen is refused.
     """
 
@@ -79,7 +79,7 @@ class Registry(Protocol):
         """Publish: the blob first, the index last. False where the very same release is there already.
 
         Raises AlreadyPublishedError when the version is there with other bytes; of two publishers of one
-        version exactly one wins, and the other is told so here.
+        version exactly one wins, and the other gets this error.
         """
 
     def yank(self, name: str, version: str, *, reason: str = "") -> bool:
@@ -113,12 +113,14 @@ class Backend:
 
 
 def published(registry: Registry, name: str, version: str) -> Listing:
-    """The listing of a version, however it is spelled (1.0 is 1.0.0); raises RegistryError where there is
-    none."""
-    listings, wanted = registry.versions(name), parsed_version(version)
-    for one in listings:
-        if parsed_version(one.version) == wanted:
-            return one
+    """The listing of a version, however it is spelled (1.0 is 1.0.0).
+
+    Raises RegistryError where there is none.
+    """
+    listings, requested = registry.versions(name), parsed_version(version)
+    for listing in listings:
+        if parsed_version(listing.version) == requested:
+            return listing
     raise never_published(name, version, listings, registry.url)
 
 
@@ -128,22 +130,23 @@ def never_published(name: str, version: str, listings: Sequence[Listing], where:
     return RegistryError(f"`{name}` {version} was never published here; there are: {have}", where=where)
 
 
-def ensure_same(known: Release, release: Release, where: str) -> None:
+def ensure_same(published: Release, release: Release, where: str) -> None:
     """Raise AlreadyPublishedError unless the published release is the one that is being published."""
-    version = f"`{known.name}` {known.version}"
-    if known.sha256 != release.sha256:
+    version = f"`{published.name}` {published.version}"
+    if published.sha256 != release.sha256:
         raise AlreadyPublishedError(
-            f"{version} is published already with other bytes: {known.sha256} there, {release.sha256} here",
+            f"{version} is published already with other bytes: "
+            f"{published.sha256} there, {release.sha256} here",
             where=where,
             hint="a published version never changes; raise the version in the recipe and publish that",
         )
-    unsigned = known.model_copy(update={"signature": None})
-    if release not in (known, unsigned):
+    unsigned = published.model_copy(update={"signature": None})
+    if release not in (published, unsigned):
         differing = sorted(
-            field for field in Release.model_fields if getattr(known, field) != getattr(release, field)
+            field for field in Release.model_fields if getattr(published, field) != getattr(release, field)
         )
         raise AlreadyPublishedError(
-            f"{version} is published already with the same bytes ({known.sha256}) and another "
+            f"{version} is published already with the same bytes ({published.sha256}) and another "
             f"{', '.join(differing)}",
             where=where,
             hint="a published version never changes; raise the version in the recipe and publish that",

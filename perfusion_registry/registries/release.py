@@ -1,4 +1,4 @@
-"""A release: one published version of a concept or of a scene pack, as an index tells it."""
+"""A release: one published version of a concept or of a scene pack, as an index describes it."""
 
 from __future__ import annotations
 

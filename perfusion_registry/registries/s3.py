@@ -1,4 +1,4 @@
-"""A registry in a bucket of S3, or of a store that speaks its language and knows conditional puts."""
+"""A registry in a bucket of S3, or of a compatible store that has conditional puts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import variable
 from perfusion_registry.registries.memory import identity
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Store
 
 _OPENING = threading.Lock()
-"""Held by the thread that imports the library: to several at once it shows itself half-initialised."""
+"""Held while the library is imported: to several threads at once it appears half-initialised."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-# Without one of these the client would ask the cloud's metadata service who it is; here it stays anonymous.
+# Without one of these the client would ask the cloud's metadata service; perf reads anonymously instead.
 _IDENTITIES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -62,14 +62,14 @@ class S3Bucket:
         """The address."""
         return identity(self._url)
 
-    def get(self, key: str, *, limit: int, known: str | None = None) -> Found | NotModified | None:
+    def get(self, key: str, *, limit: int, known_tag: str | None = None) -> StoredObject | NotModified | None:
         """The object and its ETag."""
         store = self._opened()
         from obstore.exceptions import NotModifiedError
 
         with self._errors(key):
             try:
-                result = store.get(key, options={"if_none_match": known} if known else None)
+                result = store.get(key, options={"if_none_match": known_tag} if known_tag else None)
             except FileNotFoundError:
                 return None
             except NotModifiedError:
@@ -84,7 +84,7 @@ class S3Bucket:
                 pieces.append(bytes(piece))
         if had != size:
             raise TransferError("the store's answer breaks off", where=self._where(key))
-        return Found(b"".join(pieces), tag or "")
+        return StoredObject(b"".join(pieces), tag or "")
 
     def stream(self, key: str, *, limit: int) -> Iterator[bytes] | None:
         """The object in pieces."""
@@ -134,7 +134,7 @@ class S3Bucket:
 
         if not tag:
             raise RegistryError(
-                "the store gives no ETags, so two publishers could not be told apart", where=self._where(key)
+                "the store gives no ETags, so of two publishers both could win", where=self._where(key)
             )
         with self._errors(key):
             try:
@@ -196,7 +196,7 @@ class S3Bucket:
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
-        """Within it, what the client complains of becomes an error of the registry."""
+        """Within this context, errors of the client become errors of the registry."""
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         try:
@@ -236,13 +236,13 @@ BACKEND = Backend(open_s3)
 
 
 def _parsed(url: str) -> tuple[str, str, dict[str, str]]:
-    """Bucket, prefix and query of an address; raises RegistryError for one that is none."""
+    """Bucket, prefix and query of an address; raises RegistryError for one that is not a bucket's."""
     try:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
         endpoint = urlsplit(query.get("endpoint", "https://s3"))
     except ValueError as error:
-        raise RegistryError("this is no address of a bucket", where=url, hint=_EXAMPLE) from error
+        raise RegistryError("this is not an address of a bucket", where=url, hint=_EXAMPLE) from error
     segments = [segment for segment in parts.path.split("/") if segment]
     if (
         not _BUCKET.match(parts.netloc)
@@ -253,7 +253,7 @@ def _parsed(url: str) -> tuple[str, str, dict[str, str]]:
         or "@" in endpoint.netloc
         or endpoint.query
     ):
-        raise RegistryError("this is no address of a bucket", where=url, hint=_EXAMPLE)
+        raise RegistryError("this is not an address of a bucket", where=url, hint=_EXAMPLE)
     unknown = sorted(query.keys() - {"endpoint", "region"})
     if unknown:
         raise RegistryError(
@@ -272,5 +272,5 @@ def _first(variables: tuple[str, ...]) -> str | None:
 
 
 def _short(error: Exception) -> str:
-    """The first line of what the client says, which goes on for pages."""
+    """The first line of the client's message, which has many."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

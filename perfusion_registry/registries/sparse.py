@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.registries.bucket import Bucket, Found, NotModified
+from perfusion_registry.registries.bucket import Bucket, NotModified, StoredObject
 from perfusion_registry.registries.catalogue import (
     CATALOGUE_KEY,
     LARGEST_CATALOGUE,
@@ -72,7 +72,7 @@ class RegistryMarker(FileModel):
 class SparseRegistry:
     """A registry in a bucket; `cache` is the folder where it remembers what it saw.
 
-    name: what a registry that is made anew by the first publication calls itself.
+    name: what the registry calls itself, if the first publication makes it.
     """
 
     def __init__(self, bucket: Bucket, *, cache: Path, name: str = "registry") -> None:
@@ -93,11 +93,11 @@ class SparseRegistry:
         self._check()
         for attempt in range(_READS):
             copy = self._memory.recall(key)
-            found = self._bucket.get(key, limit=LARGEST_INDEX, known=copy.tag if copy else None)
+            stored = self._bucket.get(key, limit=LARGEST_INDEX, known_tag=copy.tag if copy else None)
             try:
-                if isinstance(found, NotModified):
+                if isinstance(stored, NotModified):
                     return reread(copy.data if copy else b"", name, self._where(key))
-                return self._believed(name, found, copy.data if copy else b"").sorted()
+                return self._verified(name, stored, copy.data if copy else b"").sorted()
             except RegistryError:
                 if attempt == _READS - 1:
                     raise
@@ -126,18 +126,18 @@ class SparseRegistry:
         if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
             raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
         event = Publish(release=Release.model_validate(release.model_dump()))
-        Index(name).appended(event)  # what no index could hold is refused before anything is written
+        Index(name).appended(event)  # what an index cannot hold is refused before anything is written
         self._bucket.check_writable()
         self._check(make=True)
 
         def decide(index: Index) -> Event | None:
-            known = index.find(release.version)
-            if known is None:
+            listing = index.find(release.version)
+            if listing is None:
                 return event
-            ensure_same(known.release, release, self.url)
+            ensure_same(listing.release, release, self.url)
             return None
 
-        # A look before the blob is sent; the one that counts comes with the compare and swap.
+        # Checked before the blob is sent, and again, for good, with the compare and swap.
         if decide(self._current(name)[0]) is None:
             return False
         self._put_blob(release, blob)
@@ -150,10 +150,10 @@ class SparseRegistry:
             raise RegistryError(f"the reason has {len(reason)} characters; {LONGEST_REASON} are allowed")
 
         def decide(index: Index) -> Event | None:
-            known = self._published(index, version)
-            if known.yanked:
+            listing = self._published(index, version)
+            if listing.yanked:
                 return None
-            return Yank(name=name, version=known.version, reason=reason)
+            return Yank(name=name, version=listing.version, reason=reason)
 
         self._bucket.check_writable()
         self._check()
@@ -164,10 +164,10 @@ class SparseRegistry:
         name = canonical_name(name)
 
         def decide(index: Index) -> Event | None:
-            known = self._published(index, version)
-            if not known.yanked:
+            listing = self._published(index, version)
+            if not listing.yanked:
                 return None
-            return Unyank(name=name, version=known.version)
+            return Unyank(name=name, version=listing.version)
 
         self._bucket.check_writable()
         self._check()
@@ -177,34 +177,37 @@ class SparseRegistry:
         """Every concept of the registry, by name."""
         self._check()
         copy = self._memory.recall(CATALOGUE_KEY)
-        found = self._bucket.get(CATALOGUE_KEY, limit=LARGEST_CATALOGUE, known=copy.tag if copy else None)
-        if isinstance(found, NotModified):
+        stored = self._bucket.get(
+            CATALOGUE_KEY, limit=LARGEST_CATALOGUE, known_tag=copy.tag if copy else None
+        )
+        if isinstance(stored, NotModified):
             return read_catalogue(copy.data if copy else b"", self.url)
-        entries = read_catalogue(found.data if found else b"", self.url)
-        if found is not None:
-            self._memory.remember(CATALOGUE_KEY, found.data, found.tag)
+        entries = read_catalogue(stored.data if stored else b"", self.url)
+        if stored is not None:
+            self._memory.remember(CATALOGUE_KEY, stored.data, stored.tag)
         return entries
 
     def _check(self, *, make: bool = False) -> None:
         """Raise RegistryError unless a registry that this perf knows is here; `make` one where none is."""
         if self._checked:
             return
-        found = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
-        if found is None and make:
+        stored = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
+        if stored is None and make:
             marker = RegistryMarker(name=self._name[:200])
             self._bucket.create(MARKER_KEY, marker.model_dump_json().encode() + b"\n")
-            found = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
-        if not isinstance(found, Found):
+            stored = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
+        if not isinstance(stored, StoredObject):
             raise RegistryError(
                 "there is no registry here",
                 where=self.url,
                 hint="check the address; the first `perf publish` to a folder or bucket makes it a registry",
             )
         try:
-            marker = RegistryMarker.model_validate_json(found.data)
+            marker = RegistryMarker.model_validate_json(stored.data)
         except ValidationError as error:
             raise RegistryError(
-                f"this is no registry: its {MARKER_KEY} is malformed, {first_mistake(error)}", where=self.url
+                f"this is not a registry: its {MARKER_KEY} is malformed, {first_mistake(error)}",
+                where=self.url,
             ) from error
         if marker.format > MARKER_FORMAT:
             raise RegistryError(
@@ -221,40 +224,40 @@ class SparseRegistry:
     def _where(self, key: str) -> str:
         return f"{self.url}, {key}"
 
-    def _believed(self, name: str, found: Found | None, before: bytes) -> Index:
-        """The index that was fetched, read and held against what this machine saw before."""
-        data = found.data if found else b""
+    def _verified(self, name: str, stored: StoredObject | None, before: bytes) -> Index:
+        """The index that was fetched, parsed and compared with what this machine saw before."""
+        data = stored.data if stored else b""
         index = self._read(name, data)
         if not data and not before:
             return index
         newest = self._memory.extend(
-            index_key(index.name), data, found.tag if found else None, fetched_after=before
+            index_key(index.name), data, stored.tag if stored else None, fetched_after=before
         )
         return index if newest == data else self._read(name, newest)
 
-    def _current(self, name: str) -> tuple[Index, Found | None]:
+    def _current(self, name: str) -> tuple[Index, StoredObject | None]:
         """The index as it is in the bucket now, whatever is remembered, with its tag."""
         key = index_key(name)
         copy = self._memory.recall(key)
-        found = self._bucket.get(key, limit=LARGEST_INDEX)
-        if isinstance(found, NotModified):
+        stored = self._bucket.get(key, limit=LARGEST_INDEX)
+        if isinstance(stored, NotModified):
             raise RegistryError("the registry gave no index where one was asked for", where=self.url)
-        self._believed(name, found, copy.data if copy else b"")
-        return self._read(name, found.data if found else b""), found
+        self._verified(name, stored, copy.data if copy else b"")
+        return self._read(name, stored.data if stored else b""), stored
 
     def _append(self, name: str, decide: Callable[[Index], Event | None]) -> bool:
         """Append the event that `decide` makes of the current index; False where it makes none."""
         key = index_key(name)
         for attempt in range(_ROUNDS):
-            index, found = self._current(name)
+            index, stored = self._current(name)
             event = decide(index)
             if event is None:
                 return False
             grown = index.appended(event)
             if (
                 self._bucket.create(key, grown.data)
-                if found is None
-                else self._bucket.replace(key, grown.data, found.tag)
+                if stored is None
+                else self._bucket.replace(key, grown.data, stored.tag)
             ):
                 self._renew_catalogue(grown)
                 return True
@@ -264,15 +267,15 @@ class SparseRegistry:
         )
 
     def _put_blob(self, release: Release, blob: bytes) -> None:
-        """Write the blob and read it back; what is there already and wrong is mended."""
+        """Write the blob and read it back; damaged bytes that are there already are replaced."""
         key = blob_key(release.sha256)
         self._bucket.create(key, blob)
         for _ in range(2):
-            found = self._bucket.get(key, limit=LARGEST_BLOB)
-            if isinstance(found, Found):
-                if found.data == blob:
+            stored = self._bucket.get(key, limit=LARGEST_BLOB)
+            if isinstance(stored, StoredObject):
+                if stored.data == blob:
                     return
-                self._bucket.replace(key, blob, found.tag)
+                self._bucket.replace(key, blob, stored.tag)
         raise RegistryError(
             f"the registry does not keep the bytes of {release.name} {release.version} as they were sent",
             where=f"{self.url}, {key}",
@@ -280,26 +283,26 @@ class SparseRegistry:
         )
 
     def _published(self, index: Index, version: str) -> Listing:
-        known = index.find(version)
-        if known is None:
+        listing = index.find(version)
+        if listing is None:
             raise never_published(index.name, version, index.sorted(), self.url)
-        return known
+        return listing
 
     def _renew_catalogue(self, index: Index) -> None:
         """Bring the concept's line in the catalogue up to date.
 
-        The release is out already: a catalogue that cannot be written now is written by the next publication.
+        The release is published already: a catalogue that cannot be written now is written by the next one.
         """
         try:
             for attempt in range(_ROUNDS):
-                found = self._bucket.get(CATALOGUE_KEY, limit=LARGEST_CATALOGUE)
-                before = found.data if isinstance(found, Found) else b""
+                stored = self._bucket.get(CATALOGUE_KEY, limit=LARGEST_CATALOGUE)
+                before = stored.data if isinstance(stored, StoredObject) else b""
                 after = renewed(before, index)
                 if after == before or len(after) > LARGEST_CATALOGUE:
                     return
                 if (
-                    self._bucket.replace(CATALOGUE_KEY, after, found.tag)
-                    if isinstance(found, Found)
+                    self._bucket.replace(CATALOGUE_KEY, after, stored.tag)
+                    if isinstance(stored, StoredObject)
                     else self._bucket.create(CATALOGUE_KEY, after)
                 ):
                     return

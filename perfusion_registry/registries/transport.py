@@ -1,9 +1,11 @@
 """HTTP as every backend speaks it: one request and its redirects, in bounded time.
 
-Origin            scheme, host and port: what credentials belong to
-open_url          a request, its redirects and at most one challenge; the answer's body is unread (`body`)
-is_passing        which statuses another try may not have
-Backoff           how long to wait before that try
+    Origin            scheme, host and port: what credentials belong to
+    open_url          a request, its redirects and at most one challenge; the answer's body is unread (`body`)
+    is_passing        which statuses are worth another try
+    Backoff           how long to wait before that try
+
+Credentials go to the server that the user named, and to no other.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from perfusion_registry.registries.credentials import is_loopback
 from perfusion_registry.registries.freshness import LONGEST_RETRY_AFTER
-from perfusion_registry.registries.pool import Watch, failures, send
+from perfusion_registry.registries.pool import Deadline, network_errors, send
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -76,13 +78,13 @@ def origin_of(url: str) -> Origin | None:
 class Response:
     """An answer whose body is unread.
 
-    url: where it came from, after redirects. watch: ends its connection when its time is over.
+    url: where it came from, after redirects. deadline: shuts its connection down when the time is over.
     """
 
     raw: urllib3.BaseHTTPResponse
     method: str
     url: str
-    watch: Watch
+    deadline: Deadline
 
     @property
     def status(self) -> int:
@@ -111,10 +113,10 @@ def open_url(
 
     home: the origin that the user named. Only requests to it carry `authorization`, only its first 401 is
     answered by `challenge`, and redirects are followed as `resolve_redirect` says. seconds: for all of it,
-    reading the body included; whoever reads it (`body`) stops the answer's watch. Raises RegistryError where
+    reading the body included; what reads it (`body`) stops the deadline. Raises RegistryError where
     the server cannot be understood or must not be followed, TransferError where it does not answer.
     """
-    watch = Watch(seconds)
+    deadline = Deadline(seconds)
     redirects = 0
     try:
         while True:
@@ -123,9 +125,9 @@ def open_url(
             if at_home and authorization is not None:
                 sent["Authorization"] = authorization
             try:
-                raw = send(method, url, sent, watch, body)
-            except failures() as error:
-                raise transfer_error(error, url, watch) from error
+                raw = send(method, url, sent, deadline, body)
+            except network_errors() as error:
+                raise transfer_error(error, url, deadline) from error
             if raw.status == 401 and at_home and challenge is not None:
                 challenges = raw.headers.getlist("www-authenticate")
                 drain(raw)
@@ -140,9 +142,9 @@ def open_url(
                     )
                 url = resolve_redirect(url, location, home)
             else:
-                return Response(raw, method, url, watch)
+                return Response(raw, method, url, deadline)
     except BaseException:
-        watch.stop()
+        deadline.stop()
         raise
 
 
@@ -169,7 +171,7 @@ def resolve_redirect(url: str, location: str, home: Origin) -> str:
 
 
 def is_passing(status: int) -> bool:
-    """Whether the status tells of trouble that another try may not have."""
+    """Whether a status means trouble that may be over at the next try."""
     return status in _PASSING or (status >= 500 and status not in _FOR_GOOD)
 
 
@@ -189,7 +191,7 @@ BACKOFF = Backoff()
 
 
 def drain(raw: urllib3.BaseHTTPResponse) -> None:
-    """Be done with an answer whose body nobody wants: a short one is read away, else the connection ends."""
+    """Free the connection of an answer whose body is not wanted: a short body is read, else it is closed."""
     length = raw.headers.get("content-length", "")
     short = raw.status == 304 or (length.isascii() and length.isdigit() and len(length) < 5)
     if short and "transfer-encoding" not in raw.headers:
@@ -199,7 +201,7 @@ def drain(raw: urllib3.BaseHTTPResponse) -> None:
         raw.close()
 
 
-def transfer_error(error: Exception, url: str, watch: Watch) -> RegistryError:
+def transfer_error(error: Exception, url: str, deadline: Deadline) -> RegistryError:
     """The error for an answer that did not come, or not whole."""
     import ssl
 
@@ -215,7 +217,7 @@ def transfer_error(error: Exception, url: str, watch: Watch) -> RegistryError:
         )
     if isinstance(error, urllib3.exceptions.LocationValueError):
         return RegistryError("this address cannot be understood", where=redact(url))
-    if watch.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+    if deadline.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
         what = "the server is too slow"
     elif isinstance(error, urllib3.exceptions.NameResolutionError):
         what = "the server's name is not known"

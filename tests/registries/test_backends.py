@@ -23,7 +23,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import StoredObject, NotModified
 from perfusion_registry.registries.registry import Backend, RegistryError
 from perfusion_registry.registries.sparse import SparseRegistry
 
@@ -41,9 +41,9 @@ class SqliteBucket:
             cursor = base.execute(text, values)
             return cursor.fetchone(), cursor.rowcount
 
-    def get(self, key, *, limit, known=None):
+    def get(self, key, *, limit, known_tag=None):
         row, _ = self._run("select data, tag from objects where key = ? and length(data) <= ?", key, limit)
-        return row and (NotModified() if row[1] == known else Found(*row))
+        return row and (NotModified() if row[1] == known_tag else StoredObject(*row))
 
     def stream(self, key, *, limit):
         found = self.get(key, limit=limit)

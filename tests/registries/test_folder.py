@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.registries import RegistryError
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.folder import FolderBucket
 from tests.registries.samples import ROOT, program
 
@@ -24,9 +24,9 @@ def test_objects_are_created_once_and_replaced_by_their_tag(tmp_path: Path) -> N
     assert bucket.create("a/b", b"one")
     assert not bucket.create("a/b", b"two")
     found = bucket.get("a/b", limit=9)
-    assert isinstance(found, Found)
+    assert isinstance(found, StoredObject)
     assert found.data == b"one"
-    assert bucket.get("a/b", limit=9, known=found.tag) == NotModified()
+    assert bucket.get("a/b", limit=9, known_tag=found.tag) == NotModified()
     assert bucket.replace("a/b", b"two", found.tag)
     assert not bucket.replace("a/b", b"three", found.tag)
     assert (tmp_path / "r" / "a" / "b").read_bytes() == b"two"
@@ -37,18 +37,18 @@ def test_what_has_rested_and_was_not_touched_is_not_read_again(tmp_path: Path) -
     bucket, path = FolderBucket(tmp_path, url="r", settle=0.0), tmp_path / "k"
     assert bucket.create("k", b"one")
     young = FolderBucket(tmp_path, url="r").get("k", limit=9)
-    assert isinstance(young, Found)
-    rested = bucket.get("k", limit=9, known=young.tag)
-    assert isinstance(rested, Found)
+    assert isinstance(young, StoredObject)
+    rested = bucket.get("k", limit=9, known_tag=young.tag)
+    assert isinstance(rested, StoredObject)
     assert rested.tag.startswith(young.tag)
-    assert bucket.get("k", limit=9, known=rested.tag) == NotModified()
-    assert bucket.get("k", limit=2, known=rested.tag) == NotModified()  # it is not even read
+    assert bucket.get("k", limit=9, known_tag=rested.tag) == NotModified()
+    assert bucket.get("k", limit=2, known_tag=rested.tag) == NotModified()  # it is not even read
     # Other bytes of the same length, written in place, with the old time put back.
     about = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
-    found = bucket.get("k", limit=9, known=rested.tag)
-    assert isinstance(found, Found)
+    found = bucket.get("k", limit=9, known_tag=rested.tag)
+    assert isinstance(found, StoredObject)
     assert found.data == b"two"
     assert not bucket.replace("k", b"three", rested.tag)
 
@@ -60,7 +60,7 @@ def test_of_many_creators_and_replacers_one_wins_each_round(tmp_path: Path) -> N
             key = f"k/{number}"
             assert sum(pool.map(lambda b, key=key: b.create(key, os.urandom(9)), buckets)) == 1
             found = buckets[0].get(key, limit=9)
-            assert isinstance(found, Found)
+            assert isinstance(found, StoredObject)
             tag = found.tag
             won = pool.map(lambda b, key=key, tag=tag: b.replace(key, os.urandom(9), tag), buckets)
             assert sum(won) == 1
@@ -94,7 +94,7 @@ def test_a_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     bucket = FolderBucket(tmp_path, url="r")
     bucket.create("k", b"one")
     found = bucket.get("k", limit=9)
-    assert isinstance(found, Found)
+    assert isinstance(found, StoredObject)
     text = (
         "import filelock, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
         "print('held', flush=True); time.sleep(60)"

@@ -17,7 +17,7 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries import RegistryError, TransferError
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
@@ -48,8 +48,8 @@ def registry(web: Web, tmp_path: Path) -> SparseRegistry:
     return SparseRegistry(bucket(web), cache=tmp_path / "client")
 
 
-def got(found: Found | NotModified | None) -> bytes:
-    assert isinstance(found, Found)
+def got(found: StoredObject | NotModified | None) -> bytes:
+    assert isinstance(found, StoredObject)
     return found.data
 
 

@@ -87,10 +87,10 @@ def test_rereading_gives_what_reading_gave_without_looking_at_every_release() ->
         _ = listings[2].release
 
 
-def test_a_line_of_two_minds_is_not_believed_when_it_is_read_again() -> None:
+def test_a_line_that_contradicts_itself_is_not_believed_when_it_is_read_again() -> None:
     said = json.dumps(published(version="1.0"), separators=(",", ":"))
     (listing,) = reread(chained(said[:-2] + ',"version":"2.0"}}'), "teddy", "here")
-    with pytest.raises(RegistryError, match=r"of two minds about teddy 1\.0"):
+    with pytest.raises(RegistryError, match=r"contradicts itself about teddy 1\.0"):
         _ = listing.release
 
 
@@ -134,8 +134,8 @@ def test_lines_that_are_lost_moved_or_put_in_are_caught() -> None:
     [
         ([published(), published(sha256="0" * 64)], "two releases of teddy 1.0.0"),
         ([published(), published(version="1.0")], "two releases"),
-        ([published(name="cat")], "speaks of `cat`, not of `teddy`"),
-        ([published(), {"event": "yank", "name": "cat", "version": "1.0.0"}], "speaks of `cat`"),
+        ([published(name="cat")], "is that of `cat`, not of `teddy`"),
+        ([published(), {"event": "yank", "name": "cat", "version": "1.0.0"}], "is that of `cat`"),
         ([{"event": "yank", "name": "teddy", "version": "1.0.0"}], "never published"),
         ([published(name="Teddy")], "malformed"),
         ([published(name="teddу")], "malformed"),  # a Cyrillic letter at the end

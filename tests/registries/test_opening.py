@@ -40,10 +40,10 @@ def test_folders_are_found_from_the_project(tmp_path: Path) -> None:
         ("https://host/x https://ann:s3cret@other/x", "credentials in it"),
         ("https://host/x?token=s3cret", "not a plain address"),
         ("file://elsewhere/x", "of this machine"),
-        ("s3://b", "no address of a bucket"),
-        ("s3://bucket/../x", "no address of a bucket"),
+        ("s3://b", "not an address of a bucket"),
+        ("s3://bucket/../x", "not an address of a bucket"),
         ("s3://bucket/x?secret_access_key=x", "has no place"),
-        ("s3://bucket/x?endpoint=ftp://h", "no address of a bucket"),
+        ("s3://bucket/x?endpoint=ftp://h", "not an address of a bucket"),
     ],
 )
 def test_addresses_that_are_none_are_refused_with_a_reason(tmp_path: Path, url: str, said: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.publish_race import s3
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
-from perfusion_registry.registries.bucket import Found, NotModified
+from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.s3 import S3Bucket
@@ -64,9 +64,9 @@ def test_objects_are_created_once_and_replaced_by_their_tag() -> None:
     assert bucket.create("a/b", b"one")
     assert not bucket.create("a/b", b"two")
     found = bucket.get("a/b", limit=9)
-    assert isinstance(found, Found)
+    assert isinstance(found, StoredObject)
     assert found.data == b"one"
-    assert bucket.get("a/b", limit=9, known=found.tag) == NotModified()
+    assert bucket.get("a/b", limit=9, known_tag=found.tag) == NotModified()
     assert bucket.replace("a/b", b"two!", found.tag)
     assert not bucket.replace("a/b", b"three", found.tag)
     for read in (lambda: bucket.get("a/b", limit=3), lambda: list(bucket.stream("a/b", limit=3) or [])):

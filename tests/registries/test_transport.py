@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.registries import RegistryError, TransferError
-from perfusion_registry.registries.bucket import Found
+from perfusion_registry.registries.bucket import StoredObject
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.oci.http import OciHttp, fetch_once
-from perfusion_registry.registries.oci.token import Authority
+from perfusion_registry.registries.oci.token import Authenticator
 from perfusion_registry.registries.transport import Backoff, Origin, is_passing, origin_of, resolve_redirect
 from tests.registries.oci.server import serve
 from tests.registries.test_http import self_signed
@@ -41,7 +41,7 @@ Client = Callable[[Web, Backoff], bytes]
 
 def by_web(web: Web, backoff: Backoff) -> bytes:
     found = HttpBucket(web.url, {web.url: None}, patience=5, backoff=backoff).get("object", limit=len(BYTES))
-    assert isinstance(found, Found)
+    assert isinstance(found, StoredObject)
     return found.data
 
 
@@ -55,7 +55,7 @@ def by_oci(web: Web, backoff: Backoff) -> bytes:
 def oci_http(web: Web, backoff: Backoff) -> OciHttp:
     origin = origin_of(web.url)
     assert origin is not None
-    return OciHttp(origin, Authority(origin, None, fetch_once), backoff)
+    return OciHttp(origin, Authenticator(origin, None, fetch_once), backoff)
 
 
 @pytest.fixture(params=[by_web, by_oci])
@@ -198,7 +198,7 @@ def test_a_challenge_is_answered_on_the_connection_that_it_came_by(web: Web) -> 
         return honest if allowed else of(401, b"{}", www_authenticate='Basic realm="here"')
 
     web.twist = guarded
-    http = OciHttp(origin, Authority(origin, ("me", "s3cret"), fetch_once), Noted())
+    http = OciHttp(origin, Authenticator(origin, ("me", "s3cret"), fetch_once), Noted())
     assert http.ask("GET", f"{web.url}/object", scope="").data == BYTES
     assert len(web.requests) == 2
     assert web.connections == 1
@@ -217,11 +217,11 @@ def test_a_token_endpoint_that_is_busy_is_asked_again() -> None:
         root = f"http://127.0.0.1:{oci.port}"
         origin = origin_of(root)
         assert origin is not None
-        http = OciHttp(origin, Authority(origin, None, fetch_once), Noted())
+        http = OciHttp(origin, Authenticator(origin, None, fetch_once), Noted())
         scope = "repository:studio/teddy:pull"
         assert http.ask("GET", f"{root}/v2/studio/teddy/manifests/1", scope=scope).data == b"{}"
         left[0] = 100
-        http = OciHttp(origin, Authority(origin, None, fetch_once), Noted())
+        http = OciHttp(origin, Authenticator(origin, None, fetch_once), Noted())
         with pytest.raises(TransferError, match="token endpoint answers 503"):
             http.ask("GET", f"{root}/v2/studio/teddy/manifests/1", scope=scope)
 

@@ -1,4 +1,4 @@
-"""Commits to a repository of the Hub, by its own client, which here neither waits for ever nor chatters."""
+"""Commits to a repository of the Hub, by its own client, with bounded waits and without its telemetry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from perfusion_registry.registries.hub.place import HubPlace
+from perfusion_registry.registries.hub.address import HubAddress
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import is_passing
 
@@ -23,19 +23,19 @@ class MovedOnError(TransferError):
 
 
 class HubCommits:
-    """The commits of a repository, made within `bounded_client`; `token` is None for a stranger."""
+    """The commits of a repository, made within `bounded_client`; `token` is None for anonymous access."""
 
-    def __init__(self, place: HubPlace, token: str | None) -> None:
-        self._place = place
+    def __init__(self, address: HubAddress, token: str | None) -> None:
+        self._address = address
         self._token = token
 
     def head(self) -> str:
-        """The commit that the place's branch is at; raises RegistryError when the Hub does not say."""
+        """The last commit of the branch; raises RegistryError when the Hub does not say."""
         with self._errors("look the repository up"):
             info = self._api().repo_info(
-                self._place.repo,
-                repo_type=self._place.kind,
-                revision=self._place.revision,
+                self._address.repo,
+                repo_type=self._address.kind,
+                revision=self._address.revision,
                 expand=["sha"],
                 timeout=_SILENCE,
             )
@@ -51,12 +51,12 @@ class HubCommits:
             from huggingface_hub import CommitOperationAdd
 
             done = self._api().create_commit(
-                self._place.repo,
+                self._address.repo,
                 # As streams, the large ones go by LFS over this same client, and not by a second one.
                 [CommitOperationAdd(key, io.BytesIO(data)) for key, data in files.items()],
                 commit_message=message,
-                repo_type=self._place.kind,
-                revision=self._place.revision,
+                repo_type=self._address.kind,
+                revision=self._address.revision,
                 parent_commit=upon,
             )
             return str(done.oid)
@@ -64,12 +64,12 @@ class HubCommits:
     def _api(self) -> Any:
         from huggingface_hub import HfApi
 
-        # Without a token, not even the one that `hf auth login` saved: the environment names perf's.
-        return HfApi(endpoint=self._place.endpoint, token=self._token or False)
+        # Where there is no token, not the one that `hf auth login` saved: perf's are in the environment.
+        return HfApi(endpoint=self._address.endpoint, token=self._token or False)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """Within it, whatever the client raises, for what a server may send, is an error of the registry."""
+        """Within this context, whatever a server makes the client raise becomes an error of the registry."""
         from huggingface_hub.errors import (
             HfHubHTTPError,
             OfflineModeIsEnabled,
@@ -79,11 +79,11 @@ class HubCommits:
 
         # The error of the HTTP library that the client is built upon.
         transport: type[BaseException] = HfHubHTTPError.__mro__[1]
-        place = self._place
+        address = self._address
         where = (
-            place.url
-            if place.endpoint.startswith("https://huggingface.co")
-            else f"{place.url}, {place.endpoint}"
+            address.url
+            if address.endpoint.startswith("https://huggingface.co")
+            else f"{address.url}, {address.endpoint}"
         )
         try:
             yield
@@ -91,13 +91,13 @@ class HubCommits:
             raise offline(where) from error
         except RevisionNotFoundError as error:
             raise RegistryError(
-                f"the repository has no branch `{place.revision}`",
+                f"the repository has no branch `{address.revision}`",
                 where=where,
                 hint="make it on the Hub first",
             ) from error
         except RepositoryNotFoundError as error:
             raise RegistryError(
-                "the repository is not on the Hub, or it is not ours to see",
+                "the repository is not on the Hub, or you have no access to it",
                 where=where,
                 hint="make it on the Hub first, or set HF_TOKEN to a token that may write to it",
             ) from error
@@ -107,7 +107,7 @@ class HubCommits:
                 raise MovedOnError("the repository has moved on", where=where, hint="try again") from error
             if status in (401, 403):
                 raise RegistryError(
-                    f"the Hub does not let us {what} ({status})",
+                    f"the Hub does not allow us to {what} ({status})",
                     where=where,
                     hint="set HF_TOKEN to a token that may write to the repository",
                 ) from error
@@ -140,9 +140,9 @@ def offline(where: str) -> RegistryError:
 
 @contextmanager
 def bounded_client() -> Iterator[None]:
-    """Within it, the Hub's client ends what gets no answer, ignores long waits, and keeps to its work.
+    """Within this context, the Hub's client has timeouts, ignores long waits, and sends no telemetry.
 
-    Left alone it would log, tell what else is installed here, and fetch a list to find out who runs it.
+    By default it logs, sends a list of what is installed here, and fetches a list to find out who runs it.
     """
     from huggingface_hub import constants, get_session, set_client_factory
 
@@ -152,7 +152,7 @@ def bounded_client() -> Iterator[None]:
 
     def bounded() -> Any:
         return kind(
-            event_hooks={**hooks, "response": [*hooks.get("response", []), _impatient]},
+            event_hooks={**hooks, "response": [*hooks.get("response", []), _without_long_waits]},
             follow_redirects=True,
             timeout=_SILENCE,
         )
@@ -173,10 +173,10 @@ def bounded_client() -> Iterator[None]:
         set_client_factory(as_before)
 
 
-def _impatient(response: Any) -> None:
-    """Forget what an answer says of waiting, unless it is short: else the client would sleep for as long."""
-    said = response.headers.get("retry-after", "")
-    short = said.isascii() and said.isdigit() and len(said) < 6 and int(said) <= _LONGEST_WAIT
+def _without_long_waits(response: Any) -> None:
+    """Drop the headers of an answer that ask for a long wait: the client would sleep for as long."""
+    asked = response.headers.get("retry-after", "")
+    short = asked.isascii() and asked.isdigit() and len(asked) < 6 and int(asked) <= _LONGEST_WAIT
     for name in _WAITS:
         if name in response.headers and not (name == "retry-after" and short):
             del response.headers[name]

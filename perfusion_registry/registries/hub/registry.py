@@ -1,9 +1,9 @@
 """Concepts in a repository of the Hugging Face Hub: `hf://owner/name` or `hf://datasets/owner/name`.
 
-The repository has the layout of every sparse registry (`sparse`), read over the addresses under which the Hub
-hands out files. A publication, a yank or an unyank is one commit, of the blob, the index and the catalogue
+The repository has the layout of every sparse registry (`sparse`), read at the addresses under which the Hub
+serves files. A publication, a yank or an unyank is one commit, of the blob, the index and the catalogue
 together, made on the condition that the branch is still at the commit that was read (`parent_commit`). So the
-Hub decides: of two publishers one commits, and the other, who is told that the branch moved on, reads anew.
+Hub decides: of two publishers one commits, and the other, whose condition fails, reads anew.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from perfusion_registry.registries.bucket import Found
+from perfusion_registry.registries.bucket import StoredObject
 from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.http import HttpBucket
+from perfusion_registry.registries.hub.address import TOKEN_VARIABLE, ensure_private, parse_hub_address
 from perfusion_registry.registries.hub.commit import HubCommits, MovedOnError, bounded_client, offline
-from perfusion_registry.registries.hub.place import TOKEN_VARIABLE, ensure_private, hub_place
 from perfusion_registry.registries.hub.staging import Staging
 from perfusion_registry.registries.registry import (
     Backend,
@@ -39,22 +39,22 @@ class HubRegistry:
     """The registry in a repository of the Hub; `HF_ENDPOINT` names another Hub than huggingface.co.
 
     token: for reading what is private, and for writing; None takes `HF_TOKEN`. cache: the folder where it
-    remembers what it saw. Raises RegistryError when `url` is no such address.
+    remembers what it saw. Raises RegistryError when `url` is not such an address.
     """
 
     def __init__(self, url: str, *, token: str | None, cache: Path) -> None:
-        self._place = hub_place(url)
+        self._address = parse_hub_address(url)
         self._token = token or os.environ.get(TOKEN_VARIABLE, "").strip() or None
         if self._token is not None:
-            ensure_private(self._place.endpoint)
+            ensure_private(self._address.endpoint)
         self._cache = cache
-        self._commits = HubCommits(self._place, self._token)
-        self._sparse = SparseRegistry(self._at(self._place.revision), cache=cache)
+        self._commits = HubCommits(self._address, self._token)
+        self._sparse = SparseRegistry(self._at(self._address.revision), cache=cache)
 
     @property
     def url(self) -> str:
         """The place as the manifest and the lockfile name it."""
-        return self._place.url
+        return self._address.url
 
     def versions(self, name: str) -> Sequence[Listing]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
@@ -94,7 +94,7 @@ class HubRegistry:
     def _at(self, revision: str) -> HttpBucket:
         """The repository's files at a branch, tag or commit."""
         credentials = Credentials(token=self._token) if self._token is not None else None
-        return HttpBucket(self.url, {self._place.files(revision): credentials})
+        return HttpBucket(self.url, {self._address.files(revision): credentials})
 
     def _committed(self, change: Callable[[SparseRegistry], bool], message: str) -> bool:
         """Make a change in one commit, on top of what the branch has; False where there is none to make."""
@@ -109,10 +109,10 @@ class HubRegistry:
         for attempt in range(_ROUNDS):
             head = self._commits.head()
             staging = Staging(self._at(head), url=self.url)
-            if not change(SparseRegistry(staging, cache=self._cache, name=self._place.repo)):
+            if not change(SparseRegistry(staging, cache=self._cache, name=self._address.repo)):
                 if unknown is None:
                     return False
-                # The commit whose fate stayed unknown was made. Others may have added to its logs since.
+                # The commit of unknown outcome was made. Others may have added to its logs since.
                 self._verify({key: data for key, data in unknown.written.items() if "blobs/" in key}, head)
                 return True
             try:
@@ -137,12 +137,12 @@ class HubRegistry:
     def _verify(self, written: Mapping[str, bytes], commit: str) -> None:
         """Read back what was committed; raises RegistryError where the Hub has something else.
 
-        A repository's .gitignore, for one, makes the Hub leave files out without a word.
+        A repository's .gitignore, for one, makes the Hub leave files out without an error.
         """
-        there = self._at(commit)
+        committed = self._at(commit)
         for key, data in written.items():
-            found = there.get(key, limit=max(LARGEST_BLOB, len(data)))
-            if not isinstance(found, Found) or found.data != data:
+            stored = committed.get(key, limit=max(LARGEST_BLOB, len(data)))
+            if not isinstance(stored, StoredObject) or stored.data != data:
                 raise RegistryError(
                     f"the Hub did not keep {key} as it was sent",
                     where=f"{self.url}, commit {commit[:12]}",
@@ -154,9 +154,9 @@ class HubRegistry:
             raise offline(self.url)
 
     def _check_writable(self) -> None:
-        if self._place.pinned:
+        if self._address.pinned:
             raise RegistryError(
-                "a commit cannot be added to", where=self.url, hint="name a branch after the `@`, or none"
+                "a commit cannot be changed", where=self.url, hint="name a branch after the `@`, or none"
             )
         if self._token is None:
             raise RegistryError(

@@ -1,4 +1,4 @@
-"""The part of the OCI distribution API (1.1) that perf speaks. Whatever comes in or goes out is hashed."""
+"""The part of the OCI distribution API (1.1) that perf uses; whatever is sent or received is hashed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.errors import one_line
 from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.oci.address import OciAddress
 from perfusion_registry.registries.oci.http import PATIENCE, Answer, OciHttp, fetch_once
 from perfusion_registry.registries.oci.manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
-    Manifest,
+    OciManifest,
     digest_of,
     is_digest,
 )
-from perfusion_registry.registries.oci.place import OciPlace
-from perfusion_registry.registries.oci.token import Authority, DeniedError
+from perfusion_registry.registries.oci.token import Authenticator, DeniedError
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
     BACKOFF,
@@ -58,13 +58,13 @@ class _Complaints(BaseModel):
 
 
 class _DamagedError(TransferError):
-    """A manifest came otherwise than it is."""
+    """The bytes of a manifest that arrived are not those of its digest."""
 
 
 class OciClient:
     """One registry's API; `repository` is always the full name, with the namespace.
 
-    Every method raises RegistryError where the registry does not answer, refuses, or says what is not so.
+    Every method raises RegistryError where the registry does not answer, refuses, or answers what is false.
     """
 
     def __init__(self, http: OciHttp) -> None:
@@ -75,18 +75,18 @@ class OciClient:
     def tags(self, repository: str) -> tuple[str, ...]:
         """All tags of a repository, as the registry lists them; none where it does not know it."""
         url = f"{self.root}/{repository}/tags/list?n={_PAGE}"
-        found = self._pages(url, _scope(repository), lambda page: page.tags)
-        return () if found is None else found
+        tags = self._pages(url, _scope(repository), lambda page: page.tags)
+        return () if tags is None else tags
 
     def repositories(self) -> tuple[str, ...] | None:
-        """All repositories of the registry; None where it does not tell (few do)."""
+        """All repositories of the registry; None where it does not say (few do)."""
         url = f"{self.root}/_catalog?n={_PAGE}"
         try:
             return self._pages(url, "registry:catalog:*", lambda page: page.repositories)
         except DeniedError:
             return None
 
-    def manifest(self, repository: str, reference: str) -> Manifest | None:
+    def manifest(self, repository: str, reference: str) -> OciManifest | None:
         """The manifest with this tag or digest, hashed, in several attempts; None where there is none."""
         for attempt in range(1, _READS + 1):
             try:
@@ -97,7 +97,7 @@ class OciClient:
                 self.pause(attempt)
         raise AssertionError("unreachable")
 
-    def _manifest(self, repository: str, reference: str) -> Manifest | None:
+    def _manifest(self, repository: str, reference: str) -> OciManifest | None:
         url = self._manifest_url(repository, reference)
         answer = self._http.ask(
             "GET", url, scope=_scope(repository), headers={"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}"}
@@ -107,22 +107,22 @@ class OciClient:
         if answer.status != 200:
             raise _refusal(answer, "hand out a manifest")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        manifest = Manifest(answer.data, media_type)
-        told = answer.headers.get("docker-content-digest", manifest.digest)
-        named = reference if is_digest(reference) else manifest.digest
-        # What is no JSON is no manifest of anybody's: a part of one, with no digest to say so.
-        if manifest.digest != told or manifest.digest != named or not _is_object(manifest.data):
+        manifest = OciManifest(answer.data, media_type)
+        announced = answer.headers.get("docker-content-digest", manifest.digest)
+        requested = reference if is_digest(reference) else manifest.digest
+        # What is not JSON is not a whole manifest, even where there is no digest to show that.
+        if manifest.digest != announced or manifest.digest != requested or not _is_object(manifest.data):
             raise _DamagedError(
                 "the manifest's bytes are not what its digest says"
                 if _is_object(manifest.data)
-                else "the registry answers with something that is no manifest",
+                else "the registry answers with something that is not a manifest",
                 where=url,
                 hint="try again; if it stays so, tell the registry's owner",
             )
         return manifest
 
     def put_manifest(
-        self, repository: str, reference: str, manifest: Manifest, *, within: float | None = None
+        self, repository: str, reference: str, manifest: OciManifest, *, within: float | None = None
     ) -> None:
         """Store a manifest under a tag or its digest.
 
@@ -139,7 +139,7 @@ class OciClient:
                 self.pause(attempt)
 
     def _put_manifest(
-        self, repository: str, reference: str, manifest: Manifest, within: float | None
+        self, repository: str, reference: str, manifest: OciManifest, within: float | None
     ) -> None:
         url = self._manifest_url(repository, reference)
         answer = self._http.ask(
@@ -186,8 +186,8 @@ class OciClient:
     def upload(self, repository: str, data: bytes) -> None:
         """Store a blob, unless the registry has it."""
         digest, scope = digest_of(data), _scope(repository, push=True)
-        there = self._http.ask("HEAD", f"{self.root}/{repository}/blobs/{digest}", scope=scope)
-        if there.status == 200:
+        existing = self._http.ask("HEAD", f"{self.root}/{repository}/blobs/{digest}", scope=scope)
+        if existing.status == 200:
             return
         for attempt in range(1, _UPLOADS + 1):
             begun = self._http.ask(
@@ -201,7 +201,7 @@ class OciClient:
             location = self._redirect(begun, begun.headers.get("location", ""))
             url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
             try:
-                # An upload that broke off cannot be gone on with for certain; the next attempt begins anew.
+                # An upload that broke off cannot always be resumed; the next attempt begins anew.
                 ended = self._http.ask(
                     "PUT",
                     url,
@@ -228,7 +228,7 @@ class OciClient:
         self, url: str, scope: str, part: Callable[[_Page], Sequence[str] | None]
     ) -> tuple[str, ...] | None:
         """All entries of a paginated list; None where the registry does not have the list."""
-        found: dict[str, None] = {}
+        entries: dict[str, None] = {}
         seen: set[str] = set()
         while url not in seen and len(seen) < _PAGES:
             seen.add(url)
@@ -245,12 +245,12 @@ class OciClient:
                     where=url,
                     hint="check its address",
                 ) from error
-            found |= dict.fromkeys(part(page) or ())
+            entries |= dict.fromkeys(part(page) or ())
             link = answer.headers.get("link")
             if not link:
-                return tuple(found)
+                return tuple(entries)
             url = self._next(answer, link)
-        raise RegistryError("the registry's list has no end", where=f"{self.root}", hint="tell its owner")
+        raise RegistryError("the registry's list does not end", where=f"{self.root}", hint="tell its owner")
 
     def _next(self, answer: Answer, link: str) -> str:
         """The URL of the next page, which must be the registry's own."""
@@ -258,30 +258,30 @@ class OciClient:
         url = self._redirect(answer, target)
         if "next" not in relation or origin_of(url) != self._http.origin:
             raise RegistryError(
-                "the registry's list goes on in a place that perf does not know", where=answer.url
+                "the registry's list continues at an address that is not its own", where=answer.url
             )
         return url
 
     def _redirect(self, answer: Answer, location: str) -> str:
-        """Where an answer sends us on, to the next page or to the place of an upload."""
+        """Where an answer leads, to the next page or to the address of an upload."""
         return resolve_redirect(answer.url, location, self._http.origin)
 
     def _manifest_url(self, repository: str, reference: str) -> str:
         return f"{self.root}/{repository}/manifests/{reference}"
 
 
-def oci_client(place: OciPlace, credentials: Credentials | None, backoff: Backoff = BACKOFF) -> OciClient:
-    """The client for a place; raises RegistryError when credentials would travel in the open."""
-    if credentials is not None and not place.origin.secure:
+def oci_client(address: OciAddress, credentials: Credentials | None, backoff: Backoff = BACKOFF) -> OciClient:
+    """The client for an address; raises RegistryError when credentials would be sent unencrypted."""
+    if credentials is not None and not address.origin.secure:
         raise RegistryError(
             "the registry's credentials would travel in the open, over http",
-            where=place.url,
+            where=address.url,
             hint="use https",
         )
     login = None
     if credentials is not None:
         login = (credentials.username or "token", credentials.token or credentials.password or "")
-    return OciClient(OciHttp(place.origin, Authority(place.origin, login, fetch_once), backoff))
+    return OciClient(OciHttp(address.origin, Authenticator(address.origin, login, fetch_once), backoff))
 
 
 def _scope(repository: str, *, push: bool = False) -> str:
@@ -290,21 +290,21 @@ def _scope(repository: str, *, push: bool = False) -> str:
 
 
 def _refusal(answer: Answer, what: str) -> RegistryError:
-    """The error for a status that is not the one hoped for, with the registry's own words, cut short."""
+    """The error for a status that is not the expected one, with the registry's own message, cut short."""
     try:
-        said = _Complaints.model_validate_json(answer.data).errors
+        errors = _Complaints.model_validate_json(answer.data).errors
     except ValidationError:
-        said = []
-    words = ": ".join(part for part in (said[0].code, said[0].message) if part) if said else ""
+        errors = []
+    words = ": ".join(part for part in (errors[0].code, errors[0].message) if part) if errors else ""
     reply = f"{answer.status}, {one_line(words)}" if words else str(answer.status)
     where = redact(answer.url)
     if answer.status in (401, 403):
         return DeniedError(
-            f"the registry does not let us {_OURS.get(what, what)} ({reply})",
+            f"the registry does not allow us to {_OURS.get(what, what)} ({reply})",
             where=where,
             hint="check the credentials, and what they are allowed to do",
         )
-    # Registries that keep plain files complain of a digest while another client writes the same file.
+    # Registries that keep plain files report a wrong digest while another client writes the same file.
     passing = is_passing(answer.status) or "DIGEST_INVALID" in words
     error = TransferError if passing else RegistryError
     return error(

@@ -1,4 +1,4 @@
-"""Requests to one OCI registry: proof of who we are where it asks, and another try where one may help."""
+"""Requests to one OCI registry: authorized where it asks for that, and repeated where that may help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
 from perfusion_registry.registries.freshness import retry_after
-from perfusion_registry.registries.oci.token import Authority
+from perfusion_registry.registries.oci.token import Authenticator
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
     BACKOFF,
@@ -42,15 +42,15 @@ class Answer:
 
 
 class OciHttp:
-    """HTTP with the registry at `origin`; `authority` finds what each request may prove.
+    """HTTP with the registry at `origin`; `authenticator` answers its challenges.
 
-    Every operation of OCI can be repeated, so an attempt that failed in passing (a reset, a 503) is made
-    again, four times at most with growing pauses. Redirects, which registries use to hand out blobs from
+    Every operation of OCI can be repeated, so an attempt that failed for the moment (a reset, a 503) is
+    repeated, four times at most with growing pauses. Redirects, which registries use to hand out blobs from
     other hosts, are followed without credentials."""
 
-    def __init__(self, origin: Origin, authority: Authority, backoff: Backoff = BACKOFF) -> None:
+    def __init__(self, origin: Origin, authenticator: Authenticator, backoff: Backoff = BACKOFF) -> None:
         self.origin = origin
-        self._authority = authority
+        self._authenticator = authenticator
         self._backoff = backoff
 
     def ask(
@@ -124,7 +124,7 @@ class OciHttp:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Response:
-        """A response whose body is unread, after redirects and after proving who we are where asked."""
+        """A response whose body is unread, after redirects and after a challenge."""
         response = open_url(
             method,
             url,
@@ -132,17 +132,17 @@ class OciHttp:
             seconds=seconds,
             headers=headers or {},
             body=body,
-            authorization=self._authority.proof(scope),
-            challenge=lambda challenges, tried: self._authority.answer(challenges, scope, tried=tried),
+            authorization=self._authenticator.authorization(scope),
+            challenge=lambda challenges, tried: self._authenticator.answer(challenges, scope, tried=tried),
         )
         if response.status == 401 and origin_of(response.url) == self.origin:
             discard(response)
-            raise self._authority.refused()
+            raise self._authenticator.refusal()
         return response
 
 
 def fetch_once(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """GET a small thing by itself, following no redirect: its status and its bytes."""
+    """GET something small, once and without following redirects: its status and its bytes."""
     home = origin_of(url)
     if home is None:
         raise RegistryError("this address cannot be understood", where=redact(url))

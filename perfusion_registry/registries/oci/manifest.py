@@ -47,7 +47,7 @@ EMPTY = b"{}"
 
 
 class _Loose(BaseModel):
-    """Part of a manifest: what perf reads of it; others may have written more."""
+    """Part of a manifest: the fields that perf reads; there may be others."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
 
@@ -83,7 +83,7 @@ class _Body(_Loose):
 
 
 @dataclass(frozen=True)
-class Manifest:
+class OciManifest:
     """A manifest as bytes, with their digest and media type."""
 
     data: bytes
@@ -95,7 +95,7 @@ class Manifest:
         return digest_of(self.data)
 
     def body(self, where: str) -> _Body:
-        """The manifest parsed; raises RegistryError when it is none."""
+        """The manifest parsed; raises RegistryError when it is not one."""
         try:
             return _Body.model_validate_json(self.data)
         except ValidationError as error:
@@ -121,7 +121,7 @@ def release_bytes(release: Release) -> bytes:
     return release.model_dump_json(exclude_none=True).encode()
 
 
-def release_manifest(release: Release) -> Manifest:
+def release_manifest(release: Release) -> OciManifest:
     """The artifact manifest of a release; the same release gives the same bytes."""
     config = release_bytes(release)
     annotations = {"title": release.name, "version": release.version}
@@ -146,7 +146,7 @@ def release_manifest(release: Release) -> Manifest:
     )
 
 
-def release_config(manifest: Manifest, where: str) -> Descriptor:
+def release_config(manifest: OciManifest, where: str) -> Descriptor:
     """The descriptor of a release's JSON; raises RegistryError when the manifest is not one of a release."""
     body = manifest.body(where)
     if body.artifact_type != CONCEPT_TYPE or body.config is None or len(body.layers) != 1:
@@ -158,21 +158,21 @@ def release_config(manifest: Manifest, where: str) -> Descriptor:
     return body.config
 
 
-def is_release(manifest: Manifest) -> bool:
-    """Whether a manifest says that it is a release; others may keep other things in the same repository."""
+def is_release(manifest: OciManifest) -> bool:
+    """Whether a manifest says that it is a release; the repository may hold other things."""
     try:
         return _Body.model_validate_json(manifest.data).artifact_type == CONCEPT_TYPE
     except ValidationError:
         return False
 
 
-def claimed_release(manifest: Manifest, where: str) -> str:
+def claimed_release(manifest: OciManifest, where: str) -> str:
     """The version that a release's manifest is of, as its annotations spell it."""
     version = manifest.body(where).annotations.get(f"{_ANNOTATION}version", "")
     return version if tag_version(version_tag(version)) == version else ""
 
 
-def read_release(manifest: Manifest, config: bytes, name: str, version: str, where: str) -> Release:
+def read_release(manifest: OciManifest, config: bytes, name: str, version: str, where: str) -> Release:
     """The release of a manifest and its config, checked against each other and what was asked."""
     layer = manifest.body(where).layers[0]
     try:
@@ -199,9 +199,9 @@ def read_release(manifest: Manifest, config: bytes, name: str, version: str, whe
     return release
 
 
-def claim_manifest(release: Manifest, publisher: str) -> Manifest:
+def claim_manifest(release: OciManifest, publisher: str) -> OciManifest:
     """A claim of a version: an index that holds the release's manifest and the publisher's mark."""
-    return Manifest(
+    return OciManifest(
         _json(
             {
                 "schemaVersion": 2,
@@ -222,7 +222,7 @@ def claim_manifest(release: Manifest, publisher: str) -> Manifest:
     )
 
 
-def read_claim(manifest: Manifest, where: str) -> tuple[str, str]:
+def read_claim(manifest: OciManifest, where: str) -> tuple[str, str]:
     """The digest of the claimed release manifest and the publisher's mark."""
     body = manifest.body(where)
     if len(body.manifests) != 1 or _PUBLISHER not in body.annotations:
@@ -234,7 +234,7 @@ def read_claim(manifest: Manifest, where: str) -> tuple[str, str]:
     return body.manifests[0].digest, body.annotations[_PUBLISHER]
 
 
-def yank_manifest(yanked: bool, reason: str) -> Manifest:
+def yank_manifest(yanked: bool, reason: str) -> OciManifest:
     """A note on whether a version is yanked, and why."""
     annotations = {_YANKED: "true" if yanked else "false"}
     if reason:
@@ -242,7 +242,7 @@ def yank_manifest(yanked: bool, reason: str) -> Manifest:
     return _note(YANK_TYPE, annotations)
 
 
-def read_yank(manifest: Manifest, where: str) -> tuple[bool, str]:
+def read_yank(manifest: OciManifest, where: str) -> tuple[bool, str]:
     """Whether a version is yanked, and why; raises RegistryError when the manifest does not say."""
     annotations = manifest.body(where).annotations
     if annotations.get(_YANKED) not in ("true", "false"):
@@ -254,12 +254,12 @@ def read_yank(manifest: Manifest, where: str) -> tuple[bool, str]:
     return annotations[_YANKED] == "true", annotations.get(_REASON, "")[:LONGEST_REASON]
 
 
-def entry_manifest(name: str) -> Manifest:
+def entry_manifest(name: str) -> OciManifest:
     """A note in the catalogue that there is a concept of this name."""
     return _note(ENTRY_TYPE, {f"{_ANNOTATION}title": name})
 
 
-def _note(artifact_type: str, annotations: Mapping[str, str]) -> Manifest:
+def _note(artifact_type: str, annotations: Mapping[str, str]) -> OciManifest:
     """A manifest that carries annotations and no bytes."""
     empty = _descriptor(_EMPTY_TYPE, EMPTY, embed=True)
     return _manifest(artifact_type, empty, empty, annotations)
@@ -267,8 +267,8 @@ def _note(artifact_type: str, annotations: Mapping[str, str]) -> Manifest:
 
 def _manifest(
     artifact_type: str, config: dict[str, Any], layer: dict[str, Any], annotations: Mapping[str, str]
-) -> Manifest:
-    return Manifest(
+) -> OciManifest:
+    return OciManifest(
         _json(
             {
                 "schemaVersion": 2,

@@ -1,6 +1,6 @@
-"""What an OCI registry has shown this machine: the digest of every version's manifest, for good.
+"""What an OCI registry has shown this machine: the digest of every version's manifest, remembered for good.
 
-Beside it, for work without a network, an index and a catalogue as a sparse registry would have them.
+Besides, for work without a network, an index and a catalogue as a sparse registry would have them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from perfusion_registry.registries.registry import CatalogueEntry, Listing, Regi
 _DIGESTS = TypeAdapter(dict[str, str])
 
 
-class Sightings:
+class SeenDigests:
     """The digests, by concept and version, that the registry at `url` has shown; kept below `cache`."""
 
     def __init__(self, cache: Path, url: str) -> None:
@@ -33,32 +33,32 @@ class Sightings:
         except ValidationError:
             return {}
 
-    def keep(self, name: str, found: Mapping[str, str], *, before: Mapping[str, str]) -> None:
-        """Remember what was found now; `before` is what was remembered when the registry was asked.
+    def keep(self, name: str, current: Mapping[str, str], *, before: Mapping[str, str]) -> None:
+        """Remember the current digests; `before` are those remembered when the registry was asked.
 
         Raises RegistryError when a version that was seen is gone, or has another manifest.
         """
         import filelock
 
-        lost = sorted(set(before) - set(found))
+        lost = sorted(set(before) - set(current))
         if lost:
             raise self._rewritten(name, f"no longer has {name} {lost[0]}, which it had before")
-        if all(before.get(version) == digest for version, digest in found.items()):
+        if all(before.get(version) == digest for version, digest in current.items()):
             return
         folder = self._memory.folder
         make_folder(folder)
         lock = folder / ".lock"
         try:
             with filelock.FileLock(lock):
-                known = self.of(name)
-                for version, digest in sorted(found.items()):
-                    if known.get(version, digest) != digest:
+                remembered = self.of(name)
+                for version, digest in sorted(current.items()):
+                    if remembered.get(version, digest) != digest:
                         raise self._rewritten(
                             name,
                             f"has another {name} {version} than before: {digest[7:19]} now, "
-                            f"{known[version][7:19]} then",
+                            f"{remembered[version][7:19]} then",
                         )
-                self._memory.remember(_key(name), _DIGESTS.dump_json({**known, **found}), None)
+                self._memory.remember(_key(name), _DIGESTS.dump_json({**remembered, **current}), None)
         except OSError as error:
             raise write_error(error, lock) from error
 
@@ -70,17 +70,17 @@ class Sightings:
             index = read_index(copy.data if copy else b"", name, key)
         except RegistryError:
             index = Index(name)
-        before = index.data
+        unchanged = index.data
         for listing in listings:
             release = listing.release
-            known = index.find(release.version)
-            if known is None:
+            before = index.find(release.version)
+            if before is None:
                 index = index.appended(Publish(release=release))
-            if listing.yanked and (known is None or not known.yanked):
+            if listing.yanked and (before is None or not before.yanked):
                 index = index.appended(Yank(name=name, version=release.version, reason=listing.reason))
-            elif known is not None and known.yanked and not listing.yanked:
+            elif before is not None and before.yanked and not listing.yanked:
                 index = index.appended(Unyank(name=name, version=release.version))
-        if index.data != before:
+        if index.data != unchanged:
             self._memory.remember(key, index.data, None)
 
     def keep_catalogue(self, entries: Sequence[CatalogueEntry]) -> None:

@@ -2,14 +2,14 @@
 
     <name>:<version>            a release: an artifact manifest, its config the release's JSON, its one layer
                                 the blob (`manifest`); the tag never changes
-    <name>:_claim.<version>     who was first to publish the version (`claim`)
+    <name>:_claim.<version>     which publisher of the version was first (`claim`)
     <name>:_yank.<version>      a note whether the version is yanked: a tag of its own, because tags can be
                                 overwritten everywhere and deleted almost nowhere
     perf.catalogue:<name>       one tag for every concept, the catalogue; no concept's name has a dot
 
-All repositories are below the namespace. The catalogue is tags and no file, so that publishers cannot lose
-each other's entries. What the registry's own `_catalog` tells, where it tells, counts as well. Tags that are
-no PEP 440 version, and versions that are no perf artifact, belong to others and are passed over.
+All repositories are below the namespace. The catalogue is a set of tags and not a file, so that publishers
+cannot lose each other's entries. The registry's own `_catalog` counts as well, where there is one. Tags that
+are not PEP 440 versions, and versions that are not perf artifacts, are skipped.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.index import LONGEST_REASON
+from perfusion_registry.registries.oci.address import parse_oci_address
 from perfusion_registry.registries.oci.claim import SETTLE, claim
 from perfusion_registry.registries.oci.client import oci_client
 from perfusion_registry.registries.oci.manifest import (
     EMPTY,
-    Manifest,
+    OciManifest,
     claimed_release,
     entry_manifest,
     is_release,
@@ -42,8 +43,7 @@ from perfusion_registry.registries.oci.manifest import (
     release_manifest,
     yank_manifest,
 )
-from perfusion_registry.registries.oci.memory import Sightings
-from perfusion_registry.registries.oci.place import oci_place
+from perfusion_registry.registries.oci.memory import SeenDigests
 from perfusion_registry.registries.oci.tag import tag_version, version_tag, yank_tag
 from perfusion_registry.registries.oci.token import DeniedError
 from perfusion_registry.registries.registry import (
@@ -85,9 +85,9 @@ class OciRegistry:
         backoff: Backoff = BACKOFF,
     ) -> None:
         self._url = url
-        self._place = oci_place(url)
-        self._client = oci_client(self._place, credentials, backoff)
-        self._sightings = Sightings(cache, url)
+        self._address = parse_oci_address(url)
+        self._client = oci_client(self._address, credentials, backoff)
+        self._seen = SeenDigests(cache, url)
         self._settle = settle
 
     @property
@@ -98,10 +98,10 @@ class OciRegistry:
     def versions(self, name: str) -> tuple[Listing, ...]:
         """All releases of a concept, oldest version first; empty where the registry does not know it."""
         name = canonical_name(name)
-        before = self._sightings.of(name)
-        found = self._found(name)
-        self._sightings.keep(name, {listing.version: digest for listing, digest in found}, before=before)
-        listings = sorted((one for one, _ in found), key=lambda one: ParsedVersion(one.version))
+        before = self._seen.of(name)
+        current = self._listings(name)
+        self._seen.keep(name, {listing.version: digest for listing, digest in current}, before=before)
+        listings = sorted((one for one, _ in current), key=lambda one: ParsedVersion(one.version))
         for older, newer in itertools.pairwise(listings):
             if ParsedVersion(older.version) == ParsedVersion(newer.version):
                 raise RegistryError(
@@ -110,7 +110,7 @@ class OciRegistry:
                     where=self._where(name),
                     hint="tell the registry's keeper; one of the tags must go",
                 )
-        self._sightings.keep_listings(name, listings)
+        self._seen.keep_listings(name, listings)
         return tuple(listings)
 
     def blob(self, release: Release) -> Iterator[bytes]:
@@ -128,21 +128,21 @@ class OciRegistry:
             raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
         repository, manifest = self._repository(name), release_manifest(release)
         version_tag(release.version)
-        known = self._published(name, release.version)
-        if known is not None:
-            ensure_same(known.release, release, self.url)
+        published = self._published(name, release.version)
+        if published is not None:
+            ensure_same(published.release, release, self.url)
             return False
         for data in (release_bytes(release), blob):
             self._client.upload(repository, data)
         self._client.whole(repository, f"sha256:{release.sha256}", release.size)  # hashed on the way
         if self._client.manifest(repository, manifest.digest) is None:
             self._client.put_manifest(repository, manifest.digest, manifest)
-        decision = claim(
+        winner = claim(
             self._client, repository, canonicalize_version(release.version), manifest, settle=self._settle
         )
-        standing = self._finish(name, release.version, decision.digest)
-        self._enter(name)
-        if decision.ours and standing == release:
+        standing = self._finish(name, release.version, winner.digest)
+        self._add_to_catalogue(name)
+        if winner.ours and standing == release:
             return True
         ensure_same(standing, release, self.url)
         return False
@@ -159,27 +159,27 @@ class OciRegistry:
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name, with its newest version that is not yanked."""
-        newest = _at_once(self._newest, self._names())
+        newest = _map_threads(self._newest, self._names())
         entries = tuple(
             CatalogueEntry(one.name, one.version, one.kind, one.supercategory, one.description)
             for one in newest
             if one is not None
         )
-        self._sightings.keep_catalogue(entries)
+        self._seen.keep_catalogue(entries)
         return entries
 
     def _repository(self, name: str) -> str:
-        return f"{self._place.namespace}/{canonical_name(name)}"
+        return f"{self._address.namespace}/{canonical_name(name)}"
 
     def _where(self, name: str, tag: str | None = None) -> str:
         return f"{self.url.rstrip('/')}/{name}" + (f":{tag}" if tag else "")
 
-    def _found(self, name: str) -> list[tuple[Listing, str]]:
+    def _listings(self, name: str) -> list[tuple[Listing, str]]:
         """Every release of a concept with the digest of its manifest, in no order."""
         tags = frozenset(self._client.tags(self._repository(name)))
         versions = [version for version in map(tag_version, sorted(tags)) if version is not None]
-        found = _at_once(lambda version: self._listing(name, version, tags), versions)
-        return [one for one in found if one is not None]
+        listings = _map_threads(lambda version: self._listing(name, version, tags), versions)
+        return [listing for listing in listings if listing is not None]
 
     def _listing(self, name: str, version: str, tags: frozenset[str]) -> tuple[Listing, str] | None:
         """One release and the digest of its manifest; None for a tag that is not perf's."""
@@ -198,7 +198,7 @@ class OciRegistry:
         yanked, reason = read_yank(note, self._where(name, yank_tag(version))) if note else (False, "")
         return Listing(release, yanked, reason if yanked else ""), manifest.digest
 
-    def _release(self, name: str, version: str, manifest: Manifest) -> Release:
+    def _release(self, name: str, version: str, manifest: OciManifest) -> Release:
         """What a release's manifest says, from the JSON embedded in it or else from its config blob."""
         where = self._where(name, version_tag(version))
         config = release_config(manifest, where)
@@ -216,14 +216,14 @@ class OciRegistry:
             if other is not None and ParsedVersion(other) == ParsedVersion(version)
         }
         for other in sorted(spelled):
-            # A tag is looked for even where it is not listed: lists may lag.
-            found = self._listing(name, other, tags)
-            if found is not None:
-                return found[0]
+            # A tag is looked up even where it is not listed: lists may lag.
+            listing = self._listing(name, other, tags)
+            if listing is not None:
+                return listing[0]
         return None
 
     def _finish(self, name: str, version: str, digest: str) -> Release:
-        """Put the tag of the release that won, unless somebody has; the release that the version now is."""
+        """Put the tag of the release that won, unless that was done; the release that the version now is."""
         repository = self._repository(name)
         standing = self._published(name, version)
         if standing is not None:
@@ -253,22 +253,22 @@ class OciRegistry:
     def _note(self, name: str, version: str, *, yanked: bool, reason: str) -> bool:
         """Write whether a version is yanked; False where that is so already."""
         repository = self._repository(name)
-        known = self._published(name, version)
-        if known is None:
+        published = self._published(name, version)
+        if published is None:
             raise never_published(name, version, self.versions(name), self.url)
-        if known.yanked == yanked:
+        if published.yanked == yanked:
             return False
         note = yank_manifest(yanked, reason)
         self._client.upload(repository, EMPTY)
-        self._client.put_manifest(repository, yank_tag(known.version), note)
+        self._client.put_manifest(repository, yank_tag(published.version), note)
         return True
 
-    def _enter(self, name: str) -> None:
-        """Have a concept in the catalogue.
+    def _add_to_catalogue(self, name: str) -> None:
+        """Add a concept to the catalogue.
 
-        The release is out already: what cannot be entered now is entered by the next publication.
+        The release is published already: what cannot be added now is added by the next publication.
         """
-        repository = f"{self._place.namespace}/{_CATALOGUE}"
+        repository = f"{self._address.namespace}/{_CATALOGUE}"
         try:
             if self._client.manifest(repository, name) is None:
                 self._client.upload(repository, EMPTY)
@@ -278,15 +278,15 @@ class OciRegistry:
 
     def _names(self) -> list[str]:
         """The names of all concepts: the catalogue's tags, and what the registry itself lists."""
-        prefix = f"{self._place.namespace}/"
+        prefix = f"{self._address.namespace}/"
         listed = self._client.repositories()
         try:
-            entered = self._client.tags(prefix + _CATALOGUE)
+            added = self._client.tags(prefix + _CATALOGUE)
         except DeniedError:
             if listed is None:
                 raise
-            entered = ()
-        candidates = {*entered, *(one.removeprefix(prefix) for one in listed or () if one.startswith(prefix))}
+            added = ()
+        candidates = {*added, *(one.removeprefix(prefix) for one in listed or () if one.startswith(prefix))}
         return sorted(filter(_is_name, candidates))
 
     def _newest(self, name: str) -> Release | None:
@@ -294,9 +294,9 @@ class OciRegistry:
         tags = frozenset(self._client.tags(self._repository(name)))
         versions = [version for version in map(tag_version, tags) if version is not None]
         for version in sorted(versions, key=ParsedVersion, reverse=True):
-            found = self._listing(name, version, tags)
-            if found is not None and not found[0].yanked:
-                return found[0].release
+            listing = self._listing(name, version, tags)
+            if listing is not None and not listing[0].yanked:
+                return listing[0].release
         return None
 
 
@@ -308,8 +308,8 @@ def open_oci(url: str, *, name: str, root: Path, cache: Path) -> OciRegistry:
 BACKEND = Backend(open_oci)
 
 
-def _at_once(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
-    """The results of some work that mostly waits for a server, in order; the first error ends it."""
+def _map_threads(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
+    """The results of work that mostly waits for a server, in order; the first error ends it."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -322,7 +322,7 @@ def _at_once(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a repository or tag, which anybody may have made, is a concept's name."""
+    """Whether a repository or tag, which may be anything, is a concept's name."""
     try:
         return canonical_name(text) == text
     except PerfError:

@@ -1,10 +1,10 @@
 """How versions are spelled as tags of an OCI repository, and the tags that are not versions.
 
     1.0.0               the release (PEP 440's `!` and `+`, which a tag cannot hold, are `-` and `_`)
-    _claim.1.0.0        which of the racing publishers of 1.0.0 came first
+    _claim.1.0.0        which of several publishers of 1.0.0 came first
     _yank.1.0.0         whether 1.0.0 is yanked; without the tag it is not
 
-A normalised PEP 440 version has neither `-` nor `_`, so the spelling can be read back; `_` for `+` is Helm's.
+A normalised PEP 440 version has neither `-` nor `_`, so the spelling can be reversed; `_` for `+` is Helm's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def yank_tag(version: str) -> str:
 
 
 def tag_version(tag: str) -> str | None:
-    """The version that a tag spells; None for what is no version in its one spelling (`latest`, `v1`)."""
+    """The version that a tag spells; None for what is not a version in its one spelling (`latest`, `v1`)."""
     if not TAG.match(tag) or len(tag) > _LONGEST:
         return None
     text = tag.translate(_FROM_TAG)

@@ -9,7 +9,7 @@ import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, Registry, RegistryError
 from perfusion_registry.registries.credentials import Credentials
-from perfusion_registry.registries.hub.place import hub_place
+from perfusion_registry.registries.hub.address import parse_hub_address
 from perfusion_registry.registries.hub.registry import HubRegistry
 from perfusion_registry.registries.offline import OfflineRegistry
 from tests.registries.hub.server import TOKEN, Hub, serve
@@ -119,7 +119,7 @@ def test_a_branch_of_a_dataset_is_a_registry_of_its_own(
         assert "index/te/teddy.jsonl" not in hub.files("main")
         pinned = f"hf://datasets/studio/concepts@{hub.branches['drafts/one']}"
         assert told(registry(tmp_path, url=pinned)) == told(drafts)
-        with pytest.raises(RegistryError, match="a commit cannot be added to"):
+        with pytest.raises(RegistryError, match="a commit cannot be changed"):
             registry(tmp_path, url=pinned).publish(*sample("2.0.0"))
         with pytest.raises(RegistryError, match="no branch `other`"):
             registry(tmp_path, url="hf://datasets/studio/concepts@other").publish(*sample("2.0.0"))
@@ -176,9 +176,9 @@ def test_what_cannot_be_done_is_told_with_the_next_step(
     with pytest.raises(RegistryError, match="needs a token") as refused:
         registry(tmp_path, token=None).publish(*sample())
     assert "HF_TOKEN" in (refused.value.hint or "")
-    with pytest.raises(RegistryError, match=r"does not let us make a commit|not ours to see"):
+    with pytest.raises(RegistryError, match=r"does not allow us to make a commit|no access to it"):
         registry(tmp_path, token="hf_reader").publish(*sample())
-    with pytest.raises(RegistryError, match="not ours to see"):
+    with pytest.raises(RegistryError, match="no access to it"):
         registry(tmp_path, url="hf://studio/elsewhere").publish(*sample())
     with pytest.raises(RegistryError, match="no registry here"):
         registry(tmp_path, url="hf://studio/elsewhere").versions("teddy")
@@ -225,14 +225,14 @@ def test_nonsense_from_the_hub_is_an_error_and_nothing_is_believed(
 )
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(RegistryError, match="hf://owner/name"):
-        hub_place(url)
+        parse_hub_address(url)
 
 
 def test_neither_credentials_in_addresses_nor_tokens_over_http_are_taken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(RegistryError) as refused:
-        hub_place("hf://me:secret@owner/name")
+        parse_hub_address("hf://me:secret@owner/name")
     assert "secret" not in str(refused.value)
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
     with pytest.raises(RegistryError, match="in the open"):

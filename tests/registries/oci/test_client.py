@@ -11,12 +11,12 @@ import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
 from perfusion_registry.registries.credentials import Credentials
+from perfusion_registry.registries.oci.address import parse_oci_address
 from perfusion_registry.registries.oci.http import OciHttp, fetch_once
 from perfusion_registry.registries.oci.manifest import claim_manifest, release_manifest
-from perfusion_registry.registries.oci.place import oci_place
 from perfusion_registry.registries.oci.registry import OciRegistry
 from perfusion_registry.registries.oci.tag import tag_version, version_tag
-from perfusion_registry.registries.oci.token import Authority, parse_challenges
+from perfusion_registry.registries.oci.token import Authenticator, parse_challenges
 from perfusion_registry.registries.transport import Backoff, origin_of
 from tests.registries.oci.samples import sample
 from tests.registries.oci.server import BASIC, PASSWORD, USER, Oci, serve
@@ -50,7 +50,7 @@ def test_credentials_open_a_guarded_registry_and_tokens_go_to_it_alone(guard: st
         assert elsewhere == {None}
         realm = {given for _, _, path, given in oci.seen if path.startswith("/token")}
         assert realm == ({BASIC} if guard == "bearer" else set())
-        with pytest.raises(RegistryError, match="wants to know who you are"):
+        with pytest.raises(RegistryError, match="asks for a login"):
             registry(oci, tmp_path, None).versions("teddy")
         with pytest.raises(RegistryError, match="does not accept the credentials") as refused:
             registry(oci, tmp_path, Credentials(username=USER, password="wrong-one")).versions("teddy")
@@ -64,7 +64,7 @@ def test_anybody_reads_with_an_anonymous_token_where_that_is_given(tmp_path: Pat
         stranger = registry(oci, tmp_path / "stranger", None)
         assert published(stranger) == ["1.0.0"]
         assert all(given is None for _, _, path, given in oci.seen if path.startswith("/token"))
-        with pytest.raises(RegistryError, match="wants to know who you are"):
+        with pytest.raises(RegistryError, match="asks for a login"):
             stranger.publish(*sample("2.0.0"))
 
 
@@ -87,9 +87,9 @@ def test_which_realms_may_see_the_login() -> None:
         asked.append((url, headers))
         return 200, b'{"access_token": "t"}'
 
-    origin = oci_place("oci://registry.example/studio").origin
+    origin = parse_oci_address("oci://registry.example/studio").origin
     challenge = 'Bearer realm="{}",service="s"'
-    proof = Authority(origin, (USER, PASSWORD), fetch).answer(
+    proof = Authenticator(origin, (USER, PASSWORD), fetch).answer(
         [challenge.format("https://auth.example/token?a=b")], "repository:x:pull", tried=None
     )
     assert proof == "Bearer t"
@@ -99,10 +99,10 @@ def test_which_realms_may_see_the_login() -> None:
     for realm in ("http://registry.example/token", "http://127.0.0.1/token", "http://auth.example/token"):
         for login in ((USER, PASSWORD), None):
             with pytest.raises(RegistryError, match="HTTPS only"):
-                Authority(origin, login, fetch).answer([challenge.format(realm)], "s", tried=None)
-    plain = oci_place("oci+http://registry.example/studio").origin
-    with pytest.raises(RegistryError, match="must not see its password"):
-        Authority(plain, (USER, PASSWORD), fetch).answer(
+                Authenticator(origin, login, fetch).answer([challenge.format(realm)], "s", tried=None)
+    plain = parse_oci_address("oci+http://registry.example/studio").origin
+    with pytest.raises(RegistryError, match="must not be sent its password"):
+        Authenticator(plain, (USER, PASSWORD), fetch).answer(
             [challenge.format("https://auth.example/")], "s", tried=None
         )
     assert len(asked) == 1
@@ -243,7 +243,7 @@ def test_a_part_of_a_manifest_is_no_stranger_s_and_hides_no_release(times: int, 
         if times == 1:
             assert published(newcomer) == ["1.0.0"]
         else:
-            with pytest.raises(TransferError, match="that is no manifest"):
+            with pytest.raises(TransferError, match="that is not a manifest"):
                 newcomer.versions("teddy")
             assert left[0] == times - 4
 
@@ -285,7 +285,7 @@ def test_a_registry_that_drips_is_given_up_in_time(where: str, tmp_path: Path) -
         web.twist = lambda request, honest: SLOW[where]
         origin = origin_of(web.url)
         assert origin is not None
-        http = OciHttp(origin, Authority(origin, None, fetch_once), QUICK)
+        http = OciHttp(origin, Authenticator(origin, None, fetch_once), QUICK)
         begun = time.monotonic()
         with pytest.raises(TransferError, match="too slow"):
             http.ask("GET", f"{web.url}/v2/", scope="", attempts=2, seconds=0.4)
@@ -369,7 +369,7 @@ def test_a_version_too_long_for_a_tag_is_refused() -> None:
     ],
 )
 def test_places(url: str, origin: str) -> None:
-    assert str(oci_place(url).origin) == origin
+    assert str(parse_oci_address(url).origin) == origin
 
 
 @pytest.mark.parametrize(
@@ -392,10 +392,10 @@ def test_places(url: str, origin: str) -> None:
 )
 def test_what_is_no_place(url: str) -> None:
     with pytest.raises(RegistryError, match="not an OCI registry"):
-        oci_place(url)
+        parse_oci_address(url)
 
 
 def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
     with pytest.raises(RegistryError) as refused:
-        oci_place("oci://me:secret@host/x")
+        parse_oci_address("oci://me:secret@host/x")
     assert "secret" not in str(refused.value)

@@ -1,6 +1,6 @@
-"""Where an OCI registry is: `oci://host[:port]/namespace`, and which hosts may see what.
+"""The address of an OCI registry: `oci://host[:port]/namespace`.
 
-Plain HTTP is spoken to this machine only, unless `oci+http://` is written.
+Plain HTTP is used for this machine only, unless `oci+http://` is written.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-
 
 
 @dataclass(frozen=True)
-class OciPlace:
-    """A registry's namespace: `url` as people write it, the origin of its API, and the namespace."""
+class OciAddress:
+    """A namespace of a registry: `url` as it was written, the origin of the registry's API, the namespace."""
 
     url: str
     origin: Origin
     namespace: str
 
 
-def oci_place(url: str) -> OciPlace:
+def parse_oci_address(url: str) -> OciAddress:
     """Read `oci://host[:port]/namespace`; raises RegistryError when it is not such a URL."""
     refuse_credentials(url)
     scheme, _, rest = url.partition("://")
     if scheme not in ("oci", "oci+http") or not rest:
-        raise _not_a_place("an OCI registry is written `oci://host/namespace`", url)
+        raise _not_an_address("an OCI registry is written `oci://host/namespace`", url)
     host_text, _, namespace = rest.partition("/")
     origin = origin_of(f"https://{host_text.lower()}")
     namespace = namespace.rstrip("/")
     if origin is None or re.search(r"[^a-z0-9.:\[\]-]", host_text.lower()):
-        raise _not_a_place(f"`{host_text[:80]}` is no host", url)
+        raise _not_an_address(f"`{host_text[:80]}` is not a host", url)
     if not _NAMESPACE.match(namespace) or len(namespace) > _LONGEST_NAMESPACE:
-        raise _not_a_place(
+        raise _not_an_address(
             "the namespace is one or more names of lowercase letters, digits, `.`, `_` and `-`, "
             "with `/` between them",
             url,
@@ -47,8 +47,8 @@ def oci_place(url: str) -> OciPlace:
     if scheme == "oci+http" or origin.loopback:
         origin = origin_of(f"http://{host_text.lower()}") or origin
     host = _API_HOSTS.get(origin.host, origin.host)
-    return OciPlace(url, Origin(origin.scheme, host, origin.port), namespace)
+    return OciAddress(url, Origin(origin.scheme, host, origin.port), namespace)
 
 
-def _not_a_place(why: str, url: str) -> RegistryError:
+def _not_an_address(why: str, url: str) -> RegistryError:
     return RegistryError(f"not an OCI registry: {why}", where=url[:200], hint="correct it in [registries]")

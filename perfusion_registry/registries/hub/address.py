@@ -1,4 +1,4 @@
-"""Where a registry on the Hub is: `hf://owner/name` or `hf://datasets/owner/name`, and `@revision`."""
+"""The address of a registry on the Hub: `hf://owner/name` or `hf://datasets/owner/name`, and `@revision`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
 @dataclass(frozen=True)
-class HubPlace:
+class HubAddress:
     """A repository of the Hub at `endpoint`, and the branch, tag or commit of it."""
 
     url: str
@@ -43,13 +43,13 @@ class HubPlace:
         return _COMMIT.match(self.revision) is not None
 
     def files(self, revision: str) -> str:
-        """The address below which the Hub hands out the repository's files at a revision."""
+        """The address below which the Hub serves the repository's files at a revision."""
         prefix = "datasets/" if self.dataset else ""
         return f"{self.endpoint}/{prefix}{self.repo}/resolve/{quote(revision, safe='')}"
 
 
-def hub_place(url: str) -> HubPlace:
-    """Read such an address; raises RegistryError for another, and for an endpoint that is no web server."""
+def parse_hub_address(url: str) -> HubAddress:
+    """Parse such an address; raises RegistryError for another, or an endpoint that is not a web server."""
     shape = _SHAPE.match(url)
     if shape is None or ".." in url:
         refuse_credentials(url)
@@ -59,7 +59,7 @@ def hub_place(url: str) -> HubPlace:
             where=url[:200],
             hint="correct it in [registries]",
         )
-    return HubPlace(
+    return HubAddress(
         url, _endpoint(), shape["repo"], shape["datasets"] is not None, shape["revision"] or "main"
     )
 
@@ -85,7 +85,7 @@ def _endpoint() -> str:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise RegistryError(
-            f"{ENDPOINT_VARIABLE} is no address of a web server",
+            f"{ENDPOINT_VARIABLE} is not an address of a web server",
             where=endpoint[:200],
             hint=f"unset it, or give one such as {_ENDPOINT}",
         )
