@@ -36,6 +36,7 @@ HAND_OPENINGS = {
     "watercolour": ("a watercolor of ", "a watercolour of ", "a watercolor painting of ", "a painting of "),
     "pencil": ("a pencil drawing of ", "a sketch of ", "a pencil sketch of "),
     "night light": ("",),
+    "paper": ("a paper cut of ", "a paper collage of ", "a cut-out of "),
 }  # fmt: skip
 HAND_ENDINGS = {"night light": ("in the dark", "glowing in the dark", "in a dark room")}
 LIGHT_WORDS = {
