@@ -24,7 +24,7 @@ from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import base_unmet, covariance_unmet, unmet
 from perfusion_registry.resolve.wishes import local_concepts
 from perfusion_registry.synced import Place, remember
-from perfusion_registry.trust import Doorkeeper, KnownKeys
+from perfusion_registry.trust import KnownKeys, SignaturePolicy
 from perfusion_registry.trust.known import keys_path
 
 
@@ -70,7 +70,7 @@ def sync_project(
     note_lockfile(store.root, project.lockfile_path)
     registries = project.manifest.registries or _addresses(lockfile)
     sources = sources_of(registries, project.root, offline=offline)
-    keeper = Doorkeeper(KnownKeys(keys_path()), project.root, require=require_signed)
+    keeper = SignaturePolicy(KnownKeys(keys_path()), project.root, require=require_signed)
     _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if build and done.to_build and not dry_run:
         _build(start, done, locked=locked, offline=offline, reporter=reporter)
@@ -116,7 +116,7 @@ def sync_elsewhere(
     done = Synced()
     sources = _sources_elsewhere(source, lockfile, offline=offline)
     beside = Path() if _is_address(source) else Path(source).absolute().parent
-    keeper = Doorkeeper(KnownKeys(keys_path()), beside, require=require_signed)
+    keeper = SignaturePolicy(KnownKeys(keys_path()), beside, require=require_signed)
     _bring(lockfile, store, sources, done, dry_run=dry_run, keeper=keeper, reporter=reporter)
     if not dry_run:
         make_folder(folder)
@@ -173,7 +173,7 @@ def _bring(
     done: Synced,
     *,
     dry_run: bool,
-    keeper: Doorkeeper,
+    keeper: SignaturePolicy,
     reporter: Reporter,
 ) -> None:
     """Fetch what is not in the store, whole, and say what no registry has."""

@@ -17,7 +17,7 @@ from perfusion_registry.resolve.fetch import locked_release
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import base_unmet, unmet
 from perfusion_registry.resolve.wishes import local_concepts
-from perfusion_registry.trust import Doorkeeper, KnownKeys
+from perfusion_registry.trust import KnownKeys, SignaturePolicy
 from perfusion_registry.trust.known import keys_path
 
 
@@ -52,7 +52,7 @@ def verify_project(
     note_lockfile(store.root, project.lockfile_path)
     addresses = {block.registry: block.registry for block in lockfile.concepts if block.registry}
     sources = sources_of(project.manifest.registries or addresses, project.root, offline=offline)
-    keeper = Doorkeeper(KnownKeys(keys_path()), project.root, require=require_signed)
+    keeper = SignaturePolicy(KnownKeys(keys_path()), project.root, require=require_signed)
     checked = [Checked("perfusion.lock", "", "", tuple(_stale(project)))]
     with reporter.stage("Verifying", len(lockfile.concepts)) as stage:
         for block in lockfile.concepts:
@@ -90,7 +90,7 @@ def _stale(project: Project) -> list[str]:
 
 
 def _concept(
-    block: LockedConcept, lockfile: Lockfile, store: Store, sources: Sources, keeper: Doorkeeper
+    block: LockedConcept, lockfile: Lockfile, store: Store, sources: Sources, keeper: SignaturePolicy
 ) -> Checked:
     wrong: list[str] = []
     key = None

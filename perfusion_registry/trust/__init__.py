@@ -1,6 +1,6 @@
 """Trust: who signed a release, and which keys this machine knows. Imports without torch or network."""
 
-from perfusion_registry.trust.check import Doorkeeper, UntrustedError, Verdict, check_signature
+from perfusion_registry.trust.check import SignaturePolicy, UntrustedError, Verdict, check_signature
 from perfusion_registry.trust.key import (
     SIGNING_KEY_VARIABLE,
     SigningKey,
@@ -15,9 +15,9 @@ from perfusion_registry.trust.paths import DATA_VARIABLE, data_dir
 __all__ = [
     "DATA_VARIABLE",
     "SIGNING_KEY_VARIABLE",
-    "Doorkeeper",
     "KnownKeys",
     "Pin",
+    "SignaturePolicy",
     "SigningKey",
     "UntrustedError",
     "Verdict",

@@ -25,15 +25,15 @@ _FORGEABLE = frozenset(
         "ee" + "ff" * 30 + "7f",
     ]
 )
-"""The points of small order, sign bit cleared: as public keys, anybody can sign for them."""
+"""The points of small order, sign bit cleared: as public keys, anyone can sign for them."""
 
 
 class UntrustedError(PerfError):
     """A release is not signed as it has to be."""
 
 
-class Doorkeeper:
-    """Lets releases in by their signatures: what `resolve.fetch` asks for its approval.
+class SignaturePolicy:
+    """Which releases may be used, by their signatures; `resolve.fetch` asks it for approval.
 
     root: what a registry in a relative folder is relative to. require: refuse what is not signed.
     """
@@ -94,7 +94,7 @@ def check_signature(
             )
         return Verdict(None)
     key = release.signature.key
-    if not holds(release):
+    if not is_signature_valid(release):
         raise UntrustedError(
             f"the signature of {what} does not hold: its entry in the index was changed after signing, "
             "or signed with another key than it names",
@@ -116,7 +116,7 @@ def check_signature(
     return Verdict(key)
 
 
-def holds(release: Release) -> bool:
+def is_signature_valid(release: Release) -> bool:
     """Whether the release's signature is one of its own key over everything that the release says."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

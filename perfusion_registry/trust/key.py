@@ -102,11 +102,11 @@ def fingerprint(public: str) -> str:
 
 
 def read_public_key(text: str) -> str:
-    """A public key that a person typed, in hex; raises PerfError when it is none."""
+    """A public key that a person typed, in hex; raises PerfError when it is not one."""
     key = text.strip().lower()
     if not _HEX.match(key):
         raise PerfError(
-            "this is no public key",
+            "this is not a public key",
             where=text[:80],
             hint="give the 64 hex digits that `perf key show` prints",
         )
@@ -138,7 +138,7 @@ def _read(path: Path) -> Ed25519PrivateKey:
         private = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise PerfError(
-            "this is no signing key that perf can read: an ed25519 key in PEM, without a password",
+            "this is not a signing key that perf can read: an ed25519 key in PEM, without a password",
             where=str(path),
         ) from error
     if not isinstance(private, Ed25519PrivateKey):

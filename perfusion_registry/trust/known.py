@@ -1,6 +1,6 @@
 """The keys that this machine trusts, each for one name of one registry.
 
-known_keys.toml     written by perf: whoever signed a name first is its publisher from then on
+known_keys.toml     written by perf: who signed a name first is its publisher from then on
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class KnownKeys:
             self._change(change)
 
     def replace(self, pin: Pin) -> None:
-        """Pin a key whatever was pinned before: a person said so."""
+        """Pin a key whatever was pinned before: a person decided so."""
         self._change(lambda before: before.update({(pin.registry, pin.name): pin}))
 
     def forget(self, registry: str, name: str) -> bool:

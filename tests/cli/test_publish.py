@@ -9,7 +9,7 @@ import pytest
 from perfusion_registry.cli.publishing import find_place, parse_release
 from perfusion_registry.errors import PerfError
 from perfusion_registry.registries import Registry
-from perfusion_registry.trust.check import holds
+from perfusion_registry.trust.check import is_signature_valid
 from tests.cli.running import Perf, edit
 from tests.cli.stand_in import stand_in
 
@@ -133,7 +133,7 @@ def test_signing(perf: Perf, project: Path, studio: Registry) -> None:
     said = perf("publish", "bear", "--sign")
     assert made["fingerprint"] in said.out
     (listing,) = studio.versions("bear")
-    assert holds(listing.release)
+    assert is_signature_valid(listing.release)
     assert listing.release.signature is not None
     assert listing.release.signature.key == made["public"]
 

@@ -26,7 +26,7 @@ from perfusion_registry.recipe import (
 )
 from perfusion_registry.registries.index import read_index
 from perfusion_registry.render.metadata import read_metadata, read_sheet_digest, sheet_digest
-from perfusion_registry.trust.check import holds
+from perfusion_registry.trust.check import is_signature_valid
 from tests.golden.place import GOLDEN
 
 
@@ -147,7 +147,7 @@ def index() -> dict[str, Any]:
                     "release": one.release.model_dump(mode="json"),
                     "yanked": one.yanked,
                     "reason": one.reason,
-                    "signed": one.release.signature is not None and holds(one.release),
+                    "signed": one.release.signature is not None and is_signature_valid(one.release),
                     "signed bytes": hashlib.sha256(one.release.signed_bytes()).hexdigest(),
                 }
                 for one in read.listings

@@ -8,7 +8,7 @@ import pytest
 
 from perfusion_registry.registries import Listing, Release, Requirement, Signature
 from perfusion_registry.trust import Pin, UntrustedError, check_signature, fingerprint
-from perfusion_registry.trust.check import _FORGEABLE, holds
+from perfusion_registry.trust.check import _FORGEABLE, is_signature_valid
 from tests.trust.samples import REGISTRY, key, release, signed, unsigned
 
 
@@ -82,10 +82,10 @@ CHANGES: dict[str, Any] = {
 def test_a_signature_covers_every_field(field: str) -> None:
     """The cases name every field of a release, so that one added later is not left out."""
     whole = signed().release
-    assert holds(whole)
+    assert is_signature_valid(whole)
     changed = {"kind": "pack"} if field == "kind" else {field: CHANGES[field]}
     forged = whole.model_copy(update=changed)
-    assert not holds(forged)
+    assert not is_signature_valid(forged)
     with pytest.raises(UntrustedError, match="does not hold"):
         check_signature(Listing(forged), REGISTRY, ())
 
@@ -100,13 +100,13 @@ def test_every_flipped_bit_of_a_signature_and_its_key_is_caught() -> None:
             forged = whole.model_copy(
                 update={"signature": whole.signature.model_copy(update={field: flipped})}
             )
-            assert not holds(forged)
+            assert not is_signature_valid(forged)
 
 
 def test_the_same_release_and_key_give_the_same_signature() -> None:
     assert signed() == signed()
     read = Release.model_validate_json(signed().release.model_dump_json())
-    assert holds(read)
+    assert is_signature_valid(read)
 
 
 def test_a_stolen_signature_of_another_release_is_refused() -> None:
@@ -123,4 +123,4 @@ def test_keys_that_anybody_can_sign_for_are_refused(point: str, sign: int) -> No
     for nonce in ("00" * 32, "01" + "00" * 31):
         forged = Signature(key=key, signature=nonce + "00" * 32)
         for version in range(8):
-            assert not holds(release(str(version)).model_copy(update={"signature": forged}))
+            assert not is_signature_valid(release(str(version)).model_copy(update={"signature": forged}))

@@ -21,7 +21,7 @@ from perfusion_registry.trust import (
     registry_identity,
     signing_key,
 )
-from perfusion_registry.trust.check import holds
+from perfusion_registry.trust.check import is_signature_valid
 from tests.trust.samples import REGISTRY, key, release
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def test_a_new_key_is_its_owners_alone_and_never_replaced(tmp_path: Path) -> Non
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
     assert signing_key().public == made.public
-    assert holds(signing_key().sign(release()))
+    assert is_signature_valid(signing_key().sign(release()))
     data = path.read_bytes()
     with pytest.raises(PerfError, match="a signing key already"):
         new_key(path)
@@ -65,7 +65,7 @@ def test_a_key_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.parametrize(
     "data", [b"", b"x" * 100, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_what_is_no_key_is_an_error(tmp_path: Path, data: bytes) -> None:
+def test_what_is_not_a_key_is_an_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(PerfError, match="no signing key") as caught:
         signing_key()
     assert caught.value.hint == "run `perf key new` to make one"
@@ -73,7 +73,7 @@ def test_what_is_no_key_is_an_error(tmp_path: Path, data: bytes) -> None:
     path.parent.mkdir()
     path.touch(0o600)
     path.write_bytes(data)
-    with pytest.raises(PerfError, match="no signing key that perf can read"):
+    with pytest.raises(PerfError, match="not a signing key that perf can read"):
         signing_key()
 
 
@@ -85,7 +85,7 @@ def test_a_key_of_openssl_is_a_key(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.touch(0o600)
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", path], check=True)
-    assert holds(signing_key().sign(release()))
+    assert is_signature_valid(signing_key().sign(release()))
     path.unlink()
     path.touch(0o600)
     subprocess.run(["openssl", "genpkey", "-algorithm", "x25519", "-out", path], check=True)
@@ -97,7 +97,7 @@ def test_fingerprints_are_those_of_ssh_and_keys_are_typed_in_hex() -> None:
     assert fingerprint("00" * 32) == "SHA256:Zmh6rfhivXdsj8GLjp+OIAiXFIVu4jOzkCpZHQ1fKSU"
     assert read_public_key(f" {'AB' * 32}\n") == "ab" * 32
     for text in ("", "ab", "g" * 64, "\x1b[2J"):
-        with pytest.raises(PerfError, match="no public key"):
+        with pytest.raises(PerfError, match="not a public key"):
             read_public_key(text)
 
 
