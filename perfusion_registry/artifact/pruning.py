@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfusion_registry.artifact.census import files
-from perfusion_registry.artifact.hold import alone, shared
+from perfusion_registry.artifact.disk_usage import files
 from perfusion_registry.artifact.lockfiles import forget_lost, known_lockfiles, locked_digests
+from perfusion_registry.artifact.locking import read_lock, write_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
 _PRUNED = ("artifacts", "work", "evaluation", "digests", "quarantine")
-"""The kinds that can be made or fetched again. What registries said stays: it guards against rollback."""
+"""The kinds that can be made or fetched again. What registries answered stays: it guards against rollback."""
 _FORSAKEN = 3600.0  # seconds after which a temporary file has no writer any more
 
 
@@ -62,7 +62,7 @@ def prune(
     reporter = reporter or Silent()
     if not root.is_dir():
         return Pruning((), 0, 0, ())
-    with shared(root, reporter) if dry_run else alone(root, reporter):
+    with read_lock(root, reporter) if dry_run else write_lock(root, reporter):
         lockfiles = known_lockfiles(root)
         locked = locked_digests(root)
         total = sum(entry.size for kind in (*_PRUNED, "builds", "registries") for entry in files(root / kind))

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfusion_registry.artifact.census import files
-from perfusion_registry.artifact.hold import alone
+from perfusion_registry.artifact.disk_usage import files
+from perfusion_registry.artifact.locking import write_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -53,7 +53,7 @@ def verify_store(root: Path, *, dry_run: bool = False, reporter: Reporter | None
                 damaged.append(Damage(path, what))
             stage.advance(1, path.name[:12])
     if damaged and not dry_run:
-        with alone(root, reporter):
+        with write_lock(root, reporter):
             damaged = [
                 _set_aside(root, path, what)
                 for damage in damaged

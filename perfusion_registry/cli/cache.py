@@ -48,10 +48,10 @@ def show_dir(as_json: JsonOption = False) -> None:
 def show_size(as_json: JsonOption = False) -> None:
     """Count the files and bytes of the store, kind by kind."""
     from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.artifact.census import KINDS, census
+    from perfusion_registry.artifact.disk_usage import KINDS, disk_usage
     from perfusion_registry.cli import console
 
-    counts = census(cache_dir())
+    counts = disk_usage(cache_dir())
     total = sum(count.size for count in counts)
     if as_json:
         kinds = [{"kind": count.kind, "files": count.files, "size": count.size} for count in counts]

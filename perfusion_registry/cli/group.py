@@ -54,10 +54,10 @@ class Group(TyperGroup):
         found = super().resolve_command(ctx, args)
         if ctx.parent is None and not ctx.resilient_parsing and found[0] not in _WITHOUT_STORE:
             from perfusion_registry.artifact import cache_dir
-            from perfusion_registry.artifact.hold import shared
+            from perfusion_registry.artifact.locking import read_lock
             from perfusion_registry.cli import console
 
-            ctx.with_resource(shared(cache_dir(), console.reporter(quiet=True)))
+            ctx.with_resource(read_lock(cache_dir(), console.reporter(quiet=True)))
         return found
 
     def invoke(self, ctx: Any) -> Any:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from perfusion_registry.artifact import Store, slots
-from perfusion_registry.artifact.census import census
-from perfusion_registry.artifact.hold import alone, shared
+from perfusion_registry.artifact import Store, locking
+from perfusion_registry.artifact.disk_usage import disk_usage
 from perfusion_registry.artifact.lockfiles import forget_lost, known_lockfiles, locked_digests, note_lockfile
+from perfusion_registry.artifact.locking import read_lock, write_lock
 from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.artifact.verification import verify_store
 from perfusion_registry.errors import PerfError
@@ -133,12 +133,12 @@ def test_notes_survive_strange_paths_and_damage(tmp_path: Path) -> None:
 def test_the_census_counts_every_file_once(tmp_path: Path) -> None:
     store, _ = filled(tmp_path)
     (store.workspace("a" * 64) / "training.safetensors").write_bytes(b"half")
-    counts = {count.kind: (count.files, count.size) for count in census(tmp_path)}
+    counts = {count.kind: (count.files, count.size) for count in disk_usage(tmp_path)}
     assert counts["artifacts"] == (4, 4000)
     assert counts["builds"] == (4, 4 * 65)
     assert counts["work"] == (1, 4)
     assert sum(files for files, _ in counts.values()) == 9
-    assert all(files == 0 for files, _ in ((c.files, c.size) for c in census(tmp_path / "nowhere")))
+    assert all(files == 0 for files, _ in ((c.files, c.size) for c in disk_usage(tmp_path / "nowhere")))
 
 
 def test_verify_finds_every_kind_of_damage_and_sets_it_aside(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ class Warnings(Silent):
 def program(text: str, *arguments: str) -> list[str]:
     head = (
         "import sys, time; from pathlib import Path; from perfusion_registry.artifact import Store\n"
-        "from perfusion_registry.artifact.hold import alone, shared\n"
+        "from perfusion_registry.artifact.locking import read_lock, write_lock\n"
         "from perfusion_registry.artifact.pruning import prune\n"
         "root = Path(sys.argv[1]); store = Store(root)\n"
     )
@@ -194,12 +194,14 @@ def test_pruning_waits_for_those_who_use_the_store_and_a_death_ends_the_wait(
     tmp_path: Path, end: str
 ) -> None:
     _, digests = filled(tmp_path)
-    text = f"with shared(root):\n    print('held', flush=True)\n    time.sleep({60 if end == 'kill' else 1})"
+    text = (
+        f"with read_lock(root):\n    print('held', flush=True)\n    time.sleep({60 if end == 'kill' else 1})"
+    )
     warnings = Warnings()
     with subprocess.Popen(program(text, str(tmp_path)), stdout=subprocess.PIPE, cwd=ROOT) as user:
         assert user.stdout is not None
         assert user.stdout.readline() == b"held\n"
-        with shared(tmp_path, warnings):  # users do not wait for each other
+        with read_lock(tmp_path, warnings):  # users do not wait for each other
             assert warnings.told == []
         assert len(prune(tmp_path, dry_run=True, reporter=warnings).removed) == len(digests)
         assert warnings.told == []
@@ -213,33 +215,34 @@ def test_pruning_waits_for_those_who_use_the_store_and_a_death_ends_the_wait(
 
 @posix
 def test_users_wait_while_one_process_has_the_store_alone(tmp_path: Path) -> None:
-    text = "with alone(root):\n    print('held', flush=True)\n    time.sleep(1)"
+    text = "with write_lock(root):\n    print('held', flush=True)\n    time.sleep(1)"
     warnings = Warnings()
     with subprocess.Popen(program(text, str(tmp_path)), stdout=subprocess.PIPE, cwd=ROOT) as pruner:
         assert pruner.stdout is not None
         pruner.stdout.readline()
         begun = time.monotonic()
-        with shared(tmp_path, warnings):
+        with read_lock(tmp_path, warnings):
             assert time.monotonic() - begun > 0.5
     assert len(warnings.told) == 1
-    with alone(tmp_path, warnings):
+    with write_lock(tmp_path, warnings):
         assert len(warnings.told) == 1
 
 
 HOLDERS = {  # what stands for shared locks where the kernel has none, and a death that lets go
-    "one": "with slots.one(root, print): print('held', flush=True); time.sleep(60)",
-    "every": "with slots.every(root, print): print('held', flush=True); time.sleep(60)",
+    "one_slot": "with locking.one_slot(root, print): print('held', flush=True); time.sleep(60)",
+    "every_slot": "with locking.every_slot(root, print): print('held', flush=True); time.sleep(60)",
 }
 
 
 @pytest.mark.parametrize(
-    ("holder", "wanted", "waits"), [("one", "one", False), ("one", "every", True), ("every", "one", True)]
+    ("holder", "wanted", "waits"),
+    [("one_slot", "one_slot", False), ("one_slot", "every_slot", True), ("every_slot", "one_slot", True)],
 )
 def test_slots_are_shared_by_users_and_taken_by_one_alone(
     tmp_path: Path, holder: str, wanted: str, waits: bool
 ) -> None:
     told: list[str] = []
-    head = "import sys, time; from pathlib import Path; from perfusion_registry.artifact import slots\n"
+    head = "import sys, time; from pathlib import Path; from perfusion_registry.artifact import locking\n"
     text = f"{head}root = Path(sys.argv[1])\n{HOLDERS[holder]}"
     command = [sys.executable, "-c", text, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:
@@ -250,7 +253,7 @@ def test_slots_are_shared_by_users_and_taken_by_one_alone(
             told.append("waits")
             other.kill()
 
-        with getattr(slots, wanted)(tmp_path, wait):
+        with getattr(locking, wanted)(tmp_path, wait):
             assert waits or other.poll() is None
         other.kill()
     assert told == ["waits"] * waits
@@ -261,18 +264,18 @@ def test_more_users_than_slots_take_turns(tmp_path: Path) -> None:
 
     def crowd() -> None:
         with ExitStack() as held:
-            for _ in range(slots.SLOTS):
-                held.enter_context(slots.one(tmp_path, lambda: told.append("crowded")))
+            for _ in range(locking.SLOTS):
+                held.enter_context(locking.one_slot(tmp_path, lambda: told.append("crowded")))
             full.set()
             time.sleep(0.3)
 
     thread = threading.Thread(target=crowd)
     thread.start()
     assert full.wait(30)
-    with slots.one(tmp_path, lambda: told.append("waits")):
+    with locking.one_slot(tmp_path, lambda: told.append("waits")):
         assert told == ["waits"]
     thread.join()
-    with slots.every(tmp_path, lambda: told.append("waits again")):
+    with locking.every_slot(tmp_path, lambda: told.append("waits again")):
         assert told == ["waits"]
 
 

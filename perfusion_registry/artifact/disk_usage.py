@@ -11,7 +11,7 @@ KINDS = {
     "artifacts": "concepts, by the hash of their bytes",
     "builds": "which recipe built which artifact",
     "work": "checkpoints of unfinished builds",
-    "registries": "what registries said, for offline use and against rollback",
+    "registries": "what registries answered, for offline use and against rollback",
     "synced": "what the last sync of a project found whole",
     "evaluation": "pictures and scores of evaluations",
     "digests": "hashes of large files that have not changed",
@@ -40,7 +40,7 @@ class Count:
     size: int
 
 
-def census(root: Path) -> list[Count]:
+def disk_usage(root: Path) -> list[Count]:
     """Count what is in the store, kind by kind; kinds that this perf does not know come last."""
     try:
         there = {path.name for path in root.iterdir() if path.is_dir()}

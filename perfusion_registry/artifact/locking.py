@@ -1,0 +1,146 @@
+"""The store's lock: read by many processes at once, written by one that removes things.
+
+The kernel holds it, so a process that dies, however it dies, lets go of it. Nothing is ever corrupt without
+it: it keeps `perf cache prune` from deleting what another process has just found. On POSIX it is one file and
+flock. Windows has no shared locks that Python can take; there it is `SLOTS` lock files, of which a reader
+takes any one and the writer takes all, in their order, so that two writers cannot wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from perfusion_registry.recipe.writing import make_folder, write_error
+from perfusion_registry.reporter import Reporter, Silent
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SLOTS = 64
+"""Without shared locks, as many processes may read at once; one more waits for any of them."""
+
+_PAUSE = 0.05
+
+
+@contextmanager
+def read_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
+    """Use the store at `root` together with others; waits, with a warning, while one process has it alone.
+
+    A store that cannot be written, and so cannot be pruned, is used without a lock.
+    """
+
+    def warn() -> None:
+        (reporter or Silent()).warn("`perf cache prune` is at work; waiting for it")
+
+    path = _lock_file(root)
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                one_slot(path.parent, warn) if fcntl is None else _flock(path, fcntl.LOCK_SH, warn)
+            )
+        yield
+
+
+@contextmanager
+def write_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
+    """Have the store at `root` alone; waits, with a warning, while other processes use it."""
+    path = _lock_file(root)
+
+    def warn() -> None:
+        (reporter or Silent()).warn(
+            f"another process is using the store; waiting for it to end ({path}). Ctrl-C stops waiting."
+        )
+
+    make_folder(path.parent)
+    with ExitStack() as held:
+        try:
+            held.enter_context(
+                every_slot(path.parent, warn) if fcntl is None else _flock(path, fcntl.LOCK_EX, warn)
+            )
+        except OSError as error:
+            raise write_error(error, path) from error
+        yield
+
+
+@contextmanager
+def one_slot(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold one of the folder's slots; raises OSError where no lock file can be written.
+
+    wait: called once, before waiting for a writer, or for one of too many readers.
+    """
+    import filelock
+
+    locks = [filelock.FileLock(path) for path in _slots(folder)]
+    random.shuffle(locks)
+    waiting = False
+    while True:
+        for lock in locks:
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                continue
+            try:
+                yield
+            finally:
+                lock.release()
+            return
+        if not waiting:
+            wait()
+            waiting = True
+        time.sleep(_PAUSE)
+
+
+@contextmanager
+def every_slot(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold all of the folder's slots; raises OSError where no lock file can be written.
+
+    wait: called once, before waiting for readers or another writer.
+    """
+    import filelock
+
+    waiting = False
+    with ExitStack() as held:
+        for path in _slots(folder):
+            lock = filelock.FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                if not waiting:
+                    wait()
+                    waiting = True
+                lock.acquire(poll_interval=_PAUSE)
+            held.callback(lock.release)
+        yield
+
+
+@contextmanager
+def _flock(path: Path, kind: int, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock of the kernel on a file; without one on a file system that has none."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(descriptor, kind)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_file(root: Path) -> Path:
+    return root / "locks" / "store.lock"
+
+
+def _slots(folder: Path) -> list[Path]:
+    return [folder / f"store-{number:02}.lock" for number in range(SLOTS)]
