@@ -35,13 +35,13 @@ from benchmarks import servers
 from perfusion_registry.artifact import Store
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries import Listing, Registry, RegistryError, TransferError
+from perfusion_registry.registries.backoff import Backoff
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.oci.claim import SETTLE
 from perfusion_registry.registries.oci.registry import OciRegistry
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.sparse import SparseRegistry
-from perfusion_registry.registries.transport import Backoff
 from tests.registries.samples import folder_registry, release
 from tests.registries.web import Answer, Request, Web, of, relaying, serving
 

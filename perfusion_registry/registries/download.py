@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import time
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.registries.backoff import BACKOFF
 from perfusion_registry.registries.registry import Registry, TransferError
 from perfusion_registry.registries.release import Release
 from perfusion_registry.reporter import Reporter, Silent
@@ -40,7 +40,7 @@ def download(registry: Registry, release: Release, store: Store, reporter: Repor
                         hint=error.hint or "try again later; if it stays so, tell the registry's keeper",
                     ) from error
                 reporter.note(f"fetching {what} again: {error.what}")
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+                time.sleep(BACKOFF.wait(attempt))
 
 
 def _whole(registry: Registry, release: Release, reporter: Reporter) -> bytes:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-LONGEST_RETRY_AFTER = 10.0
-"""Seconds that a Retry-After is obeyed for at most."""
+from perfusion_registry.registries.backoff import LONGEST_RETRY_AFTER
 
 _LONGEST_TAG = 1000
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
 from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import Credentials, credentials_for, mirror_credentials
@@ -21,9 +22,7 @@ from perfusion_registry.registries.memory import identity
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
 from perfusion_registry.registries.sparse import SparseRegistry
 from perfusion_registry.registries.transport import (
-    BACKOFF,
     SLOWEST,
-    Backoff,
     Origin,
     Response,
     is_passing,

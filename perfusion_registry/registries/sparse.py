@@ -12,7 +12,6 @@ moment the registry is whole, and of two publishers of one version exactly one w
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.registries.backoff import BACKOFF, CONTENTION
 from perfusion_registry.registries.bucket import Bucket, NotModified, StoredObject
 from perfusion_registry.registries.catalogue import (
     CATALOGUE_KEY,
@@ -58,7 +58,6 @@ MARKER_FORMAT = 1
 _LARGEST_MARKER = 4096
 _READS = 3
 _ROUNDS = 64
-_LONGEST_PAUSE = 0.5  # seconds between two rounds of a compare and swap
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -101,7 +100,7 @@ class SparseRegistry:
             except RegistryError:
                 if attempt == _READS - 1:
                     raise
-                time.sleep(0.1 * 2**attempt * random.random())
+                time.sleep(BACKOFF.wait(attempt + 1))
         raise AssertionError("unreachable")
 
     def blob(self, release: Release) -> Iterator[bytes]:
@@ -261,7 +260,7 @@ class SparseRegistry:
             ):
                 self._renew_catalogue(grown)
                 return True
-            time.sleep(random.uniform(0, min(0.01 * 2**attempt, _LONGEST_PAUSE)))
+            time.sleep(CONTENTION.wait(attempt + 1))
         raise RegistryError(
             f"too many others are publishing `{name}` at the same time", where=self.url, hint="try again"
         )
@@ -306,7 +305,7 @@ class SparseRegistry:
                     else self._bucket.create(CATALOGUE_KEY, after)
                 ):
                     return
-                time.sleep(random.uniform(0, min(0.01 * 2**attempt, _LONGEST_PAUSE)))
+                time.sleep(CONTENTION.wait(attempt + 1))
         except RegistryError:
             return
 

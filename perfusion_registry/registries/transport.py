@@ -3,21 +3,18 @@
     Origin            scheme, host and port: what credentials belong to
     open_url          a request, its redirects and at most one challenge; the answer's body is unread (`body`)
     is_passing        which statuses are worth another try
-    Backoff           how long to wait before that try
 
 Credentials go to the server that the user named, and to no other.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from perfusion_registry.registries.credentials import is_loopback
-from perfusion_registry.registries.freshness import LONGEST_RETRY_AFTER
 from perfusion_registry.registries.pool import Deadline, network_errors, send
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
@@ -173,21 +170,6 @@ def resolve_redirect(url: str, location: str, home: Origin) -> str:
 def is_passing(status: int) -> bool:
     """Whether a status means trouble that may be over at the next try."""
     return status in _PASSING or (status >= 500 and status not in _FOR_GOOD)
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """The seconds before another try. first: before the second one, on average. longest: at most."""
-
-    first: float = 0.2
-    longest: float = LONGEST_RETRY_AFTER
-
-    def wait(self, tries: int, asked: float = 0.0) -> float:
-        """After so many tries: twice as long each time and never the same for two clients, or as `asked`."""
-        return min(max(asked, self.first * 2.0 ** (tries - 1) * random.uniform(0.5, 1.5)), self.longest)
-
-
-BACKOFF = Backoff()
 
 
 def drain(raw: urllib3.BaseHTTPResponse) -> None:

@@ -17,12 +17,12 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries import RegistryError, TransferError
+from perfusion_registry.registries.backoff import Backoff
 from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.http import HttpBucket
 from perfusion_registry.registries.sparse import SparseRegistry, blob_key
-from perfusion_registry.registries.transport import Backoff
 from tests.registries.samples import folder_registry, release
 from tests.registries.web import Answer, Request, Web, cut, first, of, serving
 

@@ -9,11 +9,11 @@ Hub decides: of two publishers one commits, and the other, whose condition fails
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from perfusion_registry.registries.backoff import Backoff
 from perfusion_registry.registries.bucket import StoredObject
 from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.http import HttpBucket
@@ -32,22 +32,24 @@ from perfusion_registry.registries.sparse import SparseRegistry
 
 _ROUNDS = 64
 _FAILURES = 4
-_LONGEST_PAUSE = 2.0
+_CONTENTION = Backoff(0.05, longest=2.0)  # commits take the Hub longer than puts take a bucket
 
 
 class HubRegistry:
     """The registry in a repository of the Hub; `HF_ENDPOINT` names another Hub than huggingface.co.
 
     token: for reading what is private, and for writing; None takes `HF_TOKEN`. cache: the folder where it
-    remembers what it saw. Raises RegistryError when `url` is not such an address.
+    remembers what it saw. backoff: the pauses before another commit. Raises RegistryError when `url` is not
+    such an address.
     """
 
-    def __init__(self, url: str, *, token: str | None, cache: Path) -> None:
+    def __init__(self, url: str, *, token: str | None, cache: Path, backoff: Backoff = _CONTENTION) -> None:
         self._address = parse_hub_address(url)
         self._token = token or os.environ.get(TOKEN_VARIABLE, "").strip() or None
         if self._token is not None:
             ensure_private(self._address.endpoint)
         self._cache = cache
+        self._backoff = backoff
         self._commits = HubCommits(self._address, self._token)
         self._sparse = SparseRegistry(self._at(self._address.revision), cache=cache)
 
@@ -127,7 +129,7 @@ class HubRegistry:
             else:
                 self._verify(staging.written, done)
                 return True
-            time.sleep(random.uniform(0, min(0.05 * 2**attempt, _LONGEST_PAUSE)))
+            time.sleep(self._backoff.wait(attempt + 1))
         raise RegistryError(
             "too many others are publishing to this repository at the same time",
             where=self.url,

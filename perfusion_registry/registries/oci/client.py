@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perfusion_registry.errors import one_line
+from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci.address import OciAddress
 from perfusion_registry.registries.oci.http import PATIENCE, Answer, OciHttp, fetch_once
@@ -24,9 +25,7 @@ from perfusion_registry.registries.oci.manifest import (
 from perfusion_registry.registries.oci.token import Authenticator, DeniedError
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
-    BACKOFF,
     SLOWEST,
-    Backoff,
     is_passing,
     origin_of,
     redact,

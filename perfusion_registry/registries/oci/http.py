@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.body import discard, read_pieces, read_whole
 from perfusion_registry.registries.freshness import retry_after
 from perfusion_registry.registries.oci.token import Authenticator
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
-    BACKOFF,
     SLOWEST,
-    Backoff,
     Origin,
     Response,
     is_passing,

@@ -25,6 +25,7 @@ from packaging.version import Version as ParsedVersion
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
+from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.index import LONGEST_REASON
 from perfusion_registry.registries.oci.address import parse_oci_address
@@ -56,7 +57,6 @@ from perfusion_registry.registries.registry import (
     never_published,
 )
 from perfusion_registry.registries.release import Release
-from perfusion_registry.registries.transport import BACKOFF, Backoff
 
 _CATALOGUE = "perf.catalogue"
 _AT_ONCE = 8

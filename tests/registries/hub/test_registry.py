@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, Registry, RegistryError
+from perfusion_registry.registries.backoff import Backoff
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.hub.address import parse_hub_address
 from perfusion_registry.registries.hub.registry import HubRegistry
@@ -198,12 +199,11 @@ def test_what_cannot_be_done_is_told_with_the_next_step(
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"sha": 7, "files": [{}]}', b"[" * 50_000])
 @pytest.mark.parametrize("place", ["/revision/", "/preupload/", "/commit/", "/resolve/"])
 def test_nonsense_from_the_hub_is_an_error_and_nothing_is_believed(
-    place: str, body: bytes, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, body: bytes, hub: Hub, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("perfusion_registry.registries.hub.registry._LONGEST_PAUSE", 0.01)
     hub.answers[place] = (200, body)
     with pytest.raises(RegistryError):
-        registry(tmp_path).publish(*sample())
+        HubRegistry(URL, token=TOKEN, cache=tmp_path, backoff=Backoff(0.01, 0.01)).publish(*sample())
     assert len(hub.messages) == 1
     assert sum(path.endswith("/commit/main") for _, path, _ in hub.asked) <= 4
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, TransferError
+from perfusion_registry.registries.backoff import Backoff
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci.address import parse_oci_address
 from perfusion_registry.registries.oci.http import OciHttp, fetch_once
@@ -17,7 +18,7 @@ from perfusion_registry.registries.oci.manifest import claim_manifest, release_m
 from perfusion_registry.registries.oci.registry import OciRegistry
 from perfusion_registry.registries.oci.tag import tag_version, version_tag
 from perfusion_registry.registries.oci.token import Authenticator, parse_challenges
-from perfusion_registry.registries.transport import Backoff, origin_of
+from perfusion_registry.registries.transport import origin_of
 from tests.registries.oci.samples import sample
 from tests.registries.oci.server import BASIC, PASSWORD, USER, Oci, serve
 from tests.registries.web import Answer, serving
