@@ -17,10 +17,11 @@ from perfusion_registry.storybook2.world.drawing import Drawing, makes
 from perfusion_registry.storybook2.world.hands import HANDS
 from perfusion_registry.storybook2.world.individual import Individual, sample_individual
 from perfusion_registry.storybook2.world.layout import SMALLEST, guest_size, seated, size_word, standing, step
+from perfusion_registry.storybook2.world.outline import hidden, whole
 from perfusion_registry.storybook2.world.page import Page, Placed
 from perfusion_registry.storybook2.world.scenery import SIZE, Scenery, sample_scenery
 
-WORLD_EPOCH = 1
+WORLD_EPOCH = 2
 """Raised whenever a change alters pages or captions; every page is a function of it and of its number."""
 
 CAST = (
@@ -31,6 +32,7 @@ CAST = (
 """Nouns that prompts ask for most; a page shows each twice as often as another."""
 
 _SEEN = 0.13  # in OKLab, how far a thing's colour is from what lies behind it
+_LEAST_GUEST = {"in": 64, "on": 64, "riding": 56}  # pixels, so that 16 x 16 latents can show it
 _LIVING = ("animal", "toy")
 _STILL_TOYS = frozenset(("ball", "balloon", "kite", "drum", "rocking horse"))
 _HELD = frozenset((
@@ -65,29 +67,57 @@ def sample_page(rng: Random, *, split: str = "train") -> Page:
         page = _SAMPLERS[kind](rng)
         if page is None:
             continue
+        page = whole(page)
+        if page is None:
+            continue
         if split == "train" and is_held_out(page):
             continue
         if wanted and not is_held_out(page):
             continue
+        out_of_sight = hidden(page)
+        if any((k, _wears(page, k)) in out_of_sight for k in range(len(page.things))):
+            continue
         hand = "flat" if rng.random() < 0.7 else rng.choice(HANDS[1:])
         if hand == "night light" and (page.scenery.dark or page.scenery.weather):
             hand = "flat"
-        return replace(page, hand=hand, seed=rng.randrange(2**32))
+        return replace(page, hand=hand, seed=rng.randrange(2**32), hidden=out_of_sight)
+
+
+def _wears(page: Page, thing: int) -> str | None:
+    worn = page.things[thing].individual.worn
+    return None if worn is None else worn.word
 
 
 def is_held_out(page: Page) -> bool:
     """Whether a page shows a look or a combination that trainings must not see."""
-    nouns = [thing.individual.noun for thing in page.things]
     for thing in page.things:
         one = thing.individual
         if (dye := one.dye("main")) is not None and held_out_look(one.noun, dye):
             return True
         if one.pattern is not None and held_out_look(one.noun, one.pattern):
             return True
-    place = page.scenery.place
-    if place is not None and any(held_out_pair(noun, place) for noun in nouns):
-        return True
-    return page.relation is not None and held_out_pair(nouns[0], page.relation, nouns[1])
+    return any(held_out_pair(*names) for names in combinations(page))
+
+
+def combinations(page: Page) -> tuple[tuple[str, ...], ...]:
+    """What a page combines: a noun and the place, two nouns in a relation, a noun and what it wears.
+
+    Two things next to each other are one combination in either order, since captions name either first; three
+    in a row are three such pairs.
+    """
+    ones = [thing.individual for thing in page.things]
+    if page.counted:
+        ones = ones[:1]
+    found: list[tuple[str, ...]] = []
+    if page.scenery.place is not None:
+        found += [(one.noun, page.scenery.place) for one in ones]
+    found += [(one.noun, "wearing", one.worn.word) for one in ones if one.worn is not None]
+    if page.relation in (None, "next to"):
+        pairs = [(a.noun, b.noun) for k, a in enumerate(ones) for b in ones[k + 1 :]]
+        found += [(min(pair), "next to", max(pair)) for pair in pairs]
+    elif page.relation is not None:
+        found.append((ones[0].noun, page.relation, ones[1].noun))
+    return tuple(found)
 
 
 @cache
@@ -239,7 +269,7 @@ def _hosted(how: str, scale: float, least: int) -> Callable[[Random], Page | Non
         )
         size = guest_size(base, how, guest)
         placed = None if size is None else seated(guest, base, 1 if how != "holding" else 0, size, how, rng)
-        if placed is None or size is None or size < SMALLEST:
+        if placed is None or size is None or size < _LEAST_GUEST.get(how, SMALLEST):
             return None
         things: tuple[Placed, ...] = (placed, base)
         if how == "holding":

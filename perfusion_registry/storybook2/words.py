@@ -38,7 +38,7 @@ HAND_OPENINGS = {
     "night light": ("",),
     "paper": ("a paper cut of ", "a paper collage of ", "a cut-out of "),
 }  # fmt: skip
-HAND_ENDINGS = {"night light": ("in the dark", "glowing in the dark", "in a dark room")}
+HAND_ENDINGS = {"night light": ("glowing in the dark", "as a night light", "as a glowing night light")}
 LIGHT_WORDS = {
     "night": ("at night", "by night", "in the moonlight"),
     "sunset": ("at sunset", "in the evening", "in the evening sun"),

@@ -188,6 +188,21 @@ def test_the_mask_of_a_part_is_what_is_seen_of_its_group(name: str, part: str) -
     assert np.abs(pad(stack, LARGEST, part_mask(stack, part, drawing.parts[part])) - direct).max() <= 4
 
 
+def test_natural_colours_that_captions_name_are_of_that_name() -> None:
+    for name, drawing in drawings().items():
+        if (told := Individual(name).colour("main")) is not None:
+            rgb = np.array(drawing.default("main"), float)
+            spread = rgb.max() - rgb.min()
+            if told in ("black", "grey"):
+                assert spread < 48, name
+            elif told == "brown":
+                assert rgb[0] > rgb[1] > rgb[2] - 8, name
+            elif told == "orange":
+                assert rgb[0] > 220, name
+            elif told == "white":
+                assert rgb.min() > 190, name
+
+
 def test_wearables_sit_on_the_point_that_they_name() -> None:
     for word in HATS:
         assert Worn(word).where == "head"

@@ -15,10 +15,11 @@ import pytest
 
 from perfusion_registry.storybook2 import words
 from perfusion_registry.storybook2.captions import Caption, caption
-from perfusion_registry.storybook2.grammar import WORLD_EPOCH, is_held_out, sample_page
-from perfusion_registry.storybook2.world.colours import COLOURS
+from perfusion_registry.storybook2.grammar import WORLD_EPOCH, combinations, is_held_out, sample_page
+from perfusion_registry.storybook2.world.colours import COLOURS, oklab, shaded
 from perfusion_registry.storybook2.world.drawing import wearables
 from perfusion_registry.storybook2.world.hands import HANDS, UNSEEN
+from perfusion_registry.storybook2.world.outline import box
 from perfusion_registry.storybook2.world.page import MOST_SLOTS, Drawn, Page
 
 DRAWN = 24
@@ -78,18 +79,30 @@ def test_a_page_is_plain_data() -> None:
 
 
 @pytest.mark.parametrize("index", range(DRAWN))
-def test_masks_are_disjoint_and_parts_lie_in_their_things(index: int) -> None:
+def test_masks_are_disjoint_whole_and_not_cut_off(index: int) -> None:
     shown, made = page(index), drawn(index)
     assert made.image.shape == (256, 256, 3)
     assert made.slot_masks().shape == (MOST_SLOTS, 256, 256)
     masks = [seen.mask.astype(int) for seen in made.things]
     assert sum(masks, np.zeros((256, 256), int)).max() <= 255 + 2 * len(masks)
-    for mask in masks:
+    for thing, mask in zip(shown.things, masks, strict=True):
         assert (mask > 127).sum() > 300
+        for edge in (mask[0], mask[:, 0], mask[:, -1]):
+            assert edge.max() < 128
+        x1, y1, x2, y2 = box(thing)
+        assert min(x1, y1) >= 0
+        assert max(x2, y2) <= 256
+        rows, columns = np.nonzero(mask > 127)
+        assert columns.min() >= x1 - 6
+        assert columns.max() <= x2 + 6
+        assert rows.min() >= y1 - 6
+        assert rows.max() <= y2 + 6
     for k, slot in enumerate(shown.slots):
         of = np.max([made.things[n].mask for n in slot.things], 0).astype(int)
         if slot.part is not None:
             assert (made.masks[k].astype(int) - of).max() <= 6
+        if slot.part is not None or slot.worn is not None:
+            assert (made.masks[k] > 100).sum() >= 8
 
 
 def _attributes() -> set[str]:
@@ -131,6 +144,40 @@ def test_mentions_point_at_the_words_that_they_name() -> None:
     assert kinds == {"noun", "attribute", "part"}
 
 
+def test_every_colour_that_a_caption_names_is_what_one_sees() -> None:
+    palette = np.array(
+        [
+            oklab(np.array(shaded(name, shade), np.float32))
+            for name in COLOURS
+            for shade in ("", "dark", "darker", "light", "lighter")
+        ]
+    )
+    looked = 0
+    for index in range(450):
+        shown, made = told(index)
+        if shown.hand != "flat" or shown.scenery.light != "day" or shown.scenery.weather or looked >= 24:
+            continue
+        named = [(m, made.text[m.start : m.end].lower()) for m in made.mentions if m.kind == "attribute"]
+        named = [(m, said) for m, said in named if said in COLOURS]
+        if not named:
+            continue
+        picture = shown.draw()
+        for mention, said in named:
+            mask = picture.masks[mention.slot] > 200
+            if mask.sum() < 60:
+                continue
+            looked += 1
+            lab = oklab(picture.image[mask].astype(np.float32))
+            nearest = ((lab[:, None] - palette[None]) ** 2).sum(-1).argmin(1) // 5
+            target = list(COLOURS).index(said)
+            near = (
+                np.sqrt(((lab[:, None] - palette[None, 5 * target : 5 * target + 5]) ** 2).sum(-1).min(1))
+                < 0.09
+            )
+            assert max((nearest == target).mean(), near.mean()) > 0.05, (index, made.text, said)
+    assert looked >= 20
+
+
 def test_left_and_right_are_those_of_the_picture() -> None:
     left, right = set(words.RELATION_WORDS["left"]), set(words.RELATION_WORDS["right"])
     seen = 0
@@ -157,13 +204,47 @@ def test_left_and_right_are_those_of_the_picture() -> None:
     assert seen > 12
 
 
-def test_training_sees_nothing_that_is_held_out() -> None:
-    assert not any(is_held_out(page(index)) for index in range(700))
+def _held(*names: str) -> int:
+    return int.from_bytes(hashlib.sha256("\n".join(names).encode()).digest()[:4], "big")
+
+
+def test_training_sees_nothing_that_is_held_out_in_whatever_order_captions_say_it() -> None:
+    """Recomputed here from the things shown, not by the grammar's own functions."""
+    for index in range(700):
+        shown = page(index)
+        assert not is_held_out(shown)
+        ones = [thing.individual for thing in shown.things]
+        for one in ones:
+            for look in (dict(one.dyes).get("main"), one.pattern):
+                assert look is None or _held("look", one.noun, look) % 8
+            assert shown.scenery.place is None or _held("pair", one.noun, shown.scenery.place) % 12
+            assert one.worn is None or _held("pair", one.noun, "wearing", one.worn.word) % 12
+        if shown.relation not in (None, "next to"):
+            assert _held("pair", ones[0].noun, shown.relation, ones[1].noun) % 12
+        elif not shown.counted:
+            for a in ones:
+                for b in ones:
+                    assert a is b or _held("pair", min(a.noun, b.noun), "next to", max(a.noun, b.noun)) % 12
+
+
+def test_a_pair_side_by_side_is_one_combination_in_either_order() -> None:
+    shown = next(page(k) for k in range(700) if page(k).relation == "next to")
+    assert set(combinations(shown)) == set(combinations(replace(shown, things=shown.things[::-1])))
 
 
 def test_measuring_sees_what_is_held_out_on_half_of_its_pages() -> None:
     held = [is_held_out(page(index, "held-out")) for index in range(200)]
     assert 0.5 < np.mean(held) < 0.9
+
+
+def test_captions_do_not_speak_of_what_is_hidden() -> None:
+    hidden = 0
+    for index in range(700):
+        shown = page(index)
+        for k, name in shown.hidden:
+            hidden += 1
+            assert all(slot.part != name or k not in slot.things for slot in shown.slots)
+    assert hidden > 0
 
 
 @pytest.mark.parametrize("hand", [*HANDS, UNSEEN])

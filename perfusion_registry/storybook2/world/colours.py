@@ -28,7 +28,7 @@ SHADES = {"": 0.0, "dark": -0.11, "darker": -0.22, "light": 0.09, "lighter": 0.1
 """What a shade adds to the lightness."""
 
 _DARKEST, _LIGHTEST = 0.06, 0.985
-_NAMED = 0.12  # in OKLab, how near a colour must be to one of the twelve to be called by its name
+_NAMED = 0.072  # in OKLab, how near a colour must be to one of the twelve to be called by its name
 
 Rgb = tuple[int, int, int]
 

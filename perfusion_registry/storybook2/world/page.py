@@ -79,6 +79,7 @@ class Page:
     things: in the order in which a caption names them. relation: of the first to the second, `next to`, `in`,
     `on`, `riding`, `under`, `behind`, `holding`; None where there is one thing, or three. counted: whether
     the things are so many of one look. sizes: what a caption may say of each thing's size. seed: of the hand.
+    hidden: (thing, part) of which too little is seen to speak of it.
     """
 
     scenery: Scenery
@@ -88,6 +89,7 @@ class Page:
     sizes: tuple[str | None, ...] = ()
     hand: str = "flat"
     seed: int = 0
+    hidden: tuple[tuple[int, str], ...] = ()
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -103,7 +105,10 @@ class Page:
             parts += [
                 Slot(group, part=part)
                 for part, role in one.drawing.parts.items()
-                if role != "main" and one.dye(role) is not None and part not in hidden
+                if role != "main"
+                and one.dye(role) is not None
+                and part not in hidden
+                and not any((k, part) in self.hidden for k in group)
             ]
         return tuple([*slots, *worn, *parts][:MOST_SLOTS])
 

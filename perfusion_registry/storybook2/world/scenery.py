@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from perfusion_registry.storybook2.world.colours import COLOURS, Rgb, oklab, srgb
-from perfusion_registry.storybook2.world.drawing import Drawing, places
+from perfusion_registry.storybook2.world.drawing import Drawing, alone, places
 from perfusion_registry.storybook2.world.raster import Rasters, dyed, rasterised
 
 SIZE = 256
@@ -22,6 +22,7 @@ _OUTDOORS = frozenset(
      "playground", "sea", "snow")
 )  # fmt: skip
 _BACKDROPS = ("red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "grey")
+_HEAVENLY = ("sun", "moon")
 _DRY = frozenset(("snow", "desert", "mountain-top"))  # nobody could tell what falls there
 Floats = NDArray[np.float32]
 
@@ -70,7 +71,12 @@ class Scenery:
         if self.place is None:
             return oklab(self.colour)
         tone = _tone(self.place)
-        return tone * np.array([0.62, 1, 1], np.float32) if self.light == "night" else tone
+        if self.light == "night":
+            tone = tone * np.array([0.62, 1, 1], np.float32)
+        if self.weather == "fog":
+            pale = np.array([0.67 if self.light == "night" else 0.94, 0, 0], np.float32)
+            tone = np.asarray(0.4 * tone + 0.6 * pale, np.float32)
+        return tone
 
     @property
     def dark(self) -> bool:
@@ -96,9 +102,28 @@ def sample_scenery(rng: Random) -> Scenery:
         light = rng.choices(LIGHTS, (0.8, 0.08, 0.12))[0]
         if light != "sunset" and name not in _DRY and rng.random() < 0.16:
             weather = rng.choice(WEATHERS)
-    left_out = tuple(prop for prop in drawing.props if rng.random() < 0.25)
     window, mirrored = rng.randint(0, SIZE * 7 // 5 - SIZE), rng.random() < 0.5
+    unseen = {name for name in _HEAVENLY if _is_cut(drawing, name, window)}
+    if light == "night" or weather is not None:
+        unseen.add("sun")
+    left_out = tuple(prop for prop in drawing.props if rng.random() < 0.25 or prop in unseen)
     return Scenery(name, window, mirrored, left_out, light, weather, seed=seed)
+
+
+def _is_cut(place: Drawing, prop: str, window: int) -> bool:
+    """Whether the page's edge would cut a sun or moon."""
+    span = _span(place.name, prop)
+    return span is not None and any(span[0] < edge < span[1] for edge in (window, window + SIZE))
+
+
+@cache
+def _span(place: str, prop: str) -> tuple[float, float] | None:
+    """Left and right edge of a prop in pixels of its place; None where the place has no such prop."""
+    group = alone(places()[place].svg, prop)
+    if group is None:
+        return None
+    columns = np.flatnonzero(rasterised(group, 140, 100)[..., 3].any(0))
+    return float(columns[0]) * SIZE / 100, (float(columns[-1]) + 1) * SIZE / 100
 
 
 def _plain(rng: Random, seed: int) -> Scenery:
