@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -147,21 +149,53 @@ def test_a_bias_stays_on_top_of_packed(unet: nn.Module) -> None:
     assert float((expected - plain).abs().max()) > 1e-3
 
 
-def test_slices_have_the_unets_dtype_and_follow_autocast(unet: nn.Module) -> None:
+def taken(unet: nn.Module, bank: Bank, packed: Tensor) -> dict[tuple[str, str], Tensor]:
+    """What every projection answers while the bank is attached, by layer and name.
+
+    packed: (B, n, D).
+    """
+    seen: dict[tuple[str, str], Tensor] = {}
+    with bank.attached(unet), ExitStack() as hooks:
+        for layer in bank.layers:
+            for name in ("to_k", "to_v"):
+                module = unet.get_submodule(f"{layer.path}.{name}")
+                keep = partial(seen.__setitem__, (layer.path, name))
+                handle = module.register_forward_hook(lambda _, __, out, keep=keep: keep(out))
+                hooks.callback(handle.remove)
+        run(unet, noisy_input()[0].to(next(unet.parameters()).dtype), packed)
+    return seen
+
+
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    """The norm of the error, as a part of the norm of the exact values. Both tensors: any one shape."""
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("how", ["bf16 weights", "autocast"])
+def test_slices_are_packed_rounded_once_to_what_the_unet_computes_in(unet: nn.Module, how: str) -> None:
+    """So a low precision costs the attached UNet no more than it costs the UNet alone, which rounds the
+    encodings, the weights and the products. The truth is the UNet in float64."""
     x, E = noisy_input()
+    exact = run(copy.deepcopy(unet).double(), x.double(), E.double())
     bank = Bank.of(unet)
-    expected = run(unet, x, E)
-    with bank.attached(unet), torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = run(unet, x, E @ bank.W.T)
-    half = unet.to(torch.bfloat16)
-    bank = Bank.of(half)
-    assert bank.W.dtype == torch.float32
-    with bank.attached(half):
-        low = run(half, x.bfloat16(), E @ bank.W.T)
-    assert low.dtype == torch.bfloat16
-    scale = float(expected.abs().max())
-    assert float((low.float() - expected).abs().max()) < 0.1 * scale
-    assert float((mixed.float() - expected).abs().max()) < 0.1 * scale
+    context: AbstractContextManager[object] = torch.autocast("cpu", dtype=torch.bfloat16)
+    if how == "bf16 weights":
+        unet, x, context = unet.to(torch.bfloat16), x.bfloat16(), nullcontext()
+        bank = Bank.of(unet)
+        assert bank.W.dtype == torch.float32
+    packed = E @ bank.W.T
+    with context:
+        slices = taken(unet, bank, packed)
+        plain = run(unet, x, E.to(x.dtype))
+        with bank.attached(unet):
+            ours = run(unet, x, packed)
+    for layer in bank.layers:
+        for name, columns in (("to_k", layer.key_slice), ("to_v", layer.value_slice)):
+            found = slices[layer.path, name]
+            assert found.dtype == torch.bfloat16
+            assert torch.equal(found, packed[..., columns].bfloat16())
+    assert 1e-4 < relative_error(plain, exact) < 0.05
+    assert relative_error(ours, exact) < 1.1 * relative_error(plain, exact)
 
 
 def test_gradients_flow_through_the_slices(unet: nn.Module) -> None:
