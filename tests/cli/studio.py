@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,11 @@ class Studio:
     registry: Registry
     teddies: dict[str, Artifact]
 
-    def person(self, name: str, manifest: str | None = MANIFEST) -> Person:
+    def person(self, name: str, manifest: str | None = MANIFEST, *, executed: bool = False) -> Person:
         (self.root / name).mkdir()
         if manifest is not None:
             (self.root / name / "perfusion.toml").write_text(manifest)
-        return Person(self.root / name, self.root / f"store of {name}")
+        return Person(self.root / name, self.root / f"store of {name}", executed)
 
     def publish(self, *versions: str) -> None:
         for version in versions:
@@ -83,17 +84,22 @@ class Studio:
 
 @dataclass(frozen=True)
 class Person:
-    """A machine: its project and its store."""
+    """A machine: its project and its store.
+
+    executed: whether each of its commands is a fresh interpreter, instead of a fork (see tests/forked.py).
+    """
 
     folder: Path
     store: Path
+    executed: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, CACHE_VARIABLE: str(self.store), "NO_COLOR": "1", "COLUMNS": "200"}
 
     def perf(self, *arguments: str, code: int = 0, **environment: str) -> Said:
-        run = forked.run(
+        start = subprocess.run if self.executed else forked.run
+        run = start(
             perf_process(*arguments),
             cwd=self.folder,
             env=self.environment | environment,

@@ -50,7 +50,7 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
     assert fresh.versions() == {"teddy": "1.0.0"}
 
     # The third machine has the lockfile alone.
-    third = studio.person("third", None)
+    third = studio.person("third", None, executed=True)
     third.perf("sync", "../team/perfusion.lock")
     assert third.lockfile.read_bytes() == text
     assert third.blobs() == author.blobs()
