@@ -11,9 +11,9 @@ demo: setup
 	@$(BIN)/perf build --jobs 2
 	@$(BIN)/perf render "A teddy* sailing in a teapot*" --count 6 --out out --sheet out/teddy-in-teapot.png --force
 
-# A process for each core, and one thread in each: most tests start processes of their own.
+# A process for each core, and one thread in each. While editing: pytest -m "not slow".
 test: setup check
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff check

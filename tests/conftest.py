@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 # No test may reach the network; the libraries read this when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# One thread in each process, as `make test` has it: sums of floats depend on how many threads share them, and
+# with several, tests that run side by side wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples every time, and no clock: a busy machine is slow, not wrong.
 settings.register_profile(
@@ -37,12 +43,50 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random base as a diffusers folder (see tests/tiny.py). Shared: copy it before changing it."""
-    from tests.tiny import save_tiny_base
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: keep tests together that share a module's fixture, and begin with slow ones.
 
-    return save_tiny_base(tmp_path_factory.mktemp("tiny-base"))
+    So the fixture is made once, and the processes end at nearly the same time. Modules whose fixtures
+    evaluate the same suite stay together too: the later ones find in its store what the first has drawn.
+    """
+    for item in items:
+        made = getattr(item, "_fixtureinfo", None)
+        scopes = {name: last.scope for name, (*_, last) in made.name2fixturedefs.items()} if made else {}
+        if "module" in scopes.values():
+            item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in scopes else item.path.stem))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`shared(name, make)`: the folder `name`, made by `make(folder)` in the first process that wants it."""
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        with filelock.FileLock(place / f"{name}.lock"):
+            if not (place / name).exists():
+                half = place / f"{name}.half"
+                shutil.rmtree(half, ignore_errors=True)
+                half.mkdir()
+                make(half)
+                half.rename(place / name)
+        return place / name
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_base_folder(shared: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A tiny random base as a diffusers folder (see tests/tiny.py). Shared: copy it before changing it."""
+
+    def make(folder: Path) -> None:
+        from tests.tiny import save_tiny_base
+
+        save_tiny_base(folder)
+
+    return shared("tiny-base", make)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.kill import Operation, Prune, Publish, Sync, measure
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")]
 
 
 @pytest.mark.parametrize(

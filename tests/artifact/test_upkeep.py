@@ -279,6 +279,7 @@ def test_more_users_than_slots_take_turns(tmp_path: Path) -> None:
         assert told == ["waits"]
 
 
+@pytest.mark.slow
 @posix
 def test_a_killed_prune_leaves_a_whole_store_and_the_next_one_finishes(tmp_path: Path) -> None:
     """Ten kills at random moments of a prune of 60 artifacts, a third of which a lockfile names."""

@@ -338,6 +338,7 @@ def slow_build(folder: Path, photos: Path, workspace: Path) -> Artifact:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_build_resumes_to_the_same_bytes(
     tiny_base_folder: Path, photos: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def three(project: Path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_several_builds_at_once_are_as_one_after_the_other(
     three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +234,7 @@ def gone(processes: list[int]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 def test_builds_at_once_end_together(three: Path) -> None:
     """By Ctrl-C, by the death of one of them, and by the death of who started them."""
@@ -268,6 +270,7 @@ def test_builds_at_once_end_together(three: Path) -> None:
     assert not (three / "perfusion.lock").exists()
 
 
+@pytest.mark.slow
 def test_one_of_several_builds_that_fails_leaves_what_the_others_finished(three: Path) -> None:
     # The tiny base has no such model.
     edit(three / "recipes" / "paw.toml", 'mask = "none"', 'mask = "clipseg"')

@@ -38,6 +38,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 def test_commands_do_the_same_forked_and_executed(house: Studio) -> None:
     """One project twice in the same folder, through everything that a person does with it."""
     person = house.person("author", MANIFEST)
@@ -156,6 +157,7 @@ def test_a_process_sees_the_same_of_itself(tmp_path: Path, session: bool) -> Non
         assert same == line
 
 
+@pytest.mark.slow
 def test_nothing_reads_while_it_is_imported_what_a_fork_may_change() -> None:
     """Another value of it would come too late in a fork."""
     text = (
@@ -242,6 +244,7 @@ def test_processes_run_side_by_side_and_have_random_numbers_of_their_own() -> No
     assert len({word for line in drawn for word in line.split()}) == 12
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_the_tests_and_what_it_forked_goes_on() -> None:
     """As a process that was executed would."""
     text = (

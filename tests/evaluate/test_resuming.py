@@ -9,9 +9,12 @@ import sys
 import time
 from dataclasses import replace
 
+import pytest
+
 from perfusion_registry.evaluate.runner import ahead, evaluate, prepared
 from tests.evaluate.conftest import Smoke
 
+pytestmark = pytest.mark.slow
 RUN = """
 import sys
 from pathlib import Path

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.cold_store import measure as crowd
 from benchmarks.publish_race import measure as race
 from benchmarks.publish_race import s3
 from benchmarks.registry_faults import measure as injure
+
+pytestmark = pytest.mark.slow
 
 
 def test_no_injected_fault_makes_a_client_believe_anything_wrong(tmp_path: Path) -> None:

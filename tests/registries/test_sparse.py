@@ -238,6 +238,7 @@ for number in range(begun, 10**6):
 """
 
 
+@pytest.mark.slow
 def test_publishers_that_are_killed_leave_a_whole_registry_and_no_lock(tmp_path: Path) -> None:
     root, rng = tmp_path / "r", random.Random(0)
     for _ in range(4):

@@ -15,6 +15,7 @@ from perfusion_registry.storybook.training.autoencoder import psnr
 from perfusion_registry.storybook.world import CATEGORIES, Page, draw_page, paint
 from tests.storybook.test_training import some_pages
 
+pytestmark = pytest.mark.slow
 LIMIT = 60_000_000
 
 

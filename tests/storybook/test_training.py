@@ -244,6 +244,7 @@ def test_the_vocabulary_takes_any_text(tmp_path: Path) -> None:
         assert decoded.replace(" ", "") == "".join(text.lower().split())
 
 
+@pytest.mark.slow
 def test_the_recogniser_learns_what_pages_show() -> None:
     pages = some_pages(32)
     images = paint([draw_page(page) for page in pages], [page.style for page in pages], size=128).images
@@ -285,6 +286,7 @@ def test_what_cannot_be_seen_is_not_asked() -> None:
     assert truth.present.sum(1).tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_the_recogniser_goes_on_where_it_was_stopped(shard_folder: Path, tmp_path: Path) -> None:
     (shard,) = read_shards(shard_folder)
     vae = AutoencoderKL.from_pretrained(describe_base("storybook").folder / "vae", torch_dtype=torch.float32)
