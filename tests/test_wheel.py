@@ -1,0 +1,97 @@
+"""The wheel, installed without dependencies beside the packages of the tests, does what the README shows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import site
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from perfusion_registry import __version__
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of commands of an environment with the wheel in it, and no other perf."""
+    root = tmp_path_factory.mktemp("installed")
+    venv.create(root, with_pip=False)
+    python = root / "bin" / "python" if os.name == "posix" else root / "Scripts" / "python.exe"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    # What a .pth file names is searched for packages only: the editable perf, named by a .pth there, stays unseen.
+    paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")} | {*site.getsitepackages()}
+    (packages,) = {path for path in root.glob("**/site-packages") if not path.is_symlink()}
+    (packages / "current.pth").write_text("\n".join(sorted(paths)) + "\n", encoding="utf-8")
+    return python.parent
+
+
+def alone() -> dict[str, str]:
+    """An environment in which nothing but the installed packages is found."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def first_example() -> list[list[str]]:
+    """The commands that the README begins with."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own concepts\n\n")[2]
+    lines = text.partition("\n\n")[0].splitlines()
+    assert all(line.startswith("    perf ") for line in lines)
+    return [shlex.split(line) for line in lines]
+
+
+def test_it_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "perfusion_registry"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no checkout of a repository")
+    with zipfile.ZipFile(wheel) as file:
+        held = {name for name in file.namelist() if ".dist-info/" not in name}
+    assert held == {name for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+
+
+def test_the_first_example_of_the_readme(scripts: Path, tmp_path: Path) -> None:
+    """With two steps of training and two of drawing, in the place of hundreds."""
+    environment = alone() | {"PERF_CACHE_DIR": str(tmp_path / "store"), "NO_COLOR": "1"}
+    place = tmp_path / "project"
+    (place / "my").mkdir(parents=True)
+    for number in range(2):
+        Image.effect_noise((64, 64), 60 + 30 * number).convert("RGB").save(place / "my" / f"{number}.png")
+
+    def perf(*arguments: str) -> str:
+        command = [scripts / "perf", *arguments]
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert perf("--version") == f"perf {__version__}\n"
+    commands = first_example()
+    assert [command[1] for command in commands] == ["init", "add", "build", "render"]
+    for _, *arguments in commands:
+        perf(*arguments, *(["--steps", "2"] if arguments[0] == "render" else []))
+        if arguments[0] == "add":
+            with (place / "recipes" / "bunny.toml").open("a", encoding="utf-8") as recipe:
+                recipe.write("\n[train]\nsteps = 2\nvalidate_every = 2\nvalidation_steps = 1\n")
+    (picture,) = (place / "renders").glob("*.png")
+    with Image.open(picture) as image:
+        assert image.size == (128, 128)
