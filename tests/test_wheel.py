@@ -38,7 +38,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = root / "bin" / "python" if os.name == "posix" else root / "Scripts" / "python.exe"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
-    # What a .pth file names is searched for packages only: the editable perf, named by a .pth there, stays unseen.
+    # Packages are looked for in these, but no .pth file of theirs is read: an editable perf is not seen.
     paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")} | {*site.getsitepackages()}
     (packages,) = {path for path in root.glob("**/site-packages") if not path.is_symlink()}
     (packages / "current.pth").write_text("\n".join(sorted(paths)) + "\n", encoding="utf-8")
