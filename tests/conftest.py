@@ -46,13 +46,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For `--dist loadgroup`: keep tests together that share a module's fixture, and begin with slow ones.
 
-    So the fixture is made once, and the processes end at nearly the same time. Modules whose fixtures
-    evaluate the same suite stay together too: the later ones find in its store what the first has drawn.
+    So the fixture is made once, and the processes end at nearly the same time. What evaluates the same suite
+    stays together too: the later tests find in its store what the first has drawn.
     """
     for item in items:
         made = getattr(item, "_fixtureinfo", None)
         scopes = {name: last.scope for name, (*_, last) in made.name2fixturedefs.items()} if made else {}
-        if "module" in scopes.values():
+        if "smoke" in scopes or "module" in scopes.values():
             item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in scopes else item.path.stem))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
