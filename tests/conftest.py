@@ -49,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     So the fixture is made once, and the processes end at nearly the same time. What evaluates the same suite
     stays together too: the later tests find in its store what the first has drawn.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         made = getattr(item, "_fixtureinfo", None)
         scopes = {name: last.scope for name, (*_, last) in made.name2fixturedefs.items()} if made else {}
