@@ -35,13 +35,13 @@ from perfusion_registry.storybook.world import CATEGORIES, Individual, Page, dra
 @pytest.fixture(scope="module")
 def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawings")
-    draw_shard(folder, 0, count=40)
+    draw_shard(folder, 0, count=16)
     return folder
 
 
 def test_a_shard_is_a_function_of_its_number(shard_folder: Path, tmp_path: Path) -> None:
-    draw_shard(tmp_path, 0, count=40)
-    draw_shard(tmp_path, 1, count=40)
+    draw_shard(tmp_path, 0, count=16)
+    draw_shard(tmp_path, 1, count=16)
     (first,), (again, other) = list(read_shards(shard_folder)), list(read_shards(tmp_path))
     assert np.array_equal(first.images, again.images)
     assert first.captions == again.captions
@@ -140,7 +140,7 @@ def test_fine_tuning_leaves_the_text_encoder_and_so_the_family_alone(
 
     start = Model(tokenizer)
     start.take(base)
-    plan = DenoiserPlan(steps=2, batch=4, start=base, text_frozen=True, fused=False)
+    plan = DenoiserPlan(steps=1, batch=4, start=base, text_frozen=True, fused=False)
     tuned = train_denoiser(latents, tokenizer, plan, tmp_path)
     before, after = start.state_dict(), tuned.state_dict()
     text = [name for name in before if name.startswith("text_encoder.")]
@@ -246,13 +246,13 @@ def test_the_vocabulary_takes_any_text(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_recogniser_learns_what_pages_show() -> None:
-    pages = some_pages(32)
+    pages = some_pages(12)
     images = paint([draw_page(page) for page in pages], [page.style for page in pages], size=128).images
     truth = Truth.of(pages)
     torch.manual_seed(0)
     model = Recogniser()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for _ in range(60):
+    for _ in range(40):
         loss = recogniser_loss(model(images), truth)
         optimizer.zero_grad()
         loss.backward()
@@ -296,12 +296,12 @@ def test_the_recogniser_goes_on_where_it_was_stopped(shard_folder: Path, tmp_pat
     assert 0.5 < error < 12  # of 255: close, and not the same
     assert np.array_equal(redrawn(shard, 0, vae, tmp_path / "again"), images)
     lessons = [Lesson(shard.images, 0)], [Lesson(images, 0)]
-    first = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=16), tmp_path)
+    first = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=8), tmp_path)
     assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] == 2
-    again = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=16), tmp_path)  # nothing is left to do
+    again = train_recogniser(*lessons, RecogniserPlan(steps=2, batch=8), tmp_path)  # nothing is left to do
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
-    longer = train_recogniser(*lessons, RecogniserPlan(steps=3, batch=16), tmp_path)
+    longer = train_recogniser(*lessons, RecogniserPlan(steps=3, batch=8), tmp_path)
     assert not torch.equal(longer.whole.weight, first.whole.weight)
     assert torch.load(tmp_path / "recogniser.pt", weights_only=True)["state"]["step"] == 3
 
