@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.nice", lambda _: 0)  # the tests that follow are not to give way
-        perform(work, "freeze", "--set", *SETTINGS)
+        perform(work, "freeze", "--set", *SETTINGS[:9], "--set", *SETTINGS[9:])
         perform(work, "run")
         perform(work, "stage", "decoder", "clip", "segmenter")
     return work
