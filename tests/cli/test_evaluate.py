@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from perfusion_registry.artifact import CACHE_VARIABLE
 from perfusion_registry.base.likeness import Likeness
 from perfusion_registry.evaluate.metrics import difference
 from perfusion_registry.evaluate.results import read_results
@@ -32,6 +35,13 @@ def test_a_dry_run_counts_and_changes_nothing(perf: Perf, smoke: Smoke, place) -
     assert not (place / "out").exists()
 
 
+@pytest.fixture
+def store(place: Path, smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store that all evaluations of the suite share: what another test has drawn is not drawn again."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(smoke.place().root))
+
+
+@pytest.mark.usefixtures("store")
 def test_a_small_run_writes_results_and_report(perf: Perf, smoke: Smoke, place) -> None:
     arguments = ["evaluate", str(smoke.path), "--figure", "5", "--seeds", "1", "--device", "cpu", "-q"]
     said = perf(*arguments, "--json").json
@@ -44,6 +54,7 @@ def test_a_small_run_writes_results_and_report(perf: Perf, smoke: Smoke, place) 
     assert "A shrunk run" in (place / "out" / "smoke" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("store")
 def test_claims_are_told_with_their_differences(perf: Perf, smoke: Smoke, place) -> None:
     arguments = ["evaluate", str(smoke.path), "--figure", "6", "--seeds", "2", "--device", "cpu", "-q"]
     (claim,) = perf(*arguments, "--no-report", "--json").json["claims"]
@@ -55,6 +66,7 @@ def test_claims_are_told_with_their_differences(perf: Perf, smoke: Smoke, place)
     assert " to " in told
 
 
+@pytest.mark.usefixtures("store")
 def test_a_report_of_other_figures_is_not_replaced_without_a_word(perf: Perf, smoke: Smoke, place) -> None:
     def run(figure: str) -> str:
         budget = ["--seeds", "1", "--prompts", "1", "--device", "cpu", "--no-report"]
@@ -65,6 +77,7 @@ def test_a_report_of_other_figures_is_not_replaced_without_a_word(perf: Perf, sm
     assert "held figures 6" in " ".join(run("5").split())
 
 
+@pytest.mark.usefixtures("store")
 def test_shares_are_told_in_plain_characters(perf: Perf, smoke: Smoke, place) -> None:
     text = smoke.path.read_text(encoding="utf-8")
     text = text.replace('metric = "image"', 'metric = "leakage"')
@@ -76,6 +89,7 @@ def test_shares_are_told_in_plain_characters(perf: Perf, smoke: Smoke, place) ->
     assert "\\x" not in told.out
 
 
+@pytest.mark.usefixtures("store")
 def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Smoke, place) -> None:
     dino = save_dino(place / "dino")
     asked = ["evaluate", str(smoke.path), "--figure", "5", "--seeds", "1", "--device", "cpu", "-q"]
