@@ -8,10 +8,10 @@ point and a `Backend` as its object.
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
-from perfusion_registry.errors import one_line
+from perfusion_registry.errors import PerfError
+from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 from perfusion_registry.registries.credentials import refuse_credentials
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError
 
@@ -58,39 +58,18 @@ def open_registry(url: str, *, name: str, root: Path, cache: Path, offline: bool
 def _backend(scheme: str, url: str) -> Backend:
     """The backend of a scheme: perf's own, or that of the one distribution that brings it."""
     if scheme in SCHEMES:
-        module, _, attribute = SCHEMES[scheme].partition(":")
-        shipped: Backend = getattr(import_module(module), attribute)
+        shipped: Backend = load_object(SCHEMES[scheme])
         return shipped
-    from importlib.metadata import entry_points
-
-    points = entry_points(group=ENTRY_POINTS, name=scheme)
-    if not points:
-        raise RegistryError(f"perf has no backend for `{scheme}://` registries", where=url, hint=_known())
-    brought_by = sorted({point.dist.name if point.dist else point.value for point in points})
-    if len({point.value for point in points}) > 1:
-        raise RegistryError(
-            f"{' and '.join(brought_by)} both bring a backend for `{scheme}://` registries",
-            where=url,
-            hint="uninstall one of them",
-        )
     try:
-        backend = next(iter(points)).load()
-    except (ImportError, AttributeError) as error:
-        backend, why = None, f": {one_line(str(error))}"
-    else:
-        why = ": its entry point does not name a `Backend`"
-    if not isinstance(backend, Backend):
-        raise RegistryError(
-            f"the backend for `{scheme}://` registries that {brought_by[0]} brings cannot be used{why}",
-            where=url,
-            hint=f"upgrade or reinstall {brought_by[0]}",
-        )
-    return backend
+        brought = load_plugin(ENTRY_POINTS, scheme, Backend, f"backend for `{scheme}://` registries")
+    except PerfError as error:
+        raise RegistryError(error.what, where=url, hint=error.hint) from error
+    if brought is None:
+        raise RegistryError(f"perf has no backend for `{scheme}://` registries", where=url, hint=_known())
+    return brought
 
 
 def _known() -> str:
     """Which addresses there are, for the hint of an error."""
-    from importlib.metadata import entry_points
-
-    schemes = sorted({*SCHEMES, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    schemes = sorted({*SCHEMES, *plugin_names(ENTRY_POINTS)})
     return f"give a folder, or an address that begins with {', '.join(f'{one}://' for one in schemes)}"

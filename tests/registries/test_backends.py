@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from perfusion_registry.registries import AlreadyPublishedError, Registry, RegistryError
 from perfusion_registry.registries.opening import ENTRY_POINTS, SCHEMES, open_registry
 from perfusion_registry.registries.registry import Backend
+from tests.distribution import install
 from tests.registries.samples import ROOT, release
 
 MODULE = '''
@@ -74,31 +74,11 @@ REMOTE = Backend(open_sqlite)
 POINTS = {"lite": "perf_lite:BACKEND", "far": "perf_lite:REMOTE"}
 
 
-def install(site: Path, distribution: str, module: str, text: str, points: dict[str, str]) -> None:
-    """Lay a distribution out in `site` as an installer of wheels does."""
-    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
-    files = {
-        site / f"{module}.py": text,
-        info / "METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n",
-        info / "WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        info / "INSTALLER": "tests\n",
-        info / "entry_points.txt": f"[{ENTRY_POINTS}]\n"
-        + "".join(f"{scheme} = {named}\n" for scheme, named in points.items()),
-    }
-    info.mkdir(parents=True)
-    record = []
-    for path, content in files.items():
-        path.write_text(content)
-        record.append(f"{path.relative_to(site)},sha256={hashlib.sha256(content.encode()).hexdigest()},")
-    (info / "RECORD").write_text("\n".join(record) + f"\n{info.name}/RECORD,,\n")
-
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site"
-    install(
-        folder, "perf-lite", "perf_lite", MODULE, {"lite": "perf_lite:BACKEND", "far": "perf_lite:REMOTE"}
-    )
+    points = {"lite": "perf_lite:BACKEND", "far": "perf_lite:REMOTE"}
+    install(folder, "perf-lite", "perf_lite", MODULE, points, group=ENTRY_POINTS)
     monkeypatch.syspath_prepend(folder)
     return folder
 
@@ -160,7 +140,7 @@ def test_perf_uses_the_backend(site: Path, tmp_path: Path) -> None:
 def test_a_backend_that_cannot_be_loaded_is_an_error_that_names_its_distribution(
     named: str, site: Path, tmp_path: Path
 ) -> None:
-    install(site, "perf-broken", "perf_broken", "", {"broken": named})
+    install(site, "perf-broken", "perf_broken", "", {"broken": named}, group=ENTRY_POINTS)
     with pytest.raises(RegistryError, match="`broken://` registries that perf-broken brings cannot be used"):
         opened("broken://x", tmp_path)
 
@@ -172,6 +152,7 @@ def test_two_distributions_cannot_bring_one_scheme_and_none_replaces_ours(site: 
         "perf_again",
         MODULE,
         {"lite": "perf_again:BACKEND", "https": "perf_again:BACKEND"},
+        group=ENTRY_POINTS,
     )
     with pytest.raises(RegistryError, match="perf-again and perf-lite both bring"):
         opened(f"lite://{tmp_path}/x", tmp_path)
