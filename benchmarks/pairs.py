@@ -18,7 +18,6 @@ from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.evaluate.budget import spread
 from perfusion_registry.evaluate.measures import (
     Subject,
-    given_back,
     identified,
     look_alikes,
     own_looks,
@@ -58,7 +57,7 @@ def main() -> None:
                 portraits(recogniser, base, one.category, others, *told)
                 for one, others in zip(pair, alike, strict=True)
             ]
-            for shares, seen in zip(rows, (images, given_back(base, images)), strict=True):
+            for shares, seen in zip(rows, (images, base.reconstructed(images)), strict=True):
                 by_colour = shown(recogniser.recognise(seen), question, [subjects[name] for name in names])
                 colours = torch.tensor([row["both"] for row in by_colour])
                 first, second = (

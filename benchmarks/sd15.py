@@ -29,7 +29,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from perfusion_registry.base import Bank, Base, block_widths, encode, residuals_attached
+from perfusion_registry.base import Base, Tokens, block_widths, marked
+from perfusion_registry.base.architectures.stable_diffusion import StableDiffusionBase
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
@@ -58,6 +59,8 @@ TINY_TEXT = TEXT | {
     "num_attention_heads": 4,
 }
 PROMPTS, LENGTH = 9, 77
+CALLED = 5
+"""Where each prompt calls its concept."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -86,7 +89,7 @@ def main() -> None:
         "dtype": arguments.dtype,
         "threads": torch.get_num_threads(),
         "tiny": arguments.tiny,
-        "parameters": {"unet": count(base.pipe.unet), "text_encoder": count(base.text_encoder)},
+        "parameters": {"unet": count(base.pipe.unet), "text_encoder": count(base.pipe.text_encoder)},
         "bank": list(base.bank.W.shape),
         "seconds_to_make_weights": round(time.perf_counter() - began, 2),
         "denoising": denoising(base, arguments.repeat, arguments.residual_rank),
@@ -108,9 +111,25 @@ def random_base(device: torch.device, dtype: torch.dtype, *, tiny: bool) -> Base
         encoder = CLIPTextModel(text)
     unet, encoder = filled(unet, device, dtype), filled(encoder, device, torch.float32)
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    pipe = SimpleNamespace(unet=unet, text_encoder=encoder, scheduler=scheduler)
+    ends = SimpleNamespace(pad_token_id=text.eos_token_id, eos_token_id=text.eos_token_id)
+    pipe = SimpleNamespace(unet=unet, text_encoder=encoder, scheduler=scheduler, tokenizer=ends)
     nothing: Any = None
-    return Base(pipe, encoder, Bank.of(unet), device, dtype, dtype, description=nothing, scorer=None)
+    return StableDiffusionBase(
+        pipe=pipe,
+        text_encoder=encoder,
+        device=device,
+        dtype=dtype,
+        compute_dtype=dtype,
+        description=nothing,
+    )
+
+
+def random_prompts(base: Base, count: int, generator: torch.Generator) -> tuple[Tokens, ...]:
+    """Prompts of any tokens, which each call a concept."""
+    vocabulary = base.embedding_tables[0].num_embeddings
+    rows = torch.randint(0, vocabulary, (count, LENGTH), generator=generator).tolist()
+    place = (CALLED,)
+    return tuple(Tokens((tuple(row),), LENGTH, ("",) * LENGTH, place, (place,), ((place,),)) for row in rows)
 
 
 def filled(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -140,11 +159,11 @@ def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=base.device)
 
-    ids = torch.randint(0, base.text_encoder.config.vocab_size, (2, LENGTH), device=base.device)
+    prompts = random_prompts(base, 2, torch.Generator().manual_seed(1))
     noisy, t = normal(2, 4, side, side).to(base.dtype), torch.tensor(500, device=base.device)
     metric = Metric(torch.eye(d, dtype=torch.float64))
-    E = encode(base, ids)
-    targets, outputs = E[0, [5, 8]].clone(), normal(2, D) * 0.02
+    E = base.encode(prompts).states
+    targets, outputs = E[0, [CALLED, 8]].clone(), normal(2, D) * 0.02
     duals = metric.dual(targets)
     gates = targets.new_tensor([0.65, 0.65]), targets.new_tensor([0.15, 0.15])
 
@@ -152,15 +171,17 @@ def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
         return packed(E, base.bank.W, targets, duals, outputs, *gates).to(base.dtype)
 
     def factors() -> dict[str, tuple[Tensor, Tensor]]:
-        ranks = {path: max(1, round(rank * out)) for path, (out, _) in block_widths(unet).items()}
+        widths = block_widths(base.residual_blocks)
+        ranks = {path: max(1, round(rank * out)) for path, (out, _) in widths.items()}
         return {
             path: (normal(ranks[path], into), normal(out, ranks[path]) * 0.02)
-            for path, (out, into) in block_widths(unet).items()
+            for path, (out, into) in widths.items()
         }
 
     residuals, focus = [factors(), factors()], torch.zeros(2, LENGTH, 2, device=base.device)
-    focus[1, [5, 8], [0, 1]] = 1
+    focus[1, [CALLED, 8], [0, 1]] = 1
     plain, edited = E.to(base.dtype), pack()
+    called = marked(edited, focus)
     seconds: dict[str, list[float]] = {"plain": [], "edited": [], "residual": [], "pack": []}
     peaks = {"plain": 0.0, "edited": 0.0, "residual": 0.0}
     with torch.inference_mode():
@@ -168,12 +189,11 @@ def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
             with peak(base.device) as highest:
                 taken = {"plain": timed(base.device, lambda: unet(noisy, t, plain))}
             peaks["plain"] = max(peaks["plain"], highest())
-            with base.bank.attached(unet), peak(base.device) as highest:
+            with base.attached(), peak(base.device) as highest:
                 taken["edited"] = timed(base.device, lambda: unet(noisy, t, edited))
             peaks["edited"] = max(peaks["edited"], highest())
-            attached = base.bank.attached(unet), residuals_attached(unet, residuals, focus)
-            with attached[0], attached[1], peak(base.device) as highest:
-                taken["residual"] = timed(base.device, lambda: unet(noisy, t, edited))
+            with base.attached(residuals), peak(base.device) as highest:
+                taken["residual"] = timed(base.device, lambda: unet(noisy, t, called))
             peaks["residual"] = max(peaks["residual"], highest())
             taken["pack"] = timed(base.device, pack)
             if turn:  # the first turn warms up
@@ -196,26 +216,26 @@ def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
 def training(base: Base, batch: int, repeat: int, rank: float, *, checkpointing: bool) -> dict[str, Any]:
     """Whole training steps: draw, encode, Eq. 3, UNet forward and backward, Adam."""
     unet, d = base.pipe.unet, base.bank.W.shape[1]
-    side, vocabulary = unet.config.sample_size, base.text_encoder.config.vocab_size
+    side = unet.config.sample_size
     if checkpointing:
         unet.enable_gradient_checkpointing()
         unet.train()  # diffusers recomputes only in training mode; nothing in SD's UNet drops out
     generator = torch.Generator().manual_seed(2)
-    ids = torch.randint(0, vocabulary, (PROMPTS, LENGTH), generator=generator).to(base.device)
-    encoding = encode(base, ids[:1])[0, 5].clone()
-    embedding = base.text_encoder.get_input_embeddings().weight[ids[0, 5]].float().clone()
-    lock = Lock(embedding, encoding, base.bank.W @ encoding, ~base.bank.key_columns)
+    prompts = random_prompts(base, PROMPTS, generator)
+    encoding = base.encode(prompts[:1]).states[0, CALLED].clone()
+    embedding = base.embedding_tables[0].weight[prompts[0].ids[0][CALLED]].float().clone()
+    lock = Lock((embedding,), encoding, base.bank.W @ encoding, ~base.bank.key_columns)
     latents = Latents(
         *(torch.rand(10, 4, side, side, generator=generator).to(base.device) for _ in range(2)),
         torch.ones(10, 1, side, side, device=base.device),
     )
     options = TrainOptions(batch=batch, residual_rank=rank)
     metric = Metric(torch.eye(d, dtype=torch.float64))
-    lesson = Lesson(base, metric, lock, Prompts(ids, (5,) * PROMPTS), latents, options)
+    lesson = Lesson(base, metric, lock, Prompts(prompts), latents, options)
     trainee = lesson.begin()
     seconds = []
-    learned = residuals_attached(unet, [trainee.residual] if trainee.residual else [])
-    with base.bank.attached(unet), learned, peak(base.device) as highest:
+    learned = [trainee.residual] if trainee.residual else []
+    with base.attached(learned, everywhere=True), peak(base.device) as highest:
         for turn in range(repeat + 1):
             taken = timed(base.device, lambda: training_step(lesson, trainee))
             if turn:

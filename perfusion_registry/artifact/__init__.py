@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from perfusion_registry.artifact.card import CARD_SCHEMA as CARD_SCHEMA
     from perfusion_registry.artifact.card import ConceptCard as ConceptCard
     from perfusion_registry.artifact.format import Artifact as Artifact
+    from perfusion_registry.artifact.format import embedding_name as embedding_name
+    from perfusion_registry.artifact.format import embedding_tensors as embedding_tensors
+    from perfusion_registry.artifact.format import embeddings_of as embeddings_of
     from perfusion_registry.artifact.format import load_artifact as load_artifact
     from perfusion_registry.artifact.format import read_card as read_card
     from perfusion_registry.artifact.format import residual_of as residual_of
@@ -34,6 +37,9 @@ _HOME = {
     "build_key": "key",
     "cache_dir": "paths",
     "digest_of": "key",
+    "embedding_name": "format",
+    "embedding_tensors": "format",
+    "embeddings_of": "format",
     "load_artifact": "format",
     "read_card": "format",
     "residual_of": "format",

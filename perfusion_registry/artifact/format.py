@@ -2,7 +2,8 @@
 
 | tensor | meaning | shape | type |
 |---|---|---|---|
-| `embedding` | learned token embedding | (d_token,) | fp32 |
+| `embedding` | learned token embedding of the (first) text encoder | (d_token,) | fp32 |
+| `embedding.2` ... | that of the second, and so on, of bases that have several | (d_token,) | fp32 |
 | `target_input` | i* | (d,) | fp32 |
 | `target_input_dual` | v = C^-1 i* | (d,) | fp32 |
 | `output.<layer path>` | o*_V of one cross-attention layer | (its V width,) | fp16 |
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,7 @@ OUTPUT_KEY = "output_key."
 RESIDUAL_DOWN = "residual_down."
 RESIDUAL_UP = "residual_up."
 _VECTORS = (EMBEDDING, TARGET_INPUT, TARGET_INPUT_DUAL)
+_FURTHER_EMBEDDING = re.compile(r"embedding\.[2-9]\Z")
 _LAYER = re.compile(r"(output|output_key|residual_down|residual_up)\.[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 
 
@@ -64,6 +67,22 @@ class Artifact:
     def residual(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A (r, m) and B (m', r) of the residual by transformer block; empty where none was learned."""
         return residual_of(self.tensors)
+
+
+def embedding_name(encoder: int) -> str:
+    """What the learned token embedding of a text encoder is called; `encoder` counts from 0."""
+    return f"{EMBEDDING}.{encoder + 1}" if encoder else EMBEDDING
+
+
+def embedding_tensors(embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The learned token embeddings of each text encoder by their names in a file."""
+    return {embedding_name(encoder): embedding for encoder, embedding in enumerate(embeddings)}
+
+
+def embeddings_of(tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The way back: the embeddings of each text encoder, from a file's tensors."""
+    names = takewhile(tensors.__contains__, map(embedding_name, count()))
+    return tuple(tensors[name] for name in names)
 
 
 def residual_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -94,7 +113,7 @@ def save_artifact(artifact: Artifact) -> bytes:
 
     tensors = {
         key: value.detach()
-        .to("cpu", torch.float32 if key in _VECTORS else torch.float16)
+        .to("cpu", torch.float32 if _is_vector(key) else torch.float16)
         .clone(memory_format=torch.contiguous_format)
         for key, value in sorted(artifact.tensors.items())
     }
@@ -175,9 +194,9 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
         if key not in tensors:
             raise _malformed(f"the tensor `{key}` is missing", where)
     for key, value in tensors.items():
-        if key not in _VECTORS and not _LAYER.match(key):
+        if not _is_vector(key) and not _LAYER.match(key):
             raise _malformed(f"it has an unknown tensor `{key[:100]!r}`", where)
-        expected = torch.float32 if key in _VECTORS else torch.float16
+        expected = torch.float32 if _is_vector(key) else torch.float16
         if value.dtype != expected:
             raise _malformed(f"the tensor `{key}` is {value.dtype}, not {expected}", where)
         dimensions = 2 if key.startswith((RESIDUAL_DOWN, RESIDUAL_UP)) else 1
@@ -186,6 +205,8 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
             raise _malformed(f"the tensor `{key}` has shape {tuple(value.shape)}, not {needed}", where)
         if not bool(torch.isfinite(value).all()):
             raise _malformed(f"the tensor `{key}` has values that are not finite", where)
+    if len(embeddings_of(tensors)) != sum(key.startswith(EMBEDDING) for key in tensors):
+        raise _malformed("its embeddings are not numbered one after the other", where)
     if tensors[TARGET_INPUT].shape != tensors[TARGET_INPUT_DUAL].shape:
         raise _malformed(f"`{TARGET_INPUT}` and `{TARGET_INPUT_DUAL}` differ in length", where)
     if float(tensors[TARGET_INPUT].double() @ tensors[TARGET_INPUT_DUAL].double()) <= 0:
@@ -202,6 +223,11 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
     )
     if ranks != raised or bool(ranks) != (card.train.residual_rank > 0):
         raise _malformed("its residual is not whole, or does not match its card", where)
+
+
+def _is_vector(key: str) -> bool:
+    """Whether a tensor is one of the vectors that a concept has once, in fp32."""
+    return key in _VECTORS or _FURTHER_EMBEDDING.match(key) is not None
 
 
 def _malformed(why: str, where: str) -> PerfError:

@@ -15,44 +15,46 @@ if TYPE_CHECKING:
     from perfusion_registry.base.bank import Bank as Bank
     from perfusion_registry.base.bank import BankLayer as BankLayer
     from perfusion_registry.base.card import BaseCard as BaseCard
-    from perfusion_registry.base.description import BaseDescription as BaseDescription
-    from perfusion_registry.base.description import BaseFile as BaseFile
+    from perfusion_registry.base.conditioning import Conditioning as Conditioning
     from perfusion_registry.base.description import describe_base as describe_base
-    from perfusion_registry.base.encoding import encode as encode
-    from perfusion_registry.base.loading import Base as Base
+    from perfusion_registry.base.identity import BaseDescription as BaseDescription
+    from perfusion_registry.base.identity import BaseFile as BaseFile
+    from perfusion_registry.base.identity import BaseIdentity as BaseIdentity
+    from perfusion_registry.base.interface import Base as Base
     from perfusion_registry.base.loading import load_base as load_base
+    from perfusion_registry.base.loading import load_tokenizer as load_tokenizer
+    from perfusion_registry.base.loading import wrap as wrap
     from perfusion_registry.base.reference import BaseReference as BaseReference
     from perfusion_registry.base.residuals import Factors as Factors
     from perfusion_registry.base.residuals import block_widths as block_widths
-    from perfusion_registry.base.residuals import residuals_attached as residuals_attached
+    from perfusion_registry.base.residuals import marked as marked
     from perfusion_registry.base.scorer import Scorer as Scorer
     from perfusion_registry.base.segment import Segmenter as Segmenter
     from perfusion_registry.base.tokens import ConceptPiece as ConceptPiece
-    from perfusion_registry.base.tokens import TokenisedPrompt as TokenisedPrompt
-    from perfusion_registry.base.tokens import several_tokens as several_tokens
-    from perfusion_registry.base.tokens import tokenise as tokenise
+    from perfusion_registry.base.tokens import Tokens as Tokens
 
 _HOME = {
     "AttentionRecorder": "attention",
     "Bank": "bank",
     "BankLayer": "bank",
-    "Base": "loading",
+    "Base": "interface",
     "BaseCard": "card",
-    "BaseDescription": "description",
-    "BaseFile": "description",
+    "BaseDescription": "identity",
+    "BaseFile": "identity",
+    "BaseIdentity": "identity",
     "BaseReference": "reference",
     "ConceptPiece": "tokens",
+    "Conditioning": "conditioning",
     "Factors": "residuals",
     "Scorer": "scorer",
     "Segmenter": "segment",
-    "TokenisedPrompt": "tokens",
+    "Tokens": "tokens",
     "block_widths": "residuals",
     "describe_base": "description",
-    "encode": "encoding",
     "load_base": "loading",
-    "residuals_attached": "residuals",
-    "several_tokens": "tokens",
-    "tokenise": "tokens",
+    "load_tokenizer": "loading",
+    "marked": "residuals",
+    "wrap": "loading",
 }
 
 __all__ = sorted(_HOME)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from perfusion_registry.base.family import layer_order
+from perfusion_registry.base.layers import CrossAttention, Slot, exchanged
 from perfusion_registry.errors import PerfError
-
-SUITABLE = "use a base like Stable Diffusion 1.x or 2.x"
 
 
 @dataclass(frozen=True)
 class BankLayer:
     """One cross-attention layer's place in the bank.
 
-    path: of its attn2 within the UNet. key_slice, value_slice: its rows of W, its columns of `packed`.
+    path: of the layer within the denoiser. key_slice, value_slice: its rows of W, its columns of `packed`.
     """
 
     path: str
@@ -30,33 +27,44 @@ class BankLayer:
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Every attn2's `to_k` and `to_v` of a UNet as one matrix (DESIGN section 3).
+    """Every text projection of a denoiser as one matrix.
 
-    W: (D, d) fp32 on the UNet's device; rows are layer by layer, K before V, in the order of execution.
-    layers: where each layer lies in it. key_columns: (D,) bool, true for the rows of keys.
+    W: (D, d) fp32 on the denoiser's device; rows are layer by layer, K before V, in the order of execution.
+    layers: where each layer lies in it. key_columns: (D,) bool, true for the rows of keys. A projection's
+    bias is not in W: it stays on top of what is emitted in the projection's place. captions: where the
+    modules are that all text passes through on its way to the layers (a *caption projection*), in their
+    order; W reads what comes out behind them.
     """
 
     W: Tensor
     layers: tuple[BankLayer, ...]
     key_columns: Tensor
+    projections: tuple[tuple[Slot, nn.Linear, slice], ...]
+    captions: tuple[tuple[Slot, nn.Module], ...] = ()
 
     @classmethod
-    def of(cls, unet: nn.Module) -> Bank:
-        """Gather the bank of a UNet, its weights unchanged.
+    def of(cls, attentions: Sequence[CrossAttention], captions: Sequence[Slot] = ()) -> Bank:
+        """Gather the bank of these layers, in this order, their weights unchanged.
 
-        Raises PerfError when the UNet has no text cross-attention, or a projection is not a plain linear
-        layer (a LoRA that is not merged, a quantised layer), because its weight is then not all of it.
+        Raises PerfError when there are none, when a projection is not a plain linear layer (a LoRA that is
+        not merged, a quantised layer), because its weight is then not all of it, and when a composition is
+        attached to them already.
         """
+        if not attentions:
+            raise PerfError("this model has no text cross-attention that could be edited")
         rows: list[Tensor] = []
         keys: list[Tensor] = []
         layers: list[BankLayer] = []
+        projections: list[tuple[Slot, nn.Linear, slice]] = []
         start = 0
-        for path, attention in cross_attentions(unet):
-            weights = [_plain_weight(attention, name, path) for name in ("to_k", "to_v")]
-            middle = start + weights[0].shape[0]
-            end = middle + weights[1].shape[0]
-            layers.append(BankLayer(path, slice(start, middle), slice(middle, end)))
-            rows += weights
+        for attention in attentions:
+            places = [Slot(attention.module, name) for name in ("to_k", "to_v")]
+            key, value = (_plain(place, attention.path) for place in places)
+            middle = start + key.weight.shape[0]
+            end = middle + value.weight.shape[0]
+            layers.append(BankLayer(attention.path, slice(start, middle), slice(middle, end)))
+            projections += [(places[0], key, slice(start, middle)), (places[1], value, slice(middle, end))]
+            rows += [linear.weight.detach().to(torch.float32, copy=True) for linear in (key, value)]
             keys += [
                 torch.ones(middle - start, dtype=torch.bool),
                 torch.zeros(end - middle, dtype=torch.bool),
@@ -64,52 +72,104 @@ class Bank:
             start = end
         widths = {weight.shape[1] for weight in rows}
         if len(widths) != 1:
-            found = ", ".join(str(width) for width in sorted(widths))
-            raise PerfError(f"the cross-attention layers of this UNet read inputs of several widths: {found}")
-        return cls(torch.cat(rows), tuple(layers), torch.cat(keys).to(rows[0].device))
+            listed = ", ".join(str(width) for width in sorted(widths))
+            raise PerfError(f"this model's cross-attention layers read inputs of several widths: {listed}")
+        return cls(
+            torch.cat(rows),
+            tuple(layers),
+            torch.cat(keys).to(rows[0].device),
+            tuple(projections),
+            tuple((slot, slot.module) for slot in captions),
+        )
+
+    @property
+    def width(self) -> int:
+        """d, of what K and V read."""
+        return int(self.W.shape[1])
+
+    def projected(self, states: Tensor) -> Tensor:
+        """What the layers read of a text encoder's states (B, n, d_text): behind the caption projection,
+        (B, n, d). Attached or not, the modules are the denoiser's own."""
+        for _, module in self.captions:
+            states = module(states)
+        return states
+
+    def behind_captions(self) -> AbstractContextManager[None]:
+        """A context in which the denoiser takes what comes out behind its caption projection: the states that
+        `projected` gives, or packed where the bank is attached."""
+        return exchanged((slot, nn.Identity()) for slot, module in self.captions if slot.module is module)
 
     @contextmanager
-    def attached(self, unet: nn.Module) -> Iterator[None]:
-        """A context in which `unet` takes packed (B, n, D) as its encoder hidden states.
+    def attached(self) -> Iterator[None]:
+        """A context in which the denoiser takes packed (B, n, D) in the place of text.
 
-        Every attn2's `to_k` and `to_v` is replaced by a slice of packed, in the UNet's dtype. A projection's
-        bias, if it has one, is added to the slice, so packed is always `E_perp W^T + G O` alone. On exit the
-        very same modules are back, whatever happened inside. `unet` may be another one than the bank was
-        made of, as long as its layers are the same.
+        Every `to_k` and `to_v` is replaced by a slice of packed, in the projection's dtype. A projection's
+        bias, if it has one, is added to the slice, so packed is always `E_perp W^T + G O` alone. Columns
+        beyond D reach nobody here (see `residuals_attached`). On leaving the very same modules are back,
+        whatever happened inside.
+
+        Raises PerfError where a composition is attached already, or a projection is another than the one
+        that the bank was made of: its W would then be of another model.
         """
-        swaps: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
-        attentions = dict(cross_attentions(unet))
-        if set(attentions) != {layer.path for layer in self.layers}:
-            raise PerfError("this UNet's cross-attention layers are not those of the bank")
-        for layer in self.layers:
-            attention = attentions[layer.path]
-            for name, columns in (("to_k", layer.key_slice), ("to_v", layer.value_slice)):
-                projection = getattr(attention, name)
-                weight = _plain_weight(attention, name, layer.path, copy=False)
-                if weight.shape != (columns.stop - columns.start, self.W.shape[1]):
-                    raise PerfError(f"{layer.path}.{name} of this UNet has another shape than in the bank")
-                swaps.append((attention, name, projection, _Slice(columns, projection)))
-        try:
-            for attention, name, _, replacement in swaps:
-                setattr(attention, name, replacement)
+        kept = _Kept() if self.captions else None
+        stand_ins: list[tuple[Slot, nn.Module]] = []
+        if kept is not None:
+            stand_ins.append((self.captions[0][0], _CaptionStandIn(kept, self.width)))
+            stand_ins += [(slot, nn.Identity()) for slot, _ in self.captions[1:]]
+        for layer, pair in zip(self.layers, zip(*[iter(self.projections)] * 2, strict=True), strict=True):
+            for slot, linear, columns in pair:
+                if _plain(slot, layer.path) is not linear:
+                    raise PerfError(
+                        f"{slot.name} was exchanged since the base was loaded",
+                        where=layer.path,
+                        hint="wrap the pipeline again",
+                    )
+                stand_ins.append((slot, _Slice(columns, linear, kept, len(self.W))))
+        with exchanged(stand_ins):
             yield
-        finally:
-            for attention, name, projection, _ in swaps:
-                setattr(attention, name, projection)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """What went to the caption projection, for the layers behind it."""
+
+    packed: Tensor | None = None
+
+
+class _CaptionStandIn(nn.Module):
+    """Stands in for a caption projection: keeps packed aside, and passes nothing of the usual width on.
+
+    What lies between it and the layers may cut its input to their width, or look at its shape.
+    """
+
+    def __init__(self, kept: _Kept, width: int) -> None:
+        super().__init__()
+        self.kept, self.width = kept, width
+
+    def forward(self, packed: Tensor) -> Tensor:
+        """packed: (B, n, D or more). Returns (B, n, d) zeros."""
+        self.kept.packed = packed
+        return packed.new_zeros(*packed.shape[:-1], self.width)
 
 
 class _Slice(nn.Module):
     """Stands in for one projection: its columns of packed, in the projection's dtype, plus its bias."""
 
-    def __init__(self, columns: slice, projection: nn.Linear) -> None:
+    def __init__(self, columns: slice, projection: nn.Linear, kept: _Kept | None, width: int) -> None:
         super().__init__()
         self.columns = columns
+        self.width = width  # D, of packed
         self.dtype = projection.weight.dtype
         # Not registered as a parameter: it belongs to the projection that will be back.
         self._bias = [projection.bias] if projection.bias is not None else []
+        self._kept = kept
 
-    def forward(self, packed: Tensor) -> Tensor:
-        """packed: (B, n, D). Returns (B, n, width of this projection)."""
+    def forward(self, context: Tensor) -> Tensor:
+        """context: (B, n, D or more), packed, or what stands in for it behind a caption projection.
+
+        Returns (B, n, width of this projection).
+        """
+        packed = self.packed(context)
         kind = packed.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
         part = packed[..., self.columns]
@@ -117,41 +177,34 @@ class _Slice(nn.Module):
             part = part + bias
         return part.to(dtype)
 
+    def marks(self, context: Tensor, count: int) -> Tensor:
+        """The first `count` columns (B, n, count) that stand beside packed in what `forward` takes."""
+        return self.packed(context)[..., self.width : self.width + count]
 
-def cross_attentions(unet: nn.Module) -> list[tuple[str, Any]]:
-    """Every attn2 with its path, sorted by path with numbers as numbers: down, mid, up, as they run."""
-    found = [
-        (path, module)
-        for path, module in unet.named_modules()
-        if path.rpartition(".")[2] == "attn2" and hasattr(module, "to_k") and hasattr(module, "to_v")
-    ]
-    config = getattr(unet, "config", {})
-    if not found:
-        raise PerfError("this model has no text cross-attention that could be edited", hint=SUITABLE)
-    if config.get("encoder_hid_dim_type") is not None:
-        raise PerfError("this UNet projects its text encodings before the cross-attention", hint=SUITABLE)
-    for path, attention in found:
-        if getattr(attention, "norm_cross", None):
-            raise PerfError(
-                "this UNet normalises its text encodings in each layer", where=path, hint=SUITABLE
-            )
-        if getattr(attention, "fused_projections", False):
-            raise PerfError(
-                "this UNet's attention projections are fused",
-                where=path,
-                hint="call unfuse_qkv_projections() first",
-            )
-    return sorted(found, key=lambda item: layer_order(item[0]))
+    def packed(self, context: Tensor) -> Tensor:
+        """All columns (B, n, D or more) of what `forward` takes."""
+        if self._kept is None:
+            return context
+        packed = self._kept.packed
+        assert packed is not None
+        if packed.shape[:-1] != context.shape[:-1]:
+            raise ValueError(f"text of shape {packed.shape[:-1]} became {context.shape[:-1]} on its way")
+        return packed
 
 
-def _plain_weight(attention: Any, name: str, path: str, copy: bool = True) -> Tensor:
-    """The weight of a projection; a detached fp32 copy if `copy`."""
-    projection = getattr(attention, name)
+def _plain(slot: Slot, path: str) -> nn.Linear:
+    """The projection in a slot of the layer at `path`."""
+    projection = slot.module
+    if isinstance(projection, _Slice):
+        raise PerfError(
+            "a composition is attached to this model already",
+            where=path,
+            hint="leave its context first, or put all concepts into one prompt",
+        )
     if type(projection) is not nn.Linear:
         raise PerfError(
-            f"{name} is a {type(projection).__name__}, not a plain linear layer",
+            f"{slot.name} is a {type(projection).__name__}, not a plain linear layer",
             where=path,
             hint="merge adapters first: `pipe.fuse_lora()`, then `pipe.unload_lora_weights()`",
         )
-    weight: Tensor = projection.weight
-    return weight.detach().to(torch.float32, copy=True) if copy else weight
+    return projection

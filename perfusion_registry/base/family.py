@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.digest import remembered
-from perfusion_registry.base.weights import half_precision_digest
-from perfusion_registry.errors import PerfError
-from perfusion_registry.safetensors_header import TensorEntry
+from perfusion_registry.base.weights import half_digest, half_precision_digest, plain_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What decides the numbers that come out of a text encoder, beside its weights.
 _DECISIVE = (
@@ -28,32 +29,39 @@ _DECISIVE = (
 
 
 def family_digest(
-    text_config: Mapping[str, Any], text_weights: Iterable[Path], unet_tensors: Mapping[str, TensorEntry]
+    text_config: Mapping[str, Any],
+    text_weights: Iterable[str],
+    layers: Sequence[tuple[str, int, int, int]],
 ) -> str:
     """The hex sha256 that bases of one family have in common.
 
-    It covers the text encoder's architecture and weights (in half precision, so that an fp16 copy is of the
-    same family) and, in bank order, each cross-attention layer's path, K width, V width and input width d.
+    text_config: of the text encoder. text_weights: a digest of each file of its weights, in half precision,
+    so that an fp16 copy is of the same family. layers: of each cross-attention layer, in bank order, its
+    path, K width, V width and input width d.
     """
     identity = {
         "text_encoder": {key: text_config.get(key) for key in _DECISIVE if text_config.get(key) is not None},
-        "weights": sorted(remembered("half", path, half_precision_digest) for path in text_weights),
-        "layers": cross_attention_shapes(unet_tensors),
+        "weights": sorted(text_weights),
+        "layers": layers,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def cross_attention_shapes(unet_tensors: Mapping[str, TensorEntry]) -> list[tuple[str, int, int, int]]:
-    """(path, K width, V width, d) of each attn2, in bank order, from the UNet's tensor names and shapes."""
-    found = []
-    for name, entry in unet_tensors.items():
-        path, dot, rest = name.rpartition(".to_k.weight")
-        value = unet_tensors.get(f"{path}.to_v.weight")
-        if dot and not rest and path.rpartition(".")[2] == "attn2" and value is not None:
-            if len(entry.shape) != 2 or len(value.shape) != 2:
-                raise PerfError("a cross-attention layer of this UNet is not linear", where=path)
-            found.append((path, entry.shape[0], value.shape[0], entry.shape[1]))
-    return sorted(found, key=lambda item: layer_order(item[0]))
+def text_digest(path: Path) -> str:
+    """The digest of a file of a text encoder's weights, as `family_digest` takes it; remembered."""
+    return remembered("half", path, half_precision_digest)
+
+
+def live_text_digest(weights: Mapping[str, Tensor]) -> str:
+    """The same of a text encoder in memory, fp32 or fp16, as if it were saved as one file."""
+
+    def tensors() -> Iterator[tuple[str, Sequence[int], bytes]]:
+        for name in sorted(weights, key=plain_name):
+            tensor = weights[name].detach()
+            if tensor.is_floating_point():
+                yield name, tensor.shape, tensor.half().cpu().contiguous().numpy().tobytes()
+
+    return half_digest(tensors())
 
 
 def layer_order(path: str) -> list[tuple[bool, int, str]]:

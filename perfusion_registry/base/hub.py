@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.errors import PerfError
 
 ALLOW_VARIABLE = "PERF_ALLOW_DOWNLOAD"
 _PLAIN = (
-    "model_index.json",
+    INDEX,
     "scheduler/*.json",
-    "tokenizer/*.json",
-    "tokenizer/*.txt",
+    "tokenizer*/*.json",
+    "tokenizer*/*.txt",
     "*/config.json",
     "README.md",  # its front matter tells the licence
     # What only a base made for perf has:
@@ -26,27 +27,32 @@ _PLAIN = (
     "clip/*.txt",
     "clip/*.safetensors",
 )
-_MODELS = ("text_encoder", "unet", "vae")
 
 
 def snapshot(
-    reference: BaseReference, *, allow_download: bool | None, complete: Callable[[Path], bool]
+    reference: BaseReference,
+    *,
+    allow_download: bool | None,
+    models: Callable[[Path], tuple[str, ...]],
 ) -> Path:
     """The folder of a hub model at its revision; its name is the commit, 40 hex digits.
 
-    allow_download: None asks the environment (PERF_ALLOW_DOWNLOAD). complete: whether a folder has all it
-    needs. Raises PerfError when the model is not here and may not, or cannot, be downloaded.
+    allow_download: None asks the environment (PERF_ALLOW_DOWNLOAD). models: the components with weights of
+    the base in a folder, told by its JSON files; it raises PerfError for a base that cannot carry concepts,
+    whose weights then are not downloaded. Raises PerfError when the model is not here and may not, or cannot,
+    be downloaded.
     """
-    local = _local_snapshot(reference, "model_index.json")
-    if local is not None and complete(local):
+    local = _local_snapshot(reference, INDEX)
+    if local is not None and BaseFiles(local).is_complete(models(local)):
         return local
     if not (downloads_allowed() if allow_download is None else allow_download):
         raise _missing(f"the model {reference.text!r}", reference.repo, reference.revision)
+    needed = models(_download(reference, _PLAIN))
     # Weights under their plain names are enough where there are any; some models only have fp16 ones.
     for infix in ("", ".fp16"):
         wanted = tuple(
             f"{model}/{stem}"
-            for model in _MODELS
+            for model in needed
             for stem in (
                 f"diffusion_pytorch_model{infix}.safetensors",
                 f"model{infix}.safetensors",
@@ -55,7 +61,7 @@ def snapshot(
             )
         )
         folder = _download(reference, (*_PLAIN, *wanted))
-        if complete(folder):
+        if BaseFiles(folder).is_complete(needed):
             return folder
     raise PerfError(
         f"the model {reference.text!r} has no safetensors weights for each of its models",

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
 from safetensors import SafetensorError
 
+from perfusion_registry.base.identity import BaseDescription
+from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# From here on, diffusers calls `torch_dtype` by the name that transformers has for it.
+_RENAMED = Version("0.42")
+BROKEN = "check that the files are complete; a damaged download can be deleted and fetched again"
 
 
 def load_pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
@@ -28,7 +39,47 @@ def load_pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
         raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(folder), hint=BROKEN) from error
 
 
-BROKEN = "check that the files are complete; a damaged download can be deleted and fetched again"
+def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, **options: Any) -> Any:
+    """A described base's diffusers pipeline of class `kind`, its weights in `dtype`."""
+    from diffusers import __version__
+
+    name = "dtype" if Version(__version__) >= _RENAMED else "torch_dtype"
+    what = f"the base {description.repo!r}"
+    options |= {name: dtype, "variant": description.variant}
+    pipe = load_pretrained(kind, description.folder, what, **options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def move(models: Iterable[nn.Module], device: torch.device) -> None:
+    """Put models on a device, frozen and in evaluation mode. Raises PerfError when they do not fit."""
+    import torch
+
+    try:
+        for model in models:
+            model.to(device).eval().requires_grad_(False)
+    except torch.OutOfMemoryError as error:
+        raise PerfError(
+            f"the base does not fit into the memory of {device}", hint="use --device cpu, or a smaller format"
+        ) from error
+
+
+def require_all_weights(model: nn.Module, folder: Path, variant: str | None) -> None:
+    """Raise PerfError when a parameter is in no file; the libraries would only fill it with noise."""
+    stored = {
+        name.removeprefix("text_model.")
+        for path in weight_files(folder, variant)
+        if path.suffix == ".safetensors"
+        for name in tensor_entries(path)
+    }
+    wanted = {name.removeprefix("text_model.") for name, _ in model.named_parameters()}
+    absent = sorted(wanted - stored)
+    if absent:
+        raise PerfError(
+            f"{len(absent)} of the model's weights are missing, such as {absent[0]}",
+            where=str(folder),
+            hint=BROKEN,
+        )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from perfusion_registry.base.pretrained import load_pretrained, quiet
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.base.description import BaseDescription
+    from perfusion_registry.base.identity import BaseDescription
 
 
 class Scorer:

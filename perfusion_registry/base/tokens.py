@@ -1,4 +1,4 @@
-"""Prompts as tokens: pieces of text and concepts, in the layout that the text encoder was trained on."""
+"""Prompts as tokens: pieces of text and concepts, in the layout that a text encoder was trained on."""
 
 from __future__ import annotations
 
@@ -6,75 +6,76 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perfusion_registry.errors import PerfError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from perfusion_registry.base.description import BaseDescription
-    from perfusion_registry.base.loading import Base
 
 _END_OF_WORD = "</w>"
 
 
 @dataclass(frozen=True)
 class ConceptPiece:
-    """The place of a concept in a prompt. word: the supercategory.
+    """The place of a concept in a prompt. word: the supercategory. vectors: how many tokens it becomes.
 
-    spelled: as all tokens of the supercategory. Else it is one token, where the concept's own embedding goes;
-    of a supercategory of several tokens the last one keeps that place.
+    spelled: as all tokens of the supercategory. Else as `vectors` tokens, where the concept's own embeddings
+    go; of a supercategory of several tokens the last one keeps that place.
     """
 
     word: str
     spelled: bool = False
+    vectors: int = 1
 
 
 @dataclass(frozen=True)
-class TokenisedPrompt:
-    """A prompt as the text encoder takes it.
+class Tokens:
+    """A prompt as a base takes it: n positions, which what K and V read has too.
 
-    ids: (n,) int64, with start, end and padding. words: n texts, the word that each token belongs to; "" for
-    start, end and padding. concept_positions: the token position of each concept piece, in the order of the
-    pieces; of a spelled one the last, which alone has read all of it. concept_tokens: all positions of each.
-    dropped: the words that did not fit, as text, or "".
+    ids: for each text encoder its token ids, with start, end and padding. length: how many positions hold
+    start, words and end; padding follows. words: n texts, the word that each position belongs to; "" for
+    start, end and padding. concept_positions: the position of each concept piece, in the order of the pieces;
+    of several the last, which alone has read all of them. concept_tokens: all positions of each. places: for
+    each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the words
+    that did not fit, as text, or "".
     """
 
-    ids: Tensor
-    words: tuple[str, ...]
-    concept_positions: tuple[int, ...]
-    concept_tokens: tuple[tuple[int, ...], ...]
-    dropped: str
+    ids: tuple[tuple[int, ...], ...]
+    length: int
+    words: tuple[str, ...] = ()
+    concept_positions: tuple[int, ...] = ()
+    concept_tokens: tuple[tuple[int, ...], ...] = ()
+    places: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    dropped: str = ""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def beside(self, other: Tokens) -> Tokens:
+        """The same prompt for one more text encoder, whose tokens `other` has; positions stay this one's."""
+        places = tuple((*mine, *theirs) for mine, theirs in zip(self.places, other.places, strict=True))
+        return Tokens(
+            (*self.ids, *other.ids),
+            self.length,
+            self.words,
+            self.concept_positions,
+            self.concept_tokens,
+            places,
+            self.dropped,
+        )
 
 
-def load_tokenizer(description: BaseDescription) -> Any:
-    """Load the tokenizer of a base, and nothing else of it. Raises PerfError when it is missing or broken."""
-    from perfusion_registry.base.pretrained import load_pretrained, quiet
+def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: int) -> Tokens:
+    """Tokenise a prompt for a CLIP text encoder of `length` positions, piece by piece.
 
-    with quiet():
-        from transformers import CLIPTokenizer
-
-    return load_pretrained(CLIPTokenizer, description.folder / "tokenizer", "the base's tokenizer")
-
-
-def tokenise(base: Base, pieces: Sequence[str | ConceptPiece]) -> TokenisedPrompt:
-    """Tokenise a prompt piece by piece; each concept becomes its supercategory's token, or tokens.
-
-    A prompt that is too long is cut, as the pipeline itself would, and `dropped` says what is lost; a word of
-    several tokens of which only some fit counts as lost.
+    A prompt that is too long is cut, as diffusers' pipelines would, and `dropped` says what is lost; a word
+    of several tokens of which only some fit counts as lost.
     Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
     """
-    import torch
-
-    tokenizer = base.pipe.tokenizer
-    length = min(tokenizer.model_max_length, base.text_encoder.config.max_position_embeddings)
     tokens: list[_Token] = []
     concepts: list[tuple[int, ...]] = []
     for number, piece in enumerate(pieces):
         if isinstance(piece, ConceptPiece):
             ids = supercategory_tokens(tokenizer, piece.word)
-            ids = ids if piece.spelled else ids[-1:]
+            ids = ids if piece.spelled else ids[-1:] * piece.vectors
             concepts.append(tuple(range(len(tokens), len(tokens) + len(ids))))
             tokens += [_Token(id_, piece.word, (number, 0)) for id_ in ids]
         else:
@@ -93,11 +94,14 @@ def tokenise(base: Base, pieces: Sequence[str | ConceptPiece]) -> TokenisedPromp
         )
     padding = length - len(kept) - 2
     row = [tokenizer.bos_token_id, *(token.id for token in kept), tokenizer.eos_token_id]
-    return TokenisedPrompt(
-        ids=torch.tensor(row + [tokenizer.pad_token_id] * padding),
+    at = tuple(tuple(index + 1 for index in indices) for indices in concepts)
+    return Tokens(
+        ids=((*row, *[tokenizer.pad_token_id] * padding),),
+        length=len(row),
         words=("", *(token.word for token in kept), *[""] * (padding + 1)),
-        concept_positions=tuple(indices[-1] + 1 for indices in concepts),
-        concept_tokens=tuple(tuple(index + 1 for index in indices) for indices in concepts),
+        concept_positions=tuple(indices[-1] for indices in at),
+        concept_tokens=at,
+        places=tuple((indices,) for indices in at),
         dropped=dropped,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
@@ -61,18 +61,32 @@ def half_precision_digest(path: Path) -> str:
     tensors, the file's metadata, and the `text_model.` that older versions of transformers put before each
     name.
     """
+    entries = tensor_entries(path)
+
+    def tensors() -> Iterator[tuple[str, Sequence[int], bytes]]:
+        with path.open("rb") as file:
+            for name in sorted(entries, key=plain_name):
+                entry = entries[name]
+                if entry.dtype not in ("F64", "F32", "F16", "BF16"):
+                    continue  # position numbers, which some versions of transformers save and others do not
+                file.seek(entry.start)
+                yield name, entry.shape, _to_half(file.read(entry.end - entry.start), entry.dtype)
+
+    return half_digest(tensors())
+
+
+def half_digest(tensors: Iterable[tuple[str, Sequence[int], bytes]]) -> str:
+    """That digest over (name, shape, fp16 little-endian bytes), sorted by `plain_name`."""
     total = hashlib.sha256()
-    entries = {name.removeprefix("text_model."): entry for name, entry in tensor_entries(path).items()}
-    with path.open("rb") as file:
-        for name in sorted(entries):
-            entry = entries[name]
-            if entry.dtype not in ("F64", "F32", "F16", "BF16"):
-                continue  # position numbers, which some versions of transformers save and others do not
-            file.seek(entry.start)
-            halves = _to_half(file.read(entry.end - entry.start), entry.dtype)
-            total.update(json.dumps([name, entry.shape]).encode())
-            total.update(hashlib.sha256(halves).digest())
+    for name, shape, halves in tensors:
+        total.update(json.dumps([plain_name(name), list(shape)]).encode())
+        total.update(hashlib.sha256(halves).digest())
     return total.hexdigest()
+
+
+def plain_name(name: str) -> str:
+    """A text encoder's tensor as transformers 5 calls it."""
+    return name.removeprefix("text_model.")
 
 
 def _to_half(data: bytes, dtype: str) -> bytes:

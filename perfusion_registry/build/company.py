@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_registry.base import encode, tokenise
+from perfusion_registry.base import Conditioning
 from perfusion_registry.build.masks import attention_masks
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.sampling import draw
@@ -52,19 +52,25 @@ def drawn_company(
     dice = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(asked), *shape, generator=dice)
     prompts = Prompts.of(base, asked, supercategory, spelled=True)
-    W, empty = base.bank.W, tokenise(base, []).ids[None].to(base.device)
+    starts = range(0, len(asked), BATCH)
     pictures = []
-    with torch.no_grad(), base.bank.attached(base.pipe.unet):
-        unwanted = encode(base, empty) @ W.T
-        for ids, start in zip(prompts.ids.split(BATCH), noise.split(BATCH), strict=True):
-            wanted = encode(base, ids) @ W.T
-            branch = unwanted.expand(len(wanted), -1, -1)
-            pictures.append(draw(base, wanted, branch, start, steps=steps, guidance=guidance).cpu())
-    texts = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    with torch.no_grad(), base.attached():
+        unwanted = _unedited(base, base.encode([base.tokenise([])]))
+        for start in starts:
+            wanted = _unedited(base, base.encode(prompts.tokens[start : start + BATCH]))
+            branches = wanted, unwanted.repeated(len(wanted))
+            some = noise[start : start + BATCH]
+            pictures.append(draw(base, *branches, some, steps=steps, guidance=guidance).cpu())
+    texts = [asked[start : start + BATCH] for start in starts]
     found = [
         attention_masks(base, shown, supercategory, text) for shown, text in zip(pictures, texts, strict=True)
     ]
     return torch.cat(pictures), torch.cat(found)
+
+
+def _unedited(base: Base, prompts: Conditioning) -> Conditioning:
+    """Prompts packed as the base's own projections would have them."""
+    return prompts.with_states(prompts.states @ base.bank.W.T)
 
 
 def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.artifact import Artifact, ConceptCard, residual_tensors
-from perfusion_registry.base import several_tokens
+from perfusion_registry.artifact import Artifact, ConceptCard, embedding_tensors, residual_tensors
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
@@ -75,8 +74,14 @@ def build_concept(
     name, word = sources.name, sources.supercategory
     if not sources.images:
         raise PerfError(f"Concept {name!r} has no images", hint="list some under `images` in its recipe")
-    if (told := several_tokens(base.pipe.tokenizer, word)) is not None:
+    if (told := base.several_tokens(word)) is not None:
         reporter.warn(f"{name}: {told}")
+    _ = base.objective  # a base that cannot be trained with is told before anything is prepared
+    if train_options.residual_rank and not base.residual_blocks:
+        raise PerfError(
+            f"this base has no transformer blocks that {name!r} could learn a residual for",
+            hint="leave residual_rank out of its [train]",
+        )
     d = base.bank.W.shape[1]
     if covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
@@ -98,15 +103,6 @@ def build_concept(
     )
 
 
-def picture_size(base: Base) -> tuple[int, int]:
-    """(height, width) in pixels of the pictures that the base draws by default."""
-    pixel = int(base.pipe.vae_scale_factor)
-    native = int(base.pipe.unet.config.sample_size) * pixel
-    card = base.description.card.render
-    height, width = int(card.get("height") or native), int(card.get("width") or native)
-    return height // pixel * pixel, width // pixel * pixel
-
-
 def _lesson(
     kind: type[Lesson],
     base: Base,
@@ -116,7 +112,7 @@ def _lesson(
     reporter: Reporter,
 ) -> tuple[Lesson, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W)."""
-    count, size, word = len(sources.images), picture_size(base), sources.supercategory
+    count, size, word = len(sources.images), base.picture_size, sources.supercategory
     with reporter.stage(f"{sources.name}: preparing {count} images", count) as stage:
         loaded = []
         for index, source in enumerate(sources.images):
@@ -209,7 +205,7 @@ def _tensors(lesson: Lesson, kept: Snapshot) -> dict[str, Tensor]:
     bank, learned = lesson.base.bank, lesson.lock.learned.cpu()
     outputs = torch.zeros(len(learned)).masked_scatter(learned, kept.outputs)  # (D,)
     tensors = {
-        "embedding": kept.embedding,
+        **embedding_tensors(kept.embeddings),
         "target_input": kept.target_input,
         "target_input_dual": lesson.metric.dual(kept.target_input),
     }

@@ -20,14 +20,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from perfusion_registry.base import encode
 from perfusion_registry.build.covariance import Covariance, CovarianceCard
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Tokens
 
 _KEY = "covariance_progress"  # of the progress in the checkpoint's header
 WINDOW = 2048
@@ -48,15 +47,16 @@ def estimate_covariance(
 ) -> Covariance:
     """Estimate C over every position of every caption: start, words, end and, with padding="all", padding.
 
-    captions: read once, in order, duplicates counted. padding_sample: padding is computed for every so
-    many-th caption; 1 is exact. batch_tokens: how many positions are encoded at once; the result does not
-    depend on it.
+    captions: read once, in order, duplicates counted. padding: not counted where the base's layers do not
+    look at it. padding_sample: padding is computed for every so many-th caption; 1 is exact. batch_tokens:
+    how many positions are encoded at once; the result does not depend on it.
     total: how many captions there will be, for the progress bar alone.
     checkpoint: a file of the sums so far, `checkpoint_seconds` old at most. When it exists and the same
     captions come again, the run continues from it and ends with the same bytes. The caller removes it.
     Raises PerfError when there are no captions, or when the checkpoint is of another run.
     """
-    start = _Progress(encoder=encoder_digest(base), padding=padding, padding_sample=padding_sample)
+    padding = padding if base.attends_to_padding else "none"
+    start = _Progress(encoder=base.description.text_digest, padding=padding, padding_sample=padding_sample)
     progress, sums = _restore(checkpoint, start, base)
     stream = iter(captions)
     corpus = hashlib.sha256()
@@ -72,7 +72,7 @@ def estimate_covariance(
         while window := list(islice(stream, WINDOW)):
             for caption in window:
                 _digest(corpus, caption)
-            progress = _count(encoder, window, progress, sums).model_copy(
+            progress = _count(base, encoder, window, progress, sums).model_copy(
                 update={"corpus": corpus.hexdigest()}
             )
             stage.advance(len(window), f"{progress.tokens:,} tokens")
@@ -127,80 +127,57 @@ def _digest(corpus: hashlib._Hash, caption: str) -> None:
     corpus.update(caption.encode("utf-8", "surrogatepass") + b"\0")
 
 
-def encoder_digest(base: Base) -> str:
-    """Hex sha256 of the files that decide what a caption is encoded to."""
-    digest = hashlib.sha256()
-    for file in base.description.files:
-        if file.path.startswith(("text_encoder/", "tokenizer/")):
-            digest.update(f"{file.sha256}  {file.path}\n".encode())
-    return digest.hexdigest()
-
-
 class _Encoder:
     """Captions to encodings, in batches of about `batch_tokens` positions."""
 
     def __init__(self, base: Base, batch_tokens: int) -> None:
         self._base, self._batch_tokens = base, batch_tokens
-        self.length = int(base.pipe.tokenizer.model_max_length)
-        self._fill = int(base.pipe.tokenizer.pad_token_id)
-        probe = torch.tensor(self.tokens(["a photo of a cat"]))
-        alone, within = self._encode(probe), self._encode(self._padded(probe.tolist(), self.length))
-        difference = (alone - within[:, : probe.shape[1]]).square().mean() / alone.square().mean()
+        self.length = base.text_length
+        probe = base.tokenise_captions(["a photo of a cat"])
+        alone, within = base.encode(probe).states, base.encode(probe, length=self.length).states
+        difference = (alone - within[:, : probe[0].length]).square().mean() / alone.square().mean()
         self._causal = (
             float(difference.sqrt()) < 0.02
         )  # half precision rounds; attention to padding does more
 
-    def tokens(self, captions: Sequence[str]) -> list[list[int]]:
-        """Token ids of each caption with start and end, cut at the encoder's length."""
-        ids: list[list[int]] = self._base.pipe.tokenizer(
-            list(captions), truncation=True, max_length=self.length
-        ).input_ids
-        return ids
-
-    def batches(self, ids: Sequence[list[int]], *, padded: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, captions: Sequence[Tokens], *, padded: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Encodings E (B, n, d) fp32 and the lengths (B, 1) of their captions, shortest captions first."""
         fixed = self.length if padded or not self._causal else 0
-        batch: list[list[int]] = []
-        for row in sorted(ids, key=len):
-            if batch and (len(batch) + 1) * (fixed or len(row)) > self._batch_tokens:
+        batch: list[Tokens] = []
+        for row in sorted(captions, key=lambda row: row.length):
+            if batch and (len(batch) + 1) * (fixed or row.length) > self._batch_tokens:
                 yield self._batch(batch, fixed)
                 batch = []
             batch.append(row)
         if batch:
             yield self._batch(batch, fixed)
 
-    def _batch(self, rows: Sequence[list[int]], fixed: int) -> tuple[Tensor, Tensor]:
-        E = self._encode(self._padded(rows, fixed or len(rows[-1])))
-        return E, torch.tensor([[len(row)] for row in rows], device=E.device)
-
-    def _padded(self, rows: Sequence[list[int]], length: int) -> Tensor:
-        return torch.tensor([row + [self._fill] * (length - len(row)) for row in rows])
-
-    def _encode(self, ids: Tensor) -> Tensor:
-        return encode(self._base, ids.to(self._base.device))
+    def _batch(self, rows: Sequence[Tokens], fixed: int) -> tuple[Tensor, Tensor]:
+        E = self._base.encode(rows, length=fixed or None).states
+        return E, torch.tensor([[row.length] for row in rows], device=E.device)
 
 
 def _count(
-    encoder: _Encoder, window: Sequence[str], progress: _Progress, sums: dict[str, Tensor]
+    base: Base, encoder: _Encoder, window: Sequence[str], progress: _Progress, sums: dict[str, Tensor]
 ) -> _Progress:
     """Add one window of captions to `sums`; returns the progress after it."""
-    ids = encoder.tokens(window)
-    for E, lengths in encoder.batches(ids, padded=False):
+    rows = base.tokenise_captions(window)
+    for E, lengths in encoder.batches(rows, padded=False):
         real = torch.arange(E.shape[1], device=E.device) < lengths  # (B, n)
         _add(sums["tokens"], E[real])
     sampled = 0
     if progress.padding == "all":
         first = -progress.captions % progress.padding_sample
-        sample = ids[first :: progress.padding_sample]
+        sample = rows[first :: progress.padding_sample]
         for E, lengths in encoder.batches(sample, padded=True):
             _add(sums["padding"], E[torch.arange(E.shape[1], device=E.device) >= lengths])
-        sampled = sum(encoder.length - len(row) for row in sample)
+        sampled = sum(encoder.length - row.length for row in sample)
     return progress.model_copy(
         update={
             "captions": progress.captions + len(window),
-            "tokens": progress.tokens + sum(map(len, ids)),
+            "tokens": progress.tokens + sum(row.length for row in rows),
             "sampled": progress.sampled + sampled,
-            "padded": progress.padded + sum(encoder.length - len(row) for row in ids),
+            "padded": progress.padded + sum(encoder.length - row.length for row in rows),
         }
     )
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from perfusion_registry.base import encode, tokenise
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.edit import similarity
@@ -46,9 +45,9 @@ def gate_report(
     A gate of bias beta and temperature tau is sigmoid((similarity - beta) / tau) at each position.
     """
     texts = (TARGET_PROMPT, *prompts)
-    rows = [tokenise(base, pieces(text, supercategory, spelled=True)) for text in texts]
+    rows = [base.tokenise(pieces(text, supercategory, spelled=True)) for text in texts]
     with torch.inference_mode():
-        E = encode(base, torch.stack([row.ids for row in rows]).to(base.device)).cpu()  # (1 + P, n, d)
+        E = base.encode(rows).states.cpu()  # (1 + P, n, d)
         i = E[0, rows[0].concept_positions[0]]  # (d,)
         measured = {
             name: similarity(E[1:], i[None], covariance.metric().dual(i)[None])[..., 0]  # (P, n)

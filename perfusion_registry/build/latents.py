@@ -1,4 +1,4 @@
-"""Latents: images and their mirror images through the VAE once, resampled at every step.
+"""Latents: images and their mirror images through the autoencoder once, resampled at every step.
 
 Encoding does not commute with flipping, so a mirror image is encoded, not a latent mirrored.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """Posteriors of N pictures in the UNet's units, with their loss weights.
+    """Posteriors of N pictures in the denoiser's units, with their loss weights.
 
     mean, std: (N, c, h, w) fp32. weight: (N, 1, h, w) fp32, the soft mask, 1 at its maximum in every picture.
     """
@@ -50,16 +50,8 @@ def encode_latents(base: Base, images: Tensor, masks: Tensor, *, flip: bool) -> 
     """
     if flip:
         images, masks = torch.cat([images, images.flip(-1)]), torch.cat([masks, masks.flip(-1)])
-    vae = base.pipe.vae
-    scale = float(vae.config.scaling_factor)
-    shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
-    means, stds = [], []
-    with torch.inference_mode(), base.autocast():
-        for image in images.to(base.device, vae.dtype):  # one by one: a batch of 512 px takes gigabytes
-            posterior = vae.encode(image[None] * 2 - 1).latent_dist
-            means.append((posterior.mean.float() - shift) * scale)
-            stds.append(posterior.std.float() * scale)
-    mean, std = torch.cat(means).clone(), torch.cat(stds).clone()
+    posterior = base.latents(images)
+    mean, std = posterior.mean, posterior.std
     return Latents(mean, std, latent_weight(masks.to(base.device), (mean.shape[-2], mean.shape[-1])))
 
 

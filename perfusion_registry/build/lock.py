@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import encode, tokenise
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 
 if TYPE_CHECKING:
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
 class Lock:
     """What the supercategory gives to a concept: where it starts, and what of it stays.
 
-    embedding: (d_token,); of several tokens their mean. encoding: (d,), of the word's last token in "a photo
-    of a <supercategory>". outputs: (D,), W times it. learned: (D,) bool, the columns of o* that are learned;
-    the others stay locked to `outputs`.
+    embeddings: (d_token,) of each text encoder; of several tokens their mean. encoding: (d,), of the word's
+    last token in "a photo of a <supercategory>". outputs: (D,), W times it. learned: (D,) bool, the columns
+    of o* that are learned; the others stay locked to `outputs`.
     """
 
-    embedding: Tensor
+    embeddings: tuple[Tensor, ...]
     encoding: Tensor
     outputs: Tensor
     learned: Tensor
@@ -32,16 +31,17 @@ class Lock:
     @classmethod
     def to(cls, base: Base, supercategory: str, *, trained_keys: bool) -> Lock:
         """Lock to a supercategory; with `trained_keys` every column is learned (the paper's ablation)."""
-        row = tokenise(base, pieces(TARGET_PROMPT, supercategory, spelled=True))
-        position = row.concept_positions[0]
-        table = base.text_encoder.get_input_embeddings().weight
+        row = base.tokenise(pieces(TARGET_PROMPT, supercategory, spelled=True))
         with torch.no_grad():
-            encoding = encode(base, row.ids[None].to(base.device))[0, position].clone()
+            encoding = base.encode([row]).states[0, row.concept_positions[0]].clone()
             outputs = base.bank.W @ encoding
         keys = base.bank.key_columns.to(base.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
-        embedding = table[row.ids[list(row.concept_tokens[0])]].detach().float().mean(0)
-        return cls(embedding, encoding, outputs, learned)
+        embeddings = tuple(
+            table.weight[[ids[place] for place in places]].detach().float().mean(0)
+            for table, ids, places in zip(base.embedding_tables, row.ids, row.places[0], strict=True)
+        )
+        return cls(embeddings, encoding, outputs, learned)
 
     def target_output(self, outputs: Tensor) -> Tensor:
         """o* (D,) from its learned columns (L,)."""

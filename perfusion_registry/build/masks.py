@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_registry.base import AttentionRecorder, Segmenter, encode, tokenise
-from perfusion_registry.build.diffusion import add_noise
+from perfusion_registry.base import Segmenter
 from perfusion_registry.build.images import LoadedImage, load_mask, square
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
@@ -81,30 +80,28 @@ def attention_masks(base: Base, pixels: Tensor, supercategory: str, prompts: Seq
     """Where the base looks for the supercategory word in these pictures, from its own cross-attention.
 
     pixels: (N, 3, H, W) in 0..1. prompts: one for each, with `{}` where the supercategory goes; by default "a
-    photo of a {}". Each picture is noised to a few levels with seeded noise and shown to the UNet with its
-    prompt; the word's attention is averaged, smoothed, and stretched to 0..1. Returns (N, 1, h, w) fp32 on
-    the CPU.
+    photo of a {}". Each picture is noised to a few levels with seeded noise and shown to the denoiser with
+    its prompt; the word's attention is averaged, smoothed, and stretched to 0..1. Returns (N, 1, h, w) fp32
+    on the CPU.
     """
     latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
     texts = list(prompts) or [TARGET_PROMPT] * len(pixels)
     unique = list(dict.fromkeys(texts))
-    tokenised = [tokenise(base, pieces(text, supercategory, spelled=True)) for text in unique]
-    unet, schedule = base.pipe.unet, base.pipe.scheduler
-    E = encode(base, torch.stack([row.ids for row in tokenised]).to(base.device))
+    tokenised = [base.tokenise(pieces(text, supercategory, spelled=True)) for text in unique]
     rows = [unique.index(text) for text in texts]
-    E, positions = E[rows], [tokenised[row].concept_tokens[0] for row in rows]  # (N, n, d)
+    shown, positions = base.encode(tokenised).rows(rows), [tokenised[row].concept_tokens[0] for row in rows]
+    objective = base.objective
     generator = torch.Generator().manual_seed(0)
     size = (latents.shape[-2], latents.shape[-1])
     total = torch.zeros(())
-    with torch.inference_mode():
+    with torch.inference_mode(), base.exclusive():
         for level in NOISE_LEVELS:
-            step = int(level * schedule.config.num_train_timesteps)
+            times = torch.full((len(latents),), objective.time(level), device=latents.device)
             for _ in range(NOISES_PER_LEVEL):
                 noise = torch.randn(latents.shape[1:], generator=generator).to(latents)  # the same for all
-                timesteps = torch.full((len(latents),), step, device=latents.device)
-                noisy = add_noise(schedule, latents, noise.expand_as(latents), timesteps)
-                with AttentionRecorder(unet, positions, size) as recorder, base.autocast():
-                    unet(noisy.to(unet.dtype), timesteps, E.to(unet.dtype))
+                noisy = objective.add_noise(latents, noise.expand_as(latents), times)
+                with base.recorder(positions, size) as recorder:
+                    base.denoise(noisy, times, shown)
                 total = total + recorder.maps().float().cpu()
     maps = _smooth(total[:, None])
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)

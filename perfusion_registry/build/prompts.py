@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import ConceptPiece, encode, tokenise
+from perfusion_registry.base import ConceptPiece
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Conditioning, Tokens
 
 TARGET_PROMPT = "a photo of a {}"
 """Where the supercategory word's encoding, the first i* of a concept, is taken from (Section 4.4)."""
@@ -34,27 +34,33 @@ def pieces(prompt: str, supercategory: str, *, spelled: bool = False) -> list[st
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts that each call the concept once. ids: (P, n) on the base's device. positions: P, of its
-    token."""
+    """Prompts that each call the concept once. tokens: of each."""
 
-    ids: Tensor
-    positions: tuple[int, ...]
+    tokens: tuple[Tokens, ...]
 
     @classmethod
     def of(
         cls, base: Base, templates: Sequence[str], supercategory: str, *, spelled: bool = False
     ) -> Prompts:
         """Tokenise templates in which `{}` marks the concept, or its supercategory as it is spelled."""
-        rows = [tokenise(base, pieces(template, supercategory, spelled=spelled)) for template in templates]
-        ids = torch.stack([row.ids for row in rows]).to(base.device)
-        return cls(ids, tuple(row.concept_positions[0] for row in rows))
+        return cls(
+            tuple(base.tokenise(pieces(template, supercategory, spelled=spelled)) for template in templates)
+        )
 
-    def encode(self, base: Base, chosen: Sequence[int], embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodings of the chosen prompts with the concept's own embedding (d_token,) in its place.
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where the concept is in each."""
+        return tuple(row.concept_positions[0] for row in self.tokens)
 
-        Returns E (U, n, d) and the concept token's encodings (U, d).
+    def encode(
+        self, base: Base, chosen: Sequence[int], embeddings: Sequence[Tensor]
+    ) -> tuple[Conditioning, Tensor]:
+        """The chosen prompts with the concept's own embeddings in its place: (d_token,) of each encoder.
+
+        Returns U prompts and the encodings (U, d) of the concept in them.
         """
-        rows = list(chosen)
-        places = [self.positions[row] for row in rows]
-        E = encode(base, self.ids[rows], dict.fromkeys(enumerate(places), embedding))
-        return E, E[torch.arange(len(rows), device=E.device), torch.tensor(places, device=E.device)]
+        rows = [self.tokens[row] for row in chosen]
+        places = torch.tensor([row.concept_positions[0] for row in rows])
+        prompts = base.encode(rows, {(prompt, 0): embeddings for prompt in range(len(rows))})
+        E = prompts.states
+        return prompts, E[torch.arange(len(rows), device=E.device), places.to(E.device)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import Factors, encode, residuals_attached, tokenise
+from perfusion_registry.base import Conditioning, Factors, marked
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.build.trainee import Snapshot
@@ -65,7 +65,7 @@ def select(
         return snapshots[-1], None
     prompts = Prompts.of(base, options.validation_prompts, supercategory)
     plain = Prompts.of(base, options.validation_prompts, supercategory, spelled=True)
-    P, shape = len(prompts.ids), lesson.latents.mean.shape[1:]
+    P, shape = len(prompts.tokens), lesson.latents.mean.shape[1:]
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
     together = max(1, BATCH // P)
@@ -74,17 +74,21 @@ def select(
         (reporter or Silent()).stage(title, len(states)) as stage,
         torch.no_grad(),
         repeatable(base.device),
-        base.bank.attached(base.pipe.unet),
     ):
         for start in range(0, len(states), together):
             group = states[start : start + together]
             branches = [_branches(lesson, plain if state is None else prompts, state) for state in group]
+            wanted = Conditioning.joined([shown for shown, _ in branches])
+            unwanted = Conditioning.joined([empty.repeated(P) for _, empty in branches])
             residuals, focus = _residuals(lesson, prompts, group)
-            with residuals_attached(base.pipe.unet, residuals, focus):
+            if residuals:
+                wanted = wanted.with_states(marked(wanted.states, focus))
+                unwanted = unwanted.with_states(marked(unwanted.states, torch.zeros_like(focus)))
+            with base.attached(residuals):
                 pictures = draw(
                     base,
-                    torch.cat([wanted for wanted, _ in branches]),
-                    torch.cat([unwanted.expand(P, -1, -1) for _, unwanted in branches]),
+                    wanted,
+                    unwanted,
                     noise.repeat(len(group), 1, 1, 1),
                     steps=options.validation_steps,
                     guidance=options.validation_guidance,
@@ -111,30 +115,31 @@ def spoken(template: str) -> str:
 def _residuals(
     lesson: Lesson, prompts: Prompts, group: Sequence[Snapshot | None]
 ) -> tuple[list[Factors], Tensor]:
-    """The residuals of the states drawn together, and where in the batch each applies, (2 G P, n, J).
-
-    The batch is the unwanted branch of every state's P prompts, then the wanted one.
-    """
-    P, n = prompts.ids.shape
+    """The residuals of the states drawn together, and where in their P prompts each applies, (G P, n, J)."""
+    P, n = len(prompts.tokens), len(prompts.tokens[0])
     device = lesson.base.device
     shown = [(g, state) for g, state in enumerate(group) if state is not None and state.residual]
-    focus = torch.zeros(2, len(group), P, n, len(shown), device=device)
+    focus = torch.zeros(len(group), P, n, len(shown), device=device)
     residuals: list[Factors] = []
     for j, (g, state) in enumerate(shown):
         residuals.append({path: (A.to(device), B.to(device)) for path, (A, B) in state.residual.items()})
-        focus[1, g, range(P), list(prompts.positions), j] = 1
-    return residuals, focus.flatten(0, 2)
+        focus[g, range(P), list(prompts.positions), j] = 1
+    return residuals, focus.flatten(0, 1)
 
 
-def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple[Tensor, Tensor]:
-    """Packed encodings (P, n, D) of the prompts and (1, n, D) of the empty one; None is the supercategory."""
+def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple[Conditioning, Conditioning]:
+    """P packed prompts, and the empty one; None is the supercategory."""
     base = lesson.base
-    empty = tokenise(base, []).ids[None].to(base.device)
+    empty = base.encode([base.tokenise([])])
     if state is None:
+        both = base.encode(prompts.tokens), empty
         W = base.bank.W
-        return encode(base, prompts.ids) @ W.T, encode(base, empty) @ W.T
-    embedding, outputs, i = (
-        tensor.to(base.device) for tensor in (state.embedding, state.outputs, state.target_input)
+        return both[0].with_states(both[0].states @ W.T), both[1].with_states(both[1].states @ W.T)
+    outputs, i, *embeddings = (
+        tensor.to(base.device) for tensor in (state.outputs, state.target_input, *state.embeddings)
     )
-    E, _ = prompts.encode(base, range(len(prompts.ids)), embedding)
-    return lesson.packed(E, i, outputs, prompts.positions), lesson.packed(encode(base, empty), i, outputs)
+    called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
+    return (
+        called.with_states(lesson.packed(called.states, i, outputs, prompts.positions)),
+        empty.with_states(lesson.packed(empty.states, i, outputs)),
+    )

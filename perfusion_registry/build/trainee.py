@@ -3,7 +3,7 @@ checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from perfusion_registry.artifact import residual_of, residual_tensors
+from perfusion_registry.artifact import embedding_tensors, embeddings_of, residual_of, residual_tensors
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import TrainOptions
@@ -28,12 +28,13 @@ _ADAM = ("exp_avg", "exp_avg_sq", "step")
 class Snapshot:
     """A concept as it was after `step` steps, in fp32.
 
-    embedding: (d_token,). outputs: (L,), the learned columns of o*, in bank order. target_input: (d,), i*.
-    residual: by transformer block, A (r, m) and B (m', r); empty where none is learned.
+    embeddings: (d_token,) of each text encoder. outputs: (L,), the learned columns of o*, in bank order.
+    target_input: (d,), i*. residual: by transformer block, A (r, m) and B (m', r); empty where none is
+    learned.
     """
 
     step: int
-    embedding: Tensor
+    embeddings: tuple[Tensor, ...]
     outputs: Tensor
     target_input: Tensor
     residual: Factors
@@ -52,15 +53,15 @@ class _Progress(BaseModel):
 class Trainee:
     """Everything that a training step changes.
 
-    embedding: (d_token,), outputs: (L,) and residual: by transformer block, A (r, m) and B (m', r), the
-    learned parameters. target_input: (d,), the moving average i*.
+    embeddings: (d_token,) of each text encoder, outputs: (L,) and residual: by transformer block, A (r, m)
+    and B (m', r), the learned parameters. target_input: (d,), the moving average i*.
     generator: a CPU generator that every random choice is drawn from, so that devices agree on the dice.
 
     The optimiser is Adam without weight decay: the paper names none, and decay would pull o* towards zero
     rather than towards the supercategory's output, from which it starts.
     """
 
-    embedding: Tensor
+    embeddings: tuple[Tensor, ...]
     outputs: Tensor
     target_input: Tensor
     residual: Factors
@@ -73,35 +74,35 @@ class Trainee:
     @classmethod
     def begin(
         cls,
-        embedding: Tensor,
+        embeddings: Sequence[Tensor],
         outputs: Tensor,
         target_input: Tensor,
         widths: Mapping[str, tuple[int, int]],
         options: TrainOptions,
     ) -> Trainee:
-        """Start from the supercategory's embedding (d_token,), outputs (L,) and encoding (d,).
+        """Start from the supercategory's embeddings, outputs (L,) and encoding (d,).
 
         widths: what each transformer block's output projection writes and reads, (m', m), by path. A residual
         starts at zero, with A drawn and B zero, so that the first step is that of the base itself.
         """
         dice = torch.Generator().manual_seed(options.seed)
-        embedding = embedding.detach().float().clone().requires_grad_()
+        embeddings = tuple(start.detach().float().clone().requires_grad_() for start in embeddings)
         outputs = outputs.detach().float().clone().requires_grad_()
         groups = [
-            {"params": [embedding], "lr": options.learning_rate_embedding},
+            {"params": [*embeddings], "lr": options.learning_rate_embedding},
             {"params": [outputs], "lr": options.learning_rate_output},
         ]
         residual = {}
         if options.residual_rank:
             for path, (out, into) in widths.items():
                 rank = max(1, round(options.residual_rank * out))
-                down = (torch.randn(rank, into, generator=dice) / into**0.5).to(embedding.device)
-                up = torch.zeros(out, rank, device=embedding.device)
+                down = (torch.randn(rank, into, generator=dice) / into**0.5).to(outputs.device)
+                up = torch.zeros(out, rank, device=outputs.device)
                 residual[path] = (down.requires_grad_(), up.requires_grad_())
             learned = [factor for factors in residual.values() for factor in factors]
             groups.append({"params": learned, "lr": options.learning_rate_residual})
         return cls(
-            embedding,
+            embeddings,
             outputs,
             target_input.detach().float().clone(),
             residual,
@@ -112,18 +113,19 @@ class Trainee:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """What the optimiser changes, by name."""
-        return {"embedding": self.embedding, "outputs": self.outputs} | residual_tensors(self.residual)
+        named = embedding_tensors(self.embeddings) | {"outputs": self.outputs}
+        return named | residual_tensors(self.residual)
 
     def snapshot(self) -> Snapshot:
         """The concept as it is now, copied to the CPU."""
-        embedding, outputs, target_input = (
-            tensor.detach().cpu().clone() for tensor in (self.embedding, self.outputs, self.target_input)
+        outputs, target_input, *embeddings = (
+            tensor.detach().cpu().clone() for tensor in (self.outputs, self.target_input, *self.embeddings)
         )
         residual = {
             path: (down.detach().cpu().clone(), up.detach().cpu().clone())
             for path, (down, up) in self.residual.items()
         }
-        return Snapshot(self.step, embedding, outputs, target_input, residual)
+        return Snapshot(self.step, tuple(embeddings), outputs, target_input, residual)
 
     def save(self, path: Path, identity: str) -> None:
         """Write a checkpoint, whole or not at all. identity: a digest of everything the training depends
@@ -135,10 +137,9 @@ class Trainee:
                 if parameter in self.optimiser.state:
                     tensors[f"{name}.{key}"] = self.optimiser.state[parameter][key]
         for shot in self.snapshots:
-            for name in ("embedding", "outputs", "target_input"):
-                tensors[f"snapshot.{shot.step}.{name}"] = getattr(shot, name)
-            for name, factor in residual_tensors(shot.residual).items():
-                tensors[f"snapshot.{shot.step}.{name}"] = factor
+            named = {"outputs": shot.outputs, "target_input": shot.target_input}
+            named |= embedding_tensors(shot.embeddings) | residual_tensors(shot.residual)
+            tensors |= {f"snapshot.{shot.step}.{name}": tensor for name, tensor in named.items()}
         progress = _Progress(
             identity=identity,
             step=self.step,
@@ -171,6 +172,6 @@ class Trainee:
         for step in progress.snapshots:
             start = f"snapshot.{step}."
             of = {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
-            named = of["embedding"], of["outputs"], of["target_input"]
+            named = embeddings_of(of), of["outputs"], of["target_input"]
             self.snapshots.append(Snapshot(step, *named, residual_of(of)))
         return True

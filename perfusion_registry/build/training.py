@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import block_widths, residuals_attached
+from perfusion_registry.base import block_widths
 from perfusion_registry.build import TRAINER_EPOCH
-from perfusion_registry.build.diffusion import add_noise, masked_loss, target
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
@@ -59,8 +58,8 @@ class Lesson:
     def begin(self) -> Trainee:
         """The concept before its first step."""
         outputs = self.lock.outputs[self.lock.learned]
-        widths = block_widths(self.base.pipe.unet) if self.options.residual_rank else {}
-        return Trainee.begin(self.lock.embedding, outputs, self.lock.encoding, widths, self.options)
+        widths = block_widths(self.base.residual_blocks) if self.options.residual_rank else {}
+        return Trainee.begin(self.lock.embeddings, outputs, self.lock.encoding, widths, self.options)
 
     def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
         """Eq. 3 with the training gate.
@@ -93,7 +92,9 @@ class Lesson:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
         digest = hashlib.sha256(f"{TRAINER_EPOCH} {self.options.model_dump_json()} {self.company}".encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight)
-        for tensor in (self.metric.C, self.lock.outputs, self.prompts.ids, *latents):
+        rows = [row.ids for row in self.prompts.tokens]
+        prompts = (torch.tensor(ids) for ids in zip(*rows, strict=True))  # (P, n) of each text encoder
+        for tensor in (self.metric.C, self.lock.outputs, *prompts, *latents):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -117,8 +118,7 @@ def train(
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
-        base.bank.attached(base.pipe.unet),
-        residuals_attached(base.pipe.unet, [trainee.residual] if trainee.residual else []),
+        base.attached([trainee.residual] if trainee.residual else [], everywhere=True),
     ):
         stage.advance(trainee.step, "resumed" if resumed else "")
         while trainee.step < options.steps:
@@ -134,7 +134,7 @@ def train(
 
 
 def training_step(lesson: Lesson, trainee: Trainee) -> float:
-    """One step of the optimiser; the UNet has the bank and the residual attached. Returns the loss."""
+    """One step of the optimiser, with the bank and the residual attached to the base. Returns the loss."""
     loss = step_loss(lesson, trainee)
     value = loss.item()
     if not math.isfinite(value):
@@ -162,25 +162,29 @@ def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
     As in Algorithm 1, i* moves before it is used, and no gradient flows to it.
     """
     base, latents, prompts = lesson.base, lesson.latents, lesson.prompts
-    unet, schedule, dice = base.pipe.unet, base.pipe.scheduler, trainee.generator
+    objective, dice = base.objective, trainee.generator
     pictures, templates = lesson.drawn(dice)
     pictures, B = pictures.to(base.device), len(pictures)
     shape = (B, *latents.mean.shape[1:])
-    timesteps = torch.randint(schedule.config.num_train_timesteps, (B,), generator=dice).to(base.device)
+    times = objective.draw_times(B, dice).to(base.device)
     z = latents.sample(pictures, torch.randn(shape, generator=dice).to(base.device))  # (B, c, h, w)
     noise = torch.randn(shape, generator=dice).to(base.device)
 
     unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
     inverse = inverse.to(base.device)
-    E, e = prompts.encode(base, unique.tolist(), trainee.embedding)  # (U, n, d), (U, d)
+    encoded, e = prompts.encode(base, unique.tolist(), trainee.embeddings)  # e: (U, d)
     e_concept = e.detach()[inverse].mean(0)
     trainee.target_input = DECAY * trainee.target_input + (1 - DECAY) * e_concept
     places = [prompts.positions[row] for row in unique.tolist()]
-    h = lesson.packed(E, trainee.target_input, trainee.outputs, places)  # (U, n, D)
-    noisy = add_noise(schedule, z, noise, timesteps)
-    with base.autocast():
-        answer = unet(noisy.to(unet.dtype), timesteps, h[inverse].to(unet.dtype)).sample
-    return masked_loss(answer.float(), target(schedule, z, noise, timesteps), latents.weight[pictures])
+    h = lesson.packed(encoded.states, trainee.target_input, trainee.outputs, places)  # (U, n, D)
+    batch = encoded.with_states(h).rows(inverse)
+    answer = base.denoise(objective.add_noise(z, noise, times), times, batch)
+    return masked_loss(answer, objective.target(z, noise, times), latents.weight[pictures])
+
+
+def masked_loss(answer: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Mean of the squared error weighted by the mask. answer, wanted: (B, c, h, w). weight: (B, 1, h, w)."""
+    return ((answer - wanted).square() * weight).mean()
 
 
 def _recent(losses: Sequence[float]) -> float:

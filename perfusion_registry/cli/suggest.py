@@ -72,9 +72,8 @@ def suggest_super(
     description = _describe(base, project, offline=offline)
     choice, source = given or _nouns(description)
 
-    from perfusion_registry.base import Scorer
+    from perfusion_registry.base import Scorer, load_tokenizer
     from perfusion_registry.base.device import choose_device
-    from perfusion_registry.base.tokens import load_tokenizer
     from perfusion_registry.build.supercategory import suggest
 
     with reporter.stage(f"Loading the CLIP model of {description.repo}"):

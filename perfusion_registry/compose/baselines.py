@@ -10,7 +10,7 @@ from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, encode, tokenise
+from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import Targets, encodings, targets
 from perfusion_registry.compose.prompt import parse_prompt
@@ -29,8 +29,8 @@ def pack_baseline(
     composition: Composition,
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[str],
-) -> Tensor:
-    """Return the packed encodings (B, n, D) fp32 of `prompts` by a baseline instead of Eq. 4.
+) -> Conditioning:
+    """Return `prompts` with packed encodings (B, n, D) fp32 by a baseline instead of Eq. 4.
 
     prompts: the composition's own, and others that call no concept (a negative prompt). Gates have no say.
     Raises PerfError for a prompt that calls concepts and is not the composition's, and for a global lock,
@@ -46,17 +46,18 @@ def pack_baseline(
     for text in prompts:
         prompt = parse_prompt(text)
         if prompt == parse_prompt(composition.prompt):
-            E, places = called, _places(composition)
+            encoded, places = called, _places(composition)
         elif prompt.calls:
             raise PerfError("a baseline's other prompts cannot call concepts", where=text)
         else:
-            E, places = _plain(base, prompt.spoken({})), {}
-        h = _packed(method, E, W, every)
+            text = prompt.spoken({})
+            encoded, places = base.encode([base.tokenise([text] if text else [])]), {}
+        h = _packed(method, encoded.states[0].to(W), W, every)
         for position, j in places.items():
             if method == "index":
                 h[position] = every.O[j]
-        rows.append(h)
-    return torch.stack(rows)
+        rows.append(encoded.with_states(h[None]))
+    return Conditioning.joined(rows)
 
 
 def _packed(method: Baseline, E: Tensor, W: Tensor, every: Targets) -> Tensor:
@@ -72,9 +73,3 @@ def _packed(method: Baseline, E: Tensor, W: Tensor, every: Targets) -> Tensor:
 def _places(composition: Composition) -> dict[int, int]:
     """The concept j at each token position that calls one."""
     return {position: j for j, concept in enumerate(composition.concepts) for position in concept.positions}
-
-
-def _plain(base: Base, text: str) -> Tensor:
-    """Encodings (n, d) of a prompt without concepts."""
-    ids = tokenise(base, [text] if text else []).ids
-    return encode(base, ids[None])[0].to(base.bank.W)

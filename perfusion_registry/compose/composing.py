@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base import ConceptPiece, TokenisedPrompt, tokenise
+from perfusion_registry.base import ConceptPiece, Tokens
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
 from perfusion_registry.compose.concept import Concept, unknown_concept
@@ -16,7 +16,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base, BaseDescription
+    from perfusion_registry.base import Base, BaseIdentity
 
 _STRAY = re.compile(r"\{\s*(?:bias|temperature|lock|residual|preset)\s*=[^{}]*\}")
 
@@ -78,7 +78,7 @@ def compose(
 
 
 def check(
-    prompt: Prompt, concepts: Mapping[str, Concept], base: BaseDescription, gates: GateSources
+    prompt: Prompt, concepts: Mapping[str, Concept], base: BaseIdentity, gates: GateSources
 ) -> dict[str, Gate]:
     """Return the gate of every concept that `prompt` calls. Needs neither torch nor the base itself.
 
@@ -119,7 +119,7 @@ def regated(composition: Composition, gates: GateSources) -> Composition:
 
 def tokenised(
     base: Base, prompt: Prompt, supercategories: Mapping[str, str], spelled: Collection[str] = ()
-) -> TokenisedPrompt:
+) -> Tokens:
     """Tokenise a prompt with each call as one token; `concept_positions` follow its calls.
 
     spelled: the concepts that are written as all tokens of their supercategories instead.
@@ -130,7 +130,7 @@ def tokenised(
         else ConceptPiece(supercategories[piece.name], piece.name in spelled)
         for piece in prompt.pieces
     ]
-    return tokenise(base, pieces)
+    return base.tokenise(pieces)
 
 
 def described(base: Base) -> ComposedBase:
@@ -170,7 +170,7 @@ def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
             raise unknown_concept(prompt, call, sorted(concepts))
 
 
-def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseDescription) -> None:
+def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) -> None:
     """Check that all concepts fit the base's family and share one covariance."""
     for concept in called:
         card = concept.artifact.card
@@ -210,7 +210,7 @@ def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> Gate:
     return gate if has_residual else replace(gate, residual=None)
 
 
-def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: TokenisedPrompt) -> ComposedConcept:
+def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: Tokens) -> ComposedConcept:
     card = concept.artifact.card
     assert gate.bias is not None  # a settled gate is complete
     assert gate.temperature is not None

@@ -78,8 +78,8 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     artifacts: by concept name. A globally locked concept is shown as its V columns see it. With no concept,
     the rows have no similarities and nothing is removed.
     """
-    tokens, E = encodings(base, composition, artifacts)  # (n, d)
-    measured = _measure(base, composition, artifacts, E)
+    tokens, encoded = encodings(base, composition, artifacts)
+    measured = _measure(base, composition, artifacts, encoded.states[0].to(base.bank.W))
     names = tuple(concept.name for concept in composition.concepts)
     called = {position: c.name for c in composition.concepts for position in c.positions}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Factors
+from perfusion_registry.base import Base, Conditioning, Factors, marked
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import encodings, targets
 
@@ -26,10 +26,16 @@ class Residuals:
     factors: list[Factors]
     focus: Tensor
 
-    def rows(self, wanted: int, unwanted: int) -> Tensor:
-        """The focus (unwanted + wanted, n, J) of a batch: none in the unwanted branch of guidance."""
-        none = torch.zeros_like(self.focus).expand(unwanted, -1, -1)
-        return torch.cat([none, self.focus.expand(wanted, -1, -1)])
+    def marked(self, wanted: Conditioning, others: Conditioning) -> tuple[Conditioning, Conditioning]:
+        """The composition's prompt and other prompts, both packed, with marks of where residuals apply: none
+        in the others, such as the unwanted branch of guidance."""
+        if not self.factors:
+            return wanted, others
+        none = self.focus.new_zeros(*others.states.shape[:2], len(self.factors))
+        return (
+            wanted.with_states(marked(wanted.states, self.focus.expand(len(wanted), -1, -1))),
+            others.with_states(marked(others.states, none)),
+        )
 
 
 @torch.no_grad()
@@ -42,7 +48,8 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     shown = [(j, concept) for j, concept in enumerate(composition.concepts) if concept.residual]
     if not shown:
         return Residuals([], torch.zeros(0, 0, device=base.device))
-    _, E = encodings(base, composition, artifacts)  # (n, d)
+    _, encoded = encodings(base, composition, artifacts)
+    E = encoded.states[0].to(base.bank.W)  # (n, d)
     t = targets(base, composition, artifacts)
     similarity = edit.similarity(E, t.I, t.V)  # (n, J)
     gates = edit.gate(similarity, t.bias, t.temperature)

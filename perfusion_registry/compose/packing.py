@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from perfusion_registry import edit
-from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, TokenisedPrompt, encode, tokenise
+from perfusion_registry.artifact import Artifact, embedding_name
+from perfusion_registry.base import Base, Conditioning, Tokens
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
@@ -48,8 +48,8 @@ def pack(
     composition: Composition,
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[str] | None = None,
-) -> Tensor:
-    """Return the packed encodings (B, n, D) fp32 of `prompts`, by default of the composition's own.
+) -> Conditioning:
+    """Return `prompts`, by default the composition's own, with packed encodings (B, n, D) fp32 for states.
 
     artifacts: by concept name, at least those that the composition lists. prompts: B prompts that may call
     the composition's concepts; one that calls none (a negative prompt) goes through the edit all the same.
@@ -65,7 +65,8 @@ def pack(
     tokens = [_tokens(base, composition, prompt) for prompt in parsed]
     every = targets(base, composition, artifacts)
     W = base.bank.W  # (D, d)
-    E = _encodings(base, composition, artifacts, parsed, tokens)  # (B, n, d)
+    encoded = _encodings(base, composition, artifacts, parsed, tokens)
+    E = encoded.states.to(W)  # (B, n, d)
     h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature)  # (B, n, D)
 
     swapped = frozenset(c.name for c in composition.concepts if c.key_lock == "global")
@@ -74,17 +75,17 @@ def pack(
         others = every.only([j for j, c in enumerate(composition.concepts) if c.name not in swapped], keys)
         E = _key_encodings(base, composition, artifacts, parsed, tokens, swapped)
         h[..., keys] = edit.packed(E, W[keys], others.I, others.V, others.O, others.bias, others.temperature)
-    return h
+    return encoded.with_states(h)
 
 
 @torch.no_grad()
 def encodings(
     base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
-) -> tuple[TokenisedPrompt, Tensor]:
-    """Return the composition's prompt as tokens and as encodings E (n, d), before the edit."""
+) -> tuple[Tokens, Conditioning]:
+    """Return the composition's one prompt as tokens and as encodings, before the edit."""
     prompt = parse_prompt(composition.prompt)
     tokens = _tokens(base, composition, prompt)
-    return tokens, _encodings(base, composition, artifacts, [prompt], [tokens])[0]
+    return tokens, _encodings(base, composition, artifacts, [prompt], [tokens])
 
 
 @torch.no_grad()
@@ -122,11 +123,11 @@ def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 def _supercategory_encoding(base: Base, word: str) -> Tensor:
     """Return the encoding (d,) of `word` in "a photo of a <word>" (Section 4.4), as the build takes it."""
-    tokens = tokenise(base, pieces(TARGET_PROMPT, word, spelled=True))
-    return encode(base, tokens.ids.unsqueeze(0))[0, tokens.concept_positions[0]].to(base.bank.W)
+    tokens = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
+    return base.encode([tokens]).states[0, tokens.concept_positions[0]].to(base.bank.W)
 
 
-def _tokens(base: Base, composition: Composition, prompt: Prompt) -> TokenisedPrompt:
+def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
     """Tokenise a prompt, and check the positions of the composition's own against its file."""
     words = {concept.name: concept.supercategory for concept in composition.concepts}
     strangers = [name for name in prompt.names if name not in words]
@@ -157,21 +158,20 @@ def _encodings(
     composition: Composition,
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[Prompt],
-    tokens: Sequence[TokenisedPrompt],
+    tokens: Sequence[Tokens],
     swapped: Collection[str] = (),
-) -> Tensor:
-    """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`.
-
-    Returns E (B, n, d) fp32 on the bank's device.
-    """
+) -> Conditioning:
+    """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`."""
+    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
     embeddings = {}
-    width = base.text_encoder.get_input_embeddings().weight.shape[1]
-    for b, (prompt, tokenised_prompt) in enumerate(zip(prompts, tokens, strict=True)):
-        for call, position in zip(prompt.calls, tokenised_prompt.concept_positions, strict=True):
+    for b, prompt in enumerate(prompts):
+        for number, call in enumerate(prompt.calls):
             if call.name not in swapped:
                 artifact = _artifact(composition, artifacts, composition.concept(call.name))
-                embeddings[b, position] = _tensor(artifact, "embedding", width)
-    return encode(base, torch.stack([t.ids for t in tokens]), embeddings).to(base.bank.W)
+                embeddings[b, number] = [
+                    _tensor(artifact, embedding_name(encoder), width) for encoder, width in enumerate(widths)
+                ]
+    return base.encode(tokens, embeddings)
 
 
 def _key_encodings(
@@ -179,7 +179,7 @@ def _key_encodings(
     composition: Composition,
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[Prompt],
-    tokens: Sequence[TokenisedPrompt],
+    tokens: Sequence[Tokens],
     swapped: Collection[str],
 ) -> Tensor:
     """Encode prompts with the supercategories of the concepts in `swapped` in their place.
@@ -188,19 +188,19 @@ def _key_encodings(
     """
     words = {concept.name: concept.supercategory for concept in composition.concepts}
     spelled = [tokenised(base, prompt, words, swapped) for prompt in prompts]
-    E = _encodings(base, composition, artifacts, prompts, spelled, swapped)
+    E = _encodings(base, composition, artifacts, prompts, spelled, swapped).states.to(base.bank.W)
     rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]
     return torch.stack([e[row.to(e.device)] for e, row in zip(E, rows, strict=True)])
 
 
-def aligned(tokens: TokenisedPrompt, spelled: TokenisedPrompt) -> Tensor:
+def aligned(tokens: Tokens, spelled: Tokens) -> Tensor:
     """Return, for each position of a prompt, where it is when its supercategories are spelled out; (n,).
 
     The one token of a concept is where the last token of its supercategory is, the only one that has read
     all of it; what follows is as much further on. The last padding stands for what is pushed out. Raises
     PerfError when that is more than padding.
     """
-    n, shift, rows = len(tokens.ids), 0, []
+    n, shift, rows = len(tokens), 0, []
     places = dict(zip(tokens.concept_positions, spelled.concept_positions, strict=True))
     for position in range(n):
         shift = places.get(position, position + shift) - position

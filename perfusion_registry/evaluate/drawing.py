@@ -139,7 +139,6 @@ class DrawOrder:
         artifacts: Mapping[str, Artifact],
     ) -> tuple[list[bytes], Tensor | None]:
         """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
-        from perfusion_registry.base import AttentionRecorder
         from perfusion_registry.compose.baselines import pack_baseline
         from perfusion_registry.compose.packing import pack
         from perfusion_registry.render import png_bytes, render
@@ -151,12 +150,12 @@ class DrawOrder:
         with ExitStack() as contexts:
             recorder = None
             if self.attention and composition.concepts:
-                factor = base.pipe.vae_scale_factor
+                factor = base.pixels_per_latent
                 places = [position for concept in composition.concepts for position in concept.positions]
                 branches = 2 if request.guidance > 1 else 1  # the prompt's is the last
                 size = (request.height // factor, request.width // factor)
                 recorder = contexts.enter_context(
-                    AttentionRecorder(base.pipe.unet, [places] * (branches * len(request.seeds)), size)
+                    base.recorder([places] * (branches * len(request.seeds)), size)
                 )
             drawn = list(render(base, composition, request, artifacts, packing=packing))
         maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None

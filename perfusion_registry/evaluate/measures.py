@@ -141,18 +141,8 @@ def portraits(
     for shown in candidates:
         pages = [draw_page(Page(shown, relation, scene, style, seed)) for seed in seeds]
         images = paint(pages, [style] * len(seeds)).images
-        features.append(recogniser.describe(given_back(base, images), category))
+        features.append(recogniser.describe(base.reconstructed(images), category))
     return torch.stack(features)
-
-
-@torch.inference_mode()
-def given_back(base: Base, images: Tensor) -> Tensor:
-    """Images (B, 3, h, w) in 0..1 through the base's autoencoder, which nothing it draws can be sharper
-    than."""
-    vae = base.pipe.vae
-    latents = vae.encode((images * 2 - 1).to(vae.device, vae.dtype)).latent_dist.mode()
-    pixels: Tensor = vae.decode(latents).sample
-    return (pixels.float().cpu() / 2 + 0.5).clamp(0, 1)
 
 
 def identified(features: Tensor, portraits: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, residuals_attached
+from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
@@ -20,17 +19,11 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
-from perfusion_registry.render.request import RenderRequest, plain_negative
+from perfusion_registry.render.request import SHORT_NAMES, RenderRequest, plain_negative
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
-Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Tensor]
-"""What makes packed encodings (B, n, D) of B prompts: `pack`, or what it is compared with."""
-
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "dpmsolver": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-}
+Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Conditioning]
+"""What packs B prompts: `pack`, or what it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,11 @@ def render(
     """
     _check(base, composition, request)
     negative = plain_negative(request.negative_prompt)
-    conditions: dict[str, Tensor] | None = None
+    conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
     if composition.concepts:
         packed = packing(base, composition, artifacts, [composition.prompt, request.negative_prompt])
-        packed = packed.to(base.device, base.dtype)  # (2, n, D)
-        conditions = {"prompt_embeds": packed[:1], "negative_prompt_embeds": packed[1:]}
+        conditions = base.inputs(*extra.marked(packed.rows([0]), packed.rows([1])))
     text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
 
     batches = _batches(request)
@@ -82,15 +74,15 @@ def render(
             seeds = drawn.seeds
             inputs: dict[str, Any]
             if conditions is None:
-                inputs = {"prompt": [text] * len(seeds), "negative_prompt": [negative] * len(seeds)}
+                inputs = base.plain_inputs([text] * len(seeds), [negative] * len(seeds))
             else:
-                inputs = {key: value.repeat(len(seeds), 1, 1) for key, value in conditions.items()}
-            with ExitStack() as contexts:
-                if conditions is not None:
-                    guided = len(seeds) if request.guidance > 1 else 0  # as the pipeline has it
-                    focus = extra.rows(len(seeds), guided)
-                    contexts.enter_context(base.bank.attached(base.pipe.unet))
-                    contexts.enter_context(residuals_attached(base.pipe.unet, extra.factors, focus))
+                inputs = {
+                    key: value.repeat(len(seeds), *[1] * (value.ndim - 1))
+                    if isinstance(value, Tensor)
+                    else value
+                    for key, value in conditions.items()
+                }
+            with base.attached(extra.factors) if composition.concepts else base.exclusive():
                 images = _draw(base, request, seeds, inputs, stage)
             for index, image in enumerate(images):
                 yield Rendered(image, record(base, composition, drawn, index))
@@ -107,10 +99,8 @@ def planned(base: Base, composition: Composition, request: RenderRequest) -> lis
 
 def native_size(base: Base) -> tuple[int, int]:
     """The width and height in pixels that the base's denoiser was made for."""
-    size = base.pipe.unet.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    factor = base.pipe.vae_scale_factor
-    return int(width * factor), int(height * factor)
+    height, width = base.native_size
+    return width, height
 
 
 def _batches(request: RenderRequest) -> list[RenderRequest]:
@@ -129,13 +119,14 @@ def _draw(
 ) -> list[Image.Image]:
     """Run the pipeline once for the pictures of `seeds`."""
 
-    def count(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def count(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
         return kwargs
 
-    with _scheduled(base.pipe, request.scheduler), base.autocast():
+    pipe = base.pipeline(scheduler=SHORT_NAMES.get(request.scheduler, request.scheduler))
+    with base.autocast():
         try:
-            result = base.pipe(
+            result = pipe(
                 **inputs,
                 num_inference_steps=request.steps,
                 guidance_scale=request.guidance,
@@ -152,26 +143,6 @@ def _draw(
     return list(result.images)
 
 
-@contextmanager
-def _scheduled(pipe: Any, name: str) -> Iterator[None]:
-    """Give the pipeline the scheduler called `name`, built from the base's own configuration, and no bar."""
-    own, bar = pipe.scheduler, dict(getattr(pipe, "_progress_bar_config", {}))
-    wanted = SCHEDULERS[name]
-    kinds = {type(own).__name__: type(own)} | {kind.__name__: kind for kind in own.compatibles}
-    if wanted not in kinds:
-        raise PerfError(
-            f"the base's scheduler, {type(own).__name__}, has no form as {name}",
-            hint=f"choose another of {', '.join(SCHEDULERS)}",
-        )
-    pipe.scheduler = kinds[wanted].from_config(own.config)
-    pipe.set_progress_bar_config(**{**bar, "disable": True})
-    try:
-        yield
-    finally:
-        pipe.scheduler = own
-        pipe.set_progress_bar_config(**bar)
-
-
 def _check(base: Base, composition: Composition, request: RenderRequest) -> None:
     made_for, here = composition.base, described(base)
     if composition.concepts and made_for.family != here.family:
@@ -180,7 +151,7 @@ def _check(base: Base, composition: Composition, request: RenderRequest) -> None
             f"{here.repo}, is of another family ({here.family[:12]})",
             hint="write it anew with `perf compose`",
         )
-    factor = base.pipe.vae_scale_factor
+    factor = base.pixels_per_latent
     for key, side in (("width", request.width), ("height", request.height)):
         if side % factor:
             raise PerfError(
@@ -188,7 +159,7 @@ def _check(base: Base, composition: Composition, request: RenderRequest) -> None
                 where="--size",
                 hint=f"the nearest is {max(factor, round(side / factor) * factor)}",
             )
-    longest = base.pipe.scheduler.config.num_train_timesteps
+    longest = base.noise_steps
     if request.steps > longest:
         raise PerfError(
             f"the base knows {longest} steps of noise, so {request.steps} cannot be drawn", where="--steps"

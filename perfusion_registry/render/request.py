@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -13,7 +13,14 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import Guidance
 
-SchedulerName = Literal["ddim", "dpmsolver", "euler"]
+SHORT_NAMES = {
+    "ddim": "DDIMScheduler",
+    "dpmsolver": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+}
+"""Schedulers that have a short name beside the one that diffusers gives them."""
+
+SchedulerName = Annotated[str, Field(pattern=r"^(ddim|dpmsolver|euler|[A-Z][A-Za-z0-9]*Scheduler)$")]
 Side = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 RenderSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -24,9 +31,10 @@ PAPER_GUIDANCE = 6.0
 class RenderRequest(FileModel):
     """How to draw a composition; the steps, guidance and scheduler of the paper's Section 5 are the defaults.
 
-    seeds: one picture each. batch: how many are drawn at once. Each picture has its own generator, so its
-    noise does not depend on the batch; kernels may still round differently for another batch size, by a level
-    of colour, so a picture's record names the batch it was drawn in.
+    scheduler: as diffusers calls it, or by its short name; the base decides which there are. seeds: one
+    picture each. batch: how many are drawn at once. Each picture has its own generator, so its noise does not
+    depend on the batch; kernels may still round differently for another batch size, by a level of colour, so
+    a picture's record names the batch it was drawn in.
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""

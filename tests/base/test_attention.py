@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_registry.base import AttentionRecorder, Base, encode, tokenise
+from perfusion_registry.base import Base
 
 
 def inputs(base: Base, size: tuple[int, int] = (8, 8)) -> tuple[Tensor, Tensor]:
-    ids = torch.stack([tokenise(base, [text]).ids for text in ("a teddy", "a cat in a teapot")])
-    return torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0)), encode(base, ids)
+    prompts = [base.tokenise([text]) for text in ("a teddy", "a cat in a teapot")]
+    return torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0)), base.encode(prompts).states
 
 
 def by_hand(base: Base, x: Tensor, E: Tensor, positions: list[list[int]], size: tuple[int, int]) -> Tensor:
@@ -48,7 +48,7 @@ def test_maps_are_the_mean_attention_to_the_chosen_tokens(tiny_base: Base) -> No
     x, E = inputs(tiny_base)
     positions = [[2], [2, 5]]
     plain = tiny_base.pipe.unet(x, 300, E).sample
-    with AttentionRecorder(tiny_base.pipe.unet, positions, (8, 8)) as recorder:
+    with tiny_base.recorder(positions, (8, 8)) as recorder:
         recorded = tiny_base.pipe.unet(x, 300, E).sample
     assert torch.equal(recorded, plain)
     maps = recorder.maps()
@@ -62,13 +62,13 @@ def test_all_tokens_together_get_all_attention_also_while_packed(tiny_base: Base
     bank, unet = tiny_base.bank, tiny_base.pipe.unet
     everything = [list(range(77))] * 2
     some = [[2], [2]]
-    with AttentionRecorder(unet, some, (8, 8)) as expected:
+    with tiny_base.recorder(some, (8, 8)) as expected:
         unet(x, 300, E)
-    with bank.attached(unet):
-        with AttentionRecorder(unet, everything, (8, 8)) as recorder:
+    with tiny_base.attached():
+        with tiny_base.recorder(everything, (8, 8)) as recorder:
             unet(x, 300, E @ bank.W.T)
             unet(x, 100, E @ bank.W.T)
-        with AttentionRecorder(unet, some, (8, 8)) as packed:
+        with tiny_base.recorder(some, (8, 8)) as packed:
             unet(x, 300, E @ bank.W.T)
     assert torch.allclose(recorder.maps(), torch.ones(2, 8, 8), atol=1e-5)
     assert torch.allclose(packed.maps(), expected.maps(), atol=1e-5)
@@ -82,7 +82,7 @@ def test_maps_of_any_shape_leave_the_finest_layers_out(
     tiny_base: Base, size: tuple[int, int], largest: tuple[int, int]
 ) -> None:
     x, E = inputs(tiny_base, size)
-    with AttentionRecorder(tiny_base.pipe.unet, [[2], [2]], size) as recorder:
+    with tiny_base.recorder([[2], [2]], size) as recorder:
         tiny_base.pipe.unet(x, 300, E)
     assert recorder.maps().shape == (2, *largest)
 
@@ -90,14 +90,14 @@ def test_maps_of_any_shape_leave_the_finest_layers_out(
 def test_processors_are_back_even_after_an_error(tiny_base: Base) -> None:
     attentions = [tiny_base.pipe.unet.get_submodule(layer.path) for layer in tiny_base.bank.layers]
     before = [attention.processor for attention in attentions]
-    with pytest.raises(KeyError), AttentionRecorder(tiny_base.pipe.unet, [[1]], (8, 8)):
+    with pytest.raises(KeyError), tiny_base.recorder([[1]], (8, 8)):
         raise KeyError
     assert all(a.processor is processor for a, processor in zip(attentions, before, strict=True))
 
 
 def test_misuse_is_told(tiny_base: Base) -> None:
     x, E = inputs(tiny_base)
-    with pytest.raises(ValueError, match="1 samples"), AttentionRecorder(tiny_base.pipe.unet, [[1]], (8, 8)):
+    with pytest.raises(ValueError, match="1 samples"), tiny_base.recorder([[1]], (8, 8)):
         tiny_base.pipe.unet(x, 300, E)
-    with pytest.raises(ValueError, match="run the UNet"):
-        AttentionRecorder(tiny_base.pipe.unet, [[1]], (8, 8)).maps()
+    with pytest.raises(ValueError, match="run the denoiser"):
+        tiny_base.recorder([[1]], (8, 8)).maps()

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perfusion_registry.base import Bank, Base, encode, tokenise
+from perfusion_registry.base import Bank, Base
+from perfusion_registry.base.architectures.unet import cross_attentions
 from perfusion_registry.edit import Metric, rome_weight, ungated
 from perfusion_registry.errors import PerfError
 from tests.tiny import tiny_unet
@@ -29,6 +30,10 @@ def unet(built: nn.Module) -> nn.Module:
     return copy.deepcopy(built)
 
 
+def bank_of(unet: nn.Module) -> Bank:
+    return Bank.of(cross_attentions(unet))
+
+
 def noisy_input(batch: int = 2) -> tuple[Tensor, Tensor]:
     dice = torch.Generator().manual_seed(1)
     return torch.randn(batch, 4, 8, 8, generator=dice), torch.randn(batch, 77, 32, generator=dice)
@@ -40,7 +45,7 @@ def run(unet: nn.Module, x: Tensor, context: Tensor) -> Tensor:
 
 
 def test_it_gathers_every_cross_attention_in_the_order_of_execution(unet: nn.Module) -> None:
-    bank = Bank.of(unet)
+    bank = bank_of(unet)
     assert bank.W.shape == (2 * (2 * 32 * 2 + 2 * 64 + 64 + 3 * 64 + 2 * 3 * 32), 32)
     order: list[str] = []
     hooks = [
@@ -60,9 +65,9 @@ def test_it_gathers_every_cross_attention_in_the_order_of_execution(unet: nn.Mod
 
 def test_packed_encodings_give_what_the_projections_give(unet: nn.Module) -> None:
     x, E = noisy_input()
-    bank = Bank.of(unet)
+    bank = bank_of(unet)
     expected = run(unet, x, E)
-    with bank.attached(unet):
+    with bank.attached():
         assert torch.allclose(run(unet, x, E @ bank.W.T), expected, atol=1e-5)
 
 
@@ -79,8 +84,7 @@ def edited_by_hand(base: Base, edit: Callable[[Tensor, slice], Tensor]) -> dict[
 def test_the_packed_pipeline_equals_the_pipeline_with_every_weight_edited(tiny_base: Base) -> None:
     """Eq. 2 through slices, against Eq. 1 written into each weight, both through the stock pipeline."""
     base, dice = tiny_base, torch.Generator().manual_seed(4)
-    ids = torch.stack([tokenise(base, [text]).ids for text in ("", "a photo of a teddy in the snow")])
-    E = encode(base, ids)
+    E = base.encode([base.tokenise([text]) for text in ("", "a photo of a teddy in the snow")]).states
     i = E[1, 5]
     o = base.bank.W @ i + torch.randn(base.bank.W.shape[0], generator=dice)
     A = torch.randn(32, 32, generator=dice)
@@ -100,7 +104,7 @@ def test_the_packed_pipeline_equals_the_pipeline_with_every_weight_edited(tiny_b
 
     plain = draw(E)
     V = Metric(C, ridge=0.0).dual(i[None])
-    with base.bank.attached(base.pipe.unet):
+    with base.bank.attached():
         ours = draw(ungated(E, base.bank.W, i[None], V, o[None]))
 
     before = {name: tensor.clone() for name, tensor in base.pipe.unet.state_dict().items()}
@@ -116,13 +120,13 @@ def test_the_packed_pipeline_equals_the_pipeline_with_every_weight_edited(tiny_b
 
 
 def test_leaving_restores_the_very_same_modules_even_after_an_error(unet: nn.Module) -> None:
-    bank = Bank.of(unet)
+    bank = bank_of(unet)
     modules = dict(unet.named_modules())
     state = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     path = bank.layers[0].path
-    with bank.attached(unet):
+    with bank.attached():
         assert unet.get_submodule(path).to_k is not modules[f"{path}.to_k"]
-    with pytest.raises(RuntimeError), bank.attached(unet):
+    with pytest.raises(RuntimeError), bank.attached():
         run(unet, *noisy_input())  # encodings that are not packed have too few columns
     after = dict(unet.named_modules())
     assert list(after) == list(modules)
@@ -133,7 +137,7 @@ def test_leaving_restores_the_very_same_modules_even_after_an_error(unet: nn.Mod
 def test_a_bias_stays_on_top_of_packed(unet: nn.Module) -> None:
     x, E = noisy_input()
     plain = run(unet, x, E)
-    for layer in Bank.of(unet).layers:
+    for layer in bank_of(unet).layers:
         attention = unet.get_submodule(layer.path)
         for name in ("to_k", "to_v"):
             old = getattr(attention, name)
@@ -142,8 +146,8 @@ def test_a_bias_stays_on_top_of_packed(unet: nn.Module) -> None:
             nn.init.normal_(new.bias)
             setattr(attention, name, new)
     expected = run(unet, x, E)
-    bank = Bank.of(unet)
-    with bank.attached(unet):
+    bank = bank_of(unet)
+    with bank.attached():
         ours = run(unet, x, E @ bank.W.T)
     assert torch.allclose(ours, expected, atol=1e-5)
     assert float((expected - plain).abs().max()) > 1e-3
@@ -155,7 +159,7 @@ def taken(unet: nn.Module, bank: Bank, packed: Tensor) -> dict[tuple[str, str], 
     packed: (B, n, D).
     """
     seen: dict[tuple[str, str], Tensor] = {}
-    with bank.attached(unet), ExitStack() as hooks:
+    with bank.attached(), ExitStack() as hooks:
         for layer in bank.layers:
             for name in ("to_k", "to_v"):
                 module = unet.get_submodule(f"{layer.path}.{name}")
@@ -177,17 +181,17 @@ def test_slices_are_packed_rounded_once_to_what_the_unet_computes_in(unet: nn.Mo
     encodings, the weights and the products. The truth is the UNet in float64."""
     x, E = noisy_input()
     exact = run(copy.deepcopy(unet).double(), x.double(), E.double())
-    bank = Bank.of(unet)
+    bank = bank_of(unet)
     context: AbstractContextManager[object] = torch.autocast("cpu", dtype=torch.bfloat16)
     if how == "bf16 weights":
         unet, x, context = unet.to(torch.bfloat16), x.bfloat16(), nullcontext()
-        bank = Bank.of(unet)
+        bank = bank_of(unet)
         assert bank.W.dtype == torch.float32
     packed = E @ bank.W.T
     with context:
         slices = taken(unet, bank, packed)
         plain = run(unet, x, E.to(x.dtype))
-        with bank.attached(unet):
+        with bank.attached():
             ours = run(unet, x, packed)
     for layer in bank.layers:
         for name, columns in (("to_k", layer.key_slice), ("to_v", layer.value_slice)):
@@ -200,9 +204,9 @@ def test_slices_are_packed_rounded_once_to_what_the_unet_computes_in(unet: nn.Mo
 
 def test_gradients_flow_through_the_slices(unet: nn.Module) -> None:
     x, E = noisy_input()
-    bank = Bank.of(unet)
+    bank = bank_of(unet)
     packed = (E @ bank.W.T).requires_grad_()
-    with bank.attached(unet):
+    with bank.attached():
         unet(x, 500, packed).sample.square().sum().backward()
     assert packed.grad is not None
     for layer in bank.layers:
@@ -219,24 +223,36 @@ class Adapter(nn.Module):
 
 
 def test_a_projection_that_is_not_plain_is_refused_by_name(unet: nn.Module) -> None:
-    path = Bank.of(unet).layers[3].path
+    path = bank_of(unet).layers[3].path
     attention = unet.get_submodule(path)
     attention.to_v = Adapter(attention.to_v)
     with pytest.raises(PerfError, match="to_v is a Adapter") as caught:
-        Bank.of(unet)
+        bank_of(unet)
     assert caught.value.where == path
     assert "fuse_lora" in str(caught.value.hint)
 
 
-def test_a_unet_of_other_shapes_is_refused_untouched(unet: nn.Module) -> None:
-    bank = Bank.of(unet)
-    other = tiny_unet(cross_attention_dim=48)
-    modules = dict(other.named_modules())
-    with pytest.raises(PerfError, match="another shape"), bank.attached(other):
+def test_a_projection_that_is_another_now_is_refused_untouched(unet: nn.Module) -> None:
+    """The W of the bank is then of another model: its keys and values would be wrong without a word."""
+    bank = bank_of(unet)
+    attention = unet.get_submodule(bank.layers[3].path)
+    attention.to_v = copy.deepcopy(attention.to_v)
+    modules = dict(unet.named_modules())
+    with pytest.raises(PerfError, match="to_v was exchanged") as caught, bank.attached():
         pass
-    assert all(module is modules[name] for name, module in other.named_modules())
+    assert caught.value.where == bank.layers[3].path
+    assert all(module is modules[name] for name, module in unet.named_modules())
+
+
+def test_a_second_attachment_is_refused_in_words_of_its_own(unet: nn.Module) -> None:
+    bank = bank_of(unet)
+    with bank.attached():
+        for again in (lambda: bank_of(unet), lambda: bank.attached().__enter__()):
+            with pytest.raises(PerfError, match="attached to this model already"):
+                again()
+        assert run(unet, noisy_input()[0], noisy_input()[1] @ bank.W.T).shape == (2, 4, 8, 8)
 
 
 def test_a_model_without_text_cross_attention_is_refused() -> None:
     with pytest.raises(PerfError, match="no text cross-attention"):
-        Bank.of(nn.Sequential(nn.Linear(3, 3)))
+        cross_attentions(nn.Sequential(nn.Linear(3, 3)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from perfusion_registry.base import Base, describe_base, encode, load_base, tokenise
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.errors import PerfError
 
 
@@ -29,8 +29,8 @@ def test_everything_is_frozen_and_in_evaluation_mode(tiny_base: Base) -> None:
 def test_half_precision_keeps_encodings_in_fp32(tiny_base: Base) -> None:
     half = load_base(tiny_base.description, device="cpu", dtype="bf16")
     assert (half.dtype, half.compute_dtype, half.pipe.unet.dtype) == (torch.bfloat16,) * 3
-    ids = tokenise(half, ["a photo of a teddy"]).ids[None]
-    assert torch.equal(encode(half, ids), encode(tiny_base, ids))
+    prompts = [half.tokenise(["a photo of a teddy"])]
+    assert torch.equal(half.encode(prompts).states, tiny_base.encode(prompts).states)
     picture = half.pipe("a teddy", num_inference_steps=2, height=64, width=64, output_type="np").images
     assert picture.shape == (1, 64, 64, 3)
 

@@ -9,15 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from perfusion_registry.base import (
-    AttentionRecorder,
-    Base,
-    Factors,
-    block_widths,
-    encode,
-    residuals_attached,
-    tokenise,
-)
+from perfusion_registry.base import Base, Factors, block_widths, marked
+from perfusion_registry.base.architectures.unet import cross_attentions, residual_blocks
+from perfusion_registry.base.residuals import residuals_attached
 from perfusion_registry.errors import PerfError
 
 
@@ -25,7 +19,7 @@ def factors(unet: nn.Module, seed: int, scale: float = 0.3) -> Factors:
     dice = torch.Generator().manual_seed(seed)
     return {
         path: (torch.randn(2, into, generator=dice) / into**0.5, scale * torch.randn(out, 2, generator=dice))
-        for path, (out, into) in block_widths(unet).items()
+        for path, (out, into) in block_widths(residual_blocks(unet)).items()
     }
 
 
@@ -40,8 +34,8 @@ def edited(unet: nn.Module, residual: Factors) -> nn.Module:
 
 
 def inputs(base: Base) -> tuple[Tensor, Tensor]:
-    ids = torch.stack([tokenise(base, [text]).ids for text in ("", "a teddy in a teapot")])
-    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), encode(base, ids)
+    prompts = [base.tokenise([text]) for text in ("", "a teddy in a teapot")]
+    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), base.encode(prompts).states
 
 
 def focus(*tokens: tuple[int, ...]) -> Tensor:
@@ -53,7 +47,7 @@ def focus(*tokens: tuple[int, ...]) -> Tensor:
 
 
 def test_the_blocks_are_those_of_stable_diffusion(tiny_base: Base) -> None:
-    widths = block_widths(tiny_base.pipe.unet)
+    widths = block_widths(tiny_base.residual_blocks)
     assert len(widths) == 16
     assert set(widths) == {layer.path.split(".transformer_blocks")[0] for layer in tiny_base.bank.layers}
     assert all(out == into for out, into in widths.values())
@@ -68,7 +62,8 @@ def test_everywhere_it_is_the_network_edited_by_hand(tiny_base: Base, linear: bo
     x, E = inputs(tiny_base)
     one = factors(unet, 0)
     plain = unet(x, 300, E).sample
-    with residuals_attached(unet, [one]):
+    blocks = residual_blocks(unet), cross_attentions(unet)
+    with residuals_attached(*blocks, [one], everywhere=True):
         drawn = unet(x, 300, E).sample
     assert torch.allclose(drawn, edited(unet, one)(x, 300, E).sample, atol=1e-4)
     assert not torch.allclose(drawn, plain, atol=1e-2)
@@ -117,8 +112,8 @@ def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: B
             lambda module, args, output, path=path: add(path, args, output)
         )
     plain = unet(x, 300, E).sample
-    with bank.attached(unet), residuals_attached(unet, both, where):
-        drawn = unet(x, 300, packed).sample
+    with tiny_base.attached(both):
+        drawn = unet(x, 300, marked(packed, where)).sample
     assert torch.allclose(drawn, twin(x, 300, E).sample, atol=1e-4)
     assert torch.allclose(drawn[0], plain[0], atol=1e-4)  # the empty prompt calls no concept
     assert not torch.allclose(drawn[1], plain[1], atol=1e-2)
@@ -128,23 +123,39 @@ def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: B
 def test_a_focus_on_nothing_changes_nothing(tiny_base: Base) -> None:
     unet = tiny_base.pipe.unet
     x, E = inputs(tiny_base)
-    with residuals_attached(unet, [factors(unet, 0)], focus(())):
-        drawn = unet(x, 300, E).sample
-    assert torch.equal(drawn, unet(x, 300, E).sample)
+    packed = E @ tiny_base.bank.W.T
+    with tiny_base.attached([factors(unet, 0)]):
+        drawn = unet(x, 300, marked(packed, focus(()))).sample
+    with tiny_base.attached():
+        assert torch.equal(drawn, unet(x, 300, packed).sample)
+
+
+@torch.no_grad()
+def test_marks_follow_their_samples_into_any_batch(tiny_base: Base) -> None:
+    """Pipelines repeat prompts and add branches of their own; a mark goes wherever its prompt goes."""
+    x, E = inputs(tiny_base)
+    states = marked(E @ tiny_base.bank.W.T, focus((2,)))
+    rows = torch.tensor([1, 0, 1])
+    with tiny_base.attached([factors(tiny_base.pipe.unet, 0)]):
+        two = tiny_base.pipe.unet(x[[1, 1]], 300, states).sample
+        three = tiny_base.pipe.unet(x[[1, 1, 1]], 300, states[rows]).sample
+    assert torch.allclose(three, two[rows], atol=1e-5)
+    assert not torch.allclose(three[0], three[1], atol=1e-2)
 
 
 def test_gradients_reach_the_factors_and_nothing_is_left_behind(tiny_base: Base) -> None:
     unet = tiny_base.pipe.unet
     x, E = inputs(tiny_base)
+    states = marked(E @ tiny_base.bank.W.T, focus((2,)))
     learned = {p: (a.requires_grad_(), b.requires_grad_()) for p, (a, b) in factors(unet, 0).items()}
     modules = [id(module) for module in unet.modules()]
     processors = [id(processor) for processor in unet.attn_processors.values()]
     names = list(unet.state_dict())
-    with residuals_attached(unet, [learned], focus((2,))):
-        unet(x, 300, E).sample.square().mean().backward()
+    with tiny_base.attached([learned]):
+        unet(x, 300, states).sample.square().mean().backward()
     assert all(float(factor.grad.abs().sum()) > 0 for pair in learned.values() for factor in pair)
-    with pytest.raises(RuntimeError), residuals_attached(unet, [learned], focus((2,))):
-        unet(x[:, :1], 300, E)  # one channel where there should be four
+    with pytest.raises(RuntimeError), tiny_base.attached([learned]):
+        unet(x[:, :1], 300, states)  # one channel where there should be four
     assert [id(module) for module in unet.modules()] == modules
     assert [id(processor) for processor in unet.attn_processors.values()] == processors
     assert list(unet.state_dict()) == names
@@ -155,25 +166,20 @@ def test_attention_can_be_recorded_meanwhile(tiny_base: Base) -> None:
     unet = tiny_base.pipe.unet
     x, E = inputs(tiny_base)
     with (
-        residuals_attached(unet, [factors(unet, 0)], focus((2,))),
-        AttentionRecorder(unet, [list(range(77))] * 2, (8, 8)) as recorder,
+        tiny_base.attached([factors(unet, 0)]),
+        tiny_base.recorder([list(range(77))] * 2, (8, 8)) as recorder,
     ):
-        unet(x, 300, E)
+        unet(x, 300, marked(E @ tiny_base.bank.W.T, focus((2,))))
     assert torch.allclose(recorder.maps(), torch.ones(2, 8, 8), atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused(tiny_base: Base) -> None:
-    unet = tiny_base.pipe.unet
-    one = dict(factors(unet, 0))
+    one = dict(factors(tiny_base.pipe.unet, 0))
     path, (down, up) = next(iter(one.items()))
-    with pytest.raises(PerfError, match="does not fit"), residuals_attached(unet, [one | {path: (up, down)}]):
+    with pytest.raises(PerfError, match="does not fit"), tiny_base.attached([one | {path: (up, down)}]):
         pass
     del one[path]
-    with pytest.raises(PerfError, match="not for this UNet"), residuals_attached(unet, [one]):
+    with pytest.raises(PerfError, match="not for this base"), tiny_base.attached([one]):
         pass
-    x, E = inputs(tiny_base)
-    with (
-        pytest.raises(ValueError, match="focus for 2 samples"),
-        residuals_attached(unet, [factors(unet, 0)], focus((2,))),
-    ):
-        unet(x[:1], 300, E[:1])
+    with tiny_base.attached():  # neither has left anything behind
+        pass

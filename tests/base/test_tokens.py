@@ -7,30 +7,30 @@ from dataclasses import replace
 
 import pytest
 
-from perfusion_registry.base import Base, ConceptPiece, several_tokens, tokenise
+from perfusion_registry.base import Base, ConceptPiece
 from perfusion_registry.errors import PerfError
 
 
 def test_it_is_the_pipelines_own_tokenisation(tiny_base: Base) -> None:
     for text in ("", "A Teddy, sailing in a teapot!", "zxq 日本 42", "a photo of a teddy's hat", "cat " * 90):
         expected = tiny_base.pipe.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt")
-        assert tokenise(tiny_base, [text]).ids.tolist() == expected.input_ids[0].tolist()
+        assert list(tiny_base.tokenise([text]).ids[0]) == expected.input_ids[0].tolist()
 
 
 def test_pieces_join_to_the_prompt_with_its_supercategories(tiny_base: Base) -> None:
     pieces = ["A ", ConceptPiece("Teddy"), " sailing in a ", ConceptPiece("teapot"), "'s boat"]
-    prompt = tokenise(tiny_base, pieces)
-    whole = tokenise(tiny_base, ["A Teddy sailing in a teapot's boat"])
-    assert prompt.ids.tolist() == whole.ids.tolist()
+    prompt = tiny_base.tokenise(pieces)
+    whole = tiny_base.tokenise(["A Teddy sailing in a teapot's boat"])
+    assert prompt.ids == whole.ids
     assert prompt.concept_positions == (2, 6)
     assert [prompt.words[at] for at in prompt.concept_positions] == ["Teddy", "teapot"]
     assert prompt.dropped == ""
 
 
 def test_words_name_the_source_of_every_token(tiny_base: Base) -> None:
-    prompt = tokenise(tiny_base, ["a blue-ish zq", ConceptPiece("cat"), " cat"])
+    prompt = tiny_base.tokenise(["a blue-ish zq", ConceptPiece("cat"), " cat"])
     used = [word for word in prompt.words if word]
-    assert len(prompt.words) == len(prompt.ids) == 77
+    assert len(prompt.words) == len(prompt.ids[0]) == 77
     assert prompt.words[0] == ""
     assert used[:2] == ["a", "blue-ish"]
     assert set(used) == {"a", "blue-ish", "zq", "cat"}
@@ -43,45 +43,44 @@ def test_padding_is_the_tokenizers_own(tiny_base: Base) -> None:
     tokenizer.pad_token = "!"
     pipe = copy.copy(tiny_base.pipe)
     pipe.tokenizer = tokenizer
-    prompt = tokenise(replace(tiny_base, pipe=pipe), ["a teddy"])
-    end, padding = prompt.ids[3].item(), set(prompt.ids[4:].tolist())
+    prompt = replace(tiny_base, pipe=pipe).tokenise(["a teddy"])
+    end, padding = prompt.ids[0][3], set(prompt.ids[0][4:])
     assert end == tokenizer.eos_token_id
     assert padding == {tokenizer.convert_tokens_to_ids("!")}
 
 
 def test_a_long_prompt_says_which_words_are_lost(tiny_base: Base) -> None:
-    prompt = tokenise(tiny_base, [ConceptPiece("teddy"), " on" * 70, " in zqxjvwk snow"])
+    prompt = tiny_base.tokenise([ConceptPiece("teddy"), " on" * 70, " in zqxjvwk snow"])
     assert prompt.concept_positions == (1,)
     assert prompt.dropped == "zqxjvwk snow"  # the first of them is cut in two, which is as good as lost
 
 
 def test_a_long_prompt_may_not_lose_a_concept(tiny_base: Base) -> None:
     with pytest.raises(PerfError, match="too long") as caught:
-        tokenise(tiny_base, ["a " * 75, ConceptPiece("teddy")])
+        tiny_base.tokenise(["a " * 75, ConceptPiece("teddy")])
     assert "teddy" in str(caught.value)
-    last = tokenise(tiny_base, ["a " * 74, ConceptPiece("teddy")])
+    last = tiny_base.tokenise(["a " * 74, ConceptPiece("teddy")])
     assert last.concept_positions == (75,)
 
 
 def test_a_supercategory_of_several_tokens_is_told_with_better_words(tiny_base: Base) -> None:
-    tokenizer = tiny_base.pipe.tokenizer
-    assert several_tokens(tokenizer, "teapot") is None
-    told = several_tokens(tokenizer, "glass teapot") or ""
+    assert tiny_base.several_tokens("teapot") is None
+    told = tiny_base.several_tokens("glass teapot") or ""
     assert "2 tokens" in told
     assert "(glass, teapot)" in told
     assert "words of one token are teapot" in told
-    assert "chair" in str(several_tokens(tokenizer, "chairs"))
+    assert "chair" in str(tiny_base.several_tokens("chairs"))
 
 
 def test_a_concept_is_one_token_until_its_supercategory_is_spelled(tiny_base: Base) -> None:
     words = [ConceptPiece("glass teapot"), " on a ", ConceptPiece("cat")]
-    one = tokenise(tiny_base, ["A ", *words])
-    assert one.ids.tolist() == tokenise(tiny_base, ["A teapot on a cat"]).ids.tolist()
+    one = tiny_base.tokenise(["A ", *words])
+    assert one.ids == tiny_base.tokenise(["A teapot on a cat"]).ids
     assert (one.concept_positions, one.concept_tokens) == ((2, 5), ((2,), (5,)))
-    all_of_it = tokenise(tiny_base, ["A ", ConceptPiece("glass teapot", spelled=True), *words[1:]])
-    assert all_of_it.ids.tolist() == tokenise(tiny_base, ["A glass teapot on a cat"]).ids.tolist()
+    all_of_it = tiny_base.tokenise(["A ", ConceptPiece("glass teapot", spelled=True), *words[1:]])
+    assert all_of_it.ids == tiny_base.tokenise(["A glass teapot on a cat"]).ids
     assert (all_of_it.concept_positions, all_of_it.concept_tokens) == ((3, 6), ((2, 3), (6,)))
     with pytest.raises(PerfError, match="too long"):
-        tokenise(tiny_base, ["a " * 74, ConceptPiece("glass teapot", spelled=True)])
+        tiny_base.tokenise(["a " * 74, ConceptPiece("glass teapot", spelled=True)])
     with pytest.raises(PerfError, match="nothing"):
-        tokenise(tiny_base, [ConceptPiece(" ")])
+        tiny_base.tokenise([ConceptPiece(" ")])

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
-from perfusion_registry.base import Bank, Base, block_widths, describe_base, load_base
+from perfusion_registry.base import Base, block_widths, describe_base, load_base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.lock import Lock
@@ -93,12 +93,10 @@ def test_one_step_has_the_gradient_of_the_paper(
     pipe = copy.copy(tiny_base.pipe)
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=prediction)
     pipe.unet = copy.deepcopy(pipe.unet).double()  # the law is the step's, not that of float32 convolutions
-    base = dataclasses.replace(
-        tiny_base, pipe=pipe, bank=Bank.of(pipe.unet), dtype=torch.float64, compute_dtype=torch.float64
-    )
+    base = dataclasses.replace(tiny_base, pipe=pipe, dtype=torch.float64, compute_dtype=torch.float64)
     lesson = lesson_of(base, covariance, options)
     trainee = lesson.begin()
-    with base.bank.attached(base.pipe.unet):
+    with base.attached():
         loss = step_loss(lesson, trainee)
         loss.backward()
 
@@ -158,7 +156,7 @@ def test_one_step_has_the_gradient_of_the_paper(
     assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
     assert torch.allclose(trainee.target_input.double(), i, atol=1e-6)
     outputs = torch.cat([o.grad for o in learned if o.grad is not None])
-    for got, expected in ((trainee.outputs.grad, outputs), (trainee.embedding.grad, embedding.grad)):
+    for got, expected in ((trainee.outputs.grad, outputs), (trainee.embeddings[0].grad, embedding.grad)):
         assert got is not None
         assert expected is not None
         assert got.shape == expected.shape
@@ -172,7 +170,7 @@ def test_the_weights_sum_over_the_mask_alone(tiny_base: Base, covariance: Covari
     lesson = lesson_of(tiny_base, covariance, FAST)
     half = lesson.latents.weight.clone()
     half[..., 4:] = 0
-    with tiny_base.bank.attached(tiny_base.pipe.unet), torch.no_grad():
+    with tiny_base.attached(), torch.no_grad():
         whole = [
             float(step_loss(dataclasses.replace(lesson, latents=latents), lesson.begin()))
             for weight in (half, half * 0.5)
@@ -188,7 +186,7 @@ def test_training_learns_and_touches_nothing_but_the_concept(tiny_base: Base, co
     weights = {name: value.clone() for name, value in tiny_base.pipe.unet.state_dict().items()}
     trainee = lesson.begin()
     dice = trainee.generator.get_state()
-    with tiny_base.bank.attached(tiny_base.pipe.unet):
+    with tiny_base.attached():
         for _ in range(30):
             trainee.generator.set_state(dice)
             training_step(lesson, trainee)
@@ -256,7 +254,7 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
     torch.manual_seed(99)
     assert save_artifact(build(tiny_base, covariance, photos, **options)) == first
     residual = load_artifact(first).residual()
-    widths = block_widths(tiny_base.pipe.unet)
+    widths = block_widths(tiny_base.residual_blocks)
     assert {path: (b.shape[0], a.shape[1]) for path, (a, b) in residual.items()} == widths
     assert all(a.shape[0] == max(1, round(0.1 * a.shape[1])) for a, _ in residual.values())
     assert all(float(b.abs().sum()) > 0 for _, b in residual.values())
@@ -265,7 +263,7 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
         tiny_base, covariance, photos, **options, learning_rate_output=0.0, learning_rate_embedding=0.0
     )
     start = Lock.to(tiny_base, "teddy", trained_keys=False)
-    assert torch.equal(still.tensors["embedding"], start.embedding)
+    assert torch.equal(still.tensors["embedding"], start.embeddings[0])
     assert all(float(b.abs().sum()) > 0 for _, b in still.residual().values())
     lesson = lesson_of(tiny_base, covariance, FAST.model_copy(update=options))
     assert all(float(b.detach().abs().sum()) == 0 for _, b in lesson.begin().residual.values())
@@ -278,7 +276,7 @@ def test_a_supercategory_of_several_tokens_is_read_to_its_last(
     ids = tiny_base.pipe.tokenizer(text, padding="max_length", max_length=77, return_tensors="pt").input_ids
     lock = Lock.to(tiny_base, word, trained_keys=False)
     table = tiny_base.text_encoder.get_input_embeddings().weight
-    torch.testing.assert_close(lock.embedding, (table[ids[0, 5]] + table[ids[0, 6]]) / 2)
+    torch.testing.assert_close(lock.embeddings[0], (table[ids[0, 5]] + table[ids[0, 6]]) / 2)
     with torch.no_grad():
         torch.testing.assert_close(lock.encoding, tiny_base.text_encoder(ids)[0][0, 6])
 
@@ -377,7 +375,7 @@ def test_a_diverging_training_says_what_to_do(tiny_base: Base, covariance: Covar
     trainee = lesson.begin()
     with torch.no_grad():
         trainee.outputs.fill_(float("inf"))
-    with tiny_base.bank.attached(tiny_base.pipe.unet), pytest.raises(PerfError, match="step 1") as caught:
+    with tiny_base.attached(), pytest.raises(PerfError, match="step 1") as caught:
         training_step(lesson, trainee)
     assert "learning rates" in (caught.value.hint or "")
 

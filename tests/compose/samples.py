@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
-from perfusion_registry.base import Base, ConceptPiece, block_widths, encode, tokenise
+from perfusion_registry.base import Base, ConceptPiece, block_widths
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.edit import Metric
@@ -26,14 +26,15 @@ def artifact(
 ) -> Artifact:
     """A concept whose target input is near `word`'s encoding, so that its gate opens at its own token."""
     random = torch.Generator().manual_seed(seed)
-    embedding = base.text_encoder.get_input_embeddings().weight
+    embedding = base.embedding_tables[0].weight
     d = base.bank.W.shape[1]
-    tokens = tokenise(base, ["a photo of a ", ConceptPiece(word)])
+    tokens = base.tokenise(["a photo of a ", ConceptPiece(word)])
+    (place,) = tokens.concept_positions
     with torch.no_grad():
-        i = encode(base, tokens.ids.unsqueeze(0))[0, tokens.concept_positions[0]]
+        i = base.encode([tokens]).states[0, place]
     i = i + 0.1 * torch.randn(d, generator=random)
     tensors = {
-        "embedding": embedding[tokens.ids[tokens.concept_positions[0]]].detach()
+        "embedding": embedding[tokens.ids[0][place]].detach()
         + 0.1 * embedding.std().item() * torch.randn(embedding.shape[1], generator=random),
         "target_input": i,
         "target_input_dual": Metric(torch.from_numpy(covariance(d)), ridge=0.0).dual(i),
@@ -43,7 +44,7 @@ def artifact(
         tensors[f"output.{layer.path}"] = torch.randn(width, generator=random).half()
         if trained_keys:
             tensors[f"output_key.{layer.path}"] = torch.randn(width, generator=random).half()
-    for path, (out, into) in block_widths(base.pipe.unet).items() if rank else ():
+    for path, (out, into) in block_widths(base.residual_blocks).items() if rank else ():
         r = max(1, round(rank * out))
         tensors[f"residual_down.{path}"] = (torch.randn(r, into, generator=random) / into**0.5).half()
         tensors[f"residual_up.{path}"] = (0.3 * torch.randn(out, r, generator=random)).half()

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from perfusion_registry import edit
-from perfusion_registry.base import encode, tokenise
 from perfusion_registry.compose.baselines import pack_baseline
 from perfusion_registry.compose.composing import GateSources, compose
 from perfusion_registry.compose.packing import encodings, targets
@@ -20,22 +19,22 @@ PROMPT = "A teddy* sailing in a teapot*"
 def made(tiny_base, concepts):
     """The composition of PROMPT with its encodings, targets and C, in float64."""
     composition = compose(parse_prompt(PROMPT), concepts, tiny_base)
-    _, E = encodings(tiny_base, composition, on(concepts))
-    return composition, E.double(), targets(tiny_base, composition, on(concepts))
+    _, encoded = encodings(tiny_base, composition, on(concepts))
+    return composition, encoded.states[0].double(), targets(tiny_base, composition, on(concepts))
 
 
 def test_the_naive_sum_is_equation_1_added_to_the_weights(tiny_base, concepts, made):
     composition, E, every = made
     C = torch.from_numpy(covariance(tiny_base.bank.W.shape[1]))
     W_hat = edit.naive_sum(tiny_base.bank.W.double(), C, every.I.double(), every.O.double())
-    (h,) = pack_baseline("rome", tiny_base, composition, on(concepts), [PROMPT])
+    (h,) = pack_baseline("rome", tiny_base, composition, on(concepts), [PROMPT]).states
     np.testing.assert_allclose(h, E @ W_hat.T, rtol=1e-4, atol=1e-3)
 
 
 def test_ungated_is_equation_2(tiny_base, concepts, made):
     composition, E, every = made
     W, V = tiny_base.bank.W.double(), every.V.double()
-    (h,) = pack_baseline("ungated", tiny_base, composition, on(concepts), [PROMPT])
+    (h,) = pack_baseline("ungated", tiny_base, composition, on(concepts), [PROMPT]).states
     expected = edit.ungated(E, W, every.I.double(), V, every.O.double())
     np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-3)
 
@@ -43,7 +42,7 @@ def test_ungated_is_equation_2(tiny_base, concepts, made):
 def test_the_sum_and_equation_2_part_where_concepts_overlap(tiny_base, concepts, made):
     composition, _, _ = made
     summed, ungated = (
-        pack_baseline(method, tiny_base, composition, on(concepts), [PROMPT])
+        pack_baseline(method, tiny_base, composition, on(concepts), [PROMPT]).states
         for method in ("rome", "ungated")
     )
     assert float((summed - ungated).abs().max()) > 1e-2
@@ -51,7 +50,7 @@ def test_the_sum_and_equation_2_part_where_concepts_overlap(tiny_base, concepts,
 
 def test_index_replaces_the_concepts_tokens_and_nothing_else(tiny_base, concepts, made):
     composition, E, every = made
-    (h,) = pack_baseline("index", tiny_base, composition, on(concepts), [PROMPT])
+    (h,) = pack_baseline("index", tiny_base, composition, on(concepts), [PROMPT]).states
     plain = (E @ tiny_base.bank.W.double().T).numpy()
     places = {position: j for j, c in enumerate(composition.concepts) for position in c.positions}
     assert len(places) == 2
@@ -63,10 +62,10 @@ def test_index_replaces_the_concepts_tokens_and_nothing_else(tiny_base, concepts
 @pytest.mark.parametrize("negative", ["", "a red cat"])
 def test_a_negative_prompt_goes_through_the_same_edit(tiny_base, concepts, made, negative):
     composition, _, every = made
-    _, h = pack_baseline("rome", tiny_base, composition, on(concepts), [PROMPT, negative])
-    ids = tokenise(tiny_base, [negative] if negative else []).ids
+    _, h = pack_baseline("rome", tiny_base, composition, on(concepts), [PROMPT, negative]).states
+    tokens = tiny_base.tokenise([negative] if negative else [])
     with torch.no_grad():
-        E = encode(tiny_base, ids[None])[0].double()
+        E = tiny_base.encode([tokens]).states[0].double()
     C = torch.from_numpy(covariance(tiny_base.bank.W.shape[1]))
     W_hat = edit.naive_sum(tiny_base.bank.W.double(), C, every.I.double(), every.O.double())
     np.testing.assert_allclose(h, E @ W_hat.T, rtol=1e-4, atol=1e-3)

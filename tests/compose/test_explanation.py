@@ -34,8 +34,9 @@ def test_rows_are_the_tokens_with_padding_as_one(explained):
 def test_numbers_are_those_of_the_paper(tiny_base, concepts, explained):
     """Similarities, gates and removed energy from C itself, in float64; explain has only the duals."""
     composition, explanation = explained
-    _, E = encodings(tiny_base, composition, on(concepts))
-    E, Cinv = E.double().numpy(), np.linalg.inv(covariance(E.shape[1]))
+    _, encoded = encodings(tiny_base, composition, on(concepts))
+    E = encoded.states[0].double().numpy()
+    Cinv = np.linalg.inv(covariance(E.shape[1]))
     names = [c.name for c in composition.concepts]
     I = np.stack([concepts[n].artifact.tensors["target_input"].double().numpy() for n in names])  # noqa: E741
     energies = np.diag(I @ Cinv @ I.T)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from perfusion_registry.base import Conditioning
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.explanation import explain
 from perfusion_registry.compose.focusing import residuals
@@ -27,16 +28,20 @@ def test_the_focus_marks_each_call_of_what_has_a_residual(tiny_base, concepts):
     _, found = of(tiny_base, concepts, "a teapot* and a hugsy* and a hugsy*")
     assert found.focus.nonzero().tolist() == [[5, 0], [8, 0]]
     assert len(found.factors) == 1
-    rows = found.rows(2, 2)
-    assert rows.shape == (4, 77, 1)
-    assert float(rows[:2].sum()) == 0
-    assert torch.equal(rows[2], found.focus)
-    assert torch.equal(rows[3], found.focus)
+    packed = Conditioning(torch.ones(2, 77, 9))
+    wanted, unwanted = (both.states for both in found.marked(packed, packed))
+    assert wanted.shape == unwanted.shape
+    assert torch.equal(wanted[..., :9], packed.states)
+    assert torch.equal(wanted[..., 9:10], found.focus.expand(2, -1, -1))
+    assert float(unwanted[..., 9:].sum()) == 0
 
 
 def test_without_residuals_there_is_nothing(tiny_base, concepts):
     for prompt in ("a teapot*", "a hat", "a hugsy*{residual=0}"):
-        assert of(tiny_base, concepts, prompt)[1].factors == []
+        found = of(tiny_base, concepts, prompt)[1]
+        packed = Conditioning(torch.ones(1, 77, 9))
+        assert found.factors == []
+        assert found.marked(packed, packed) == (packed, packed)
 
 
 @pytest.mark.parametrize(

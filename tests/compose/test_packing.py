@@ -113,7 +113,7 @@ def test_packing_is_equation_4(tiny_base, concepts, prompt, text):
             paper_layer(E, W_K, C, [(i, o_K, b, t) for i, o_K, _, b, t in found]),
             paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in found]),
         )
-    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts).states[0].numpy(), expected)
 
 
 def test_a_concept_transfers_to_a_fine_tuned_base_by_that_bases_own_keys(
@@ -134,9 +134,11 @@ def test_a_concept_transfers_to_a_fine_tuned_base_by_that_bases_own_keys(
             paper_layer(E, W_K, C, [(i, o_K, bias, temperature)]),
             paper_layer(E, W_V, C, [(i, o_V, bias, temperature)]),
         )
-    packed = pack(tuned, composition, artifacts)[0]
+    packed = pack(tuned, composition, artifacts).states[0]
     check_against_paper(tuned, packed.numpy(), expected)
-    plain = pack(tiny_base, compose(parse_prompt("a teddy* in the snow"), concepts, tiny_base), artifacts)[0]
+    plain = pack(
+        tiny_base, compose(parse_prompt("a teddy* in the snow"), concepts, tiny_base), artifacts
+    ).states[0]
     assert not torch.allclose(packed, plain, atol=0.1)
 
 
@@ -158,7 +160,7 @@ def test_one_concept_is_equation_3(tiny_base, concepts):
             E @ W.T - np.outer(sim, W @ i) / energy + np.outer(sigmoid_term, o)
             for W, o in zip(weights, (o_K, o_V), strict=True)
         )
-    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts).states[0].numpy(), expected)
 
 
 def test_global_lock_is_appendix_c(tiny_base, concepts):
@@ -166,8 +168,8 @@ def test_global_lock_is_appendix_c(tiny_base, concepts):
     prompt = parse_prompt(PROMPT)
     command = GateSources(command_all=Gate(key_lock="global"))
     composition = compose(prompt, concepts, tiny_base, command)
-    packed = pack(tiny_base, composition, on(concepts))[0]
-    local = pack(tiny_base, compose(prompt, concepts, tiny_base), on(concepts))[0]
+    packed = pack(tiny_base, composition, on(concepts)).states[0]
+    local = pack(tiny_base, compose(prompt, concepts, tiny_base), on(concepts)).states[0]
     keys = tiny_base.bank.key_columns
     assert torch.equal(packed[:, ~keys], local[:, ~keys])
     E = reference_encoding(tiny_base, "A teddy sailing in a teapot on the sea", {})
@@ -180,7 +182,7 @@ def test_mixed_locks_edit_the_keys_for_the_local_concepts_only(tiny_base, concep
     prompt = parse_prompt("A teddy*{lock=global} sailing in a teapot*")
     composition = compose(prompt, concepts, tiny_base)
     artifacts = on(concepts)
-    packed = pack(tiny_base, composition, artifacts)[0]
+    packed = pack(tiny_base, composition, artifacts).states[0]
     E = reference_encoding(
         tiny_base, "A teddy sailing in a teapot", {"teapot": artifacts["teapot"].tensors["embedding"]}
     )
@@ -194,7 +196,7 @@ def test_mixed_locks_edit_the_keys_for_the_local_concepts_only(tiny_base, concep
         tiny_base, compose(parse_prompt("A teddy* sailing in a teapot*"), concepts, tiny_base), artifacts
     )
     values = ~tiny_base.bank.key_columns
-    assert torch.equal(packed[:, values], local[0][:, values])
+    assert torch.equal(packed[:, values], local.states[0][:, values])
 
 
 def test_all_three_locks_share_a_prompt(tiny_base, concepts):
@@ -212,7 +214,7 @@ def test_all_three_locks_share_a_prompt(tiny_base, concepts):
             paper_layer(E_key, W_K, C, [(i, o_K, b, t) for i, o_K, _, b, t in found[1:]]),
             paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in found]),
         )
-    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts).states[0].numpy(), expected)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_under_a_global_lock_several_tokens_line_up_by_the_last(tiny_base, jug):
             paper_layer(E_key, W_K, C, [(i, o_K, bias, temperature)]),
             paper_layer(E, W_V, C, [(i, o_V, b, t) for i, _, o_V, b, t in (other, teddy)]),
         )
-    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts)[0].numpy(), expected)
+    check_against_paper(tiny_base, pack(tiny_base, composition, artifacts).states[0].numpy(), expected)
 
 
 def test_under_a_local_lock_several_tokens_have_the_keys_of_the_last(tiny_base, jug):
@@ -263,7 +265,7 @@ def test_a_prompt_that_spelling_makes_too_long_is_refused(tiny_base, jug):
 def test_the_order_of_concepts_changes_nothing(tiny_base, concepts):
     composition = compose(parse_prompt("a teddy* a teapot* a cat*"), concepts, tiny_base)
     turned = composition.model_copy(update={"concepts": composition.concepts[::-1]})
-    one, other = (pack(tiny_base, c, on(concepts)) for c in (composition, turned))
+    one, other = (pack(tiny_base, c, on(concepts)).states for c in (composition, turned))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     assert not torch.equal(
         targets(tiny_base, composition, on(concepts)).I, targets(tiny_base, turned, on(concepts)).I
@@ -272,8 +274,10 @@ def test_the_order_of_concepts_changes_nothing(tiny_base, concepts):
 
 def test_the_negative_prompt_goes_through_the_edit(tiny_base, concepts):
     composition = compose(parse_prompt("a teddy* in the snow"), concepts, tiny_base)
-    both = pack(tiny_base, composition, on(concepts), [composition.prompt, "a blue hat"])
-    torch.testing.assert_close(both[:1], pack(tiny_base, composition, on(concepts)), rtol=1e-4, atol=1e-4)
+    both = pack(tiny_base, composition, on(concepts), [composition.prompt, "a blue hat"]).states
+    torch.testing.assert_close(
+        both[:1], pack(tiny_base, composition, on(concepts)).states, rtol=1e-4, atol=1e-4
+    )
     E = torch.from_numpy(reference_encoding(tiny_base, "a blue hat", {})).float()
     t = targets(tiny_base, composition, on(concepts))
     expected = edit.packed(E, tiny_base.bank.W, t.I, t.V, t.O, t.bias, t.temperature)
@@ -288,7 +292,7 @@ def test_a_concept_called_twice_opens_at_both_places(tiny_base, concepts):
     expected = reference_encoding(
         tiny_base, "a teddy on a teddy", {"teddy": concepts["teddy"].artifact.tensors["embedding"]}
     )
-    np.testing.assert_allclose(E.numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(E.states[0].numpy(), expected, atol=1e-4)
 
 
 def test_the_supercategory_itself_keeps_its_own_word(tiny_base, concepts):
@@ -298,8 +302,8 @@ def test_the_supercategory_itself_keeps_its_own_word(tiny_base, concepts):
     _, twice = encodings(
         tiny_base, compose(parse_prompt("a teddy* on a teddy*"), concepts, tiny_base), on(concepts)
     )
-    assert torch.allclose(E[:5], twice[:5], atol=1e-6)
-    assert not torch.allclose(E[5], twice[5], atol=1e-3)
+    assert torch.allclose(E.states[0, :5], twice.states[0, :5], atol=1e-6)
+    assert not torch.allclose(E.states[0, 5], twice.states[0, 5], atol=1e-3)
 
 
 def test_an_artifact_of_another_build_is_refused(tiny_base, concepts):

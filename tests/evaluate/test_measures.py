@@ -13,7 +13,6 @@ from perfusion_registry.evaluate.leakage import outside
 from perfusion_registry.evaluate.measures import (
     LOOK_ALIKES,
     Subject,
-    given_back,
     identified,
     look_alikes,
     own_looks,
@@ -123,7 +122,7 @@ def test_an_individual_is_told_from_its_look_alikes_in_company(recogniser, base,
     kind = pair[number].category
     known = portraits(recogniser, base, kind, candidates, relation, "in the snow", None)
     own, others = (
-        given_back(base, drawn(*(Page(shown, relation, "in the snow", None, seed) for seed in range(8))))
+        base.reconstructed(drawn(*(Page(shown, relation, "in the snow", None, seed) for seed in range(8))))
         for shown in (candidates[0], candidates[3])
     )
     seen = (recogniser.describe(pages, kind) for pages in (own, others))

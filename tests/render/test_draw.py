@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
-from perfusion_registry.base import residuals_attached
+from perfusion_registry.base import marked
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
@@ -68,7 +68,7 @@ def test_a_concept_is_drawn_as_with_every_projection_edited_by_hand(tiny_base, c
     composition = compose(parse_prompt("a teddy* in a teapot*"), concepts, tiny_base)
     wanted = request(seeds=(5,), steps=4, scheduler=scheduler)
     (rendered,) = render(tiny_base, composition, wanted, on(concepts))
-    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"])
+    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"]).states
 
     class Emits(torch.nn.Module):
         def __init__(self, columns):
@@ -242,15 +242,15 @@ def test_a_residual_is_drawn_in_the_wanted_branch_and_where_its_concept_is(tiny_
     """The pipeline by hand: the bank and the residual attached, and one focus for the two branches."""
     composition = compose(parse_prompt("a hugsy* in the snow"), concepts, tiny_base)
     (rendered,) = render(tiny_base, composition, request(seeds=(5,)), on(concepts))
-    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"])
+    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"]).states
     where = torch.zeros(2, 77, 1)
-    where[1, 2, 0] = 1
+    where[0, 2, 0] = 1
     factors = residuals(tiny_base, composition, on(concepts)).factors[0]
-    unet = tiny_base.pipe.unet
-    with tiny_base.bank.attached(unet), residuals_attached(unet, [factors], where):
-        expected = stock(tiny_base.pipe, prompt_embeds=packed[:1], negative_prompt_embeds=packed[1:])
+    with tiny_base.attached([factors]):
+        both = marked(packed, where)
+        expected = stock(tiny_base.pipe, prompt_embeds=both[:1], negative_prompt_embeds=both[1:])
     assert np.array_equal(pixels(rendered), expected)
-    with tiny_base.bank.attached(unet):
+    with tiny_base.attached():
         without = stock(tiny_base.pipe, prompt_embeds=packed[:1], negative_prompt_embeds=packed[1:])
     assert not np.array_equal(pixels(rendered), without)
     (none,) = drawn(tiny_base, "a hugsy*{residual=0} in the snow", concepts, seeds=(5,))

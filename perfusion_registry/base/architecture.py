@@ -1,0 +1,70 @@
+"""What perf asks of a kind of base: to know one, to load one, to take one that somebody has loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from perfusion_registry.base.files import BaseFiles
+from perfusion_registry.base.identity import BaseDescription
+
+if TYPE_CHECKING:
+    import torch
+
+    from perfusion_registry.base.interface import Base
+    from perfusion_registry.base.scorer import Scorer
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """A kind of base, such as Stable Diffusion. Its module imports torch only inside of functions, since
+    bases are recognised and described without it.
+
+    name: in lower case, with dashes. models: the components with weights, each a folder of the base. text:
+    the components that decide what a prompt is encoded to: text encoders and tokenizers.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    text: tuple[str, ...]
+
+    def recognise(self, files: BaseFiles) -> bool:
+        """Whether a base is of this kind, by the classes of its components or by its tensors.
+
+        Of a hub model not all files may be here yet: only JSON files can be counted on.
+        """
+        ...
+
+    def family(self, files: BaseFiles) -> str:
+        """The hex sha256 that bases have in common if concepts of one can be drawn with the other.
+
+        Raises PerfError where the base cannot carry concepts after all.
+        """
+        ...
+
+    def tokenizer(self, description: BaseDescription) -> Any:
+        """Its (first) tokenizer, alone. Raises PerfError when it is missing or broken."""
+        ...
+
+    def load(
+        self,
+        description: BaseDescription,
+        device: torch.device,
+        dtype: torch.dtype,
+        compute_dtype: torch.dtype,
+        scorer: Scorer | None,
+    ) -> Base:
+        """Load a described base; the arguments are what `Base` has of them.
+
+        Only safetensors are read, and nothing is downloaded. Raises PerfError when files are missing or
+        broken, and when the base cannot be worked with after all.
+        """
+        ...
+
+    def wrap(self, pipe: Any, description: BaseDescription | None) -> Base | None:
+        """The base that a live diffusers pipeline is; None where it is of another kind.
+
+        description: the base that it was loaded from, where that is known; else its family is that of its
+        text encoder as it is. Nothing of the pipeline is changed. Raises PerfError for a pipeline of this
+        kind that cannot carry concepts.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""Conditioning: what the text side of a base hands to its denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Embeddings = Mapping[tuple[int, int], Sequence[Tensor]]
+"""Token embeddings to use in the place of the tokens' own: for (prompt, concept piece of it) one of each text
+encoder, (d_token,), or (v, d_token) for a piece of v tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Prompts as the denoiser takes them.
+
+    states: (B, n, d) fp32, what K and V read, behind the caption projection where there is one; of a base
+    that has a composition attached (B, n, D + J) instead (see `Bank`). mask: (B, n) bool, true where
+    cross-attention may look; None where it looks everywhere, padding included. pooled: (B, p) fp32, the
+    prompt as one vector, for denoisers that take one; else None.
+    """
+
+    states: Tensor
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def with_states(self, states: Tensor) -> Conditioning:
+        """The same prompts with other states (B, n, ...)."""
+        return Conditioning(states, self.mask, self.pooled)
+
+    def rows(self, index: Tensor | Sequence[int] | slice) -> Conditioning:
+        """The prompts at `index`, in its order."""
+        return self._each(lambda tensor: tensor[index])
+
+    def repeated(self, count: int) -> Conditioning:
+        """All prompts `count` times, one after the other."""
+        return self._each(lambda tensor: tensor.repeat(count, *[1] * (tensor.ndim - 1)))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        mask, pooled = (None if x is None else change(x) for x in (self.mask, self.pooled))
+        return Conditioning(change(self.states), mask, pooled)
+
+    @staticmethod
+    def joined(parts: Sequence[Conditioning]) -> Conditioning:
+        """The prompts of all of them, in their order; all have a mask or none, and so for `pooled`."""
+
+        def together(tensors: Sequence[Tensor | None]) -> Tensor | None:
+            there = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(there) if there else None
+
+        return Conditioning(
+            torch.cat([part.states for part in parts]),
+            together([part.mask for part in parts]),
+            together([part.pooled for part in parts]),
+        )

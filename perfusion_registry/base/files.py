@@ -1,0 +1,99 @@
+"""The files of a base, as diffusers saves it in a folder; read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from perfusion_registry.base.weights import tensor_entries, weight_files
+from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import TensorEntry
+
+INDEX = "model_index.json"
+SUITABLE = 'use a base like Stable Diffusion 1.x or 2.x, or "storybook"'
+_VARIANTS = (None, "fp16")
+_INCOMPLETE = "fetch the base again; something of it is missing or damaged"
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """A base's folder, as far as an architecture has to look into it.
+
+    variant: None, or "fp16" where its weights only exist under that name.
+    """
+
+    folder: Path
+    variant: str | None = None
+
+    @cached_property
+    def index(self) -> Mapping[str, Any]:
+        """`model_index.json`. Raises PerfError when the folder has none, or a broken one."""
+        return _read_json(self.folder / INDEX)
+
+    @cached_property
+    def classes(self) -> Mapping[str, str | None]:
+        """The class of each component that the index names, such as `vae`."""
+        return {
+            name: said[1] for name, said in self.index.items() if isinstance(said, list) and len(said) == 2
+        }
+
+    def configuration(self, component: str) -> Mapping[str, Any]:
+        """The `config.json` of a component. Raises PerfError when it is missing or broken."""
+        return _read_json(self.folder / component / "config.json")
+
+    def weights(self, model: str) -> tuple[Path, ...]:
+        """The safetensors files of a model, and their index if they are several. Raises PerfError where it
+        has none."""
+        folder = self.folder / model
+        found = weight_files(folder, self.variant)
+        if not found:
+            pickled = any(folder.glob("*.bin"))
+            raise PerfError(
+                f"the base's {model} has no safetensors weights" + (", only pickled ones" if pickled else ""),
+                where=str(folder),
+                hint="convert them to safetensors; perf never opens pickles" if pickled else _INCOMPLETE,
+            )
+        return found
+
+    def tensor_files(self, model: str) -> tuple[Path, ...]:
+        """Its safetensors files alone."""
+        return tuple(path for path in self.weights(model) if path.suffix == ".safetensors")
+
+    def tensors(self, model: str) -> Mapping[str, TensorEntry]:
+        """Its tensors by name. Raises PerfError when a file is cut or malformed."""
+        return {
+            name: entry for path in self.tensor_files(model) for name, entry in tensor_entries(path).items()
+        }
+
+    def complete_variant(self, models: Sequence[str]) -> str | None:
+        """The name under which every one of `models` has weights: the plain one, unless only "fp16" has."""
+        complete = {
+            variant: all(weight_files(self.folder / model, variant) for model in models)
+            for variant in _VARIANTS
+        }
+        return "fp16" if complete["fp16"] and not complete[None] else None
+
+    def is_complete(self, models: Sequence[str]) -> bool:
+        """Whether a (perhaps partly downloaded) folder has the weights of all of `models`."""
+        chosen = ([weight_files(self.folder / model, variant) for model in models] for variant in _VARIANTS)
+        return any(
+            all(files and all(path.is_file() for path in files) for files in weights) for weights in chosen
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PerfError(
+            f"this is not a diffusers folder: it has no {path.name}", where=str(path.parent), hint=SUITABLE
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PerfError("the file cannot be read as JSON", where=str(path), hint=_INCOMPLETE) from error
+    if not isinstance(said, dict):
+        raise PerfError("the file does not hold a JSON object", where=str(path), hint=_INCOMPLETE)
+    return said

@@ -1,0 +1,307 @@
+"""What every loaded base can do: the interface that the rest of the package speaks.
+
+The mathematics needs of a base that prompts become what K and V read, that what they emit can be put in
+their place, and that latents can be noised and denoised. One file of `base/architectures/` says how, for one
+kind of base. Importing this needs no torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.plugins import load_object
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from perfusion_registry.base.attention import AttentionRecorder
+    from perfusion_registry.base.autoencoder import Posterior
+    from perfusion_registry.base.bank import Bank
+    from perfusion_registry.base.conditioning import Conditioning, Embeddings
+    from perfusion_registry.base.identity import BaseIdentity
+    from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
+    from perfusion_registry.base.objective import Objective
+    from perfusion_registry.base.residuals import Factors
+    from perfusion_registry.base.scorer import Scorer
+    from perfusion_registry.base.tokens import ConceptPiece, Tokens
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Base(ABC):
+    """A base in memory, in evaluation mode, with every parameter frozen.
+
+    pipe: the diffusers pipeline with its components; only architectures look into it. dtype: of its weights.
+    compute_dtype: what `autocast` computes in; equal to `dtype` where autocast does nothing. scorer: the CLIP
+    model that comes with the base, or None.
+
+    Safe to share between threads: what is not is done inside of `attached` or `exclusive`, which one thread
+    has at a time.
+    """
+
+    pipe: Any
+    device: torch.device
+    dtype: torch.dtype
+    compute_dtype: torch.dtype
+    description: BaseIdentity
+    scorer: Scorer | None = None
+
+    attends_to_padding: ClassVar[bool] = True
+    """Whether cross-attention looks at padding positions too, which then belong into C."""
+    has_pooled: ClassVar[bool] = False
+    """Whether the denoiser also takes the prompt as one vector."""
+    pipelines: ClassVar[Mapping[str, str]]
+    """The classes that draw with the base, as `module:Class`: of `text`, `image` and `inpaint` those there
+    are."""
+
+    # Text
+
+    @abstractmethod
+    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
+        """Tokenise a prompt, padded to the base's length; each concept piece becomes its tokens.
+
+        A prompt that is too long is cut, as the pipeline itself would, and `dropped` says what is lost.
+        Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
+        """
+
+    @abstractmethod
+    def tokenise_captions(self, captions: Sequence[str]) -> list[Tokens]:
+        """Tokenise many texts without concepts, cut at the base's length and not padded. Only `ids` and
+        `length` are filled."""
+
+    @abstractmethod
+    def encode(
+        self, prompts: Sequence[Tokens], embeddings: Embeddings | None = None, *, length: int | None = None
+    ) -> Conditioning:
+        """What K and V read of B prompts; without `embeddings`, exactly what the pipeline encodes.
+
+        embeddings: to use in the place of concept pieces' own; gradients flow to them. length: pad to so many
+        positions; by default to the longest of the prompts. Computed in fp32 even inside `autocast`, because
+        C^-1 amplifies rounding. The text encoders are unchanged afterwards.
+        """
+
+    @property
+    @abstractmethod
+    def text_length(self) -> int:
+        """How many positions a whole prompt has, padding included."""
+
+    @property
+    @abstractmethod
+    def embedding_tables(self) -> Sequence[nn.Embedding]:
+        """The token embeddings of each text encoder."""
+
+    @abstractmethod
+    def several_tokens(self, word: str) -> str | None:
+        """What to tell of a supercategory that is several tokens to this base; None where it is one."""
+
+    # Denoising
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """The network that is asked at every step."""
+
+    @property
+    @abstractmethod
+    def cross_attentions(self) -> Sequence[CrossAttention]:
+        """Its layers that read text, in the order of execution. Raises PerfError for a denoiser whose layers
+        cannot be worked with."""
+
+    @property
+    @abstractmethod
+    def residual_blocks(self) -> Sequence[ResidualBlock]:
+        """Its transformer blocks, in the order of execution."""
+
+    @property
+    def caption_projection(self) -> Sequence[Slot]:
+        """The modules that all text passes through on its way to the layers, in their order; none where the
+        layers read the text encoder's states as they are."""
+        return ()
+
+    @cached_property
+    def bank(self) -> Bank:
+        """The K and V projections of all `cross_attentions`."""
+        from perfusion_registry.base.bank import Bank
+
+        return Bank.of(self.cross_attentions, self.caption_projection)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the denoiser was trained to answer. Raises PerfError where nothing can be trained with it."""
+        from perfusion_registry.base.objective import Diffusion
+
+        return Diffusion.of(self.pipe.scheduler)
+
+    def denoise(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """One call of the denoiser, in `autocast`; to be made inside of `exclusive` or `attached`.
+
+        x: (B, c, h, w). t: (B,), or one time for all. conditioning: of B prompts, as `encode` gives them, or
+        packed where a composition is attached. Returns its answer (B, c, h, w) in fp32; gradients flow.
+        """
+        with self.autocast(), self.bank.behind_captions():
+            return self.answer(x, t, conditioning).float()
+
+    @abstractmethod
+    def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """What `denoise` calls: the denoiser itself, with its inputs in its own format, whatever else it has
+        to be told, and its answer cut to (B, c, h, w)."""
+
+    # Pictures
+
+    @abstractmethod
+    def latents(self, images: Tensor) -> Posterior:
+        """The posteriors of images (N, 3, H, W) in 0..1, in the denoiser's units."""
+
+    @abstractmethod
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) fp32 in 0..1 of latents (B, c, h, w)."""
+
+    @abstractmethod
+    def reconstructed(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in 0..1 as the autoencoder gives them back, on the CPU."""
+
+    @property
+    @abstractmethod
+    def pixels_per_latent(self) -> int:
+        """How many pixels one latent stands for, along each side."""
+
+    @property
+    @abstractmethod
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the denoiser was made for."""
+
+    # Pipelines
+
+    @abstractmethod
+    def inputs(self, wanted: Conditioning, unwanted: Conditioning) -> dict[str, Any]:
+        """What any pipeline of the base takes in the place of prompts and negative prompts, both packed: a
+        tensor has a row for each, and whatever else a call has to be told is no tensor."""
+
+    def plain_inputs(self, prompts: Sequence[str], unwanted: Sequence[str]) -> dict[str, Any]:
+        """The same of prompts without concepts, for a pipeline to which nothing is attached."""
+        return {"prompt": list(prompts), "negative_prompt": list(unwanted)}
+
+    def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
+        """A diffusers pipeline over the base's own components, which its caller may change at will.
+
+        kind: one of `pipelines`. scheduler: one of `schedulers`, by name; None for one like the base's own.
+        Raises PerfError for a kind or a scheduler that the base does not have.
+        """
+        if kind not in self.pipelines:
+            raise PerfError(
+                f"this base has no pipeline for {kind!r}", hint=f"there are {', '.join(self.pipelines)}"
+            )
+        from perfusion_registry.base.pretrained import quiet
+
+        with quiet():
+            named = load_object(self.pipelines[kind])
+            if type(self.pipe) is named:
+                pipe = copy.copy(self.pipe)
+            else:
+                takes = inspect.signature(named.__init__).parameters
+                parts = {name: part for name, part in self.pipe.components.items() if name in takes}
+                if "requires_safety_checker" in takes:
+                    parts["requires_safety_checker"] = False
+                pipe = named(**parts)
+        pipe.scheduler = self.scheduler(scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @property
+    def schedulers(self) -> Mapping[str, type]:
+        """The schedulers that can take the base's own noise schedule, by their names in diffusers."""
+        own = self.pipe.scheduler
+        return {type(own).__name__: type(own)} | {kind.__name__: kind for kind in own.compatibles}
+
+    def scheduler(self, name: str | None = None) -> Any:
+        """A fresh scheduler over the base's own noise schedule.
+
+        name: one of `schedulers`; None for the base's own kind. Raises PerfError for any other, and for one
+        that needs a library which is not installed.
+        """
+        own, there = self.pipe.scheduler, self.schedulers
+        name = name or type(own).__name__
+        if name not in there:
+            raise PerfError(
+                f"the base's scheduler, {type(own).__name__}, has no form as {name}",
+                hint=f"there are {', '.join(there)}",
+            )
+        try:
+            return there[name].from_config(own.config)  # type: ignore[attr-defined]
+        except ImportError as error:
+            raise PerfError(
+                f"{name} needs a library that is not installed",
+                hint=str(error).strip().split("\n")[-1] or None,
+            ) from error
+
+    @property
+    def default_scheduler(self) -> str:
+        """The name of the scheduler that pictures are drawn with when nobody says."""
+        return type(self.pipe.scheduler).__name__
+
+    @property
+    def noise_steps(self) -> int:
+        """How many steps of noise the base was trained on, and so how many can be drawn at most."""
+        return int(self.pipe.scheduler.config.num_train_timesteps)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the pictures that the base draws by default: its card's, else those
+        that its denoiser was made for; whole latents."""
+        card, latent = self.description.card.render, self.pixels_per_latent
+        height, width = self.native_size
+        height, width = int(card.get("height") or height), int(card.get("width") or width)
+        return height // latent * latent, width // latent * latent
+
+    # Use by one thread at a time
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context to run denoiser and autoencoder in; it does nothing where weights and products
+        agree."""
+        if self.compute_dtype == self.dtype:
+            return nullcontext()
+        import torch
+
+        return torch.autocast(self.device.type, dtype=self.compute_dtype)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """A context in which this thread alone uses the denoiser, as it is; others wait for their turn.
+
+        Hold it for one batch, never across a `yield`. Raises PerfError inside of itself or of `attached`.
+        """
+        from perfusion_registry.base.exclusive import exclusive
+
+        return exclusive(self.denoiser)
+
+    @contextmanager
+    def attached(self, residuals: Sequence[Factors] = (), *, everywhere: bool = False) -> Iterator[None]:
+        """A context, `exclusive`, in which the denoiser takes packed (B, n, D + J) in the place of text.
+
+        What each K and V projection emits is then its columns of packed (`Bank.attached`), and the residuals
+        of J concepts are added where packed marks their tokens, or everywhere (`residuals_attached`). On
+        leaving the very same modules are back. Raises PerfError where a composition is attached already, and
+        for residuals that do not fit.
+        """
+        from perfusion_registry.base.residuals import residuals_attached
+
+        with (
+            self.exclusive(),
+            self.bank.attached(),
+            residuals_attached(self.residual_blocks, self.cross_attentions, residuals, everywhere=everywhere),
+        ):
+            yield
+
+    def recorder(self, positions: Sequence[Sequence[int]], latent_size: tuple[int, int]) -> AttentionRecorder:
+        """A context that records how much each place of the picture attends to chosen tokens; see
+        `AttentionRecorder`."""
+        from perfusion_registry.base.attention import AttentionRecorder
+
+        return AttentionRecorder(self.cross_attentions, positions, latent_size)

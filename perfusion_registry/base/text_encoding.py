@@ -1,0 +1,79 @@
+"""Token ids as a text encoder takes them, and concepts' own embeddings in the place of tokens'."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perfusion_registry.base.conditioning import Embeddings
+from perfusion_registry.base.tokens import Tokens
+
+
+def padded_ids(prompts: Sequence[Tokens], encoder: int, padding: int, length: int | None = None) -> Tensor:
+    """The ids (B, n) int64 of one text encoder, filled up with `padding` to the longest, or to `length`."""
+    rows = [prompt.ids[encoder] for prompt in prompts]
+    n = length or max(map(len, rows))
+    return torch.tensor([[*row, *[padding] * (n - len(row))] for row in rows])
+
+
+def clip_states(encoder: Any, ids: Tensor, values: Mapping[tuple[int, int], Tensor], end: int) -> Tensor:
+    """The last states (B, n, d) fp32 of a CLIP text encoder, as diffusers' `encode_prompt` takes them.
+
+    ids: (B, n) int64, on the encoder's device. values: as in `replaced_embeddings`. end: the id of the end
+    token. Computed in the encoder's own format even inside of autocast.
+    """
+    mask = None
+    if getattr(encoder.config, "use_attention_mask", False):
+        ends = (ids == end).int()
+        mask = (ends.cumsum(-1) - ends == 0).long()  # (B, n), one up to and with the first end token
+    with (
+        torch.autocast(ids.device.type, enabled=False),
+        replaced_embeddings(encoder.get_input_embeddings(), values),
+    ):
+        states: Tensor = encoder(ids, attention_mask=mask)[0]
+    return states.float()
+
+
+def embedding_values(
+    prompts: Sequence[Tokens], embeddings: Embeddings | None, encoder: int
+) -> dict[tuple[int, int], Tensor]:
+    """What each position of an encoder's ids gets: (prompt, position) -> (d_token,)."""
+    values = {}
+    for (prompt, concept), given in (embeddings or {}).items():
+        places = prompts[prompt].places[concept][encoder]
+        own = given[encoder]
+        vectors = [own] if own.ndim == 1 else list(own)  # v of (d_token,)
+        for position, vector in zip(places, vectors, strict=True):
+            values[prompt, position] = vector
+    return values
+
+
+@contextmanager
+def replaced_embeddings(table: nn.Module, values: Mapping[tuple[int, int], Tensor]) -> Iterator[None]:
+    """Within it, an embedding table gives `values` at their (prompt, position); gradients flow to them.
+
+    Only for calls of this thread: another may use the same encoder meanwhile.
+    """
+    if not values:
+        yield
+        return
+    thread = threading.get_ident()
+    prompts, positions = (list(index) for index in zip(*values, strict=True))
+    stacked = torch.stack(list(values.values()))  # (k, d_token)
+
+    def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if threading.get_ident() != thread:
+            return output
+        index = (torch.tensor(prompts, device=output.device), torch.tensor(positions, device=output.device))
+        return output.index_put(index, stacked.to(output.device, output.dtype))
+
+    hook = table.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
