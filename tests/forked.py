@@ -30,7 +30,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "PYTEST_CURRENT_TEST"}
 """Variables that nothing reads while it is imported; besides, all that begin with PERF_ or _PERF_."""
+
+VARIABLES_READ: set[str] = set()
+"""The environment variables that were read while `serve` imported: another value comes too late in a fork."""
 
 _NUMBER = struct.Struct("i")
 
@@ -192,7 +195,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit.register(_leave)  # before any other, so that it comes last
     control = socket.socket(fileno=int(sys.argv[1]))
-    preload()
+    with noting(VARIABLES_READ):
+        preload()
     gc.collect()
     gc.freeze()
     lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end
@@ -224,6 +228,22 @@ def serve() -> None:
         line.sendall(_NUMBER.pack(child))
         for stream in streams:
             os.close(stream)
+
+
+@contextlib.contextmanager
+def noting(read: set[str]) -> Iterator[None]:
+    """A context that puts the name of every environment variable that is looked up into `read`."""
+    get = os._Environ.__getitem__
+
+    def note(environment: os._Environ[str], name: str) -> str:
+        read.add(name)
+        return get(environment, name)
+
+    os._Environ.__getitem__ = note  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        os._Environ.__getitem__ = get  # type: ignore[method-assign]
 
 
 def preload() -> None:
