@@ -243,11 +243,6 @@ class Base(ABC):
             ) from error
 
     @property
-    def default_scheduler(self) -> str:
-        """The name of the scheduler that pictures are drawn with when nobody says."""
-        return type(self.pipe.scheduler).__name__
-
-    @property
     def noise_steps(self) -> int:
         """How many steps of noise the base was trained on, and so how many can be drawn at most."""
         return int(self.pipe.scheduler.config.num_train_timesteps)

@@ -34,7 +34,7 @@ def load_pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
     try:
         with quiet():
             return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(folder), hint=BROKEN) from error
 

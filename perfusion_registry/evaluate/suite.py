@@ -14,6 +14,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature, TrainSection
 from perfusion_registry.recipe.recipe import Word
+from perfusion_registry.render.request import SchedulerName
 
 SHIPPED = Path(__file__).parent / "suites"
 """The folder of the suites that come with the package."""
@@ -213,7 +214,7 @@ class SuiteRender(FileModel):
     seeds: Count = 8
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance: Guidance | None = None
-    scheduler: Literal["ddim", "dpmsolver", "euler"] | None = None
+    scheduler: SchedulerName | None = None
     batch: Annotated[int, Field(ge=1, le=256)] = 8
 
 

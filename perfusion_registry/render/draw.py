@@ -103,6 +103,12 @@ def native_size(base: Base) -> tuple[int, int]:
     return width, height
 
 
+def default_scheduler(base: Base) -> str:
+    """The scheduler of the paper, where the base has it, else the base's own."""
+    there = base.schedulers
+    return "ddim" if SHORT_NAMES["ddim"] in there else next(iter(there))
+
+
 def _batches(request: RenderRequest) -> list[RenderRequest]:
     """Cut a request into one request per batch."""
     starts = range(0, len(request.seeds), request.batch)

@@ -80,7 +80,7 @@ def test_missing_weights_are_never_filled_with_noise(folder: Path, path: str, na
 
 def test_files_that_do_not_fit_their_configuration_are_told(folder: Path) -> None:
     config = folder / "vae" / "config.json"
-    config.write_text(config.read_text().replace('"latent_channels": 4', '"latent_channels": 5'))
+    config.write_text(config.read_text().replace('"layers_per_block": 1', '"layers_per_block": 2'))
     with pytest.raises(PerfError, match="cannot be loaded"):
         load_base(describe_base(str(folder)), device="cpu")
 

@@ -23,7 +23,7 @@ from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import RenderOptions, TrainOptions
-from perfusion_registry.render import RenderRequest, render
+from perfusion_registry.render import RenderRequest, default_scheduler, render
 from tests.distribution import install
 from tests.second_architecture import Loaded, save_second_base
 
@@ -213,6 +213,11 @@ class Emits(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         return self.given
+
+
+def test_its_own_scheduler_is_the_default(base: Base, tiny_base: Base) -> None:
+    assert default_scheduler(base) == SCHEDULER
+    assert default_scheduler(tiny_base) == "ddim"
 
 
 def test_what_it_has_not_is_told(base: Base, covariance: Covariance, built: Artifact, tmp_path: Path) -> None:

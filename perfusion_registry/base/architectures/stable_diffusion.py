@@ -52,6 +52,7 @@ class StableDiffusion:
 
     def family(self, files: BaseFiles) -> str:
         """Of the text encoder, and of the shapes of the UNet's cross-attention layers."""
+        _require_latents_alone(files)
         layers = unet.cross_attention_shapes(files.tensors("unet"))
         if not layers:
             raise PerfError(
@@ -275,6 +276,26 @@ class StableDiffusionBase(Base):
         """`prompt_embeds` and `negative_prompt_embeds`, in the format of the weights."""
         embeds = {"prompt_embeds": wanted, "negative_prompt_embeds": unwanted}
         return {name: branch.states.to(self.device, self.dtype) for name, branch in embeds.items()}
+
+
+def _require_latents_alone(files: BaseFiles) -> None:
+    """Raise PerfError unless the UNet takes latents, and nothing beside them, of an autoencoder of ours."""
+    named = files.classes.get("vae")
+    if named != "AutoencoderKL":
+        raise PerfError(
+            f"the base's autoencoder is an {named}, and perf can only learn from those of an AutoencoderKL",
+            where=str(files.folder),
+            hint=SUITABLE,
+        )
+    taken = files.configuration("unet").get("in_channels", 4)
+    given = files.configuration("vae").get("latent_channels", 4)
+    if taken != given:
+        raise PerfError(
+            f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one that "
+            "is made for inpainting, for editing or for making pictures larger",
+            where=str(files.folder / "unet"),
+            hint="build with the base that it was made from",
+        )
 
 
 def _fp32_text_encoder(own: Any, description: BaseDescription | None) -> Any:
