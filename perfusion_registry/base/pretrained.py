@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,10 +51,15 @@ def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, *
     return pipe
 
 
-def move(models: Iterable[nn.Module], device: torch.device) -> None:
-    """Put models on a device, frozen and in evaluation mode. Raises PerfError when they do not fit."""
+def move(models: Sequence[nn.Module], device: torch.device) -> None:
+    """Put models on a device, frozen and in evaluation mode. Raises PerfError when they do not fit, and when
+    one lacks weights: diffusers leaves these without values."""
     import torch
 
+    for model in models:
+        absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+        if absent:
+            raise _incomplete(absent, type(model).__name__)
     try:
         for model in models:
             model.to(device).eval().requires_grad_(False)
@@ -75,11 +80,12 @@ def require_all_weights(model: nn.Module, folder: Path, variant: str | None) -> 
     wanted = {name.removeprefix("text_model.") for name, _ in model.named_parameters()}
     absent = sorted(wanted - stored)
     if absent:
-        raise PerfError(
-            f"{len(absent)} of the model's weights are missing, such as {absent[0]}",
-            where=str(folder),
-            hint=BROKEN,
-        )
+        raise _incomplete(absent, str(folder))
+
+
+def _incomplete(absent: Sequence[str], where: str) -> PerfError:
+    what = f"{len(absent)} of the model's weights are missing, such as {absent[0]}"
+    return PerfError(what, where=where, hint=BROKEN)
 
 
 @contextmanager

@@ -291,8 +291,8 @@ def _require_latents_alone(files: BaseFiles) -> None:
     given = files.configuration("vae").get("latent_channels", 4)
     if taken != given:
         raise PerfError(
-            f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one that "
-            "is made for inpainting, for editing or for making pictures larger",
+            f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one "
+            "that is made for inpainting, for editing or for making pictures larger",
             where=str(files.folder / "unet"),
             hint="build with the base that it was made from",
         )
