@@ -34,8 +34,8 @@ from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfil
 from perfusion_registry.registries.catalogue import read_catalogue, renewed
 from perfusion_registry.registries.index import Index, Publish, Yank, read_index
 from tests.artifact.samples import artifact
+from tests.operations.test_schemas import MANIFEST, RECIPE
 from tests.recipe.test_lockfile import lock
-from tests.recipe.test_schemas import MANIFEST, RECIPE
 from tests.registries.samples import release
 
 PATIENCE = 5  # seconds of the processor for one case

@@ -163,12 +163,11 @@ class Sync(Operation):
         shutil.rmtree(self.store, ignore_errors=True)
 
     def work(self) -> None:
-        from perfusion_registry.cli.syncing import sync_project
-        from perfusion_registry.reporter import Silent
+        from perfusion_registry.operations.sync import SyncOptions, sync
+        from perfusion_registry.operations.workspace import Workspace
 
-        os.environ["PERF_CACHE_DIR"] = str(self.store)
-        how = {"locked": False, "offline": False, "dry_run": False, "build": False}
-        sync_project(self.project, frozen=True, reporter=Silent(), **how)
+        with Workspace.open(self.project, store=self.store, lockfile_alone=True) as workspace:
+            sync(workspace, SyncOptions(frozen=True))
 
     def wrong(self) -> list[str]:
         read_lockfile(self.project / "perfusion.lock")
@@ -244,11 +243,11 @@ class Build(Operation):
         )
 
     def work(self) -> None:
-        from perfusion_registry.cli.construction import Computing, construct
-        from perfusion_registry.cli.planning import survey
-        from perfusion_registry.reporter import Silent
+        from perfusion_registry.operations.build import BuildOptions, ComputeOptions, build
+        from perfusion_registry.operations.workspace import Workspace
 
-        construct(survey(self.folder), Computing("cpu", "fp32"), locked=False, reporter=Silent())
+        with Workspace.open(self.folder) as workspace:
+            build(workspace, BuildOptions(compute=ComputeOptions("cpu", "fp32")))
 
     def wrong(self) -> list[str]:
         if (self.folder / "perfusion.lock").exists():
@@ -256,9 +255,11 @@ class Build(Operation):
         return [damage.what for damage in verify_store(self.folder / "store", dry_run=True).damaged]
 
     def undone(self) -> list[str]:
-        from perfusion_registry.cli.planning import survey
+        from perfusion_registry.operations.plan import load_plan
+        from perfusion_registry.operations.workspace import Workspace
 
-        return [task.reason for task in survey(self.folder).plan.needed]
+        with Workspace.open(self.folder) as workspace:
+            return [task.reason for task in load_plan(workspace).plan.needed]
 
 
 def measure(

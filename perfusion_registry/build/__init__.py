@@ -1,14 +1,13 @@
 """Building: captions -> covariance, images and masks -> a trained concept.
 
-`TRAINER_EPOCH` belongs to the build key, and the plan of a build needs no torch; so every other name is
-imported on first use.
+The plan of a build needs `TRAINER_EPOCH` and no torch, so every name is imported on first use.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfusion_registry.lazily import lazily
+from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from perfusion_registry.build.captions import read_captions as read_captions
@@ -17,13 +16,12 @@ if TYPE_CHECKING:
     from perfusion_registry.build.covariance import Covariance as Covariance
     from perfusion_registry.build.covariance import load_covariance as load_covariance
     from perfusion_registry.build.covariance import save_covariance as save_covariance
+    from perfusion_registry.build.epoch import TRAINER_EPOCH as TRAINER_EPOCH
     from perfusion_registry.build.estimation import estimate_covariance as estimate_covariance
     from perfusion_registry.build.gates import gate_report as gate_report
 
-TRAINER_EPOCH = 2
-"""Raised whenever a change to this package changes the bytes that the same recipe is built into."""
-
 _HOME = {
+    "TRAINER_EPOCH": "epoch",
     "ConceptSources": "concept",
     "Covariance": "covariance",
     "build_concept": "concept",
@@ -34,7 +32,7 @@ _HOME = {
     "save_covariance": "covariance",
 }
 
-__all__ = ["TRAINER_EPOCH", *_HOME]
+__all__ = sorted(_HOME)
 
 if not TYPE_CHECKING:
-    __getattr__ = lazily(__name__, _HOME)
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.base import block_widths
-from perfusion_registry.build import TRAINER_EPOCH
+from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts

@@ -1,7 +1,7 @@
 """The command line. Nothing is imported before it is known which command runs.
 
-A module of this package that adds commands has `register(app)`, imports only light things at its top, and has
-a line in `overview.COMMANDS` for each command.
+A command is a function of a module of this package that imports only light things at its top, and has a line
+in `overview.COMMANDS`; a group of commands is what `commands` of its module returns.
 """
 
 from __future__ import annotations

@@ -25,11 +25,15 @@ def application(modules: Iterable[str] | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     )
     app.callback()(_root)
-    for module in dict.fromkeys(modules or (module for _, module, _, _ in COMMANDS)):
-        import_module(f"perfusion_registry.cli.{module}").register(app)
-    for one in (app, *(group.typer_instance for group in app.registered_groups)):
-        for command in one.registered_commands if one else ():
-            command.cls = Command
+    chosen = None if modules is None else set(modules)
+    for name, place, _, _ in COMMANDS:
+        module, _, function = place.partition(":")
+        if chosen is None or module in chosen:
+            command = getattr(import_module(f"perfusion_registry.cli.{module}"), function)
+            if function == "commands":
+                app.add_typer(command(), name=name)
+            else:
+                app.command(name, cls=Command)(command)
     return app
 
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
-from perfusion_registry.cli.options import (
-    DeviceOption,
-    DryRunOption,
-    DtypeOption,
-    JobsOption,
-    JsonOption,
-    LockedOption,
-    ProjectOption,
-    QuietOption,
-)
+from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
+from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.cli.construction import Built
-    from perfusion_registry.cli.planning import Survey
+    from perfusion_registry.operations.build import BuildResult, BuiltConcept
+    from perfusion_registry.operations.substitute import SupercategoryOverride
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("build")(build)
-
-
+@spread
 def build(
+    compute: Compute,
+    common: CommonWithProgress,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -57,152 +47,124 @@ def build(
     locked: LockedOption = False,
     jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Train the concepts whose inputs changed, and lock them.
 
     A build that is interrupted resumes where it was.
     """
-    begun = time.monotonic()
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.locking import stale
-    from perfusion_registry.cli.planning import survey
-    from perfusion_registry.recipe import write_lockfile
-    from perfusion_registry.resolve import changes_of, lock
-    from perfusion_registry.resolve.choice import must_choose
+    from perfusion_registry.operations.build import BuildOptions
+    from perfusion_registry.operations.build import build as run
 
-    if supercategory:
-        from perfusion_registry.cli.substitution import Substitution
-
-        wanted = Substitution.read(supercategory, names, out)
-        found = wanted.survey(project, force=force)
-        if dry_run:
-            _tell_plan(found, time.monotonic() - begun, as_json=as_json, dry_run=True)
-            return
-        from perfusion_registry.cli.construction import Computing
-
-        built = wanted.carry_out(found, Computing(device, dtype), console.reporter(quiet))
-        _tell_built(found, built, time.monotonic() - begun, as_json=as_json, out=out)
-        return
-    if out is not None:
+    override = read_override(supercategory, names, out) if supercategory else None
+    if override is None and out is not None:
         raise PerfError(
             "a build of a recipe goes into the store and the lockfile, not into a file",
             where=f"--out {out}",
             hint="leave it out; with --super NAME=WORD there is a file to write",
         )
-    found = survey(project, names, force=force)
-    after = lock(found.project, found.plan, found.store)
-    changes = changes_of(found.project, after)
-    if locked:
-        why = must_choose(found.project, found.plan)
-        why += [change for change in changes if change not in why]
-        if why:
-            raise stale(why, str(found.project.lockfile_path))
-    if dry_run or not found.plan.needed:
-        if changes and not dry_run:
-            write_lockfile(found.project.lockfile_path, after)
-        _tell_plan(found, time.monotonic() - begun, as_json=as_json, dry_run=dry_run)
-        return
-    from perfusion_registry.cli.construction import Computing, construct
+    options = BuildOptions(
+        names=tuple(names or ()),
+        force=force,
+        locked=locked,
+        jobs=jobs,
+        dry_run=dry_run,
+        compute=compute.read(),
+    )
+    with common.open() as workspace:
+        if override is None:
+            result = run(workspace, options)
+        else:
+            from perfusion_registry.operations.substitute import build_substitute
 
-    computing = Computing(device, dtype)
-    built = construct(found, computing, locked=locked, jobs=jobs, reporter=console.reporter(quiet))
-    _tell_built(found, built, time.monotonic() - begun, as_json=as_json)
+            result = build_substitute(workspace, override, options)
+    if common.as_json:
+        console.say_result(result)
+    elif dry_run or (override is None and not result.built):
+        _tell_plan(result, dry_run=dry_run)
+    else:
+        _tell_built(result, override)
 
 
-def _tell_plan(found: Survey, seconds: float, *, as_json: bool, dry_run: bool) -> None:
-    from perfusion_registry.cli import console
+def read_override(given: list[str], names: list[str] | None, out: Path | None) -> SupercategoryOverride:
+    """Read --super and --out. Raises PerfError unless they name one concept, one word and a file for it."""
+    from perfusion_registry.operations.substitute import SUFFIX, SupercategoryOverride
+    from perfusion_registry.recipe import canonical_name
 
-    current = [task.name for task in found.plan.tasks if not task.reason]
-    if as_json:
-        needed = [{"name": task.name, "reason": task.reason} for task in found.plan.needed]
-        said = {"needed": needed, "built": [], "up_to_date": current, "seconds": round(seconds, 3)}
-        console.say_json("perf.build/1", said)
-        return
-    if not found.plan.tasks:
+    if len(given) > 1:
+        raise PerfError(
+            "another supercategory is tried for one concept at a time",
+            where=f"--super {given[1]}",
+            hint="run `perf build` once for each",
+        )
+    name, equals, word = given[0].rpartition("=")
+    where = f"--super {given[0]}"
+    if not equals or not word.strip():
+        raise PerfError(
+            f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=boat"
+        )
+    folded = canonical_name(name.strip().removesuffix("*"))
+    if any(canonical_name(other) != folded for other in names or ()):
+        raise PerfError(
+            f"the command names other concepts than {folded!r}", where=where, hint="leave them out"
+        )
+    if out is None:
+        raise PerfError(
+            f"{folded!r} as {word.strip()!r} is not what is locked, so it needs a file of its own",
+            where=where,
+            hint=f"--out {folded}-as-{word.strip()}{SUFFIX}, or change the recipe",
+        )
+    return SupercategoryOverride(folded, word.strip(), out)
+
+
+def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
+    current = result.up_to_date
+    if not current and not result.needed:
         console.say("Nothing to build: the project has no concepts yet (perf add NAME --super WORD)")
-    elif not found.plan.needed:
+    elif not result.needed:
         are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
-        console.say(f"Nothing to build: {are} up to date ({seconds:.2f} s)")
-    for task in found.plan.needed:
-        console.say(f"Would build {task.name} {task.recipe_version}: {task.reason}")
-    if dry_run and found.plan.needed and current:
+        console.say(f"Nothing to build: {are} up to date ({result.seconds:.2f} s)")
+    for row in result.needed:
+        console.say(f"Would build {row.name} {row.version}: {row.reason}")
+    if dry_run and result.needed and current:
         console.say(f"Up to date: {', '.join(current)}")
 
 
-def _tell_built(
-    found: Survey, built: list[Built], seconds: float, *, as_json: bool, out: Path | None = None
-) -> None:
-    """out: the one file that was written instead of the lockfile."""
-    from perfusion_registry.cli import console
-
-    current = [task.name for task in found.plan.tasks if not task.reason]
-    if as_json:
-        said = {
-            "needed": [],
-            "built": [_row(one) for one in built],
-            "up_to_date": current,
-            "seconds": round(seconds, 3),
-            "out": str(out) if out else None,
-        }
-        console.say_json("perf.build/1", said)
-        return
-    if built:
-        _tell_table(built, seconds, len(current))
-    if out is not None:
-        task = found.plan.tasks[0]
-        console.say(f"Wrote {out}: {task.name} as {task.recipe.concept.supercategory}; nothing is locked")
-        console.say(f"Next: perf render 'a {task.name}*' --with {out}")
+def _tell_built(result: BuildResult, override: SupercategoryOverride | None) -> None:
+    if result.built:
+        _tell_table(result)
+    if override is not None:
+        console.say(f"Wrote {override.out}: {override.name} as {override.word}; nothing is locked")
+        console.say(f"Next: perf render 'a {override.name}*' --with {override.out}")
 
 
-def _tell_table(built: list[Built], seconds: float, current: int) -> None:
-    from perfusion_registry.cli import console
-
+def _tell_table(result: BuildResult) -> None:
     cells = [
         [
-            one.task.name,
-            one.task.recipe_version,
-            one.task.reason if one.trained else f"{one.task.reason} (no training)",
-            console.duration(one.seconds),
-            console.size(one.size),
-            f"{one.card.steps_kept}/{one.card.train.steps}",
-            *(_score(one, name) for name in _SCORES),
+            row.name,
+            row.version,
+            row.reason if row.trained else f"{row.reason} (no training)",
+            console.duration(row.seconds),
+            console.size(row.size),
+            f"{row.steps_kept}/{row.card.train.steps}",
+            *(_score(row, name) for name in _SCORES),
         ]
-        for one in built
+        for row in result.built
     ]
     columns = ["concept", "version", "why", "time", "size", "step", *_SCORES]
     console.say_table(columns, cells, right=["time", "size", "step", *_SCORES])
-    if any(one.card.scores for one in built):
+    if any(row.scores for row in result.built):
         console.say(
             "image: likeness to your pictures; text: to the prompts, 1 is what the plain word reaches"
         )
-    rest = f"; {current} up to date" if current else ""
-    count = "1 concept" if len(built) == 1 else f"{len(built)} concepts"
-    console.say(f"Built {count} in {console.duration(seconds)}{rest}")
+    rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
+    count = console.count(len(result.built), "concept")
+    console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")
 
 
 _SCORES = ("image", "text")
 """Of the kept step, as the table has room for them; `--json` and the card have all."""
 
 
-def _score(one: Built, name: str) -> str:
-    score = one.card.scores.get(name)
+def _score(row: BuiltConcept, name: str) -> str:
+    score = row.scores.get(name)
     return "" if score is None else f"{score:.3f}"
-
-
-def _row(one: Built) -> dict[str, Any]:
-    return {
-        "name": one.task.name,
-        "version": one.task.recipe_version,
-        "reason": one.task.reason,
-        "trained": one.trained,
-        "seconds": round(one.seconds, 3),
-        "sha256": one.sha256,
-        "size": one.size,
-        "steps_kept": one.card.steps_kept,
-        "scores": one.card.scores,
-    }

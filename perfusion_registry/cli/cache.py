@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.group import Group
+from perfusion_registry.cli import console
+from perfusion_registry.cli.group import group
 from perfusion_registry.cli.options import DryRunOption, JsonOption, QuietOption
 from perfusion_registry.errors import CheckFailedError, PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.artifact.pruning import Pruning
+    from perfusion_registry.operations.cache import CachePruneResult
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _SHOWN = 20  # removals that are told one by one
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    cache = typer.Typer(
-        cls=Group, no_args_is_help=True, rich_markup_mode=None, help="Look after the store of this machine."
-    )
-    cache.command("dir")(show_dir)
-    cache.command("size")(show_size)
-    cache.command("verify")(verify)
-    cache.command("prune")(prune)
-    app.add_typer(cache, name="cache")
+def commands() -> typer.Typer:
+    """The commands of the group."""
+    about = "Look after the store of this machine."
+    return group(about, dir=show_dir, size=show_size, verify=verify, prune=prune)
 
 
 def show_dir(as_json: JsonOption = False) -> None:
@@ -37,34 +33,33 @@ def show_dir(as_json: JsonOption = False) -> None:
     PERF_CACHE_DIR chooses another place.
     """
     from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.cli import console
+    from perfusion_registry.operations.cache import CacheDirResult
 
+    result = CacheDirResult(path=str(cache_dir()))
     if as_json:
-        console.say_json("perf.cache-dir/1", {"path": str(cache_dir())})
+        console.say_result(result)
     else:
-        console.say(str(cache_dir()))
+        console.say(result.path)
 
 
 def show_size(as_json: JsonOption = False) -> None:
     """Count the files and bytes of the store, kind by kind."""
     from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.artifact.disk_usage import KINDS, disk_usage
-    from perfusion_registry.cli import console
+    from perfusion_registry.artifact.disk_usage import KINDS
+    from perfusion_registry.operations.cache import cache_size
 
-    counts = disk_usage(cache_dir())
-    total = sum(count.size for count in counts)
+    result = cache_size(cache_dir())
     if as_json:
-        kinds = [{"kind": count.kind, "files": count.files, "size": count.size} for count in counts]
-        console.say_json("perf.cache-size/1", {"path": str(cache_dir()), "size": total, "kinds": kinds})
+        console.say_result(result)
         return
     rows = [
-        [count.kind, f"{count.files:,}", console.size(count.size), KINDS.get(count.kind, "")]
-        for count in counts
-        if count.files
+        [row.kind, f"{row.files:,}", console.size(row.size), KINDS.get(row.kind, "")]
+        for row in result.kinds
+        if row.files
     ]
     if rows:
         console.say_table(["kind", "files", "size", "what it is"], rows, right=["files", "size"])
-    console.say(f"{console.size(total)} in {cache_dir()}")
+    console.say(f"{console.size(result.size)} in {result.path}")
 
 
 def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
@@ -73,31 +68,22 @@ def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: J
     It can be built or fetched again.     Exits with 1 when something is damaged.
     """
     from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.artifact.verification import verify_store
-    from perfusion_registry.cli import console
+    from perfusion_registry.operations.cache import verify_cache
 
     root = cache_dir()
-    found = verify_store(root, dry_run=dry_run, reporter=console.reporter(quiet))
+    result = verify_cache(root, dry_run=dry_run, reporter=console.reporter(quiet))
     if as_json:
-        damaged = [
-            {
-                "path": str(damage.path),
-                "what": damage.what,
-                "quarantine": str(damage.quarantine) if damage.quarantine else None,
-            }
-            for damage in found.damaged
-        ]
-        said = {"artifacts": found.artifacts, "records": found.records, "damaged": damaged}
-        console.say_json("perf.cache-verify/1", said)
-    elif found.damaged:
-        rows = [[str(damage.path.relative_to(root)), damage.what] for damage in found.damaged]
+        console.say_result(result)
+    elif result.damaged:
+        rows = [[str(Path(row.path).relative_to(root)), row.what] for row in result.damaged]
         console.say_table(["file", "what is wrong"], rows)
     else:
-        console.say(f"The store is whole: {_count(found.artifacts, 'artifact')}, all with their own hash")
-    if found.damaged:
+        artifacts = console.count(result.artifacts, "artifact")
+        console.say(f"The store is whole: {artifacts}, all with their own hash")
+    if result.damaged:
         left = "left where they are" if dry_run else f"moved to {root / 'quarantine'}"
         raise CheckFailedError(
-            f"{_count(len(found.damaged), 'damaged file')} in the store, {left}",
+            f"{console.count(len(result.damaged), 'damaged file')} in the store, {left}",
             where=str(root),
             hint="run `perf sync` or `perf build` in the projects that use them",
         )
@@ -128,74 +114,57 @@ def prune(
     until no other perf is running.
     """
     from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.artifact.pruning import prune as remove
-    from perfusion_registry.cli import console
+    from perfusion_registry.operations.cache import prune_cache
 
-    root = cache_dir()
-    done = remove(
-        root,
+    most = None if max_size is None else byte_count(max_size)
+    result = prune_cache(
+        cache_dir(),
         older_than=None if older_than is None else seconds(older_than),
-        max_size=None if max_size is None else byte_count(max_size),
+        max_size=most,
         dry_run=dry_run,
         reporter=console.reporter(quiet),
     )
-    freed = sum(one.size for one in done.removed)
     if as_json:
-        rows = [{"kind": one.kind, "path": str(one.path), "size": one.size} for one in done.removed]
-        said = {
-            "dry_run": dry_run,
-            "removed": rows,
-            "freed": freed,
-            "left": done.left,
-            "locked": done.locked,
-            "lockfiles": [str(path) for path in done.lockfiles],
-        }
-        console.say_json("perf.cache-prune/1", said)
+        console.say_result(result)
         return
-    _tell(done, freed, dry_run=dry_run)
-    wanted = None if max_size is None else byte_count(max_size)
-    if wanted is not None and done.left > wanted:
+    _tell(result)
+    if most is not None and result.left > most:
         console.reporter().warn(
-            f"{console.size(done.left)} are left: what lockfiles name, and what registries said, always stays"
+            f"{console.size(result.left)} are left: what lockfiles name, and what registries said, "
+            "always stays"
         )
 
 
 def seconds(text: str) -> float:
     """An age such as `30d` in seconds."""
-    found = re.fullmatch(r"\s*(\d{1,6})\s*([smhdw])\s*", text.lower())
-    if found is None:
+    parts = re.fullmatch(r"\s*(\d{1,6})\s*([smhdw])\s*", text.lower())
+    if parts is None:
         raise PerfError(
             f"`{text}` is no age", where="--older-than", hint="write 30d, 12h or 2w (s, m, h, d, w)"
         )
-    return float(int(found[1]) * _SECONDS[found[2]])
+    return float(int(parts[1]) * _SECONDS[parts[2]])
 
 
 def byte_count(text: str) -> int:
     """A size such as `2GB` or `1.5GiB` in bytes."""
-    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    if found is None or (found[3] and not found[2]):
+    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if parts is None or (parts[3] and not parts[2]):
         raise PerfError(f"`{text}` is no size", where="--max-size", hint="write 2GB, 500MB or 1GiB")
-    unit = _BYTES[found[2]]
-    return int(float(found[1]) * (1024 ** (len(str(unit)) // 3) if found[3] else unit))
+    unit = _BYTES[parts[2]]
+    return int(float(parts[1]) * (1024 ** (len(str(unit)) // 3) if parts[3] else unit))
 
 
-def _tell(done: Pruning, freed: int, *, dry_run: bool) -> None:
-    from perfusion_registry.cli import console
-
-    if not done.removed:
-        console.say(f"Nothing to prune: {console.size(done.left)} in use")
+def _tell(result: CachePruneResult) -> None:
+    if not result.removed:
+        console.say(f"Nothing to prune: {console.size(result.left)} in use")
         return
-    for one in done.removed[:_SHOWN]:
-        console.say(f"{one.kind:<10} {one.path.name[:12]}  {console.size(one.size)}")
-    if len(done.removed) > _SHOWN:
-        console.say(f"... and {len(done.removed) - _SHOWN} more")
-    stays = f"; {_count(done.locked, 'locked artifact')} stayed" if done.locked else ""
-    verb = "Would remove" if dry_run else "Removed"
+    for row in result.removed[:_SHOWN]:
+        console.say(f"{row.kind:<10} {Path(row.path).name[:12]}  {console.size(row.size)}")
+    if len(result.removed) > _SHOWN:
+        console.say(f"... and {len(result.removed) - _SHOWN} more")
+    stays = f"; {console.count(result.locked, 'locked artifact')} stayed" if result.locked else ""
+    verb = "Would remove" if result.dry_run else "Removed"
     console.say(
-        f"{verb} {_count(len(done.removed), 'file')}, {console.size(freed)}{stays}; "
-        f"{console.size(done.left)} left"
+        f"{verb} {console.count(len(result.removed), 'file')}, {console.size(result.freed)}{stays}; "
+        f"{console.size(result.left)} left"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -10,7 +10,7 @@ def concept_names(incomplete: str) -> list[str]:
     from perfusion_registry.resolve import Project
 
     try:
-        names = sorted(Project.find(lock_alone=True).manifest.concepts)
+        names = sorted(Project.find(lockfile_alone=True).manifest.concepts)
     except PerfError:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -22,7 +22,7 @@ def scene_names(incomplete: str) -> list[tuple[str, str]]:
     from perfusion_registry.resolve import Project
 
     try:
-        scenes = Project.find(lock_alone=True).manifest.scenes
+        scenes = Project.find(lockfile_alone=True).manifest.scenes
     except PerfError:
         return []
     found = sorted(name for name in scenes if name.startswith(incomplete) and name.isprintable())

@@ -7,128 +7,73 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    FrozenOption,
-    JsonOption,
-    LockedOption,
-    OfflineOption,
-    ProjectOption,
-    QuietOption,
-)
-from perfusion_registry.cli.prompting import (
-    BiasOption,
-    LockOption,
-    Place,
-    PresetOption,
-    PromptArgument,
-    ResidualOption,
-    SceneOption,
-    TemperatureOption,
-    WithOption,
-    command_gates,
-    ready,
-)
+from perfusion_registry.cli import console
+from perfusion_registry.cli.drawing import GateOptions, PromptArguments
+from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from perfusion_registry.compose.composition import Composition
-    from perfusion_registry.compose.explanation import ExplainedToken, Explanation
+    from perfusion_registry.compose.explained import ExplainedToken, Explanation
 
 _BAR = 10  # cells of a gate that is wide open
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("compose")(compose)
-    app.command("explain")(explain)
-
-
+@spread
 def compose(
-    prompt: PromptArgument = None,
-    scene: SceneOption = None,
-    bias: BiasOption = None,
-    temperature: TemperatureOption = None,
-    lock: LockOption = None,
-    residual: ResidualOption = None,
-    preset: PresetOption = None,
-    files: WithOption = None,
+    prompt: PromptArguments,
+    gates: GateOptions,
+    lockfile: LockfileUse,
+    common: Common,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
-    locked: LockedOption = False,
-    frozen: FrozenOption = False,
-    offline: OfflineOption = False,
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Resolve a prompt to its concepts, their gates and locks.
 
     `perf render --composition` takes the file that --out writes. With --json it is printed.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.recipe.writing import replace_text
+    from perfusion_registry.operations.compose import compose as run
 
-    gates = command_gates(bias, temperature, lock, residual, preset)
-    place = Place(project, "cpu", locked=locked, frozen=frozen, offline=offline, files=tuple(files or ()))
-    composed = ready(place, prompt, scene, gates, console.reporter(quiet)).composition
-    if out is not None:
-        replace_text(out, composed.to_json())
-    if as_json:
-        print(composed.to_json(), end="")
+    options = prompt.read(lockfile, gates=gates)
+    with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
+        composition = run(workspace, options, out=out)
+    if common.as_json:
+        print(composition.to_json(), end="")
         return
-    _tell(composed)
+    _tell(composition)
     if out is not None:
         console.say(f"Wrote {out}")
 
 
+@spread
 def explain(
-    prompt: PromptArgument = None,
-    scene: SceneOption = None,
-    bias: BiasOption = None,
-    temperature: TemperatureOption = None,
-    lock: LockOption = None,
-    residual: ResidualOption = None,
-    preset: PresetOption = None,
-    files: WithOption = None,
+    prompt: PromptArguments,
+    gates: GateOptions,
+    lockfile: LockfileUse,
+    compute: Compute,
+    common: Common,
     presets: Annotated[
         bool, typer.Option("--presets", help="Show the gate presets and their numbers, and nothing else.")
     ] = False,
-    locked: LockedOption = False,
-    frozen: FrozenOption = False,
-    offline: OfflineOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Show token by token which concept's gate opens, and how far."""
-    from perfusion_registry.cli import console
+    from perfusion_registry.operations.explain import explain as run
 
     if presets:
-        _show_presets(as_json=as_json)
+        _show_presets(as_json=common.as_json)
         return
-    gates = command_gates(bias, temperature, lock, residual, preset)
-    place = Place(
-        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
-    )
-    found = ready(place, prompt, scene, gates, console.reporter(quiet))
-
-    from perfusion_registry.compose.explanation import explain as measure
-
-    explanation = measure(found.base, found.composition, found.artifacts)
-    if as_json:
-        console.say_json("perf.explain/1", explanation.model_dump(mode="json"))
-        return
-    _show(explanation)
+    options = prompt.read(lockfile, compute, gates)
+    with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
+        result = run(workspace, options)
+    if common.as_json:
+        console.say_result(result)
+    else:
+        _show(result)
 
 
 def _tell(composition: Composition) -> None:
-    from perfusion_registry.cli import console
-
     console.say(composition.prompt)
     if not composition.concepts:
         console.say("calls no concept: it is drawn by the base alone")
@@ -156,8 +101,6 @@ def _show(explanation: Explanation) -> None:
     """Draw the table: a row per token, a bar per gate, and below it where each gate opens."""
     from rich.table import Table
     from rich.text import Text
-
-    from perfusion_registry.cli import console
 
     screen = console.stdout()
     console.say(explanation.prompt)
@@ -234,25 +177,15 @@ def _gate(value: float, colour: str, *, plain: bool) -> Text:
 
 
 def _show_presets(*, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-    from perfusion_registry.recipe.presets import PRESETS
+    from perfusion_registry.operations.explain import list_presets
 
+    result = list_presets()
     if as_json:
-        said = [
-            {
-                "name": name,
-                "local_bias": preset.local_bias,
-                "global_bias": preset.global_bias,
-                "temperature": preset.temperature,
-                "meaning": preset.meaning,
-            }
-            for name, preset in PRESETS.items()
-        ]
-        console.say_json("perf.explain-presets/1", {"presets": said})
+        console.say_result(result)
         return
     rows = [
-        [name, f"{preset.local_bias:g}", f"{preset.global_bias:g}", f"{preset.temperature:g}", preset.meaning]
-        for name, preset in PRESETS.items()
+        [row.name, f"{row.local_bias:g}", f"{row.global_bias:g}", f"{row.temperature:g}", row.meaning]
+        for row in result.presets
     ]
     columns = ["preset", "bias (local)", "bias (global)", "temperature", "meaning"]
     console.say_table(columns, rows, right=columns[1:4])

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Stage
@@ -16,6 +16,8 @@ from perfusion_registry.reporter import Reporter, Stage
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from perfusion_registry.operations.result import Result
 
 _LINE_EVERY = 10.0  # seconds between progress lines where stderr is no terminal
 _WORTH_A_LINE = 1.0  # seconds after which a finished stage leaves a line
@@ -42,14 +44,19 @@ def say(text: str) -> None:
     print(printable(text))
 
 
-def say_json(schema: str, value: dict[str, Any]) -> None:
-    """Print the result as JSON; `schema` names its format and version, such as `perf.list/1`.
+def say_result(result: Result) -> None:
+    """Print the result of an operation as JSON.
 
     Characters that could steer the terminal are escaped, as JSON escapes them.
     """
-    text = json.dumps({"schema": schema, **value}, indent=2, ensure_ascii=False)
+    text = json.dumps(result.printed(), indent=2, ensure_ascii=False)
     # Outside of strings all is printable but the line ends; inside, JSON has its own escapes.
     print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 concept`, `2 concepts`."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -131,9 +138,11 @@ class _Quiet:
     def warn(self, text: str) -> None:
         from rich.text import Text
 
-        stderr().print(
-            Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
-        )
+        line = Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
+        self._console().print(line)
+
+    def _console(self) -> Console:
+        return stderr()
 
 
 class _Count:
@@ -243,12 +252,6 @@ class _Bars(_Quiet):
 
     def note(self, text: str) -> None:
         self._console().print(printable(text), markup=False)
-
-    def warn(self, text: str) -> None:
-        from rich.text import Text
-
-        line = Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
-        self._console().print(line)
 
     def _console(self) -> Console:
         return self._progress.console if self._progress else stderr()

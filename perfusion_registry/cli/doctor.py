@@ -1,4 +1,4 @@
-"""`perf doctor`: whether this machine and this project have what perf needs."""
+"""`perf doctor` and `perf metadata`: the state of a project, for a person and for tools."""
 
 from __future__ import annotations
 
@@ -6,46 +6,75 @@ from typing import Annotated
 
 import typer
 
-from perfusion_registry.cli.options import JsonOption, ProjectOption
-from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.cli import console
+from perfusion_registry.cli.options import Common
+from perfusion_registry.cli.spread import spread
+from perfusion_registry.errors import CheckFailedError, PerfError
 
+FORMATS = (1,)
 _SIGNS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("doctor")(doctor)
-
-
+@spread
 def doctor(
+    common: Common,
     online: Annotated[
         bool, typer.Option("--online", help="Also ask whether the project's registries answer.")
     ] = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Examine this machine and this project.
 
     Python, torch, devices, store, base, lockfile, registries.
     Exits with 1 when something is broken. Opens no socket without --online.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.examination import examine
+    from perfusion_registry.operations.doctor import doctor as run
 
-    found = examine(project, online=online)
-    broken = [one for one in found if one.state == "broken"]
-    if as_json:
-        rows = [{"what": one.what, "state": one.state, "told": one.told, "hint": one.hint} for one in found]
-        console.say_json("perf.doctor/1", {"healthy": not broken, "findings": rows})
+    with common.open(lockfile_alone=True, optional=True) as workspace:
+        result = run(workspace, online=online)
+    if common.as_json:
+        console.say_result(result)
     else:
-        rows_told = []
-        for one in found:
-            rows_told.append([_SIGNS[one.state], one.what, one.told])
-            if one.hint:
-                rows_told.append(["", "", f"next: {one.hint}"])
-        console.say_table(["", "what", "found"], rows_told)
-    if broken:
+        rows = []
+        for finding in result.findings:
+            rows.append([_SIGNS[finding.state], finding.what, finding.told])
+            if finding.hint:
+                rows.append(["", "", f"next: {finding.hint}"])
+        console.say_table(["", "what", "found"], rows)
+    if result.broken:
+        count = len(result.broken)
         raise CheckFailedError(
-            f"{len(broken)} {'thing is' if len(broken) == 1 else 'things are'} broken: "
-            + ", ".join(one.what for one in broken)
+            f"{count} {'thing is' if count == 1 else 'things are'} broken: "
+            + ", ".join(finding.what for finding in result.broken)
         )
+
+
+@spread
+def metadata(
+    common: Common,
+    format_version: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="The format, so that a tool gets what it knows.", show_default="newest"
+        ),
+    ] = None,
+) -> None:
+    """Print the project as JSON, for tools.
+
+    Manifest, lockfile, base, scenes, and each concept with its paths and its state.
+
+    Its schema is schemas/metadata.schema.json. Within one format, keys are only ever added.
+    """
+    from perfusion_registry.operations.metadata import metadata as run
+
+    if format_version is None:
+        console.reporter(quiet=True).warn(
+            f"give --format-version {FORMATS[-1]}, or a newer perf may print a format that you do not know"
+        )
+    elif format_version not in FORMATS:
+        raise PerfError(
+            f"perf knows no metadata format {format_version}",
+            where="--format-version",
+            hint=f"give {FORMATS[-1]}",
+        )
+    with common.open(offline=True, lockfile_alone=True) as workspace:
+        console.say_result(run(workspace))

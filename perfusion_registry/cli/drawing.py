@@ -1,137 +1,254 @@
-"""Drawing what `perf render` and `perf sweep` want, into files."""
+"""The options of the commands that take a prompt, and the reading of what they say: its mistakes are reported
+before torch is imported.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from perfusion_registry.cli.given import Grid
-from perfusion_registry.cli.prompting import FOLDER, Outputs
-from perfusion_registry.cli.work import Work
-from perfusion_registry.compose.composition import (
-    Composition,
-)
-from perfusion_registry.compose.prompt import parse_prompt
+import typer
+
+from perfusion_registry.cli.completion import scene_names
+from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.options import Compute, LockfileUse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.render.draw import planned, render
-from perfusion_registry.render.grid import gated, sweep, sweep_sheet
-from perfusion_registry.render.metadata import png_bytes, sheet_bytes
-from perfusion_registry.render.output import check_sheet, picture_paths, slug, write_picture
-from perfusion_registry.render.references import references
-from perfusion_registry.render.sheet import Tile, contact_sheet
-from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve import Project
 
 if TYPE_CHECKING:
-    pass
+    from perfusion_registry.compose.composing import GateSources
+    from perfusion_registry.compose.prompt import KeyLock
+    from perfusion_registry.operations.compose import PromptOptions
+    from perfusion_registry.operations.job import RenderOverrides
+
+PromptArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="PROMPT", help="A prompt; a star calls a concept: 'a teddy* in the snow'."),
+]
+SceneOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A scene of perfusion.toml, or PACK/SCENE of a pack: its gates, and its prompt unless "
+        "one is given.",
+        autocompletion=scene_names,
+    ),
+]
+LockOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]LOCK",
+        help="Key lock of all concepts, or of one: local, global or none. Repeatable.",
+        rich_help_panel=GATES,
+    ),
+]
+ResidualOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]R", help="Strength of all residuals, or of one. Repeatable.", rich_help_panel=GATES
+    ),
+]
+WithOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        metavar="FILE",
+        help="Take the concept of this artifact instead of the locked one of its name. Repeatable.",
+    ),
+]
 
 
-def draw(
-    work: Work, outputs: Outputs, reporter: Reporter, *, tell: Callable[[str], None] | None
-) -> list[tuple[Path, int]]:
-    """Draw and write pictures, each as soon as it is done; returns their paths and seeds.
+@dataclass(frozen=True)
+class PromptArguments:
+    """What the command line says of a prompt."""
 
-    tell: called with every path once the file is there.
-    """
-    found = work.ready
-    composition = found.composition
-    chosen = [
-        (index, record)
-        for index, record in enumerate(planned(found.base, composition, work.request))
-        if work.index in (None, index)
-    ]
-    records = [record for _, record in chosen]
-    out = outputs.out if outputs.out is not None else _folder(found.project)
-    paths = picture_paths(out, slug(title_of(composition)), records, force=outputs.force)
-    if outputs.sheet is not None:
-        check_sheet(outputs.sheet, records, force=outputs.force)
+    prompt: PromptArgument = None
+    scene: SceneOption = None
+    files: WithOption = None
 
-    path_of = {index: path for (index, _), path in zip(chosen, paths, strict=True)}
-    done: list[tuple[Path, int]] = []
-    tiles: list[Tile] = []
-    pictures = render(found.base, composition, work.request, found.artifacts, reporter=reporter)
-    for index, rendered in enumerate(pictures):
-        if index not in path_of:
-            continue
-        write_picture(path_of[index], png_bytes(rendered.image, rendered.record))
-        done.append((path_of[index], rendered.seed))
-        tiles.append(Tile(rendered.image, f"seed {rendered.seed}"))
-        if tell:
-            tell(str(path_of[index]))
-    if outputs.sheet is not None:
-        beside = references(composition, found.project, reporter=reporter)
-        sheet = contact_sheet(title_of(composition), beside, tiles, note=_note(work))
-        write_picture(outputs.sheet, sheet_bytes(sheet, records))
-        if tell:
-            tell(str(outputs.sheet))
-    return done
+    def read(
+        self, lockfile: LockfileUse, compute: Compute | None = None, gates: GateOptions | None = None
+    ) -> PromptOptions:
+        """What is said, for an operation."""
+        from perfusion_registry.operations.compose import PromptOptions
 
-
-def draw_grid(work: Work, grid: Grid, out: Path | None, reporter: Reporter, *, force: bool) -> Path:
-    """Draw a sweep and write its sheet; returns the sheet's path."""
-    found = work.ready
-    composition = found.composition
-    called = [concept.name for concept in composition.concepts]
-    names = list(grid.names) if grid.names is not None else called
-    strangers = [name for name in names if name not in called]
-    if strangers or not called:
-        raise PerfError(
-            f"the prompt does not call {strangers[0]!r}"
-            if strangers
-            else "the prompt calls no concept to sweep",
-            hint=f"it calls {', '.join(called)}" if called else "call one with a star: teddy*",
+        return PromptOptions(
+            prompt=self.prompt,
+            scene=self.scene,
+            gates=(gates or GateOptions()).read(),
+            files=tuple(self.files or ()),
+            locked=lockfile.locked,
+            frozen=lockfile.frozen,
+            compute=(compute or Compute()).read(),
         )
-    seed = work.request.seeds[0]
-    path = out or _folder(found.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
-    one = work.request.model_copy(update={"seeds": (seed,), "batch": 1})
-    records = [
-        planned(found.base, gated(composition, names, bias, temperature), one)[0]
-        for temperature in grid.temperatures
-        for bias in grid.biases
-    ]
-    check_sheet(path, records, force=force)
-    cells = list(
-        sweep(
-            found.base,
-            composition,
-            work.request,
-            found.artifacts,
-            grid.biases,
-            grid.temperatures,
-            names=names,
-            reporter=reporter,
+
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What the command line says of gates, each option `VALUE` or `NAME=VALUE`."""
+
+    bias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]B",
+            help="Bias of all gates, or of one; lower is more of the concept. Repeatable.",
+            rich_help_panel=GATES,
+        ),
+    ] = None
+    temperature: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]T",
+            help="Temperature of all gates, or of one; lower is sharper. Repeatable.",
+            rich_help_panel=GATES,
+        ),
+    ] = None
+    lock: LockOption = None
+    residual: ResidualOption = None
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]P",
+            help="Bias and temperature by name, where no option sets them: faithful, balanced, editable or "
+            "together. Repeatable.",
+            rich_help_panel=GATES,
+        ),
+    ] = None
+
+    def read(self) -> GateSources:
+        """The gates by concept name, and the gate of all."""
+        from perfusion_registry.compose.composing import GateSources
+        from perfusion_registry.compose.prompt import Gate, gate_value
+        from perfusion_registry.recipe import canonical_name
+
+        by_name: dict[str, Gate] = {}
+        every = Gate()
+        for option, texts in vars(self).items():
+            for text in texts or ():
+                name, equals, value = text.rpartition("=")
+                try:
+                    gate = Gate(**gate_value(option, value.strip()))
+                    folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
+                except PerfError as error:
+                    raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
+                if folded is None:
+                    every = gate.beside(every)
+                else:
+                    by_name[folded] = gate.beside(by_name.get(folded, Gate()))
+        return GateSources(by_name, every)
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """What the command line says of a picture."""
+
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The first seed.", show_default="0", rich_help_panel=PICTURE),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Denoising steps.", show_default="the base's, else 50", rich_help_panel=PICTURE
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="G",
+            help="Classifier-free guidance scale.",
+            show_default="the base's, else 6",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+    negative: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What the picture should not show.", rich_help_panel=PICTURE),
+    ] = None
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="The picture's size in pixels.",
+            show_default="the base's",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="ddim, dpmsolver or euler.",
+            show_default="the base's, else ddim",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+
+    def read(self, count: int | None = None, batch: int | None = None) -> RenderOverrides:
+        """What is said, for `count` seeds from the first on; none where neither is given."""
+        from perfusion_registry.operations.job import RenderOverrides
+
+        width, height = _size(self.size) if self.size is not None else (None, None)
+        seeds = None
+        if self.seed is not None or count is not None:
+            first = self.seed or 0
+            seeds = tuple(range(first, first + (1 if count is None else count)))
+        return RenderOverrides(
+            seeds=seeds,
+            steps=self.steps,
+            guidance=self.guidance,
+            negative_prompt=self.negative,
+            width=width,
+            height=height,
+            scheduler=self.scheduler,
+            batch=batch,
         )
-    )
-    varied = ", ".join(f"{name}*" for name in names)
-    note = f"gates of {varied} · seed {seed} · {_note(work, gates=False)}"
-    write_picture(path, sheet_bytes(sweep_sheet(title_of(composition), cells, note=note), records))
-    return path
 
 
-def title_of(composition: Composition) -> str:
-    """The prompt as a person reads it, its escapes resolved."""
-    return parse_prompt(composition.prompt).spoken({c.name: f"{c.name}*" for c in composition.concepts})
+def numbers(key: str, text: str) -> tuple[float, ...]:
+    """Read comma-separated numbers of the gate option `key`, each once and in order."""
+    from perfusion_registry.compose.prompt import gate_value
+
+    values = []
+    for part in text.split(","):
+        try:
+            values.append(float(gate_value(key, part.strip())[key]))
+        except PerfError as error:
+            raise PerfError(error.what, where=f"--{key} {text}", hint=error.hint) from error
+    return tuple(sorted(set(values)))
 
 
-def _note(work: Work, *, gates: bool = True) -> str:
-    """The small type of a sheet: the base, the sampler, and the gates."""
-    request, composition = work.request, work.ready.composition
-    told = [
-        composition.base.repo,
-        f"{request.steps} {request.scheduler} steps",
-        f"guidance {request.guidance:g}",
-    ]
-    for concept in composition.concepts if gates else ():
-        lock = "" if concept.key_lock == "local" else f", {concept.key_lock} lock"
-        strength = "" if concept.residual in {None, 1} else f", residual {concept.residual:g}"
-        gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}"
-        told.append(f"{concept.name}* {gate}{lock}{strength}")
-    return " · ".join(told)
+def key_locks(text: str) -> tuple[KeyLock, ...]:
+    """Read comma-separated key locks, each once."""
+    from typing import get_args
+
+    from perfusion_registry.compose.prompt import KeyLock
+
+    known: dict[str, KeyLock] = {lock: lock for lock in get_args(KeyLock)}
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise PerfError(
+                f"{name!r} is not a key lock", where=f"--lock {text}", hint="lock is local, global or none"
+            )
+    return tuple(known[name] for name in names)
 
 
-def _folder(project: Project | None) -> Path:
-    """`renders/` of the project, as seen from the working directory where it lies below."""
-    folder = (project.root if project else Path.cwd()) / FOLDER
-    return Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
+def concept_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of concepts as they are stored, with or without their stars."""
+    from perfusion_registry.recipe import canonical_name
+
+    return tuple(canonical_name(name.lower().removesuffix("*")) for name in names)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text.strip().lower())
+    if sides is None:
+        raise PerfError(f"{text!r} is not a size", where="--size", hint="write it as 512x512")
+    return int(sides[1]), int(sides[2] or sides[1])

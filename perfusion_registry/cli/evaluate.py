@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perfusion_registry.cli import console
 from perfusion_registry.cli.options import (
     DeviceOption,
     DryRunOption,
@@ -15,17 +16,11 @@ from perfusion_registry.cli.options import (
     JsonOption,
     QuietOption,
 )
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.results import ClaimResult, Results
-    from perfusion_registry.evaluate.runner import Ahead
-    from perfusion_registry.evaluate.suite import Suite
-    from perfusion_registry.reporter import Reporter
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("evaluate")(evaluate)
+    from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
 
 
 def evaluate(
@@ -36,8 +31,7 @@ def evaluate(
         ),
     ],
     figure: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="Only this figure. Repeatable.", show_default="all"),
+        list[str] | None, typer.Option(metavar="ID", help="Only this figure. Repeatable.", show_default="all")
     ] = None,
     out: Annotated[
         Path | None,
@@ -75,168 +69,86 @@ def evaluate(
 
     What is built, drawn or judged already is not done again, so an interrupted run goes on where it was.
     """
-    from perfusion_registry.artifact import cache_dir
-    from perfusion_registry.cli import console
-    from perfusion_registry.evaluate.budget import Budget
-    from perfusion_registry.evaluate.suite import find_suite, read_suite
+    from perfusion_registry.operations.evaluate import EvaluateOptions, list_suites, plan_evaluation
+    from perfusion_registry.operations.evaluate import evaluate as run
+    from perfusion_registry.operations.workspace import Workspace
 
     if suite == "list":
-        _list(as_json=as_json)
+        _tell_suites(list_suites(), as_json=as_json)
         return
-    path = find_suite(suite)
-    chosen = _filled(read_suite(path), with_base or [], dino)
-    budget = Budget(concepts=concepts, prompts=prompts, seeds=seeds, steps=steps, train_steps=train_steps)
-    from perfusion_registry.evaluate.plots import require_matplotlib
-    from perfusion_registry.evaluate.runner import Workplace, ahead, prepared
-    from perfusion_registry.evaluate.runner import evaluate as run
+    from perfusion_registry.evaluate.budget import Budget
+    from perfusion_registry.operations.build import ComputeOptions
 
-    if report and not dry_run:
-        require_matplotlib()  # before hours of work, not after
-    folder = out or Path("out") / chosen.name
-    place = Workplace(cache_dir(), folder, device, dtype, jobs)
-    if dry_run:
-        plan, _ = prepared(chosen, path, place, figures=figure or [], budget=budget)
-        _tell_ahead(ahead(plan, place.root), as_json=as_json)
-        return
-    reporter = console.reporter(quiet)
-    _warn_of_others(folder, figure or [], reporter)
-    results = run(chosen, path, place, figures=figure or [], budget=budget, reporter=reporter)
-    page = None
-    if report:
-        from perfusion_registry.evaluate.report import write_report
-
-        with reporter.stage("Writing the report"):
-            page = write_report(results, folder)
-    _tell(results, folder, page, as_json=as_json)
-
-
-def _filled(suite: Suite, given: list[str], dino: Path | None) -> Suite:
-    """The suite with the bases and the DINO model that the command line names."""
-    from perfusion_registry.errors import PerfError
-
-    bases = dict(suite.bases)
-    for text in given:
-        name, equals, reference = text.partition("=")
-        if name not in bases:
-            there = f"it has {', '.join(bases)}" if bases else "it has none; leave the option out"
-            raise PerfError(f"this suite has no slot {name!r} for a base", where="--with-base", hint=there)
-        if not equals or not reference:
-            raise PerfError(
-                f"{text!r} does not say which base fills the slot",
-                where="--with-base",
-                hint=f"{name}=FOLDER, or {name}=owner/name@revision",
-            )
-        bases[name] = str(Path(reference).absolute()) if reference.startswith(".") else reference
-    update: dict[str, Any] = {"bases": bases}
-    if dino is not None:
-        update["dino"] = str(dino.absolute())
-        update["figures"] = tuple(
-            figure.model_copy(update={"metrics": tuple(dict.fromkeys((*figure.metrics, "dino")))})
-            for figure in suite.figures
-        )
-    return suite.model_copy(update=update)
-
-
-def _warn_of_others(folder: Path, figures: list[str], reporter: Reporter) -> None:
-    """Say that a report of other figures will be replaced; what it is made from stays in the cache."""
-    from perfusion_registry.errors import PerfError
-    from perfusion_registry.evaluate.results import RESULTS, read_results
-
-    if not figures:
-        return
-    try:
-        before = read_results(folder / RESULTS)
-    except (OSError, PerfError):
-        return
-    named = {name.lower() for name in figures}
-    others = [one.id for one in before.figures if one.id.lower() not in named and not one.left_out]
-    if others:
-        reporter.warn(
-            f"{folder} held figures {', '.join(others)}; this run's report replaces theirs "
-            "(--out names another folder; nothing would be drawn again)"
-        )
-
-
-def _list(*, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-    from perfusion_registry.evaluate.suite import read_suite, shipped_suites
-
-    suites = {name: read_suite(path) for name, path in shipped_suites().items()}
+    options = EvaluateOptions(
+        suite=suite,
+        figures=tuple(figure or ()),
+        out=out,
+        jobs=jobs,
+        budget=Budget(concepts=concepts, prompts=prompts, seeds=seeds, steps=steps, train_steps=train_steps),
+        bases=dict(map(_slot, with_base or ())),
+        dino=dino,
+        report=report,
+        compute=ComputeOptions(device, dtype),
+    )
+    with Workspace.outside(reporter=console.reporter(quiet)) as workspace:
+        if dry_run:
+            _tell_plan(plan_evaluation(workspace, options), as_json=as_json)
+            return
+        result = run(workspace, options)
     if as_json:
-        rows = [
-            {
-                "name": name,
-                "title": suite.title,
-                "figures": [{"id": figure.id, "title": figure.title} for figure in suite.figures],
-            }
-            for name, suite in suites.items()
-        ]
-        console.say_json("perf.evaluate-list/1", {"suites": rows})
+        console.say_result(result)
+    else:
+        _tell(result)
+
+
+def _slot(text: str) -> tuple[str, str]:
+    """A slot of the suite's bases, and what fills it."""
+    name, equals, reference = text.partition("=")
+    if not equals or not reference:
+        raise PerfError(
+            f"{text!r} does not say which base fills the slot",
+            where="--with-base",
+            hint=f"{name}=FOLDER, or {name}=owner/name@revision",
+        )
+    return name, reference
+
+
+def _tell_suites(result: EvaluateListResult, *, as_json: bool) -> None:
+    if as_json:
+        console.say_result(result)
         return
-    told = [
-        [name, figure.id, figure.title, str(len(figure.variants))]
-        for name, suite in suites.items()
+    rows = [
+        [suite.name, figure.id, figure.title, str(figure.variants)]
+        for suite in result.suites
         for figure in suite.figures
     ]
-    console.say_table(["suite", "figure", "title", "variants"], told, right=["variants"])
+    console.say_table(["suite", "figure", "title", "variants"], rows, right=["variants"])
 
 
-def _tell_ahead(found: Ahead, *, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-
+def _tell_plan(result: EvaluatePlanResult, *, as_json: bool) -> None:
     if as_json:
-        said = {
-            "builds": {"needed": found.builds[0], "all": found.builds[1]},
-            "pictures": {"needed": found.pictures[0], "all": found.pictures[1]},
-            "left_out": dict(found.skipped),
-        }
-        console.say_json("perf.evaluate-plan/1", said)
+        console.say_result(result)
         return
-    console.say(f"Would build {found.builds[0]} of {found.builds[1]} concepts")
-    console.say(f"Would draw {found.pictures[0]} of {found.pictures[1]} pictures")
-    for name, why in found.skipped.items():
+    console.say(f"Would build {result.builds.needed} of {result.builds.all} concepts")
+    console.say(f"Would draw {result.pictures.needed} of {result.pictures.all} pictures")
+    for name, why in result.left_out.items():
         console.say(f"Would leave out figure {name}: {why}")
 
 
-def _tell(results: Results, folder: Path, page: Path | None, *, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-    from perfusion_registry.evaluate.results import RESULTS
-
-    claims = [(figure.id, claim) for figure in results.figures for claim in figure.claims]
-    if as_json:
-        said = {
-            "results": str(folder / RESULTS),
-            "report": str(page) if page else None,
-            "pictures": len(results.images),
-            "figures": [
-                {"id": figure.id, "left_out": figure.left_out, "points": len(figure.points)}
-                for figure in results.figures
-            ],
-            "claims": [
-                {
-                    "figure": name,
-                    "text": claim.text,
-                    "verdict": claim.verdict,
-                    "difference": claim.difference.model_dump(exclude={"pictures"})
-                    if claim.difference
-                    else None,
-                }
-                for name, claim in claims
-            ],
-        }
-        console.say_json("perf.evaluate/1", said)
-        return
-    points = [(figure.id, point) for figure in results.figures for point in figure.points]
+def _tell(result: EvaluateResult) -> None:
+    measured: Results = result.measured
+    points = [(figure.id, point) for figure in measured.figures for point in figure.points]
     columns = {m: title for m, title in _COLUMNS.items() if any(m in point.metrics for _, point in points)}
     rows = [
         [name, point.label, *(_number(point.metrics, metric) for metric in columns)] for name, point in points
     ]
     console.say_table(["figure", "point", *columns.values()], rows, right=[*columns.values()])
+    claims = [(figure.id, claim) for figure in measured.figures for claim in figure.claims]
     if claims:
         console.say("")
         judged = [[name, claim.text, claim.verdict, _difference(claim)] for name, claim in claims]
         console.say_table(["figure", "claim", "verdict", "difference"], judged)
-    console.say(str(page or folder / RESULTS))
+    console.say(result.report or result.results)
 
 
 _COLUMNS = {
@@ -257,8 +169,8 @@ def _difference(claim: ClaimResult) -> str:
 
 
 def _number(metrics: Any, name: str) -> str:
-    found = metrics.get(name)
-    if found is None:
+    measured = metrics.get(name)
+    if measured is None:
         return ""
-    arms = f" ±{(found.high - found.low) / 2:.3f}" if found.low is not None else ""
-    return f"{found.value:.3f}{arms}"
+    arms = f" ±{(measured.high - measured.low) / 2:.3f}" if measured.low is not None else ""
+    return f"{measured.value:.3f}{arms}"

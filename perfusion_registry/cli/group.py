@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from perfusion_registry.cli.help import GENERAL
+from perfusion_registry.cli.help import GENERAL, Command
 from perfusion_registry.cli.interrupt import INTERRUPTED, interruptible
 from perfusion_registry.cli.style import heading, styled, term
 from perfusion_registry.errors import PerfError
 
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a mistake on the command line, and does not name itself."""
-
-_WITHOUT_STORE = ("cache", "init", "key")
-"""Commands that do not read the store, or that hold it in their own way."""
 
 
 class Group(TyperGroup):
@@ -49,17 +47,6 @@ class Group(TyperGroup):
         except _UsageError as error:
             raise _refused(error, ctx) from error
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """A command by its name; while it runs, no other process prunes the store."""
-        found = super().resolve_command(ctx, args)
-        if ctx.parent is None and not ctx.resilient_parsing and found[0] not in _WITHOUT_STORE:
-            from perfusion_registry.artifact import cache_dir
-            from perfusion_registry.artifact.locking import read_lock
-            from perfusion_registry.cli import console
-
-            ctx.with_resource(read_lock(cache_dir(), console.reporter(quiet=True)))
-        return found
-
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a mistake becomes its message, Ctrl-C one line."""
         from perfusion_registry.cli import console
@@ -76,6 +63,14 @@ class Group(TyperGroup):
             resumes = ctx.invoked_subcommand in ("build", "covariance", "evaluate")
             console.show_interrupt(ctx.invoked_subcommand if resumes else None)
             raise typer.Exit(INTERRUPTED) from error
+
+
+def group(about: str, **commands: Callable[..., None]) -> typer.Typer:
+    """A command that has commands of its own, by their names. about: its help."""
+    made = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=about)
+    for name, command in commands.items():
+        made.command(name, cls=Command)(command)
+    return made
 
 
 def _refused(error: Any, ctx: Any) -> BaseException:

@@ -16,10 +16,10 @@ def unchanged(arguments: Sequence[str]) -> str | None:
     if not _FLAGS.issuperset(arguments) or any(map(os.environ.get, _CHECKS)):
         return None
     from perfusion_registry.artifact.paths import cache_dir
-    from perfusion_registry.synced import Place, recall
+    from perfusion_registry.sync_stamp import ProjectFiles, load_stamp
 
-    place = Place.find(os.environ.get("PERF_PROJECT"))
-    names = recall(place, os.fspath(cache_dir())) if place else None
+    files = ProjectFiles.find(os.environ.get("PERF_PROJECT"))
+    names = load_stamp(files, os.fspath(cache_dir())) if files else None
     if names is None:
         return None
     if "--json" in arguments:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.group import Group
-from perfusion_registry.cli.options import JsonOption, ProjectOption
+from perfusion_registry.cli import console
+from perfusion_registry.cli.group import group
+from perfusion_registry.cli.options import Common, JsonOption
 from perfusion_registry.cli.publish import TargetOption
+from perfusion_registry.cli.spread import spread
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.keys import KeyResult
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The concept.", show_default=False)]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    key = typer.Typer(
-        cls=Group,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        help="Sign what you publish; see whom you trust.",
-    )
-    key.command("new")(new)
-    key.command("show")(show)
-    key.command("list")(list_keys)
-    key.command("trust")(trust)
-    key.command("forget")(forget)
-    app.add_typer(key, name="key")
+def commands() -> typer.Typer:
+    """The commands of the group."""
+    about = "Sign what you publish; see whom you trust."
+    return group(about, new=new, show=show, list=list_keys, trust=trust, forget=forget)
 
 
 def new(as_json: JsonOption = False) -> None:
@@ -35,109 +30,86 @@ def new(as_json: JsonOption = False) -> None:
     There is one for each user of a machine. Keep a copy of the file: who knows your key will not take
     another for yours.
     """
-    from perfusion_registry.trust.key import key_path, new_key
+    from perfusion_registry.operations.keys import new_key
 
-    made = new_key(key_path())
-    _tell(made.public, made.source, "Made a signing key", as_json=as_json)
+    _tell(new_key(), "Made a signing key", as_json=as_json)
 
 
 def show(as_json: JsonOption = False) -> None:
     """Show the public key that `perf publish --sign` signs with."""
-    from perfusion_registry.trust import signing_key
+    from perfusion_registry.operations.keys import show_key
 
-    found = signing_key()
-    _tell(found.public, found.source, "The signing key", as_json=as_json)
+    _tell(show_key(), "The signing key", as_json=as_json)
 
 
 def list_keys(as_json: JsonOption = False) -> None:
     """List the publishers that this machine knows by their keys."""
-    from perfusion_registry.cli import console
-    from perfusion_registry.trust import KnownKeys, fingerprint
-    from perfusion_registry.trust.known import keys_path
+    from perfusion_registry.operations.keys import list_keys as run
 
-    pins = KnownKeys(keys_path()).pins()
+    result = run()
     if as_json:
-        rows = [{**pin.model_dump(mode="json"), "fingerprint": fingerprint(pin.key)} for pin in pins]
-        console.say_json("perf.key-list/1", {"path": str(keys_path()), "keys": rows})
+        console.say_result(result)
         return
-    if not pins:
+    if not result.keys:
         console.say("No keys yet: the first signed release of a name makes its key known")
         return
-    rows_told = [[pin.name, pin.registry, pin.since, fingerprint(pin.key)] for pin in pins]
-    console.say_table(["concept", "registry", "since", "key"], rows_told)
+    rows = [[pin.name, pin.registry, pin.since, pin.fingerprint] for pin in result.keys]
+    console.say_table(["concept", "registry", "since", "key"], rows)
 
 
+@spread
 def trust(
+    common: Common,
     name: NameArgument,
     key: Annotated[
-        str,
-        typer.Argument(metavar="KEY", help="64 hex digits, from `perf key show`.", show_default=False),
+        str, typer.Argument(metavar="KEY", help="64 hex digits, from `perf key show`.", show_default=False)
     ],
     registry: TargetOption = None,
     since: Annotated[
         str,
         typer.Option(metavar="VERSION", help="Lower versions may be unsigned.", show_default="all signed"),
     ] = "0",
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Trust a key for a name of a registry, whatever was known before."""
     from packaging.version import InvalidVersion, Version
 
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.publishing import find_place
     from perfusion_registry.errors import PerfError
-    from perfusion_registry.recipe import canonical_name
-    from perfusion_registry.trust import KnownKeys, Pin, fingerprint, read_public_key
-    from perfusion_registry.trust.known import keys_path
+    from perfusion_registry.operations.keys import trust_key
+    from perfusion_registry.trust import fingerprint
 
     try:
         lowest = str(Version(since))
     except InvalidVersion as error:
-        raise PerfError(f"`{since}` is no version", where="--since", hint="write 1.2.0") from error
-    place = find_place(project, registry)
-    pin = Pin(registry=place.identity, name=canonical_name(name), key=read_public_key(key), since=lowest)
-    KnownKeys(keys_path()).replace(pin)
-    if as_json:
-        console.say_json("perf.key-trust/1", pin.model_dump(mode="json"))
+        raise PerfError(f"`{since}` is not a version", where="--since", hint="write 1.2.0") from error
+    with common.open(optional=True) as workspace:
+        result = trust_key(workspace, name, key, registry=registry, since=lowest)
+    if common.as_json:
+        console.say_result(result)
     else:
-        console.say(f"Trusting {fingerprint(pin.key)} for {pin.name} of {pin.registry}")
+        console.say(f"Trusting {fingerprint(result.key)} for {result.name} of {result.registry}")
 
 
-def forget(
-    name: NameArgument,
-    registry: TargetOption = None,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@spread
+def forget(common: Common, name: NameArgument, registry: TargetOption = None) -> None:
     """Forget the key of a name.
 
     The next signed release makes its key known.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.publishing import find_place
-    from perfusion_registry.recipe import canonical_name
-    from perfusion_registry.trust import KnownKeys
-    from perfusion_registry.trust.known import keys_path
+    from perfusion_registry.operations.keys import forget_key
 
-    place, folded = find_place(project, registry), canonical_name(name)
-    known = KnownKeys(keys_path()).forget(place.identity, folded)
-    if as_json:
-        said = {"registry": place.identity, "name": folded, "forgotten": known}
-        console.say_json("perf.key-forget/1", said)
+    with common.open(optional=True) as workspace:
+        result = forget_key(workspace, name, registry=registry)
+    if common.as_json:
+        console.say_result(result)
     else:
-        told = "Forgot the key" if known else "There was no key"
-        console.say(f"{told} of {folded} of {place.identity}")
+        verb = "Forgot the key" if result.forgotten else "There was no key"
+        console.say(f"{verb} of {result.name} of {result.registry}")
 
 
-def _tell(public: str, source: str, title: str, *, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-    from perfusion_registry.trust import fingerprint
-
+def _tell(result: KeyResult, title: str, *, as_json: bool) -> None:
     if as_json:
-        said = {"public": public, "fingerprint": fingerprint(public), "source": source}
-        console.say_json("perf.key/1", said)
+        console.say_result(result)
         return
-    console.say(f"{title}: {source}")
-    console.say(f"  public key   {public}")
-    console.say(f"  fingerprint  {fingerprint(public)}")
+    console.say(f"{title}: {result.source}")
+    console.say(f"  public key   {result.public}")
+    console.say(f"  fingerprint  {result.fingerprint}")

@@ -6,26 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.options import (
-    DryRunOption,
-    FrozenOption,
-    JsonOption,
-    LockedOption,
-    OfflineOption,
-    ProjectOption,
-)
-from perfusion_registry.errors import PerfError
+from perfusion_registry.cli import console
+from perfusion_registry.cli.options import Common, DryRunOption, FrozenOption, LockedOption, OfflineOption
+from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
-    from perfusion_registry.recipe import Lockfile
+    from perfusion_registry.operations.lock import LockResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("lock")(lock)
-
-
+@spread
 def lock(
+    common: Common,
     check: Annotated[
         bool, typer.Option("--check", help="Fail if perfusion.lock is not up to date, and say why.")
     ] = False,
@@ -43,61 +34,41 @@ def lock(
     frozen: FrozenOption = False,
     offline: OfflineOption = False,
     dry_run: DryRunOption = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Pin base, covariance and concepts in perfusion.lock.
 
     What is locked stays while the constraints let it; a registry is asked only when something is missing.
     Merge conflicts in perfusion.lock are healed, and those in perfusion.toml where both branches only added.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.locking import check_fresh, no_lockfile, relock, settle_manifest, stale
-    from perfusion_registry.recipe import Lockfile, write_lockfile
-    from perfusion_registry.resolve import Project
+    from perfusion_registry.operations.lock import LockOptions, stale
+    from perfusion_registry.operations.lock import lock as run
 
     check = check or locked
-    if check and (upgrade or upgrade_package or lowest):
-        raise PerfError("a check upgrades nothing", hint="leave out --check (or unset PERF_LOCKED)")
-    if frozen:
-        found = Project.find(project)
-        if found.lockfile is None:
-            raise no_lockfile(str(found.lockfile_path))
-        if as_json:
-            console.say_json("perf.lock/1", {"up_to_date": None, "changes": []})
-        else:
-            count = len(found.lockfile.concepts)
-            told = "1 concept" if count == 1 else f"{count} concepts"
-            console.say(f"{found.lockfile_path.name} is here, unchecked: {told}")
-        return
-    if check:
-        changes, survey = check_fresh(project, offline=offline)
-        if as_json:
-            console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
-        if changes:
-            raise stale(changes, str(survey.project.lockfile_path))
-        if not as_json:
-            _tell(survey.project.lockfile or Lockfile(), [], "perfusion.lock", done=False, as_json=False)
-        return
-    if not dry_run and settle_manifest(project):
-        console.reporter().note("perfusion.toml was in conflict: it has what both branches added")
-    wanted = upgrade or frozenset(upgrade_package or ())
-    survey, after, changes = relock(project, upgrade=wanted, lowest=lowest, offline=offline)
-    if changes and not dry_run:
-        write_lockfile(survey.project.lockfile_path, after)
-    _tell(after, changes, survey.project.lockfile_path.name, done=not dry_run, as_json=as_json)
+    options = LockOptions(
+        check=check,
+        upgrade=upgrade or frozenset(upgrade_package or ()),
+        lowest=lowest,
+        frozen=frozen,
+        dry_run=dry_run,
+    )
+    with common.open(offline=offline) as workspace:
+        result = run(workspace, options)
+    failed = check and not frozen and not result.up_to_date
+    if common.as_json:
+        console.say_result(result)
+    elif not failed:
+        _tell(result, done=not dry_run)
+    if failed:
+        raise stale(result.changes, result.path)
 
 
-def _tell(after: Lockfile, changes: list[str], name: str, *, done: bool, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-
-    if as_json:
-        console.say_json("perf.lock/1", {"up_to_date": not changes, "changes": changes})
-        return
-    count = "1 concept" if len(after.concepts) == 1 else f"{len(after.concepts)} concepts"
-    if not changes:
+def _tell(result: LockResult, *, done: bool) -> None:
+    name, count = result.path.name, console.count(len(result.lockfile.concepts), "concept")
+    if result.up_to_date is None:
+        console.say(f"{name} is here, unchecked: {count}")
+    elif result.up_to_date:
         console.say(f"{name} is up to date: {count}")
-        return
-    console.say(f"{'Locked' if done else 'Would lock'} {count} in {name}")
-    for change in changes:
+    else:
+        console.say(f"{'Locked' if done else 'Would lock'} {count} in {name}")
+    for change in result.changes:
         console.say(f"  {change}")

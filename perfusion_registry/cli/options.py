@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from perfusion_registry.cli import console
 from perfusion_registry.cli.help import GENERAL, LOCKFILE
 from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.result import Result
+    from perfusion_registry.operations.workspace import Workspace
+    from perfusion_registry.reporter import Reporter
+
+R = TypeVar("R", bound="Result")
 
 ProjectOption = Annotated[
     Path | None,
@@ -88,13 +99,17 @@ JobsOption = Annotated[
 
 def _device(name: str) -> str:
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
-        raise PerfError(f"{name!r} is no device", where="--device", hint="use auto, cuda, cuda:1, mps or cpu")
+        raise PerfError(
+            f"{name!r} is not a device", where="--device", hint="use auto, cuda, cuda:1, mps or cpu"
+        )
     return name
 
 
 def _dtype(name: str) -> str:
     if name not in ("auto", "fp32", "float32", "bf16", "bfloat16", "fp16", "float16"):
-        raise PerfError(f"{name!r} is no number format", where="--dtype", hint="use auto, fp32, bf16 or fp16")
+        raise PerfError(
+            f"{name!r} is not a number format", where="--dtype", hint="use auto, fp32, bf16 or fp16"
+        )
     return name
 
 
@@ -116,3 +131,76 @@ DtypeOption = Annotated[
         rich_help_panel=GENERAL,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of nearly every command."""
+
+    project: ProjectOption = None
+    as_json: JsonOption = False
+
+    def open(
+        self, *, offline: bool = False, lockfile_alone: bool = False, optional: bool = False
+    ) -> Workspace:
+        """`Workspace.open` for the project, with this terminal's reporter."""
+        from perfusion_registry.operations.workspace import Workspace
+
+        return Workspace.open(
+            self.project,
+            offline=offline,
+            reporter=self.reporter(),
+            lockfile_alone=lockfile_alone,
+            optional=optional,
+        )
+
+    def outside(self, *, offline: bool = False) -> Workspace:
+        """A workspace without a project, with this terminal's reporter."""
+        from perfusion_registry.operations.workspace import Workspace
+
+        return Workspace.outside(offline=offline, reporter=self.reporter())
+
+    def reporter(self) -> Reporter:
+        """What long work reports to."""
+        return console.reporter()
+
+    def show(self, result: R, tell: Callable[[R], None]) -> None:
+        """Print a result: as JSON, or as `tell` tells it."""
+        if self.as_json:
+            console.say_result(result)
+        else:
+            tell(result)
+
+
+@dataclass(frozen=True)
+class CommonWithProgress(Common):
+    """Those of a command that takes its time."""
+
+    quiet: QuietOption = False
+
+    def reporter(self) -> Reporter:
+        """What long work reports to."""
+        return console.reporter(self.quiet)
+
+
+@dataclass(frozen=True)
+class LockfileUse:
+    """How a command takes the lockfile."""
+
+    locked: LockedOption = False
+    frozen: FrozenOption = False
+    offline: OfflineOption = False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a command computes."""
+
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "auto"
+
+    def read(self) -> ComputeOptions:
+        """What is said, for an operation."""
+        from perfusion_registry.operations.build import ComputeOptions
+
+        return ComputeOptions(self.device, self.dtype)

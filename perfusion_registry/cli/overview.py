@@ -12,35 +12,35 @@ REGISTRY_PANEL = "Registries"
 STORE_PANEL = "Store and trust"
 
 COMMANDS = (
-    # command, its module in this package, its panel, the first line of its help
-    ("init", "init", PROJECT_PANEL, "Begin a project: perfusion.toml and an example recipe."),
-    ("add", "concepts", PROJECT_PANEL, "Declare a concept: built here (--super), or from a registry."),
-    ("remove", "concepts", PROJECT_PANEL, "Take concepts out of perfusion.toml and perfusion.lock."),
-    ("list", "concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
-    ("suggest-super", "suggest", PROJECT_PANEL, "Rank words for --super by how well they describe some images."),
-    ("lock", "lock", PROJECT_PANEL, "Pin base, covariance and concepts in perfusion.lock."),
-    ("sync", "sync", PROJECT_PANEL, "Fetch what perfusion.lock names from its registries."),
-    ("tree", "tree", PROJECT_PANEL, "Show what is locked, and what each of it requires."),
-    ("merge-driver", "merge_driver", PROJECT_PANEL, "Merge perfusion.lock for git, block by block."),
-    ("metadata", "metadata", PROJECT_PANEL, "Print the project as JSON, for tools."),
-    ("build", "build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
-    ("covariance", "covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder."),
-    ("compose", "compose", PROMPT_PANEL, "Resolve a prompt to its concepts, their gates and locks."),
-    ("explain", "compose", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
-    ("render", "render", PROMPT_PANEL, "Draw a prompt with its concepts."),
-    ("sweep", "render", PROMPT_PANEL, "Draw a prompt over a grid of gate biases and temperatures."),
-    ("tune", "tune", PROMPT_PANEL, "Choose a prompt's gates, locks and residuals by their pictures."),
-    ("evaluate", "evaluate", PROMPT_PANEL, "Measure a suite: build, draw, judge, report."),
-    ("search", "search", REGISTRY_PANEL, "Find concepts and scene packs in the project's registries."),
-    ("info", "info", REGISTRY_PANEL, "Show what a concept says of itself, and its versions."),
-    ("vendor", "vendor", REGISTRY_PANEL, "Copy all that perfusion.lock needs into a folder."),
-    ("publish", "publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that are locked."),
-    ("yank", "publish", REGISTRY_PANEL, "Hide a published version from new locks."),
-    ("unyank", "publish", REGISTRY_PANEL, "Show a yanked version again."),
-    ("verify", "verify", STORE_PANEL, "Check lockfile, store and signatures."),
-    ("doctor", "doctor", STORE_PANEL, "Examine this machine and this project."),
-    ("cache", "cache", STORE_PANEL, "Look after the store of this machine."),
-    ("key", "key", STORE_PANEL, "Sign what you publish; see whom you trust."),
+    # command, the module of this package and the function in it, its panel, the first line of its help
+    ("init", "init:init", PROJECT_PANEL, "Begin a project: perfusion.toml and an example recipe."),
+    ("add", "concepts:add", PROJECT_PANEL, "Declare a concept: built here (--super), or from a registry."),
+    ("remove", "concepts:remove", PROJECT_PANEL, "Take concepts out of perfusion.toml and perfusion.lock."),
+    ("list", "concepts:list_concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
+    ("suggest-super", "suggest:suggest_super", PROJECT_PANEL, "Rank words for --super by how well they describe some images."),
+    ("lock", "lock:lock", PROJECT_PANEL, "Pin base, covariance and concepts in perfusion.lock."),
+    ("sync", "sync:sync", PROJECT_PANEL, "Fetch what perfusion.lock names from its registries."),
+    ("tree", "tree:tree", PROJECT_PANEL, "Show what is locked, and what each of it requires."),
+    ("merge-driver", "merge_driver:merge_driver", PROJECT_PANEL, "Merge perfusion.lock for git, block by block."),
+    ("metadata", "doctor:metadata", PROJECT_PANEL, "Print the project as JSON, for tools."),
+    ("build", "build:build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
+    ("covariance", "covariance:covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder."),
+    ("compose", "compose:compose", PROMPT_PANEL, "Resolve a prompt to its concepts, their gates and locks."),
+    ("explain", "compose:explain", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
+    ("render", "render:render", PROMPT_PANEL, "Draw a prompt with its concepts."),
+    ("sweep", "render:sweep", PROMPT_PANEL, "Draw a prompt over a grid of gate biases and temperatures."),
+    ("tune", "tune:tune", PROMPT_PANEL, "Choose a prompt's gates, locks and residuals by their pictures."),
+    ("evaluate", "evaluate:evaluate", PROMPT_PANEL, "Measure a suite: build, draw, judge, report."),
+    ("search", "search:search", REGISTRY_PANEL, "Find concepts and scene packs in the project's registries."),
+    ("info", "search:info", REGISTRY_PANEL, "Show what a concept says of itself, and its versions."),
+    ("vendor", "sync:vendor", REGISTRY_PANEL, "Copy all that perfusion.lock needs into a folder."),
+    ("publish", "publish:publish", REGISTRY_PANEL, "Publish built concepts: the very bytes that are locked."),
+    ("yank", "publish:yank", REGISTRY_PANEL, "Hide a published version from new locks."),
+    ("unyank", "publish:unyank", REGISTRY_PANEL, "Show a yanked version again."),
+    ("verify", "verify:verify", STORE_PANEL, "Check lockfile, store and signatures."),
+    ("doctor", "doctor:doctor", STORE_PANEL, "Examine this machine and this project."),
+    ("cache", "cache:commands", STORE_PANEL, "Look after the store of this machine."),
+    ("key", "key:commands", STORE_PANEL, "Sign what you publish; see whom you trust."),
 )  # fmt: skip
 """Every command, in the order in which `perf --help` shows them."""
 
@@ -73,4 +73,4 @@ def overview(*, styled: bool = False) -> str:
 
 def module_of(command: str) -> str | None:
     """The module that adds a command; None for what is no command."""
-    return next((module for name, module, _, _ in COMMANDS if name == command), None)
+    return next((place.partition(":")[0] for name, place, _, _ in COMMANDS if name == command), None)

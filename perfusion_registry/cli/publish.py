@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names, registry_names
-from perfusion_registry.cli.options import DryRunOption, JsonOption, ProjectOption
+from perfusion_registry.cli.options import Common, DryRunOption
+from perfusion_registry.cli.spread import spread
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.cli.publishing import Place
+    from perfusion_registry.operations.publish import Published, YankResult
+    from perfusion_registry.operations.target import RegistryTarget
     from perfusion_registry.registries import Release
 
 TargetOption = Annotated[
@@ -33,138 +37,116 @@ ReleaseArgument = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("publish")(publish)
-    app.command("yank")(yank)
-    app.command("unyank")(unyank)
-
-
+@spread
 def publish(
+    common: Common,
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME",
-            help="Concepts or scene packs.",
-            show_default=False,
-            autocompletion=concept_names,
+            metavar="NAME", help="Concepts or scene packs.", show_default=False, autocompletion=concept_names
         ),
     ],
     registry: TargetOption = None,
     sign: Annotated[bool, typer.Option("--sign", help="Sign with the key of `perf key`.")] = False,
     dry_run: DryRunOption = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Publish built concepts: the very bytes that are locked.
 
     A published version never changes; publishing it again does nothing.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.publishing import find_place, prepare
+    from perfusion_registry.operations.publish import PublishOptions
+    from perfusion_registry.operations.publish import publish as run
 
-    place = find_place(project, registry)
-    ready = [prepare(project, name) for name in names]
-    releases = [one.release for one in ready]
-    if sign:
-        from perfusion_registry.trust import signing_key
-
-        key = signing_key()
-        releases = [key.sign(release) for release in releases]
-    opened = place.open()
-    published = []
-    for release, one in zip(releases, ready, strict=True):
-        if not as_json:
-            _show(release, place)
-        new = None if dry_run else opened.publish(release, one.blob)
-        published.append(new)
-        if not as_json:
-            console.say(_outcome(release, place, new))
-    if as_json:
-        rows = [
-            {"release": release.model_dump(mode="json", exclude_none=True), "published": new}
-            for release, new in zip(releases, published, strict=True)
-        ]
-        said = {"registry": place.url, "dry_run": dry_run, "releases": rows}
-        console.say_json("perf.publish/1", said)
+    options = PublishOptions(names=tuple(names), registry=registry, sign=sign, dry_run=dry_run)
+    with common.open() as workspace:
+        if common.as_json:
+            console.say_result(run(workspace, options))
+        else:
+            run(workspace, options, before=_show, after=_tell_published)
 
 
+@spread
 def yank(
+    common: Common,
     release: ReleaseArgument,
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Why; everybody can read it.", show_default=False)
     ] = "",
     registry: TargetOption = None,
     dry_run: DryRunOption = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Hide a published version from new locks.
 
     Locks that have it still work.
     """
-    from perfusion_registry.cli.publishing import find_place, parse_release
-    from perfusion_registry.registries.registry import published
+    from perfusion_registry.operations.publish import yank as run
 
-    named, name, version = parse_release(release)
-    place = find_place(project, registry or named)
-    opened = place.open()
-    if dry_run:
-        changed = False if published(opened, name, version).yanked else None
-    else:
-        changed = opened.yank(name, version, reason=reason)
-    _tell_yanked(place, f"{name} {version}", "yank", changed, as_json=as_json)
+    where, name, version = parse_release(release)
+    with common.open(optional=True) as workspace:
+        result = run(workspace, name, version, registry=registry or where, reason=reason, dry_run=dry_run)
+    _tell_yanked(result, "yank", as_json=common.as_json)
 
 
+@spread
 def unyank(
-    release: ReleaseArgument,
-    registry: TargetOption = None,
-    dry_run: DryRunOption = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
+    common: Common, release: ReleaseArgument, registry: TargetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Show a yanked version again."""
-    from perfusion_registry.cli.publishing import find_place, parse_release
-    from perfusion_registry.registries.registry import published
+    from perfusion_registry.operations.publish import unyank as run
 
-    named, name, version = parse_release(release)
-    place = find_place(project, registry or named)
-    opened = place.open()
-    if dry_run:
-        changed = None if published(opened, name, version).yanked else False
-    else:
-        changed = opened.unyank(name, version)
-    _tell_yanked(place, f"{name} {version}", "unyank", changed, as_json=as_json)
+    where, name, version = parse_release(release)
+    with common.open(optional=True) as workspace:
+        result = run(workspace, name, version, registry=registry or where, dry_run=dry_run)
+    _tell_yanked(result, "unyank", as_json=common.as_json)
 
 
-def _tell_yanked(place: Place, what: str, verb: str, changed: bool | None, *, as_json: bool) -> None:
-    from perfusion_registry.cli import console
+def parse_release(text: str) -> tuple[str | None, str, str]:
+    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version."""
+    from packaging.version import InvalidVersion, Version
 
+    from perfusion_registry.operations.target import is_address
+    from perfusion_registry.recipe import canonical_name
+
+    spelt, _, version = text.partition("==")
+    registry, slash, name = spelt.strip().rpartition("/")
+    try:
+        if slash and (not registry or is_address(registry)):
+            raise InvalidVersion(registry)
+        return registry or None, canonical_name(name), str(Version(version))
+    except InvalidVersion as error:
+        raise PerfError(
+            f"`{text}` does not name a release",
+            hint=f"write `{name or 'NAME'}==VERSION`, and an address as --registry ADDRESS",
+        ) from error
+
+
+def _tell_yanked(result: YankResult, verb: str, *, as_json: bool) -> None:
+    what = f"{result.name} {result.version} in {result.target.name}"
     if as_json:
-        name, version = what.split(" ")
-        said = {"registry": place.url, "name": name, "version": version, "changed": changed}
-        console.say_json(f"perf.{verb}/1", said)
-    elif changed is None:
-        console.say(f"Would {verb} {what} in {place.name}")
-    elif changed:
-        console.say(f"{verb.capitalize()}ed {what} in {place.name}")
+        console.say_result(result)
+    elif result.changed is None:
+        console.say(f"Would {verb} {what}")
+    elif result.changed:
+        console.say(f"{verb.capitalize()}ed {what}")
     else:
-        console.say(f"{what} in {place.name} is {'yanked already' if verb == 'yank' else 'not yanked'}")
+        console.say(f"{what} is {'yanked already' if verb == 'yank' else 'not yanked'}")
 
 
-def _outcome(release: Release, place: Place, new: bool | None) -> str:
-    what = f"{release.name} {release.version}"
-    if new is None:
-        return f"Would publish {what} to {place.name}"
-    return f"Published {what} to {place.name}" if new else f"{what} is in {place.name} already"
+def _tell_published(row: Published, target: RegistryTarget) -> None:
+    what = f"{row.release.name} {row.release.version}"
+    if row.published is None:
+        console.say(f"Would publish {what} to {target.name}")
+    elif row.published:
+        console.say(f"Published {what} to {target.name}")
+    else:
+        console.say(f"{what} is in {target.name} already")
 
 
-def _show(release: Release, place: Place) -> None:
+def _show(release: Release, target: RegistryTarget) -> None:
     """Everything that others will read of it, and what they may miss."""
-    from perfusion_registry.cli import console
     from perfusion_registry.trust import fingerprint
 
-    console.say(f"{release.name} {release.version} -> {place.name} ({place.url})")
+    console.say(f"{release.name} {release.version} -> {target.name} ({target.url})")
     gate = f"bias {release.bias:g}, temperature {release.temperature:g}" if release.bias is not None else None
     requires = ", ".join(f"{need.name} {need.version}".strip() for need in release.requires)
     lines = {

@@ -2,124 +2,61 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    FrozenOption,
-    JsonOption,
-    LockedOption,
-    OfflineOption,
-    ProjectOption,
-    QuietOption,
-)
-from perfusion_registry.cli.prompting import (
-    FOLDER,
-    BiasOption,
+from perfusion_registry.cli import console
+from perfusion_registry.cli.drawing import (
+    ForceOption,
+    GateOptions,
     LockOption,
-    Outputs,
-    Place,
-    PresetOption,
-    PromptArgument,
+    OpenOption,
+    PictureOptions,
+    PromptArguments,
     ResidualOption,
-    SceneOption,
-    TemperatureOption,
-    WithOption,
-    command_gates,
+    concept_names,
+    numbers,
 )
+from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
-SeedOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="The first seed.", show_default="0", rich_help_panel=PICTURE),
-]
-StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help="Denoising steps.", show_default="the base's, else 50", rich_help_panel=PICTURE
-    ),
-]
-GuidanceOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="G",
-        help="Classifier-free guidance scale.",
-        show_default="the base's, else 6",
-        rich_help_panel=PICTURE,
-    ),
-]
-NegativeOption = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="What the picture should not show.", rich_help_panel=PICTURE),
-]
-SizeOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WxH",
-        help="The picture's size in pixels.",
-        show_default="the base's",
-        rich_help_panel=PICTURE,
-    ),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="ddim, dpmsolver or euler.",
-        show_default="the base's, else ddim",
-        rich_help_panel=PICTURE,
-    ),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
-OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
+if TYPE_CHECKING:
+    from perfusion_registry.compose.composition import Composition
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("render")(render)
-    app.command("sweep")(sweep)
-
-
+@spread
 def render(
-    prompt: PromptArgument = None,
-    scene: SceneOption = None,
+    prompt: PromptArguments,
+    gates: GateOptions,
+    picture: PictureOptions,
+    lockfile: LockfileUse,
+    compute: Compute,
+    common: Common,
     composition: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a composition that `perf compose` wrote.")
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="IMAGE", help="Draw again what made this picture.")
     ] = None,
-    seed: SeedOption = None,
     count: Annotated[
         int | None,
         typer.Option(metavar="N", help="How many seeds.", show_default="1", min=1, rich_help_panel=PICTURE),
     ] = None,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    negative: NegativeOption = None,
-    size: SizeOption = None,
-    scheduler: SchedulerOption = None,
     batch: Annotated[
         int | None,
         typer.Option(
             metavar="N", help="Pictures to draw at once.", show_default="1", rich_help_panel=PICTURE
         ),
     ] = None,
-    bias: BiasOption = None,
-    temperature: TemperatureOption = None,
-    lock: LockOption = None,
-    residual: ResidualOption = None,
-    preset: PresetOption = None,
-    files: WithOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="A folder, or a .png file.", show_default=f"{FOLDER}/ of the project"
+            metavar="PATH", help="A folder, or a .png file.", show_default="renders/ of the project"
         ),
     ] = None,
     sheet: Annotated[
@@ -128,66 +65,61 @@ def render(
     ] = None,
     force: ForceOption = False,
     show: OpenOption = False,
-    locked: LockedOption = False,
-    frozen: FrozenOption = False,
-    offline: OfflineOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Draw a prompt with its concepts.
 
     The files' names go to stdout. A picture carries all that made it, and --from draws it again to the pixel.
     What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.given import Given
-    from perfusion_registry.cli.work import from_composition, from_picture, from_prompt
-    from perfusion_registry.render.output import check_formats
+    from perfusion_registry.operations.job import CompositionSource, PictureSource, Source
+    from perfusion_registry.operations.render import RenderOptions
+    from perfusion_registry.operations.render import render as run
 
-    sources = {"a prompt": prompt or scene, "--composition": composition, "--from": source}
-    named = [name for name, value in sources.items() if value is not None]
-    if len(named) > 1:
-        raise PerfError(f"{' and '.join(named)} cannot go together", hint="choose one")
-    if files and (source is not None or composition is not None):
+    given = {"a prompt": prompt.prompt or prompt.scene, "--composition": composition, "--from": source}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise PerfError(f"{' and '.join(names)} cannot go together", hint="choose one")
+    from_file = source is not None or composition is not None
+    if prompt.files and from_file:
         raise PerfError(
-            f"{named[0]} names its concepts by their hashes, so no file can stand in for one",
-            where=f"--with {files[0]}",
+            f"{names[0]} names its concepts by their hashes, so no file can stand in for one",
+            where=f"--with {prompt.files[0]}",
             hint="give a prompt instead",
         )
-    check_formats(out, sheet)
-    reporter = console.reporter(quiet)
-    place = Place(
-        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
-    )
-    gates = command_gates(bias, temperature, lock, residual, preset)
-    given = Given.read(seed, count, steps, guidance, negative, size, scheduler, batch)
+    drawn: Source
     if source is not None:
-        work = from_picture(place, source, given, gates, reporter)
+        drawn = PictureSource(picture=source, gates=gates.read(), compute=compute.read())
     elif composition is not None:
-        work = from_composition(place, composition, given, gates, reporter)
+        drawn = CompositionSource(
+            composition=_composition(composition), gates=gates.read(), compute=compute.read()
+        )
     else:
-        work = from_prompt(place, prompt, scene, given, gates, reporter)
-    from perfusion_registry.cli.drawing import draw
-
-    outputs = Outputs(out, sheet, force=force)
-    drawn = draw(work, outputs, reporter, tell=None if as_json else console.say)
-    if as_json:
-        said = {
-            "pictures": [{"path": str(path), "seed": seed} for path, seed in drawn],
-            "sheet": str(sheet) if sheet else None,
-            "composition": work.ready.composition.model_dump(mode="json"),
-        }
-        console.say_json("perf.render/1", said)
+        drawn = prompt.read(lockfile, compute, gates)
+    options = RenderOptions(
+        source=drawn, overrides=picture.read(count, batch), out=out, sheet=sheet, force=force
+    )
+    with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
+        result = run(workspace, options, written=None if common.as_json else console.say)
+    if common.as_json:
+        console.say_result(result)
     if show:
-        typer.launch(str(sheet or drawn[0][0]))
+        typer.launch(result.sheet or result.pictures[0].path)
 
 
+def _composition(path: Path) -> Composition | Path:
+    """The file, or, for `-`, what stdin says."""
+    from perfusion_registry.compose.composition import parse_composition
+
+    return parse_composition(sys.stdin.read(), where="stdin") if str(path) == "-" else path
+
+
+@spread
 def sweep(
-    prompt: PromptArgument = None,
-    scene: SceneOption = None,
+    prompt: PromptArguments,
+    picture: PictureOptions,
+    lockfile: LockfileUse,
+    compute: Compute,
+    common: Common,
     bias: Annotated[
         str, typer.Option(metavar="B,B,...", help="The biases, from left to right.", rich_help_panel=GATES)
     ] = "0.5,0.7,0.9,1.1,1.3",
@@ -206,58 +138,36 @@ def sweep(
     ] = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
-    files: WithOption = None,
-    seed: SeedOption = None,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    negative: NegativeOption = None,
-    size: SizeOption = None,
-    scheduler: SchedulerOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The sheet.", show_default=f"in {FOLDER}/ of the project"),
+        typer.Option(metavar="FILE", help="The sheet.", show_default="in renders/ of the project"),
     ] = None,
     force: ForceOption = False,
     show: OpenOption = False,
-    locked: LockedOption = False,
-    frozen: FrozenOption = False,
-    offline: OfflineOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Draw a prompt over a grid of gate biases and temperatures.
 
     All with one seed, as in the paper's Figure 7.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.given import Given, Grid
-    from perfusion_registry.cli.work import from_prompt
-    from perfusion_registry.render.output import check_formats
+    from perfusion_registry.operations.sweep import Grid, SweepOptions
+    from perfusion_registry.operations.sweep import sweep as run
 
-    reporter = console.reporter(quiet)
-    check_formats(None, out)
-    grid = Grid.read(bias, temperature, concept)
-    given = Given.read(seed, None, steps, guidance, negative, size, scheduler, None)
-    gates = command_gates(None, None, lock, residual)
-    place = Place(
-        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    options = SweepOptions(
+        grid=Grid(
+            numbers("bias", bias),
+            numbers("temperature", temperature),
+            concept_names(concept) if concept else None,
+        ),
+        overrides=picture.read(),
+        prompt=prompt.read(lockfile, compute, GateOptions(lock=lock, residual=residual)),
+        out=out,
+        force=force,
     )
-    work = from_prompt(place, prompt, scene, given, gates, reporter)
-    from perfusion_registry.cli.drawing import draw_grid
-
-    path = draw_grid(work, grid, out, reporter, force=force)
-    if as_json:
-        said = {
-            "sheet": str(path),
-            "biases": list(grid.biases),
-            "temperatures": list(grid.temperatures),
-            "composition": work.ready.composition.model_dump(mode="json"),
-        }
-        console.say_json("perf.sweep/1", said)
+    with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
+        result = run(workspace, options)
+    if common.as_json:
+        console.say_result(result)
     else:
-        console.say(str(path))
+        console.say(result.sheet)
     if show:
-        typer.launch(str(path))
+        typer.launch(result.sheet)

@@ -1,84 +1,92 @@
-"""`perf search`: find concepts in registries."""
+"""`perf search` and `perf info`: what registries have, and what a concept says of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from perfusion_registry.cli.options import JsonOption, OfflineOption, ProjectOption, RegistryOption
-from perfusion_registry.errors import PerfError
-
-if TYPE_CHECKING:
-    from perfusion_registry.registries.registry import CatalogueEntry
+from perfusion_registry.cli import console
+from perfusion_registry.cli.options import Common, OfflineOption, RegistryOption
+from perfusion_registry.cli.spread import spread
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("search")(search)
-
-
+@spread
 def search(
+    common: Common,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="WORD", help="Words that must all be there.", show_default="everything"),
     ] = None,
     registry: RegistryOption = None,
     offline: OfflineOption = False,
-    project: ProjectOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Find concepts and scene packs in the project's registries."""
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.registries import known_registries, sources_of
+    from perfusion_registry.operations.search import search as run
 
-    named, root = known_registries(project, registry)
-    sources = sources_of(named, root, offline=offline)
-    wanted = [word.casefold() for word in words or ()]
-    found: list[tuple[str, CatalogueEntry]] = []
-    problems: list[PerfError] = []
-    for name, place in sorted(named.items()):
-        try:
-            catalogue = sources.registry(place).catalogue()
-        except PerfError as error:
-            problems.append(error)
-            continue
-        found += [(name, entry) for entry in catalogue if _matches(entry, wanted)]
-    if len(problems) == len(named):
-        raise problems[0]
-    found.sort(key=lambda row: (row[1].name not in wanted, row[1].name, row[0]))
-    if as_json:
-        rows = [
-            {
-                "registry": name,
-                "name": entry.name,
-                "version": entry.version,
-                "kind": entry.kind,
-                "supercategory": entry.supercategory,
-                "description": entry.description,
-            }
-            for name, entry in found
-        ]
-        said = {"concepts": rows, "problems": [str(problem) for problem in problems]}
-        console.say_json("perf.search/1", said)
+    with common.open(offline=offline, lockfile_alone=True, optional=True) as workspace:
+        result = run(workspace, words or (), registry=registry)
+    if common.as_json:
+        console.say_result(result)
         return
-    for problem in problems:
-        console.reporter().warn(str(problem))
-    if not found:
+    for problem in result.problems:
+        console.reporter().warn(problem)
+    if not result.concepts:
         console.say("Nothing found")
         return
     cells = [
         [
-            f"{name}/{entry.name}",
-            entry.version,
-            "scene pack" if entry.kind == "pack" else entry.supercategory or "",
-            entry.description or "",
+            f"{row.registry}/{row.name}",
+            row.version,
+            "scene pack" if row.kind == "pack" else row.supercategory or "",
+            row.description or "",
         ]
-        for name, entry in found
+        for row in result.concepts
     ]
     console.say_table(["concept", "version", "super", "description"], cells)
 
 
-def _matches(entry: CatalogueEntry, words: list[str]) -> bool:
-    text = " ".join([entry.name, entry.supercategory or "", entry.description or ""]).casefold()
-    return all(word in text for word in words)
+@spread
+def info(
+    common: Common,
+    name: Annotated[
+        str, typer.Argument(metavar="[REGISTRY/]NAME[==VERSION]", help="The concept.", show_default=False)
+    ],
+    registry: RegistryOption = None,
+    offline: OfflineOption = False,
+) -> None:
+    """Show what a concept says of itself, and its versions."""
+    from perfusion_registry.operations.info import info as run
+
+    spelt, _, version = name.partition("==")
+    prefix, slash, bare = spelt.rpartition("/")
+    registry = registry or (prefix if slash else None)
+    with common.open(offline=offline, lockfile_alone=True, optional=True) as workspace:
+        result = run(workspace, bare.removesuffix("*"), version=version or None, registry=registry)
+    if common.as_json:
+        console.say_result(result)
+        return
+    console.say(f"{result.name} {result.version}")
+    for key, value in result.printed().items():
+        if value in (None, [], {}) or key in _ELSEWHERE:
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if isinstance(value, dict):
+            text = ", ".join(f"{needed} {constraint}".rstrip() for needed, constraint in value.items())
+        of = " (of its matrix; perfusion.lock has its file's)" if key == "covariance" else ""
+        console.say(f"  {key.replace('_', ' '):<14} {_one_line(text)}{of}")
+    if result.registry is not None:
+        listed = [f"{row.version}{' (yanked)' if row.yanked else ''}" for row in result.versions]
+        console.say(f"  {'registry':<14} {result.registry}")
+        console.say(f"  {'versions':<14} {', '.join(listed)}")
+    if result.locked is not None:
+        console.say(f"  {'locked':<14} {result.locked}")
+
+
+_ELSEWHERE = frozenset({"schema", "name", "version", "registry", "locked", "versions"})
+"""The keys that have lines of their own."""
+
+
+def _one_line(text: str) -> str:
+    """What others wrote must not pass for lines of perf's own."""
+    return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""`perf sync`: have the bytes that the lockfile names, and only those."""
+"""`perf sync` and `perf vendor`: the bytes that a lockfile names, in the store or in a folder."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perfusion_registry.cli import console
 from perfusion_registry.cli.options import (
+    CommonWithProgress,
     DryRunOption,
     FrozenOption,
-    JsonOption,
     LockedOption,
     OfflineOption,
-    ProjectOption,
-    QuietOption,
     RequireSignedOption,
 )
+from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
-    from perfusion_registry.cli.syncing import Synced
+    from perfusion_registry.operations.sync import SyncResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sync")(sync)
-
-
+@spread
 def sync(
+    common: CommonWithProgress,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -44,67 +41,67 @@ def sync(
     offline: OfflineOption = False,
     require_signed: RequireSignedOption = False,
     dry_run: DryRunOption = False,
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Fetch what perfusion.lock names from its registries.
 
     What is not locked yet is locked first. Nothing is trained, unless --build asks for it.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.syncing import sync_elsewhere, sync_project
+    from perfusion_registry.operations.sync import SyncOptions, sync_lockfile
+    from perfusion_registry.operations.sync import sync as run
 
-    reporter = console.reporter(quiet)
+    options = SyncOptions(
+        locked=locked, frozen=frozen, dry_run=dry_run, build=build, require_signed=require_signed
+    )
     if source is not None:
-        done = sync_elsewhere(
-            source,
-            project or Path(),
-            offline=offline,
-            dry_run=dry_run,
-            reporter=reporter,
-            require_signed=require_signed,
-        )
+        with common.outside(offline=offline) as workspace:
+            result = sync_lockfile(workspace, source, common.project or Path(), options)
     else:
-        done = sync_project(
-            project,
-            locked=locked,
-            frozen=frozen,
-            offline=offline,
-            dry_run=dry_run,
-            build=build,
-            reporter=reporter,
-            require_signed=require_signed,
-        )
-    _tell(done, dry_run=dry_run, as_json=as_json)
+        with common.open(offline=offline, lockfile_alone=True) as workspace:
+            result = run(workspace, options)
+    if common.as_json:
+        console.say_result(result)
+    else:
+        _tell(result, dry_run=dry_run)
 
 
-def _tell(done: Synced, *, dry_run: bool, as_json: bool) -> None:
-    from perfusion_registry.cli import console
-
-    if as_json:
-        console.say_json(
-            "perf.sync/1",
-            {
-                "fetched": [f"{block.name} {block.version}" for block in done.fetched],
-                "present": done.present,
-                "to_build": done.to_build,
-                "changes": done.changes,
-            },
-        )
-        return
-    if done.changes:
+def _tell(result: SyncResult, *, dry_run: bool) -> None:
+    if result.changes:
         console.say("Would change perfusion.lock:" if dry_run else "Changed perfusion.lock:")
-        for change in done.changes:
+        for change in result.changes:
             console.say(f"  {change}")
-    for block in done.fetched:
-        said = "Would fetch" if dry_run else "Fetched"
-        console.say(
-            f"{said} {block.name} {block.version} ({console.size(block.size or 0)}, {block.registry})"
-        )
-    if not done.fetched:
-        count = len(done.present)
-        console.say(f"In sync: {'1 concept' if count == 1 else f'{count} concepts'}")
-    if done.to_build:
-        names = " ".join(done.to_build)
-        console.say(f"Not built here: {', '.join(done.to_build)}. Next: perf build {names}")
+    for block in result.blocks:
+        verb = "Would fetch" if dry_run else "Fetched"
+        size = console.size(block.size or 0)
+        console.say(f"{verb} {block.name} {block.version} ({size}, {block.registry})")
+    if not result.fetched:
+        console.say(f"In sync: {console.count(len(result.present), 'concept')}")
+    if result.to_build:
+        names = " ".join(result.to_build)
+        console.say(f"Not built here: {', '.join(result.to_build)}. Next: perf build {names}")
+
+
+@spread
+def vendor(
+    common: CommonWithProgress,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it becomes a registry.")] = Path(
+        "vendor"
+    ),
+    offline: OfflineOption = False,
+) -> None:
+    """Copy all that perfusion.lock needs into a folder.
+
+    The folder works offline. It is a registry with a lockfile of its own: `perf sync DIR/perfusion.lock` in
+    an empty folder brings the very same bytes, and so does a manifest whose [registries] name it.
+    """
+    from perfusion_registry.operations.vendor import vendor as run
+
+    with common.open(offline=offline, lockfile_alone=True) as workspace:
+        result = run(workspace, folder)
+    if common.as_json:
+        console.say_result(result)
+        return
+    for release in result.copied:
+        console.say(f"Copied {release}")
+    count = console.count(len(result.copied) + len(result.present), "concept")
+    console.say(f"{folder} has all that perfusion.lock needs: {count}")
+    console.say(f"Next, wherever it goes: perf sync {folder.as_posix()}/perfusion.lock")

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
-from perfusion_registry.cli.options import JsonOption, ProjectOption
+from perfusion_registry.cli import console
+from perfusion_registry.cli.options import Common
+from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.recipe import LockedConcept, Lockfile
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("tree")(tree)
-
-
-def tree(project: ProjectOption = None, as_json: JsonOption = False) -> None:
+@spread
+def tree(common: Common) -> None:
     """Show what is locked, and what each of it requires."""
-    from perfusion_registry.cli import console
-    from perfusion_registry.recipe import Lockfile
-    from perfusion_registry.resolve import Project
+    from perfusion_registry.operations.tree import tree as run
 
-    found = Project.find(project, lock_alone=True)
-    lock = found.lockfile or Lockfile()
-    required = {name for block in lock.concepts for name in block.requires}
-    if found.manifest_path.is_file():
-        roots = sorted(found.manifest.concepts)
-    else:
-        roots = [block.name for block in lock.concepts if block.name not in required]
-    if as_json:
-        rows = [
-            {
-                "name": block.name,
-                "version": block.version,
-                "kind": block.kind,
-                "source": block.source,
-                "requires": block.requires,
-            }
-            for block in lock.concepts
-        ]
-        told = {"project": found.manifest.project.name, "base": found.manifest.project.base}
-        console.say_json("perf.tree/1", {**told, "roots": roots, "concepts": rows})
+    with common.open(lockfile_alone=True) as workspace:
+        result = run(workspace)
+    if common.as_json:
+        console.say_result(result)
         return
-    console.say(f"{found.manifest.project.name} (base {found.manifest.project.base})")
-    for line in _lines(roots, lock, (), ""):
+    console.say(f"{result.project} (base {result.base})")
+    for line in _lines(result.roots, result.lockfile, (), ""):
         console.say(line)
 
 
-def _lines(names: list[str], lock: Lockfile, above: tuple[str, ...], indent: str) -> Iterator[str]:
+def _lines(names: Sequence[str], lock: Lockfile, above: tuple[str, ...], indent: str) -> Iterator[str]:
     for place, name in enumerate(names, start=1):
         last = place == len(names)
         block = lock.concept(name)

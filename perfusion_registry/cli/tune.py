@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    FrozenOption,
-    JsonOption,
-    LockedOption,
-    OfflineOption,
-    ProjectOption,
-    QuietOption,
-)
-from perfusion_registry.cli.prompting import Place, PromptArgument, WithOption
-from perfusion_registry.cli.render import (
+from perfusion_registry.cli import console
+from perfusion_registry.cli.drawing import (
     ForceOption,
-    GuidanceOption,
-    NegativeOption,
     OpenOption,
-    SchedulerOption,
-    SeedOption,
-    SizeOption,
-    StepsOption,
+    PictureOptions,
+    PromptArgument,
+    WithOption,
+    key_locks,
+    numbers,
 )
+from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.spread import spread
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.render.tuning import Attempt, Setting, Settings, Tuned
+    from perfusion_registry.operations.tune import TuneAttempt, TuneResult
 
 _SHOWN = 12  # rows of the table
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("tune")(tune)
-
-
+@spread
 def tune(
+    picture: PictureOptions,
+    lockfile: LockfileUse,
+    compute: Compute,
+    common: Common,
     prompt: PromptArgument = None,
     scene: Annotated[
         str | None,
@@ -57,7 +51,6 @@ def tune(
             "--seeds", metavar="N", min=1, max=100, help="Judge on so many seeds.", rich_help_panel=PICTURE
         ),
     ] = 4,
-    seed: SeedOption = None,
     bias: Annotated[
         str | None,
         typer.Option(
@@ -92,11 +85,6 @@ def tune(
         ),
     ] = None,
     files: WithOption = None,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    negative: NegativeOption = None,
-    size: SizeOption = None,
-    scheduler: SchedulerOption = None,
     sheet: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also lay out the pictures before and after, side by side."),
@@ -106,107 +94,98 @@ def tune(
     ] = False,
     force: ForceOption = False,
     show: OpenOption = False,
-    locked: LockedOption = False,
-    frozen: FrozenOption = False,
-    offline: OfflineOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    project: ProjectOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Choose a prompt's gates, locks and residuals by their pictures.
 
     Judged by the harmonic mean of image and text similarity of the base's CLIP model, on the same seeds for
     all. Several concepts are tuned in turn; the better half of each round goes on to more seeds.
     """
-    from perfusion_registry.cli import console
-    from perfusion_registry.cli.given import Given, Wanted
-    from perfusion_registry.cli.work import to_tune
-    from perfusion_registry.render.output import check_formats
+    from perfusion_registry.operations.tune import TuneOptions
+    from perfusion_registry.operations.tune import tune as run
 
-    check_formats(None, sheet)
-    reporter = console.reporter(quiet)
-    wanted = Wanted.read(prompt, scene, bias, temperature, lock, residual, images)
-    given = Given.read(0 if seed is None else seed, count, steps, guidance, negative, size, scheduler, None)
-    place = Place(
-        project, device, dtype, locked=locked, frozen=frozen, offline=offline, files=tuple(files or ())
+    if scene is not None and "/" in scene:
+        raise PerfError(
+            f"{scene!r} belongs to a scene pack, which is not the project's to change",
+            where="--scene",
+            hint="name a scene of perfusion.toml, or a new one",
+        )
+    options = TuneOptions(
+        prompt=prompt,
+        scene=scene,
+        biases=numbers("bias", bias) if bias else None,
+        temperatures=numbers("temperature", temperature) if temperature else None,
+        locks=key_locks(lock) if lock else None,
+        residuals=numbers("residual", residual) if residual else None,
+        images=images,
+        overrides=picture.read(count),
+        files=tuple(files or ()),
+        sheet=sheet,
+        force=force,
+        locked=lockfile.locked,
+        frozen=lockfile.frozen,
+        dry_run=dry_run,
+        compute=compute.read(),
     )
-    work = to_tune(place, wanted, given, reporter)
-    from perfusion_registry.cli.tuning import carry_out
-
-    done = carry_out(work, wanted, reporter, sheet=sheet, files=place.files, force=force, dry_run=dry_run)
-    names = [concept.name for concept in done.composition.concepts]
-    if as_json:
-        said = {
-            "prompt": done.composition.prompt,
-            "scene": scene,
-            "written": done.written,
-            "drawn": done.tuned.drawn,
-            "sheet": str(sheet) if sheet else None,
-            "before": _row(names, done.tuned.before),
-            "after": _row(names, done.tuned.after),
-            "tried": [_row(names, attempt) for attempt in done.tuned.attempts],
-        }
-        console.say_json("perf.tune/1", said)
+    with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
+        result = run(workspace, options)
+    if common.as_json:
+        console.say_result(result)
     else:
-        _tell(names, done.tuned)
-        console.say(done.told)
-    if show and sheet is not None:
-        typer.launch(str(sheet))
+        _tell(result)
+        _tell_choice(result, files or ())
+    if show and result.sheet is not None:
+        typer.launch(result.sheet)
 
 
-def _tell(names: list[str], tuned: Tuned) -> None:
-    from perfusion_registry.cli import console
-
-    shown = list(tuned.attempts[:_SHOWN])
-    if tuned.before not in shown:
-        shown.append(tuned.before)
+def _tell(result: TuneResult) -> None:
+    names = list(result.before.gates)
+    shown = list(result.tried[:_SHOWN])
+    if result.before not in shown:
+        shown.append(result.before)
     several = names if len(names) > 1 else []
     rows = [
         [
-            _mark(attempt, tuned),
-            *_told(attempt.settings),
+            _mark(attempt, result),
+            *_gates(attempt),
             str(attempt.seeds),
             *(f"{attempt.alike[name]:.3f}" for name in several),
-            f"{attempt.scores.image:.3f}",
-            f"{attempt.scores.text:.3f}",
-            f"{attempt.scores.harmonic:.3f}",
+            f"{attempt.image:.3f}",
+            f"{attempt.text:.3f}",
+            f"{attempt.harmonic:.3f}",
         ]
         for attempt in shown
     ]
-    numbers = ["seeds", *(f"{name}* alike" for name in several), "image", "text", "harmonic"]
-    columns = ["", *(f"{name}*" for name in names), *numbers]
-    console.say_table(columns, rows, right=numbers)
-    left = len(tuned.attempts) - len(shown)
+    columns = ["seeds", *(f"{name}* alike" for name in several), "image", "text", "harmonic"]
+    console.say_table(["", *(f"{name}*" for name in names), *columns], rows, right=columns)
+    left = len(result.tried) - len(shown)
     rest = f", {left} of them not shown" if left > 0 else ""
-    console.say(f"{len(tuned.attempts)} choices tried with {tuned.drawn} pictures{rest}")
+    console.say(f"{len(result.tried)} choices tried with {result.drawn} pictures{rest}")
 
 
-def _mark(attempt: Attempt, tuned: Tuned) -> str:
-    if attempt.settings == tuned.after.settings:
+def _mark(attempt: TuneAttempt, result: TuneResult) -> str:
+    if attempt.gates == result.after.gates:
         return "best"
-    return "before" if attempt.settings == tuned.before.settings else ""
+    return "before" if attempt.gates == result.before.gates else ""
 
 
-def _told(settings: Settings) -> list[str]:
+def _gates(attempt: TuneAttempt) -> list[str]:
     return [
-        f"{one.bias:g}, {one.temperature:g}, {one.key_lock}"
-        + ("" if one.residual is None else f", {one.residual:g}")
-        for one in settings
+        f"{gate.bias:g}, {gate.temperature:g}, {gate.key_lock}"
+        + ("" if gate.residual is None else f", {gate.residual:g}")
+        for gate in attempt.gates.values()
     ]
 
 
-def _row(names: list[str], attempt: Attempt) -> dict[str, Any]:
-    return {
-        "gates": {name: _gate(setting) for name, setting in zip(names, attempt.settings, strict=True)},
-        "seeds": attempt.seeds,
-        "alike": {name: round(value, 6) for name, value in attempt.alike.items()},
-        "image": round(attempt.scores.image, 6),
-        "text": round(attempt.scores.text, 6),
-        "harmonic": round(attempt.scores.harmonic, 6),
-    }
-
-
-def _gate(setting: Setting) -> dict[str, Any]:
-    return {key: value for key, value in vars(setting).items() if value is not None}
+def _tell_choice(result: TuneResult, files: Sequence[Path]) -> None:
+    """What the choice is, and where it is. files: the artifacts that stood in for what is locked."""
+    if result.after.gates == result.before.gates:
+        console.say("Nothing that was tried is better than the gates as they are")
+    else:
+        gain = result.after.harmonic - result.before.harmonic
+        console.say(f"The best is {gain:.3f} better than the gates as they were: {result.spelt}")
+    if result.written:
+        with_files = [part for file in files for part in ("--with", str(file))]
+        again = shlex.join(["perf", "render", "--scene", str(result.scene), *with_files])
+        console.say(f"Wrote scene {result.scene} to perfusion.toml; next: {again}")
+    elif result.scene is None:
+        console.say("To keep it, name a scene: --scene NAME")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfusion_registry.lazily import lazily
+from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composing import GateSources as GateSources
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perfusion_registry.compose.concept import Concept as Concept
     from perfusion_registry.compose.concept import find_concepts as find_concepts
     from perfusion_registry.compose.concept import stored_artifacts as stored_artifacts
-    from perfusion_registry.compose.explanation import Explanation as Explanation
+    from perfusion_registry.compose.explained import Explanation as Explanation
     from perfusion_registry.compose.explanation import explain as explain
     from perfusion_registry.compose.packing import pack as pack
     from perfusion_registry.compose.packing import targets as targets
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Composition": "composition",
     "Concept": "concept",
-    "Explanation": "explanation",
+    "Explanation": "explained",
     "Gate": "prompt",
     "GateSources": "composing",
     "Prompt": "prompt",
@@ -51,4 +51,4 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if not TYPE_CHECKING:
-    __getattr__ = lazily(__name__, _HOME)
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -14,45 +14,8 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
 from perfusion_registry.compose.packing import encodings, targets
-from perfusion_registry.recipe.model import FileModel
-
-
-class ExplainedConcept(FileModel):
-    """A concept's gate settings and the words at which its gate is at least half open, widest first."""
-
-    name: str
-    bias: float
-    temperature: float
-    key_lock: str
-    residual: float | None
-    opens_at: tuple[str, ...]
-
-
-class ExplainedToken(FileModel):
-    """One row: a token, or a run of padding, of which it shows the widest gate and the largest energy.
-
-    first, last: token positions. word: the word that the token belongs to, `<start>`, `<end>` or `<padding>`.
-    concept: whose call this is, or None. similarity: `sim(i_j, e) / energy_j` per concept; 1 at the target
-    input. gate: per concept, in (0, 1). removed: the energy that Eq. 4 takes out of the encoding,
-    `sim(e - e_perp, e - e_perp)`, relative to the mean energy of the target inputs.
-    """
-
-    first: int
-    last: int
-    word: str
-    concept: str | None
-    similarity: dict[str, float]
-    gate: dict[str, float]
-    removed: float
-
-
-class Explanation(FileModel):
-    """Everything `perf explain` shows; `tokens` are in the order of the prompt."""
-
-    prompt: str
-    concepts: tuple[ExplainedConcept, ...]
-    tokens: tuple[ExplainedToken, ...]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfusion_registry.lazily import lazily
+from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.budget import Budget as Budget
@@ -37,4 +37,4 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if not TYPE_CHECKING:
-    __getattr__ = lazily(__name__, _HOME)
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -12,7 +12,7 @@ from perfusion_registry.recipe import RenderOptions, TrainOptions, resolve_rende
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
-    from perfusion_registry.evaluate.machine import Machine
+    from perfusion_registry.evaluate.worker import Worker
 
 Training = Literal["end-to-end", "one-index"]
 
@@ -56,15 +56,15 @@ class BuildOrder:
         """The SHA-256 of the artifact, where the store has it."""
         return store.lookup(self.digest)
 
-    def carry_out(self, machine: Machine) -> tuple[str, str]:
+    def run(self, worker: Worker) -> tuple[str, str]:
         """Build it into the store; the order's digest and the artifact's SHA-256."""
-        store = machine.store
+        store = worker.store
         with store.building(self.training, self.source.name):
             done = self.built(store)
             if done is not None:
                 return self.digest, done
             known = store.lookup(self.training)
-            artifact = machine.artifact(known) if known is not None else self._train(machine)
+            artifact = worker.artifact(known) if known is not None else self._train(worker)
             update = {"name": self.source.name, "recipe_digest": self.digest, "render": self.render}
             artifact = Artifact(artifact.card.model_copy(update=update), artifact.tensors)
             sha256 = store.put(save_artifact(artifact))
@@ -73,7 +73,7 @@ class BuildOrder:
             store.discard_workspace(self.training)
         return self.digest, sha256
 
-    def _train(self, machine: Machine) -> Artifact:
+    def _train(self, worker: Worker) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
         from perfusion_registry.build.training import Lesson
         from perfusion_registry.evaluate.one_index import OneIndexLesson
@@ -83,15 +83,15 @@ class BuildOrder:
             concept.name, concept.version, concept.supercategory, self.source.images, self.source.masks
         )
         return build_concept(
-            machine.base(),
-            machine.covariance,
+            worker.base(),
+            worker.covariance,
             sources,
             self.train,
             self.render,
             digest=self.digest,
             kind=OneIndexLesson if self.kind == "one-index" else Lesson,
-            workspace=machine.store.workspace(self.training),
-            reporter=machine.reporter,
+            workspace=worker.store.workspace(self.training),
+            reporter=worker.reporter,
         )
 
 

@@ -22,6 +22,10 @@ from perfusion_registry.recipe.writing import make_folder, replace_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
+SCORING_EPOCH = 2
+"""Raised whenever a change to the package changes the scores of the same picture, or the portraits of
+look-alikes that it is compared with."""
+
 
 @dataclass(frozen=True)
 class Cache:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
     from perfusion_registry.compose import Composition
     from perfusion_registry.evaluate.cache import Cache
-    from perfusion_registry.evaluate.machine import Machine
+    from perfusion_registry.evaluate.worker import Worker
     from perfusion_registry.render import RenderRequest
 
 DRAWING_EPOCH = 1
@@ -95,20 +95,20 @@ class DrawOrder:
         """What to call it while it is drawn."""
         return self.prompt
 
-    def carry_out(self, machine: Machine) -> int:
+    def run(self, worker: Worker) -> int:
         """Draw what is missing; how many pictures that were."""
-        missing = self.missing(machine.cache)
+        missing = self.missing(worker.cache)
         if not missing:
             return 0
-        base = machine.base(self.base)
-        artifacts = {concept.name: machine.artifact(concept.sha256) for concept in self.concepts}
+        base = worker.base(self.base)
+        artifacts = {concept.name: worker.artifact(concept.sha256) for concept in self.concepts}
         composition = self.composition(base, artifacts)
         request = self._request(base, tuple(missing))
         pictures, maps = self._draw(base, composition, request, artifacts)
         for number, (key, picture) in enumerate(zip(missing.values(), pictures, strict=True)):
             if maps is not None:  # before the picture, whose presence says that all is done
-                machine.cache.keep(machine.cache.attention(key), _greys(maps[number]))
-            machine.cache.keep(machine.cache.picture(key), picture)
+                worker.cache.keep(worker.cache.attention(key), _greys(maps[number]))
+            worker.cache.keep(worker.cache.picture(key), picture)
         return len(missing)
 
     def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:

@@ -8,7 +8,7 @@ from typing import Any
 from perfusion_registry.artifact import digest_of
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.drawing import DrawOrder
-from perfusion_registry.evaluate.machine import Machine
+from perfusion_registry.evaluate.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class GateOrder:
         """What the cache knows of it."""
         return cache.scores(self.key)
 
-    def carry_out(self, machine: Machine) -> None:
+    def run(self, worker: Worker) -> None:
         """Measure the gates into the cache."""
         from perfusion_registry.compose import explain
 
-        if self.kept(machine.cache) is not None:
+        if self.kept(worker.cache) is not None:
             return
-        base = machine.base(self.drawn.base)
-        artifacts = {concept.name: machine.artifact(concept.sha256) for concept in self.drawn.concepts}
+        base = worker.base(self.drawn.base)
+        artifacts = {concept.name: worker.artifact(concept.sha256) for concept in self.drawn.concepts}
         explained = explain(base, self.drawn.composition(base, artifacts), artifacts)
-        machine.cache.keep_scores(self.key, explained.model_dump(mode="json"))
+        worker.cache.keep_scores(self.key, explained.model_dump(mode="json"))

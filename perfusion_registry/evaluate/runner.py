@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
@@ -19,10 +20,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
-from perfusion_registry.evaluate.crew import CarryOut, crew
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.gating import GateOrder
-from perfusion_registry.evaluate.machine import Setting, recogniser_file
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
@@ -37,8 +36,10 @@ from perfusion_registry.evaluate.results import (
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import MetricName, Suite
+from perfusion_registry.evaluate.worker import Setting, Worker, recogniser_file
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.workers import Run, worker_pool
 
 TABLES = 2
 """Of how many subjects a figure keeps the gates."""
@@ -86,13 +87,13 @@ def evaluate(
     for name, why in plan.skipped.items():
         reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
-    with crew(setting, place.jobs, reporter) as carry_out:
-        built = _build(plan, Store(place.root), carry_out, reporter)
+    with worker_pool(partial(Worker, setting), place.jobs, reporter) as run:
+        built = _build(plan, Store(place.root), run, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
-        _draw([order for _, order in orders], suite.render.batch, cache, carry_out, reporter)
+        _draw([order for _, order in orders], suite.render.batch, cache, run, reporter)
         judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
-        _judge([score for _, _, score in judged], cache, carry_out, reporter)
-        gates = _gates(orders, cache, carry_out)
+        _judge([score for _, _, score in judged], cache, run, reporter)
+        gates = _gates(orders, cache, run)
     make_folder(place.out)
     with reporter.stage("Adding up", len(plan.figures)) as stage:
         images = [record for one in judged for record in _records(*one, cache, place.out)]
@@ -191,22 +192,20 @@ def ahead(plan: Outline, root: Path) -> Ahead:
     return Ahead((unbuilt, len(found)), (len(missing), len(every)), plan.skipped)
 
 
-def _build(plan: Outline, store: Store, carry_out: CarryOut, reporter: Reporter) -> dict[str, str]:
+def _build(plan: Outline, store: Store, run: Run, reporter: Reporter) -> dict[str, str]:
     """The SHA-256 of the artifact for each build order's digest."""
     built = {order.digest: found for order in plan.orders if (found := order.built(store))}
     # Two orders of one training make two cards of the same tensors; the second finds them in the store.
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
         with reporter.stage(f"Building {_counted(len(todo), 'concept')}", len(todo)) as stage:
-            for done, (digest, sha256) in carry_out(todo):
+            for done, (digest, sha256) in run(todo):
                 built[digest] = sha256
                 stage.advance(note=done.title)
     return built
 
 
-def _draw(
-    orders: Sequence[DrawOrder], batch: int, cache: Cache, carry_out: CarryOut, reporter: Reporter
-) -> None:
+def _draw(orders: Sequence[DrawOrder], batch: int, cache: Cache, run: Run, reporter: Reporter) -> None:
     """Draw what is missing, each picture once; the orders that keep attention come first."""
     claimed: set[str] = set()
     todo: list[DrawOrder] = []
@@ -219,20 +218,20 @@ def _draw(
     if todo:
         total = sum(len(order.seeds) for order in todo)
         with reporter.stage(f"Drawing {_counted(total, 'picture')}", total) as stage:
-            for done, pictures in carry_out(todo):
+            for done, pictures in run(todo):
                 stage.advance(pictures, done.title)
 
 
-def _judge(orders: Sequence[ScoreOrder], cache: Cache, carry_out: CarryOut, reporter: Reporter) -> None:
+def _judge(orders: Sequence[ScoreOrder], cache: Cache, run: Run, reporter: Reporter) -> None:
     once = {order.key(order.keys[0]) + str(order.keys): order for order in orders if order.missing(cache)}
     if once:
         total = sum(len(order.keys) for order in once.values())
         with reporter.stage(f"Judging {_counted(total, 'picture')}", total) as stage:
-            for done, pictures in carry_out(list(once.values())):
+            for done, pictures in run(list(once.values())):
                 stage.advance(pictures, done.title)
 
 
-def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, carry_out: CarryOut) -> list[GateTable]:
+def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> list[GateTable]:
     """The gates of every figure's first prompt with each of its first subjects, at each gated point."""
     shown: dict[tuple[str, str, tuple[str, ...]], tuple[Cell, GateOrder]] = {}
     subjects: dict[str, list[tuple[str, ...]]] = {}
@@ -244,7 +243,7 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, carry_out: Ca
         if order.method == "perfusion" and cell.subject in known and key not in shown:
             shown[key] = cell, GateOrder(order)
     once = {order.key: order for _, order in shown.values() if order.kept(cache) is None}
-    for _ in carry_out(list(once.values())):
+    for _ in run(list(once.values())):
         pass
     found = []
     for cell, gates in shown.values():

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import digest_of
+from perfusion_registry.evaluate.cache import SCORING_EPOCH
 from perfusion_registry.evaluate.suite import MetricName
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from perfusion_registry.evaluate.cache import Cache
-    from perfusion_registry.evaluate.machine import Machine
-
-SCORING_EPOCH = 2
-"""Raised whenever a change to the package changes the scores of the same picture, or the portraits of
-look-alikes that it is compared with."""
+    from perfusion_registry.evaluate.worker import Worker
 
 EXACT: frozenset[MetricName] = frozenset(
     ["category", "look", "scene", "accessory", "material", "second", "style", "obeyed", "both"]
@@ -78,36 +75,36 @@ class ScoreOrder:
         """What to call it while it is judged."""
         return self.spoken
 
-    def carry_out(self, machine: Machine) -> int:
+    def run(self, worker: Worker) -> int:
         """Judge what is not judged yet; how many pictures that were."""
-        pending = self.missing(machine.cache)
+        pending = self.missing(worker.cache)
         if not pending:
             return 0
-        images = _read(machine, pending)
+        images = _read(worker, pending)
         scores: list[dict[str, float]] = [{} for _ in pending]
         size = (images.shape[-2], images.shape[-1])
-        features = machine.scorer.image_features(images).cpu()
+        features = worker.scorer.image_features(images).cpu()
         if "image" in self.metrics:
-            own = [_references(machine, one, size) for one in self.judged]
+            own = [_references(worker, one, size) for one in self.judged]
             alike = [(features @ references.T).mean(-1) for references in own]
             _note(scores, "image", sum(alike) / len(alike))  # type: ignore[arg-type]
         if "text" in self.metrics:
-            _note(scores, "text", features @ machine.scorer.text_features([self.text])[0].cpu())
-        if "dino" in self.metrics and machine.setting.dino is not None:
-            seen = machine.dino.features(images).cpu()
-            own = [_references(machine, one, size, dino=True) for one in self.judged]
+            _note(scores, "text", features @ worker.scorer.text_features([self.text])[0].cpu())
+        if "dino" in self.metrics and worker.setting.dino is not None:
+            seen = worker.dino.features(images).cpu()
+            own = [_references(worker, one, size, dino=True) for one in self.judged]
             _note(scores, "dino", sum((seen @ r.T).mean(-1) for r in own) / len(own))  # type: ignore[arg-type]
         if self.metrics & (EXACT | {"identified"}):
-            self._judge_world(machine, images, scores)
+            self._judge_world(worker, images, scores)
         if "leakage" in self.metrics:
-            self._judge_attention(machine, pending, images, scores)
+            self._judge_attention(worker, pending, images, scores)
         for picture, told in zip(pending, scores, strict=True):
             wanted = set[str](self.metrics)
             kept = {name: round(value, 6) for name, value in told.items() if name in wanted}
-            machine.cache.keep_scores(self.key(picture), kept)
+            worker.cache.keep_scores(self.key(picture), kept)
         return len(pending)
 
-    def _judge_world(self, machine: Machine, images: Tensor, scores: list[dict[str, float]]) -> None:
+    def _judge_world(self, worker: Worker, images: Tensor, scores: list[dict[str, float]]) -> None:
         """What only a drawn world can tell."""
         import torch
 
@@ -117,9 +114,9 @@ class ScoreOrder:
 
         question = asked(self.spoken)
         if self.metrics & EXACT:
-            found = machine.recogniser.recognise(images)
+            found = worker.recogniser.recognise(images)
             subjects = [
-                Subject(one.supercategory, machine.looks(one.cast) if one.cast else frozenset())
+                Subject(one.supercategory, worker.looks(one.cast) if one.cast else frozenset())
                 for one in self.judged
             ]
             for told, row in zip(scores, shown(found, question, subjects), strict=True):
@@ -133,31 +130,31 @@ class ScoreOrder:
         if "identified" in self.metrics and comparable:
             each = [
                 identified(
-                    machine.recogniser.describe(images, CAST[name].category),
-                    machine.portraits(cast, k, question),
+                    worker.recogniser.describe(images, CAST[name].category),
+                    worker.portraits(cast, k, question),
                 )
                 for k, name in enumerate(cast)
             ]
             _note(scores, "identified", torch.stack(each).all(0).float())
 
     def _judge_attention(
-        self, machine: Machine, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]
+        self, worker: Worker, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]
     ) -> None:
         """How much of the attention to the concept's tokens falls outside the concept (Figures 2, A.3)."""
         from perfusion_registry.evaluate.leakage import leakage, read_map
 
         if len(self.judged) != 1:
             return
-        maps = [read_map(machine.cache.attention(picture)) for picture in pictures]
+        maps = [read_map(worker.cache.attention(picture)) for picture in pictures]
         if any(one is None for one in maps):
             return  # pictures of the supercategory have no concept whose attention could leak
         values = leakage(
-            machine.base(self.base), images, [m for m in maps if m is not None], self.judged[0].supercategory
+            worker.base(self.base), images, [m for m in maps if m is not None], self.judged[0].supercategory
         )
         _note(scores, "leakage", values)
 
 
-def _read(machine: Machine, pictures: tuple[str, ...]) -> Tensor:
+def _read(worker: Worker, pictures: tuple[str, ...]) -> Tensor:
     """The pictures (B, 3, h, w) in 0..1."""
     import numpy as np
     import torch
@@ -165,24 +162,24 @@ def _read(machine: Machine, pictures: tuple[str, ...]) -> Tensor:
 
     rows = []
     for picture in pictures:
-        with Image.open(machine.cache.picture(picture)) as image:
+        with Image.open(worker.cache.picture(picture)) as image:
             rows.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255)
     return torch.stack(rows)
 
 
-def _references(machine: Machine, one: Judged, size: tuple[int, int], *, dino: bool = False) -> Tensor:
+def _references(worker: Worker, one: Judged, size: tuple[int, int], *, dino: bool = False) -> Tensor:
     """Features (N, f) of a concept's own images, squared as its training has them."""
     import torch
 
     from perfusion_registry.build.images import load_image, square
 
     key = f"{'dino' if dino else 'clip'} {one.digest} {size}"
-    known = machine.remembered(key)
+    known = worker.remembered(key)
     if known is None:
         images = torch.stack([square(load_image(image).pixels, size) for image in one.images])
-        model = machine.dino.features if dino else machine.scorer.image_features
+        model = worker.dino.features if dino else worker.scorer.image_features
         known = model(images).cpu()
-        machine.remembered(key, known)
+        worker.remembered(key, known)
     return known
 
 

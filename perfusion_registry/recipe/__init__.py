@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfusion_registry.lazily import lazily
+from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from perfusion_registry.recipe.defaults import resolve_render as resolve_render
+    from perfusion_registry.recipe.defaults import resolve_train as resolve_train
     from perfusion_registry.recipe.lockfile import LockedBase as LockedBase
     from perfusion_registry.recipe.lockfile import LockedConcept as LockedConcept
     from perfusion_registry.recipe.lockfile import LockedCovariance as LockedCovariance
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.options import RenderSection as RenderSection
     from perfusion_registry.recipe.options import TrainOptions as TrainOptions
     from perfusion_registry.recipe.options import TrainSection as TrainSection
-    from perfusion_registry.recipe.options import resolve_render as resolve_render
-    from perfusion_registry.recipe.options import resolve_train as resolve_train
     from perfusion_registry.recipe.pack import Pack as Pack
     from perfusion_registry.recipe.pack import PackSection as PackSection
     from perfusion_registry.recipe.pack import dump_pack as dump_pack
@@ -69,12 +69,12 @@ _HOME = {
     "read_manifest": "manifest",
     "read_recipe": "recipe",
     "read_recipe_or_pack": "pack",
-    "resolve_render": "options",
-    "resolve_train": "options",
+    "resolve_render": "defaults",
+    "resolve_train": "defaults",
     "write_lockfile": "lockfile_text",
 }
 
 __all__ = sorted(_HOME)
 
 if not TYPE_CHECKING:
-    __getattr__ = lazily(__name__, _HOME)
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import fields_of, parse_toml, quote, read_text, validate
 from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION, LockedConcept, Lockfile
-from perfusion_registry.recipe.merge import has_conflicts, merge_sides, sides
+from perfusion_registry.recipe.merge import Merged, has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
 
 _HEADER = "# Written by perf; change perfusion.toml or the recipes and run `perf lock` instead.\n"
@@ -51,6 +52,20 @@ def dump_lockfile(lock: Lockfile) -> str:
     concepts = sorted(lock.concepts, key=lambda concept: concept.name)
     blocks += [_block("[[concept]]", _told(concept)) for concept in concepts]
     return _HEADER + "\n" + "\n".join(blocks)
+
+
+def dump_merged(merged: Merged) -> str:
+    """The text of a merge; the blocks in conflict between markers, as `git merge` leaves them."""
+    ours, theirs = (dump_lockfile(side).rstrip("\n").split("\n\n") for side in (merged.ours, merged.theirs))
+    blocks: list[str] = []
+    for kind, i, j, k, m in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        if kind == "equal":
+            blocks += ours[i:j]
+            continue
+        mine, other = ("\n\n".join(side) for side in (ours[i:j], theirs[k:m]))
+        marked = ["<<<<<<< ours", *([mine] if mine else []), "=======", *([other] if other else [])]
+        blocks.append("\n".join([*marked, ">>>>>>> theirs"]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def _parse(text: str, where: str) -> Lockfile:

@@ -1,55 +1,35 @@
-"""The JSON Schemas of every file format, generated from the models.
-
-`python -m perfusion_registry.recipe.schemas FOLDER` writes them.
+"""JSON Schemas from the models of files, and those beside a project, for the completion and checks of
+editors.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.recipe.writing import make_folder, replace_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SCHEMAS = {
-    "manifest": "perfusion_registry.recipe.manifest:Manifest",
-    "recipe": "perfusion_registry.recipe.recipe:Recipe",
-    "pack": "perfusion_registry.recipe.pack:Pack",
-    "lockfile": "perfusion_registry.recipe.lockfile:Lockfile",
-    "concept-card": "perfusion_registry.artifact.card:ConceptCard",
-    "index": "perfusion_registry.registries.index:IndexLine",
-    "composition": "perfusion_registry.compose.composition:Composition",
-    "metadata": "perfusion_registry.cli.description:ProjectMetadata",
-    "suite": "perfusion_registry.evaluate.suite:Suite",
-    "evaluation": "perfusion_registry.evaluate.results:Results",
-    "output": "perfusion_registry.cli.outputs:Output",
-}
-"""Schema name -> where its model is; looked up by name, since most models live in rooms below this one."""
+_FOLDER = ".perf/schemas"
 
 
-class _TomlSchema(GenerateJsonSchema):
+class TomlSchema(GenerateJsonSchema):
     """TOML has no null: an optional key is one that may be left out."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """The schema of what is there."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Without a default that cannot be written."""
         generated = super().default_schema(schema)
         if generated.get("default", ...) is None:
             del generated["default"]
         return generated
-
-
-def schema_names() -> list[str]:
-    """The names of the schemas whose models exist."""
-    return [name for name, place in SCHEMAS.items() if find_spec(place.split(":")[0])]
 
 
 def schema_file(name: str) -> str:
@@ -57,22 +37,26 @@ def schema_file(name: str) -> str:
     return f"{name}.schema.json"
 
 
-def schema_text(name: str) -> str:
-    """The JSON Schema of one file format as text with a final newline."""
-    generator = (
-        _TomlSchema if name in ("manifest", "recipe", "pack", "lockfile", "suite") else GenerateJsonSchema
-    )
-    module, model = SCHEMAS[name].split(":")
-    loaded: type[BaseModel] = getattr(import_module(module), model)
-    schema = loaded.model_json_schema(by_alias=True, schema_generator=generator)
+def schema_text(model: type[BaseModel], *, toml: bool) -> str:
+    """The JSON Schema of a file's model as text with a final newline. toml: whether the file is TOML."""
+    generator = TomlSchema if toml else GenerateJsonSchema
+    schema = model.model_json_schema(by_alias=True, schema_generator=generator)
     return json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_schemas(folder: Path) -> list[str]:
-    """Write every schema into `folder`; the names of those that changed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [name for name in schema_names() if replace_text(folder / schema_file(name), schema_text(name))]
+def edited_models() -> dict[str, type[BaseModel]]:
+    """The models of the files that people write, by the names of their schemas."""
+    from perfusion_registry.recipe import Manifest, Pack, Recipe
+
+    return {"manifest": Manifest, "recipe": Recipe, "pack": Pack}
 
 
-if __name__ == "__main__":
-    write_schemas(Path(sys.argv[1]))
+def place_schemas(root: Path) -> str:
+    """The folder, relative to the project, of the schemas that its files point to; written if need be."""
+    models = edited_models()
+    if all((root / "schemas" / schema_file(name)).is_file() for name in models):
+        return "schemas"
+    make_folder(root / _FOLDER)
+    for name, model in models.items():
+        replace_text(root / _FOLDER / schema_file(name), schema_text(model, toml=True))
+    return _FOLDER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def plan(
     covariance: CovarianceFile,
     *,
     epoch: int,
-    names: list[str] | None = None,
+    names: Sequence[str] | None = None,
     force: bool = False,
     supercategories: Mapping[str, str] | None = None,
 ) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,31 @@ from perfusion_registry.recipe import (
 from perfusion_registry.recipe.document import nearest
 
 
+class ProjectNotFoundError(PerfError):
+    """There is no project where one was looked for."""
+
+
+def find_root(start: Path | None = None, *, lockfile_alone: bool = False) -> Path | None:
+    """The folder of the manifest: `start` (default: the working directory) or the nearest folder above it.
+
+    lockfile_alone: a folder that has a lockfile and no manifest will do. None where there is none.
+    """
+    begin = (start or Path()).absolute()
+    for folder in (begin, *begin.parents):
+        if (folder / MANIFEST_NAME).is_file() or (lockfile_alone and (folder / LOCKFILE_NAME).is_file()):
+            return folder
+    return None
+
+
+def not_found(start: Path | None) -> ProjectNotFoundError:
+    """The error for a folder without a project in or above it."""
+    return ProjectNotFoundError(
+        f"there is no {MANIFEST_NAME} here or in any folder above",
+        where=str((start or Path()).absolute()),
+        hint="run `perf init` to begin a project",
+    )
+
+
 @dataclass(frozen=True)
 class Project:
     """A manifest and its lockfile, as they were when the project was read. root: the manifest's folder."""
@@ -32,30 +58,36 @@ class Project:
     lockfile: Lockfile | None
 
     @classmethod
-    def find(cls, start: Path | None = None, *, relock: bool = False, lock_alone: bool = False) -> Project:
+    def find(cls, start: Path | None = None, *, lockfile_alone: bool = False) -> Project:
         """The project of `start` (default: the working directory) or of its nearest parent that has one.
 
-        relock: the lockfile is about to be written anew, so what a merge left in conflict is left out.
-        lock_alone: a folder that has a lockfile and no manifest will do, as `of_lockfile` reads it.
+        lockfile_alone: a folder that has a lockfile and no manifest will do, as `of_lockfile` reads it.
         """
-        begin = (start or Path()).absolute()
-        for folder in (begin, *begin.parents):
-            if (folder / MANIFEST_NAME).is_file():
-                return cls.read(folder, relock=relock)
-            if lock_alone and (folder / LOCKFILE_NAME).is_file():
-                return cls.of_lockfile(folder, read_lockfile(folder / LOCKFILE_NAME))
-        raise PerfError(
-            f"there is no {MANIFEST_NAME} here or in any folder above",
-            where=str(begin),
-            hint="run `perf init` to begin a project",
-        )
+        root = find_root(start, lockfile_alone=lockfile_alone)
+        if root is None:
+            raise not_found(start)
+        return cls.open(root)
 
     @classmethod
-    def read(cls, root: Path, *, relock: bool = False) -> Project:
-        """The project whose manifest is in `root`."""
+    def open(cls, root: Path, *, drop_conflicts: bool = False) -> Project:
+        """The project whose manifest, or lockfile alone, is in `root`.
+
+        drop_conflicts: the lockfile is about to be written anew, so what a merge left in conflict is left
+        out.
+        """
+        if (root / MANIFEST_NAME).is_file():
+            return cls.read(root, drop_conflicts=drop_conflicts)
+        if not (root / LOCKFILE_NAME).is_file():
+            raise not_found(root)
+        return cls.of_lockfile(root, read_lockfile(root / LOCKFILE_NAME))
+
+    @classmethod
+    def read(cls, root: Path, *, drop_conflicts: bool = False) -> Project:
+        """The project whose manifest is in `root`; drop_conflicts as in `open`."""
         lock = root / LOCKFILE_NAME
         manifest = read_manifest(root / MANIFEST_NAME)
-        return cls(root, manifest, read_lockfile(lock, drop_conflicts=relock) if lock.exists() else None)
+        lockfile = read_lockfile(lock, drop_conflicts=drop_conflicts) if lock.exists() else None
+        return cls(root, manifest, lockfile)
 
     @classmethod
     def of_lockfile(cls, root: Path, lockfile: Lockfile) -> Project:
@@ -130,7 +162,7 @@ class Project:
         """The names of the concepts and packs that have a recipe here, sorted."""
         return sorted(name for name, entry in self.manifest.concepts.items() if entry.recipe is not None)
 
-    def select(self, names: list[str] | None) -> list[str]:
+    def select(self, names: Sequence[str] | None) -> list[str]:
         """These concepts, or all, as canonical names in sorted order; raises PerfError for an unknown one."""
         if not names:
             return sorted(self.manifest.concepts)

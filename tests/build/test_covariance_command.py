@@ -18,7 +18,7 @@ from tests.build.test_covariance import captions
 def run(*arguments: object) -> Any:
     app = typer.Typer(cls=Group)
     app.callback()(lambda: None)
-    covariance.register(app)
+    app.command("covariance")(covariance.covariance)
     return CliRunner().invoke(app, ["covariance", *map(str, arguments)])
 
 

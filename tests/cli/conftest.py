@@ -14,8 +14,8 @@ from perfusion_registry.artifact import CACHE_VARIABLE, Artifact
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
 from tests.cli.running import Perf, Said, edit
-from tests.cli.stand_in import stand_in
 from tests.cli.studio import Studio
+from tests.operations.stand_in import stand_in
 
 
 @pytest.fixture

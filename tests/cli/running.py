@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 
 from tests import forked
+from tests.operations.stand_in import stand_in
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,14 @@ def git(folder: Path, *arguments: str, code: int = 0) -> str:
     run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == code, run
     return run.stdout + run.stderr
+
+
+def release(perf: Perf, project: Path, version: str, *options: str) -> None:
+    """Publish the project's bear as this version."""
+    recipe = project / "recipes" / "bear.toml"
+    lines = recipe.read_text(encoding="utf-8").split("\n")
+    lines = [f'version = "{version}"' if line.startswith("version") else line for line in lines]
+    recipe.write_text("\n".join(lines), encoding="utf-8")
+    stand_in(project)
+    said = perf("publish", "bear", *options)
+    assert said.code == 0, said.err

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from perfusion_registry.artifact import CACHE_VARIABLE, Artifact, save_artifact
-from perfusion_registry.cli.publishing import concept_release
+from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile
 from perfusion_registry.registries.registry import Registry
 from tests import forked

@@ -257,7 +257,7 @@ def test_builds_at_once_end_together(three: Path) -> None:
         os.kill(at_work[0], signal.SIGKILL)
         _, err = build.communicate(timeout=300)
     assert build.returncode == 2
-    assert "died, perhaps for want of memory" in err
+    assert "died; it probably ran out of memory" in err
     assert "Traceback" not in err
     assert gone(at_work)
 

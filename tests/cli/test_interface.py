@@ -20,8 +20,8 @@ from perfusion_registry import __version__
 from perfusion_registry.cli import app
 from perfusion_registry.cli.help import PANELS
 from perfusion_registry.cli.overview import COMMANDS, overview
-from tests.cli.running import Perf, edit, outputs, perf_process
-from tests.cli.stand_in import stand_in
+from tests.cli.running import Perf, edit, perf_process
+from tests.operations.stand_in import stand_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,15 +45,6 @@ def test_every_command_speaks_json_and_says_what_it_does() -> None:
         assert command.help, path
         for parameter in command.params:
             assert parameter.help, (path, parameter.name)
-
-
-def test_every_schema_that_a_command_names_is_in_the_schemas() -> None:
-    sources = (ROOT / "perfusion_registry" / "cli").glob("*.py")
-    named = {
-        name for path in sources for name in re.findall(r'"(perf\.[a-z-]+/\d+)"', path.read_text("utf-8"))
-    }
-    mapping = outputs().schema["discriminator"]["mapping"]
-    assert named == set(mapping)
 
 
 def test_the_overview_is_that_of_the_commands() -> None:

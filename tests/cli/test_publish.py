@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from perfusion_registry.cli.publishing import find_place, parse_release
+from perfusion_registry.cli.publish import parse_release
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.target import RegistryTarget, find_target
+from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.registries import Registry
 from perfusion_registry.trust.check import is_signature_valid
 from tests.cli.running import Perf, edit
-from tests.cli.stand_in import stand_in
+from tests.operations.stand_in import stand_in
 
 CARD = """\
 licence = "CC-BY-4.0"
@@ -27,7 +29,13 @@ def studio(project: Path) -> Registry:
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
         file.write('\n[registries]\nstudio = "shelf"\n')
     edit(project / "recipes" / "bear.toml", "[concept]\n", f"[concept]\n{CARD}")
-    return find_place(project, "studio").open()
+    with Workspace.open(project) as workspace:
+        return find_target(workspace, "studio").open(workspace)
+
+
+def target(start: Path | None, wanted: str | None) -> RegistryTarget:
+    with Workspace.open(start, optional=True) as workspace:
+        return find_target(workspace, wanted)
 
 
 def test_publishing_from_the_first_mistake_to_a_yanked_version(
@@ -160,13 +168,13 @@ def test_which_registry_is_meant(perf: Perf, project: Path, monkeypatch: pytest.
     assert "several registries: `home`, `studio`" in perf("yank", "bear==1").err
     assert "did you mean `studio`?" in perf("yank", "bear==1", "--registry", "studoi").err
     assert "did you mean `studio`?" in perf("unyank", "studoi/bear==1").err
-    assert find_place(project, "https://example.org/c").name == "home"
+    assert target(project, "https://example.org/c").name == "home"
     edit(project / "perfusion.toml", "home =", "default =")
-    assert find_place(project, None).url == "https://example.org/c"
+    assert target(project, None).url == "https://example.org/c"
     monkeypatch.chdir("/")
-    assert find_place(None, "./shelf").root == Path("/")
+    assert target(None, "./shelf").root == Path("/")
     with pytest.raises(PerfError, match=r"no perfusion\.toml"):
-        find_place(None, "studio")
+        target(None, "studio")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 
 from perfusion_registry.trust import SIGNING_KEY_VARIABLE, KnownKeys
 from perfusion_registry.trust.known import keys_path
-from tests.cli.running import Perf
-from tests.cli.stand_in import release
+from tests.cli.running import Perf, release
 from tests.trust.samples import key
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from perfusion_registry.artifact import save_artifact
-from perfusion_registry.cli.publishing import concept_release
+from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.registries.opening import open_registry
 from tests.cli.running import git

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from perfusion_registry.cli.prompting import command_gates
+from perfusion_registry.cli.drawing import GateOptions
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.presets import PRESETS
@@ -43,7 +43,8 @@ def test_the_first_place_that_says_anything_decides() -> None:
 
 
 def test_options_of_the_command_line_are_one_place() -> None:
-    named, every = command_gates(["teddy=.5"], [".3"], ["global"], None, ["teddy=editable", "balanced"])
+    options = GateOptions(["teddy=.5"], [".3"], ["global"], None, ["teddy=editable", "balanced"])
+    named, every = options.read().command, options.read().command_all
     assert named == {"teddy": Gate(bias=0.5, preset="editable")}
     assert every == Gate(temperature=0.3, key_lock="global", preset="balanced")
     teddy = named["teddy"].over(every).over(DEFAULT).settled()
@@ -51,6 +52,6 @@ def test_options_of_the_command_line_are_one_place() -> None:
     other = every.over(DEFAULT).settled()
     assert (other.bias, other.temperature, other.key_lock) == (0.5, 0.3, "global")
     with pytest.raises(PerfError, match="no preset") as caught:
-        command_gates(None, None, None, None, ["teddy=loud"])
+        GateOptions(preset=["teddy=loud"]).read()
     assert caught.value.where == "--preset teddy=loud"
     assert "faithful, balanced, editable, together" in (caught.value.hint or "")

@@ -11,7 +11,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
 from perfusion_registry.evaluate.plan import cells, compared, filled, omitted, points
 from perfusion_registry.evaluate.suite import SHIPPED, find_suite, read_suite, shipped_suites
-from perfusion_registry.recipe.schemas import schema_text
+from perfusion_registry.operations.schemas import text_of
 from perfusion_registry.storybook.cast import CAST
 from tests.evaluate.conftest import Smoke
 
@@ -49,7 +49,7 @@ def test_shipped_suites_are_valid_and_their_prompts_can_be_read(path) -> None:
     assert suite.name == path.stem
     import json
 
-    jsonschema.Draft202012Validator(json.loads(schema_text("suite"))).validate(
+    jsonschema.Draft202012Validator(json.loads(text_of("suite"))).validate(
         tomli.loads(path.read_text(encoding="utf-8"))
     )
     for group in suite.prompts:

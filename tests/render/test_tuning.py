@@ -244,7 +244,7 @@ def test_a_concept_of_a_file_is_tuned_against_the_pictures_of_its_recipe(perf, c
 
 def test_mistakes_are_told_before_a_base_is_loaded(perf):
     for arguments, told in {
-        ("a teddy*", "--lock", "loose"): "no key lock",
+        ("a teddy*", "--lock", "loose"): "not a key lock",
         ("a teddy*", "--bias", "high"): "not a number",
         ("a teddy*", "--residual", "teddy=.5"): "not a number",
         ("a teddy*", "--scene", "pack/scene"): "belongs to a scene pack",

@@ -15,12 +15,12 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from perfusion_registry.processes import follow, unheard
 from perfusion_registry.storybook2.training.drawings import check_epoch, draw_shard, drawn, read_drawing
 from perfusion_registry.storybook2.training.encoding import encoded, write_encoded
 from perfusion_registry.storybook2.training.latents import Encoded, read_encoded
 from perfusion_registry.storybook2.training.pause import is_paused, wait_while_paused
 from perfusion_registry.storybook2.training.work import Work
+from perfusion_registry.workers import block_sigint, exit_with_parent
 
 
 def draw_shards(work: Work, numbers: Sequence[int], *, count: int, workers: int) -> None:
@@ -62,12 +62,15 @@ def _in_processes(act: Callable[[int], object], numbers: Sequence[int], workers:
             act(number)
         return
     context = multiprocessing.get_context("spawn")
-    with unheard(), ProcessPoolExecutor(min(workers, len(numbers)), context, initializer=_worker) as pool:
+    with (
+        block_sigint(),
+        ProcessPoolExecutor(min(workers, len(numbers)), context, initializer=_worker) as pool,
+    ):
         list(pool.map(act, numbers))
 
 
 def _worker() -> None:
-    follow()
+    exit_with_parent()
     torch.set_num_threads(1)
 
 

@@ -1,0 +1,211 @@
+"""`add`: declare a concept, built here from pictures or taken from a registry, checked before it is written
+down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.pictures import check_pictures, patterns
+from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.result import Result, left_out_if_none, named
+from perfusion_registry.operations.supercategory import check_supercategory
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Manifest, Recipe, canonical_name
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.editing import add_concept, add_registry, new_recipe
+from perfusion_registry.recipe.name import Name, Version
+from perfusion_registry.recipe.schemas import place_schemas
+from perfusion_registry.recipe.writing import make_folder, replace_text
+from perfusion_registry.resolve import Project
+from perfusion_registry.resolve.candidates import Candidate
+from perfusion_registry.resolve.choice import choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions:
+    """A concept to build here.
+
+    images: patterns or files, from the working directory; none means the folder beside the recipe that is
+    called like the concept. copy: copy the pictures there first. None: the recipe says nothing.
+    """
+
+    name: str
+    supercategory: str
+    images: tuple[str, ...] = ()
+    copy: bool = False
+    version: str = "1.0.0"
+    bias: float | None = None
+    temperature: float | None = None
+    steps: int | None = None
+    seed: int | None = None
+    flip: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddReleaseOptions:
+    """A concept of a registry.
+
+    version: the constraint; None for the newest that fits, up to the next that may break with it.
+
+    prefix: the registry's name, where it was written before the concept's. registry: a name of
+    `[registries]`, or an address to write there.
+    """
+
+    name: str
+    version: str | None = None
+    prefix: str | None = None
+    registry: str | None = None
+
+
+class AddResult(Result):
+    """`perf add`: a recipe with its images, or a constraint and the version that it has at present."""
+
+    schema_: Literal["perf.add/1"] = named("perf.add/1")
+    name: Name
+    recipe: str | None
+    images: tuple[str, ...] | None = left_out_if_none()
+    pictures: int | None = left_out_if_none()
+    version: str | None = left_out_if_none()
+    registry: str | None = left_out_if_none()
+    resolved: Version | None = left_out_if_none()
+
+
+def add(workspace: Workspace, options: AddOptions) -> AddResult:
+    """Write a recipe, and its entry into the manifest. Raises PerfError, and writes nothing, for what a build
+    would refuse."""
+    project = workspace.read()
+    name = canonical_name(options.name)
+    recipe = project.root / "recipes" / f"{name}.toml"
+    if name in project.manifest.concepts or recipe.exists():
+        raise PerfError(
+            f"there is a concept `{name}` already",
+            where=str(recipe if recipe.exists() else project.manifest_path),
+            hint=f"edit its recipe, or run `perf remove {name}` and delete the recipe first",
+        )
+    _check_word(workspace, project, options.supercategory)
+    images = patterns(options.images, name, recipe, project.root, copy=options.copy)
+    schemas = place_schemas(project.root)
+    text = new_recipe(
+        schema=f"../{schemas}/recipe.schema.json",
+        concept={
+            "name": name,
+            "version": options.version,
+            "supercategory": options.supercategory,
+            "images": images,
+        },
+        train={"steps": options.steps, "seed": options.seed, "flip": options.flip},
+        render={"bias": options.bias, "temperature": options.temperature},
+    )
+    validate(parse_toml(text, "perf add", "recipe"), Recipe, text="", where="perf add", kind="recipe")
+    make_folder(recipe.parent)
+    count = check_pictures(recipe.parent, images, "--images")
+    manifest, where = read_text(project.manifest_path, "manifest"), str(project.manifest_path)
+    replace_text(recipe, text)
+    entry = f"recipes/{name}.toml"
+    replace_text(project.manifest_path, add_concept(manifest, name, {"recipe": entry}, where))
+    return AddResult(name=name, recipe=entry, images=tuple(images), pictures=count)
+
+
+def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:
+    """Write a concept of a registry into the manifest, if the registry has a version that fits."""
+    project = workspace.read()
+    name = canonical_name(options.name)
+    where = str(project.manifest_path)
+    if name in project.manifest.concepts:
+        raise PerfError(
+            f"there is a concept `{name}` already",
+            where=where,
+            hint=f"edit its entry, or run `perf remove {name}` first",
+        )
+    text = read_text(project.manifest_path, "manifest")
+    chosen = _registry(project, options.prefix, options.registry)
+    if chosen is not None and chosen[1] is not None:
+        text = add_registry(text, chosen[0], chosen[1], where)
+    entry = {"version": options.version or ""}  # in the order in which they are written
+    if chosen is not None:
+        entry["registry"] = chosen[0]
+    candidate = _resolved(workspace, project, add_concept(text, name, entry, where), name)
+    entry["version"] = options.version if options.version is not None else compatible(candidate.version)
+    replace_text(project.manifest_path, add_concept(text, name, entry, where))
+    return AddResult(
+        name=name,
+        recipe=None,
+        version=entry["version"],
+        registry=entry.get("registry"),
+        resolved=candidate.version,
+    )
+
+
+def _check_word(workspace: Workspace, project: Project, word: str) -> None:
+    """Refuse a supercategory of several tokens, where the base is on this machine to be asked."""
+    try:
+        base = workspace.base(project, download=False)
+    except PerfError:
+        return
+    check_supercategory(base.folder, word)
+
+
+def compatible(version: str) -> str:
+    """The constraint that lets in a version and what follows it without a breach: `>=1.2.0,<2`."""
+    from packaging.version import Version
+
+    parsed = Version(version)
+    epoch = f"{parsed.epoch}!" if parsed.epoch else ""
+    release = (*parsed.release, 0, 0)
+    upper = f"{release[0] + 1}" if release[0] else f"0.{release[1] + 1}"
+    return f">={parsed.public},<{epoch}{upper}"
+
+
+def _registry(project: Project, prefix: str | None, given: str | None) -> tuple[str, str | None] | None:
+    """The registry's name, and its address where it is to be written down; None where nothing is said."""
+    known = project.manifest.registries
+    if given is None or not _is_address(project, given):
+        name = given if given is not None else prefix
+        if prefix is not None and given is not None and prefix != given:
+            raise PerfError(f"`{prefix}/...` and `--registry {given}` name two registries", hint="choose one")
+        if name is None:
+            return None
+        if name not in known:
+            listed = ", ".join(f"`{registry}`" for registry in sorted(known)) or "none yet"
+            raise PerfError(
+                f"the project has no registry `{name}` (it has {listed})",
+                where=f"{project.manifest_path}, registries",
+                hint=f"give its address once: `perf add {name}/NAME --registry https://...`",
+            )
+        return name, None
+    same = next((name for name, url in known.items() if url == given), None)
+    name = prefix or same
+    if name is None:
+        raise PerfError(
+            "the registry needs a name in perfusion.toml",
+            where=f"--registry {given}",
+            hint=f"write it before the concept: `perf add studio/NAME --registry {given}`",
+        )
+    if known.get(name, given) != given:
+        raise PerfError(
+            f"the project has another registry `{name}`: {known[name]}",
+            where=f"{project.manifest_path}, registries.{name}",
+            hint="choose another name for the new one",
+        )
+    return name, given
+
+
+def _is_address(project: Project, text: str) -> bool:
+    """Whether this is a registry's address and not its name in the manifest."""
+    if text in project.manifest.registries:
+        return False
+    return "/" in text or "\\" in text or (project.root / text).is_dir()
+
+
+def _resolved(workspace: Workspace, project: Project, text: str, name: str) -> Candidate:
+    """What the new entry resolves to beside all that the project has."""
+    where = str(project.manifest_path)
+    manifest = validate(
+        parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest"
+    )
+    wished = Project(project.root, manifest, project.lockfile)
+    sources = workspace.registries_at(project.root, manifest.registries)
+    return choose(wished, plan_of(workspace, wished, names=[]).plan, sources)[name]

@@ -1,0 +1,325 @@
+"""`build`: train the concepts whose inputs changed, store them, and lock them, concept by concept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
+from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.operations.lock import stale
+from perfusion_registry.operations.plan import ProjectPlan, load_plan
+from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import write_lockfile
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name, Sha256, Version
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import BuildTask, Project, changes_of, lock
+from perfusion_registry.resolve.choice import must_choose
+from perfusion_registry.workers import worker_pool
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+    from perfusion_registry.build import Covariance
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Where to compute, and with which numbers: names as `load_base` takes them."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What to build. names: the concepts (default: all). force: even what is up to date.
+
+    jobs: processes at once.
+
+    locked: raise StaleLockfileError where the lockfile would change, and CheckFailedError where the bytes of
+    an unchanged recipe are not the locked ones.
+    """
+
+    names: tuple[str, ...] = ()
+    force: bool = False
+    locked: bool = False
+    jobs: int = 1
+    dry_run: bool = False
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+
+class NeededConcept(FileModel):
+    """A concept that a build would train, and why."""
+
+    name: Name
+    reason: str
+    version: InProcess[Version]
+
+
+class BuiltConcept(FileModel):
+    """A concept that was built. trained: False where its tensors were there already."""
+
+    name: Name
+    version: Version
+    reason: str
+    trained: bool
+    seconds: float
+    sha256: Sha256
+    size: int
+    steps_kept: int
+    scores: dict[str, float]
+    card: InProcess[ConceptCard]
+
+
+class BuildResult(Result):
+    """`perf build`. out: the file that was written instead of the lockfile, under another supercategory."""
+
+    schema_: Literal["perf.build/1"] = named("perf.build/1")
+    needed: tuple[NeededConcept, ...]
+    built: tuple[BuiltConcept, ...]
+    up_to_date: tuple[Name, ...]
+    seconds: float
+    out: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _printed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the file where nothing was built."""
+        values: dict[str, Any] = handler(self)
+        if not self.built and self.out is None:
+            del values["out"]
+        return values
+
+
+def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
+    """Train what has to be trained; a build that is interrupted resumes where it was."""
+    begun = time.monotonic()
+    planned = load_plan(workspace, options.names or None, force=options.force)
+    after = lock(planned.project, planned.plan, planned.store)
+    changes = changes_of(planned.project, after)
+    if options.locked:
+        reasons = must_choose(planned.project, planned.plan)
+        reasons += [change for change in changes if change not in reasons]
+        if reasons:
+            raise stale(reasons, planned.project.lockfile_path)
+    if options.dry_run or not planned.plan.needed:
+        if changes and not options.dry_run:
+            write_lockfile(planned.project.lockfile_path, after)
+        return result_of(planned, begun, needed=needed_of(planned))
+    built = build_plan(
+        planned, options.compute, locked=options.locked, jobs=options.jobs, reporter=workspace.reporter
+    )
+    return result_of(planned, begun, built=built)
+
+
+def needed_of(planned: ProjectPlan) -> tuple[NeededConcept, ...]:
+    """What a build of this plan would train, and why."""
+    return tuple(
+        NeededConcept(name=task.name, reason=task.reason, version=task.recipe_version)
+        for task in planned.plan.needed
+    )
+
+
+def result_of(
+    planned: ProjectPlan,
+    begun: float,
+    *,
+    needed: tuple[NeededConcept, ...] = (),
+    built: tuple[BuiltConcept, ...] = (),
+    out: Path | None = None,
+) -> BuildResult:
+    """What a build of this plan did, or would do. begun: the clock when it was asked for."""
+    return BuildResult(
+        needed=needed,
+        built=built,
+        up_to_date=tuple(task.name for task in planned.plan.tasks if not task.reason),
+        seconds=round(time.monotonic() - begun, 3),
+        out=str(out) if out else None,
+    )
+
+
+def build_plan(
+    planned: ProjectPlan, compute: ComputeOptions, *, locked: bool, reporter: Reporter, jobs: int = 1
+) -> tuple[BuiltConcept, ...]:
+    """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
+
+    locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's. jobs: how
+    many are trained at once, each in a process of its own. The base is only loaded when something has to be
+    trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
+    """
+    with closing(_run(planned, compute, jobs, reporter)) as each:
+        done = []
+        for task, built in each:
+            _settle(planned, task, built, locked=locked, reporter=reporter)
+            done.append(built)
+    return tuple(done)
+
+
+def _run(
+    planned: ProjectPlan, compute: ComputeOptions, jobs: int, reporter: Reporter
+) -> Generator[tuple[BuildTask, BuiltConcept]]:
+    """Build what is needed, here or in other processes; what needs no training is done here."""
+    needed = planned.plan.needed
+    trained = [task for task in needed if _cached(planned, task) is None]
+    alone = jobs == 1 or len(trained) < 2
+    here = needed if alone else [task for task in needed if task not in trained]
+    begin = partial(ConceptBuilder, planned, compute)
+    for tasks, processes in ((here, 1), ([] if alone else trained, min(jobs, len(trained)))):
+        trainings = [_Training(task) for task in tasks]
+        with worker_pool(begin, processes, reporter) as run, closing(run(trainings)) as results:
+            for done, built in results:
+                yield done.task, built
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A task as a worker process takes it."""
+
+    task: BuildTask
+
+    @property
+    def title(self) -> str:
+        return self.task.name
+
+    def run(self, worker: ConceptBuilder) -> BuiltConcept:
+        return worker.build(self.task)
+
+
+def _cached(planned: ProjectPlan, task: BuildTask) -> str | None:
+    """The artifact with the task's tensors, if the store has it and they are not to be trained anyway."""
+    return None if task.reason == "forced" else planned.store.lookup(task.training)
+
+
+class ConceptBuilder:
+    """Builds tasks of one plan, with a base and a covariance that are loaded once and only if they are
+    needed.
+    """
+
+    def __init__(self, planned: ProjectPlan, compute: ComputeOptions, reporter: Reporter) -> None:
+        self._planned = planned
+        self._compute = compute
+        self._reporter = reporter
+        self._loaded: tuple[Base, Covariance] | None = None
+
+    def load(self) -> tuple[Base, Covariance]:
+        """The base and the covariance."""
+        if self._loaded is None:
+            with self._reporter.stage(f"Loading {self._planned.base.repo}"):
+                from perfusion_registry.base import load_base
+                from perfusion_registry.build import load_covariance
+
+                base = load_base(self._planned.base, device=self._compute.device, dtype=self._compute.dtype)
+                self._loaded = base, load_covariance(self._planned.plan.covariance.path)
+        return self._loaded
+
+    def build(self, task: BuildTask) -> BuiltConcept:
+        """Build one task into the store, or take from there what is built already."""
+        store = self._planned.store
+        with store.building(task.training, task.name, self._reporter):
+            begun = time.monotonic()
+            # Another process may have finished the work while this one waited for the lock.
+            cached = _cached(self._planned, task)
+            artifact = self._train(task) if cached is None else load_artifact(store.get(cached))
+            artifact = Artifact(_card(self._planned, task, artifact), artifact.tensors)
+            data = save_artifact(artifact)
+            sha256 = store.put(data)
+            store.record(task.digest, sha256)
+            store.record(task.training, sha256)
+            store.discard_workspace(task.training)
+        return BuiltConcept(
+            name=task.name,
+            version=task.recipe_version,
+            reason=task.reason,
+            trained=cached is None,
+            seconds=round(time.monotonic() - begun, 3),
+            sha256=sha256,
+            size=len(data),
+            steps_kept=artifact.card.steps_kept,
+            scores=artifact.card.scores,
+            card=artifact.card,
+        )
+
+    def _train(self, task: BuildTask) -> Artifact:
+        from perfusion_registry.build import ConceptSources, build_concept
+
+        base, covariance = self.load()
+        store, concept = self._planned.store, task.recipe.concept
+        if task.reason == "forced":
+            store.discard_workspace(task.training)
+        sources = ConceptSources(
+            name=concept.name,
+            version=concept.version,
+            supercategory=concept.supercategory,
+            images=tuple(image.path for image in task.images),
+            masks=tuple(image.mask for image in task.images),
+        )
+        artifact: Artifact = build_concept(
+            base,
+            covariance,
+            sources,
+            task.train,
+            task.render,
+            digest=task.digest,
+            workspace=store.workspace(task.training),
+            reporter=self._reporter,
+        )
+        for image in task.images:
+            if sha256_of(image.path) != image.sha256:
+                raise PerfError(
+                    "the image changed while it was learned, so the result is not kept",
+                    where=str(image.path),
+                    hint=f"run `perf build {task.name}` again",
+                )
+        return artifact
+
+
+def _card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> ConceptCard:
+    """The card of the task's recipe, with what training found out."""
+    concept = task.recipe.concept
+    return artifact.card.model_copy(
+        update={
+            "name": concept.name,
+            "version": concept.version,
+            "recipe_digest": task.digest,
+            "render": task.render,
+            "licence": concept.licence,
+            "base_licence": planned.base.licence,
+            "authors": concept.authors,
+            "consent": concept.consent,
+            "description": concept.description,
+        }
+    )
+
+
+def _settle(
+    planned: ProjectPlan, task: BuildTask, built: BuiltConcept, *, locked: bool, reporter: Reporter
+) -> None:
+    """Write the built concept into the lockfile as it is now on disk."""
+    project = Project.read(planned.project.root)
+    before = project.lockfile.concept(task.name) if project.lockfile else None
+    was = before.sha256 if before and before.recipe_digest == task.digest else None
+    if was is not None and was != built.sha256:
+        what = (
+            f"the bytes of `{task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "
+            "the locked ones come from elsewhere"
+        )
+        if locked:
+            raise CheckFailedError(
+                what,
+                where=str(project.lockfile_path),
+                hint="fetch the locked artifact, or leave out --locked",
+            )
+        reporter.warn(f"{what}; the lockfile now has the new ones")
+    task = replace(task, built=built.sha256, reason="")
+    plan = replace(planned.plan, tasks=(task,))
+    write_lockfile(project.lockfile_path, lock(project, plan, planned.store, replaced=[task.name]))

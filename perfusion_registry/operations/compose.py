@@ -1,0 +1,157 @@
+"""`compose`: from a prompt, or a scene, to its composition, with the base loaded that it is drawn by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfusion_registry.compose.composing import GateSources
+from perfusion_registry.compose.prompt import Gate, Prompt, parse_prompt
+from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
+from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.resolve import Project
+
+if TYPE_CHECKING:
+    from perfusion_registry.artifact import Artifact
+    from perfusion_registry.base import Base, BaseDescription
+    from perfusion_registry.compose.composition import Composition
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """What to compose.
+
+    scene: of the manifest, or PACK/SCENE of a pack: its gates, and its prompt unless one is given.
+
+    gates: what is said of them outside of prompt and scene. files: artifacts that stand in for what is
+    locked. locked: raise CheckFailedError where the lockfile, or the base here, is not as it should be.
+    frozen: take the lockfile as it is, without a word.
+    """
+
+    prompt: str | None = None
+    scene: str | None = None
+    gates: GateSources = field(default_factory=GateSources)
+    files: tuple[Path, ...] = ()
+    locked: bool = False
+    frozen: bool = False
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+    def __post_init__(self) -> None:
+        """Raise PerfError where there is no prompt, or a mistake in it."""
+        if self.prompt is not None:
+            parse_prompt(self.prompt)
+        elif self.scene is None:
+            raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
+
+
+@dataclass(frozen=True)
+class LoadedComposition:
+    """A composition with everything that it is drawn from. project: None outside of one."""
+
+    project: Project | None
+    base: Base
+    composition: Composition
+    artifacts: dict[str, Artifact]
+
+
+def compose(workspace: Workspace, options: PromptOptions, *, out: Path | None = None) -> Composition:
+    """Resolve a prompt to its concepts, their gates and locks. out: a file for the composition."""
+    compute = replace(options.compute, device="cpu")
+    composition = load_prompt(workspace, replace(options, compute=compute)).composition
+    if out is not None:
+        replace_text(out, composition.to_json())
+    return composition
+
+
+def load_prompt(workspace: Workspace, options: PromptOptions) -> LoadedComposition:
+    """Compose the prompt, or that of the scene, in the project.
+
+    Mistakes in the prompt and concepts that are not built are reported before the base is loaded.
+    """
+    from perfusion_registry.compose.composing import check, check_used
+    from perfusion_registry.compose.composing import compose as resolve
+    from perfusion_registry.compose.concept import concepts_of_files, find_concepts
+
+    project, store, reporter = workspace.read(), workspace.store, workspace.reporter
+    _check_lockfile(workspace, project, options)
+    parsed, gates = _in_scene(workspace, project, options)
+    check_used(gates, parsed.names)
+    given = concepts_of_files(options.files, parsed, store)
+    concepts = find_concepts(parsed, project, store, given)
+    if not (options.locked or options.frozen):
+        _warn_of_changes(workspace, project, [name for name in parsed.names if name not in given])
+
+    description = workspace.base(project)
+    check(parsed, concepts, description, gates)
+    locked = project.lockfile.base if project.lockfile else None
+    if locked is not None and locked.digest != description.digest:
+        what = f"the base {description.repo} here is not the locked one"
+        if options.locked and not options.frozen:
+            raise CheckFailedError(what, where=str(description.folder), hint="get the locked base")
+        reporter.warn(f"{what}, so pictures may differ")
+    base = load_base(workspace, description, options.compute)
+    composition = resolve(parsed, concepts, base, gates, reporter=reporter)
+    artifacts = {name: concept.artifact for name, concept in concepts.items()}
+    return LoadedComposition(project, base, composition, artifacts)
+
+
+def load_base(
+    workspace: Workspace, description: BaseDescription, compute: ComputeOptions, compute_dtype: str = "auto"
+) -> Base:
+    """Load a base, and say so: it takes seconds."""
+    with workspace.reporter.stage(f"Loading {description.repo}"):
+        from perfusion_registry.base import load_base as load
+
+        return load(description, device=compute.device, dtype=compute.dtype, compute_dtype=compute_dtype)
+
+
+def _in_scene(workspace: Workspace, project: Project, options: PromptOptions) -> tuple[Prompt, GateSources]:
+    """The prompt to compose, and everything that is said about its gates outside of it."""
+    if options.scene is None:
+        if not (options.prompt or "").strip():
+            raise PerfError(
+                "the prompt is empty", hint='say what to draw: perf render "a teddy* in the snow"'
+            )
+        return parse_prompt(options.prompt or ""), options.gates
+    from perfusion_registry.compose.scene import find_scene
+
+    scene = find_scene(options.scene, project, workspace.store)
+    gates = {
+        name: Gate(gate.bias, gate.temperature, gate.key_lock, gate.residual, gate.preset)
+        for name, gate in scene.gates.items()
+    }
+    text = options.prompt if options.prompt is not None else scene.prompt
+    return parse_prompt(text), replace(options.gates, scene=gates)
+
+
+def _check_lockfile(workspace: Workspace, project: Project, options: PromptOptions) -> None:
+    """Raise CheckFailedError where the lockfile is stale, or to be taken as it is and not there."""
+    if options.frozen:
+        if project.lockfile is None:
+            raise no_lockfile(project.lockfile_path)
+    elif options.locked and project.manifest_path.is_file():
+        reasons, _ = check_fresh(workspace)
+        if reasons:
+            raise stale(reasons, project.lockfile_path)
+
+
+def _warn_of_changes(workspace: Workspace, project: Project, called: Sequence[str]) -> None:
+    """Say which of the concepts `called` have changed since they were built; the locked are drawn anyway."""
+    local = [name for name in project.local() if name in called]
+    if not local:
+        return
+    try:
+        needed = plan_of(workspace, project, local).plan.needed
+    except PerfError:  # a recipe that is being edited, images that are gone: neither is needed to draw
+        return
+    for task in needed:
+        workspace.reporter.warn(
+            f"{task.name} has changed since it was built ({task.reason}); "
+            f"the built one is used. `perf build {task.name}` brings it up to date"
+        )

@@ -1,0 +1,242 @@
+"""`doctor`: examine a machine and a project, one finding at a time."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from perfusion_registry.artifact import Store
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.resolve import Project
+from perfusion_registry.resolve.project import ProjectNotFoundError
+
+_LITTLE_SPACE = 1_000_000_000  # bytes; a base with its optimizer state wants more
+
+State = Literal["ok", "note", "broken"]
+
+
+class Finding(FileModel):
+    """One thing that was looked at. state: `note` is worth knowing, `broken` keeps perf from working."""
+
+    what: str
+    state: State
+    told: str
+    hint: str | None
+
+
+class DoctorResult(Result):
+    """`perf doctor`."""
+
+    schema_: Literal["perf.doctor/1"] = named("perf.doctor/1")
+    healthy: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """What keeps perf from working."""
+        return tuple(finding for finding in self.findings if finding.state == "broken")
+
+
+def doctor(workspace: Workspace, *, online: bool = False) -> DoctorResult:
+    """Look at everything that perf needs; outside a project, at the machine alone.
+
+    online: also ask whether remote registries answer.
+    """
+    findings = tuple(_examine(workspace, online=online))
+    return DoctorResult(healthy=all(one.state != "broken" for one in findings), findings=findings)
+
+
+def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
+    yield from _python()
+    yield from _torch()
+    yield from _store(workspace.store.root)
+    try:
+        project = workspace.read()
+    except ProjectNotFoundError as error:
+        yield _finding("project", "note", str(error))
+        return
+    except PerfError as error:
+        yield _finding("project", "broken", str(error), "correct the file")
+        return
+    yield _finding("project", "ok", f"{project.manifest.project.name} in {project.root}")
+    yield from _base(workspace, project)
+    yield from _lock(project)
+    yield from _artifacts(project, workspace.store)
+    yield from _git(project.root)
+    yield from _registries(workspace, project, online=online)
+
+
+def _finding(what: str, state: State, told: str, hint: str | None = None) -> Finding:
+    return Finding(what=what, state=state, told=told, hint=hint)
+
+
+def _python() -> Iterator[Finding]:
+    from perfusion_registry import __version__
+
+    told = f"perf {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield _finding("Python", "ok", told)
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+
+        from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
+    except (ImportError, OSError) as error:
+        yield _finding(
+            "torch", "broken", f"it cannot be imported: {error}", "install perfusion-registry again"
+        )
+        return
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
+    yield _finding("torch", "ok", f"{torch.__version__}, built {built}, {torch.get_num_threads()} threads")
+    try:
+        device = choose_device()
+        dtype = choose_dtype(device)
+        compute = choose_compute_dtype(device, dtype)
+    except (PerfError, RuntimeError) as error:
+        yield _finding(
+            "device", "broken", str(error), "see the driver of the accelerator, or use --device cpu"
+        )
+        return
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    formats = " with products in ".join(
+        dict.fromkeys(str(one).removeprefix("torch.") for one in (dtype, compute))
+    )
+    yield _finding("device", "ok", f"{device.type} ({name}), {formats}")
+
+
+def _store(root: Path) -> Iterator[Finding]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        told = f"{root} cannot be written: {error.strerror or error}"
+        yield _finding("store", "broken", told, "set PERF_CACHE_DIR to a folder that can be written")
+        return
+    told = f"{root}, {free / 1e9:.1f} GB free"
+    if free < _LITTLE_SPACE:
+        yield _finding("store", "note", told, "`perf cache prune` frees some space")
+    else:
+        yield _finding("store", "ok", told)
+
+
+def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
+    from perfusion_registry.resolve import find_covariance
+
+    try:
+        base = workspace.base(project, download=False)
+    except PerfError as error:
+        yield _finding("base", "broken", str(error), error.hint)
+        return
+    locked = project.lockfile.base if project.lockfile else None
+    size = sum(file.size for file in base.files)
+    told = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
+    if locked is not None and locked.digest != base.digest:
+        here = {file.path: file.sha256 for file in base.files}
+        other = [file.path for file in locked.files if here.get(file.path) != file.sha256]
+        told = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
+        yield _finding("base", "broken", told, "restore the files, or `perf lock` to take these")
+    else:
+        yield _finding("base", "ok", told if locked else f"{told}, not locked yet")
+    if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
+        return
+    try:
+        found = find_covariance(project, base.covariance)
+        matrix = found.matrix[:12] if found.matrix else "unreadable"
+        yield _finding("covariance", "ok", f"{found.path}, file {found.digest[:12]}, matrix {matrix}")
+    except PerfError as error:
+        yield _finding("covariance", "broken", error.what, error.hint)
+
+
+def _lock(project: Project) -> Iterator[Finding]:
+    from perfusion_registry.resolve.staleness import base_unmet, unmet
+    from perfusion_registry.resolve.wishes import local_concepts
+
+    if not project.manifest_path.is_file():
+        yield _finding("lockfile", "ok", f"{LOCKFILE_NAME} alone, without a {MANIFEST_NAME}")
+        return
+    try:
+        stale = unmet(project, local_concepts(project)) + base_unmet(project)
+    except PerfError as error:
+        yield _finding("lockfile", "broken", str(error), error.hint)
+        return
+    if project.lockfile is None:
+        yield _finding("lockfile", "note", "there is none yet", "run `perf lock`")
+    elif stale:
+        yield _finding("lockfile", "broken", "; ".join(stale[:3]), "run `perf lock`")
+    else:
+        yield _finding("lockfile", "ok", f"current, {len(project.lockfile.concepts)} locked")
+
+
+def _artifacts(project: Project, store: Store) -> Iterator[Finding]:
+    """Whether the store has what is locked; what is missing is no defect, what is damaged is."""
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    wanted = [block for block in blocks if block.sha256 and (block.registry or block.kind == "concept")]
+    damaged = [
+        one.name
+        for one in wanted
+        if store.path(one.sha256 or "").is_file() and not store.has(one.sha256 or "")
+    ]
+    missing = [one.name for one in wanted if not store.path(one.sha256 or "").is_file()]
+    if damaged:
+        told = f"damaged in the store: {', '.join(damaged[:5])}"
+        yield _finding(
+            "artifacts", "broken", told, "run `perf cache verify`, then `perf sync` or `perf build`"
+        )
+    elif missing:
+        told = f"not in this store: {', '.join(missing[:5])}"
+        yield _finding("artifacts", "note", told, "run `perf sync`, or `perf build`")
+    elif wanted:
+        yield _finding("artifacts", "ok", f"{len(wanted)} in the store, whole")
+
+
+def _git(root: Path) -> Iterator[Finding]:
+    """Whether the lockfile is shared and what only this machine needs is not."""
+    git = shutil.which("git")
+    if git is None:
+        return
+    inside = subprocess.run(
+        [git, "-C", str(root), "rev-parse", "--is-inside-work-tree"], capture_output=True, check=False
+    )
+    if inside.returncode != 0:
+        return
+
+    def ignored(name: str) -> bool:
+        run = subprocess.run(
+            [git, "-C", str(root), "check-ignore", "-q", name], capture_output=True, check=False
+        )
+        return run.returncode == 0
+
+    if ignored(LOCKFILE_NAME):
+        told = f"{LOCKFILE_NAME} is ignored, so nobody else gets these bytes"
+        yield _finding("git", "note", told, f"take {LOCKFILE_NAME} out of .gitignore and commit it")
+    elif not ignored("out/picture.png"):
+        yield _finding("git", "note", "pictures in out/ would be committed", "add `out/` to .gitignore")
+    else:
+        yield _finding("git", "ok", f"{LOCKFILE_NAME} is shared, out/ is not")
+
+
+def _registries(workspace: Workspace, project: Project, *, online: bool) -> Iterator[Finding]:
+    registries = project.manifest.registries
+    sources = workspace.registries_at(project.root, registries)
+    for name, url in sorted(registries.items()):
+        if not online and "://" in url:
+            yield _finding(f"registry {name}", "ok", f"{url}, not asked (--online asks)")
+            continue
+        try:
+            entries = sources.registry(url).catalogue()
+        except PerfError as error:
+            yield _finding(f"registry {name}", "broken", str(error), error.hint)
+        else:
+            yield _finding(f"registry {name}", "ok", f"{url}, {len(entries)} concepts")

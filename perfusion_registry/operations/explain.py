@@ -1,0 +1,61 @@
+"""`explain`: token by token, which concept's gate opens, and how far."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from perfusion_registry.compose.explained import Explanation
+from perfusion_registry.operations.compose import PromptOptions, load_prompt
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.presets import PRESETS
+
+
+class ExplainResult(Explanation, Result):
+    """`perf explain`: a row per token, with its similarity to each concept and how open its gate is."""
+
+    schema_: Literal["perf.explain/1"] = named("perf.explain/1")
+
+
+class GatePreset(FileModel):
+    """A gate preset: its bias under each key lock, and its temperature."""
+
+    name: str
+    local_bias: float
+    global_bias: float
+    temperature: float
+    meaning: str
+
+
+class PresetsResult(Result):
+    """`perf explain --presets`."""
+
+    schema_: Literal["perf.explain-presets/1"] = named("perf.explain-presets/1")
+    presets: tuple[GatePreset, ...]
+
+
+def explain(workspace: Workspace, options: PromptOptions) -> ExplainResult:
+    """Measure each token of the prompt against each of its concepts."""
+    loaded = load_prompt(workspace, options)
+
+    from perfusion_registry.compose.explanation import explain as measure
+
+    explanation = measure(loaded.base, loaded.composition, loaded.artifacts)
+    return ExplainResult(prompt=explanation.prompt, concepts=explanation.concepts, tokens=explanation.tokens)
+
+
+def list_presets() -> PresetsResult:
+    """The gate presets and their numbers."""
+    return PresetsResult(
+        presets=tuple(
+            GatePreset(
+                name=name,
+                local_bias=preset.local_bias,
+                global_bias=preset.global_bias,
+                temperature=preset.temperature,
+                meaning=preset.meaning,
+            )
+            for name, preset in PRESETS.items()
+        )
+    )

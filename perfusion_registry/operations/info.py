@@ -1,0 +1,199 @@
+"""`info`: what a concept says of itself, and which versions there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.search import known_registries
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Pack, canonical_name
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name, Sha256, Version, parsed_version
+from perfusion_registry.registries.registry import Listing
+from perfusion_registry.registries.release import Release
+from perfusion_registry.resolve import Project
+from perfusion_registry.resolve.plan import shown
+
+_OF_A_RECIPE = frozenset({"scenes", "recipe"})
+_OF_A_RELEASE = frozenset(
+    {"base", "family", "covariance", "bias", "temperature", "key_lock", "size", "sha256", "signed_by"}
+)
+
+
+class ListedVersion(FileModel):
+    """A version in a registry."""
+
+    version: Version
+    yanked: bool
+    reason: str | None
+
+
+class InfoResult(Result):
+    """`perf info`: of a recipe what it says; of a registry's concept also what was built.
+
+    registry: its name, or None for a concept that only has a recipe here. locked: the version that the
+    project has locked. versions: of the registry, newest first.
+    """
+
+    schema_: Literal["perf.info/1"] = named("perf.info/1")
+    name: Name
+    registry: str | None
+    locked: Version | None
+    version: Version
+    kind: Literal["concept", "pack"]
+    description: str | None
+    supercategory: str | None
+    licence: str | None
+    base_licence: str | None = None
+    authors: tuple[str, ...]
+    consent: str | None
+    base: str | None = None
+    family: str | None = None
+    covariance: str | None = None
+    requires: dict[Name, str]
+    scenes: tuple[str, ...] = ()
+    recipe: str | None = None
+    bias: float | None = None
+    temperature: float | None = None
+    key_lock: str | None = None
+    size: int | None = None
+    sha256: Sha256 | None = None
+    signed_by: str | None = None
+    versions: tuple[ListedVersion, ...]
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys that only the other kind, a recipe or a release, has."""
+        other = _OF_A_RELEASE if self.registry is None else _OF_A_RECIPE
+        return {key: value for key, value in handler(self).items() if key not in other}
+
+
+def info(
+    workspace: Workspace, name: str, *, version: str | None = None, registry: str | None = None
+) -> InfoResult:
+    """What a concept says of itself.
+
+    version: default the locked one, else the newest. registry: ask this one alone, as in `known_registries`.
+    """
+    name = canonical_name(name)
+    project = workspace.read() if registry is None else workspace.read_if_any()
+    block = project.lockfile.concept(name) if project and project.lockfile else None
+    entry = project.manifest.concepts.get(name) if project else None
+    if project and entry and entry.recipe is not None and registry is None:
+        return InfoResult(
+            name=name,
+            registry=None,
+            locked=block.version if block else None,
+            versions=(),
+            **_of_recipe(workspace, project, name),
+        )
+    called, listings = _listings(workspace, project, name, registry, block.registry if block else None)
+    wanted = version or (block.version if block and block.registry else None)
+    listing = _pick(listings, wanted)
+    if listing is None:
+        raise PerfError(
+            f"`{called}` has no {name} {wanted}",
+            hint=f"it has {', '.join(one.version for one in listings)}",
+        )
+    locked = block.version if block is not None and block.registry is not None else None
+    versions = tuple(
+        ListedVersion(version=one.version, yanked=one.yanked, reason=one.reason or None)
+        for one in reversed(listings)
+    )
+    return InfoResult(
+        name=name, registry=called, locked=locked, versions=versions, **_of_release(listing.release)
+    )
+
+
+def _listings(
+    workspace: Workspace, project: Project | None, name: str, registry: str | None, locked_from: str | None
+) -> tuple[str, Sequence[Listing]]:
+    """The registry of a name, as people call it, and all that it has of it."""
+    registries, root = known_registries(workspace, registry)
+    sources = workspace.registries_at(root, registries)
+    entry = project.manifest.concepts.get(name) if project else None
+    if registry is not None:
+        place = next(iter(registries.values()))
+    elif entry is not None and entry.registry is not None:
+        place = registries[entry.registry]
+    else:
+        place = locked_from or sources.bind(name, None, str(workspace.manifest_path))
+    listings = sources.listings(place, name)
+    if not listings:
+        raise PerfError(
+            f"the registry `{sources.called(place)}` has no concept `{name}`",
+            where=place,
+            hint=f"try `perf search {name}`",
+        )
+    return sources.called(place), listings
+
+
+def _pick(listings: Sequence[Listing], version: str | None) -> Listing | None:
+    """The listing of a version; without one, the newest that is neither yanked nor a pre-release, if any."""
+    from packaging.version import InvalidVersion
+
+    if version is not None:
+        try:
+            wanted = parsed_version(version)
+        except InvalidVersion as error:
+            raise PerfError(f"`{version}` is not a version such as `1.0.0`") from error
+        return next((one for one in listings if parsed_version(one.version) == wanted), None)
+    good = [one for one in listings if not one.yanked]
+    final = [one for one in good if not parsed_version(one.version).is_prerelease]
+    return (final or good or list(listings))[-1]
+
+
+def _of_release(release: Release) -> dict[str, Any]:
+    return {
+        "version": release.version,
+        "kind": release.kind,
+        "description": release.description,
+        "supercategory": release.supercategory,
+        "licence": release.licence,
+        "base_licence": release.base_licence,
+        "authors": release.authors,
+        "consent": release.consent,
+        "base": release.base,
+        "family": release.family,
+        "covariance": release.covariance,
+        "requires": {need.name: need.version for need in release.requires},
+        "bias": release.bias,
+        "temperature": release.temperature,
+        "key_lock": release.key_lock,
+        "size": release.size,
+        "sha256": release.sha256,
+        "signed_by": release.signature.key if release.signature else None,
+    }
+
+
+def _of_recipe(workspace: Workspace, project: Project, name: str) -> dict[str, Any]:
+    declared = project.declared(name)
+    about = declared.pack if isinstance(declared, Pack) else declared.concept
+    facts = {
+        "version": about.version,
+        "description": about.description,
+        "licence": about.licence,
+        "authors": about.authors,
+        "recipe": shown(project.recipe_path(name), project.root),
+    }
+    if isinstance(declared, Pack):
+        requires, scenes = dict(declared.pack.requires), tuple(sorted(declared.scenes))
+        kind = {"kind": "pack", "supercategory": None, "consent": None}
+        return facts | kind | {"requires": requires, "scenes": scenes}
+    concept = declared.concept
+    kind = {"kind": "concept", "supercategory": concept.supercategory, "consent": concept.consent}
+    return facts | kind | {"base_licence": _base_licence(workspace, project), "requires": {}}
+
+
+def _base_licence(workspace: Workspace, project: Project) -> str | None:
+    """The licence of the project's base, if it is on this machine."""
+    try:
+        return workspace.base(project, download=False).licence
+    except PerfError:
+        return None

@@ -1,0 +1,198 @@
+"""What to draw, and by which base: a prompt, a composition or what made a picture, checked before torch is
+imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.compose.composing import GateSources, regated
+from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
+from perfusion_registry.compose.concept import stored_artifacts
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compose import LoadedComposition, PromptOptions, load_base, load_prompt
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.render.request import RenderRequest, plain_negative, resolve_request
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import Project
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
+    from perfusion_registry.render.metadata import RenderRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOverrides:
+    """The fields of a request that are said; None leaves one to the base's card, or to the picture drawn
+    again.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    scheduler: str | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for a value out of range, and for a negative prompt that calls a concept."""
+        plain_negative(self.negative_prompt or "")
+        resolve_request(self.values, {}, native_size=(64, 64))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is said, by field."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositionSource:
+    """A composition to draw, or the file of one. gates: said of its concepts instead of what it says."""
+
+    composition: Composition | Path
+    gates: GateSources = field(default_factory=GateSources)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSource:
+    """A picture to draw again. gates: as in `CompositionSource`.
+
+    Device and number formats are those of the picture unless `compute` names others.
+    """
+
+    picture: Path
+    gates: GateSources = field(default_factory=GateSources)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+
+Source = PromptOptions | CompositionSource | PictureSource
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """What to draw. index: the one picture of the request that is wanted; None for all of them."""
+
+    loaded: LoadedComposition
+    request: RenderRequest
+    index: int | None = None
+
+
+def load_job(workspace: Workspace, source: Source, overrides: RenderOverrides) -> RenderJob:
+    """Load what is needed to draw; only a prompt needs a project, for the others name all by digest."""
+    if isinstance(source, CompositionSource):
+        return _of_composition(workspace, source, overrides)
+    if isinstance(source, PictureSource):
+        return _of_picture(workspace, source, overrides)
+    loaded = load_prompt(workspace, source)
+    return RenderJob(loaded, _request(loaded, overrides))
+
+
+def _of_composition(workspace: Workspace, source: CompositionSource, overrides: RenderOverrides) -> RenderJob:
+    composition = source.composition
+    if isinstance(composition, Path):
+        composition = read_composition(composition)
+    project = workspace.read_if_any()
+    description = _base_for(workspace, project, composition.base)
+    if description.digest != composition.base.digest:
+        workspace.reporter.warn(
+            f"the composition was made for {composition.base.repo}; "
+            f"it is drawn with {description.repo}, of the same family"
+        )
+    loaded = _loaded(workspace, project, description, composition, source.gates, source.compute)
+    return RenderJob(loaded, _request(loaded, overrides))
+
+
+def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOverrides) -> RenderJob:
+    from perfusion_registry.render.metadata import read_metadata
+
+    record = read_metadata(source.picture)
+    project = workspace.read_if_any()
+    description = _base_for(workspace, project, record.composition.base)
+    if description.digest != record.composition.base.digest:
+        raise PerfError(
+            f"the picture was drawn with another base, {record.composition.base.repo} "
+            f"({record.composition.base.digest[:12]})",
+            where=str(source.picture),
+            hint=f"the base here is {description.repo} ({description.digest[:12]})",
+        )
+    device, dtype = source.compute.device, source.compute.dtype
+    compute = ComputeOptions(
+        record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
+    )
+    compute_dtype = record.compute_dtype if dtype == "auto" else "auto"
+    composition = record.composition
+    loaded = _loaded(workspace, project, description, composition, source.gates, compute, compute_dtype)
+
+    from perfusion_registry.render.draw import native_size, planned
+
+    request = record.request
+    if overrides.values:
+        alone = {"seeds": (record.seed,), "batch": 1}
+        values = {**record.request.model_dump(), **alone, **overrides.values}
+        return RenderJob(loaded, resolve_request(values, {}, native_size=native_size(loaded.base)))
+    again = planned(loaded.base, loaded.composition, request)[record.index]
+    _warn_of_versions(record, again, workspace.reporter)
+    return RenderJob(loaded, request, record.index)
+
+
+def _loaded(
+    workspace: Workspace,
+    project: Project | None,
+    description: BaseDescription,
+    composition: Composition,
+    gates: GateSources,
+    compute: ComputeOptions,
+    compute_dtype: str = "auto",
+) -> LoadedComposition:
+    """Make a composition from a file ready to draw; its artifacts come from the store by their digests."""
+    composition = regated(composition, gates)
+    artifacts = stored_artifacts(composition, workspace.store)
+    base = load_base(workspace, description, compute, compute_dtype)
+    return LoadedComposition(project, base, composition, artifacts)
+
+
+def _base_for(workspace: Workspace, project: Project | None, wanted: ComposedBase) -> BaseDescription:
+    """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
+    root = project.root if project else None
+    names = [project.manifest.project.base] if project else []
+    names.append(wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}")
+    bases: list[BaseDescription] = []
+    problems: list[PerfError] = []
+    for name in names:
+        try:
+            bases.append(workspace.base_named(name, root))
+        except PerfError as error:
+            problems.append(error)
+            continue
+        if bases[-1].digest == wanted.digest:
+            return bases[-1]
+    if not bases:
+        raise problems[0]
+    return next((base for base in bases if base.family == wanted.family), bases[0])
+
+
+def _request(loaded: LoadedComposition, overrides: RenderOverrides) -> RenderRequest:
+    from perfusion_registry.render.draw import native_size
+
+    base = loaded.base
+    return resolve_request(overrides.values, base.description.card.render, native_size=native_size(base))
+
+
+def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter) -> None:
+    """Say what differs from when a picture was drawn, because its pixels may then differ too."""
+    differ = [
+        f"{name} {version} (now {now.libraries[name]})"
+        for name, version in then.libraries.items()
+        if name in now.libraries and now.libraries[name] != version
+    ]
+    for key in ("device", "dtype", "compute_dtype"):
+        if getattr(then, key) != getattr(now, key):
+            differ.append(f"{key} {getattr(then, key)} (now {getattr(now, key)})")
+    if differ:
+        reporter.warn(f"the picture was drawn with {', '.join(differ)}: pixels may differ")

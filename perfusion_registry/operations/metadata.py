@@ -1,0 +1,156 @@
+"""`metadata`: the whole of a project as one value, for tools; format 1."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Lockfile, Manifest, Pack
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.resolve import Project, find_covariance
+
+
+class ConceptMetadata(FileModel):
+    """One concept or scene pack: what the manifest asks for, what is locked, and what is on this machine.
+
+    recipe, artifact: absolute paths; artifact is where the bytes are or would be. state: `built` (or fetched:
+    the artifact is in the store, whole), `to-build`, `to-sync`, or `unknown` where a problem hides it. why:
+    of a state that is not `built`. dependency: whether only a scene pack asks for it.
+    """
+
+    name: str
+    version: str | None = None
+    kind: Literal["concept", "pack"] = "concept"
+    supercategory: str | None = None
+    source: str
+    recipe: str | None = None
+    registry: str | None = None
+    dependency: bool = False
+    state: Literal["built", "to-build", "to-sync", "unknown"]
+    why: str | None = None
+    sha256: str | None = None
+    artifact: str | None = None
+
+
+class BaseMetadata(FileModel):
+    """The base on this machine; without folder, digest and family where `problem` says why it is not here."""
+
+    name: str
+    folder: str | None = None
+    digest: str | None = None
+    family: str | None = None
+    covariance: str | None = None
+    problem: str | None = None
+
+
+class ProjectMetadata(Result):
+    """`perf metadata --format-version 1`. root, store: absolute paths. manifest, lock: as in their files."""
+
+    schema_: Literal["perf.metadata/1"] = named("perf.metadata/1")
+    perf: str
+    root: str
+    store: str
+    manifest: dict[str, Any]
+    lock: dict[str, Any] | None = None
+    base: BaseMetadata
+    concepts: tuple[ConceptMetadata, ...] = ()
+    scenes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = Field(default=(), description="What kept perf from telling more.")
+
+
+def metadata(workspace: Workspace) -> ProjectMetadata:
+    """Everything that perf knows of the project; opens no socket and loads no model.
+
+    What is broken in a recipe or the base becomes a problem in the result, not an error.
+    """
+    from perfusion_registry import __version__
+
+    project, store = workspace.read(), workspace.store
+    problems: list[str] = []
+    lockfile = project.lockfile or Lockfile()
+    names = sorted({*project.manifest.concepts, *(block.name for block in lockfile.concepts)})
+    concepts = tuple(_concept(workspace, project, lockfile, name, problems) for name in names)
+    return ProjectMetadata(
+        perf=__version__,
+        root=str(project.root),
+        store=str(store.root),
+        manifest=_plain(project.manifest),
+        lock=None if project.lockfile is None else _plain(project.lockfile),
+        base=_base(workspace, project),
+        concepts=concepts,
+        scenes=tuple(sorted(project.manifest.scenes)),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _plain(model: Manifest | Lockfile) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _base(workspace: Workspace, project: Project) -> BaseMetadata:
+    name = project.manifest.project.base
+    try:
+        base = workspace.base(project, download=False)
+    except PerfError as error:
+        return BaseMetadata(name=name, problem=error.what)
+    try:
+        covariance, problem = str(find_covariance(project, base.covariance).path), None
+    except PerfError as error:
+        covariance, problem = None, error.what
+    return BaseMetadata(
+        name=name,
+        folder=str(base.folder),
+        digest=base.digest,
+        family=base.family,
+        covariance=covariance,
+        problem=problem,
+    )
+
+
+def _concept(
+    workspace: Workspace, project: Project, lockfile: Lockfile, name: str, problems: list[str]
+) -> ConceptMetadata:
+    store = workspace.store
+    entry = project.manifest.concepts.get(name)
+    block = lockfile.concept(name)
+    sha256 = block.sha256 if block else None
+    facts: dict[str, Any] = {
+        "name": name,
+        "version": block.version if block else None,
+        "kind": block.kind if block else "concept",
+        "source": block.source if block else (entry.recipe or entry.registry or "registry" if entry else ""),
+        "registry": block.registry if block else None,
+        "dependency": entry is None,
+        "sha256": sha256,
+        "artifact": str(store.path(sha256)) if sha256 else None,
+    }
+    if entry is None or entry.recipe is None:
+        if sha256 and store.has(sha256):
+            return ConceptMetadata(**facts, state="built")
+        why = "it is not in this store" if block else "it is not locked"
+        return ConceptMetadata(**facts, state="to-sync", why=why)
+    facts["recipe"] = str(project.root / entry.recipe)
+    try:
+        return ConceptMetadata(**(facts | _declared(workspace, project, name)))
+    except PerfError as error:
+        problems.append(str(error))
+        return ConceptMetadata(**facts, state="unknown", why=error.what)
+
+
+def _declared(workspace: Workspace, project: Project, name: str) -> dict[str, Any]:
+    """What the recipe says, and what a build would do."""
+    declared = project.declared(name)
+    if isinstance(declared, Pack):
+        return {"version": declared.pack.version, "kind": "pack", "state": "built"}
+    concept = declared.concept
+    facts: dict[str, Any] = {"version": concept.version, "supercategory": concept.supercategory}
+    (task,) = plan_of(workspace, project, [name]).plan.tasks
+    if task.built:
+        path = workspace.store.path(task.built)
+        return facts | {"state": "built", "sha256": task.built, "artifact": str(path)}
+    return facts | {"state": "to-build", "why": task.reason}

@@ -1,0 +1,247 @@
+"""`publish`, `yank`, `unyank`: what others can find in a registry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainSerializer
+
+from perfusion_registry.artifact import ConceptCard, read_card
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.target import RegistryTarget, find_target, is_address
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Pack, dump_pack, read_recipe_or_pack
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name, Version
+from perfusion_registry.registries import LARGEST_BLOB, Release, Requirement
+from perfusion_registry.registries.registry import published as published_release
+from perfusion_registry.resolve import Project
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    """What to publish. registry: by its name in the manifest, or its address; None for the project's one.
+
+    sign: with the key of this machine.
+    """
+
+    names: tuple[str, ...]
+    registry: str | None = None
+    sign: bool = False
+    dry_run: bool = False
+
+
+def _as_in_an_index(release: Release) -> dict[str, Any]:
+    return release.model_dump(mode="json", exclude_none=True)
+
+
+class Published(FileModel):
+    """A release. published: False where it was there already, None where nothing was done."""
+
+    release: Annotated[Release, PlainSerializer(_as_in_an_index)]
+    published: bool | None
+
+
+class PublishResult(Result):
+    """`perf publish`. registry: its address."""
+
+    schema_: Literal["perf.publish/1"] = named("perf.publish/1")
+    registry: str
+    dry_run: bool
+    releases: tuple[Published, ...]
+
+
+class YankResult(Result):
+    """`perf yank`, `perf unyank`. changed: None where nothing was done."""
+
+    schema_: Literal["perf.yank/1", "perf.unyank/1"] = named("perf.yank/1")
+    registry: str
+    name: Name
+    version: Version
+    changed: bool | None
+    target: InProcess[RegistryTarget]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A release with its bytes, ready to be published."""
+
+    release: Release
+    blob: bytes
+
+
+def publish(
+    workspace: Workspace,
+    options: PublishOptions,
+    *,
+    before: Callable[[Release, RegistryTarget], None] | None = None,
+    after: Callable[[Published, RegistryTarget], None] | None = None,
+) -> PublishResult:
+    """Publish built concepts and scene packs: the very bytes that are locked.
+
+    A published version never changes; publishing it again does nothing. before, after: called with each
+    release when its turn comes, and when it is done.
+    """
+    target = find_target(workspace, options.registry)
+    project = workspace.read()
+    publications = [prepare(workspace, project, name) for name in options.names]
+    releases = [publication.release for publication in publications]
+    if options.sign:
+        from perfusion_registry.trust import signing_key
+
+        key = signing_key()
+        releases = [key.sign(release) for release in releases]
+    registry = target.open(workspace)
+    rows = []
+    for release, publication in zip(releases, publications, strict=True):
+        if before is not None:
+            before(release, target)
+        new = None if options.dry_run else registry.publish(release, publication.blob)
+        rows.append(Published(release=release, published=new))
+        if after is not None:
+            after(rows[-1], target)
+    return PublishResult(registry=target.url, dry_run=options.dry_run, releases=tuple(rows))
+
+
+def yank(
+    workspace: Workspace,
+    name: str,
+    version: str,
+    *,
+    registry: str | None = None,
+    reason: str = "",
+    dry_run: bool = False,
+) -> YankResult:
+    """Hide a published version from new locks; those with it still work. registry: as in `find_target`."""
+    target = find_target(workspace, registry)
+    opened = target.open(workspace)
+    if dry_run:
+        changed = False if published_release(opened, name, version).yanked else None
+    else:
+        changed = opened.yank(name, version, reason=reason)
+    return YankResult(registry=target.url, name=name, version=version, changed=changed, target=target)
+
+
+def unyank(
+    workspace: Workspace, name: str, version: str, *, registry: str | None = None, dry_run: bool = False
+) -> YankResult:
+    """Show a yanked version again. registry: as in `find_target`."""
+    target = find_target(workspace, registry)
+    opened = target.open(workspace)
+    if dry_run:
+        changed = None if published_release(opened, name, version).yanked else False
+    else:
+        changed = opened.unyank(name, version)
+    return YankResult(
+        schema_="perf.unyank/1",
+        registry=target.url,
+        name=name,
+        version=version,
+        changed=changed,
+        target=target,
+    )
+
+
+def prepare(workspace: Workspace, project: Project, name: str) -> Publication:
+    """The release of a concept or a scene pack of the project, from the bytes that its lockfile names.
+
+    Raises PerfError where it is not built, has changed since, or its card lacks what a registry needs.
+    """
+    (name,) = project.select([name])
+    path = project.recipe_path(name)
+    recipe = read_recipe_or_pack(path)
+    made = (
+        pack_publication(project, recipe) if isinstance(recipe, Pack) else _concept(workspace, project, name)
+    )
+    needed = {"licence": made.release.licence, "authors": made.release.authors}
+    missing = [key for key, value in needed.items() if not value]
+    if missing:
+        table = "pack" if isinstance(recipe, Pack) else "concept"
+        examples = {"licence": 'licence = "CC-BY-4.0"', "authors": 'authors = ["You <you@example.org>"]'}
+        raise PerfError(
+            f"`{name}` cannot be published without {' and '.join(missing)}",
+            where=f"{path}, {table}",
+            hint=f"add {' and '.join(examples[key] for key in missing)}, then run `perf build {name}`; "
+            "nothing is trained for that",
+        )
+    return made
+
+
+def concept_release(card: ConceptCard, blob: bytes) -> Release:
+    """The release that a built concept's card tells of."""
+    # A folder's path is of this machine, and may name its user: only its last part is published.
+    base = PurePath(card.base).name if is_address(card.base) else card.base
+    return Release(
+        name=card.name,
+        version=card.version,
+        sha256=hashlib.sha256(blob).hexdigest(),
+        size=len(blob),
+        family=card.family,
+        covariance=card.covariance,
+        base=f"{base}@{card.base_revision}" if card.base_revision else base,
+        supercategory=card.supercategory,
+        recipe_digest=card.recipe_digest,
+        bias=card.render.bias,
+        temperature=card.render.temperature,
+        key_lock=card.render.key_lock,
+        licence=card.licence,
+        base_licence=card.base_licence,
+        authors=card.authors,
+        consent=card.consent,
+        description=card.description,
+    )
+
+
+def _concept(workspace: Workspace, project: Project, name: str) -> Publication:
+    (task,) = plan_of(workspace, project, [name]).plan.tasks
+    locked = project.lockfile.concept(name) if project.lockfile else None
+    if task.reason or locked is None or locked.sha256 is None:
+        raise PerfError(
+            f"`{name}` cannot be published as it is: {task.reason or 'it is not locked'}",
+            where=str(project.lockfile_path),
+            hint=f"run `perf build {name}`",
+        )
+    blob = workspace.store.get(locked.sha256)
+    if len(blob) > LARGEST_BLOB:
+        raise PerfError(f"the artifact of `{name}` has {len(blob):,} bytes; {LARGEST_BLOB:,} are allowed")
+    card = read_card(blob)
+    if (card.name, card.version, card.recipe_digest) != (name, locked.version, locked.recipe_digest):
+        raise PerfError(
+            f"the artifact locked for `{name}` is of {card.name} {card.version}, or of another recipe",
+            where=f"{project.lockfile_path}, concept {name}",
+            hint=f"run `perf build {name} --force`",
+        )
+    return Publication(concept_release(card, blob), blob)
+
+
+def pack_publication(project: Project, pack: Pack) -> Publication:
+    """The release of a scene pack of the project; raises PerfError where it changed since it was locked."""
+    blob, about = dump_pack(pack), pack.pack
+    digest = hashlib.sha256(blob).hexdigest()
+    locked = project.lockfile.concept(about.name) if project.lockfile else None
+    if locked is not None and (locked.version, locked.sha256 or digest) != (about.version, digest):
+        raise PerfError(
+            f"the pack `{about.name}` has changed since it was locked",
+            where=str(project.lockfile_path),
+            hint="run `perf lock`",
+        )
+    release = Release(
+        name=about.name,
+        version=about.version,
+        kind="pack",
+        sha256=digest,
+        size=len(blob),
+        requires=tuple(
+            Requirement(name=name, version=about.requires[name]) for name in sorted(about.requires)
+        ),
+        licence=about.licence,
+        authors=about.authors,
+        description=about.description,
+    )
+    return Publication(release, blob)

@@ -1,0 +1,129 @@
+"""The JSON Schemas of every file format and of every result that is printed, generated from the models.
+
+`python -m perfusion_registry.operations.schemas FOLDER` writes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, RootModel
+
+from perfusion_registry.artifact import ConceptCard
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.evaluate.results import Results
+from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.operations.add import AddResult
+from perfusion_registry.operations.build import BuildResult
+from perfusion_registry.operations.cache import (
+    CacheDirResult,
+    CachePruneResult,
+    CacheSizeResult,
+    CacheVerifyResult,
+)
+from perfusion_registry.operations.concepts import ListResult, RemoveResult
+from perfusion_registry.operations.covariance import CovarianceResult
+from perfusion_registry.operations.doctor import DoctorResult
+from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
+from perfusion_registry.operations.explain import ExplainResult, PresetsResult
+from perfusion_registry.operations.info import InfoResult
+from perfusion_registry.operations.init import InitResult
+from perfusion_registry.operations.keys import KeyForgetResult, KeyListResult, KeyResult, KeyTrustResult
+from perfusion_registry.operations.lock import LockResult
+from perfusion_registry.operations.merge import MergeDriverResult
+from perfusion_registry.operations.metadata import ProjectMetadata
+from perfusion_registry.operations.outdated import OutdatedResult
+from perfusion_registry.operations.publish import PublishResult, YankResult
+from perfusion_registry.operations.rebuild import RebuildResult
+from perfusion_registry.operations.render import RenderResult
+from perfusion_registry.operations.search import SearchResult
+from perfusion_registry.operations.suggest import SuggestResult
+from perfusion_registry.operations.sweep import SweepResult
+from perfusion_registry.operations.sync import SyncResult
+from perfusion_registry.operations.tree import TreeResult
+from perfusion_registry.operations.tune import TuneResult
+from perfusion_registry.operations.vendor import VendorResult
+from perfusion_registry.operations.verify import VerifyResult
+from perfusion_registry.recipe import Lockfile
+from perfusion_registry.recipe.schemas import edited_models, schema_file, schema_text
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.registries.index import IndexLine
+
+AnyResult = (
+    InitResult
+    | AddResult
+    | SuggestResult
+    | RemoveResult
+    | ListResult
+    | LockResult
+    | SyncResult
+    | TreeResult
+    | MergeDriverResult
+    | ProjectMetadata
+    | BuildResult
+    | CovarianceResult
+    | ExplainResult
+    | PresetsResult
+    | RenderResult
+    | SweepResult
+    | TuneResult
+    | SearchResult
+    | InfoResult
+    | VendorResult
+    | OutdatedResult
+    | PublishResult
+    | YankResult
+    | VerifyResult
+    | RebuildResult
+    | DoctorResult
+    | CacheDirResult
+    | CacheSizeResult
+    | CacheVerifyResult
+    | CachePruneResult
+    | KeyResult
+    | KeyListResult
+    | KeyTrustResult
+    | KeyForgetResult
+    | EvaluateListResult
+    | EvaluatePlanResult
+    | EvaluateResult
+)
+
+
+class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
+    """The JSON that a command prints, told apart by its `schema`; that of `perf compose` is a composition and
+    has its own. Within one version of a schema, keys are only ever added.
+    """
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    **edited_models(),
+    "lockfile": Lockfile,
+    "concept-card": ConceptCard,
+    "index": IndexLine,
+    "composition": Composition,
+    "metadata": ProjectMetadata,
+    "suite": Suite,
+    "evaluation": Results,
+    "output": Output,
+}
+"""The model of each schema, by its name."""
+
+_TOML = ("manifest", "recipe", "pack", "lockfile", "suite")
+
+
+def text_of(name: str) -> str:
+    """The JSON Schema of that name, as its file has it."""
+    return schema_text(MODELS[name], toml=name in _TOML)
+
+
+def write_schemas(folder: Path) -> list[str]:
+    """Write every schema into `folder`; the names of those that changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [name for name in MODELS if replace_text(folder / schema_file(name), text_of(name))]
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))

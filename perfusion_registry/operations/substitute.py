@@ -1,0 +1,67 @@
+"""`build` under another supercategory than the recipe says: `perf build --super pot=boat --out FILE`.
+
+The result is a file and nothing else: the recipe, the lockfile and what `lock --check` says of them stay as
+they are, for they are about the concept under its own supercategory. Prompts take the file with `--with`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build import (
+    BuildOptions,
+    BuildResult,
+    ConceptBuilder,
+    needed_of,
+    result_of,
+)
+from perfusion_registry.operations.plan import load_plan
+from perfusion_registry.operations.supercategory import check_supercategory
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.writing import replace_bytes
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class SupercategoryOverride:
+    """A concept, the word that stands in for its supercategory, and the file to write."""
+
+    name: str
+    word: str
+    out: Path
+
+    def __post_init__(self) -> None:
+        """Raise PerfError where no artifact can be written to the file."""
+        if self.out.suffix != SUFFIX or self.out.is_dir() or not self.out.absolute().parent.is_dir():
+            raise PerfError(
+                f"an artifact is a {SUFFIX} file in a folder that exists",
+                where=f"--out {self.out}",
+                hint=f"--out {self.name}{SUFFIX}",
+            )
+
+
+def build_substitute(
+    workspace: Workspace, override: SupercategoryOverride, options: BuildOptions
+) -> BuildResult:
+    """Build the concept under the other word, if the store has it not yet, and write the file."""
+    begun = time.monotonic()
+    words = {override.name: override.word}
+    planned = load_plan(workspace, [override.name], force=options.force, supercategories=words)
+    check_supercategory(planned.base.folder, override.word)
+    (task,) = planned.plan.tasks
+    if task.reason and not options.force:
+        task = replace(task, reason="under another supercategory")
+        planned = replace(planned, plan=replace(planned.plan, tasks=(task,)))
+    if options.dry_run:
+        return result_of(planned, begun, needed=needed_of(planned))
+    built, sha256 = [], task.built
+    if task.reason:
+        built.append(ConceptBuilder(planned, options.compute, workspace.reporter).build(task))
+        sha256 = built[0].sha256
+    assert sha256 is not None
+    replace_bytes(override.out, planned.store.get(sha256))
+    return result_of(planned, begun, built=tuple(built), out=override.out)

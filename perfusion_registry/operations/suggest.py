@@ -1,0 +1,153 @@
+"""`suggest-super`: which word the things in some images are a kind of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from perfusion_registry.base.reference import EMBEDDED
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve.images import find_files, is_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perfusion_registry.base import BaseDescription
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestOptions:
+    """The images, as files or globs, and whose words to try.
+
+    base: None for the project's, else the embedded one. words: a file of words, one a line; None for the
+    base's own. any_length: also words of several tokens. limit: how many to return.
+    """
+
+    images: Sequence[str]
+    base: str | None = None
+    words: Path | None = None
+    any_length: bool = False
+    limit: int = 10
+    device: str = "auto"
+
+
+class SuggestedWord(FileModel):
+    """A word that may be a supercategory. best_of: the images that no other word fits better."""
+
+    word: str
+    similarity: float
+    best_of: int
+    tokens: int
+
+
+class SuggestResult(Result):
+    """`perf suggest-super`. source: of the words, `storybook`, `wordnet` or a file; considered: how many."""
+
+    schema_: Literal["perf.suggest-super/1"] = named("perf.suggest-super/1")
+    base: str
+    source: str
+    images: int
+    considered: int
+    words: tuple[SuggestedWord, ...]
+
+
+def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
+    """Rank words by how well they describe the images; the judge is the base's CLIP model."""
+    paths = _paths(options.images)
+    given = _read(options.words) if options.words is not None else None
+    description = _describe(workspace, options.base)
+    choice, source = given or _nouns(description)
+
+    from perfusion_registry.base import Scorer, load_tokenizer
+    from perfusion_registry.base.device import choose_device
+    from perfusion_registry.build.supercategory import suggest as rank
+
+    reporter = workspace.reporter
+    with reporter.stage(f"Loading the CLIP model of {description.repo}"):
+        scorer = Scorer.of(description, choose_device(options.device))
+        tokenizer = load_tokenizer(description)
+    pixels = _pixels(paths, scorer.preprocessing.size, reporter)
+    ranked = rank(scorer, tokenizer, pixels, choice, several_tokens=options.any_length, reporter=reporter)
+    return SuggestResult(
+        base=description.repo,
+        source=source,
+        images=len(paths),
+        considered=len(ranked),
+        words=tuple(
+            SuggestedWord(
+                word=one.word,
+                similarity=round(one.similarity, 6),
+                best_of=one.best_of,
+                tokens=one.tokens,
+            )
+            for one in ranked[: options.limit]
+        ),
+    )
+
+
+def _paths(patterns: Sequence[str]) -> list[Path]:
+    """The files that the arguments name, each once; masks beside images are not images."""
+    files: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        matched = [path] if path.is_file() else find_files(Path(), pattern.replace("\\", "/"))
+        matched = [one for one in matched if not is_mask(one)]
+        if not matched:
+            hint = f"give its files: `{pattern}/*`" if path.is_dir() else "give files, or a glob in quotes"
+            raise PerfError(f"no image matches `{pattern}`", hint=hint)
+        files.update(dict.fromkeys(matched))
+    return list(files)
+
+
+def _describe(workspace: Workspace, base: str | None) -> BaseDescription:
+    """The base that is named, else that of the project, else the embedded one."""
+    if base is None:
+        project = workspace.read_if_any()
+        if project is not None:
+            return workspace.base(project)
+    return workspace.base_named(base or EMBEDDED)
+
+
+def _read(path: Path) -> tuple[list[str], str]:
+    from perfusion_registry.build.nouns import read_words
+
+    return read_words(path), str(path)
+
+
+def _nouns(description: BaseDescription) -> tuple[list[str], str]:
+    """The nouns of a base, and what to call their list."""
+    if description.repo == EMBEDDED:
+        from perfusion_registry.storybook.world import CATEGORIES
+
+        return list(CATEGORIES), EMBEDDED
+    from perfusion_registry.build.nouns import wordnet_nouns
+
+    nouns = wordnet_nouns()
+    if nouns is None:
+        raise PerfError(
+            "there are no words to choose from: WordNet is not installed, and perf does not download it",
+            where=description.repo,
+            hint="give a list with --words FILE, or install WordNet: python -m nltk.downloader wordnet",
+        )
+    return nouns, "wordnet"
+
+
+def _pixels(paths: list[Path], size: int, reporter: Reporter) -> Tensor:
+    """The images (N, 3, size, size), their middle squares."""
+    import torch
+
+    from perfusion_registry.build.images import load_image, square
+
+    loaded = []
+    for path in paths:
+        image = load_image(path)
+        for note in image.notes:
+            reporter.note(f"{image.name} {note}")
+        loaded.append(square(image.pixels, (size, size)))
+    return torch.stack(loaded)

@@ -1,0 +1,230 @@
+"""`tune`: let pictures choose a prompt's gates, key locks and residuals, into a scene and onto a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt, parse_prompt, unparse
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.job import RenderOverrides, load_job
+from perfusion_registry.operations.render import title_of
+from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Manifest
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.editing import set_scene
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Name
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.render.output import check_formats, check_sheet, write_picture
+from perfusion_registry.resolve import Project
+from perfusion_registry.resolve.project import not_found
+
+if TYPE_CHECKING:
+    from perfusion_registry.render.tuning import Attempt, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What to tune. scene: of the manifest, where the result goes; with no `prompt`, its own is tuned.
+
+    biases, temperatures, locks, residuals: what may be chosen, as `Space` of the search has them. images:
+    pictures at most. files, locked, frozen: as in `PromptOptions`. dry_run: leave the manifest alone.
+    """
+
+    prompt: str | None = None
+    scene: str | None = None
+    biases: tuple[float, ...] | None = None
+    temperatures: tuple[float, ...] | None = None
+    locks: tuple[KeyLock, ...] | None = None
+    residuals: tuple[float, ...] | None = None
+    images: int = 72
+    overrides: RenderOverrides = field(default_factory=RenderOverrides)
+    files: tuple[Path, ...] = ()
+    sheet: Path | None = None
+    force: bool = False
+    locked: bool = False
+    frozen: bool = False
+    dry_run: bool = False
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+    def __post_init__(self) -> None:
+        """Raise PerfError where there is no prompt, or a mistake in it."""
+        PromptOptions(prompt=self.prompt, scene=self.scene)
+
+
+class TunedGate(FileModel):
+    """What was tried for one concept. residual: left out where it has none."""
+
+    bias: float
+    temperature: float
+    key_lock: KeyLock
+    residual: float | None = left_out_if_none()
+
+
+class TuneAttempt(FileModel):
+    """Gates that were tried on so many seeds. alike: image similarity by concept; image: their mean."""
+
+    gates: dict[Name, TunedGate]
+    seeds: int
+    alike: dict[Name, float]
+    image: float
+    text: float
+    harmonic: float
+
+
+class TuneResult(Result):
+    """`perf tune`; before and after are on all seeds. drawn: how many pictures that took.
+
+    written: whether the manifest changed. composition: with the gates that were chosen; spelt: its prompt
+    with them in braces.
+    """
+
+    schema_: Literal["perf.tune/1"] = named("perf.tune/1")
+    prompt: str
+    scene: str | None
+    written: bool
+    drawn: int
+    sheet: str | None
+    before: TuneAttempt
+    after: TuneAttempt
+    tried: tuple[TuneAttempt, ...]
+    composition: InProcess[Composition]
+    spelt: InProcess[str]
+
+
+def tune(workspace: Workspace, options: TuneOptions) -> TuneResult:
+    """Search, write the scene unless it is a dry run, and lay out the sheet."""
+    check_formats(None, options.sheet)
+    job = load_job(workspace, _prompt(workspace, options), options.overrides)
+
+    from perfusion_registry.render.draw import planned
+    from perfusion_registry.render.metadata import sheet_bytes
+    from perfusion_registry.render.references import references
+    from perfusion_registry.render.sheet import contact_sheet, side_by_side
+    from perfusion_registry.render.tuning import Space, configured, own_pictures
+    from perfusion_registry.render.tuning import tune as search
+
+    loaded, request, reporter = job.loaded, job.request, workspace.reporter
+    assert loaded.project is not None  # a prompt is composed in one
+    composition, project = loaded.composition, loaded.project
+    if options.sheet is not None:
+        records = planned(loaded.base, composition, request)
+        check_sheet(options.sheet, records, force=options.force)
+    tuned = search(
+        loaded.base,
+        composition,
+        loaded.artifacts,
+        request,
+        own_pictures(composition, project, (request.height, request.width)),
+        Space(options.biases, options.temperatures, options.locks, options.residuals),
+        images=options.images,
+        reporter=reporter,
+    )
+    after = configured(composition, tuned.after.settings)
+    if options.sheet is not None:
+        tiles = side_by_side(tuned.pictures, ("before", "after"), request.seeds)
+        note = f"before: {_spoken(tuned.before.settings)} · after: {_spoken(tuned.after.settings)}"
+        beside = references(composition, project, reporter=reporter)
+        sheet = contact_sheet(title_of(composition), beside, tiles, note=note)
+        write_picture(options.sheet, sheet_bytes(sheet, planned(loaded.base, after, request)))
+    written = False
+    if options.scene is not None and not options.dry_run:
+        written = _write(project, options.scene, after)
+    names = [concept.name for concept in composition.concepts]
+    return TuneResult(
+        prompt=composition.prompt,
+        scene=options.scene,
+        written=written,
+        drawn=tuned.drawn,
+        sheet=str(options.sheet) if options.sheet else None,
+        before=_row(names, tuned.before),
+        after=_row(names, tuned.after),
+        tried=tuple(_row(names, attempt) for attempt in tuned.attempts),
+        composition=after,
+        spelt=_spelt(after),
+    )
+
+
+def _prompt(workspace: Workspace, options: TuneOptions) -> PromptOptions:
+    """What is to be tuned. A scene that is there already is where the search starts from."""
+    scene = options.scene
+    if scene is not None:
+        if not workspace.manifest_path.is_file():  # a lockfile alone has no scenes to write
+            raise not_found(workspace.root)
+        if scene not in workspace.read().manifest.scenes:
+            if options.prompt is None:
+                raise PerfError(
+                    f"there is no scene {scene!r} yet, so it has no prompt to tune",
+                    where="--scene",
+                    hint=f"perf tune 'a teddy* in the snow' --scene {scene}",
+                )
+            scene = None
+    return PromptOptions(
+        prompt=options.prompt,
+        scene=scene,
+        files=options.files,
+        locked=options.locked,
+        frozen=options.frozen,
+        compute=options.compute,
+    )
+
+
+def _write(project: Project, scene: str, after: Composition) -> bool:
+    """Write the gates into the scene, residuals too: it was with their strengths that the rest was chosen.
+    Returns whether that changed it."""
+    path = project.manifest_path
+    where = str(path)
+    chosen: dict[str, dict[str, float | str]] = {}
+    for concept in after.concepts:
+        chosen[concept.name] = {
+            "bias": concept.bias,
+            "temperature": concept.temperature,
+            "key_lock": concept.key_lock,
+        }
+        if concept.residual is not None:
+            chosen[concept.name]["residual"] = concept.residual
+    text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
+    validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
+    return replace_text(path, text)
+
+
+def _row(names: Sequence[str], attempt: Attempt) -> TuneAttempt:
+    gates: dict[str, Any] = {
+        name: TunedGate(**vars(setting)) for name, setting in zip(names, attempt.settings, strict=True)
+    }
+    return TuneAttempt(
+        gates=gates,
+        seeds=attempt.seeds,
+        alike={name: round(value, 6) for name, value in attempt.alike.items()},
+        image=round(attempt.scores.image, 6),
+        text=round(attempt.scores.text, 6),
+        harmonic=round(attempt.scores.harmonic, 6),
+    )
+
+
+def _spoken(settings: Settings) -> str:
+    return "; ".join(
+        f"bias {one.bias:g}, temperature {one.temperature:g}, {one.key_lock}"
+        + ("" if one.residual is None else f", residual {one.residual:g}")
+        for one in settings
+    )
+
+
+def _spelt(after: Composition) -> str:
+    """The prompt with the gates in its braces."""
+    gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in after.concepts}
+    spelt: set[str] = set()
+    pieces = []
+    for piece in parse_prompt(after.prompt).pieces:
+        if isinstance(piece, Call) and piece.name not in spelt:
+            spelt.add(piece.name)
+            piece = Call(piece.name, gates[piece.name])
+        pieces.append(piece)
+    return unparse(Prompt(tuple(pieces)))

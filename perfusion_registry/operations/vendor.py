@@ -1,0 +1,103 @@
+"""`vendor`: the releases of a lockfile, and what was built here, published into one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from perfusion_registry.artifact import Store, read_card
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.publish import Publication, concept_release, pack_publication
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import LOCKFILE_NAME, LockedConcept, Pack, write_lockfile
+from perfusion_registry.recipe.lockfile import REGISTRY
+from perfusion_registry.recipe.writing import make_folder
+from perfusion_registry.registries.opening import open_registry
+from perfusion_registry.resolve import Project
+from perfusion_registry.resolve.fetch import fetch, locked_release
+from perfusion_registry.resolve.sources import Sources
+from perfusion_registry.resolve.staleness import unmet
+from perfusion_registry.resolve.wishes import local_concepts
+
+
+class VendorResult(Result):
+    """`perf vendor`: what was copied, and what was there already, as `NAME VERSION`."""
+
+    schema_: Literal["perf.vendor/1"] = named("perf.vendor/1")
+    folder: str
+    copied: tuple[str, ...]
+    present: tuple[str, ...]
+
+
+def vendor(workspace: Workspace, folder: Path) -> VendorResult:
+    """Make `folder` a registry of all that the project's lockfile names.
+
+    Its own lockfile names the folder itself, so it can be moved. Raises PerfError where the lockfile is stale
+    or a concept with a recipe is not built.
+    """
+    project = workspace.read()
+    if project.lockfile is None:
+        raise PerfError("there is no lockfile", where=str(project.lockfile_path), hint="run `perf lock`")
+    if project.manifest_path.is_file():
+        reasons = unmet(project, local_concepts(project))
+        if reasons:
+            raise PerfError(
+                "the lockfile is not up to date:" + "".join(f"\n  - {reason}" for reason in reasons),
+                where=str(project.lockfile_path),
+                hint="run `perf lock`",
+            )
+    store, reporter = workspace.store, workspace.reporter
+    blocks = project.lockfile.concepts
+    sources = workspace.registries(project)
+    missing = [block for block in blocks if block.registry and not store.has(block.sha256 or "0" * 64)]
+    if missing:
+        fetch(missing, store, sources, reporter=reporter)
+    make_folder(folder)
+    registry = open_registry(".", name=folder.name or "vendor", root=folder, cache=store.root)
+    copied: list[str] = []
+    present: list[str] = []
+    vendored: list[LockedConcept] = []
+    with reporter.stage("Copying", len(blocks)) as stage:
+        for block in blocks:
+            made = _publication(project, block, store, sources)
+            new = registry.publish(made.release, made.blob)
+            (copied if new else present).append(f"{block.name} {block.version}")
+            vendored.append(_vendored(block, made))
+            stage.advance(1, block.name)
+    lockfile = project.lockfile.model_copy(update={"concepts": tuple(vendored)})
+    write_lockfile(folder / LOCKFILE_NAME, lockfile)
+    return VendorResult(folder=str(folder), copied=tuple(copied), present=tuple(present))
+
+
+def _publication(project: Project, block: LockedConcept, store: Store, sources: Sources) -> Publication:
+    """The release of a block with its bytes: as its registry has it, or made from the project's own."""
+    if block.registry is not None:
+        return Publication(locked_release(block, sources)[1], store.get(block.sha256 or ""))
+    if block.kind == "pack":
+        pack = project.declared(block.name)
+        assert isinstance(pack, Pack)
+        return pack_publication(project, pack)
+    if block.sha256 is None:
+        raise PerfError(
+            f"`{block.name}` is not built yet", where=block.source, hint=f"run `perf build {block.name}`"
+        )
+    blob = store.get(block.sha256)
+    return Publication(concept_release(read_card(blob), blob), blob)
+
+
+def _vendored(block: LockedConcept, made: Publication) -> LockedConcept:
+    """The block as it is locked from the folder itself."""
+    release = made.release
+    return LockedConcept(
+        name=block.name,
+        version=release.version,
+        kind=release.kind,
+        source=f"{REGISTRY}.",
+        sha256=release.sha256,
+        size=release.size,
+        requires=block.requires,
+        bias=block.bias,
+        temperature=block.temperature,
+        key_lock=block.key_lock,
+    )

@@ -1,0 +1,169 @@
+"""`verify`: the lockfile, what the store has of it, and who signed it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from perfusion_registry.artifact import Store, read_card
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.lock import NoLockfileError
+from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import LockedConcept, Lockfile, parse_pack
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.registries import Release
+from perfusion_registry.resolve import Project, find_covariance
+from perfusion_registry.resolve.fetch import locked_release
+from perfusion_registry.resolve.sources import Sources
+from perfusion_registry.resolve.staleness import base_unmet, unmet
+from perfusion_registry.resolve.wishes import local_concepts
+from perfusion_registry.trust import SignaturePolicy
+
+
+class CheckedConcept(FileModel):
+    """A locked thing, or the lockfile itself, and what is wrong with it; nothing where it is whole.
+
+    key: the public key of who signed it, None where nobody did or it comes from no registry.
+    """
+
+    name: str
+    version: str | None
+    source: str | None
+    wrong: tuple[str, ...]
+    key: str | None
+
+
+class VerifyResult(Result):
+    """`perf verify`."""
+
+    schema_: Literal["perf.verify/1"] = named("perf.verify/1")
+    whole: bool
+    checked: tuple[CheckedConcept, ...]
+
+    @property
+    def failed(self) -> tuple[CheckedConcept, ...]:
+        """Those with which something is wrong."""
+        return tuple(row for row in self.checked if row.wrong)
+
+
+def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResult:
+    """Check everything that the lockfile of the project names; nothing is changed, and nothing fetched.
+
+    Raises NoLockfileError where there is no lockfile.
+    """
+    project = workspace.read()
+    if project.lockfile is None:
+        raise NoLockfileError(
+            "there is no lockfile to verify", where=str(project.lockfile_path), hint="run `perf lock`"
+        )
+    lockfile = project.lockfile
+    sources = workspace.registries(project)
+    signatures = workspace.signatures(project.root, require=require_signed)
+    wrong = tuple(_stale(workspace, project))
+    checked = [CheckedConcept(name="perfusion.lock", version=None, source=None, wrong=wrong, key=None)]
+    with workspace.reporter.stage("Verifying", len(lockfile.concepts)) as stage:
+        for block in lockfile.concepts:
+            checked.append(_concept(block, lockfile, workspace.store, sources, signatures))
+            stage.advance(1, block.name)
+    return VerifyResult(whole=not any(row.wrong for row in checked), checked=tuple(checked))
+
+
+def _stale(workspace: Workspace, project: Project) -> list[str]:
+    """How the lockfile is not that of its manifest, or the base and covariance here not the locked ones."""
+    lockfile = project.lockfile or Lockfile()
+    wrong = []
+    if project.manifest_path.is_file():
+        try:
+            wrong += unmet(project, local_concepts(project)) + base_unmet(project)
+        except PerfError as error:
+            wrong.append(error.what)
+    try:
+        base = workspace.base(project, download=False)
+        if lockfile.base is not None and base.digest != lockfile.base.digest:
+            here = {file.path: file.sha256 for file in base.files}
+            other = [file.path for file in lockfile.base.files if here.get(file.path) != file.sha256]
+            wrong.append(
+                f"the base's files are not the locked ones: {', '.join(other[:3]) or 'there are more'}"
+            )
+        if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
+            covariance = find_covariance(project, base.covariance)
+            if lockfile.covariance is not None and covariance.digest != lockfile.covariance.sha256:
+                wrong.append(f"{covariance.path.name} is not the locked covariance")
+    except PerfError as error:
+        wrong.append(error.what)
+    return wrong
+
+
+def _concept(
+    block: LockedConcept, lockfile: Lockfile, store: Store, sources: Sources, signatures: SignaturePolicy
+) -> CheckedConcept:
+    wrong: list[str] = []
+    key = None
+    if block.sha256 is None:
+        if block.kind == "concept":
+            wrong.append("it is not built")
+    elif not (block.kind == "pack" and block.registry is None):
+        try:
+            data = store.get(block.sha256)
+            if block.size is not None and len(data) != block.size:
+                wrong.append(f"it has {len(data)} bytes; {block.size} are locked")
+            wrong += _pack(block, data) if block.kind == "pack" else _card(block, data, lockfile)
+        except PerfError as error:
+            wrong.append(error.what)
+    if block.registry is not None:
+        try:
+            registry, release = locked_release(block, sources)
+            signatures(registry, release)
+            wrong += _listing(block, release)
+            key = release.signature.key if release.signature else None
+        except PerfError as error:
+            wrong.append(error.what)
+    return CheckedConcept(
+        name=block.name, version=block.version, source=block.source, wrong=tuple(wrong), key=key
+    )
+
+
+def _pack(block: LockedConcept, data: bytes) -> list[str]:
+    said = parse_pack(data, f"{block.name} {block.version}").pack
+    if (said.name, said.version) != (block.name, block.version):
+        return [f"its bytes say that they are {said.name} {said.version}"]
+    return [] if dict(said.requires) == dict(block.requires) else ["it requires other things than are locked"]
+
+
+def _card(block: LockedConcept, data: bytes, lockfile: Lockfile) -> list[str]:
+    """How the card disagrees with the lockfile."""
+    card = read_card(data)
+    pairs = {
+        "name": (card.name, block.name),
+        "version": (card.version, block.version),
+        "family": (card.family, lockfile.base.family if lockfile.base else card.family),
+        "recipe digest": (card.recipe_digest, block.recipe_digest or card.recipe_digest),
+        "bias": (card.render.bias, block.bias),
+        "temperature": (card.render.temperature, block.temperature),
+        "key lock": (card.render.key_lock, block.key_lock),
+    }
+    return [
+        f"its card's {field} is {_short(value)}; {_short(locked)} is locked"
+        for field, (value, locked) in pairs.items()
+        if value != locked
+    ]
+
+
+def _listing(block: LockedConcept, release: Release) -> list[str]:
+    pairs = {
+        "kind": (release.kind, block.kind),
+        "size": (release.size, block.size),
+        "bias": (release.bias, block.bias),
+        "temperature": (release.temperature, block.temperature),
+        "key lock": (release.key_lock, block.key_lock),
+    }
+    return [
+        f"its registry says {field} {_short(value)}; {_short(locked)} is locked"
+        for field, (value, locked) in pairs.items()
+        if value != locked
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

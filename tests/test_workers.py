@@ -1,0 +1,119 @@
+"""The pool of worker processes: what runs where, what comes back, and how it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.reporter import Reporter, Silent, Stage
+from perfusion_registry.workers import worker_pool
+
+
+class Loaded:
+    """What a process loads once."""
+
+    def __init__(self, name: str, reporter: Reporter) -> None:
+        self.name, self.reporter, self.tasks = name, reporter, 0
+        reporter.note(f"loaded {name}")
+
+
+@dataclass(frozen=True)
+class Square:
+    """A number to square."""
+
+    number: int
+
+    @property
+    def title(self) -> str:
+        return f"the square of {self.number}"
+
+    def run(self, worker: Loaded) -> tuple[int, int, int]:
+        worker.tasks += 1
+        with worker.reporter.stage(self.title, 2) as stage:
+            stage.advance(2, "squared")
+        return os.getpid(), worker.tasks, self.number**2
+
+
+@dataclass(frozen=True)
+class Fail(Square):
+    """One that cannot be squared."""
+
+    def run(self, worker: Loaded) -> tuple[int, int, int]:
+        raise CheckFailedError("this number has no square", where="here", hint="take another")
+
+
+@dataclass(frozen=True)
+class Die(Square):
+    """One that ends its process."""
+
+    def run(self, worker: Loaded) -> tuple[int, int, int]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(worker)
+
+
+class Heard(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.advanced = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        self.notes.append(title)
+        yield self  # type: ignore[misc]
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.advanced += steps
+
+
+def test_one_job_is_this_process() -> None:
+    heard = Heard()
+    with worker_pool(partial(Loaded, "x"), 1, heard) as run:
+        done = [result for _, result in run([Square(2), Square(3)])]
+    assert done == [(os.getpid(), 1, 4), (os.getpid(), 2, 9)]
+    assert heard.notes == ["loaded x", "the square of 2", "the square of 3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_several_jobs_load_once_report_here_and_end_together() -> None:
+    heard = Heard()
+    tasks = [Square(number) for number in range(8)]
+    with worker_pool(partial(Loaded, "x"), 2, heard) as run:
+        assert multiprocessing.active_children() == []  # before there is something to do
+        done = dict(run(tasks))
+        again = dict(run(tasks[:2]))
+    assert {task.number: square for task, (_, _, square) in done.items()} == {n: n * n for n in range(8)}
+    processes = {process for process, _, _ in (*done.values(), *again.values())}
+    assert os.getpid() not in processes
+    assert len(processes) == heard.notes.count("loaded x") == 2
+    assert max(count for _, count, _ in again.values()) > 1  # of the same processes
+    assert heard.advanced == 2 * 10
+    assert multiprocessing.active_children() == []
+
+    with worker_pool(partial(Loaded, "x"), 2, Silent()) as run:
+        with pytest.raises(CheckFailedError) as caught:
+            list(run([Square(1), Fail(2), Square(3)]))
+        assert (caught.value.where, caught.value.hint) == ("here", "take another")
+    assert multiprocessing.active_children() == []
+
+    died = pytest.raises(PerfError, match="the square of 2` died; it probably ran out of memory")
+    with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, died:
+        list(run([Square(1), Die(2), Square(3)]))
+    assert multiprocessing.active_children() == []
+
+    with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, closing(run(tasks)) as results:
+        next(results)  # and leave
+    assert multiprocessing.active_children() == []
