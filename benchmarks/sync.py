@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from perfusion_registry.artifact import CACHE_VARIABLE, Store
+from perfusion_registry.artifact import Store
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile import REGISTRY
 

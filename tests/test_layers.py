@@ -14,10 +14,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "lazy", "reporter"),
+    ("cache_folder", "errors", "lazy", "reporter"),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
+    ("base",),
+    ("methods",),
     ("artifact",),
-    ("registries", "base"),
+    ("registries",),
+    ("artifact",),
+    ("registries",),
     ("trust", "resolve", "build", "storybook", "storybook2"),
     ("compose",),
     ("render",),

@@ -24,18 +24,14 @@ if TYPE_CHECKING:
     from perfusion_registry.artifact.key import build_key as build_key
     from perfusion_registry.artifact.key import digest_of as digest_of
     from perfusion_registry.artifact.key import training_key as training_key
-    from perfusion_registry.artifact.paths import CACHE_VARIABLE as CACHE_VARIABLE
-    from perfusion_registry.artifact.paths import cache_dir as cache_dir
     from perfusion_registry.artifact.store import Store as Store
 
 _HOME = {
     "Artifact": "format",
-    "CACHE_VARIABLE": "paths",
     "CARD_SCHEMA": "card",
     "ConceptCard": "card",
     "Store": "store",
     "build_key": "key",
-    "cache_dir": "paths",
     "digest_of": "key",
     "embedding_name": "format",
     "embedding_tensors": "format",
