@@ -178,7 +178,7 @@ def test_the_terminal_is_the_command_lines_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["operations", "edit", "recipe", "resolve", "artifact", "registries", "trust"]
+    "package", ["operations", "edit", "recipe", "methods", "resolve", "artifact", "registries", "trust"]
 )
 def test_logic_prints_nothing(package: str) -> None:
     for module, tree in modules().items():

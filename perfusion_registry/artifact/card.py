@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
-from perfusion_registry.recipe.options import RenderOptions, TrainOptions
 
 CARD_SCHEMA = 1
 

@@ -23,7 +23,7 @@ from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
 from perfusion_registry.build.training import Lesson, repeatable, train
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:

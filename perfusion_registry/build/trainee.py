@@ -15,7 +15,7 @@ from torch import Tensor
 from perfusion_registry.artifact import embedding_tensors, embeddings_of, residual_of, residual_tensors
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainOptions
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Factors

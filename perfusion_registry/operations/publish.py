@@ -12,11 +12,12 @@ from pydantic import PlainSerializer
 
 from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.target import RegistryTarget, find_target, is_address
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Pack, dump_pack, read_recipe_or_pack
+from perfusion_registry.recipe import Pack, dump_pack
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import LARGEST_BLOB, Release, Requirement

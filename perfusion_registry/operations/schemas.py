@@ -15,6 +15,7 @@ from perfusion_registry.artifact import ConceptCard
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.methods.table import any_recipe
 from perfusion_registry.operations.add import AddResult
 from perfusion_registry.operations.build import BuildResult
 from perfusion_registry.operations.cache import (
@@ -99,7 +100,7 @@ class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
 
 
 MODELS: dict[str, type[BaseModel]] = {
-    **edited_models(),
+    **edited_models(any_recipe()),
     "lockfile": Lockfile,
     "concept-card": ConceptCard,
     "index": IndexLine,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from perfusion_registry.artifact import Artifact, ConceptCard
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 
 
 def card(**changes: Any) -> ConceptCard:

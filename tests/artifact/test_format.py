@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from perfusion_registry.artifact import Artifact, load_artifact, read_card, save_artifact
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainOptions
 from tests.artifact.samples import artifact, card, sd15_layers
 
 WHOLE = save_artifact(artifact())

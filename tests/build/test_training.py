@@ -26,7 +26,7 @@ from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.training import Lesson, repeatable, step_loss, train, training_step
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.reporter import Silent
 from tests.build.test_covariance import captions
 

@@ -10,7 +10,7 @@ from perfusion_registry.base import Base, ConceptPiece, block_widths
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.edit import Metric
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 
 COVARIANCE = "c" * 64
 

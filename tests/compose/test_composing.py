@@ -9,7 +9,7 @@ from perfusion_registry.compose.composition import Composition, parse_compositio
 from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions
 from tests.compose.samples import artifact, concept, on, shelf
 
 PROMPT = "A teddy* sailing in a teapot* on the sea"
