@@ -12,6 +12,7 @@ from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.resolve import Project
 
@@ -40,10 +41,11 @@ class Concept:
         the default of the recipe.
         """
         card = self.artifact.card
-        own = Gate(card.render.bias, card.render.temperature, card.render.key_lock, card.render.residual)
+        render = RenderOptions.of(card.render)
+        own = Gate(render.bias, render.temperature, render.key_lock, render.residual)
         asked = self.gate.over(own)
         lock: KeyLock | None = asked.key_lock
-        if card.train.trained_keys and lock == "local":
+        if TrainOptions.of(card.train).trained_keys and lock == "local":
             lock = "none"
         return Gate(asked.bias, asked.temperature, lock, asked.residual)
 

@@ -12,6 +12,7 @@ from pydantic import PlainSerializer
 
 from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import RenderOptions
 from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -178,6 +179,7 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
     """The release that a built concept's card tells of."""
     # A folder's path is of this machine, and may name its user: only its last part is published.
     base = PurePath(card.base).name if is_address(card.base) else card.base
+    render = RenderOptions.of(card.render)
     return Release(
         name=card.name,
         version=card.version,
@@ -188,9 +190,9 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
         base=f"{base}@{card.base_revision}" if card.base_revision else base,
         supercategory=card.supercategory,
         recipe_digest=card.recipe_digest,
-        bias=card.render.bias,
-        temperature=card.render.temperature,
-        key_lock=card.render.key_lock,
+        bias=render.bias,
+        temperature=render.temperature,
+        key_lock=render.key_lock,
         licence=card.licence,
         base_licence=card.base_licence,
         authors=card.authors,

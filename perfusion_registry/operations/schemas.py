@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, RootModel
 
 from perfusion_registry.artifact import ConceptCard
+from perfusion_registry.artifact.format1 import Card1
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
@@ -93,6 +94,10 @@ AnyResult = (
 )
 
 
+class AnyCard(RootModel[ConceptCard | Card1]):
+    """The card in the header of an artifact, of format 2 or 1."""
+
+
 class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
     """The JSON that a command prints, told apart by its `schema`; that of `perf compose` is a composition and
     has its own. Within one version of a schema, keys are only ever added.
@@ -102,7 +107,7 @@ class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
 MODELS: dict[str, type[BaseModel]] = {
     **edited_models(any_recipe()),
     "lockfile": Lockfile,
-    "concept-card": ConceptCard,
+    "concept-card": AnyCard,
     "index": IndexLine,
     "composition": Composition,
     "metadata": ProjectMetadata,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import RenderOptions
 from perfusion_registry.operations.lock import NoLockfileError
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
@@ -133,14 +134,15 @@ def _pack(block: LockedConcept, data: bytes) -> list[str]:
 def _card(block: LockedConcept, data: bytes, lockfile: Lockfile) -> list[str]:
     """How the card disagrees with the lockfile."""
     card = read_card(data)
+    render = RenderOptions.of(card.render)
     pairs = {
         "name": (card.name, block.name),
         "version": (card.version, block.version),
         "family": (card.family, lockfile.base.family if lockfile.base else card.family),
         "recipe digest": (card.recipe_digest, block.recipe_digest or card.recipe_digest),
-        "bias": (card.render.bias, block.bias),
-        "temperature": (card.render.temperature, block.temperature),
-        "key lock": (card.render.key_lock, block.key_lock),
+        "bias": (render.bias, block.bias),
+        "temperature": (render.temperature, block.temperature),
+        "key lock": (render.key_lock, block.key_lock),
     }
     return [
         f"its card's {field} is {_short(value)}; {_short(locked)} is locked"

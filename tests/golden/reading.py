@@ -11,9 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perfusion_registry.artifact import load_artifact, read_card, save_artifact
+from perfusion_registry.artifact import card_fields, load_artifact, read_card, save_artifact
 from perfusion_registry.build import load_covariance, save_covariance
 from perfusion_registry.compose.composition import read_composition
+from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.methods.table import read_recipe_or_pack, resolve_render, resolve_train
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, read_manifest, write_lockfile
 from perfusion_registry.registries.index import read_index
@@ -46,7 +48,7 @@ def artifact(path: Path) -> dict[str, Any]:
     """An artifact: its card, and each tensor's type, shape and digest."""
     read = load_artifact(path)
     assert read.card == read_card(path)
-    card = read.card.model_dump(mode="json")
+    card = card_fields(read.card).model_dump(mode="json")
     return {
         "card": {**card, "train": in_order(card["train"])},
         "tensors": {
@@ -58,9 +60,9 @@ def artifact(path: Path) -> dict[str, Any]:
             for name, tensor in sorted(read.tensors.items())
         },
         "views": {
-            "outputs": sorted(read.outputs()),
-            "output_keys": sorted(read.output_keys()),
-            "residual": sorted(read.residual()),
+            "outputs": sorted(outputs(read.tensors)),
+            "output_keys": sorted(output_keys(read.tensors)),
+            "residual": sorted(residual_of(read.tensors)),
         },
     }
 

@@ -12,7 +12,6 @@ from perfusion_registry.artifact import build_key, training_key
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderOptions, TrainOptions
 from perfusion_registry.methods.table import (
-    ENTRY_POINTS,
     METHODS,
     UnknownMethodError,
     find_method,
@@ -21,44 +20,8 @@ from perfusion_registry.methods.table import (
     resolve_render,
     resolve_train,
 )
-from tests.distribution import install
 
 ROOT = Path(__file__).parents[2]
-
-MODULE = """
-from perfusion_registry.methods.interface import Method
-from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import TrainingOptions, TrainingSection
-from perfusion_registry.recipe.recipe import Recipe
-
-
-class Section(TrainingSection):
-    depth: int | None = None
-
-
-class Options(TrainingOptions):
-    depth: int = 3
-
-
-class DeepRecipe(Recipe):
-    train: Section = Section()
-
-
-class Deep(Method):
-    name = "deep"
-    epoch = 7
-    recipe_model = DeepRecipe
-
-    def resolve_train(self, recipe, base_defaults):
-        return Options(**recipe.train.model_dump(exclude_none=True))
-
-    def resolve_render(self, recipe, base_defaults):
-        return FileModel()
-
-
-METHOD = Deep()
-NONE = "no method"
-"""
 
 RECIPE = """\
 [concept]
@@ -70,15 +33,6 @@ images = ["*.png"]
 [train]
 {train}
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "site"
-    points = {"deep": "perf_deep:METHOD", "broken": "perf_deep:NONE", "gone": "perf_deep:OTHER"}
-    install(folder, "perf-deep", "perf_deep", MODULE, points, group=ENTRY_POINTS)
-    monkeypatch.syspath_prepend(folder)
-    return folder
 
 
 def written(tmp_path: Path, method: str = "", train: str = "") -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -68,6 +68,12 @@ class TrainOptions(TrainingOptions):
     learning_rate_residual: LearningRate = 1e-3
     trained_keys: bool = False
 
+    @classmethod
+    def of(cls, table: FileModel) -> Self:
+        """A table of a concept that is known to be perfusion's."""
+        assert isinstance(table, cls)
+        return table
+
 
 class RenderOptions(FileModel):
     """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else."""
@@ -76,6 +82,25 @@ class RenderOptions(FileModel):
     temperature: Temperature = 0.15
     key_lock: KeyLock = "local"
     residual: Residual = 1.0
+
+    @classmethod
+    def of(cls, table: FileModel) -> Self:
+        """A table of a concept that is known to be perfusion's."""
+        assert isinstance(table, cls)
+        return table
+
+
+class Built(FileModel):
+    """What a build found out and drawing needs.
+
+    covariance: the digest of the C whose metric the target input and its dual belong to; concepts compose
+    only within one covariance. step: the training step that was kept. similarity: of the concept's word to
+    the target input, in units of its energy.
+    """
+
+    covariance: str
+    step: Annotated[int, Field(ge=0)]
+    similarity: float | None = None
 
 
 class PerfusionRecipe(Recipe):
