@@ -45,9 +45,7 @@ def project(root: Path, url: str, count: int) -> list[str]:
                 source=f"{REGISTRY}{url}",
                 sha256=told.sha256,
                 size=told.size,
-                bias=0.65,
-                temperature=0.15,
-                key_lock="local",
+                render={"bias": 0.65, "temperature": 0.15, "key_lock": "local"},
             )
         )
     base = LockedBase(repo="storybook", family="f" * 64, digest="b" * 64)

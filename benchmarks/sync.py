@@ -37,9 +37,7 @@ def project(root: Path, count: int) -> dict[str, str]:
                 source=f"{REGISTRY}../registry",
                 sha256=store.put(data),
                 size=len(data),
-                bias=0.6,
-                temperature=0.15,
-                key_lock="local",
+                render={"bias": 0.6, "temperature": 0.15, "key_lock": "local"},
             )
         )
         entries.append(f'concept-{number} = {{ version = ">=1,<2", registry = "studio" }}\n')

@@ -20,8 +20,6 @@ FLOORS = (
     ("methods",),
     ("artifact",),
     ("registries",),
-    ("artifact",),
-    ("registries",),
     ("trust", "resolve", "build", "storybook", "storybook2"),
     ("compose",),
     ("render",),

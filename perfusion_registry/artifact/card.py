@@ -10,14 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from packaging.version import Version as ParsedVersion
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from perfusion_registry import __version__
 from perfusion_registry.artifact.format1 import Card1
 from perfusion_registry.methods.perfusion.options import Built
-from perfusion_registry.methods.table import UnknownMethodError, find_method
+from perfusion_registry.methods.table import find_method, method_hindrance
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
@@ -115,7 +113,7 @@ class ConceptCard(FileModel):
         """The table as the method's own model; as it is where this perf cannot draw the concept anyway."""
         if not isinstance(value, Mapping) or "method" not in info.data or info.field_name is None:
             return value
-        if _hindrance(info.data["method"], info.data.get("requires_perf")) is not None:
+        if method_hindrance(info.data["method"], info.data.get("requires_perf")) is not None:
             model: type[FileModel] = Unread
         else:
             model = find_method(info.data["method"]).tables[info.field_name]
@@ -141,17 +139,7 @@ class ConceptCard(FileModel):
     @property
     def hindrance(self) -> str | None:
         """Why this perf can neither build nor draw such a concept, as a sentence; None where it can."""
-        return _hindrance(self.method, self.requires_perf)
-
-
-def _hindrance(method: str, requires_perf: str | None) -> str | None:
-    if requires_perf is not None and ParsedVersion(requires_perf) > ParsedVersion(__version__):
-        return f"it needs perf {requires_perf} or newer, and this is {__version__}"
-    try:
-        find_method(method)
-    except UnknownMethodError as error:
-        return error.what
-    return None
+        return method_hindrance(self.method, self.requires_perf)
 
 
 def card_fields(card: ConceptCard) -> FileModel:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact, ConceptCard
-from perfusion_registry.methods.embeddings import embedding_tensors
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
@@ -24,6 +23,7 @@ from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
 from perfusion_registry.build.training import Lesson, repeatable, train
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.embeddings import embedding_tensors
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 from perfusion_registry.methods.residuals.tensors import residual_tensors
 from perfusion_registry.reporter import Reporter, Silent

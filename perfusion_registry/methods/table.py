@@ -12,11 +12,13 @@ from typing import Any, Union
 
 from pydantic import BaseModel, RootModel
 
+from perfusion_registry import __version__
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 from perfusion_registry.recipe import pack, recipe
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.pack import Pack
 from perfusion_registry.recipe.recipe import Recipe
@@ -54,6 +56,19 @@ def find_method(name: str) -> Method:
             hint="check its name, upgrade perf, or install the distribution that brings it",
         )
     return brought
+
+
+def method_hindrance(method: str, requires_perf: str | None) -> str | None:
+    """Why this perf can neither build nor draw a concept of the method `method` that needs perf
+    `requires_perf`, as a sentence; None where it can.
+    """
+    if requires_perf is not None and parsed_version(requires_perf) > parsed_version(__version__):
+        return f"it needs perf {requires_perf} or newer, and this is {__version__}"
+    try:
+        find_method(method)
+    except UnknownMethodError as error:
+        return error.what
+    return None
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -12,7 +12,6 @@ from pydantic import PlainSerializer
 
 from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import RenderOptions
 from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -23,6 +22,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import LARGEST_BLOB, Release, Requirement
 from perfusion_registry.registries.registry import published as published_release
+from perfusion_registry.registries.release import AnyRelease
 from perfusion_registry.resolve import Project
 
 
@@ -46,7 +46,7 @@ def _as_in_an_index(release: Release) -> dict[str, Any]:
 class Published(FileModel):
     """A release. published: False where it was there already, None where nothing was done."""
 
-    release: Annotated[Release, PlainSerializer(_as_in_an_index)]
+    release: Annotated[AnyRelease, PlainSerializer(_as_in_an_index)]
     published: bool | None
 
 
@@ -179,8 +179,8 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
     """The release that a built concept's card tells of."""
     # A folder's path is of this machine, and may name its user: only its last part is published.
     base = PurePath(card.base).name if is_address(card.base) else card.base
-    render = RenderOptions.of(card.render)
     return Release(
+        format=card.schema_version,
         name=card.name,
         version=card.version,
         sha256=hashlib.sha256(blob).hexdigest(),
@@ -190,9 +190,10 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
         base=f"{base}@{card.base_revision}" if card.base_revision else base,
         supercategory=card.supercategory,
         recipe_digest=card.recipe_digest,
-        bias=render.bias,
-        temperature=render.temperature,
-        key_lock=render.key_lock,
+        method=card.method,
+        requires_perf=card.requires_perf,
+        architecture=card.architecture,
+        render=card.render.model_dump(mode="json"),
         licence=card.licence,
         base_licence=card.base_licence,
         authors=card.authors,

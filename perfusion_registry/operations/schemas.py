@@ -49,6 +49,7 @@ from perfusion_registry.operations.tune import TuneResult
 from perfusion_registry.operations.vendor import VendorResult
 from perfusion_registry.operations.verify import VerifyResult
 from perfusion_registry.recipe import Lockfile
+from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.recipe.schemas import edited_models, schema_file, schema_text
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.index import IndexLine
@@ -94,6 +95,10 @@ AnyResult = (
 )
 
 
+class AnyLockfile(RootModel[Lockfile | Lockfile1]):
+    """`perfusion.lock`, of version 2 or 1."""
+
+
 class AnyCard(RootModel[ConceptCard | Card1]):
     """The card in the header of an artifact, of format 2 or 1."""
 
@@ -106,7 +111,7 @@ class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
 
 MODELS: dict[str, type[BaseModel]] = {
     **edited_models(any_recipe()),
-    "lockfile": Lockfile,
+    "lockfile": AnyLockfile,
     "concept-card": AnyCard,
     "index": IndexLine,
     "composition": Composition,

@@ -180,8 +180,8 @@ def _reason(
         "images changed": locked.images != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
-        "render options changed": (locked.bias, locked.temperature, locked.key_lock)
-        != (task.render.bias, task.render.temperature, task.render.key_lock),
+        "render options changed": locked.render
+        != {key: value for key, value in task.render.model_dump(mode="json").items() if key in locked.render},
     }
     told = [change for change, happened in changes.items() if happened]
     return ", ".join(told) or ("its card changed" if task.reusable else "the trainer or the card changed")

@@ -18,6 +18,7 @@ from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
 from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.methods.table import read_recipe_or_pack, resolve_render, resolve_train
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, read_manifest, write_lockfile
+from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.registries.index import read_index
 from perfusion_registry.render.metadata import read_metadata, read_sheet_digest, sheet_digest
 from perfusion_registry.trust.check import is_signature_valid
@@ -100,7 +101,7 @@ def recipes() -> dict[str, Any]:
 def lockfiles() -> dict[str, Any]:
     """Every lockfile, field by field."""
     return {
-        _name(path): read_lockfile(path).model_dump(mode="json")
+        _name(path): Lockfile1.of(read_lockfile(path)).model_dump(mode="json")
         for path in sorted(GOLDEN.glob("*/perfusion.lock"))
     }
 
