@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from perfusion_registry.artifact import Store
-from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.artifact import CACHE_VARIABLE, Store
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile import REGISTRY
 
@@ -37,7 +36,9 @@ def project(root: Path, count: int) -> dict[str, str]:
                 source=f"{REGISTRY}../registry",
                 sha256=store.put(data),
                 size=len(data),
-                render={"bias": 0.6, "temperature": 0.15, "key_lock": "local"},
+                bias=0.6,
+                temperature=0.15,
+                key_lock="local",
             )
         )
         entries.append(f'concept-{number} = {{ version = ">=1,<2", registry = "studio" }}\n')

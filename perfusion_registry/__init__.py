@@ -1,3 +1,39 @@
-"""perf: a declarative package manager for personalised text-to-image concepts."""
+"""perf: a declarative package manager for personalised text-to-image concepts.
 
-__version__ = "0.1.0"
+As a library it has two entrances: `open` for a project, `composed` for a diffusers pipeline that is already
+in a program. Every name is imported on first use.
+"""
+
+from __future__ import annotations
+
+from perfusion_registry.lazy import lazy_exports
+from perfusion_registry.version import __version__ as __version__
+
+TYPE_CHECKING = False  # so that `perf --help` need not import typing
+if TYPE_CHECKING:
+    from perfusion_registry.compose.composition import Composition as Composition
+    from perfusion_registry.compose.prompt import Gate as Gate
+    from perfusion_registry.errors import CheckFailedError as CheckFailedError
+    from perfusion_registry.errors import PerfError as PerfError
+    from perfusion_registry.library.composer import Composer as Composer
+    from perfusion_registry.library.picture import Picture as Picture
+    from perfusion_registry.library.project import Project as Project
+    from perfusion_registry.library.project import create as create
+    from perfusion_registry.library.project import open as open
+
+_HOME = {
+    "CheckFailedError": "errors",
+    "Composer": "library.composer",
+    "Composition": "compose.composition",
+    "Gate": "compose.prompt",
+    "PerfError": "errors",
+    "Picture": "library.picture",
+    "Project": "library.project",
+    "create": "library.project",
+    "open": "library.project",
+}
+
+__all__ = sorted(_HOME)
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -45,3 +46,19 @@ class Silent:
 
     def warn(self, text: str) -> None:
         """Say nothing."""
+
+
+class Logging(Silent):
+    """A reporter for programs: notes and warnings go to the logger `perfusion_registry`, progress nowhere."""
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger("perfusion_registry")
+
+    def note(self, text: str) -> None:
+        """Log at INFO."""
+        self._logger.info(text)
+
+    def warn(self, text: str) -> None:
+        """Log at WARNING."""
+        self._logger.warning(text)

@@ -32,7 +32,7 @@ def main() -> None:
         _tell(overview(styled=styled()))
         sys.exit(0 if arguments else 2)
     if arguments == ["--version"] and not completing:
-        from perfusion_registry import __version__
+        from perfusion_registry.version import __version__
 
         _tell(f"perf {__version__}\n")
         return

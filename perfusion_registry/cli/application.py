@@ -39,7 +39,7 @@ def application(modules: Iterable[str] | None = None) -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from perfusion_registry import __version__
+        from perfusion_registry.version import __version__
 
         print(f"perf {__version__}")
         raise typer.Exit

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
-from perfusion_registry import __version__
 from perfusion_registry.artifact import Store, digest_of, load_artifact
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
@@ -39,6 +38,7 @@ from perfusion_registry.evaluate.suite import MetricName, Suite
 from perfusion_registry.evaluate.worker import Setting, Worker, recogniser_file
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.version import __version__
 from perfusion_registry.workers import Run, worker_pool
 
 TABLES = 2
@@ -331,7 +331,7 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
             group=order.source.group,
             supercategory=order.source.supercategory,
             sha256=sha256,
-            steps_kept=card.steps_kept or 0,
+            steps_kept=card.steps_kept,
             images=tuple(images),
         )
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import PerfusionRecipe, TrainSection
-from perfusion_registry.methods.table import read_recipe
-from perfusion_registry.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe import ConceptSection, Recipe, TrainSection, read_recipe
 from perfusion_registry.resolve import find_images
 
 if TYPE_CHECKING:
@@ -100,7 +98,7 @@ def _of_cast(concept: SuiteConcept) -> Source:
     return Source(
         concept.name,
         concept.group,
-        PerfusionRecipe(concept=section),
+        Recipe(concept=section),
         tuple(images),
         (None,) * len(images),
         concept.cast,

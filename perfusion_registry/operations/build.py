@@ -77,7 +77,7 @@ class BuiltConcept(FileModel):
     seconds: float
     sha256: Sha256
     size: int
-    steps_kept: int | None
+    steps_kept: int
     scores: dict[str, float]
     card: InProcess[ConceptCard]
 

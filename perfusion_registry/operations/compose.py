@@ -69,10 +69,13 @@ def compose(workspace: Workspace, options: PromptOptions, *, out: Path | None = 
     return composition
 
 
-def load_prompt(workspace: Workspace, options: PromptOptions) -> LoadedComposition:
+def load_prompt(
+    workspace: Workspace, options: PromptOptions, loaded: Base | None = None
+) -> LoadedComposition:
     """Compose the prompt, or that of the scene, in the project.
 
-    Mistakes in the prompt and concepts that are not built are reported before the base is loaded.
+    loaded: as in `load_base`. Mistakes in the prompt and concepts that are not built are reported before the
+    base is loaded.
     """
     from perfusion_registry.compose.composing import check, check_used
     from perfusion_registry.compose.composing import compose as resolve
@@ -95,16 +98,32 @@ def load_prompt(workspace: Workspace, options: PromptOptions) -> LoadedCompositi
         if options.locked and not options.frozen:
             raise CheckFailedError(what, where=str(description.folder), hint="get the locked base")
         reporter.warn(f"{what}, so pictures may differ")
-    base = load_base(workspace, description, options.compute)
+    base = load_base(workspace, description, options.compute, loaded=loaded)
     composition = resolve(parsed, concepts, base, gates, reporter=reporter)
     artifacts = {name: concept.artifact for name, concept in concepts.items()}
     return LoadedComposition(project, base, composition, artifacts)
 
 
 def load_base(
-    workspace: Workspace, description: BaseDescription, compute: ComputeOptions, compute_dtype: str = "auto"
+    workspace: Workspace,
+    description: BaseDescription,
+    compute: ComputeOptions,
+    compute_dtype: str = "auto",
+    *,
+    loaded: Base | None = None,
 ) -> Base:
-    """Load a base, and say so: it takes seconds."""
+    """Load a base, and say so: it takes seconds.
+
+    loaded: one that is in memory already, and is taken as it is. Raises PerfError where it is another one.
+    """
+    if loaded is not None:
+        if loaded.description.digest != description.digest:
+            raise PerfError(
+                f"the base that is loaded is {loaded.description.repo} ({loaded.description.digest[:12]}), "
+                f"and what is to be drawn needs {description.repo} ({description.digest[:12]})",
+                hint="load that one: `project.composer()`",
+            )
+        return loaded
     with workspace.reporter.stage(f"Loading {description.repo}"):
         from perfusion_registry.base import load_base as load
 

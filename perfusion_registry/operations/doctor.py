@@ -80,7 +80,7 @@ def _finding(what: str, state: State, told: str, hint: str | None = None) -> Fin
 
 
 def _python() -> Iterator[Finding]:
-    from perfusion_registry import __version__
+    from perfusion_registry.version import __version__
 
     told = f"perf {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield _finding("Python", "ok", told)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.compose.explained import Explanation
-from perfusion_registry.methods.perfusion.presets import PRESETS
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.presets import PRESETS
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
 
 
 class ExplainResult(Explanation, Result):
@@ -35,13 +38,13 @@ class PresetsResult(Result):
     presets: tuple[GatePreset, ...]
 
 
-def explain(workspace: Workspace, options: PromptOptions) -> ExplainResult:
-    """Measure each token of the prompt against each of its concepts."""
-    loaded = load_prompt(workspace, options)
+def explain(workspace: Workspace, options: PromptOptions, loaded: Base | None = None) -> ExplainResult:
+    """Measure each token of the prompt against each of its concepts. loaded: as in `load_base`."""
+    ready = load_prompt(workspace, options, loaded)
 
     from perfusion_registry.compose.explanation import explain as measure
 
-    explanation = measure(loaded.base, loaded.composition, loaded.artifacts)
+    explanation = measure(ready.base, ready.composition, ready.artifacts)
     return ExplainResult(prompt=explanation.prompt, concepts=explanation.concepts, tokens=explanation.tokens)
 
 

@@ -4,7 +4,9 @@ imported.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import Project
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import BaseDescription
+    from perfusion_registry.base import Base, BaseDescription, BaseIdentity
     from perfusion_registry.render.metadata import RenderRecord
 
 
@@ -83,28 +85,40 @@ class RenderJob:
     index: int | None = None
 
 
-def load_job(workspace: Workspace, source: Source, overrides: RenderOverrides) -> RenderJob:
-    """Load what is needed to draw; only a prompt needs a project, for the others name all by digest."""
+def load_job(
+    workspace: Workspace, source: Source, overrides: RenderOverrides, loaded: Base | None = None
+) -> RenderJob:
+    """Load what is needed to draw; only a prompt needs a project, for the others name all by digest.
+
+    loaded: as in `load_base`; not for a picture, which has its own device and number formats.
+    """
     if isinstance(source, CompositionSource):
-        return _of_composition(workspace, source, overrides)
+        return _of_composition(workspace, source, overrides, loaded)
     if isinstance(source, PictureSource):
         return _of_picture(workspace, source, overrides)
-    loaded = load_prompt(workspace, source)
-    return RenderJob(loaded, _request(loaded, overrides))
+    ready = load_prompt(workspace, source, loaded)
+    return RenderJob(ready, _request(ready, overrides))
 
 
-def _of_composition(workspace: Workspace, source: CompositionSource, overrides: RenderOverrides) -> RenderJob:
+def _of_composition(
+    workspace: Workspace, source: CompositionSource, overrides: RenderOverrides, base: Base | None
+) -> RenderJob:
     composition = source.composition
     if isinstance(composition, Path):
         composition = read_composition(composition)
     project = workspace.read_if_any()
-    description = _base_for(workspace, project, composition.base)
+    description: BaseIdentity
+    if base is not None:
+        description, load = base.description, lambda: base
+    else:
+        description = there = _base_for(workspace, project, composition.base)
+        load = partial(load_base, workspace, there, source.compute)
     if description.digest != composition.base.digest:
         workspace.reporter.warn(
             f"the composition was made for {composition.base.repo}; "
             f"it is drawn with {description.repo}, of the same family"
         )
-    loaded = _loaded(workspace, project, description, composition, source.gates, source.compute)
+    loaded = _loaded(workspace, project, composition, source.gates, load)
     return RenderJob(loaded, _request(loaded, overrides))
 
 
@@ -126,8 +140,8 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
         record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
     )
     compute_dtype = record.compute_dtype if dtype == "auto" else "auto"
-    composition = record.composition
-    loaded = _loaded(workspace, project, description, composition, source.gates, compute, compute_dtype)
+    load = partial(load_base, workspace, description, compute, compute_dtype)
+    loaded = _loaded(workspace, project, record.composition, source.gates, load)
 
     from perfusion_registry.render.draw import native_size, planned
 
@@ -144,17 +158,15 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
 def _loaded(
     workspace: Workspace,
     project: Project | None,
-    description: BaseDescription,
     composition: Composition,
     gates: GateSources,
-    compute: ComputeOptions,
-    compute_dtype: str = "auto",
+    load: Callable[[], Base],
 ) -> LoadedComposition:
-    """Make a composition from a file ready to draw; its artifacts come from the store by their digests."""
+    """Make a composition from a file ready to draw; its artifacts come from the store, before the base is
+    loaded."""
     composition = regated(composition, gates)
     artifacts = stored_artifacts(composition, workspace.store)
-    base = load_base(workspace, description, compute, compute_dtype)
-    return LoadedComposition(project, base, composition, artifacts)
+    return LoadedComposition(project, load(), composition, artifacts)
 
 
 def _base_for(workspace: Workspace, project: Project | None, wanted: ComposedBase) -> BaseDescription:

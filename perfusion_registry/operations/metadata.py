@@ -68,7 +68,7 @@ def metadata(workspace: Workspace) -> ProjectMetadata:
 
     What is broken in a recipe or the base becomes a problem in the result, not an error.
     """
-    from perfusion_registry import __version__
+    from perfusion_registry.version import __version__
 
     project, store = workspace.read(), workspace.store
     problems: list[str] = []

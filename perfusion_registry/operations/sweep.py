@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -16,6 +16,9 @@ from perfusion_registry.operations.render import folder_of, note_of, title_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.render.output import check_formats, check_sheet, slug, write_picture
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,18 @@ class SweepResult(Result):
     composition: Composition
 
 
-def sweep(workspace: Workspace, options: SweepOptions) -> SweepResult:
-    """Draw the grid, and write its sheet."""
+def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = None) -> SweepResult:
+    """Draw the grid, and write its sheet. loaded: as in `load_base`."""
     check_formats(None, options.out)
-    job = load_job(workspace, options.prompt, options.overrides)
+    job = load_job(workspace, options.prompt, options.overrides, loaded)
 
     from perfusion_registry.render.draw import planned
     from perfusion_registry.render.grid import gated, sweep_sheet
     from perfusion_registry.render.grid import sweep as draw
     from perfusion_registry.render.metadata import sheet_bytes
 
-    loaded, grid = job.loaded, options.grid
-    composition = loaded.composition
+    ready, grid = job.loaded, options.grid
+    composition = ready.composition
     called = [concept.name for concept in composition.concepts]
     names = list(grid.names) if grid.names is not None else called
     strangers = [name for name in names if name not in called]
@@ -74,20 +77,20 @@ def sweep(workspace: Workspace, options: SweepOptions) -> SweepResult:
             hint=f"it calls {', '.join(called)}" if called else "call one with a star: teddy*",
         )
     seed = job.request.seeds[0]
-    path = options.out or folder_of(loaded.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
+    path = options.out or folder_of(ready.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
     one = job.request.model_copy(update={"seeds": (seed,), "batch": 1})
     records = [
-        planned(loaded.base, gated(composition, names, bias, temperature), one)[0]
+        planned(ready.base, gated(composition, names, bias, temperature), one)[0]
         for temperature in grid.temperatures
         for bias in grid.biases
     ]
     check_sheet(path, records, force=options.force)
     cells = list(
         draw(
-            loaded.base,
+            ready.base,
             composition,
             job.request,
-            loaded.artifacts,
+            ready.artifacts,
             grid.biases,
             grid.temperatures,
             names=names,

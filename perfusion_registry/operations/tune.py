@@ -27,6 +27,7 @@ from perfusion_registry.resolve import Project
 from perfusion_registry.resolve.project import not_found
 
 if TYPE_CHECKING:
+    from perfusion_registry.base import Base
     from perfusion_registry.render.tuning import Attempt, Settings
 
 
@@ -99,10 +100,10 @@ class TuneResult(Result):
     spelt: InProcess[str]
 
 
-def tune(workspace: Workspace, options: TuneOptions) -> TuneResult:
-    """Search, write the scene unless it is a dry run, and lay out the sheet."""
+def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None) -> TuneResult:
+    """Search, write the scene unless it is a dry run, and lay out the sheet. loaded: as in `load_base`."""
     check_formats(None, options.sheet)
-    job = load_job(workspace, _prompt(workspace, options), options.overrides)
+    job = load_job(workspace, _prompt(workspace, options), options.overrides, loaded)
 
     from perfusion_registry.render.draw import planned
     from perfusion_registry.render.metadata import sheet_bytes
@@ -111,16 +112,16 @@ def tune(workspace: Workspace, options: TuneOptions) -> TuneResult:
     from perfusion_registry.render.tuning import Space, configured, own_pictures
     from perfusion_registry.render.tuning import tune as search
 
-    loaded, request, reporter = job.loaded, job.request, workspace.reporter
-    assert loaded.project is not None  # a prompt is composed in one
-    composition, project = loaded.composition, loaded.project
+    ready, request, reporter = job.loaded, job.request, workspace.reporter
+    assert ready.project is not None  # a prompt is composed in one
+    composition, project = ready.composition, ready.project
     if options.sheet is not None:
-        records = planned(loaded.base, composition, request)
+        records = planned(ready.base, composition, request)
         check_sheet(options.sheet, records, force=options.force)
     tuned = search(
-        loaded.base,
+        ready.base,
         composition,
-        loaded.artifacts,
+        ready.artifacts,
         request,
         own_pictures(composition, project, (request.height, request.width)),
         Space(options.biases, options.temperatures, options.locks, options.residuals),
@@ -133,7 +134,7 @@ def tune(workspace: Workspace, options: TuneOptions) -> TuneResult:
         note = f"before: {_spoken(tuned.before.settings)} · after: {_spoken(tuned.after.settings)}"
         beside = references(composition, project, reporter=reporter)
         sheet = contact_sheet(title_of(composition), beside, tiles, note=note)
-        write_picture(options.sheet, sheet_bytes(sheet, planned(loaded.base, after, request)))
+        write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request)))
     written = False
     if options.scene is not None and not options.dry_run:
         written = _write(project, options.scene, after)

@@ -97,6 +97,7 @@ def _vendored(block: LockedConcept, made: Publication) -> LockedConcept:
         sha256=release.sha256,
         size=release.size,
         requires=block.requires,
-        method=block.method,
-        render=block.render,
+        bias=block.bias,
+        temperature=block.temperature,
+        key_lock=block.key_lock,
     )

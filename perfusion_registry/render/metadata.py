@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from PIL import Image, PngImagePlugin
 from pydantic import Field, ValidationError, model_validator
 
-from perfusion_registry import __version__
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.render.request import RenderRequest
+from perfusion_registry.version import __version__
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base

@@ -16,7 +16,6 @@ from perfusion_registry.build.selection import Scores
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import KeyLock, Prompt, Text, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.render.draw import render
 from perfusion_registry.render.search import Trials, by_coordinate
 from perfusion_registry.reporter import Reporter, Silent
@@ -62,7 +61,7 @@ class Space:
     def of(self, artifact: Artifact, residual: float | None) -> list[Setting]:
         """The settings to try for a concept, local lock first. residual: its strength, None without one."""
         locks: list[KeyLock] = ["local", "global"]
-        if TrainOptions.of(artifact.card.train).trained_keys:
+        if artifact.card.train.trained_keys:
             locks.append("none")
         strengths = (residual,) if residual is None else self.residuals or (residual,)
         return [

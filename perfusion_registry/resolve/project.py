@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.recipe import (
     LOCKFILE_NAME,
     MANIFEST_NAME,
@@ -20,6 +19,7 @@ from perfusion_registry.recipe import (
     canonical_name,
     read_lockfile,
     read_manifest,
+    read_recipe_or_pack,
 )
 from perfusion_registry.recipe.document import nearest
 

@@ -6,22 +6,23 @@ import pytest
 from pydantic import ValidationError
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import (
-    PerfusionRecipe,
+from perfusion_registry.recipe import (
+    ConceptSection,
+    Recipe,
     RenderOptions,
     RenderSection,
     TrainOptions,
     TrainSection,
+    resolve_render,
+    resolve_train,
 )
-from perfusion_registry.methods.perfusion.presets import PRESET_NAMES, PRESETS
-from perfusion_registry.methods.table import resolve_render, resolve_train
-from perfusion_registry.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS
 
 CONCEPT = ConceptSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
 
 
 def recipe(**tables: Any) -> Recipe:
-    return PerfusionRecipe(concept=CONCEPT, **tables)
+    return Recipe(concept=CONCEPT, **tables)
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -35,7 +35,9 @@ def locked(name: str, version: str, place: str = STUDIO) -> LockedConcept:
         source=REGISTRY + place,
         sha256=made.sha256,
         size=made.size,
-        render={"bias": 0.6, "temperature": 0.15, "key_lock": "local"},
+        bias=0.6,
+        temperature=0.15,
+        key_lock="local",
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
-from perfusion_registry.recipe.options import PresetName
-
+PresetName = Literal["faithful", "balanced", "editable", "together"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 

@@ -1,0 +1,228 @@
+"""A loaded base that composes prompts with a project's concepts, and draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.compose.composing import GateSources
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.prompt import Gate, KeyLock, gate_value
+from perfusion_registry.errors import PerfError
+from perfusion_registry.library.picture import Picture
+from perfusion_registry.operations.compose import PromptOptions, load_prompt
+from perfusion_registry.operations.explain import ExplainResult, explain
+from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
+from perfusion_registry.operations.sweep import Grid, SweepOptions, SweepResult, sweep
+from perfusion_registry.operations.tune import TuneOptions, TuneResult, tune
+from perfusion_registry.recipe import canonical_name
+from perfusion_registry.reporter import Reporter
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+    from perfusion_registry.operations.workspace import Workspace
+
+Gates = Gate | Mapping[str, Gate]
+"""What to set of every concept's gate, or of each by its name; it goes before a scene's and the concepts' own
+values, and after what braces in the prompt say."""
+
+
+class Composer:
+    """Composes and draws with one base that stays loaded; from `Project.composer`.
+
+    Threads may share it: one at a time draws a batch of pictures, and the others wait for their turn, but
+    never for a caller that looks at one. The project's files are read anew for each prompt, so what has been
+    built or synced since is found; only the base has to be the one that was loaded.
+
+    In all methods, prompt: with a star behind each concept, `a teddy* in the snow`. scene: of the manifest,
+    or PACK/SCENE of a pack: its gates, and its prompt unless one is given. gates: see `Gates`. files:
+    artifacts that stand in for the locked concepts of their names. All raise PerfError.
+    """
+
+    def __init__(self, workspace: Callable[[], Workspace], base: Base) -> None:
+        """workspace: opens the project. base: what it draws with."""
+        self._workspace = workspace
+        self._base = base
+
+    def __repr__(self) -> str:
+        base = self._base
+        return f"<Composer of {base.description.repo} on {base.device.type}>"
+
+    def compose(
+        self,
+        prompt: str | None = None,
+        *,
+        scene: str | None = None,
+        gates: Gates | None = None,
+        files: Collection[str | Path] = (),
+    ) -> Composition:
+        """Resolve a prompt to the exact artifacts and gates that it is drawn with.
+
+        A composition can be written (`to_json`), reviewed, and drawn by whoever has its artifacts.
+        """
+        with self._workspace() as workspace:
+            return load_prompt(workspace, _prompt(prompt, scene, gates, files), self._base).composition
+
+    def explain(
+        self,
+        prompt: str | None = None,
+        *,
+        scene: str | None = None,
+        gates: Gates | None = None,
+        files: Collection[str | Path] = (),
+    ) -> ExplainResult:
+        """Measure, token by token, how near it is to each concept and how far its gate opens there."""
+        with self._workspace() as workspace:
+            return explain(workspace, _prompt(prompt, scene, gates, files), self._base)
+
+    def render(
+        self,
+        prompt: str | Composition | None = None,
+        *,
+        seeds: Iterable[int] = (0,),
+        scene: str | None = None,
+        gates: Gates | None = None,
+        files: Collection[str | Path] = (),
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        scheduler: str | None = None,
+        batch: int = 1,
+    ) -> Iterator[Picture]:
+        """Draw a prompt, or a composition, once for each seed; each picture comes as soon as it is done.
+
+        seeds: one picture each. batch: how many to draw at once; a picture may differ by rounding with
+        another. What is None is the base's own. The prompt is composed before this returns, so mistakes in it
+        are raised here, and nothing is drawn until the first picture is asked for.
+        """
+        overrides = RenderOverrides(
+            seeds=tuple(seeds),
+            steps=steps,
+            guidance=guidance,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            scheduler=scheduler,
+            batch=batch,
+        )
+        source: Source
+        if isinstance(prompt, Composition):
+            if scene is not None or files:
+                raise PerfError(
+                    "a composition names its own concepts, so no scene and no files go with it",
+                    hint="give the prompt instead",
+                )
+            source = CompositionSource(composition=prompt, gates=_gates(gates))
+        else:
+            source = _prompt(prompt, scene, gates, files)
+        with self._workspace() as workspace:
+            job = load_job(workspace, source, overrides, self._base)
+            return self._pictures(job, workspace.reporter)
+
+    def _pictures(self, job: RenderJob, reporter: Reporter) -> Iterator[Picture]:
+        from perfusion_registry.render.draw import render
+
+        ready = job.loaded
+        drawn = render(ready.base, ready.composition, job.request, ready.artifacts, reporter=reporter)
+        for rendered in drawn:
+            yield Picture(rendered.image, rendered.record)
+
+    def sweep(
+        self,
+        prompt: str | None = None,
+        *,
+        biases: Iterable[float],
+        temperatures: Iterable[float],
+        names: Collection[str] | None = None,
+        scene: str | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        files: Collection[str | Path] = (),
+        out: str | Path | None = None,
+        force: bool = False,
+    ) -> SweepResult:
+        """Draw a prompt over a grid of gate biases and temperatures, with one seed, onto one sheet.
+
+        names: the concepts whose gates vary; None for all. out: the sheet; None for one in `renders/` of the
+        project. force: overwrite another file.
+        """
+        options = SweepOptions(
+            prompt=_prompt(prompt, scene, None, files),
+            grid=Grid(tuple(biases), tuple(temperatures), tuple(names) if names is not None else None),
+            overrides=RenderOverrides(seeds=None if seed is None else (seed,), steps=steps),
+            out=Path(out) if out is not None else None,
+            force=force,
+        )
+        with self._workspace() as workspace:
+            return sweep(workspace, options, self._base)
+
+    def tune(
+        self,
+        prompt: str | None = None,
+        *,
+        scene: str | None = None,
+        biases: Iterable[float] | None = None,
+        temperatures: Iterable[float] | None = None,
+        locks: Iterable[KeyLock] | None = None,
+        residuals: Iterable[float] | None = None,
+        images: int = 72,
+        seeds: Iterable[int] | None = None,
+        steps: int | None = None,
+        files: Collection[str | Path] = (),
+        sheet: str | Path | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> TuneResult:
+        """Let pictures choose a prompt's gates, by likeness to the concepts and to the text.
+
+        scene: of the manifest, where the result is written, unless this is a dry run. biases, temperatures,
+        locks, residuals: what may be chosen. images: pictures to draw at most. sheet: a file for the pictures
+        before and after.
+        """
+        options = TuneOptions(
+            prompt=prompt,
+            scene=scene,
+            biases=_tuple(biases),
+            temperatures=_tuple(temperatures),
+            locks=_tuple(locks),
+            residuals=_tuple(residuals),
+            images=images,
+            overrides=RenderOverrides(seeds=_tuple(seeds), steps=steps),
+            files=tuple(map(Path, files)),
+            sheet=Path(sheet) if sheet is not None else None,
+            force=force,
+            dry_run=dry_run,
+        )
+        with self._workspace() as workspace:
+            return tune(workspace, options, self._base)
+
+
+def _prompt(
+    prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
+) -> PromptOptions:
+    return PromptOptions(prompt=prompt, scene=scene, gates=_gates(gates), files=tuple(map(Path, files)))
+
+
+def _gates(gates: Gates | None) -> GateSources:
+    if gates is None:
+        return GateSources()
+    if isinstance(gates, Gate):
+        return GateSources(command_all=_checked(gates))
+    return GateSources(
+        {canonical_name(name.removesuffix("*")): _checked(gate) for name, gate in gates.items()}
+    )
+
+
+def _checked(gate: Gate) -> Gate:
+    """The gate, of whose values each is one that the command line would take."""
+    for key, value in vars(gate).items():
+        if value is not None:
+            gate_value(key.removeprefix("key_"), str(value))
+    return gate
+
+
+def _tuple(values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

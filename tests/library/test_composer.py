@@ -1,0 +1,142 @@
+"""Drawing in a program: the command's own pictures, from several threads too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Barrier, Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import perfusion_registry as perf
+from perfusion_registry.base import Base
+from perfusion_registry.render.metadata import read_metadata
+
+PROMPT = "a teddy* sailing in a teapot*"
+
+
+@pytest.fixture
+def composer(project: perf.Project, tiny_base: Base) -> perf.Composer:
+    """As from `project.composer()`, but that all tests share the base in memory."""
+    return perf.Composer(project.workspace, tiny_base)
+
+
+def test_pictures_are_those_of_the_command(
+    project: perf.Project, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfusion_registry.cli import app
+
+    composer = project.composer(device="cpu")
+    pictures = list(composer.render(PROMPT, seeds=range(3, 6), batch=2))
+    monkeypatch.chdir(project.root)
+    command = ["render", PROMPT, "--seed", "3", "--count", "3", "--batch", "2", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--out", str(place / "out")])
+    assert result.exit_code == 0, result.output
+    for picture in pictures:
+        drawn = place / "out" / f"a-teddy-sailing-in-a-teapot-{picture.seed}.png"
+        picture.save(place / f"{picture.seed}.png")
+        assert (place / f"{picture.seed}.png").read_bytes() == drawn.read_bytes()
+        assert read_metadata(drawn) == picture.record
+        assert picture.prompt == PROMPT
+    assert [picture.seed for picture in pictures] == [3, 4, 5]
+
+
+def test_what_is_said_of_a_picture_counts(composer: perf.Composer) -> None:
+    (plain,) = composer.render(PROMPT)
+    request = plain.record.request
+    assert (request.steps, request.guidance, request.width) == (2, 2.0, 64)  # the base's card
+    said = {"steps": 3, "guidance": 4.0, "scheduler": "euler", "negative_prompt": "fog", "height": 32}
+    (other,) = composer.render(PROMPT, seeds=[7], **said)
+    assert other.image.size == (64, 32)
+    assert {key: getattr(other.record.request, key) for key in said} == said
+
+    gates = {"teddy": perf.Gate(bias=0.5), "teapot*": perf.Gate(residual=0.0)}
+    composition = composer.compose(PROMPT, gates=gates)
+    assert composition.concept("teddy").bias == 0.5
+    assert composition.concept("teapot").residual == 0.0
+    (drawn,) = composer.render(composition)
+    (same,) = composer.render(PROMPT, gates=gates)
+    assert drawn.png() == same.png()
+    assert drawn.png() != plain.png()
+    every = composer.compose(scene="sailing", gates=perf.Gate(temperature=0.3))
+    assert (every.concept("teddy").bias, every.concept("teddy").temperature) == (0.6, 0.3)
+    rows = composer.explain(PROMPT).tokens
+    assert {row.concept for row in rows} == {"teddy", "teapot", None}
+
+
+def test_mistakes_are_told_before_anything_is_drawn(composer: perf.Composer, place: Path) -> None:
+    for what, mistake in {
+        "there is no concept 'teddi' here": lambda: composer.render("a teddi* sailing"),
+        "there is no prompt": lambda: composer.render(),
+        "no scene": lambda: composer.render(scene="snow"),
+        "the picture's steps": lambda: composer.render(PROMPT, steps=0),
+        "a gate is set for 'cat'": lambda: composer.render(PROMPT, gates={"cat": perf.Gate(bias=0.5)}),
+        "a bias should be less than or equal to 2": lambda: composer.render(PROMPT, gates=perf.Gate(bias=7)),
+        "a composition names its own concepts": lambda: composer.render(
+            composer.compose(PROMPT), files=[place / "teddy.safetensors"]
+        ),
+    }.items():
+        with pytest.raises(perf.PerfError, match=what):
+            mistake()
+    (picture,) = composer.render(PROMPT)
+    with pytest.raises(perf.PerfError, match="written as PNG"):
+        picture.save(place / "picture.jpg")
+
+
+def test_a_file_stands_in_and_the_project_is_read_anew(
+    project: perf.Project, composer: perf.Composer, place: Path
+) -> None:
+    composition = composer.compose(PROMPT, files=[place / "teddy.safetensors"])
+    assert composition == composer.compose(PROMPT)
+    project.remove("teapot")
+    with pytest.raises(perf.PerfError, match="there is no concept 'teapot' here"):
+        composer.compose(PROMPT)
+    manifest = project.root / "perfusion.toml"
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace('"../base"', '"storybook"'), encoding="utf-8"
+    )
+    with pytest.raises(perf.PerfError):
+        composer.compose("a teddy* sailing")
+
+
+def test_threads_share_a_composer(composer: perf.Composer) -> None:
+    """Each draws its own prompt, with bank and residuals in place, and gets what it would get alone."""
+    prompts = (PROMPT, "a teapot* on a table", "a boat")
+
+    def drawn(prompt: str) -> list[bytes]:
+        return [picture.png() for picture in composer.render(prompt, seeds=(0, 1))]
+
+    alone = {prompt: drawn(prompt) for prompt in prompts}
+    together: dict[str, list[bytes]] = {}
+    start = Barrier(len(prompts))
+
+    def draw(prompt: str) -> None:
+        start.wait()
+        together[prompt] = drawn(prompt)
+
+    threads = [Thread(target=draw, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert together == alone
+
+
+def test_others_draw_between_two_pictures(composer: perf.Composer) -> None:
+    first = composer.render(PROMPT, seeds=(0, 1))
+    next(first)
+    (between,) = composer.render("a boat", seeds=(5,))  # would wait for ever if `first` held the base
+    last = [*first]
+    assert [picture.seed for picture in last] == [1]
+    assert isinstance(between.image, Image.Image)
+    assert np.asarray(last[0].image).shape == (64, 64, 3)
+
+
+def test_a_sheet_of_gates(composer: perf.Composer, place: Path) -> None:
+    result = composer.sweep(
+        PROMPT, biases=(0.4, 0.8), temperatures=(0.1,), steps=1, out=place / "sheet.png", names=["teddy"]
+    )
+    assert Image.open(result.sheet).format == "PNG"
+    assert result.biases == (0.4, 0.8)

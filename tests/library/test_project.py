@@ -1,0 +1,115 @@
+"""A project in a program: its methods do what the commands do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import perfusion_registry as perf
+
+
+def printed(*arguments: str) -> Any:
+    """What a command prints with `--json`, run in this process."""
+    from perfusion_registry.cli import app
+
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return json.loads(result.stdout)
+
+
+ASKED: dict[str, tuple[Callable[[perf.Project], Any], tuple[str, ...]]] = {
+    "lock": (lambda p: p.lock(), ("lock",)),
+    "check": (lambda p: p.lock(check=True), ("lock", "--check")),
+    "sync": (lambda p: p.sync(), ("sync",)),
+    "concepts": (lambda p: p.concepts(), ("list",)),
+    "outdated": (lambda p: p.outdated(), ("list", "--outdated")),
+    "tree": (lambda p: p.tree(), ("tree",)),
+    "metadata": (lambda p: p.metadata(), ("metadata",)),
+    "verify": (lambda p: p.verify(), ("verify",)),
+    "search": (lambda p: p.search("teddy"), ("search", "teddy")),
+    "info": (lambda p: p.info("teapot"), ("info", "teapot")),
+    "doctor": (lambda p: p.doctor(), ("doctor",)),
+    "yank": (
+        lambda p: p.yank("teddy", "1.0.0", dry_run=True),
+        ("yank", "teddy==1.0.0", "--dry-run", "--registry", "shelf"),
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", ASKED)
+def test_a_method_returns_what_its_command_prints(
+    project: perf.Project, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, command = ASKED[verb]
+    monkeypatch.chdir(project.root)
+    assert method(project).printed() == printed(*command)
+
+
+def test_a_project_is_opened_locked_synced_changed_and_shared(place: Path) -> None:
+    with pytest.raises(perf.PerfError, match=r"there is no perfusion\.toml here"):
+        perf.open(place)
+    project = perf.open(place / "tea-party")
+    assert project.root == place / "tea-party"
+    assert not project.lock(check=True).up_to_date
+    assert [change.split()[0] for change in project.lock().changes]
+    assert project.sync().fetched == ("teapot 1.0.0", "teddy 1.0.0")
+    assert project.sync().present == ("teapot", "teddy")
+    assert project.verify().whole
+
+    (project.root / "recipes").mkdir()
+    assert project.vendor(place / "vendored").copied == ("teapot 1.0.0", "teddy 1.0.0")
+    assert perf.open(place / "vendored").sync(frozen=True).present == ("teapot", "teddy")
+    assert project.remove("teapot").removed == ("teapot",)
+    assert [row.name for row in project.concepts().concepts] == ["teddy"]
+    assert project.add_release("teapot", registry="shelf").resolved == "1.0.0"
+    with pytest.raises(perf.PerfError, match="there is a concept `teapot` already"):
+        project.add("teapot", "pot", [place / "*.png"])
+    assert project.publish(registry="../elsewhere").releases == ()
+    assert repr(project) == f"Project({str(place / 'tea-party')!r})"
+
+
+def test_a_project_is_created_and_built(place: Path) -> None:
+    from PIL import Image
+
+    project = perf.create("new", base=str(place / "base"))
+    manifest = project.root / "perfusion.toml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(
+        text.replace("\n# Each", 'covariance = "../C.safetensors"\n\n# Each', 1), encoding="utf-8"
+    )
+    Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(place / "1.png")
+    project.add("bear", "teddy", [place / "1.png"], copy=True, steps=1)
+    recipe = project.root / "recipes" / "bear.toml"
+    quick = 'mask = "none"\nvalidation_steps = 1\nvalidation_prompts = ["a {}"]\nvalidate_every = 1\n'
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("[train]\n", f"[train]\n{quick}", 1), encoding="utf-8")
+    assert [row.name for row in project.build(dry_run=True).needed] == ["bear"]
+    (built,) = project.build("bear", device="cpu").built
+    assert built.steps_kept == 1
+    assert built.card.supercategory == "teddy"
+    assert project.build().up_to_date == ("bear",)
+    with pytest.raises(perf.PerfError, match="cannot be published without licence"):
+        project.publish("bear", registry=str(place / "shelf"))
+
+
+def test_warnings_are_heard(project: perf.Project, tiny_base: Any, caplog: pytest.LogCaptureFixture) -> None:
+    composer = perf.Composer(project.workspace, tiny_base)
+    with caplog.at_level(logging.WARNING, logger="perfusion_registry"):
+        composer.compose("a teddy* {bias=0.5} sailing")
+    assert "the braces of a gate follow the star" in caplog.text
+
+
+def test_every_name_is_there_and_hides_no_module() -> None:
+    for name in perf.__all__:
+        assert name in dir(perf)
+        assert not (Path(perf.__file__).parent / name).exists()
+        assert not (Path(perf.__file__).parent / f"{name}.py").exists()
+        assert getattr(perf, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'compsed'"):
+        perf.compsed  # noqa: B018
