@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "lazy", "reporter", "version"),
+    ("errors", "lazy", "reporter", "suggestions", "version"),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
     ("artifact",),
     ("registries", "base"),

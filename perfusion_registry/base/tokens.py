@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.suggestions import closest
 
 _END_OF_WORD = "</w>"
 
@@ -155,5 +155,4 @@ def _similar_words(tokenizer: Any, word: str) -> list[str]:
         if token.endswith(_END_OF_WORD) and token.removesuffix(_END_OF_WORD).isalpha() and len(token) > 6
     }
     within = [part for part in re.split(r"[\W_]+", word.lower())[::-1] if part in vocabulary]
-    spelt = difflib.get_close_matches(word.lower(), vocabulary - set(within), n=4, cutoff=0.6)
-    return [*within, *spelt][:4]
+    return [*within, *closest(word, vocabulary - set(within), most=4)][:4]

@@ -16,6 +16,7 @@ from perfusion_registry.cli.completion import scene_names
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import Compute, LockfileUse
 from perfusion_registry.errors import PerfError
+from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composing import GateSources
@@ -235,7 +236,9 @@ def key_locks(text: str) -> tuple[KeyLock, ...]:
     for name in names:
         if name not in known:
             raise PerfError(
-                f"{name!r} is not a key lock", where=f"--lock {text}", hint="lock is local, global or none"
+                f"{name!r} is not a key lock",
+                where=f"--lock {text}",
+                hint=did_you_mean(name, known, "lock is local, global or none"),
             )
     return tuple(known[name] for name in names)
 

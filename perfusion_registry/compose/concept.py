@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact, save_artifact
@@ -14,6 +13,7 @@ from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.resolve import Project
+from perfusion_registry.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,12 @@ def stored_artifacts(composition: Composition, store: Store) -> dict[str, Artifa
 
 def unknown_concept(prompt: Prompt, call: Call, known: Sequence[str]) -> PerfError:
     """The error for a call of a concept that is not among the `known` names."""
-    nearest = get_close_matches(call.name, known, 3, cutoff=0.5)
-    if nearest:
-        hint = f"did you mean {' or '.join(f'{name}*' for name in nearest)}?"
-    elif known:
-        hint = f"the project's concepts are {', '.join(sorted(known))}"
-    else:
-        hint = f"add it with `perf add {call.name} --super WORD --images FILES`"
+    otherwise = (
+        f"the project's concepts are {', '.join(sorted(known))}"
+        if known
+        else f"add it with `perf add {call.name} --super WORD --images FILES`"
+    )
+    hint = did_you_mean(call.name, known, otherwise, form="{}*", most=3)
     return PerfError(
         f"there is no concept {call.name!r} here",
         where=under(prompt.source, call.span),

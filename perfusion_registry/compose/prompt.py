@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, NoReturn, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +26,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
 from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS, PresetName
+from perfusion_registry.suggestions import did_you_mean
 
 KeyLock = SceneLock
 
@@ -263,8 +263,7 @@ class _Parser:
         value_span = _stripped(value, start + len(key) + len(equals))
         key, value = key.strip(), value.strip()
         if key not in _OPTIONS:
-            nearest = get_close_matches(key.lower(), _OPTIONS, 1)
-            known = f"did you mean {nearest[0]}?" if nearest else f"the options are {', '.join(_OPTIONS)}"
+            known = did_you_mean(key, _OPTIONS, f"the options are {', '.join(_OPTIONS)}", form="{}")
             what = f"{key!r} is no option of a gate" if key else "an option of the gate is missing"
             self._fail(what, key_span, known)
         if not equals or not value:

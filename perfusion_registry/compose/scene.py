@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import Pack, Scene, parse_pack
 from perfusion_registry.resolve import Project
+from perfusion_registry.suggestions import did_you_mean
 
 
 def find_scene(name: str, project: Project, store: Store) -> Scene:
@@ -55,6 +54,5 @@ def read_pack(name: str, project: Project, store: Store) -> Pack:
 
 
 def _unknown(scene: str, known: list[str], what: str, where: str | None = None) -> PerfError:
-    near = get_close_matches(scene, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"its scenes are {', '.join(sorted(known)) or 'none yet'}"
-    return PerfError(f"{what} {scene!r}", where=where, hint=hint)
+    otherwise = f"its scenes are {', '.join(sorted(known))}" if known else "it has no scenes yet"
+    return PerfError(f"{what} {scene!r}", where=where, hint=did_you_mean(scene, known, otherwise, form="{}"))

@@ -12,6 +12,7 @@ from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import ConceptSection, Recipe, TrainSection, read_recipe
 from perfusion_registry.resolve import find_images
+from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.suite import Suite, SuiteConcept, Variant
@@ -74,7 +75,7 @@ def _check_cast(concept: SuiteConcept, where: Path) -> None:
         raise PerfError(
             f"there is no {concept.cast!r} in Storybook's cast",
             where=f"{where}, concept {concept.name}",
-            hint=f"its members are {', '.join(CAST)}",
+            hint=did_you_mean(concept.cast, CAST, f"its members are {', '.join(CAST)}"),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature, TrainSection
 from perfusion_registry.recipe.recipe import Word
 from perfusion_registry.render.request import SchedulerName
+from perfusion_registry.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parent / "suites"
 """The folder of the suites that come with the package."""
@@ -294,9 +296,10 @@ class Suite(FileModel):
         for figure in self.figures:
             if figure.id.lower() == identity.lower():
                 return figure
+        known = [figure.id for figure in self.figures]
         raise PerfError(
             f"the suite {self.name!r} has no figure {identity!r}",
-            hint=f"its figures are {', '.join(figure.id for figure in self.figures)}",
+            hint=did_you_mean(identity, known, f"its figures are {', '.join(known)}"),
         )
 
 
@@ -307,11 +310,11 @@ def _unique(what: str, names: list[str]) -> set[str]:
     return set(names)
 
 
-def _known(what: str, names: object, known: set[str], where: str) -> None:
-    for name in names:  # type: ignore[attr-defined]
+def _known(what: str, names: Iterable[str], known: set[str], where: str) -> None:
+    for name in names:
         if name not in known:
             there = f"there are {', '.join(sorted(known))}" if known else "there are none"
-            raise ValueError(f"{where} names the {what} `{name}`; {there}")
+            raise ValueError(f"{where} names the {what} `{name}`; {did_you_mean(name, known, there)}")
 
 
 def read_suite(path: Path) -> Suite:
@@ -334,5 +337,7 @@ def find_suite(named: str) -> Path:
         return path
     raise PerfError(
         f"there is no suite {named!r}",
-        hint=f"name a file, or one of {', '.join(shipped)} (perf evaluate list)",
+        hint=did_you_mean(
+            named, shipped, f"name a file, or one of {', '.join(shipped)} (perf evaluate list)"
+        ),
     )

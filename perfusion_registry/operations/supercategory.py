@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.suggestions import closest
 
 _END = "</w>"
 
@@ -21,15 +22,13 @@ def check_supercategory(folder: Path, word: str) -> None:
     parts = word.lower().replace("-", " ").split()
     if not vocabulary or all(part + _END in vocabulary for part in parts):
         return
-    from perfusion_registry.recipe.document import nearest
-
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
     inside = [part for part in parts if part + _END in vocabulary]
-    near = inside[-1] if inside else nearest(word.lower(), [known for known in words if known.isalpha()])
+    near = inside[-1:] or closest(word, [known for known in words if known.isalpha()])
     raise PerfError(
         f"the supercategory `{word}` is no word to this base, which would read several tokens",
         where="--super",
-        hint=f"use a plain word that the base knows{f', such as `{near}`' if near else ''}",
+        hint=f"use a plain word that the base knows{f', such as `{near[0]}`' if near else ''}",
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe.document import nearest
 from perfusion_registry.registries import Registry
+from perfusion_registry.suggestions import did_you_mean
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:|[.~]?[/\\]|\.\.?(?:[/\\]|\Z)|[a-zA-Z]:[/\\]")
 
@@ -60,13 +60,10 @@ def find_target(workspace: Workspace, wanted: str | None) -> RegistryTarget:
                 else 'add one: [registries] studio = "https://..." (or a folder)',
             )
     if wanted not in registries:
-        near = nearest(wanted, list(registries))
         raise PerfError(
             f"the project has no registry `{wanted}`",
             where=f"{project.manifest_path}, registries",
-            hint=f"did you mean `{near}`?"
-            if near
-            else "give a name there, or an address (./folder, https://)",
+            hint=did_you_mean(wanted, registries, "give a name there, or an address (./folder, https://)"),
         )
     return RegistryTarget(wanted, registries[wanted], project.root)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.suggestions import did_you_mean
 
 LARGEST_FILE = 16 * 1024 * 1024
 _LONGEST_SEARCH = 2000
@@ -95,12 +95,6 @@ def quote(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
-def nearest(word: str, known: Iterator[str] | list[str]) -> str | None:
-    """The most similar of the `known` words, if any is similar enough to be meant."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
 def _foreign(value: object) -> dict[str, str]:
     """TOML dates have no place in any model; wrapped, they fail the type check of their field."""
     return {"date or time": str(value)}
@@ -115,9 +109,8 @@ def _describe(
     kind = mistake["type"]
     if kind == "extra_forbidden":
         known = list(_fields_at(model, path[:-1]))
-        near = nearest(str(path[-1]), known)
-        said = f"unknown key; did you mean `{near}`?" if near else f"unknown key; known: {', '.join(known)}"
-        return key, line_of(text, path), said
+        meant = did_you_mean(str(path[-1]), known, f"known: {', '.join(known)}")
+        return key, line_of(text, path), f"unknown key; {meant}"
     if kind == "missing":
         return key, line_of(text, path[:-1]), "this key is missing"
     if kind == "value_error":

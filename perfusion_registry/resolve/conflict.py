@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.document import nearest
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.resolve.candidates import Shelf
 from perfusion_registry.resolve.demand import Demand, asks_for_prereleases
+from perfusion_registry.suggestions import did_you_mean
 
 _LONGEST_LIST = 8
 
@@ -45,7 +45,7 @@ def _told(name: str, demands: list[Demand], shelf: Shelf) -> tuple[str, str]:
     listings = shelf.sources.listings(places[0], name)
     called = shelf.sources.called(places[0])
     if not listings:
-        return f"the registry `{called}` has no concept `{name}`:{asked}", _did_you_mean(
+        return f"the registry `{called}` has no concept `{name}`:{asked}", _similar_name(
             name, places[0], shelf
         )
     early = not asks_for_prereleases(demands)
@@ -88,9 +88,9 @@ def _listed(versions: list[str]) -> str:
     return ", ".join(shown)
 
 
-def _did_you_mean(name: str, place: str, shelf: Shelf) -> str:
+def _similar_name(name: str, place: str, shelf: Shelf) -> str:
     try:
-        near = nearest(name, [entry.name for entry in shelf.sources.registry(place).catalogue()])
+        known = [entry.name for entry in shelf.sources.registry(place).catalogue()]
     except PerfError:  # the catalogue only serves to guess
-        near = None
-    return f"did you mean `{near}`?" if near else f"check the name with `perf search {name}`"
+        known = []
+    return did_you_mean(name, known, f"check the name with `perf search {name}`")

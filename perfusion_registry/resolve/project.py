@@ -21,7 +21,7 @@ from perfusion_registry.recipe import (
     read_manifest,
     read_recipe_or_pack,
 )
-from perfusion_registry.recipe.document import nearest
+from perfusion_registry.suggestions import did_you_mean
 
 
 class ProjectNotFoundError(PerfError):
@@ -174,11 +174,10 @@ class Project:
 
     def unknown(self, name: str) -> PerfError:
         """The error for a concept that the manifest does not have, with the nearest that it has."""
-        near = nearest(name, list(self.manifest.concepts))
-        known = ", ".join(f"`{known}`" for known in sorted(self.manifest.concepts))
-        said = f"did you mean `{near}`?" if near else f"the project has {known or 'no concepts yet'}"
+        known = sorted(self.manifest.concepts)
+        listed = ", ".join(f"`{other}`" for other in known) or "no concepts yet"
         return PerfError(
-            f"there is no concept `{name}`; {said}",
+            f"there is no concept `{name}`; {did_you_mean(name, known, f'the project has {listed}')}",
             where=str(self.manifest_path),
             hint=f"run `perf add {name} --super WORD --images GLOB` to add it",
         )
