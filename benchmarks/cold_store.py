@@ -18,7 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.sync import PERF
-from perfusion_registry.artifact import CACHE_VARIABLE, Store, save_artifact
+from perfusion_registry.artifact import Store, save_artifact
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile import REGISTRY
 from tests.artifact.samples import artifact, sd15_layers
@@ -44,9 +45,7 @@ def project(root: Path, url: str, count: int) -> list[str]:
                 source=f"{REGISTRY}{url}",
                 sha256=told.sha256,
                 size=told.size,
-                bias=0.65,
-                temperature=0.15,
-                key_lock="local",
+                render={"bias": 0.65, "temperature": 0.15, "key_lock": "local"},
             )
         )
     base = LockedBase(repo="storybook", family="f" * 64, digest="b" * 64)

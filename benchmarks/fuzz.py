@@ -28,7 +28,8 @@ from perfusion_registry.artifact import Store, load_artifact, save_artifact
 from perfusion_registry.compose import parse_composition
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import Manifest, Recipe, parse_pack
+from perfusion_registry.methods.perfusion.options import PerfusionRecipe
+from perfusion_registry.recipe import Manifest, parse_pack
 from perfusion_registry.recipe.document import parse_toml, validate
 from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfile
 from perfusion_registry.registries.catalogue import read_catalogue, renewed
@@ -119,7 +120,7 @@ def readers() -> dict[str, tuple[Reader, list[bytes]]]:
             [dump_lockfile(lock("bear", "cat")).encode()],
         ),
         "manifest": (lambda data: _toml(data, Manifest), [MANIFEST.encode()]),
-        "recipe": (lambda data: _toml(data, Recipe), [RECIPE.encode()]),
+        "recipe": (lambda data: _toml(data, PerfusionRecipe), [RECIPE.encode()]),
         "pack": (lambda data: parse_pack(data, "fuzz"), [pack]),
         "composition": (
             lambda data: parse_composition(data.decode(errors="replace"), where="fuzz"),
@@ -136,7 +137,7 @@ def readers() -> dict[str, tuple[Reader, list[bytes]]]:
     }
 
 
-def _toml(data: bytes, model: type[Manifest] | type[Recipe]) -> object:
+def _toml(data: bytes, model: type[Manifest] | type[PerfusionRecipe]) -> object:
     text = data.decode(errors="replace")
     return validate(parse_toml(text, "fuzz", "file"), model, text=text, where="fuzz", kind="file")
 

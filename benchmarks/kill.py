@@ -145,7 +145,7 @@ class Sync(Operation):
                 "sha256": told.sha256,
                 "size": len(blob),
             }
-            blocks.append(LockedConcept(**block, **gate))
+            blocks.append(LockedConcept(**block, render=gate))
         base = LockedBase(repo="storybook", family="f" * 64, digest="b" * 64)
         write_lockfile(self.project / "perfusion.lock", Lockfile(base=base, concepts=tuple(blocks)))
         self.blocks = blocks

@@ -36,7 +36,7 @@ from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.training import Lesson, training_step
 from perfusion_registry.edit import Metric, packed
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainOptions
 
 UNET = {
     "sample_size": 64,

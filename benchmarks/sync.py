@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from perfusion_registry.artifact import CACHE_VARIABLE, Store
+from perfusion_registry.artifact import Store
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile import REGISTRY
 
@@ -36,9 +37,7 @@ def project(root: Path, count: int) -> dict[str, str]:
                 source=f"{REGISTRY}../registry",
                 sha256=store.put(data),
                 size=len(data),
-                bias=0.6,
-                temperature=0.15,
-                key_lock="local",
+                render={"bias": 0.6, "temperature": 0.15, "key_lock": "local"},
             )
         )
         entries.append(f'concept-{number} = {{ version = ">=1,<2", registry = "studio" }}\n')

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "lazy", "reporter", "suggestions", "version"),
+    ("cache_folder", "errors", "lazy", "reporter", "suggestions", "version"),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
+    ("base",),
+    ("methods",),
     ("artifact",),
-    ("registries", "base"),
+    ("registries",),
     ("trust", "resolve", "build", "storybook", "storybook2"),
     ("compose",),
     ("render",),
@@ -175,7 +177,7 @@ def test_the_terminal_is_the_command_lines_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["operations", "edit", "recipe", "resolve", "artifact", "registries", "trust"]
+    "package", ["operations", "edit", "recipe", "methods", "resolve", "artifact", "registries", "trust"]
 )
 def test_logic_prints_nothing(package: str) -> None:
     for module, tree in modules().items():

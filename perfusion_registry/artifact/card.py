@@ -1,43 +1,162 @@
-"""The concept card: what an artifact says about itself, in the header of its file."""
+"""The concept card: what an artifact says about itself, in the header of its file.
+
+In memory a card is always as format 2 has it; `schema_version` says how its file spells it. What was written
+as format 1 stays format 1, to the byte.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, WithJsonSchema, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
+from perfusion_registry.artifact.format1 import Card1
+from perfusion_registry.methods.perfusion.options import Built
+from perfusion_registry.methods.table import find_method, method_hindrance
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
-from perfusion_registry.recipe.options import RenderOptions, TrainOptions
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
-CARD_SCHEMA = 1
+CARD_SCHEMA = 2
+ARCHITECTURE = "stable-diffusion"
+"""The architecture of the base of a card that names none."""
+FIRST_PERF = "0.1.0"
+"""The first perf that reads cards of format 2."""
+
+Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
+"""A table that is the method's own, and checked by it."""
+Digest = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Unread(FileModel):
+    """A table of a method that this perf does not have, kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Imported(FileModel):
+    """What an imported concept was made from. file: the file's name alone."""
+
+    file: Annotated[str, Field(min_length=1, max_length=400)]
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+    dialect: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Judgement(FileModel):
+    """Whether a concept passed one test of a verdict, and the number that decided."""
+
+    passed: bool
+    value: float
+
+
+class Verdict(FileModel):
+    """What a build found its concept to be good for.
+
+    told: from its supercategory. obeys: the prompt. quiet: its gate is shut elsewhere. alike: the base can
+    draw such pictures at all.
+    """
+
+    sentence: Annotated[str, Field(max_length=2000)]
+    told: Judgement | None = None
+    obeys: Judgement | None = None
+    quiet: Judgement | None = None
+    alike: Judgement | None = None
 
 
 class ConceptCard(FileModel):
     """One concept version: what it is, what it was built for and with, and how well the kept step scored.
 
-    family: the base family it fits (K and V widths, text encoder). base, base_revision: the base it was
-    trained on. covariance: digest of the C whose metric its target input and dual belong to; concepts compose
-    only within one covariance. steps_kept: the training step that validation kept. scores: similarity scores
-    of that step by name, such as `image`, `text` and `harmonic`. base_licence: what the base's own card says,
-    where it says something. No timestamps and no paths: the same inputs give the same bytes.
+    requires_perf: the lowest perf that can draw it. method: how it was learned and is drawn. supercategory:
+    the plain word that stands for its kind; a style has none. word: what a call becomes before it is
+    tokenised, where that is not one learned token. vectors: how many learned tokens a call becomes.
+    architecture, family: of the bases that it fits. base, base_revision: the base it was trained on.
+    base_licence: what the base's own card says, where it says something. recipe_digest: of all inputs of its
+    build; None where it was imported. train, render, built: the method's tables: the options of its training,
+    what prompts may set with the concept's own values, and what the build found out. scores: similarity
+    scores of the kept step by name, such as `image`, `text` and `harmonic`. preview: the SHA-256 of a small
+    picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CARD_SCHEMA)] = CARD_SCHEMA
+    requires_perf: Version | None = None
     name: Name
     version: Version
-    supercategory: Annotated[str, Field(min_length=1, max_length=64)]
+    method: MethodName = DEFAULT_METHOD
+    supercategory: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    word: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    vectors: Annotated[int, Field(ge=1, le=64)] = 1
+    architecture: Annotated[str, Field(min_length=1, max_length=64)] = ARCHITECTURE
     family: str
-    covariance: str
-    recipe_digest: Sha256
     base: str
     base_revision: str | None = None
-    train: TrainOptions
-    render: RenderOptions
-    steps_kept: Annotated[int, Field(ge=0)]
-    scores: dict[str, float] = Field(default_factory=dict)
-    licence: str | None = None
     base_licence: Annotated[str, Field(max_length=200)] | None = None
+    recipe_digest: Sha256 | None = None
+    imported: Imported | None = None
+    train: Table
+    render: Table
+    built: Table
+    scores: dict[str, float] = Field(default_factory=dict)
+    verdict: Verdict | None = None
+    preview: Sha256 | None = None
+    licence: str | None = None
     authors: tuple[str, ...] = ()
     consent: str | None = None
     description: str | None = None
+
+    @field_validator("train", "render", "built", mode="before")
+    @classmethod
+    def _of_the_method(cls, value: Any, info: ValidationInfo) -> Any:
+        """The table as the method's own model; as it is where this perf cannot draw the concept anyway."""
+        if not isinstance(value, Mapping) or "method" not in info.data or info.field_name is None:
+            return value
+        if method_hindrance(info.data["method"], info.data.get("requires_perf")) is not None:
+            model: type[FileModel] = Unread
+        else:
+            model = find_method(info.data["method"]).tables[info.field_name]
+        try:
+            return model.model_validate_json(json.dumps(value))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"`{key}`: {first['msg']}") from error
+
+    @property
+    def covariance(self) -> str | None:
+        """The digest of the C whose metric it needs; None for a method without one."""
+        found: str | None = getattr(self.built, "covariance", None)
+        return found
+
+    @property
+    def steps_kept(self) -> int | None:
+        """The training step that was kept; None where nothing was trained."""
+        found: int | None = getattr(self.built, "step", None)
+        return found
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why this perf can neither build nor draw such a concept, as a sentence; None where it can."""
+        return method_hindrance(self.method, self.requires_perf)
+
+
+def card_fields(card: ConceptCard) -> FileModel:
+    """A card as its file spells it: `Card1` for one of format 1, else itself."""
+    if card.schema_version != 1:
+        return card
+    said = {name: getattr(card, name) for name in Card1.model_fields}
+    return Card1(**said)
+
+
+def parse_card(text: str) -> ConceptCard:
+    """Read a card of either format from its JSON, of which `schema_version` was looked at already.
+
+    Raises pydantic's ValidationError for one that is wrong.
+    """
+    if json.loads(text).get("schema_version", 1) != 1:
+        return ConceptCard.model_validate_json(text)
+    read = Card1.model_validate_json(text)
+    said = {name: getattr(read, name) for name in ConceptCard.model_fields if hasattr(read, name)}
+    return ConceptCard(**said, built=Built(covariance=read.covariance, step=read.steps_kept))

@@ -7,7 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from perfusion_registry.recipe import Recipe, RenderOptions, TrainOptions
+from perfusion_registry.methods.table import find_method
+from perfusion_registry.recipe import Recipe
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import TrainingOptions
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 _KEY_SCHEMA = 1
 
@@ -23,29 +27,35 @@ def training_key(
     images: Sequence[str],
     masks: Sequence[str],
     base: str,
-    covariance: str,
-    train: TrainOptions,
+    covariance: str | None,
+    train: TrainingOptions,
     *,
     epoch: int,
 ) -> str:
     """Digest (hex) of everything that changes an artifact's tensors.
 
     images, masks: the SHA-256 of each file's bytes; their order matters to training, and their names do not.
-    base, covariance: digests of the base's files and of C. train: the resolved options, seed included.
-    epoch: counts changes of the trainer that change its results.
+    base, covariance: digests of the base's files and of C, None for a method without one. train: the
+    resolved options, seed included. epoch: counts changes of the trainer that change its results.
+
+    The key of a perfusion concept is spelt as it was before there were methods, so nothing that was built is
+    built again. Every other says its method, and leaves out what the method does not have.
     """
-    return digest_of(
-        {
-            "schema": _KEY_SCHEMA,
-            "epoch": epoch,
-            "supercategory": recipe.concept.supercategory,
-            "images": list(images),
-            "masks": list(masks),
-            "base": base,
-            "covariance": covariance,
-            "train": train.model_dump(mode="json"),
-        }
-    )
+    said: dict[str, Any] = {
+        "schema": _KEY_SCHEMA,
+        "epoch": epoch,
+        "supercategory": recipe.concept.supercategory,
+        "images": list(images),
+        "masks": list(masks),
+        "base": base,
+        "covariance": covariance,
+        "train": train.model_dump(mode="json"),
+    }
+    method = find_method(recipe.concept.method)
+    if method.name != DEFAULT_METHOD:
+        said |= {"method": method.name, "method_epoch": method.epoch}
+        said = {key: value for key, value in said.items() if value is not None}
+    return digest_of(said)
 
 
 def build_key(
@@ -53,9 +63,9 @@ def build_key(
     images: Sequence[str],
     masks: Sequence[str],
     base: str,
-    covariance: str,
-    train: TrainOptions,
-    render: RenderOptions,
+    covariance: str | None,
+    train: TrainingOptions,
+    render: FileModel,
     *,
     epoch: int,
     base_licence: str | None = None,

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from perfusion_registry.artifact.paths import CACHE_VARIABLE
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
 from perfusion_registry.reporter import Reporter, Silent

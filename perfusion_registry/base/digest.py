@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from perfusion_registry.artifact.paths import cache_dir
+from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.file_digests import FileDigests
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.artifact import Artifact, ConceptCard, embedding_tensors, residual_tensors
+from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
@@ -23,7 +23,9 @@ from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
 from perfusion_registry.build.training import Lesson, repeatable, train
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.embeddings import embedding_tensors
+from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
+from perfusion_registry.methods.residuals.tensors import residual_tensors
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -181,17 +183,17 @@ def _card(
 ) -> ConceptCard:
     """The card; its scores are empty where no CLIP model was there to choose the step."""
     return ConceptCard(
+        schema_version=1,
         name=sources.name,
         version=sources.version,
         supercategory=sources.supercategory,
         family=base.description.family,
-        covariance=covariance.digest,
         recipe_digest=digest,
         base=base.description.repo,
         base_revision=base.description.revision,
         train=train_options,
         render=render_options,
-        steps_kept=kept.step,
+        built=Built(covariance=covariance.digest, step=kept.step),
         scores=scores.rounded() if scores else {},
         licence=sources.licence,
         authors=sources.authors,

@@ -12,10 +12,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from perfusion_registry.artifact import embedding_tensors, embeddings_of, residual_of, residual_tensors
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
+from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.residuals.tensors import residual_of, residual_tensors
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Factors

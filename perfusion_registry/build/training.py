@@ -26,7 +26,7 @@ from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.trainee import Trainee
 from perfusion_registry.edit import Metric, packed
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:

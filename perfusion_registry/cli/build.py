@@ -145,7 +145,7 @@ def _tell_table(result: BuildResult) -> None:
             row.reason if row.trained else f"{row.reason} (no training)",
             console.duration(row.seconds),
             console.size(row.size),
-            f"{row.steps_kept}/{row.card.train.steps}",
+            f"{row.steps_kept}/{getattr(row.card.train, 'steps', '?')}",
             *(_score(row, name) for name in _SCORES),
         ]
         for row in result.built

@@ -32,7 +32,7 @@ def show_dir(as_json: JsonOption = False) -> None:
 
     PERF_CACHE_DIR chooses another place.
     """
-    from perfusion_registry.artifact import cache_dir
+    from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import CacheDirResult
 
     result = CacheDirResult(path=str(cache_dir()))
@@ -44,8 +44,8 @@ def show_dir(as_json: JsonOption = False) -> None:
 
 def show_size(as_json: JsonOption = False) -> None:
     """Count the files and bytes of the store, kind by kind."""
-    from perfusion_registry.artifact import cache_dir
     from perfusion_registry.artifact.disk_usage import KINDS
+    from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import cache_size
 
     result = cache_size(cache_dir())
@@ -67,7 +67,7 @@ def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: J
 
     It can be built or fetched again.     Exits with 1 when something is damaged.
     """
-    from perfusion_registry.artifact import cache_dir
+    from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import verify_cache
 
     root = cache_dir()
@@ -113,7 +113,7 @@ def prune(
     Every command that reads a lockfile makes it known; a lockfile that is deleted no longer counts. Waits
     until no other perf is running.
     """
-    from perfusion_registry.artifact import cache_dir
+    from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import prune_cache
 
     most = None if max_size is None else byte_count(max_size)

@@ -15,7 +15,7 @@ def unchanged(arguments: Sequence[str]) -> str | None:
     """What `perf sync` with these arguments says, if nothing changed since the last one; else None."""
     if not _FLAGS.issuperset(arguments) or any(map(os.environ.get, _CHECKS)):
         return None
-    from perfusion_registry.artifact.paths import cache_dir
+    from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.sync_stamp import ProjectFiles, load_stamp
 
     files = ProjectFiles.find(os.environ.get("PERF_PROJECT"))

@@ -147,7 +147,7 @@ def _show(release: Release, target: RegistryTarget) -> None:
     from perfusion_registry.trust import fingerprint
 
     console.say(f"{release.name} {release.version} -> {target.name} ({target.url})")
-    gate = f"bias {release.bias:g}, temperature {release.temperature:g}" if release.bias is not None else None
+    gate = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in release.render.items()) or None
     requires = ", ".join(f"{need.name} {need.version}".strip() for need in release.requires)
     lines = {
         "what": release.description,

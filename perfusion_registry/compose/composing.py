@@ -13,6 +13,7 @@ from perfusion_registry.compose.composition import ComposedBase, ComposedConcept
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def compose(
     settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
     _warn_of_stray_braces(prompt, reporter or Silent())
-    tokens = tokenised(base, prompt, {c.name: c.artifact.card.supercategory for c in called})
+    tokens = tokenised(base, prompt, {c.name: _word(c) for c in called})
     if tokens.dropped:
         (reporter or Silent()).warn(
             f"the prompt is too long for the text encoder; these words are lost: {tokens.dropped.strip()}"
@@ -168,6 +169,13 @@ def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
     for call in prompt.calls:
         if call.name not in concepts:
             raise unknown_concept(prompt, call, sorted(concepts))
+        hindrance = concepts[call.name].artifact.card.hindrance
+        if hindrance is not None:
+            raise PerfError(
+                f"{call.name!r} cannot be drawn here: {hindrance}",
+                where=under(prompt.source, call.span),
+                hint="upgrade perf (`pip install -U perfusion-registry`), or install what brings the method",
+            )
 
 
 def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) -> None:
@@ -186,7 +194,7 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
         if card.covariance != first.covariance:
             raise PerfError(
                 f"{card.name!r} and {first.name!r} were built with different covariances "
-                f"({card.covariance[:12]} and {first.covariance[:12]}): they share no metric",
+                f"({_short(card.covariance)} and {_short(first.covariance)}): they share no metric",
                 where=where,
                 hint=f"build both with one covariance: `perf build {first.name} {card.name}`",
             )
@@ -197,13 +205,14 @@ def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> Gate:
     card = concept.artifact.card
     braces = _braces(prompt, card.name)
     gate = gates.settle(card.name, braces, concept.default_gate)
-    if gate.key_lock == "none" and not card.train.trained_keys:
+    train = TrainOptions.of(card.train)
+    if gate.key_lock == "none" and not train.trained_keys:
         raise PerfError(
             f"the lock of {card.name!r} is none, but no keys were trained for it",
             where=under(prompt.source, _first_call(prompt, card.name).span),
             hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
         )
-    has_residual = card.train.residual_rank > 0
+    has_residual = train.residual_rank > 0
     named = (braces.residual, gates.command.get(card.name, Gate()).residual)
     if not has_residual and named != (None, None):
         raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
@@ -215,12 +224,13 @@ def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: Tokens) -> C
     assert gate.bias is not None  # a settled gate is complete
     assert gate.temperature is not None
     assert gate.key_lock is not None
+    assert card.recipe_digest is not None
     return ComposedConcept(
         name=card.name,
         version=card.version,
         sha256=concept.sha256,
         recipe_digest=card.recipe_digest,
-        supercategory=card.supercategory,
+        supercategory=_word(concept),
         positions=tuple(
             position
             for call, position in zip(prompt.calls, tokens.concept_positions, strict=True)
@@ -231,6 +241,17 @@ def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: Tokens) -> C
         key_lock=gate.key_lock,
         residual=gate.residual,
     )
+
+
+def _word(concept: Concept) -> str:
+    """The supercategory of a concept."""
+    word = concept.artifact.card.supercategory
+    assert word is not None
+    return word
+
+
+def _short(digest: str | None) -> str:
+    return (digest or "none")[:12]
 
 
 def _no_residual(name: str, where: str | None) -> PerfError:

@@ -11,6 +11,7 @@ from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import RenderOptions, RenderSection, TrainOptions
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.resolve import Project
 from perfusion_registry.suggestions import did_you_mean
@@ -40,10 +41,11 @@ class Concept:
         the default of the recipe.
         """
         card = self.artifact.card
-        own = Gate(card.render.bias, card.render.temperature, card.render.key_lock, card.render.residual)
+        render = RenderOptions.of(card.render)
+        own = Gate(render.bias, render.temperature, render.key_lock, render.residual)
         asked = self.gate.over(own)
         lock: KeyLock | None = asked.key_lock
-        if card.train.trained_keys and lock == "local":
+        if TrainOptions.of(card.train).trained_keys and lock == "local":
             lock = "none"
         return Gate(asked.bias, asked.temperature, lock, asked.residual)
 
@@ -71,8 +73,14 @@ def find_concepts(
                 where=f"{project.lockfile_path}, concept {name}",
                 hint=f"run `perf build {name}`",
             )
-        found[name] = Concept(artifact, sha256, Gate(block.bias, block.temperature, block.key_lock))
+        found[name] = Concept(artifact, sha256, _locked_gate(block))
     return found
+
+
+def _locked_gate(block: LockedConcept) -> Gate:
+    """What the lockfile says of a concept's gate."""
+    said = RenderSection.model_validate(block.render)
+    return Gate(said.bias, said.temperature, said.key_lock, said.residual)
 
 
 def _locked(prompt: Prompt, call: Call, project: Project, store: Store) -> tuple[LockedConcept, str, str]:

@@ -13,6 +13,8 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Factors, marked
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import encodings, targets
+from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.residuals.tensors import residual_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     factors: list[Factors] = []
     for column, (j, concept) in enumerate(shown):
         artifact, places = artifacts[concept.name], list(concept.positions)
-        train = artifact.card.train
+        train = TrainOptions.of(artifact.card.train)
         options = similarity.new_tensor([train.bias]), similarity.new_tensor([train.temperature])
         trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
         opened = (gates[places, j] / trained).clamp(max=1).amax()
@@ -65,7 +67,7 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
         factors.append(
             {
                 path: (down.float().to(base.device), up.float().to(base.device) * strength)
-                for path, (down, up) in artifact.residual().items()
+                for path, (down, up) in residual_of(artifact.tensors).items()
             }
         )
         focus[places, column] = 1

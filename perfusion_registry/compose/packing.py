@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from perfusion_registry import edit
-from perfusion_registry.artifact import Artifact, embedding_name
+from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Tokens
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.embeddings import embedding_name
 
 SMALLEST_TEMPERATURE = 1e-6
 

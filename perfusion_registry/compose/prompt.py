@@ -23,9 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from perfusion_registry.compose.caret import Span, under
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.presets import PRESET_NAMES, PRESETS
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
-from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS, PresetName
+from perfusion_registry.recipe.options import Bias, PresetName, Residual, SceneLock, Temperature
 from perfusion_registry.suggestions import did_you_mean
 
 KeyLock = SceneLock

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
 from perfusion_registry.build import TRAINER_EPOCH
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.recipe import RenderOptions, TrainOptions, resolve_render, resolve_train
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
+from perfusion_registry.methods.table import resolve_render, resolve_train
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -35,10 +36,12 @@ class BuildOrder:
     ) -> BuildOrder:
         """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
         train = resolve_train(source.recipe, base.card.train)
+        assert isinstance(train, TrainOptions)
         if steps is not None and steps < train.steps:
             every = min(train.validate_every, steps)
             train = train.model_copy(update={"steps": steps, "validate_every": every})
         render = resolve_render(source.recipe, base.card.render)
+        assert isinstance(render, RenderOptions)
         masks = list(_masks(source)) if train.mask in ("auto", "files") else []
         inputs = (source.recipe, source.digests, masks, base.digest, covariance, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)

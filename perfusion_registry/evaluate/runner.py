@@ -331,7 +331,7 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
             group=order.source.group,
             supercategory=order.source.supercategory,
             sha256=sha256,
-            steps_kept=card.steps_kept,
+            steps_kept=card.steps_kept or 0,
             images=tuple(images),
         )
 

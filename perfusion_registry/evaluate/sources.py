@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import ConceptSection, Recipe, TrainSection, read_recipe
+from perfusion_registry.methods.perfusion.options import PerfusionRecipe, TrainSection
+from perfusion_registry.methods.table import read_recipe
+from perfusion_registry.recipe import ConceptSection, Recipe
 from perfusion_registry.resolve import find_images
 from perfusion_registry.suggestions import did_you_mean
 
@@ -99,7 +101,7 @@ def _of_cast(concept: SuiteConcept) -> Source:
     return Source(
         concept.name,
         concept.group,
-        Recipe(concept=section),
+        PerfusionRecipe(concept=section),
         tuple(images),
         (None,) * len(images),
         concept.cast,

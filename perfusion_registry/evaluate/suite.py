@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import TrainSection
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature, TrainSection
+from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature
 from perfusion_registry.recipe.recipe import Word
 from perfusion_registry.render.request import SchedulerName
 from perfusion_registry.suggestions import did_you_mean

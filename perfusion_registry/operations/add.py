@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import any_recipe, recipe_model
 from perfusion_registry.operations.pictures import check_pictures, patterns
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Manifest, Recipe, canonical_name
+from perfusion_registry.recipe import Manifest, canonical_name
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.editing import add_concept, add_registry, new_recipe
 from perfusion_registry.recipe.name import Name, Version
+from perfusion_registry.recipe.recipe import checked_recipe
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
 from perfusion_registry.resolve import Project
@@ -87,7 +89,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         )
     _check_word(workspace, project, options.supercategory)
     images = patterns(options.images, name, recipe, project.root, copy=options.copy)
-    schemas = place_schemas(project.root)
+    schemas = place_schemas(project.root, any_recipe())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={
@@ -99,7 +101,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         train={"steps": options.steps, "seed": options.seed, "flip": options.flip},
         render={"bias": options.bias, "temperature": options.temperature},
     )
-    validate(parse_toml(text, "perf add", "recipe"), Recipe, text="", where="perf add", kind="recipe")
+    checked_recipe(parse_toml(text, "perf add", "recipe"), recipe_model, text="", where="perf add")
     make_folder(recipe.parent)
     count = check_pictures(recipe.parent, images, "--images")
     manifest, where = read_text(project.manifest_path, "manifest"), str(project.manifest_path)

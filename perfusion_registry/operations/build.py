@@ -77,7 +77,7 @@ class BuiltConcept(FileModel):
     seconds: float
     sha256: Sha256
     size: int
-    steps_kept: int
+    steps_kept: int | None
     scores: dict[str, float]
     card: InProcess[ConceptCard]
 

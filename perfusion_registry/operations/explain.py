@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.compose.explained import Explanation
+from perfusion_registry.methods.perfusion.presets import PRESETS
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.presets import PRESETS
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import model_serializer
+from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.errors import PerfError
@@ -13,6 +13,7 @@ from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.search import known_registries
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Pack, canonical_name
+from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, parsed_version
 from perfusion_registry.registries.registry import Listing
@@ -22,7 +23,7 @@ from perfusion_registry.resolve.plan import shown
 
 _OF_A_RECIPE = frozenset({"scenes", "recipe"})
 _OF_A_RELEASE = frozenset(
-    {"base", "family", "covariance", "bias", "temperature", "key_lock", "size", "sha256", "signed_by"}
+    {"base", "family", "covariance", "method", "render", *FORMAT_1_GATE, "size", "sha256", "signed_by"}
 )
 
 
@@ -59,6 +60,8 @@ class InfoResult(Result):
     requires: dict[Name, str]
     scenes: tuple[str, ...] = ()
     recipe: str | None = None
+    method: str | None = None
+    render: dict[str, RenderValue] = Field(default_factory=dict)
     bias: float | None = None
     temperature: float | None = None
     key_lock: str | None = None
@@ -163,9 +166,9 @@ def _of_release(release: Release) -> dict[str, Any]:
         "family": release.family,
         "covariance": release.covariance,
         "requires": {need.name: need.version for need in release.requires},
-        "bias": release.bias,
-        "temperature": release.temperature,
-        "key_lock": release.key_lock,
+        "method": release.method,
+        "render": release.render,
+        **{key: release.render[key] for key in FORMAT_1_GATE if key in release.render},
         "size": release.size,
         "sha256": release.sha256,
         "signed_by": release.signature.key if release.signature else None,

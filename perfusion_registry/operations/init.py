@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import any_recipe
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.recipe import MANIFEST_NAME
 from perfusion_registry.recipe.document import quote
@@ -85,7 +86,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
             hint="run `perf add NAME --super WORD --images GLOB` to add a concept",
         )
     make_folder(folder / "recipes")
-    schemas = place_schemas(folder)
+    schemas = place_schemas(folder, any_recipe())
     title = name or folder.absolute().name or "project"
     replace_text(manifest, _MANIFEST.format(name=quote(title), base=quote(base), schemas=schemas))
     written = [MANIFEST_NAME]

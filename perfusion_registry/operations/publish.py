@@ -12,15 +12,17 @@ from pydantic import PlainSerializer
 
 from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.target import RegistryTarget, find_target, is_address
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Pack, dump_pack, read_recipe_or_pack
+from perfusion_registry.recipe import Pack, dump_pack
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import LARGEST_BLOB, Release, Requirement
 from perfusion_registry.registries.registry import published as published_release
+from perfusion_registry.registries.release import AnyRelease
 from perfusion_registry.resolve import Project
 
 
@@ -44,7 +46,7 @@ def _as_in_an_index(release: Release) -> dict[str, Any]:
 class Published(FileModel):
     """A release. published: False where it was there already, None where nothing was done."""
 
-    release: Annotated[Release, PlainSerializer(_as_in_an_index)]
+    release: Annotated[AnyRelease, PlainSerializer(_as_in_an_index)]
     published: bool | None
 
 
@@ -178,6 +180,7 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
     # A folder's path is of this machine, and may name its user: only its last part is published.
     base = PurePath(card.base).name if is_address(card.base) else card.base
     return Release(
+        format=card.schema_version,
         name=card.name,
         version=card.version,
         sha256=hashlib.sha256(blob).hexdigest(),
@@ -187,9 +190,10 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
         base=f"{base}@{card.base_revision}" if card.base_revision else base,
         supercategory=card.supercategory,
         recipe_digest=card.recipe_digest,
-        bias=card.render.bias,
-        temperature=card.render.temperature,
-        key_lock=card.render.key_lock,
+        method=card.method,
+        requires_perf=card.requires_perf,
+        architecture=card.architecture,
+        render=card.render.model_dump(mode="json"),
         licence=card.licence,
         base_licence=card.base_licence,
         authors=card.authors,

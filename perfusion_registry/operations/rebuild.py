@@ -6,7 +6,7 @@ import platform
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
 from perfusion_registry.errors import CheckFailedError
@@ -138,7 +138,7 @@ def _wrong(again: Artifact, locked: Artifact) -> list[str]:
     shapes = [{key: tuple(value.shape) for key, value in one.tensors.items()} for one in (again, locked)]
     if shapes[0] != shapes[1]:
         wrong.append("it has other tensors")
-    numbers = {"scores", "steps_kept"}
+    numbers: dict[str, Any] = {"scores": True, "built": {"step"}}
     cards = [one.card.model_dump(exclude=numbers) for one in (again, locked)]
     wrong += [f"its card's {field} differs" for field in cards[0] if cards[0][field] != cards[1][field]]
     return wrong

@@ -12,9 +12,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field, RootModel
 
 from perfusion_registry.artifact import ConceptCard
+from perfusion_registry.artifact.format1 import Card1
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.methods.table import any_recipe
 from perfusion_registry.operations.add import AddResult
 from perfusion_registry.operations.build import BuildResult
 from perfusion_registry.operations.cache import (
@@ -47,6 +49,7 @@ from perfusion_registry.operations.tune import TuneResult
 from perfusion_registry.operations.vendor import VendorResult
 from perfusion_registry.operations.verify import VerifyResult
 from perfusion_registry.recipe import Lockfile
+from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.recipe.schemas import edited_models, schema_file, schema_text
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.index import IndexLine
@@ -92,6 +95,14 @@ AnyResult = (
 )
 
 
+class AnyLockfile(RootModel[Lockfile | Lockfile1]):
+    """`perfusion.lock`, of version 2 or 1."""
+
+
+class AnyCard(RootModel[ConceptCard | Card1]):
+    """The card in the header of an artifact, of format 2 or 1."""
+
+
 class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
     """The JSON that a command prints, told apart by its `schema`; that of `perf compose` is a composition and
     has its own. Within one version of a schema, keys are only ever added.
@@ -99,9 +110,9 @@ class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
 
 
 MODELS: dict[str, type[BaseModel]] = {
-    **edited_models(),
-    "lockfile": Lockfile,
-    "concept-card": ConceptCard,
+    **edited_models(any_recipe()),
+    "lockfile": AnyLockfile,
+    "concept-card": AnyCard,
     "index": IndexLine,
     "composition": Composition,
     "metadata": ProjectMetadata,

@@ -97,7 +97,6 @@ def _vendored(block: LockedConcept, made: Publication) -> LockedConcept:
         sha256=release.sha256,
         size=release.size,
         requires=block.requires,
-        bias=block.bias,
-        temperature=block.temperature,
-        key_lock=block.key_lock,
+        method=block.method,
+        render=block.render,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
@@ -133,15 +133,15 @@ def _pack(block: LockedConcept, data: bytes) -> list[str]:
 def _card(block: LockedConcept, data: bytes, lockfile: Lockfile) -> list[str]:
     """How the card disagrees with the lockfile."""
     card = read_card(data)
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "name": (card.name, block.name),
         "version": (card.version, block.version),
         "family": (card.family, lockfile.base.family if lockfile.base else card.family),
         "recipe digest": (card.recipe_digest, block.recipe_digest or card.recipe_digest),
-        "bias": (card.render.bias, block.bias),
-        "temperature": (card.render.temperature, block.temperature),
-        "key lock": (card.render.key_lock, block.key_lock),
+        "method": (card.method, block.method),
     }
+    said = card.render.model_dump(mode="json")
+    pairs |= {key.replace("_", " "): (said.get(key), value) for key, value in block.render.items()}
     return [
         f"its card's {field} is {_short(value)}; {_short(locked)} is locked"
         for field, (value, locked) in pairs.items()
@@ -150,13 +150,12 @@ def _card(block: LockedConcept, data: bytes, lockfile: Lockfile) -> list[str]:
 
 
 def _listing(block: LockedConcept, release: Release) -> list[str]:
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "kind": (release.kind, block.kind),
         "size": (release.size, block.size),
-        "bias": (release.bias, block.bias),
-        "temperature": (release.temperature, block.temperature),
-        "key lock": (release.key_lock, block.key_lock),
+        "method": (release.method, block.method),
     }
+    pairs |= {key.replace("_", " "): (release.render.get(key), value) for key, value in block.render.items()}
     return [
         f"its registry says {field} {_short(value)}; {_short(locked)} is locked"
         for field, (value, locked) in pairs.items()

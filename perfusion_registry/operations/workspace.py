@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.artifact import Store, cache_dir
+from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.lockfiles import note_lockfile
 from perfusion_registry.artifact.locking import read_lock
+from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, Lockfile
 from perfusion_registry.reporter import Reporter, Silent

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from perfusion_registry.recipe.defaults import resolve_render as resolve_render
-    from perfusion_registry.recipe.defaults import resolve_train as resolve_train
     from perfusion_registry.recipe.lockfile import LockedBase as LockedBase
     from perfusion_registry.recipe.lockfile import LockedConcept as LockedConcept
     from perfusion_registry.recipe.lockfile import LockedCovariance as LockedCovariance
@@ -28,18 +26,12 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.manifest import Scene as Scene
     from perfusion_registry.recipe.manifest import read_manifest as read_manifest
     from perfusion_registry.recipe.name import canonical_name as canonical_name
-    from perfusion_registry.recipe.options import RenderOptions as RenderOptions
-    from perfusion_registry.recipe.options import RenderSection as RenderSection
-    from perfusion_registry.recipe.options import TrainOptions as TrainOptions
-    from perfusion_registry.recipe.options import TrainSection as TrainSection
     from perfusion_registry.recipe.pack import Pack as Pack
     from perfusion_registry.recipe.pack import PackSection as PackSection
     from perfusion_registry.recipe.pack import dump_pack as dump_pack
     from perfusion_registry.recipe.pack import parse_pack as parse_pack
-    from perfusion_registry.recipe.pack import read_recipe_or_pack as read_recipe_or_pack
     from perfusion_registry.recipe.recipe import ConceptSection as ConceptSection
     from perfusion_registry.recipe.recipe import Recipe as Recipe
-    from perfusion_registry.recipe.recipe import read_recipe as read_recipe
 
 _HOME = {
     "ConceptEntry": "manifest",
@@ -57,20 +49,12 @@ _HOME = {
     "PackSection": "pack",
     "ProjectSection": "manifest",
     "Recipe": "recipe",
-    "RenderOptions": "options",
-    "RenderSection": "options",
     "Scene": "manifest",
-    "TrainOptions": "options",
-    "TrainSection": "options",
     "canonical_name": "name",
     "dump_pack": "pack",
     "parse_pack": "pack",
     "read_lockfile": "lockfile_text",
     "read_manifest": "manifest",
-    "read_recipe": "recipe",
-    "read_recipe_or_pack": "pack",
-    "resolve_render": "defaults",
-    "resolve_train": "defaults",
     "write_lockfile": "lockfile_text",
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import fields_of, parse_toml, quote, read_text, validate
-from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION, LockedConcept, Lockfile
+from perfusion_registry.recipe.lockfile import FORMAT_VERSION, REVISIONS, LockedConcept, Lockfile
+from perfusion_registry.recipe.lockfile1 import LockedConcept1, Lockfile1
 from perfusion_registry.recipe.merge import Merged, has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
 
@@ -41,6 +42,12 @@ def parse_lockfile(text: str, where: str, *, drop_conflicts: bool = False) -> Lo
 
 def dump_lockfile(lock: Lockfile) -> str:
     """The canonical text of a lockfile: LF, sorted blocks, one field per line."""
+    written = lock.as_written()
+    spelt = Lockfile1.of(written) if written.version == 1 else written
+    return _dumped(spelt)
+
+
+def _dumped(lock: Lockfile | Lockfile1) -> str:
     blocks = [f"version = {lock.version}\nrevision = {lock.revision}\n"]
     if lock.base is not None:
         fields = lock.base.model_dump(exclude={"files"})
@@ -49,7 +56,8 @@ def dump_lockfile(lock: Lockfile) -> str:
         blocks += [_block("[[base.file]]", file.model_dump()) for file in files]
     if lock.covariance is not None:
         blocks.append(_block("[covariance]", lock.covariance.model_dump()))
-    concepts = sorted(lock.concepts, key=lambda concept: concept.name)
+    every: tuple[LockedConcept | LockedConcept1, ...] = lock.concepts
+    concepts = sorted(every, key=lambda concept: concept.name)
     blocks += [_block("[[concept]]", _told(concept)) for concept in concepts]
     return _HEADER + "\n" + "\n".join(blocks)
 
@@ -77,10 +85,12 @@ def _parse(text: str, where: str) -> Lockfile:
             where=where,
             hint="upgrade perf: pip install -U perfusion-registry",
         )
+    model: type[Lockfile | Lockfile1] = Lockfile if version == 2 else Lockfile1
     revision = data.get("revision")
-    if isinstance(revision, int) and revision > FORMAT_REVISION:
-        data = _known(data, Lockfile)
-    lock = validate(data, Lockfile, text=text, where=where, kind="lockfile")
+    if isinstance(revision, int) and revision > REVISIONS[2 if version == 2 else 1]:
+        data = _known(data, model)
+    read: Lockfile | Lockfile1 = validate(data, model, text=text, where=where, kind="lockfile")
+    lock = read.upgraded() if isinstance(read, Lockfile1) else read
     names = [concept.name for concept in lock.concepts]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -99,14 +109,17 @@ def _known(value: Any, model: Any) -> Any:
     if not isinstance(value, dict):
         return value
     fields = fields_of(model)
+    if not fields:  # a table with keys of its own, such as `requires`
+        return value
     return {key: _known(item, fields[key].annotation) for key, item in value.items() if key in fields}
 
 
-def _told(concept: LockedConcept) -> dict[str, Any]:
-    """A concept's fields without those that say nothing."""
-    told = concept.model_dump(exclude={"kind"} if concept.kind == "concept" else None)
+def _told(concept: LockedConcept | LockedConcept1) -> dict[str, Any]:
+    """A concept's fields without those that say nothing; each option of `render` has a line of its own."""
+    told = concept.model_dump(exclude={"kind"} if concept.kind == "concept" else {"method"})
     told["requires"] = dict(sorted(concept.requires.items())) or None
-    return told
+    render = told.pop("render", {})
+    return told | {f"render.{toml_key(key)}": render[key] for key in sorted(render)}
 
 
 def _block(header: str, fields: dict[str, Any]) -> str:

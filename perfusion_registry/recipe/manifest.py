@@ -11,8 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
-from perfusion_registry.recipe.options import Bias, Residual, SceneLock, Temperature
-from perfusion_registry.recipe.presets import PresetName
+from perfusion_registry.recipe.options import Bias, PresetName, Residual, SceneLock, Temperature
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"

@@ -1,4 +1,4 @@
-"""Training and render options: as sections of a recipe, and fully resolved."""
+"""Options of recipes that are not one method's alone: those of any training, and those of a gate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.presets import PresetName
 
 TEMPLATES = (
     "a photo of a {}",
@@ -54,10 +53,6 @@ Batch = Annotated[int, Field(ge=1, le=1024, description="Samples per step.")]
 LearningRate = Annotated[
     float, Field(ge=0, le=10, description="Of Adam; 0 leaves the parameter as it starts.")
 ]
-ResidualRank = Annotated[
-    float,
-    Field(ge=0, le=1, description="Rank of the residual, as a share of each block's width; 0: no residual."),
-]
 Sizes = Annotated[
     tuple[Annotated[float, Field(ge=0.1, le=1)], ...],
     Field(min_length=1, max_length=16, description="The sizes at which each image is shown, of the frame."),
@@ -79,23 +74,16 @@ _MASK = (
     "to the supercategory, `none`; `auto` takes the first that is at hand."
 )
 _FLIP = "Whether mirrored images look right; false for asymmetric things."
-_KEYS = "Train the keys instead of locking them to the supercategory's: key lock `none`."
-_LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
+PresetName = Literal["faithful", "balanced", "editable", "together"]
 SceneLock = Literal["local", "global", "none"]
 """What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 
 
-class TrainSection(FileModel):
-    """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's."""
+class TrainingSection(FileModel):
+    """What `[train]` of a recipe may say whatever its method; left out: the base's, else the method's."""
 
-    bias: Bias | None = None
-    temperature: Temperature | None = None
     steps: Steps | None = None
     batch: Batch | None = None
-    learning_rate_output: LearningRate | None = None
-    learning_rate_embedding: LearningRate | None = None
-    residual_rank: ResidualRank | None = None
-    learning_rate_residual: LearningRate | None = None
     flip: Annotated[bool | None, Field(description=_FLIP)] = None
     sizes: Sizes | None = None
     company: Company | None = None
@@ -107,44 +95,21 @@ class TrainSection(FileModel):
     validation_prompts: Templates | None = None
     validation_steps: SamplingSteps | None = None
     validation_guidance: Guidance | None = None
-    trained_keys: Annotated[bool | None, Field(description=_KEYS)] = None
-
-
-class RenderSection(FileModel):
-    """`[render]` of a recipe; a key left out means the base's default, else the paper's.
-
-    preset: stands for the bias and temperature that are left out, under the recipe's own key lock.
-    """
-
-    bias: Bias | None = None
-    temperature: Temperature | None = None
-    key_lock: Annotated[KeyLock | None, Field(description=_LOCK)] = None
-    residual: Residual | None = None
-    preset: PresetName | None = None
 
 
 _SHARE = 0.5
 
 
-class TrainOptions(FileModel):
-    """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
+class TrainingOptions(FileModel):
+    """What the training of any method may depend on, resolved; a method's own options come beside these.
 
     templates, validation_prompts and company hold `{}` once each, where the concept's word goes. `mask` says
     where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each of
-    them, `trained_keys` trains o*_K instead of locking it. `company` puts the images into the base's own
-    pictures of these prompts, for a share of the samples. `residual_rank` adds a personalised residual to
-    every transformer block (0.05 in its paper, at a learning rate of 1e-3); without one an artifact stays
-    tens of kilobytes.
+    them. `company` puts the images into the base's own pictures of these prompts, for a share of the samples.
     """
 
-    bias: Bias = 0.75
-    temperature: Temperature = 0.1
     steps: Steps = 400
     batch: Batch = 16
-    learning_rate_output: LearningRate = 0.03
-    learning_rate_embedding: LearningRate = 0.006
-    residual_rank: ResidualRank = 0.0
-    learning_rate_residual: LearningRate = 1e-3
     flip: bool = True
     sizes: Sizes = (1.0,)
     # Older than these are many artifacts; at their defaults they are in no key and on no card.
@@ -157,13 +122,3 @@ class TrainOptions(FileModel):
     validation_prompts: Templates = VALIDATION_PROMPTS
     validation_steps: SamplingSteps = 20
     validation_guidance: Guidance = 6.0
-    trained_keys: bool = False
-
-
-class RenderOptions(FileModel):
-    """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else."""
-
-    bias: Bias = 0.65
-    temperature: Temperature = 0.15
-    key_lock: KeyLock = "local"
-    residual: Residual = 1.0

@@ -13,7 +13,7 @@ from perfusion_registry.recipe.lockfile_text import toml_key, toml_value
 from perfusion_registry.recipe.manifest import Scene
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, Version
-from perfusion_registry.recipe.recipe import Line, Recipe
+from perfusion_registry.recipe.recipe import FindRecipe, Line, Recipe, checked_recipe
 
 SceneName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -48,16 +48,16 @@ class Pack(FileModel):
         return self
 
 
-def read_recipe_or_pack(path: Path) -> Recipe | Pack:
+def read_recipe_or_pack(path: Path, find: FindRecipe) -> Recipe | Pack:
     """Read a file of `recipes/`: with `[pack]` it is a scene pack, else the recipe of a concept.
 
-    Every mistake in the file is in the one PerfError that is raised.
+    find: the recipe model of a method. Every mistake in the file is in the one PerfError that is raised.
     """
     text = read_text(path, "recipe")
     data = parse_toml(text, str(path), "recipe")
     if "pack" in data and "concept" not in data:
         return validate(data, Pack, text=text, where=str(path), kind="pack")
-    return validate(data, Recipe, text=text, where=str(path), kind="recipe")
+    return checked_recipe(data, find, text=text, where=str(path))
 
 
 def parse_pack(data: bytes, where: str) -> Pack:

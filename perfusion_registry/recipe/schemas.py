@@ -44,16 +44,19 @@ def schema_text(model: type[BaseModel], *, toml: bool) -> str:
     return json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def edited_models() -> dict[str, type[BaseModel]]:
-    """The models of the files that people write, by the names of their schemas."""
-    from perfusion_registry.recipe import Manifest, Pack, Recipe
+def edited_models(recipe: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The models of the files that people write, by the names of their schemas. recipe: that of recipes."""
+    from perfusion_registry.recipe import Manifest, Pack
 
-    return {"manifest": Manifest, "recipe": Recipe, "pack": Pack}
+    return {"manifest": Manifest, "recipe": recipe, "pack": Pack}
 
 
-def place_schemas(root: Path) -> str:
-    """The folder, relative to the project, of the schemas that its files point to; written if need be."""
-    models = edited_models()
+def place_schemas(root: Path, recipe: type[BaseModel]) -> str:
+    """The folder, relative to the project, of the schemas that its files point to; written if need be.
+
+    recipe: the model of recipes.
+    """
+    models = edited_models(recipe)
     if all((root / "schemas" / schema_file(name)).is_file() for name in models):
         return "schemas"
     make_folder(root / _FOLDER)

@@ -27,14 +27,16 @@ from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name, parsed_version
 from perfusion_registry.registries.registry import Listing, RegistryError
-from perfusion_registry.registries.release import RELEASE_FORMAT, Release
+from perfusion_registry.registries.release import RELEASE_FORMAT, AnyRelease, Release
 
 LARGEST_LINE = 64 * 2**10
 LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 LONGEST_VERSION = 100
 
-_PLAIN = b'{"event":"publish","release":{"format":1,"name":"%b","version":"'
+_PLAIN = tuple(
+    b'{"event":"publish","release":{"format":%d,"name":"%%b","version":"' % form for form in (1, 2)
+)
 """What nearly all lines begin with, before the version; one of another version than digits is read whole."""
 _DIGITS = re.compile(rb"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
@@ -47,7 +49,7 @@ class Publish(FileModel):
     """A release enters the registry."""
 
     event: Literal["publish"] = "publish"
-    release: Release
+    release: AnyRelease
     chain: Sha256 = _UNCHAINED
 
 
@@ -171,7 +173,7 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     release when it is first used. Raises RegistryError for what this version of perf cannot read.
     """
     whole = data.split(b"\n")[:-1]
-    if (plain := _plain(whole, _PLAIN % name.encode())) is not None:
+    if (plain := _plain(whole, tuple(opening % name.encode() for opening in _PLAIN))) is not None:
         return _Reread(*plain, name, where)
     listings: list[tuple[ParsedVersion, Listing]] = []
     for line in whole:
@@ -187,13 +189,15 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     return tuple(one for _, one in sorted(listings, key=itemgetter(0)))
 
 
-def _plain(lines: Sequence[bytes], opening: bytes) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
+def _plain(
+    lines: Sequence[bytes], openings: tuple[bytes, ...]
+) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
     """The versions and lines of an index that only publishes plain versions, by version; None of any
-    other."""
-    start, by_version = len(opening), []
+    other. openings: what its lines may begin with, all of one length."""
+    start, by_version = len(openings[0]), []
     for line in lines:
         version = line[start : line.find(b'"', start)]
-        if not line.startswith(opening) or (numbers := _numbers(version)) is None:
+        if not line.startswith(openings) or (numbers := _numbers(version)) is None:
             return None
         by_version.append((numbers, version, line))
     if not by_version:

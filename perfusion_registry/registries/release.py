@@ -1,73 +1,141 @@
-"""A release: one published version of a concept or of a scene pack, as an index describes it."""
+"""A release: one published version of a concept or of a scene pack, as an index describes it.
+
+In memory a release is always as format 2 has it; `format` says how it is spelt, in an index and where it is
+signed. What was published as format 1 stays format 1, to the byte.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, SerializationInfo, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
+from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.name import Constraint, Name, Sha256, Version
-from perfusion_registry.recipe.options import Bias, KeyLock, Temperature
+from perfusion_registry.recipe.name import Name, Sha256, Version
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
+from perfusion_registry.registries.release1 import Release1
+from perfusion_registry.registries.release_parts import LARGEST_BLOB, Requirement, Signature, Text
 
-RELEASE_FORMAT = 1
-LARGEST_BLOB = 64 * 2**20
-"""Bytes that a published artifact may have at most; a concept has some ten thousand."""
+__all__ = ["LARGEST_BLOB", "RELEASE_FORMAT", "AnyRelease", "Preview", "Release", "Requirement", "Signature"]
 
-Text = Annotated[str, Field(max_length=4000)]
-
-
-class Requirement(FileModel):
-    """Another concept that a release needs, from the same registry."""
-
-    name: Name
-    version: Constraint
+RELEASE_FORMAT = 2
+ARCHITECTURE = "stable-diffusion"
+"""The architecture of the base of every release of format 1."""
 
 
-class Signature(FileModel):
-    """A detached ed25519 signature: the public key and the signature over `Release.signed_bytes`, in hex."""
+Key = Annotated[str, Field(max_length=100)]
 
-    key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    signature: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+
+class Preview(FileModel):
+    """A small picture that belongs to a release, a blob of its own."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=1, le=LARGEST_BLOB)]
 
 
 class Release(FileModel):
     """One published name@version; immutable once it is in an index.
 
     kind: `concept` (a blob in the artifact format) or `pack` (a scene pack: a blob of TOML with prompts and
-    gates, and requirements). sha256, size: of the blob. family, covariance: what a concept composes with; a
-    pack has neither. The other fields are the card's, told here so that choosing needs no download.
+    gates, and requirements). method, requires_perf: how a concept is drawn, and the lowest perf that can.
+    sha256, size: of the blob. architecture, family, covariance: what a concept composes with, as far as it
+    names them; a pack has none of them. render: what a prompt may set, with the concept's own values, as its
+    method has them. The other fields are the card's, told here so that choosing needs no download.
     """
 
-    format: Annotated[int, Field(ge=1, le=RELEASE_FORMAT)] = RELEASE_FORMAT
+    format: Annotated[int, Field(ge=1, le=RELEASE_FORMAT)] = 1
     name: Name
     version: Version
     kind: Literal["concept", "pack"] = "concept"
+    method: MethodName = DEFAULT_METHOD
+    requires_perf: Version | None = None
     sha256: Sha256
     size: Annotated[int, Field(ge=1, le=LARGEST_BLOB)]
+    architecture: Text | None = None
     family: Text | None = None
     covariance: Text | None = None
     base: Text | None = None
     supercategory: Text | None = None
     recipe_digest: Sha256 | None = None
-    bias: Bias | None = None
-    temperature: Temperature | None = None
-    key_lock: KeyLock | None = None
+    render: Annotated[dict[Key, RenderValue], Field(max_length=100)] = Field(default_factory=dict)
     requires: tuple[Requirement, ...] = ()
     licence: Text | None = None
     base_licence: Text | None = None
     authors: tuple[Text, ...] = ()
     consent: Text | None = None
     description: Text | None = None
+    preview: Preview | None = None
     signature: Signature | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lifted(cls, said: Any, info: ValidationInfo) -> Any:
+        """What format 1 says by three fields of its own, in `render`; nothing else may stand in it.
+
+        A release made here that names no format is of format 1 while that can say it.
+        """
+        if not isinstance(said, Mapping):
+            return said
+        if info.mode == "json":  # behind this validator a list is no tuple any more
+            said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+        own = Release1.model_fields.keys()
+        if "format" not in said and info.mode == "python":
+            said = {"format": 1 if said.keys() <= own else RELEASE_FORMAT, **said}
+        if said.get("format") != 1:
+            return said
+        if info.mode == "json" and (strange := sorted(said.keys() - own)):
+            raise ValueError(f"`{strange[0]}` is not a key of format 1")
+        gate = {**said.get("render", {}), **{key: said[key] for key in FORMAT_1_GATE if key in said}}
+        lifted = {key: value for key, value in said.items() if key not in FORMAT_1_GATE}
+        lifted["render"] = {key: gate[key] for key in FORMAT_1_GATE if gate.get(key) is not None}
+        if said.get("kind", "concept") == "concept":
+            lifted.setdefault("architecture", ARCHITECTURE)
+        return lifted
 
     @model_validator(mode="after")
     def _whole(self) -> Release:
-        built = (self.family, self.covariance, self.supercategory, self.bias, self.temperature, self.key_lock)
-        if self.kind == "concept" and None in built:
-            raise ValueError("a concept's release tells its family, covariance, supercategory and gate")
+        if self.format == 1:
+            self.as_format_1()
+        elif self.kind == "concept" and None in (self.family, self.architecture):
+            raise ValueError("a concept's release tells its architecture and family")
         return self
 
+    def as_format_1(self) -> Release1:
+        """The release in format 1's fields. Raises ValueError where they cannot say it."""
+        plain = self.method == DEFAULT_METHOD and self.requires_perf is None and self.preview is None
+        if not plain or self.architecture not in (None, ARCHITECTURE):
+            raise ValueError("format 1 of releases has perfusion on Stable Diffusion alone")
+        gate = {key: self.render.get(key) for key in FORMAT_1_GATE}
+        said: dict[str, Any] = {
+            name: getattr(self, name) for name in Release1.model_fields if name not in gate
+        }
+        return Release1(**said | gate)
+
+    @model_serializer(mode="wrap")
+    def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """In the fields of its own format."""
+        if self.format != 1:
+            values: dict[str, Any] = handler(self)
+            return values
+        return self.as_format_1().model_dump(mode=info.mode, exclude_none=info.exclude_none)
+
     def signed_bytes(self) -> bytes:
-        """What a signature covers: every field but the signature, in one spelling."""
+        """What a signature covers: every field but the signature, in the spelling of its format."""
         return self.model_copy(update={"signature": None}).model_dump_json(exclude_none=True).encode()
+
+
+class _EitherFormat:
+    """In the JSON Schema, a release of format 2 or 1."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), handler(Release1.__pydantic_core_schema__)]}
+
+
+AnyRelease = Annotated[Release, _EitherFormat()]
+"""A release in the fields of its own format, as models of files and results have it."""

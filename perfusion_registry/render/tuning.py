@@ -16,6 +16,7 @@ from perfusion_registry.build.selection import Scores
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import KeyLock, Prompt, Text, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.render.draw import render
 from perfusion_registry.render.search import Trials, by_coordinate
 from perfusion_registry.reporter import Reporter, Silent
@@ -61,7 +62,7 @@ class Space:
     def of(self, artifact: Artifact, residual: float | None) -> list[Setting]:
         """The settings to try for a concept, local lock first. residual: its strength, None without one."""
         locks: list[KeyLock] = ["local", "global"]
-        if artifact.card.train.trained_keys:
+        if TrainOptions.of(artifact.card.train).trained_keys:
             locks.append("none")
         strengths = (residual,) if residual is None else self.residuals or (residual,)
         return [

@@ -15,7 +15,7 @@ from perfusion_registry.recipe import (
     dump_pack,
 )
 from perfusion_registry.recipe.document import read_text
-from perfusion_registry.recipe.lockfile import FORMAT_REVISION, REGISTRY
+from perfusion_registry.recipe.lockfile import REGISTRY, REVISIONS
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.plan import BuildTask, Plan, shown
@@ -75,14 +75,14 @@ def lock(
         ),
         covariance=plan.covariance.locked,
         concepts=tuple(sorted(concepts, key=lambda concept: concept.name)),
-    )
+    ).as_written()
     return after if differences(project.lockfile, after) or project.lockfile is None else project.lockfile
 
 
 def changes_of(project: Project, after: Lockfile) -> list[str]:
     """`differences` between the project's lockfile and `after`, and whether its text is as perf writes it."""
     changes = differences(project.lockfile, after)
-    if changes or after.revision > FORMAT_REVISION:
+    if changes or after.revision > REVISIONS.get(after.version, 0):
         return changes
     told = read_text(project.lockfile_path, "lockfile") == dump_lockfile(after)
     return [] if told else ["its text is not as perf writes it"]
@@ -104,11 +104,8 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
         elif old.version != concept.version and concept.registry is not None:
             told.append(f"`{concept.name}` {old.version} becomes {concept.version}")
         elif old != concept:
-            fields = [
-                field
-                for field in LockedConcept.model_fields
-                if getattr(old, field) != getattr(concept, field)
-            ]
+            was, now = (one.model_dump(exclude={"render"}) | one.render for one in (old, concept))
+            fields = [field for field in was | now if was.get(field) != now.get(field)]
             told.append(f"`{concept.name}` changed: {', '.join(fields)}")
     names = {concept.name for concept in after.concepts}
     told += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
@@ -144,9 +141,8 @@ def _from_registry(candidate: Candidate) -> LockedConcept:
         sha256=release.sha256,
         size=release.size,
         requires={need.name: need.version for need in release.requires},
-        bias=release.bias,
-        temperature=release.temperature,
-        key_lock=release.key_lock,
+        method=release.method,
+        render=release.render,
     )
 
 
@@ -165,7 +161,6 @@ def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> Lock
         options=task.option_digest,
         sha256=sha256,
         size=size,
-        bias=task.render.bias,
-        temperature=task.render.temperature,
-        key_lock=task.render.key_lock,
+        method=task.recipe.concept.method,
+        render=task.render.model_dump(mode="json"),
     )

@@ -11,16 +11,9 @@ from pydantic import ValidationError
 from perfusion_registry.artifact import Store, build_key, digest_of, training_key
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
-from perfusion_registry.recipe import (
-    ConceptSection,
-    LockedConcept,
-    Lockfile,
-    Recipe,
-    RenderOptions,
-    TrainOptions,
-    resolve_render,
-    resolve_train,
-)
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
+from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.recipe import ConceptSection, LockedConcept, Lockfile, Recipe
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
@@ -124,6 +117,8 @@ def _task(
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
     render = resolve_render(recipe, base.card.render)
+    assert isinstance(train, TrainOptions)
+    assert isinstance(render, RenderOptions)
     images = find_images(
         path.parent,
         recipe.concept.images,
@@ -185,8 +180,8 @@ def _reason(
         "images changed": locked.images != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
-        "render options changed": (locked.bias, locked.temperature, locked.key_lock)
-        != (task.render.bias, task.render.temperature, task.render.key_lock),
+        "render options changed": locked.render
+        != {key: value for key, value in task.render.model_dump(mode="json").items() if key in locked.render},
     }
     told = [change for change, happened in changes.items() if happened]
     return ", ".join(told) or ("its card changed" if task.reusable else "the trainer or the card changed")

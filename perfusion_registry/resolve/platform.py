@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perfusion_registry.errors import one_line
+from perfusion_registry.methods.table import method_hindrance
 from perfusion_registry.registries.release import Release
 
 
 @dataclass(frozen=True)
 class Platform:
-    """A base's name and family, and the digest of the covariance's matrix; None where any will do."""
+    """A base's name and family, and the digest of the covariance's matrix; None where any will do.
+
+    A release without a covariance, of a method that needs none, composes whatever the project's is.
+    """
 
     base: str
     family: str
@@ -20,13 +24,15 @@ class Platform:
         """Why a release cannot compose with the project's base, in words that follow its version; or None."""
         if release.kind == "pack":
             return None
+        if (hindrance := method_hindrance(release.method, release.requires_perf)) is not None:
+            return f"not for this perf: {one_line(hindrance)}"
         if release.family != self.family:
             built = f"{one_line(release.base)}, a base" if release.base else "a base"
             return (
                 f"built for {built} of the family {_short(release.family)}; "
                 f"{self.base} is of the family {_short(self.family)}"
             )
-        if self.covariance is not None and release.covariance != self.covariance:
+        if None not in (self.covariance, release.covariance) and release.covariance != self.covariance:
             return (
                 f"built with the covariance {_short(release.covariance)}; "
                 f"this project's is {_short(self.covariance)}"

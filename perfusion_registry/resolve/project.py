@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import read_recipe_or_pack
 from perfusion_registry.recipe import (
     LOCKFILE_NAME,
     MANIFEST_NAME,
@@ -19,7 +20,6 @@ from perfusion_registry.recipe import (
     canonical_name,
     read_lockfile,
     read_manifest,
-    read_recipe_or_pack,
 )
 from perfusion_registry.suggestions import did_you_mean
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from perfusion_registry.artifact import Artifact, ConceptCard
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 
 
 def card(**changes: Any) -> ConceptCard:
@@ -16,12 +16,12 @@ def card(**changes: Any) -> ConceptCard:
         "version": "1.0.0",
         "supercategory": "teddy",
         "family": "f" * 64,
-        "covariance": "c" * 64,
         "recipe_digest": "d" * 64,
         "base": "storybook",
         "train": TrainOptions(),
         "render": RenderOptions(),
-        "steps_kept": 150,
+        "built": Built(covariance="c" * 64, step=150),
+        "schema_version": 1,
         "scores": {"image": 0.81, "text": 0.74, "harmonic": 0.77},
     }
     return ConceptCard(**{**values, **changes})

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from perfusion_registry.artifact import Artifact, load_artifact, read_card, save_artifact
+from perfusion_registry.artifact import Artifact, card_fields, load_artifact, read_card, save_artifact
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.residuals.tensors import residual_of
 from tests.artifact.samples import artifact, card, sd15_layers
 
 WHOLE = save_artifact(artifact())
@@ -44,8 +46,8 @@ def test_what_is_saved_is_loaded_and_other_readers_agree(tmp_path: Path) -> None
             assert torch.equal(stored, value.to(stored.dtype))
             assert torch.equal(loaded.tensors[key], stored)
     assert load_artifact(tmp_path / "a.safetensors").card == whole.card
-    assert loaded.outputs().keys() == {"mid_block.attn2", "up_blocks.1.attn2"}
-    assert loaded.output_keys() == {}
+    assert outputs(loaded.tensors).keys() == {"mid_block.attn2", "up_blocks.1.attn2"}
+    assert output_keys(loaded.tensors) == {}
 
 
 def test_the_bytes_do_not_depend_on_the_process_or_on_the_order() -> None:
@@ -68,9 +70,9 @@ def test_the_bytes_do_not_depend_on_the_process_or_on_the_order() -> None:
 
 def test_trained_keys_are_kept_and_must_be_declared() -> None:
     whole = artifact(train=TrainOptions(trained_keys=True))
-    keys = {f"output_key.{path}": value + 1 for path, value in whole.outputs().items()}
+    keys = {f"output_key.{path}": value + 1 for path, value in outputs(whole.tensors).items()}
     loaded = load_artifact(save_artifact(Artifact(whole.card, {**whole.tensors, **keys})))
-    assert loaded.output_keys().keys() == loaded.outputs().keys()
+    assert output_keys(loaded.tensors).keys() == outputs(loaded.tensors).keys()
     with pytest.raises(PerfError, match="trained keys"):
         save_artifact(whole)
     with pytest.raises(PerfError, match="trained keys"):
@@ -81,11 +83,11 @@ def test_a_residual_is_kept_whole_and_must_be_declared() -> None:
     declared = artifact(train=TrainOptions(residual_rank=0.05))
     pair = {"residual_down.mid_block": torch.ones(2, 6), "residual_up.mid_block": torch.ones(6, 2)}
     loaded = load_artifact(save_artifact(Artifact(declared.card, {**declared.tensors, **pair})))
-    assert {path: (a.shape, b.shape) for path, (a, b) in loaded.residual().items()} == {
+    assert {path: (a.shape, b.shape) for path, (a, b) in residual_of(loaded.tensors).items()} == {
         "mid_block": ((2, 6), (6, 2))
     }
     assert all(loaded.tensors[key].dtype == torch.float16 for key in pair)
-    assert load_artifact(WHOLE).residual() == {}
+    assert residual_of(load_artifact(WHOLE).tensors) == {}
     for wrong in (
         {},
         {"residual_down.mid_block": torch.ones(2, 6)},
@@ -133,7 +135,7 @@ def test_tensors_that_are_not_the_formats_are_refused_on_both_ways(
         key: value.to(torch.float32 if key in vectors else torch.float16).contiguous()
         for key, value in wrong.tensors.items()
     }
-    data = save(stored, {"concept": wrong.card.model_dump_json()})
+    data = save(stored, {"concept": card_fields(wrong.card).model_dump_json()})
     with pytest.raises(PerfError, match=said):
         load_artifact(data)
 
@@ -142,7 +144,7 @@ def test_a_wrong_number_format_is_refused() -> None:
     tensors = load(WHOLE)
     tensors["embedding"] = tensors["embedding"].double()
     with pytest.raises(PerfError, match=r"float64, not torch\.float32"):
-        load_artifact(save(tensors, {"concept": artifact().card.model_dump_json()}))
+        load_artifact(save(tensors, {"concept": card_fields(artifact().card).model_dump_json()}))
 
 
 def with_card(text: str) -> bytes:
@@ -157,13 +159,13 @@ def with_card(text: str) -> bytes:
         ("null", "not a JSON object"),
         ("[" * 5000, "not a JSON object"),
         ("{}", "wrong at"),
-        (json.dumps({**card().model_dump(mode="json"), "bias": 1}), "wrong at `bias`"),
+        (json.dumps({**card_fields(card()).model_dump(mode="json"), "bias": 1}), "wrong at `bias`"),
         (
-            json.dumps({**card().model_dump(mode="json"), "recipe_digest": "../../etc"}),
+            json.dumps({**card_fields(card()).model_dump(mode="json"), "recipe_digest": "../../etc"}),
             "wrong at `recipe_digest`",
         ),
-        (json.dumps({**card().model_dump(mode="json"), "name": "../x"}), "wrong at `name`"),
-        (json.dumps({**card().model_dump(mode="json"), "schema_version": 2}), "format 2"),
+        (json.dumps({**card_fields(card()).model_dump(mode="json"), "name": "../x"}), "wrong at `name`"),
+        (json.dumps({**card_fields(card()).model_dump(mode="json"), "schema_version": 3}), "format 3"),
     ],
 )
 def test_cards_that_are_not_cards_are_refused(text: str, said: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from perfusion_registry.artifact import CACHE_VARIABLE, Store, cache_dir
+from perfusion_registry.artifact import Store
+from perfusion_registry.cache_folder import CACHE_VARIABLE, cache_dir
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Silent
 

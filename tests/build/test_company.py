@@ -13,7 +13,7 @@ from perfusion_registry.build import ConceptSources, Covariance, build_concept
 from perfusion_registry.build.company import PICTURES, REST, drawn_company, in_company
 from perfusion_registry.build.masks import attention_masks
 from perfusion_registry.build.prompts import Prompts
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.reporter import Silent
 from tests.build.test_training import FAST, covariance, lesson_of, photos
 

@@ -26,7 +26,9 @@ from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.training import Lesson, repeatable, step_loss, train, training_step
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.reporter import Silent
 from tests.build.test_covariance import captions
 
@@ -241,7 +243,7 @@ def test_the_same_recipe_gives_the_same_bytes(
     assert save_artifact(build(tiny_base, covariance, photos)) == first
     assert save_artifact(build(tiny_base, covariance, photos, seed=1)) != first
     artifact = load_artifact(first)
-    assert set(artifact.outputs()) == {layer.path for layer in tiny_base.bank.layers}
+    assert set(outputs(artifact.tensors)) == {layer.path for layer in tiny_base.bank.layers}
     assert artifact.card.steps_kept in {2, 4}
     assert set(artifact.card.scores) == {"image", "text", "harmonic"}
 
@@ -253,7 +255,7 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
     first = save_artifact(build(tiny_base, covariance, photos, **options))
     torch.manual_seed(99)
     assert save_artifact(build(tiny_base, covariance, photos, **options)) == first
-    residual = load_artifact(first).residual()
+    residual = residual_of(load_artifact(first).tensors)
     widths = block_widths(tiny_base.residual_blocks)
     assert {path: (b.shape[0], a.shape[1]) for path, (a, b) in residual.items()} == widths
     assert all(a.shape[0] == max(1, round(0.1 * a.shape[1])) for a, _ in residual.values())
@@ -264,7 +266,7 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
     )
     start = Lock.to(tiny_base, "teddy", trained_keys=False)
     assert torch.equal(still.tensors["embedding"], start.embeddings[0])
-    assert all(float(b.abs().sum()) > 0 for _, b in still.residual().values())
+    assert all(float(b.abs().sum()) > 0 for _, b in residual_of(still.tensors).values())
     lesson = lesson_of(tiny_base, covariance, FAST.model_copy(update=options))
     assert all(float(b.detach().abs().sum()) == 0 for _, b in lesson.begin().residual.values())
 
@@ -303,7 +305,7 @@ def test_without_a_scorer_the_last_step_is_kept(
     artifact = build(dataclasses.replace(tiny_base, scorer=None), covariance, photos, trained_keys=True)
     assert artifact.card.steps_kept == 4
     assert artifact.card.scores == {}
-    assert set(artifact.output_keys()) == set(artifact.outputs())
+    assert set(output_keys(artifact.tensors)) == set(outputs(artifact.tensors))
 
 
 KILLED = """

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from perfusion_registry.artifact import CACHE_VARIABLE, Artifact
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
 from tests.cli.running import Perf, Said, edit

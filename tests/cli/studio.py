@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from perfusion_registry.artifact import CACHE_VARIABLE, Artifact, save_artifact
+from perfusion_registry.artifact import Artifact, save_artifact
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile
 from perfusion_registry.registries.registry import Registry

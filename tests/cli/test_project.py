@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tomli
 
-from perfusion_registry.recipe import read_manifest, read_recipe
+from perfusion_registry.methods.table import read_recipe
+from perfusion_registry.recipe import read_manifest
 from tests.cli.running import Perf
 
 

@@ -64,9 +64,7 @@ def write_project(root, store, base_folder, concepts):
                 options=digest,
                 sha256=sha256,
                 size=1,
-                bias=0.6,
-                temperature=0.2,
-                key_lock="local",
+                render={"bias": 0.6, "temperature": 0.2, "key_lock": "local"},
             )
         )
     manifest += (

@@ -10,7 +10,7 @@ from perfusion_registry.base import Base, ConceptPiece, block_widths
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.edit import Metric
-from perfusion_registry.recipe import RenderOptions, TrainOptions
+from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 
 COVARIANCE = "c" * 64
 
@@ -53,12 +53,12 @@ def artifact(
         "version": "1.0.0",
         "supercategory": word,
         "family": base.description.family,
-        "covariance": COVARIANCE,
         "recipe_digest": hashlib.sha256(name.encode()).hexdigest(),
         "base": base.description.repo,
         "train": TrainOptions(trained_keys=trained_keys, residual_rank=rank),
         "render": RenderOptions(),
-        "steps_kept": 100,
+        "built": Built(covariance=COVARIANCE, step=100),
+        "schema_version": 1,
     }
     return Artifact(ConceptCard(**(values | card)), tensors)
 

@@ -9,7 +9,7 @@ from perfusion_registry.compose.composition import Composition, parse_compositio
 from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import RenderOptions
+from perfusion_registry.methods.perfusion.options import Built, RenderOptions
 from tests.compose.samples import artifact, concept, on, shelf
 
 PROMPT = "A teddy* sailing in a teapot* on the sea"
@@ -140,7 +140,7 @@ def test_another_family_is_refused_and_named(tiny_base):
 def test_another_covariance_than_its_partner_is_refused(tiny_base):
     shelf_ = shelf(
         artifact(tiny_base, "teddy", "teddy", 1),
-        artifact(tiny_base, "teapot", "teapot", 2, covariance="x" * 64),
+        artifact(tiny_base, "teapot", "teapot", 2, built=Built(covariance="x" * 64, step=1)),
     )
     compose(parse_prompt("a teapot*"), shelf_, tiny_base)
     with pytest.raises(PerfError, match="covariance") as caught:

@@ -12,6 +12,7 @@ from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.explanation import explain
 from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.methods.residuals.tensors import residual_of
 from tests.compose.samples import on
 
 
@@ -55,6 +56,6 @@ def test_a_closing_gate_takes_the_residual_along(tiny_base, concepts, bias, temp
     train = artifact.card.train
     now = sigmoid((similarity - bias) / temperature)
     expected = strength * min(1.0, now / sigmoid((similarity - train.bias) / train.temperature))
-    for path, (down, up) in artifact.residual().items():
+    for path, (down, up) in residual_of(artifact.tensors).items():
         assert torch.equal(found.factors[0][path][0], down.float())
         assert torch.allclose(found.factors[0][path][1], up.float() * expected, rtol=1e-4)

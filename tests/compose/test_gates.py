@@ -9,7 +9,7 @@ import pytest
 from perfusion_registry.cli.drawing import GateOptions
 from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.presets import PRESETS
+from perfusion_registry.methods.perfusion.presets import PRESETS
 
 DEFAULT = Gate(0.65, 0.2, "local")
 VALUES = [Gate(), Gate(bias=0.1), Gate(temperature=0.9), Gate(0.1, 0.9), Gate(key_lock="global")]

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.presets import PRESET_NAMES
+from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
 
 
 def pieces(source):

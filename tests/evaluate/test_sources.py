@@ -10,8 +10,8 @@ import pytest
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import SuiteCompany, Variant
-from perfusion_registry.recipe import resolve_train
-from perfusion_registry.recipe.options import TrainOptions, TrainSection
+from perfusion_registry.methods.perfusion.options import TrainOptions, TrainSection
+from perfusion_registry.methods.table import resolve_train
 from tests.evaluate.conftest import Smoke
 
 

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from perfusion_registry.artifact import build_key, training_key
-from perfusion_registry.recipe import Recipe, resolve_render, resolve_train
+from perfusion_registry.methods.perfusion.options import PerfusionRecipe
+from perfusion_registry.methods.table import resolve_render, resolve_train
 
 CONCEPT = {"name": "bear", "version": "1.0.0", "supercategory": "teddy", "images": ["1.png", "2.png"]}
 TRAIN: dict[str, Any] = {
@@ -87,7 +88,7 @@ def keys_of(case: dict[str, Any]) -> dict[str, str]:
         "train": case.get("train", {}),
         "render": case.get("render", {}),
     }
-    recipe = Recipe.model_validate_json(json.dumps(said))
+    recipe = PerfusionRecipe.model_validate_json(json.dumps(said))
     train = resolve_train(recipe, given["card_train"])
     render = resolve_render(recipe, given["card_render"])
     inputs = (recipe, given["images"], given["masks"], given["base"], given["covariance"], train)

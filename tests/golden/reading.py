@@ -11,28 +11,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perfusion_registry.artifact import load_artifact, read_card, save_artifact
+from perfusion_registry.artifact import card_fields, load_artifact, read_card, save_artifact
 from perfusion_registry.build import load_covariance, save_covariance
 from perfusion_registry.compose.composition import read_composition
-from perfusion_registry.recipe import (
-    Pack,
-    dump_pack,
-    read_lockfile,
-    read_manifest,
-    read_recipe_or_pack,
-    resolve_render,
-    resolve_train,
-    write_lockfile,
-)
+from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.residuals.tensors import residual_of
+from perfusion_registry.methods.table import read_recipe_or_pack, resolve_render, resolve_train
+from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, read_manifest, write_lockfile
+from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.registries.index import read_index
 from perfusion_registry.render.metadata import read_metadata, read_sheet_digest, sheet_digest
 from perfusion_registry.trust.check import is_signature_valid
+from tests.golden.keys import TRAIN
 from tests.golden.place import GOLDEN
 
 
 def parsed(text: str) -> Any:
     """The JSON that a command printed; None where it printed nothing."""
     return json.loads(text) if text else None
+
+
+def in_order(train: dict[str, Any]) -> dict[str, Any]:
+    """Training options in the order in which the goldens have them."""
+    return {key: train[key] for key in TRAIN if key in train} | train
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -48,8 +49,9 @@ def artifact(path: Path) -> dict[str, Any]:
     """An artifact: its card, and each tensor's type, shape and digest."""
     read = load_artifact(path)
     assert read.card == read_card(path)
+    card = card_fields(read.card).model_dump(mode="json")
     return {
-        "card": read.card.model_dump(mode="json"),
+        "card": {**card, "train": in_order(card["train"])},
         "tensors": {
             name: [
                 str(tensor.dtype).removeprefix("torch."),
@@ -59,9 +61,9 @@ def artifact(path: Path) -> dict[str, Any]:
             for name, tensor in sorted(read.tensors.items())
         },
         "views": {
-            "outputs": sorted(read.outputs()),
-            "output_keys": sorted(read.output_keys()),
-            "residual": sorted(read.residual()),
+            "outputs": sorted(outputs(read.tensors)),
+            "output_keys": sorted(output_keys(read.tensors)),
+            "residual": sorted(residual_of(read.tensors)),
         },
     }
 
@@ -83,10 +85,12 @@ def recipes() -> dict[str, Any]:
     for path in sorted([*GOLDEN.glob("*/recipes/*.toml"), *(GOLDEN / "files").glob("recipe*.toml")]):
         read = read_recipe_or_pack(path)
         fields = {"fields": read.model_dump(mode="json")}
+        if not isinstance(read, Pack):
+            fields["fields"]["train"] = in_order(fields["fields"]["train"])
         if isinstance(read, Pack):
             fields["published"] = dump_pack(read).decode()
         else:
-            fields["train"] = resolve_train(read, {}).model_dump(mode="json")
+            fields["train"] = in_order(resolve_train(read, {}).model_dump(mode="json"))
             fields["render"] = resolve_render(read, {}).model_dump(mode="json")
             base = {"bias": 0.7, "key_lock": "global", "steps": 9}
             fields["render on a base with defaults"] = resolve_render(read, base).model_dump(mode="json")
@@ -97,7 +101,7 @@ def recipes() -> dict[str, Any]:
 def lockfiles() -> dict[str, Any]:
     """Every lockfile, field by field."""
     return {
-        _name(path): read_lockfile(path).model_dump(mode="json")
+        _name(path): Lockfile1.of(read_lockfile(path)).model_dump(mode="json")
         for path in sorted(GOLDEN.glob("*/perfusion.lock"))
     }
 

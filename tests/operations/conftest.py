@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from perfusion_registry.artifact import CACHE_VARIABLE
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.operations.add import AddOptions, add
 from perfusion_registry.operations.init import init
 from perfusion_registry.operations.workspace import Workspace

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
+from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
@@ -28,12 +29,12 @@ def _stand_in(workspace: Workspace, name: str) -> str:
         version=concept.version,
         supercategory=concept.supercategory,
         family=planned.base.family,
-        covariance=planned.plan.covariance.matrix,
         recipe_digest=task.digest,
         base=planned.base.repo,
         train=task.train,
         render=task.render,
-        steps_kept=1,
+        built=Built(covariance=planned.plan.covariance.matrix, step=1),
+        schema_version=1,
         licence=concept.licence,
         authors=concept.authors,
         consent=concept.consent,

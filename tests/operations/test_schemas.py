@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import tomli
 
+from perfusion_registry.artifact import card_fields
 from perfusion_registry.operations.schemas import MODELS, text_of
 from perfusion_registry.recipe import MANIFEST_NAME
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
@@ -99,7 +100,7 @@ def test_the_schema_refuses_what_the_model_refuses(table: str, key: str, value: 
 
 
 def test_the_card_in_an_artifact_is_valid() -> None:
-    validator("concept-card").validate(card().model_dump(mode="json", exclude_none=True))
+    validator("concept-card").validate(card_fields(card()).model_dump(mode="json", exclude_none=True))
 
 
 def test_the_projects_own_files_are_valid() -> None:

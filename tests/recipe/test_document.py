@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import read_manifest, read_recipe
+from perfusion_registry.methods.table import read_recipe
+from perfusion_registry.recipe import read_manifest
 from perfusion_registry.recipe.document import line_of
 
 RECIPE = """\

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import tomli
 
-from perfusion_registry.recipe import Manifest, Recipe
-from perfusion_registry.recipe.options import MaskSource, RenderSection, TrainSection
-from perfusion_registry.recipe.presets import PRESET_NAMES
+from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderSection, TrainSection
+from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
+from perfusion_registry.recipe import Manifest
+from perfusion_registry.recipe.options import MaskSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 
@@ -41,7 +42,7 @@ def test_every_mask_and_preset_is_named() -> None:
 
 def test_the_examples_are_a_recipe_and_a_scene() -> None:
     recipe, scene = examples()
-    read = Recipe.model_validate_json(_json(recipe))
+    read = PerfusionRecipe.model_validate_json(_json(recipe))
     assert read.train.flip is False
     assert read.render.key_lock == "global"
     project = '[project]\nname = "p"\nbase = "storybook"\n'

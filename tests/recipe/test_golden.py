@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.recipe import read_lockfile, write_lockfile
-from perfusion_registry.recipe.lockfile import FORMAT_REVISION, FORMAT_VERSION
+from perfusion_registry.recipe.lockfile import REVISIONS
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_every_format_has_its_file() -> None:
-    assert (GOLDEN / f"version-{FORMAT_VERSION}-revision-{FORMAT_REVISION}.lock").is_file()
+    for version, revision in REVISIONS.items():
+        assert (GOLDEN / f"version-{version}-revision-{revision}.lock").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.stem)
@@ -24,7 +25,7 @@ def test_a_lockfile_of_any_format_is_read_and_kept_as_it_is(path: Path, tmp_path
     assert (tmp_path / "again.lock").read_bytes() == path.read_bytes()
 
 
-def test_the_newest_format_says_all_that_it_can() -> None:
+def test_version_1_says_all_that_it_can() -> None:
     lock = read_lockfile(GOLDEN / "version-1-revision-1.lock")
     assert lock.base is not None
     assert (lock.base.repo, lock.base.revision) == ("owner/name", "a" * 40)
@@ -38,3 +39,16 @@ def test_the_newest_format_says_all_that_it_can() -> None:
     pack = lock.concept("tea-party")
     assert pack is not None
     assert list(pack.requires) == ["cat", "teddy"]
+
+
+def test_version_2_says_all_that_it_can() -> None:
+    lock = read_lockfile(GOLDEN / "version-2-revision-0.lock")
+    assert lock.base is not None
+    assert (lock.base.architecture, lock.base.prediction) == ("stable-diffusion", "epsilon")
+    assert [file.part for file in lock.base.files] == [None, "vae"]
+    assert [(block.name, block.method, dict(block.render)) for block in lock.concepts] == [
+        ("bear", "perfusion", {"bias": 0.65, "key_lock": "local", "residual": 0.7, "temperature": 0.15}),
+        ("ink", "lora", {"strength": 1, "text only": True}),
+        ("oak", "textual-inversion", {}),
+        ("tea-party", "perfusion", {}),
+    ]

@@ -42,9 +42,7 @@ def concept(name: str, version: str = "1.0", sha256: str | None = "2" * 64) -> L
         options="5" * 64,
         sha256=sha256,
         size=None if sha256 is None else 5120,
-        bias=0.65,
-        temperature=0.15,
-        key_lock="local",
+        render={"bias": 0.65, "temperature": 0.15, "key_lock": "local"},
     )
 
 
@@ -66,9 +64,13 @@ CONCEPTS = st.lists(
         options=HEX,
         sha256=st.none() | HEX,
         size=st.none() | st.integers(0, 2**40),
-        bias=st.floats(0, 2),
-        temperature=st.floats(1e-9, 10, exclude_min=True),
-        key_lock=st.sampled_from(["local", "global"]),
+        render=st.fixed_dictionaries(
+            {
+                "bias": st.floats(0, 2),
+                "temperature": st.floats(1e-9, 10, exclude_min=True),
+                "key_lock": st.sampled_from(["local", "global"]),
+            }
+        ),
     ),
     max_size=4,
     unique_by=lambda concept: concept.name,
@@ -112,8 +114,8 @@ def test_writing_twice_touches_the_file_once(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused_and_a_newer_revision_is_read() -> None:
     text = dump_lockfile(lock("bear"))
     with pytest.raises(PerfError) as caught:
-        parse_lockfile(text.replace("version = 1\n", "version = 2\n", 1), "perfusion.lock")
-    assert "format 2" in caught.value.what
+        parse_lockfile(text.replace("version = 1\n", "version = 3\n", 1), "perfusion.lock")
+    assert "format 3" in caught.value.what
     assert "upgrade" in (caught.value.hint or "")
     newer = text.replace("revision = 1", "revision = 7").replace(
         "[covariance]", "[covariance]\nnovel = [1, 2]"

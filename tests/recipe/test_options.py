@@ -6,23 +6,22 @@ import pytest
 from pydantic import ValidationError
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import (
-    ConceptSection,
-    Recipe,
+from perfusion_registry.methods.perfusion.options import (
+    PerfusionRecipe,
     RenderOptions,
     RenderSection,
     TrainOptions,
     TrainSection,
-    resolve_render,
-    resolve_train,
 )
-from perfusion_registry.recipe.presets import PRESET_NAMES, PRESETS
+from perfusion_registry.methods.perfusion.presets import PRESET_NAMES, PRESETS
+from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.recipe import ConceptSection, Recipe
 
 CONCEPT = ConceptSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
 
 
 def recipe(**tables: Any) -> Recipe:
-    return Recipe(concept=CONCEPT, **tables)
+    return PerfusionRecipe(concept=CONCEPT, **tables)
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -150,7 +150,7 @@ def test_lines_that_are_lost_moved_or_put_in_are_caught() -> None:
         ([published(bias="high")], "malformed"),
         ([published(description=["a", "b"])], "malformed"),
         ([published(surprise=1)], "malformed"),
-        ([published(format=2, surprise=1)], "format 2; this perf reads up to 1"),
+        ([published(format=3, surprise=1)], "format 3; this perf reads up to 2"),
         ([{"event": "delete", "name": "teddy", "version": "1.0.0"}], "malformed"),
         (['{"event":"publish","release":{"bias":NaN}}'], "malformed"),
         (['{"event":"publish","release":' + "[" * 20_000 + "]" * 20_000 + "}"], "malformed"),

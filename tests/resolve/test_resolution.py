@@ -35,9 +35,7 @@ def locked(name: str, version: str, place: str = STUDIO) -> LockedConcept:
         source=REGISTRY + place,
         sha256=made.sha256,
         size=made.size,
-        bias=0.6,
-        temperature=0.15,
-        key_lock="local",
+        render={"bias": 0.6, "temperature": 0.15, "key_lock": "local"},
     )
 
 

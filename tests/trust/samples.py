@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from perfusion_registry.recipe.lockfile import FORMAT_1_GATE
 from perfusion_registry.registries import Listing, Release
 from perfusion_registry.trust import SigningKey
 
@@ -31,7 +32,20 @@ def release(version: str = "1.0.0", **changes: Any) -> Release:
         "licence": "CC-BY-4.0",
         "authors": ("A. N. Author",),
     }
+    if "render" in changes:
+        values = {key: value for key, value in values.items() if key not in FORMAT_1_GATE}
     return Release(**{**values, **changes})
+
+
+FORMATS: dict[int, dict[str, Any]] = {
+    1: {},
+    2: {
+        "format": 2,
+        "architecture": "stable-diffusion",
+        "render": {"bias": 0.65, "temperature": 0.15, "key_lock": "local"},
+    },
+}
+"""What a release of each format says beside the rest."""
 
 
 def signed(version: str = "1.0.0", number: int = 1, **changes: Any) -> Listing:

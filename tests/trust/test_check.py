@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from perfusion_registry.recipe.lockfile import FORMAT_1_GATE
 from perfusion_registry.registries import Listing, Release, Requirement, Signature
+from perfusion_registry.registries.release import Preview
+from perfusion_registry.registries.release1 import Release1
 from perfusion_registry.trust import Pin, UntrustedError, check_signature, fingerprint
 from perfusion_registry.trust.check import _FORGEABLE, is_signature_valid
-from tests.trust.samples import REGISTRY, key, release, signed, unsigned
+from tests.trust.samples import FORMATS, REGISTRY, key, release, signed, unsigned
 
 
 def pin(number: int = 1, since: str = "1.0.0", name: str = "teddy", registry: str = REGISTRY) -> Pin:
@@ -64,9 +67,11 @@ CHANGES: dict[str, Any] = {
     "base": "storybook",
     "supercategory": "pot",
     "recipe_digest": "d" * 64,
-    "bias": 0.64,
-    "temperature": 0.14,
-    "key_lock": "global",
+    "method": "perfusion-of-mine",
+    "requires_perf": "9.9",
+    "architecture": "sdxl",
+    "render": {"bias": 0.64, "temperature": 0.15, "key_lock": "local"},
+    "preview": Preview(sha256="c" * 64, size=1),
     "requires": (Requirement(name="cat", version=">=1"),),
     "licence": "CC0-1.0",
     "base_licence": "MIT",
@@ -76,12 +81,20 @@ CHANGES: dict[str, Any] = {
 }
 
 
+FIELDS = {
+    1: [name for name in Release1.model_fields if name not in FORMAT_1_GATE] + ["render"],
+    2: list(Release.model_fields),
+}
+
+
 @pytest.mark.parametrize(
-    "field", [name for name in Release.model_fields if name not in ("signature", "format")]
+    ("form", "field"),
+    [(form, name) for form in FIELDS for name in FIELDS[form] if name not in ("signature", "format")],
 )
-def test_a_signature_covers_every_field(field: str) -> None:
+def test_a_signature_covers_every_field(form: int, field: str) -> None:
     """The cases name every field of a release, so that one added later is not left out."""
-    whole = signed().release
+    whole = signed(**FORMATS[form]).release
+    assert whole.format == form
     assert is_signature_valid(whole)
     changed = {"kind": "pack"} if field == "kind" else {field: CHANGES[field]}
     forged = whole.model_copy(update=changed)

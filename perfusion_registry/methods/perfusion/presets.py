@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-PresetName = Literal["faithful", "balanced", "editable", "together"]
+from perfusion_registry.recipe.options import PresetName
+
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 

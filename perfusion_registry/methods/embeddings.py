@@ -1,0 +1,46 @@
+"""Learned token embeddings in a file: for each text encoder of the base one.
+
+| tensor | meaning | shape | type |
+|---|---|---|---|
+| `embedding` | learned token embedding of the (first) text encoder | (d_token,) | fp32 |
+| `embedding.2` ... | that of the second, and so on, of bases that have several | (d_token,) | fp32 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
+from typing import TYPE_CHECKING
+
+from perfusion_registry.methods.interface import TensorRule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EMBEDDING = "embedding"
+RULE = TensorRule(rf"{EMBEDDING}(\.[2-9])?", dimensions=1, half=False)
+
+
+def embedding_name(encoder: int) -> str:
+    """What the learned token embedding of a text encoder is called; `encoder` counts from 0."""
+    return f"{EMBEDDING}.{encoder + 1}" if encoder else EMBEDDING
+
+
+def embedding_tensors(embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The learned token embeddings (d_token,) of each text encoder by their names in a file."""
+    return {embedding_name(encoder): embedding for encoder, embedding in enumerate(embeddings)}
+
+
+def embeddings_of(tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The way back: the embeddings (d_token,) of each text encoder, from a file's tensors."""
+    names = takewhile(tensors.__contains__, map(embedding_name, count()))
+    return tuple(tensors[name] for name in names)
+
+
+def mistake(tensors: Mapping[str, Tensor]) -> str | None:
+    """What keeps the embeddings among these tensors from being whole; None where nothing does."""
+    if EMBEDDING not in tensors:
+        return f"the tensor `{EMBEDDING}` is missing"
+    if len(embeddings_of(tensors)) != sum(key.startswith(EMBEDDING) for key in tensors):
+        return "its embeddings are not numbered one after the other"
+    return None

@@ -1,0 +1,110 @@
+"""Perfusion's options: `[train]` and `[render]` of a recipe, as sections and fully resolved."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import (
+    Bias,
+    KeyLock,
+    LearningRate,
+    PresetName,
+    Residual,
+    Temperature,
+    TrainingOptions,
+    TrainingSection,
+)
+from perfusion_registry.recipe.recipe import Recipe
+
+ResidualRank = Annotated[
+    float,
+    Field(ge=0, le=1, description="Rank of the residual, as a share of each block's width; 0: no residual."),
+]
+_KEYS = "Train the keys instead of locking them to the supercategory's: key lock `none`."
+_LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
+
+
+class TrainSection(TrainingSection):
+    """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's."""
+
+    bias: Bias | None = None
+    temperature: Temperature | None = None
+    learning_rate_output: LearningRate | None = None
+    learning_rate_embedding: LearningRate | None = None
+    residual_rank: ResidualRank | None = None
+    learning_rate_residual: LearningRate | None = None
+    trained_keys: Annotated[bool | None, Field(description=_KEYS)] = None
+
+
+class RenderSection(FileModel):
+    """`[render]` of a recipe; a key left out means the base's default, else the paper's.
+
+    preset: stands for the bias and temperature that are left out, under the recipe's own key lock.
+    """
+
+    bias: Bias | None = None
+    temperature: Temperature | None = None
+    key_lock: Annotated[KeyLock | None, Field(description=_LOCK)] = None
+    residual: Residual | None = None
+    preset: PresetName | None = None
+
+
+class TrainOptions(TrainingOptions):
+    """Everything a build's training loop may depend on, resolved; the defaults are the paper's (section 5).
+
+    `trained_keys` trains o*_K instead of locking it. `residual_rank` adds a personalised residual to every
+    transformer block (0.05 in its paper, at a learning rate of 1e-3); without one an artifact stays tens of
+    kilobytes.
+    """
+
+    bias: Bias = 0.75
+    temperature: Temperature = 0.1
+    learning_rate_output: LearningRate = 0.03
+    learning_rate_embedding: LearningRate = 0.006
+    residual_rank: ResidualRank = 0.0
+    learning_rate_residual: LearningRate = 1e-3
+    trained_keys: bool = False
+
+    @classmethod
+    def of(cls, table: FileModel) -> Self:
+        """A table of a concept that is known to be perfusion's."""
+        assert isinstance(table, cls)
+        return table
+
+
+class RenderOptions(FileModel):
+    """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else."""
+
+    bias: Bias = 0.65
+    temperature: Temperature = 0.15
+    key_lock: KeyLock = "local"
+    residual: Residual = 1.0
+
+    @classmethod
+    def of(cls, table: FileModel) -> Self:
+        """A table of a concept that is known to be perfusion's."""
+        assert isinstance(table, cls)
+        return table
+
+
+class Built(FileModel):
+    """What a build found out and drawing needs.
+
+    covariance: the digest of the C whose metric the target input and its dual belong to; concepts compose
+    only within one covariance. step: the training step that was kept. similarity: of the concept's word to
+    the target input, in units of its energy.
+    """
+
+    covariance: str
+    step: Annotated[int, Field(ge=0)]
+    similarity: float | None = None
+
+
+class PerfusionRecipe(Recipe):
+    """A recipe whose method is `perfusion`."""
+
+    train: TrainSection = TrainSection()
+    render: RenderSection = RenderSection()

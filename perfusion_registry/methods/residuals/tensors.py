@@ -1,0 +1,47 @@
+"""A residual in a file: for each transformer block of the denoiser, A and B.
+
+| tensor | meaning | shape | type |
+|---|---|---|---|
+| `residual_down.<block path>` | A of a transformer block's residual | (r, m) | fp16 |
+| `residual_up.<block path>` | B of it | (m', r) | fp16 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from perfusion_registry.methods.interface import PATH, TensorRule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DOWN = "residual_down."
+UP = "residual_up."
+RULE = TensorRule(rf"residual_(down|up)\.{PATH}", dimensions=2, half=True)
+
+
+def residual_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """A (r, m) and B (m', r) of each transformer block, by its path; empty where there is no residual."""
+    return {
+        key[len(DOWN) :]: (value, tensors[UP + key[len(DOWN) :]])
+        for key, value in tensors.items()
+        if key.startswith(DOWN)
+    }
+
+
+def residual_tensors(residual: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The way back: A and B of each transformer block by their names in a file."""
+    named = {}
+    for path, (down, up) in residual.items():
+        named[DOWN + path], named[UP + path] = down, up
+    return named
+
+
+def is_whole(tensors: Mapping[str, Tensor], *, learned: bool) -> bool:
+    """Whether every A has its B and of equal rank, and there are some just where one was `learned`."""
+    ranks, raised = (
+        {key[len(prefix) :]: value.shape[side] for key, value in tensors.items() if key.startswith(prefix)}
+        for prefix, side in ((DOWN, 0), (UP, 1))
+    )
+    return ranks == raised and bool(ranks) == learned
