@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import pytest
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.reporter import Reporter, Silent, Stage
 from perfusion_registry.workers import worker_pool
+from tests import forked
 
 
 class Loaded:
@@ -57,6 +60,16 @@ class Die(Square):
 
     def run(self, worker: Loaded) -> tuple[int, int, int]:
         os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(worker)
+
+
+@dataclass(frozen=True)
+class Hang(Square):
+    """One that takes for ever."""
+
+    def run(self, worker: Loaded) -> tuple[int, int, int]:
+        print("at work", flush=True)
+        time.sleep(3600)
         return super().run(worker)
 
 
@@ -117,3 +130,24 @@ def test_several_jobs_load_once_report_here_and_end_together() -> None:
     with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, closing(run(tasks)) as results:
         next(results)  # and leave
     assert multiprocessing.active_children() == []
+
+
+ENDLESS = """
+from functools import partial
+from perfusion_registry.reporter import Silent
+from perfusion_registry.workers import worker_pool
+from tests.test_workers import Hang, Loaded
+with worker_pool(partial(Loaded, "x"), 2, Silent()) as run:
+    list(run([Hang(1), Hang(2)]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_workers_end_with_the_process_that_started_them_however_that_ends() -> None:
+    command = [sys.executable, "-c", ENDLESS]
+    with forked.Popen(command, cwd=forked.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["at work\n"] * 2
+        process.kill()
+        # They have its output as theirs: it ends when the last of them has.
+        assert process.communicate(timeout=120)[0] == ""

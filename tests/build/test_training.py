@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,6 +28,7 @@ from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOpt
 from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
 from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.reporter import Silent
+from tests import forked
 from tests.build.test_covariance import captions
 
 FAST = TrainOptions(
@@ -344,9 +343,8 @@ def test_a_killed_build_resumes_to_the_same_bytes(
 ) -> None:
     workspace, out = tmp_path / "work", tmp_path / "artifact"
     command = [sys.executable, "-c", KILLED, *map(str, (tiny_base_folder, photos[0].parent, workspace, out))]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     checkpoint = workspace / "training.safetensors"
-    process = subprocess.Popen(command, env=environment)
+    process = forked.Popen(command, cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 300
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -53,16 +52,3 @@ def test_a_killed_run_goes_on_in_several_processes_to_the_same_results(smoke: Sm
         assert one.metrics.keys() == other.metrics.keys()
         # Another number of threads may round by a level of colour; what is a yes or no can turn by that.
         assert all(abs(one.metrics[name] - other.metrics[name]) < 0.02 for name in ("image", "text"))
-
-
-def test_the_processes_of_a_killed_run_end_with_it(smoke: Smoke, tmp_path) -> None:
-    place = replace(smoke.place(), root=tmp_path / "store", out=tmp_path / "out")
-    command = [sys.executable, "-c", RUN, str(smoke.path), str(place.root), str(place.out), "2"]
-    process = forked.Popen(command, stdout=subprocess.PIPE)
-    until = time.monotonic() + 300
-    while not list(place.root.glob("artifacts/*/*")) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    # The others have its output as theirs: it ends when the last of them has.
-    process.communicate(timeout=60)
-    assert not (place.out / "results.json").exists()

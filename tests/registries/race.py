@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import forked
+
 RACER = """
 import sys, time
 from pathlib import Path
@@ -43,7 +45,7 @@ def race(url: str, folder: Path, entries: Sequence[tuple[str, str]], **environme
     start = folder / "start"
     caches = [folder / f"cache-{number}" for number in range(len(entries))]
     racers = [
-        subprocess.Popen(
+        forked.Popen(
             [sys.executable, "-c", RACER, url, str(cache), str(start), version, mark],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

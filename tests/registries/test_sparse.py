@@ -14,6 +14,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.registries import AlreadyPublishedError, CatalogueEntry, RegistryError
 from perfusion_registry.registries.index import read_index
 from perfusion_registry.registries.sparse import blob_key
+from tests import forked
 from tests.registries.samples import ROOT, folder_registry, program, release
 
 
@@ -214,7 +215,7 @@ except AlreadyPublishedError as error:
 def test_of_publishers_of_one_version_exactly_one_wins(tmp_path: Path) -> None:
     start = str(time.time() + 1)
     runs = [
-        subprocess.Popen(
+        forked.Popen(
             program(PUBLISH, str(tmp_path / "r"), str(number), start),
             stdout=subprocess.PIPE,
             text=True,
