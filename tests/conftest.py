@@ -56,7 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         made = getattr(item, "_fixtureinfo", None)
         scopes = {name: last.scope for name, (*_, last) in made.name2fixturedefs.items()} if made else {}
         if "smoke" in scopes or "module" in scopes.values():
-            item.add_marker(pytest.mark.xdist_group("smoke" if "smoke" in scopes else item.path.stem))
+            name = "smoke" if "smoke" in scopes else f"{item.path.parent.name}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(name))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

@@ -18,6 +18,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.training.loop import Schedule
 from perfusion_registry.storybook2.training.pause import is_paused, paused
 from perfusion_registry.storybook2.training.work import Work
+from tests import forked
 from tests.storybook2.learners import LEARNERS, trained
 
 PAGES = 16
@@ -46,7 +47,7 @@ def assert_same(a: Any, b: Any) -> None:
 
 def child(code: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, env=environment)
+    return forked.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, env=environment)
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
