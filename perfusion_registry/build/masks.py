@@ -7,9 +7,10 @@ hand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,22 +21,33 @@ from perfusion_registry.build.images import LoadedImage, load_mask, square
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.mask_files import mask_file as mask_file
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
-MaskSource = Literal["auto", "files", "clipseg", "attention", "none"]
 NOISE_LEVELS = (0.3, 0.45, 0.6)
 """Where attention is listened to, as fractions of the schedule: the layout is settled, details are not
 yet."""
 NOISES_PER_LEVEL = 2
 
 
-def mask_file(image: Path) -> Path | None:
-    """The mask beside an image, `name.mask.png` for `name.jpg`, if there is one."""
-    path = image.with_name(f"{image.stem}.mask.png")
-    return path if path.is_file() else None
+@dataclass(frozen=True, eq=False)
+class MaskRequest:
+    """Whose masks are wanted.
+
+    images: as they were read. files: a mask file of each, or its bytes, or None where it has none. pixels:
+    (N, 3, h, w) in 0..1, the squared images. asked: whether the source was named, and not only tried.
+    """
+
+    base: Base
+    images: Sequence[LoadedImage]
+    files: Sequence[Path | bytes | None]
+    pixels: Tensor
+    supercategory: str
+    asked: bool
+    reporter: Reporter
 
 
 def find_masks(
@@ -43,37 +55,75 @@ def find_masks(
     images: Sequence[LoadedImage],
     files: Sequence[Path | bytes | None],
     supercategory: str,
-    source: MaskSource,
+    source: str,
     size: tuple[int, int],
     reporter: Reporter,
 ) -> Tensor:
     """Soft masks (N, 1, h, w) fp32 on the CPU, zero or more, of the squared images.
 
-    files: a mask file for each image, or None where there is none. size: (height, width) of the squared
-    images.
+    files: a mask file for each image, or None where there is none. source: one of `MASK_SOURCES`, or `auto`
+    for the first of them that is at hand. size: (height, width) of the squared images.
     Deterministic for one kind of processor. Raises PerfError when the source that was asked for is not at
     hand.
     """
-    if source == "none":
-        return torch.ones(len(images), 1, *size)
-    given = [file is not None for file in files]
-    if source == "files" or (source == "auto" and all(given)):
-        return _from_files(images, files, size)
-    if source == "auto" and any(given):
-        missing = [image.name for image, has in zip(images, given, strict=True) if not has]
-        reporter.warn(f"{', '.join(missing)}: no mask file, so the mask files of the others are not used")
     pixels = torch.stack([square(image.pixels, size) for image in images])
-    if source in {"auto", "clipseg"}:
-        try:
-            segmenter = Segmenter.load(device=base.device, allow_download=False if source == "auto" else None)
-        except PerfError:
-            if source == "clipseg":
-                raise
-        else:
-            reporter.note(f"masks: CLIPSeg looks for {supercategory!r}")
-            return _usable(segmenter.masks(pixels, supercategory)[:, None].cpu(), images, reporter)
-    reporter.note(f"masks: the base's own attention to {supercategory!r}")
-    return _usable(attention_masks(base, pixels, supercategory), images, reporter)
+    request = MaskRequest(base, images, files, pixels, supercategory, source != "auto", reporter)
+    for name in MASK_SOURCES if source == "auto" else [source]:
+        masks = MASK_SOURCES[name](request)
+        if masks is not None:
+            return masks
+    raise PerfError(f"there is no mask source at hand, and {source!r} was asked for")
+
+
+def masks_of_files(request: MaskRequest) -> Tensor | None:
+    """The user's own. Tried, they are only used where every image has one."""
+    given = [file is not None for file in request.files]
+    if request.asked or all(given):
+        size = (request.pixels.shape[-2], request.pixels.shape[-1])
+        return _from_files(request.images, request.files, size)
+    if any(given):
+        missing = [image.name for image, has in zip(request.images, given, strict=True) if not has]
+        request.reporter.warn(
+            f"{', '.join(missing)}: no mask file, so the mask files of the others are not used"
+        )
+    return None
+
+
+def masks_of_clipseg(request: MaskRequest) -> Tensor | None:
+    """What CLIPSeg finds for the supercategory. Tried, it is not downloaded."""
+    try:
+        segmenter = Segmenter.load(
+            device=request.base.device, allow_download=None if request.asked else False
+        )
+    except PerfError:
+        if request.asked:
+            raise
+        return None
+    request.reporter.note(f"masks: CLIPSeg looks for {request.supercategory!r}")
+    masks = segmenter.masks(request.pixels, request.supercategory)[:, None].cpu()
+    return _usable(masks, request.images, request.reporter)
+
+
+def masks_of_attention(request: MaskRequest) -> Tensor:
+    """Where the base itself looks for the supercategory."""
+    request.reporter.note(f"masks: the base's own attention to {request.supercategory!r}")
+    masks = attention_masks(request.base, request.pixels, request.supercategory)
+    return _usable(masks, request.images, request.reporter)
+
+
+def masks_of_nothing(request: MaskRequest) -> Tensor:
+    """Every place weighs alike."""
+    return torch.ones(len(request.images), 1, *request.pixels.shape[-2:])
+
+
+MASK_SOURCES: Mapping[str, Callable[[MaskRequest], Tensor | None]] = {
+    "files": masks_of_files,
+    "clipseg": masks_of_clipseg,
+    "attention": masks_of_attention,
+    "none": masks_of_nothing,
+}
+"""What finds masks (N, 1, h, w), by the name that a recipe has for it, in the order in which `auto` tries
+them. None where a source lacks something, which is told only to whoever asked for it by name."""
 
 
 def attention_masks(base: Base, pixels: Tensor, supercategory: str, prompts: Sequence[str] = ()) -> Tensor:

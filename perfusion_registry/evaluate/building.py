@@ -10,6 +10,7 @@ from perfusion_registry.build import TRAINER_EPOCH
 from perfusion_registry.evaluate.sources import Source
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.recipe.mask_files import reads_mask_files
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -42,7 +43,7 @@ class BuildOrder:
             train = train.model_copy(update={"steps": steps, "validate_every": every})
         render = resolve_render(source.recipe, base.card.render)
         assert isinstance(render, RenderOptions)
-        masks = list(_masks(source)) if train.mask in ("auto", "files") else []
+        masks = list(_masks(source)) if reads_mask_files(train.mask) else []
         inputs = (source.recipe, source.digests, masks, base.digest, covariance, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
         training = training_key(*inputs, epoch=TRAINER_EPOCH)

@@ -11,9 +11,10 @@ from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.mask_files import is_mask
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve.images import find_files, is_mask
+from perfusion_registry.resolve.images import find_files
 
 if TYPE_CHECKING:
     from torch import Tensor

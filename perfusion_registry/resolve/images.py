@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.recipe.mask_files import image_stem, is_mask, mask_file
 
 LARGEST_IMAGE = 512 * 1024 * 1024
-_MASK_STEM = re.compile(r"(?P<stem>.+)[._-]mask\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def find_images(
         matched = find_files(folder, pattern)
         if not matched:
             raise _no_match(folder, pattern, where, "concept.masks")
-        given.update({_plain_stem(path).casefold(): path for path in matched})
+        given.update({image_stem(path).casefold(): path for path in matched})
     stray = set(given) - {path.stem.casefold() for path in pictures}
     if stray:
         raise PerfError(
@@ -77,9 +77,7 @@ def find_images(
             where=f"{where}, concept.masks",
             hint="a mask has the stem of its image: `1.png` for `1.jpg`",
         )
-    sources = [
-        _source(path, given.get(path.stem.casefold()) or _mask_beside(path), digest) for path in pictures
-    ]
+    sources = [_source(path, given.get(path.stem.casefold()) or mask_file(path), digest) for path in pictures]
     bare = next((source.path for source in sources if source.mask is None), None)
     if need_masks and bare is not None:
         raise PerfError(
@@ -90,11 +88,6 @@ def find_images(
     return tuple(sorted(sources, key=lambda source: (source.sha256, source.mask_sha256)))
 
 
-def is_mask(path: Path) -> bool:
-    """Whether a file is, by its name, the mask of an image beside it."""
-    return _MASK_STEM.match(path.stem) is not None
-
-
 def _source(path: Path, mask: Path | None, digest: Callable[[Path], str]) -> SourceImage:
     size = path.stat().st_size
     if size == 0:
@@ -102,19 +95,6 @@ def _source(path: Path, mask: Path | None, digest: Callable[[Path], str]) -> Sou
     if size > LARGEST_IMAGE:
         raise PerfError(f"the image is larger than {LARGEST_IMAGE // 2**20} MB", where=str(path))
     return SourceImage(path, digest(path), mask, digest(mask) if mask else "")
-
-
-def _mask_beside(image: Path) -> Path | None:
-    for path in sorted(image.parent.iterdir()):
-        named = _MASK_STEM.match(path.stem)
-        if named and named["stem"].casefold() == image.stem.casefold() and path.is_file():
-            return path
-    return None
-
-
-def _plain_stem(path: Path) -> str:
-    named = _MASK_STEM.match(path.stem)
-    return named["stem"] if named else path.stem
 
 
 def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.table import resolve_render, resolve_train
 from perfusion_registry.recipe import ConceptSection, LockedConcept, Lockfile, Recipe
+from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
@@ -128,7 +129,7 @@ def _task(
         digest=FileDigests(store.root).sha256,
     )
     pictures = [image.sha256 for image in images]
-    masks = [image.mask_sha256 for image in images] if train.mask in ("auto", "files") else []
+    masks = [image.mask_sha256 for image in images] if reads_mask_files(train.mask) else []
     inputs = (recipe, pictures, masks, base.digest, covariance.digest, train)
     digest = build_key(*inputs, render, epoch=epoch, base_licence=base.licence)
     training = training_key(*inputs, epoch=epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from PIL import Image
 from perfusion_registry.base import Base, Segmenter
 from perfusion_registry.base.segment import CLIPSEG
 from perfusion_registry.build.images import LoadedImage, load_image, square
-from perfusion_registry.build.masks import attention_masks, find_masks, mask_file
+from perfusion_registry.build.masks import MASK_SOURCES, attention_masks, find_masks
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.mask_files import mask_file, reads_mask_files
+from perfusion_registry.recipe.options import MaskSource as Asked
 from perfusion_registry.reporter import Silent
+from perfusion_registry.resolve.images import find_images
 from tests.base.test_segment import clipseg as clipseg
 
 SIZE = (64, 64)
@@ -100,6 +104,19 @@ def test_clipseg_is_asked_where_it_is_at_hand_and_there_are_no_files(
     for source in ("clipseg", "auto"):
         found = find_masks(tiny_base, loaded(photos), [None, None], "teddy", source, SIZE, Silent())  # type: ignore[arg-type]
         assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_table_is_what_recipes_can_ask_for() -> None:
+    assert {"auto", *MASK_SOURCES} == {*get_args(Asked)}
+    assert {name for name in get_args(Asked) if reads_mask_files(name)} == {"auto", "files"}
+
+
+@pytest.mark.parametrize("name", ["0.mask.png", "0_MASK.JPG", "0-mask.webp"])
+def test_a_program_finds_the_masks_that_the_command_line_finds(photos: list[Path], name: str) -> None:
+    photos[0].with_name("0.mask.png").rename(photos[0].with_name(name))
+    found = find_images(photos[0].parent, ["*.jpg"], [], where="recipe")
+    assert {image.path: image.mask for image in found} == {photo: mask_file(photo) for photo in photos}
+    assert mask_file(photos[0]) == photos[0].with_name(name)
 
 
 def test_none_weighs_every_place_alike(tiny_base: Base, photos: list[Path]) -> None:
