@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
 from tests.cli.running import Perf, Said, edit
@@ -98,7 +99,7 @@ def teddies(tiny_base: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
             "teddy",
             seed,
             version=version,
-            covariance=digest,
+            built=Built(covariance=digest, step=100),
             licence="CC0-1.0",
             base_licence="OpenRAIL",
         )

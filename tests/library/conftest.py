@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import perfusion_registry as perf
-from perfusion_registry.artifact import CACHE_VARIABLE, save_artifact
+from perfusion_registry.artifact import save_artifact
 from perfusion_registry.build import load_covariance
+from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
@@ -52,7 +54,14 @@ def party(shared: Callable[..., Path], tiny_base: Any, tiny_base_folder: Path) -
         for seed, name in enumerate(("teddy", "teapot")):
             rank = 0.1 * seed  # the teapot has a residual
             made = artifact(
-                tiny_base, name, name, seed, covariance=digest, rank=rank, licence="CC0-1.0", authors=("A",)
+                tiny_base,
+                name,
+                name,
+                seed,
+                built=Built(covariance=digest, step=100),
+                rank=rank,
+                licence="CC0-1.0",
+                authors=("A",),
             )
             blob = save_artifact(made)
             (folder / f"{name}.safetensors").write_bytes(blob)
