@@ -27,7 +27,7 @@ from perfusion_registry.build import ConceptSources, build_concept, load_covaria
 from perfusion_registry.compose import Concept, compose, parse_prompt
 from perfusion_registry.evaluate.measures import identified, look_alikes, portraits
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
-from perfusion_registry.render import native_size, render, resolve_request
+from perfusion_registry.render import native_values, render, resolve_request
 from perfusion_registry.storybook.cast import CAST, reference_images
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Page, draw_page, paint
@@ -58,7 +58,7 @@ def drawn(base: Base, prompt: str, artifact: Artifact | None, count: int) -> Ten
     concepts = {name: Concept(artifact, "0" * 64)} if artifact else {}
     composition = compose(parse_prompt(prompt), concepts, base)
     given = {"seeds": tuple(range(count)), "batch": count}
-    request = resolve_request(given, base.description.card.render, native_size=native_size(base))
+    request = resolve_request(given, base.description.card.render, native=native_values(base))
     artifacts = {name: artifact} if artifact else {}
     pictures = [r.image for r in render(base, composition, request, artifacts)]
     return (

@@ -18,7 +18,7 @@ from benchmarks.identify import built
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.compose import Concept, compose, parse_prompt
-from perfusion_registry.render import native_size, render, resolve_request
+from perfusion_registry.render import native_values, render, resolve_request
 
 WITH, WITHOUT = "A teddy* sailing in a teapot*", "A teddy sailing in a teapot"
 
@@ -29,7 +29,7 @@ def seconds(base: Base, prompt: str, artifacts: dict[str, Artifact], count: int,
     concepts = {name: Concept(artifact, "0" * 64) for name, artifact in artifacts.items()}
     composition = compose(parse_prompt(prompt), concepts, base)
     given = {"seeds": tuple(range(count)), "batch": 1, "steps": steps}
-    request = resolve_request(given, base.description.card.render, native_size=native_size(base))
+    request = resolve_request(given, base.description.card.render, native=native_values(base))
     for _ in render(base, composition, request, artifacts):
         pass
     return time.perf_counter() - began

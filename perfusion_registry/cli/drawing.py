@@ -185,7 +185,7 @@ class PictureOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="ddim, dpmsolver or euler.",
+            help="ddim, dpmsolver, euler, or one of the base's by its diffusers name.",
             show_default="the base's, else ddim",
             rich_help_panel=PICTURE,
         ),

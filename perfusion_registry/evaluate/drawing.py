@@ -120,7 +120,7 @@ class DrawOrder:
         return compose(parse_prompt(self.prompt), concepts, base, GateSources(command=gates))
 
     def _request(self, base: Base, seeds: tuple[int, ...]) -> RenderRequest:
-        from perfusion_registry.render import default_scheduler, native_size, resolve_request
+        from perfusion_registry.render import native_values, resolve_request
 
         given = {
             "seeds": seeds,
@@ -129,8 +129,7 @@ class DrawOrder:
             "guidance": self.guidance,
             "scheduler": self.scheduler,
         }
-        card, scheduler = base.description.card.render, default_scheduler(base)
-        return resolve_request(given, card, native_size=native_size(base), scheduler=scheduler)
+        return resolve_request(given, base.description.card.render, native=native_values(base))
 
     def _draw(
         self,

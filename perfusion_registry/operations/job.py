@@ -44,7 +44,7 @@ class RenderOverrides:
     def __post_init__(self) -> None:
         """Raise PerfError for a value out of range, and for a negative prompt that calls a concept."""
         plain_negative(self.negative_prompt or "")
-        resolve_request(self.values, {}, native_size=(64, 64))
+        resolve_request(self.values, {}, native={"width": 64, "height": 64})
 
     @property
     def values(self) -> dict[str, Any]:
@@ -143,13 +143,13 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
     load = partial(load_base, workspace, description, compute, compute_dtype)
     loaded = _loaded(workspace, project, record.composition, source.gates, load)
 
-    from perfusion_registry.render.draw import native_size, planned
+    from perfusion_registry.render.draw import native_values, planned
 
     request = record.request
     if overrides.values:
         alone = {"seeds": (record.seed,), "batch": 1}
         values = {**record.request.model_dump(), **alone, **overrides.values}
-        return RenderJob(loaded, resolve_request(values, {}, native_size=native_size(loaded.base)))
+        return RenderJob(loaded, resolve_request(values, {}, native=native_values(loaded.base)))
     again = planned(loaded.base, loaded.composition, request)[record.index]
     _warn_of_versions(record, again, workspace.reporter)
     return RenderJob(loaded, request, record.index)
@@ -190,10 +190,10 @@ def _base_for(workspace: Workspace, project: Project | None, wanted: ComposedBas
 
 
 def _request(loaded: LoadedComposition, overrides: RenderOverrides) -> RenderRequest:
-    from perfusion_registry.render.draw import native_size
+    from perfusion_registry.render.draw import native_values
 
     base = loaded.base
-    return resolve_request(overrides.values, base.description.card.render, native_size=native_size(base))
+    return resolve_request(overrides.values, base.description.card.render, native=native_values(base))
 
 
 def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter) -> None:

@@ -11,8 +11,7 @@ from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from perfusion_registry.render.draw import Rendered as Rendered
-    from perfusion_registry.render.draw import default_scheduler as default_scheduler
-    from perfusion_registry.render.draw import native_size as native_size
+    from perfusion_registry.render.draw import native_values as native_values
     from perfusion_registry.render.draw import render as render
     from perfusion_registry.render.grid import sweep as sweep
     from perfusion_registry.render.grid import sweep_sheet as sweep_sheet
@@ -32,8 +31,7 @@ _HOME = {
     "Rendered": "draw",
     "Tile": "sheet",
     "contact_sheet": "sheet",
-    "default_scheduler": "draw",
-    "native_size": "draw",
+    "native_values": "draw",
     "png_bytes": "metadata",
     "read_metadata": "metadata",
     "render": "draw",

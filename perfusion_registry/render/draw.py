@@ -97,16 +97,13 @@ def planned(base: Base, composition: Composition, request: RenderRequest) -> lis
     ]
 
 
-def native_size(base: Base) -> tuple[int, int]:
-    """The width and height in pixels that the base's denoiser was made for."""
+def native_values(base: Base) -> dict[str, Any]:
+    """The values of a `RenderRequest` that the base decides when nobody says: the width and height in pixels
+    that its denoiser was made for, and the paper's scheduler where the base has it, else its own."""
     height, width = base.native_size
-    return width, height
-
-
-def default_scheduler(base: Base) -> str:
-    """The scheduler of the paper, where the base has it, else the base's own."""
     there = base.schedulers
-    return "ddim" if SHORT_NAMES["ddim"] in there else next(iter(there))
+    scheduler = "ddim" if SHORT_NAMES["ddim"] in there else next(iter(there))
+    return {"width": width, "height": height, "scheduler": scheduler}
 
 
 def _batches(request: RenderRequest) -> list[RenderRequest]:

@@ -55,17 +55,14 @@ def resolve_request(
     given: Mapping[str, Any],
     card: Mapping[str, Any],
     *,
-    native_size: tuple[int, int],
-    scheduler: str = "ddim",
+    native: Mapping[str, Any],
 ) -> RenderRequest:
     """Return the request with the values `given`, else those of the base's card, else the paper's.
 
-    given: fields of `RenderRequest`; None means not given. card: `[render]` of the base's card. native_size:
-    the width and height that the base's denoiser was made for. scheduler: the base's (`default_scheduler`).
-    Raises PerfError for a value out of range.
+    given: fields of `RenderRequest`; None means not given. card: `[render]` of the base's card. native: what
+    the base itself was made for (`native_values`). Raises PerfError for a value out of range.
     """
-    width, height = native_size
-    values: dict[str, Any] = {"width": width, "height": height, "scheduler": scheduler}
+    values: dict[str, Any] = {**native}
     values |= {key: card[key] for key in _CARD_KEYS if card.get(key) is not None}
     values |= {key: value for key, value in given.items() if value is not None}
     try:

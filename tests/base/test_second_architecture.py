@@ -24,7 +24,7 @@ from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import outputs
-from perfusion_registry.render import RenderRequest, default_scheduler, render
+from perfusion_registry.render import RenderRequest, native_values, render
 from tests.distribution import install
 from tests.second_architecture import Loaded, save_second_base
 
@@ -217,8 +217,8 @@ class Emits(nn.Module):
 
 
 def test_its_own_scheduler_is_the_default(base: Base, tiny_base: Base) -> None:
-    assert default_scheduler(base) == SCHEDULER
-    assert default_scheduler(tiny_base) == "ddim"
+    assert native_values(base)["scheduler"] == SCHEDULER
+    assert native_values(tiny_base) == {"width": 64, "height": 64, "scheduler": "ddim"}
 
 
 def test_what_it_has_not_is_told(base: Base, covariance: Covariance, built: Artifact, tmp_path: Path) -> None:

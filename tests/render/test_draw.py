@@ -13,7 +13,7 @@ from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.render.draw import native_size, render
+from perfusion_registry.render.draw import native_values, render
 from perfusion_registry.render.grid import sweep
 from perfusion_registry.render.request import RenderRequest, resolve_request
 from tests.compose.samples import on
@@ -218,13 +218,13 @@ def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
 
 def test_defaults_come_from_the_base_and_then_the_paper(tiny_base):
     card = tiny_base.description.card.render
-    native = native_size(tiny_base)
-    assert native == (64, 64)
-    from_card = resolve_request({}, card, native_size=native)
+    native = native_values(tiny_base)
+    assert native == {"width": 64, "height": 64, "scheduler": "ddim"}
+    from_card = resolve_request({}, card, native=native)
     assert (from_card.steps, from_card.guidance, from_card.scheduler) == (2, 2.0, "ddim")
-    papers = resolve_request({"seeds": (1,), "steps": None}, {}, native_size=(512, 512))
+    papers = resolve_request({"seeds": (1,), "steps": None}, {}, native={"width": 512, "height": 512})
     assert (papers.steps, papers.guidance, papers.width) == (50, 6.0, 512)
-    assert resolve_request({"steps": 7}, card, native_size=native).steps == 7
+    assert resolve_request({"steps": 7}, card, native=native).steps == 7
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_defaults_come_from_the_base_and_then_the_paper(tiny_base):
 )
 def test_impossible_requests_are_refused(given):
     with pytest.raises(PerfError) as caught:
-        resolve_request(given, {}, native_size=(64, 64))
+        resolve_request(given, {}, native={"width": 64, "height": 64})
     key = next(iter(given))
     assert caught.value.where == {"width": "--size", "seeds": "--seed"}.get(key, f"--{key}")
 
