@@ -17,7 +17,7 @@ from perfusion_registry.build.framing import framed
 from perfusion_registry.build.images import load_image, square
 from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.lock import Lock
-from perfusion_registry.build.masks import find_masks, mask_file
+from perfusion_registry.build.masks import find_masks
 from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.trainee import Snapshot
@@ -26,6 +26,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.embeddings import embedding_tensors
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 from perfusion_registry.methods.residuals.tensors import residual_tensors
+from perfusion_registry.recipe.pictures import masks_beside
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:
             counts = f"{len(sources.masks)} masks for {len(sources.images)} images"
             raise PerfError(f"Concept {sources.name!r} has {counts}", hint="give one for each image, or none")
         return sources.masks
-    return tuple(mask_file(image) if isinstance(image, Path) else None for image in sources.images)
+    paths = [image for image in sources.images if isinstance(image, Path)]
+    beside = dict(zip(paths, masks_beside(paths), strict=True))
+    return tuple(beside[image] if isinstance(image, Path) else None for image in sources.images)
 
 
 def _card(

@@ -21,7 +21,6 @@ from perfusion_registry.build.images import LoadedImage, load_mask, square
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.mask_files import mask_file as mask_file
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:

@@ -9,7 +9,13 @@ from typing import Literal
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import any_recipe, recipe_model
-from perfusion_registry.operations.pictures import check_pictures, patterns
+from perfusion_registry.operations.pictures import (
+    check_pictures,
+    copy_pictures,
+    given_images,
+    patterns_beside,
+    patterns_of,
+)
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
@@ -88,7 +94,14 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
             hint=f"edit its recipe, or run `perf remove {name}` and delete the recipe first",
         )
     _check_word(workspace, project, options.supercategory)
-    images = patterns(options.images, name, recipe, project.root, copy=options.copy)
+    beside = recipe.parent / name
+    given = given_images(options.images, "--images") if options.images else ()
+    copied = given if options.copy else ()
+    if given and not copied:
+        images, pictures = patterns_of(options.images, recipe, project.root), given
+    else:
+        images = patterns_beside(recipe, name, [source.path for source in copied])
+        pictures = check_pictures(recipe.parent, images, str(beside), may_be_none=bool(copied))
     schemas = place_schemas(project.root, any_recipe())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
@@ -102,13 +115,19 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         render={"bias": options.bias, "temperature": options.temperature},
     )
     checked_recipe(parse_toml(text, "perf add", "recipe"), recipe_model, text="", where="perf add")
+    if copied:
+        copy_pictures(copied, beside)
     make_folder(recipe.parent)
-    count = check_pictures(recipe.parent, images, "--images")
     manifest, where = read_text(project.manifest_path, "manifest"), str(project.manifest_path)
     replace_text(recipe, text)
     entry = f"recipes/{name}.toml"
     replace_text(project.manifest_path, add_concept(manifest, name, {"recipe": entry}, where))
-    return AddResult(name=name, recipe=entry, images=tuple(images), pictures=count)
+    return AddResult(
+        name=name,
+        recipe=entry,
+        images=tuple(images),
+        pictures=len({source.path.name for source in (*pictures, *copied)}),
+    )
 
 
 def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:

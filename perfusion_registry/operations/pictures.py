@@ -1,4 +1,4 @@
-"""The pictures that `perf add` is given: found, opened, and named in a recipe."""
+"""The pictures that `perf add` is given: found, opened, copied, and named in a recipe."""
 
 from __future__ import annotations
 
@@ -9,24 +9,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.recipe.patterns import find_files, names_in
+from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
-from perfusion_registry.resolve import find_files, find_images
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+from perfusion_registry.resolve import SourceImage, find_images
 
 
-def patterns(given: Sequence[str], name: str, recipe: Path, root: Path, *, copy: bool) -> list[str]:
+def given_images(patterns: Sequence[str], where: str) -> tuple[SourceImage, ...]:
+    """The pictures of patterns or files from the working directory, each opened once.
+
+    where: what to call them in errors. Raises PerfError that lists all that cannot be used.
+    """
+    return check_pictures(Path(), [pattern.replace(os.sep, "/") for pattern in patterns], where)
+
+
+def check_pictures(
+    folder: Path, images: Sequence[str], where: str, *, may_be_none: bool = False
+) -> tuple[SourceImage, ...]:
+    """Open every picture once. folder: what the patterns are relative to. may_be_none: patterns that match
+    nothing yet are left out.
+
+    Raises PerfError that lists all that cannot be opened.
+    """
+    if may_be_none:
+        images = [pattern for pattern in images if find_files(folder, pattern)]
+    sources = find_images(folder, images, (), where=where, in_recipe=False)
+    broken = [f"{source.path}: {why}" for source in sources if (why := _broken(source.path))]
+    if broken:
+        listed = "".join(f"\n  - {line}" for line in broken)
+        raise PerfError(f"{len(broken)} of {len(sources)} pictures cannot be used:{listed}", where=where)
+    return sources
+
+
+def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:
     """The `images` of a new recipe: what the user gave, as seen from the recipe's folder.
 
-    given: patterns or files, relative to the working directory; none means the folder beside the recipe that
-    is called like the concept. Outside the project they stay absolute. copy: copy the pictures there first.
+    given: patterns or files, relative to the working directory. Outside the project they stay absolute.
+    """
+    return [_from_recipe(pattern, recipe.parent, root) for pattern in given]
+
+
+def patterns_beside(recipe: Path, name: str, copied: Sequence[Path] = ()) -> list[str]:
+    """The `images` of a new recipe whose pictures are in the folder of the concept's name beside it.
+
+    copied: pictures that are about to be copied there. Raises PerfError where there is none.
     """
     beside = recipe.parent / name
-    if given and not copy:
-        return [_from_recipe(pattern, recipe.parent, root) for pattern in given]
-    if given:
-        _copy([path for pattern in given for path in _matching(pattern)], beside)
-    suffixes = {path.suffix.lower() for path in find_files(beside, "*")} & set(SUFFIXES)
+    there = [Path(other) for other in names_in(beside) if not other.startswith(".")]
+    suffixes = {path.suffix.lower() for path in there} & {*PICTURES, *UNREADABLE}
+    suffixes |= {path.suffix.lower() for path in copied}
     if not suffixes:
         raise PerfError(
             "there are no pictures to learn from",
@@ -36,14 +68,39 @@ def patterns(given: Sequence[str], name: str, recipe: Path, root: Path, *, copy:
     return [f"{name}/*{suffix}" for suffix in sorted(suffixes)]
 
 
-def check_pictures(recipe_folder: Path, images: Sequence[str], where: str) -> int:
-    """Open every picture once; how many there are. Raises PerfError that lists all that cannot be opened."""
-    sources = find_images(recipe_folder, images, (), where=where)
-    broken = [f"{source.path}: {why}" for source in sources if (why := _broken(source.path))]
-    if broken:
-        listed = "".join(f"\n  - {line}" for line in broken)
-        raise PerfError(f"{len(broken)} of {len(sources)} pictures cannot be used:{listed}", where=where)
-    return len(sources)
+def copy_pictures(sources: Sequence[SourceImage], folder: Path) -> None:
+    """Copy pictures and their masks into a folder, all of them or none.
+
+    What is there with the same bytes stays. Raises PerfError where a name is taken by something else, or two
+    of the pictures have one name.
+    """
+    wanted: dict[Path, tuple[Path, str]] = {}
+    for source in sorted(sources, key=lambda source: source.path):
+        files = [(source.path, source.sha256)]
+        if source.mask is not None:
+            files.append((source.mask, source.mask_sha256))
+        for path, digest in files:
+            target = folder / path.name
+            there = wanted.get(target, (target, sha256_of(target) if target.is_file() else digest))
+            if there[1] != digest or target.is_dir():
+                raise PerfError(
+                    f"two pictures are called `{path.name}`: {there[0]} and {path}",
+                    where=str(folder),
+                    hint="rename one of the two",
+                )
+            wanted[target] = path, digest
+    make_folder(folder)
+    copied: list[Path] = []
+    for target, (path, _) in wanted.items():
+        if target.exists():
+            continue
+        try:
+            copied.append(target)
+            shutil.copyfile(path, target)
+        except OSError as error:
+            for partial in copied:
+                partial.unlink(missing_ok=True)
+            raise write_error(error, target) from error
 
 
 def _broken(path: Path) -> str:
@@ -64,31 +121,12 @@ def _broken(path: Path) -> str:
     return ""
 
 
-def _matching(pattern: str) -> list[Path]:
-    found = find_files(Path(), pattern.replace(os.sep, "/"))
-    if not found:
-        raise PerfError(f"no picture matches `{pattern}`", where=f"--images, in {Path().absolute()}")
-    return found
-
-
 def _from_recipe(pattern: str, folder: Path, root: Path) -> str:
-    _matching(pattern)
+    """A pattern from the working directory as seen from a recipe's folder: relative within the project, by
+    whichever links the project or the pattern is reached."""
     absolute = Path(os.path.abspath(pattern))
-    if absolute.is_relative_to(root):
-        return Path(os.path.relpath(absolute, folder)).as_posix()
+    real = Path(os.path.realpath(absolute.parent)) / absolute.name
+    for path, project, start in ((absolute, root, folder), (real, root.resolve(), folder.resolve())):
+        if path.is_relative_to(project):
+            return Path(os.path.relpath(path, start)).as_posix()
     return absolute.as_posix()
-
-
-def _copy(paths: Sequence[Path], folder: Path) -> None:
-    make_folder(folder)
-    for path in paths:
-        target = folder / path.name
-        if target.exists() and target.resolve() != path.resolve():
-            raise PerfError(
-                "there is a picture of that name already", where=str(target), hint="rename one of the two"
-            )
-        try:
-            if not target.exists():
-                shutil.copyfile(path, target)
-        except OSError as error:
-            raise write_error(error, target) from error

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.pictures import given_images
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe.mask_files import is_mask
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve.images import find_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +59,7 @@ class SuggestResult(Result):
 
 def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
     """Rank words by how well they describe the images; the judge is the base's CLIP model."""
-    paths = _paths(options.images)
+    paths = [source.path for source in given_images(options.images, "IMAGES")]
     given = _read(options.words) if options.words is not None else None
     description = _describe(workspace, options.base)
     choice, source = given or _nouns(description)
@@ -90,20 +89,6 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
             for one in ranked[: options.limit]
         ),
     )
-
-
-def _paths(patterns: Sequence[str]) -> list[Path]:
-    """The files that the arguments name, each once; masks beside images are not images."""
-    files: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        matched = [path] if path.is_file() else find_files(Path(), pattern.replace("\\", "/"))
-        matched = [one for one in matched if not is_mask(one)]
-        if not matched:
-            hint = f"give its files: `{pattern}/*`" if path.is_dir() else "give files, or a glob in quotes"
-            raise PerfError(f"no image matches `{pattern}`", hint=hint)
-        files.update(dict.fromkeys(matched))
-    return list(files)
 
 
 def _describe(workspace: Workspace, base: str | None) -> BaseDescription:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _MASK_STEM = re.compile(r"(?P<stem>.+)[._-]mask\Z", re.IGNORECASE)
+_MASK_ONLY = re.compile(r".+\.mask\Z", re.IGNORECASE)
 
 
 def reads_mask_files(source: str) -> bool:
@@ -14,20 +15,13 @@ def reads_mask_files(source: str) -> bool:
     return source in ("auto", "files")
 
 
-def is_mask(path: Path) -> bool:
-    """Whether a file is, by its name, the mask of an image beside it: `1.mask.png`, `1_mask.png`."""
-    return _MASK_STEM.match(path.stem) is not None
-
-
-def image_stem(path: Path) -> str:
-    """The stem of the image that a mask is for; a file that is called like none has its own."""
+def masked_stem(path: Path) -> str | None:
+    """The stem of the image whose mask a file is, if that image is beside it: `1` of `1.mask.png`,
+    `1_mask.png` and `1-mask.png`; None of all other names."""
     named = _MASK_STEM.match(path.stem)
-    return named["stem"] if named else path.stem
+    return named["stem"] if named else None
 
 
-def mask_file(image: Path) -> Path | None:
-    """The mask beside an image, if there is one; of several the first by name."""
-    for path in sorted(image.parent.iterdir()):
-        if is_mask(path) and image_stem(path).casefold() == image.stem.casefold() and path.is_file():
-            return path
-    return None
+def is_mask_alone(path: Path) -> bool:
+    """Whether a file is a mask even where no image is beside it: `1.mask.png`, but not `wolf_mask.png`."""
+    return _MASK_ONLY.match(path.stem) is not None

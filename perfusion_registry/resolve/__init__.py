@@ -1,8 +1,9 @@
 """Resolution: a project and its recipes become a plan and a lockfile. Imports without torch."""
 
+from perfusion_registry.recipe.patterns import find_files
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile, find_covariance
-from perfusion_registry.resolve.images import SourceImage, find_files, find_images
+from perfusion_registry.resolve.images import SourceImage, find_images
 from perfusion_registry.resolve.lock import changes_of, differences, lock
 from perfusion_registry.resolve.plan import BuildTask, Plan, plan
 from perfusion_registry.resolve.project import Project

@@ -16,8 +16,9 @@ from perfusion_registry.base.segment import CLIPSEG
 from perfusion_registry.build.images import LoadedImage, load_image, square
 from perfusion_registry.build.masks import MASK_SOURCES, attention_masks, find_masks
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.mask_files import mask_file, reads_mask_files
+from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.options import MaskSource as Asked
+from perfusion_registry.recipe.pictures import masks_beside
 from perfusion_registry.reporter import Silent
 from perfusion_registry.resolve.images import find_images
 from tests.base.test_segment import clipseg as clipseg
@@ -51,9 +52,11 @@ def loaded(photos: list[Path]) -> list[LoadedImage]:
     return [load_image(path) for path in photos]
 
 
-def test_a_file_beside_the_image_is_its_mask(tiny_base: Base, photos: list[Path]) -> None:
-    assert mask_file(photos[0]) == photos[0].with_name("0.mask.png")
-    assert mask_file(photos[1]) is None
+def mask_file(photo: Path) -> Path | None:
+    return masks_beside([photo])[0]
+
+
+def test_a_mask_file_is_the_mask(tiny_base: Base, photos: list[Path]) -> None:
     one = photos[:1]
     for source in ("auto", "files"):
         masks = find_masks(tiny_base, loaded(one), [mask_file(one[0])], "teddy", source, SIZE, Silent())  # type: ignore[arg-type]

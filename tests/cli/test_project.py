@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,7 +96,7 @@ def test_add_finds_the_pictures_beside_the_recipe_and_can_put_them_there(perf: P
         (["Bear", "--super", "teddy", "--images", "photos/*"], "not a concept name"),
         (["con", "--super", "teddy", "--images", "photos/*"], "Windows"),
         (["new", "--super", "teddybear", "--images", "photos/*"], "several tokens"),
-        (["new", "--super", "dog", "--images", "nowhere/*"], "no picture matches `nowhere/*`"),
+        (["new", "--super", "dog", "--images", "nowhere/*"], "no image matches `nowhere/*`"),
         (["new", "--super", "dog", "--images", "broken/*"], "2 of 3 pictures cannot be used"),
         (
             ["new", "--super", "dog", "--images", "photos/*", "--bias", "7"],
@@ -203,3 +205,41 @@ def test_a_project_elsewhere_and_from_below(
     monkeypatch.chdir("/")
     assert perf("list").code == 2
     assert perf("list", "--project", str(project)).code == 0
+
+
+def test_copies_are_made_of_all_pictures_or_of_none(perf: Perf, project: Path) -> None:
+    camera = project / "DCIM"
+    for number in (1, 2):
+        (camera / str(number)).mkdir(parents=True)
+        shutil.copyfile(project / "photos" / f"{number}.png", camera / str(number) / "IMG_1.png")
+    shutil.copyfile(project / "photos" / "1.png", camera / "1" / "IMG_1.mask.png")
+    add = ("add", "cat", "--super", "cat", "--copy", "--images")
+    said = perf(*add, "DCIM/*/*.png")
+    assert said.code == 2
+    assert "Two pictures are called `IMG_1.png`" in said.err
+    assert not (project / "recipes" / "cat").exists()
+
+    (camera / "2" / "IMG_1.png").unlink()
+    shutil.copyfile(project / "photos" / "2.png", camera / "2" / "IMG_2.png")
+    broken = camera / "2" / "IMG_3.png"
+    broken.write_bytes((project / "photos" / "1.png").read_bytes()[:-900])
+    assert "1 of 3 pictures cannot be used" in perf(*add, "DCIM/*/*.png").err
+    assert not (project / "recipes" / "cat").exists()
+
+    broken.unlink()
+    (project / "recipes" / "cat").mkdir()  # left from a time when copies were made one by one
+    shutil.copyfile(camera / "1" / "IMG_1.png", project / "recipes" / "cat" / "IMG_1.png")
+    done = perf(*add, "DCIM/*/*.png", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["pictures"] == 2
+    copied = sorted(path.name for path in (project / "recipes" / "cat").iterdir())
+    assert copied == ["IMG_1.mask.png", "IMG_1.png", "IMG_2.png"]
+
+
+def test_a_project_behind_a_link_keeps_relative_images(perf: Perf, project: Path) -> None:
+    link = project.parent / "link"
+    link.symlink_to(project, target_is_directory=True)
+    perf("add", "cat", "--super", "cat", "--project", str(link), "--images", "photos/*.png")
+    assert read_recipe(project / "recipes" / "cat.toml").concept.images == ("../photos/*.png",)
+    perf("add", "dog", "--super", "dog", "--project", str(link), "--images", f"{link}/photos/1.png")
+    assert read_recipe(project / "recipes" / "dog.toml").concept.images == ("../photos/1.png",)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.resolve import find_files, find_images
+from perfusion_registry.recipe.patterns import matches
+from perfusion_registry.resolve import SourceImage, find_files, find_images
 from tests.resolve.samples import write_images
 
 FILES = [
@@ -95,3 +98,97 @@ def test_what_cannot_be_is_an_error_that_names_it(tmp_path: Path) -> None:
         find_images(tmp_path, ["t/*.png"], ["m/1.png"], where="r", need_masks=True)
     with pytest.raises(PerfError, match="empty file"):
         find_images(tmp_path, ["t/*"], [], where="r")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("b/img[1].png", ["b/img[1].png"]),
+        ("b/img[12].png", ["b/img1.png"]),
+        ("my [new] pics/*.png", ["my [new] pics/1.png"]),
+        ("c/img.png", ["c/img.png"]),
+        ("c/Img.png", ["c/IMG.PNG", "c/img.png"]),
+        ("d/caf\u00e9.png", ["d/cafe\u0301.png"]),
+        ("d/CAF\u00c9.*", ["d/cafe\u0301.png"]),
+    ],
+)
+def test_a_name_that_is_there_is_that_file_alone(tmp_path: Path, pattern: str, found: list[str]) -> None:
+    write_images(tmp_path / "b", "img[1].png", "img1.png")
+    write_images(tmp_path / "my [new] pics", "1.png")
+    write_images(tmp_path / "my n pics", "1.png")
+    write_images(tmp_path / "c", "img.png", "IMG.PNG")
+    write_images(tmp_path / "d", "cafe\u0301.png")
+    assert [path.relative_to(tmp_path).as_posix() for path in matches(tmp_path, pattern)] == found
+
+
+def names(images: Iterable[SourceImage]) -> dict[str, str | None]:
+    return {image.path.name: image.mask.name if image.mask else None for image in images}
+
+
+def test_a_folder_means_its_pictures(tmp_path: Path) -> None:
+    write_images(tmp_path / "t [1]", "1.png", "2.JPG", "1.mask.png")
+    (tmp_path / "t [1]" / "notes.txt").write_text("of no account")
+    (tmp_path / "t [1]" / ".thumb.png").write_bytes(b"hidden")
+    assert names(find_images(tmp_path, ["t [1]"], [], where="r")) == {"1.png": "1.mask.png", "2.JPG": None}
+
+
+def test_a_mask_is_one_beside_its_picture_only(tmp_path: Path) -> None:
+    write_images(tmp_path / "m", "red-mask.png", "wolf_mask.png", "3.png", "3_mask.png")
+    assert names(find_images(tmp_path, ["m/*.png"], [], where="r")) == {
+        "red-mask.png": None, "wolf_mask.png": None, "3.png": "3_mask.png",
+    }  # fmt: skip
+    assert names(find_images(tmp_path, ["m/red-mask.png"], [], where="r")) == {"red-mask.png": None}
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "masks", "said"),
+    [
+        (
+            ["1.png", "1.mask.png", "1_mask.png"],
+            ["*"],
+            [],
+            r"`1.png` has 2 masks: `1.mask.png`, `1_mask.png`",
+        ),
+        (["1.png", "1.mask.png", "m/1.png"], ["*"], ["m/*"], "`1.png` has 2 masks: `1.png`, `1.mask.png`"),
+        (["1.png", "m/1.png", "m/1.jpg"], ["*.png"], ["m/*"], "`1.png` has 2 masks: `1.jpg`, `1.png`"),
+        (
+            ["1.png", "1.jpg", "1.mask.png"],
+            ["*"],
+            [],
+            r"`1.mask.png` could be that of `1.jpg` and of `1.png`",
+        ),
+        (["1.png", "1.jpg", "m/1.png"], ["*"], ["m/*"], "the mask `1.png` could be that of"),
+        (["1.png", "2.png"], ["*"], ["2.png"], "`2.png` is listed as a picture and as a mask"),
+        (["1.png", "1.mask.png"], ["1.png", "1.mask.png"], [], "and it is the mask of `1.png`"),
+        (["1.png", "2.mask.png"], ["*"], [], "the mask `2.mask.png` has no image of the same name beside"),
+    ],
+)
+def test_no_mask_is_taken_that_is_not_plainly_of_one_picture(
+    tmp_path: Path, files: list[str], images: list[str], masks: list[str], said: str
+) -> None:
+    for name in files:
+        write_images((tmp_path / name).parent, Path(name).name)
+    with pytest.raises(PerfError, match=re.escape(said)):
+        find_images(tmp_path, images, masks, where="r")
+
+
+def test_everything_that_can_be_no_picture_is_named_at_once(tmp_path: Path) -> None:
+    write_images(tmp_path, "1.png", "renamed.jpg")
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    (tmp_path / "renamed.jpg").write_bytes(b"\0\0\0\x18ftypmif1" + bytes(50))
+    (tmp_path / "lfs.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(PerfError) as caught:
+        find_images(tmp_path, ["*", "none/*"], [], where="r.toml")
+    said = str(caught.value)
+    assert "6 mistakes in the pictures" in said
+    for name, why in {
+        "phone.HEIC": "HEIC pictures cannot be read",
+        "renamed.jpg": "HEIC pictures cannot be read",
+        "lfs.png": "pointer of Git LFS",
+        "gone.png": "the link leads nowhere",
+        "empty.png": "an empty file",
+    }.items():
+        assert any(name in line and why in line for line in said.splitlines()), name
+    assert "no image matches `none/*` (r.toml, concept.images)" in said
