@@ -17,7 +17,7 @@ test: setup
 
 # A process for each core, and one thread in each.
 pytest: setup
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 check: setup
 	@$(BIN)/ruff check

@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from perfusion_registry.base import Base
 
 # No test may reach the network; the libraries read this when they are first imported.
@@ -22,6 +25,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One thread in each process, as `make test` has it: sums of floats depend on how many threads share them, and
 # with several, tests that run side by side wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SUITE = {
+    "tests/cli/test_evaluate.py",
+    "tests/evaluate/test_report.py",
+    "tests/evaluate/test_resuming.py",
+    "tests/evaluate/test_runner.py",
+}
+"""The files that evaluate the suite of tests/evaluate/conftest.py."""
 
 # The same examples every time, and no clock: a busy machine is slow, not wrong.
 settings.register_profile(
@@ -43,23 +54,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: keep tests together that share a module's fixture, and begin with slow ones.
-
-    So the fixture is made once, and the processes end at nearly the same time. What evaluates the same suite
-    stays together too: the later tests find in its store what the first has drawn.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        made = getattr(item, "_fixtureinfo", None)
-        scopes = {name: last.scope for name, (*_, last) in made.name2fixturedefs.items()} if made else {}
-        if "smoke" in scopes or "module" in scopes.values():
-            name = "smoke" if "smoke" in scopes else f"{item.path.parent.name}/{item.path.stem}"
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Begin with slow tests where several processes share them, so that these end at nearly the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Deal tests out to processes by files, which share fixtures, in the order in which they are collected.
+
+    What evaluates the same suite stays together too: the later tests find in its store what the first has
+    drawn.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::", 1)[0]
+            return "suite" if path in SUITE else path
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from perfusion_registry.storybook2.training.prompts import PROMPTS
 from perfusion_registry.storybook2.training.truth import LABELS
 from perfusion_registry.storybook2.training.work import Work
 
+pytestmark = pytest.mark.slow
 PAGES = 6
 SETTINGS = (
     f"budgets.shard={PAGES}", "budgets.pictured=1", "budgets.redrawn=1",
