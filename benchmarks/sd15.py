@@ -32,11 +32,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from perfusion_registry.base import Base, Tokens, block_widths, marked
 from perfusion_registry.base.architectures.stable_diffusion import StableDiffusionBase
 from perfusion_registry.build.latents import Latents
-from perfusion_registry.build.lock import Lock
-from perfusion_registry.build.prompts import Prompts
-from perfusion_registry.build.training import Lesson, training_step
+from perfusion_registry.build.training import TrainInputs, training_step
 from perfusion_registry.edit import Metric, packed
+from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.training import PerfusionTrainable
+from perfusion_registry.methods.prompts import Prompts
 
 UNET = {
     "sample_size": 64,
@@ -224,20 +225,25 @@ def training(base: Base, batch: int, repeat: int, rank: float, *, checkpointing:
     prompts = random_prompts(base, PROMPTS, generator)
     encoding = base.encode(prompts[:1]).states[0, CALLED].clone()
     embedding = base.embedding_tables[0].weight[prompts[0].ids[0][CALLED]].float().clone()
-    lock = Lock((embedding,), encoding, base.bank.W @ encoding, ~base.bank.key_columns)
+    lock = KeyLock((embedding,), encoding, base.bank.W @ encoding, ~base.bank.key_columns)
     latents = Latents(
         *(torch.rand(10, 4, side, side, generator=generator).to(base.device) for _ in range(2)),
         torch.ones(10, 1, side, side, device=base.device),
     )
     options = TrainOptions(batch=batch, residual_rank=rank)
     metric = Metric(torch.eye(d, dtype=torch.float64))
-    lesson = Lesson(base, metric, lock, Prompts(prompts), latents, options)
-    trainee = lesson.begin()
+
+    def make(*_: object) -> PerfusionTrainable:  # without a tokenizer there is no word to lock to
+        return PerfusionTrainable(base, lock, metric, options, torch.Generator().manual_seed(0))
+
+    inputs = TrainInputs(base, "", metric, Prompts(prompts), latents, options, make)
+    state = inputs.begin()
     seconds = []
-    learned = [trainee.residual] if trainee.residual else []
+    residual = state.concept.factors(state.concept.parameters)
+    learned = [residual] if residual else []
     with base.attached(learned, everywhere=True), peak(base.device) as highest:
         for turn in range(repeat + 1):
-            taken = timed(base.device, lambda: training_step(lesson, trainee))
+            taken = timed(base.device, lambda: training_step(inputs, state))
             if turn:
                 seconds.append(taken)
         peak_gib = highest()
@@ -247,7 +253,7 @@ def training(base: Base, batch: int, repeat: int, rank: float, *, checkpointing:
         "seconds": statistics.median(seconds),
         "seconds_per_sample": statistics.median(seconds) / batch,
         "peak_gib": peak_gib,
-        "learned_parameters": sum(parameter.numel() for parameter in trainee.parameters.values()),
+        "learned_parameters": sum(parameter.numel() for parameter in state.concept.parameters.values()),
     }
 
 

@@ -10,10 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from perfusion_registry.artifact.format1 import Card1
+from perfusion_registry.methods.interface import Table
 from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.methods.table import find_method, method_hindrance
 from perfusion_registry.recipe.model import FileModel
@@ -26,8 +27,6 @@ ARCHITECTURE = "stable-diffusion"
 FIRST_PERF = "0.1.0"
 """The first perf that reads cards of format 2."""
 
-Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
-"""A table that is the method's own, and checked by it."""
 Digest = Annotated[str, Field(min_length=1, max_length=200)]
 
 

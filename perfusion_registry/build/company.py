@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from perfusion_registry.base import Conditioning
 from perfusion_registry.build.masks import attention_masks
-from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.sampling import draw
+from perfusion_registry.methods.prompts import Prompts
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base

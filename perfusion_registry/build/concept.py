@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.artifact import Artifact, ConceptCard
+from perfusion_registry.artifact import CARD_SCHEMA, Artifact, ConceptCard
+from perfusion_registry.artifact.card import FIRST_PERF
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed
 from perfusion_registry.build.images import load_image, square
 from perfusion_registry.build.latents import encode_latents, joined
-from perfusion_registry.build.lock import Lock
 from perfusion_registry.build.masks import find_masks
-from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.selection import Scores, select
-from perfusion_registry.build.trainee import Snapshot
-from perfusion_registry.build.training import Lesson, repeatable, train
+from perfusion_registry.build.state import Snapshot
+from perfusion_registry.build.training import TrainInputs, repeatable, train
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.embeddings import embedding_tensors
-from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
-from perfusion_registry.methods.residuals.tensors import residual_tensors
+from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.prompts import Prompts
+from perfusion_registry.methods.table import find_method
+from perfusion_registry.methods.trainable import MakeTrainable
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.pictures import masks_beside
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class ConceptSources:
     """What a concept is made from, and what its card says of it.
 
     images: files, or their bytes. masks: one for each image, None where it has none; when left out, files
-    called `name.mask.png` beside the images are taken.
+    called `name.mask.png` beside the images are taken. method: how it is learned.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ConceptSources:
     supercategory: str
     images: tuple[Path | bytes, ...]
     masks: tuple[Path | bytes | None, ...] = ()
+    method: str = DEFAULT_METHOD
     licence: str | None = None
     authors: tuple[str, ...] = ()
     consent: str | None = None
@@ -56,20 +60,21 @@ class ConceptSources:
 
 def build_concept(
     base: Base,
-    covariance: Covariance,
+    covariance: Covariance | None,
     sources: ConceptSources,
-    train_options: TrainOptions,
-    render_options: RenderOptions,
+    train_options: TrainingOptions,
+    render_options: FileModel,
     *,
     digest: str,
-    kind: type[Lesson] = Lesson,
+    make: MakeTrainable | None = None,
     workspace: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Artifact:
     """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
     processor.
 
-    digest: the recipe digest, for the card. kind: another way to train than Eq. 3. workspace: a folder for
+    covariance: None for a method that needs none. digest: the recipe digest, for the card. make: another way
+    to train than the method's own. workspace: a folder for
     the checkpoint from which a killed build goes on. Raises PerfError for images, masks, a supercategory or a
     covariance that cannot be used, and when training diverges.
     """
@@ -80,40 +85,40 @@ def build_concept(
     if (told := base.several_tokens(word)) is not None:
         reporter.warn(f"{name}: {told}")
     _ = base.objective  # a base that cannot be trained with is told before anything is prepared
-    if train_options.residual_rank and not base.residual_blocks:
-        raise PerfError(
-            f"this base has no transformer blocks that {name!r} could learn a residual for",
-            hint="leave residual_rank out of its [train]",
-        )
-    d = base.bank.W.shape[1]
-    if covariance.width != d:
+    d, method = base.bank.W.shape[1], find_method(sources.method)
+    method.check_base(base, name, train_options)
+    if not method.needs_covariance:
+        covariance = None
+    elif covariance is None:
+        raise PerfError(f"Concept {name!r} needs a covariance, of the base that it is built for")
+    elif covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
         raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
-    lesson, images = _lesson(kind, base, covariance, sources, train_options, reporter)
+    inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
     trained = train(
-        lesson,
+        inputs,
         title=f"{name}: training",
         checkpoint=workspace / CHECKPOINT if workspace else None,
         reporter=reporter,
     )
     title = f"{name}: choosing the best step"
-    kept, scores = select(lesson, trained.snapshots, images, word, title=title, reporter=reporter)
+    kept, scores = select(inputs, trained.concept, trained.snapshots, images, title=title, reporter=reporter)
     if scores is None:
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
     return Artifact(
-        _card(base, covariance, sources, train_options, render_options, digest, kept, scores),
-        _tensors(lesson, kept),
+        _card(base, method, covariance, sources, train_options, render_options, digest, kept, scores),
+        trained.concept.tensors(kept.tensors),
     )
 
 
-def _lesson(
-    kind: type[Lesson],
+def _inputs(
+    make: MakeTrainable,
     base: Base,
-    covariance: Covariance,
+    covariance: Covariance | None,
     sources: ConceptSources,
-    options: TrainOptions,
+    options: TrainingOptions,
     reporter: Reporter,
-) -> tuple[Lesson, Tensor]:
+) -> tuple[TrainInputs, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W)."""
     count, size, word = len(sources.images), base.picture_size, sources.supercategory
     with reporter.stage(f"{sources.name}: preparing {count} images", count) as stage:
@@ -148,12 +153,12 @@ def _lesson(
             beside = encode_latents(base, *in_company(pixels, masks, *drawn), flip=options.flip)
         latents, count = joined([latents, beside]), PICTURES * len(company)
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
-    lock = Lock.to(base, word, trained_keys=options.trained_keys)
     prompts = Prompts.of(base, [*options.templates, *company], word)
-    return kind(base, covariance.metric(), lock, prompts, latents, options, rows), pixels
+    metric = covariance.metric() if covariance is not None else None
+    return TrainInputs(base, word, metric, prompts, latents, options, make, rows), pixels
 
 
-def _company(sources: ConceptSources, options: TrainOptions, reporter: Reporter) -> tuple[str, ...]:
+def _company(sources: ConceptSources, options: TrainingOptions, reporter: Reporter) -> tuple[str, ...]:
     """The prompts of company that can be told from the concept: those that do not name its supercategory."""
     named = re.compile(rf"\b{re.escape(sources.supercategory)}\b", re.IGNORECASE)
     kept = tuple(text for text in options.company if not named.search(text))
@@ -176,17 +181,20 @@ def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:
 
 def _card(
     base: Base,
-    covariance: Covariance,
+    method: Method,
+    covariance: Covariance | None,
     sources: ConceptSources,
-    train_options: TrainOptions,
-    render_options: RenderOptions,
+    train_options: TrainingOptions,
+    render_options: FileModel,
     digest: str,
     kept: Snapshot,
     scores: Scores | None,
 ) -> ConceptCard:
     """The card; its scores are empty where no CLIP model was there to choose the step."""
     return ConceptCard(
-        schema_version=1,
+        schema_version=1 if method.name == DEFAULT_METHOD else CARD_SCHEMA,
+        requires_perf=None if method.name == DEFAULT_METHOD else FIRST_PERF,
+        method=method.name,
         name=sources.name,
         version=sources.version,
         supercategory=sources.supercategory,
@@ -196,26 +204,10 @@ def _card(
         base_revision=base.description.revision,
         train=train_options,
         render=render_options,
-        built=Built(covariance=covariance.digest, step=kept.step),
+        built=method.built(kept.step, covariance.digest if covariance is not None else None),
         scores=scores.rounded() if scores else {},
         licence=sources.licence,
         authors=sources.authors,
         consent=sources.consent,
         description=sources.description,
     )
-
-
-def _tensors(lesson: Lesson, kept: Snapshot) -> dict[str, Tensor]:
-    """The tensors of the artifact (see `artifact.format`) from the kept step."""
-    bank, learned = lesson.base.bank, lesson.lock.learned.cpu()
-    outputs = torch.zeros(len(learned)).masked_scatter(learned, kept.outputs)  # (D,)
-    tensors = {
-        **embedding_tensors(kept.embeddings),
-        "target_input": kept.target_input,
-        "target_input_dual": lesson.metric.dual(kept.target_input),
-    }
-    for layer in bank.layers:
-        tensors[f"output.{layer.path}"] = outputs[layer.value_slice].half()
-        if lesson.options.trained_keys:
-            tensors[f"output_key.{layer.path}"] = outputs[layer.key_slice].half()
-    return tensors | {name: factor.half() for name, factor in residual_tensors(kept.residual).items()}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from perfusion_registry.build.covariance import Covariance
-from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.edit import similarity
+from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base

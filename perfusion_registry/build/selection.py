@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from perfusion_registry.base import Conditioning, Factors, marked
-from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.build.sampling import draw
-from perfusion_registry.build.trainee import Snapshot
-from perfusion_registry.build.training import Lesson, repeatable
+from perfusion_registry.build.state import Snapshot
+from perfusion_registry.build.training import TrainInputs, repeatable
+from perfusion_registry.methods.prompts import Prompts
+from perfusion_registry.methods.trainable import Trainable
 from perfusion_registry.reporter import Reporter, Silent
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
 
 BATCH = 16
 """Pictures drawn together."""
@@ -45,27 +50,28 @@ class Scores:
 
 
 def select(
-    lesson: Lesson,
+    inputs: TrainInputs,
+    concept: Trainable,
     snapshots: Sequence[Snapshot],
     images: Tensor,
-    supercategory: str,
     *,
     title: str = "choosing the best step",
     reporter: Reporter | None = None,
 ) -> tuple[Snapshot, Scores | None]:
     """The snapshot whose pictures of the validation prompts have the greatest harmonic mean of similarities.
 
-    images: (N, 3, H, W) in 0..1, the concept's. Image similarity is the mean pairwise cosine between drawn
-    pictures and these; text similarity is the cosine to the prompt without the concept's word, divided by
-    what the supercategory's pictures of the same prompts and seeds reach (Section 5). Every step is drawn
-    with the training gate, local lock and the same noise. Without a scorer it is the last snapshot and None.
+    concept: of which they are states. images: (N, 3, H, W) in 0..1, the concept's. Image similarity is
+    the mean pairwise cosine between drawn pictures and these; text similarity is the cosine to the prompt
+    without the concept's word, divided by what the supercategory's pictures of the same prompts and seeds
+    reach (Section 5). Every step is drawn as in training and with the same noise. Without a scorer it is
+    the last snapshot and None.
     """
-    base, options = lesson.base, lesson.options
+    base, options, word = inputs.base, inputs.options, inputs.word
     if base.scorer is None:
         return snapshots[-1], None
-    prompts = Prompts.of(base, options.validation_prompts, supercategory)
-    plain = Prompts.of(base, options.validation_prompts, supercategory, spelled=True)
-    P, shape = len(prompts.tokens), lesson.latents.mean.shape[1:]
+    prompts = Prompts.of(base, options.validation_prompts, word)
+    plain = Prompts.of(base, options.validation_prompts, word, spelled=True)
+    P, shape = len(prompts.tokens), inputs.latents.mean.shape[1:]
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
     together = max(1, BATCH // P)
@@ -77,10 +83,13 @@ def select(
     ):
         for start in range(0, len(states), together):
             group = states[start : start + together]
-            branches = [_branches(lesson, plain if state is None else prompts, state) for state in group]
+            branches = [
+                _plain(base, plain) if state is None else concept.conditioned(state.tensors, prompts)
+                for state in group
+            ]
             wanted = Conditioning.joined([shown for shown, _ in branches])
             unwanted = Conditioning.joined([empty.repeated(P) for _, empty in branches])
-            residuals, focus = _residuals(lesson, prompts, group)
+            residuals, focus = _residuals(inputs, concept, prompts, group)
             if residuals:
                 wanted = wanted.with_states(marked(wanted.states, focus))
                 unwanted = unwanted.with_states(marked(unwanted.states, torch.zeros_like(focus)))
@@ -95,10 +104,10 @@ def select(
                 )
             features.append(base.scorer.image_features(pictures).cpu())
             stage.advance(len(group))
-        concept = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
+        own = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
         texts = base.scorer.text_features([spoken(text) for text in options.validation_prompts]).cpu()
     drawn = torch.cat(features).reshape(len(states), P, -1)  # (1 + S, P, f)
-    likeness = (drawn @ concept.T).mean((1, 2))  # (1 + S,)
+    likeness = (drawn @ own.T).mean((1, 2))  # (1 + S,)
     fit = (drawn * texts).sum(-1).mean(-1)  # (1 + S,)
     fit = fit / fit[0].clamp_min(1e-3)
     scores = [Scores(image, text) for image, text in zip(likeness.tolist(), fit.tolist(), strict=True)][1:]
@@ -113,33 +122,23 @@ def spoken(template: str) -> str:
 
 
 def _residuals(
-    lesson: Lesson, prompts: Prompts, group: Sequence[Snapshot | None]
+    inputs: TrainInputs, concept: Trainable, prompts: Prompts, group: Sequence[Snapshot | None]
 ) -> tuple[list[Factors], Tensor]:
     """The residuals of the states drawn together, and where in their P prompts each applies, (G P, n, J)."""
     P, n = len(prompts.tokens), len(prompts.tokens[0])
-    device = lesson.base.device
-    shown = [(g, state) for g, state in enumerate(group) if state is not None and state.residual]
+    device = inputs.base.device
+    learned = [{} if state is None else concept.factors(state.tensors) for state in group]
+    shown = [(g, factors) for g, factors in enumerate(learned) if factors]
     focus = torch.zeros(len(group), P, n, len(shown), device=device)
     residuals: list[Factors] = []
-    for j, (g, state) in enumerate(shown):
-        residuals.append({path: (A.to(device), B.to(device)) for path, (A, B) in state.residual.items()})
+    for j, (g, factors) in enumerate(shown):
+        residuals.append({path: (A.to(device), B.to(device)) for path, (A, B) in factors.items()})
         focus[g, range(P), list(prompts.positions), j] = 1
     return residuals, focus.flatten(0, 1)
 
 
-def _branches(lesson: Lesson, prompts: Prompts, state: Snapshot | None) -> tuple[Conditioning, Conditioning]:
-    """P packed prompts, and the empty one; None is the supercategory."""
-    base = lesson.base
-    empty = base.encode([base.tokenise([])])
-    if state is None:
-        both = base.encode(prompts.tokens), empty
-        W = base.bank.W
-        return both[0].with_states(both[0].states @ W.T), both[1].with_states(both[1].states @ W.T)
-    outputs, i, *embeddings = (
-        tensor.to(base.device) for tensor in (state.outputs, state.target_input, *state.embeddings)
-    )
-    called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
-    return (
-        called.with_states(lesson.packed(called.states, i, outputs, prompts.positions)),
-        empty.with_states(lesson.packed(empty.states, i, outputs)),
-    )
+def _plain(base: Base, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
+    """P packed prompts of the supercategory, and the empty one."""
+    both = base.encode(prompts.tokens), base.encode([base.tokenise([])])
+    W = base.bank.W
+    return both[0].with_states(both[0].states @ W.T), both[1].with_states(both[1].states @ W.T)

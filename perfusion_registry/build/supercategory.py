@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfusion_registry.build.prompts import TARGET_PROMPT
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.prompts import TARGET_PROMPT
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
-"""The training loop: Eq. 3 in every layer, i* estimated online, and the masked diffusion loss (Section 4.4).
-
-A recipe that asks for a personalised residual learns it in the same loop.
-"""
+"""The training loop of every method: batches of pictures and prompts, and the masked diffusion loss (Section
+4.4 of Perfusion's paper)."""
 
 from __future__ import annotations
 
@@ -18,60 +16,48 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import block_widths
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
-from perfusion_registry.build.lock import Lock
-from perfusion_registry.build.prompts import Prompts
-from perfusion_registry.build.trainee import Trainee
-from perfusion_registry.edit import Metric, packed
+from perfusion_registry.build.state import TrainState
+from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.prompts import Prompts
+from perfusion_registry.methods.trainable import MakeTrainable, Trainable
+from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
-DECAY = 0.99
-"""Of the moving average that estimates i* (Section 4.4)."""
 CHECKPOINT_SECONDS = 10.0
 HALF_SCALE = 4096.0
 """The loss is multiplied by it on its way back in fp16, where the mean's small gradients would vanish."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainInputs:
     """Everything that a training needs and never changes.
 
-    prompts: of `options.templates`. latents: of the concept's images. company: after these there may be
-    pictures of the concept beside another thing, and their prompts; the row of the prompt of each.
+    word: the supercategory. metric: of the covariance; None for a method that needs none. prompts: of
+    `options.templates`. latents: of the concept's images. make: begins to learn the concept. company: after
+    these there may be pictures of the concept beside another thing, and their prompts; the row of the prompt
+    of each.
     """
 
     base: Base
-    metric: Metric
-    lock: Lock
+    word: str
+    metric: Metric | None
     prompts: Prompts
     latents: Latents
-    options: TrainOptions
+    options: TrainingOptions
+    make: MakeTrainable
     company: tuple[int, ...] = ()
 
-    def begin(self) -> Trainee:
+    def begin(self) -> TrainState:
         """The concept before its first step."""
-        outputs = self.lock.outputs[self.lock.learned]
-        widths = block_widths(self.base.residual_blocks) if self.options.residual_rank else {}
-        return Trainee.begin(self.lock.embeddings, outputs, self.lock.encoding, widths, self.options)
-
-    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
-        """Eq. 3 with the training gate.
-
-        E: (U, n, d). target_input: (d,), i*. outputs: (L,), the learned columns of o*. places: U, the
-        concept's token in each prompt, none where no prompt calls it; Eq. 3 finds it by itself. Returns
-        (U, n, D).
-        """
-        i = target_input[None]
-        bias, temperature = i.new_tensor([self.options.bias]), i.new_tensor([self.options.temperature])
-        o = self.lock.target_output(outputs)[None]  # (1, D)
-        return packed(E, self.base.bank.W, i, self.metric.dual(i), o, bias, temperature)
+        generator = torch.Generator().manual_seed(self.options.seed)
+        made = self.make(self.base, self.word, self.metric, self.options, generator)
+        return TrainState.begin(made, generator)
 
     def drawn(self, dice: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pictures and of prompts for them, by index, both (B,).
@@ -88,82 +74,83 @@ class Lesson:
         own = torch.tensor(self.company)[others]
         return torch.where(accompanied, alone + others, pictures), torch.where(accompanied, own, templates)
 
-    def identity(self) -> str:
+    def identity(self, concept: Trainable) -> str:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
-        digest = hashlib.sha256(f"{TRAINER_EPOCH} {self.options.model_dump_json()} {self.company}".encode())
+        words, own = concept.identity()
+        said = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.company}"
+        digest = hashlib.sha256(said.encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight)
         rows = [row.ids for row in self.prompts.tokens]
         prompts = (torch.tensor(ids) for ids in zip(*rows, strict=True))  # (P, n) of each text encoder
-        for tensor in (self.metric.C, self.lock.outputs, *prompts, *latents):
+        for tensor in (*own, *prompts, *latents):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 def train(
-    lesson: Lesson,
+    inputs: TrainInputs,
     *,
     title: str = "training",
     checkpoint: Path | None = None,
     reporter: Reporter | None = None,
-) -> Trainee:
+) -> TrainState:
     """Train for `options.steps` steps, with a snapshot every `validate_every` steps and at the end.
 
     checkpoint: a file that a killed training continues from, to the same bytes that it would have ended with.
     Raises PerfError when the loss stops being a number.
     """
-    base, options = lesson.base, lesson.options
-    trainee, identity = lesson.begin(), lesson.identity()
-    resumed = checkpoint is not None and trainee.resume(checkpoint, identity)
+    base, options = inputs.base, inputs.options
+    state = inputs.begin()
+    identity = inputs.identity(state.concept)
+    residual = state.concept.factors(state.concept.parameters)
+    resumed = checkpoint is not None and state.resume(checkpoint, identity)
     saved = time.monotonic()
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
-        base.attached([trainee.residual] if trainee.residual else [], everywhere=True),
+        base.attached([residual] if residual else [], everywhere=True),
     ):
-        stage.advance(trainee.step, "resumed" if resumed else "")
-        while trainee.step < options.steps:
-            training_step(lesson, trainee)
-            stage.advance(1, f"loss {_recent(trainee.losses):.4f}")
-            last = trainee.step == options.steps
-            if last or trainee.step % options.validate_every == 0:
-                trainee.snapshots.append(trainee.snapshot())
+        stage.advance(state.step, "resumed" if resumed else "")
+        while state.step < options.steps:
+            training_step(inputs, state)
+            stage.advance(1, f"loss {_recent(state.losses):.4f}")
+            last = state.step == options.steps
+            if last or state.step % options.validate_every == 0:
+                state.snapshots.append(state.snapshot())
             if checkpoint is not None and (last or time.monotonic() - saved >= CHECKPOINT_SECONDS):
-                trainee.save(checkpoint, identity)
+                state.save(checkpoint, identity)
                 saved = time.monotonic()
-    return trainee
+    return state
 
 
-def training_step(lesson: Lesson, trainee: Trainee) -> float:
+def training_step(inputs: TrainInputs, state: TrainState) -> float:
     """One step of the optimiser, with the bank and the residual attached to the base. Returns the loss."""
-    loss = step_loss(lesson, trainee)
+    loss = step_loss(inputs, state)
     value = loss.item()
     if not math.isfinite(value):
-        options = lesson.options
+        rates = {f"{group['lr']:g}": None for group in state.concept.groups}
         raise PerfError(
-            f"The loss stopped being a number at step {trainee.step + 1}",
-            where=f"learning rates {options.learning_rate_output} and {options.learning_rate_embedding}",
+            f"The loss stopped being a number at step {state.step + 1}",
+            where=f"learning rates {', '.join(rates)}",
             hint="lower the learning rates in [train], or compute in float32",
         )
-    trainee.optimiser.zero_grad(set_to_none=True)
-    scale = HALF_SCALE if lesson.base.compute_dtype == torch.float16 else 1.0
+    state.optimiser.zero_grad(set_to_none=True)
+    scale = HALF_SCALE if inputs.base.compute_dtype == torch.float16 else 1.0
     (loss * scale).backward()
-    for parameter in trainee.parameters.values():
+    for parameter in state.concept.parameters.values():
         if parameter.grad is not None:
             parameter.grad /= scale
-    trainee.optimiser.step()
-    trainee.step += 1
-    trainee.losses.append(value)
+    state.optimiser.step()
+    state.step += 1
+    state.losses.append(value)
     return value
 
 
-def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
-    """Draw a batch, move i* towards the concept's encoding, and return the loss.
-
-    As in Algorithm 1, i* moves before it is used, and no gradient flows to it.
-    """
-    base, latents, prompts = lesson.base, lesson.latents, lesson.prompts
-    objective, dice = base.objective, trainee.generator
-    pictures, templates = lesson.drawn(dice)
+def step_loss(inputs: TrainInputs, state: TrainState) -> Tensor:
+    """Draw a batch and return its loss."""
+    base, latents, prompts = inputs.base, inputs.latents, inputs.prompts
+    objective, dice = base.objective, state.generator
+    pictures, templates = inputs.drawn(dice)
     pictures, B = pictures.to(base.device), len(pictures)
     shape = (B, *latents.mean.shape[1:])
     times = objective.draw_times(B, dice).to(base.device)
@@ -172,12 +159,7 @@ def step_loss(lesson: Lesson, trainee: Trainee) -> Tensor:
 
     unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
     inverse = inverse.to(base.device)
-    encoded, e = prompts.encode(base, unique.tolist(), trainee.embeddings)  # e: (U, d)
-    e_concept = e.detach()[inverse].mean(0)
-    trainee.target_input = DECAY * trainee.target_input + (1 - DECAY) * e_concept
-    places = [prompts.positions[row] for row in unique.tolist()]
-    h = lesson.packed(encoded.states, trainee.target_input, trainee.outputs, places)  # (U, n, D)
-    batch = encoded.with_states(h).rows(inverse)
+    batch = state.concept.condition(prompts, unique.tolist(), inverse)  # (B, n, D)
     answer = base.denoise(objective.add_noise(z, noise, times), times, batch)
     return masked_loss(answer, objective.target(z, noise, times), latents.weight[pictures])
 

@@ -15,7 +15,7 @@ from perfusion_registry.cli.spread import spread
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from perfusion_registry.compose.composition import Composition
+    from perfusion_registry.compose.composition import ComposedConcept, Composition
     from perfusion_registry.compose.explained import ExplainedToken, Explanation
 
 _BAR = 10  # cells of a gate that is wide open
@@ -84,10 +84,7 @@ def _tell(composition: Composition) -> None:
             concept.version,
             concept.supercategory,
             ", ".join(map(str, concept.positions)),
-            f"{concept.bias:g}",
-            f"{concept.temperature:g}",
-            concept.key_lock,
-            "" if concept.residual is None else f"{concept.residual:g}",
+            *_gate_cells(concept),
             concept.sha256[:12],
         ]
         for concept in composition.concepts
@@ -97,6 +94,14 @@ def _tell(composition: Composition) -> None:
     console.say_table(columns, rows, right=["tokens", "bias", "temperature", "residual"])
 
 
+def _gate_cells(concept: ComposedConcept) -> list[str]:
+    gate = concept.gate
+    if gate is None:
+        return ["", "", concept.method, ""]
+    strength = "" if gate.residual is None else f"{gate.residual:g}"
+    return [f"{gate.bias:g}", f"{gate.temperature:g}", gate.key_lock, strength]
+
+
 def _show(explanation: Explanation) -> None:
     """Draw the table: a row per token, a bar per gate, and below it where each gate opens."""
     from rich.table import Table
@@ -104,7 +109,7 @@ def _show(explanation: Explanation) -> None:
 
     screen = console.stdout()
     console.say(explanation.prompt)
-    names = [concept.name for concept in explanation.concepts]
+    names = [concept.name for concept in explanation.concepts if concept.bias is not None]
     colours = dict(zip(names, _COLOURS * (len(names) // len(_COLOURS) + 1), strict=False))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("token", justify="right")
@@ -124,6 +129,9 @@ def _show(explanation: Explanation) -> None:
         table.add_row(*cells)
     screen.print(table)
     for concept in explanation.concepts:
+        if concept.bias is None or concept.temperature is None:
+            screen.print(Text(f"{concept.name}* ({concept.method}): learned tokens, and no gate"))
+            continue
         line = Text(f"{concept.name}*", style=colours[concept.name])
         strength = "" if concept.residual is None else f", residual {concept.residual:g}"
         gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}, {concept.key_lock} lock"

@@ -36,10 +36,13 @@ def pack_baseline(
     Raises PerfError for a prompt that calls concepts and is not the composition's, and for a global lock,
     which is no edit.
     """
-    if any(concept.key_lock == "global" for concept in composition.concepts):
-        raise PerfError(
-            f"the baseline {method!r} has no global lock", hint='set key_lock = "local" for this variant'
-        )
+    for concept in composition.concepts:
+        if concept.gate is None:
+            raise PerfError(f"the baseline {method!r} is one of perfusion, and {concept.name!r} is not of it")
+        if concept.gate.key_lock == "global":
+            raise PerfError(
+                f"the baseline {method!r} has no global lock", hint='set key_lock = "local" for this variant'
+            )
     every, W = targets(base, composition, artifacts), base.bank.W
     _, called = encodings(base, composition, artifacts)
     rows = []

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.base import ConceptPiece, Tokens
 from perfusion_registry.compose.caret import under
-from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
+from perfusion_registry.compose.composition import (
+    COMPOSITION_SCHEMA,
+    ComposedBase,
+    ComposedConcept,
+    Composition,
+)
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
+from perfusion_registry.methods.table import find_method
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -70,18 +78,21 @@ def compose(
         (reporter or Silent()).warn(
             f"the prompt is too long for the text encoder; these words are lost: {tokens.dropped.strip()}"
         )
+    covariances = [one for c in called if (one := c.artifact.card.covariance) is not None]
+    plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(
+        schema_version=1 if plain else COMPOSITION_SCHEMA,
         prompt=unparse(prompt.without_gates()),
         base=described(base),
-        covariance=called[0].artifact.card.covariance if called else None,
+        covariance=covariances[0] if covariances else None,
         concepts=tuple(_composed(prompt, concept, settled[concept.name], tokens) for concept in called),
     )
 
 
 def check(
     prompt: Prompt, concepts: Mapping[str, Concept], base: BaseIdentity, gates: GateSources
-) -> dict[str, Gate]:
-    """Return the gate of every concept that `prompt` calls. Needs neither torch nor the base itself.
+) -> dict[str, FileModel]:
+    """Return the options of every concept that `prompt` calls, as they apply. Needs no torch and no base.
 
     Raises PerfError for all that `compose` refuses before it counts tokens.
     """
@@ -100,21 +111,18 @@ def regated(composition: Composition, gates: GateSources) -> Composition:
     check_used(gates, [concept.name for concept in composition.concepts])
     changed = []
     for concept in composition.concepts:
-        own = gates.command.get(concept.name, Gate())
-        if concept.residual is None and own.residual is not None:
+        own, now = gates.command.get(concept.name, Gate()), concept.gate
+        if now is None:
+            if own != Gate():
+                raise _no_gate(concept.name, concept.method, None)
+            changed.append(concept)
+            continue
+        if now.residual is None and own.residual is not None:
             raise _no_residual(concept.name, None)
-        was = Gate(concept.bias, concept.temperature, concept.key_lock, concept.residual)
+        was = Gate(now.bias, now.temperature, now.key_lock, now.residual)
         gate = own.over(gates.command_all).over(was).settled()
-        changed.append(
-            concept.model_copy(
-                update={
-                    "bias": gate.bias,
-                    "temperature": gate.temperature,
-                    "key_lock": gate.key_lock,
-                    "residual": None if concept.residual is None else gate.residual,
-                }
-            )
-        )
+        render = draw_options(gate if now.residual is not None else replace(gate, residual=None))
+        changed.append(concept.model_copy(update={"render": render}))
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
@@ -190,8 +198,8 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
                 where=where,
                 hint=f"build it for this base: `perf build {card.name}`",
             )
-        first = called[0].artifact.card
-        if card.covariance != first.covariance:
+        first = next((c.artifact.card for c in called if c.artifact.card.covariance), card)
+        if card.covariance is not None and card.covariance != first.covariance:
             raise PerfError(
                 f"{card.name!r} and {first.name!r} were built with different covariances "
                 f"({_short(card.covariance)} and {_short(first.covariance)}): they share no metric",
@@ -200,10 +208,15 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
             )
 
 
-def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> Gate:
-    """The gate of a concept; without a residual where none was learned."""
+def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> FileModel:
+    """The options of a concept as they apply; without a residual where none was learned."""
     card = concept.artifact.card
     braces = _braces(prompt, card.name)
+    if find_method(card.method).draw_model is not DrawOptions:
+        if {braces, gates.command.get(card.name, Gate()), gates.scene.get(card.name, Gate())} != {Gate()}:
+            where = under(prompt.source, _first_call(prompt, card.name).span)
+            raise _no_gate(card.name, card.method, where)
+        return find_method(card.method).draw_model.model_validate(card.render.model_dump())
     gate = gates.settle(card.name, braces, concept.default_gate)
     train = TrainOptions.of(card.train)
     if gate.key_lock == "none" and not train.trained_keys:
@@ -216,18 +229,25 @@ def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> Gate:
     named = (braces.residual, gates.command.get(card.name, Gate()).residual)
     if not has_residual and named != (None, None):
         raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
-    return gate if has_residual else replace(gate, residual=None)
+    return draw_options(gate if has_residual else replace(gate, residual=None))
 
 
-def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: Tokens) -> ComposedConcept:
-    card = concept.artifact.card
-    assert gate.bias is not None  # a settled gate is complete
+def draw_options(gate: Gate) -> DrawOptions:
+    """A settled gate, which is complete, as the options that apply."""
+    assert gate.bias is not None
     assert gate.temperature is not None
     assert gate.key_lock is not None
-    assert card.recipe_digest is not None
+    return DrawOptions(
+        bias=gate.bias, temperature=gate.temperature, key_lock=gate.key_lock, residual=gate.residual
+    )
+
+
+def _composed(prompt: Prompt, concept: Concept, render: FileModel, tokens: Tokens) -> ComposedConcept:
+    card = concept.artifact.card
     return ComposedConcept(
         name=card.name,
         version=card.version,
+        method=card.method,
         sha256=concept.sha256,
         recipe_digest=card.recipe_digest,
         supercategory=_word(concept),
@@ -236,10 +256,7 @@ def _composed(prompt: Prompt, concept: Concept, gate: Gate, tokens: Tokens) -> C
             for call, position in zip(prompt.calls, tokens.concept_positions, strict=True)
             if call.name == card.name
         ),
-        bias=gate.bias,
-        temperature=gate.temperature,
-        key_lock=gate.key_lock,
-        residual=gate.residual,
+        render=render,
     )
 
 
@@ -252,6 +269,14 @@ def _word(concept: Concept) -> str:
 
 def _short(digest: str | None) -> str:
     return (digest or "none")[:12]
+
+
+def _no_gate(name: str, method: str, where: str | None) -> PerfError:
+    return PerfError(
+        f"a gate is set for {name!r}, and a concept of the method `{method}` has none",
+        where=where,
+        hint="leave it out",
+    )
 
 
 def _no_residual(name: str, where: str | None) -> PerfError:

@@ -1,21 +1,36 @@
-"""A composition: everything Eq. 4 needs to know about a prompt, as a file that can be reviewed and shared."""
+"""A composition: all that drawing needs to know of a prompt, as a file that can be reviewed and shared."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    SerializationInfo,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
 from perfusion_registry.compose.prompt import KeyLock, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.interface import Table
+from perfusion_registry.methods.perfusion.options import DrawOptions
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.options import Bias, Residual, Temperature
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
-COMPOSITION_SCHEMA: Literal[1] = 1
+COMPOSITION_SCHEMA = 2
 
 
 class ComposedBase(FileModel):
@@ -28,14 +43,46 @@ class ComposedBase(FileModel):
 
 
 class ComposedConcept(FileModel):
-    """One concept j of Eq. 4, with its gate.
+    """One concept of a prompt.
 
-    sha256: of the artifact. recipe_digest: of all inputs of its build. positions: the token positions of its
-    calls. bias, temperature: beta_j and tau_j. key_lock: `local` takes its keys from the supercategory's
-    encoding, `global` takes the keys of the whole prompt from the prompt with the supercategory's word in its
-    place, `none` takes the keys that were trained. residual: how strongly its personalised residual applies;
-    None where it has none.
+    method: how it is drawn. sha256: of the artifact. recipe_digest: of all inputs of its build, where it was
+    built. positions: the token positions of its calls. render: the method's options as they apply.
     """
+
+    name: Name
+    version: Version
+    method: MethodName = DEFAULT_METHOD
+    sha256: Sha256
+    recipe_digest: Sha256 | None = None
+    supercategory: Annotated[str, Field(min_length=1, max_length=64)]
+    positions: tuple[Annotated[int, Field(ge=0)], ...]
+    render: Table
+
+    @field_validator("render", mode="before")
+    @classmethod
+    def _of_the_method(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, Mapping) or "method" not in info.data:
+            return value
+        try:
+            return find_method(info.data["method"]).draw_model.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ValueError(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from error
+        except PerfError as error:
+            raise ValueError(error.what) from error
+
+    @property
+    def gate(self) -> DrawOptions | None:
+        """The gate of a concept of Eq. 4; None for one of another method."""
+        return self.render if isinstance(self.render, DrawOptions) else None
+
+    def with_options(self, **changes: object) -> ComposedConcept:
+        """The concept with some of its options changed."""
+        return self.model_copy(update={"render": self.render.model_copy(update=changes)})
+
+
+class ComposedConcept1(FileModel):
+    """One concept j of Eq. 4 in format 1, with its gate."""
 
     name: Name
     version: Version
@@ -48,20 +95,59 @@ class ComposedConcept(FileModel):
     key_lock: KeyLock
     residual: Residual | None = None
 
+    @classmethod
+    def of(cls, concept: ComposedConcept) -> ComposedConcept1:
+        """The concept in format 1's fields, which say all of one of perfusion."""
+        said = concept.model_dump(exclude={"method", "render"})
+        return cls(**said, **concept.render.model_dump())
+
+    def upgraded(self) -> ComposedConcept:
+        """The concept as format 2 has it."""
+        options = DrawOptions.model_fields.keys()
+        render = DrawOptions(**{key: getattr(self, key) for key in options})
+        return ComposedConcept(**self.model_dump(exclude=set(options)), render=render)
+
+
+class _EitherFormat:
+    """In the JSON Schema, a concept of format 2 or 1."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), handler(ComposedConcept1.__pydantic_core_schema__)]}
+
 
 class Composition(FileModel):
-    """A prompt resolved to its Eq. 4 gate configuration.
+    """A prompt resolved to what is drawn: for concepts of Eq. 4, its gate configuration.
 
-    prompt: in canonical form, without gates in braces: `concepts` has them, in the order of their first call,
-    each once. base: what the token positions and digests refer to. covariance: the digest of the C whose
-    metric all target inputs share; None when no concept is called.
+    prompt: in canonical form, without options in braces: `concepts` has them, in the order of their first
+    call, each once. base: what the token positions and digests refer to. covariance: the digest of the C
+    whose metric all target inputs share; None when no concept has one. schema_version: 1 for concepts of
+    perfusion alone; its files have the gate among a concept's own fields.
     """
 
-    schema_version: Literal[1] = COMPOSITION_SCHEMA
+    schema_version: Annotated[int, Field(ge=1, le=COMPOSITION_SCHEMA)] = 1
     prompt: Annotated[str, Field(max_length=20_000)]
     base: ComposedBase
     covariance: str | None = None
-    concepts: tuple[ComposedConcept, ...] = ()
+    concepts: tuple[Annotated[ComposedConcept, _EitherFormat()], ...] = ()
+
+    @field_validator("concepts", mode="before")
+    @classmethod
+    def _of_format_1(cls, value: Any, info: ValidationInfo) -> Any:
+        """What is read of a file of format 1, in format 2's fields; out of JSON a list is no tuple."""
+        if not isinstance(value, list | tuple):
+            return value
+        first = info.mode == "json" and info.data.get("schema_version", 1) == 1
+        return tuple(_concept(one, place, first=first) for place, one in enumerate(value))
+
+    @model_serializer(mode="wrap")
+    def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        if self.schema_version == 1:
+            spelt = [ComposedConcept1.of(concept) for concept in self.concepts]
+            values["concepts"] = [one.model_dump(mode=info.mode) for one in spelt]
+        return values
 
     @model_validator(mode="after")
     def _concepts_are_called(self) -> Composition:
@@ -75,7 +161,9 @@ class Composition(FileModel):
                 f"the prompt calls {', '.join(called) or 'no concept'}, "
                 f"but the concepts listed are {', '.join(listed) or 'none'}"
             )
-        if self.concepts and self.covariance is None:
+        if self.schema_version == 1 and any(one.method != DEFAULT_METHOD for one in self.concepts):
+            raise ValueError("format 1 of compositions has concepts of perfusion alone")
+        if self.covariance is None and any(find_method(one.method).needs_covariance for one in self.concepts):
             raise ValueError("concepts are composed in the metric of a covariance, and none is named")
         return self
 
@@ -86,6 +174,20 @@ class Composition(FileModel):
     def to_json(self) -> str:
         """The file's text: the same composition gives the same bytes."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def _concept(said: Any, place: int, *, first: bool) -> Any:
+    """A concept as a file says it, `place` among its concepts. first: in format 1."""
+    if not isinstance(said, Mapping):
+        return said
+    try:
+        if first:
+            return ComposedConcept1.model_validate_json(json.dumps(said)).upgraded()
+        return ComposedConcept.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        key = ".".join(map(str, (place, *found["loc"])))
+        raise ValueError(f"{key}: {found['msg'].removeprefix('Value error, ')}") from error
 
 
 def parse_composition(text: str, *, where: str) -> Composition:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 
 class ExplainedConcept(FileModel):
-    """A concept's gate settings and the words at which its gate is at least half open, widest first."""
+    """A concept's gate settings and the words at which its gate is at least half open, widest first; a
+    concept of a method without a gate has none of these."""
 
     name: str
-    bias: float
-    temperature: float
-    key_lock: str
+    method: Annotated[str, Field(exclude_if=lambda name: name == DEFAULT_METHOD)] = DEFAULT_METHOD
+    bias: float | None
+    temperature: float | None
+    key_lock: str | None
     residual: float | None
     opens_at: tuple[str, ...]
 

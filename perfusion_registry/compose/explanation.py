@@ -43,7 +43,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     """
     tokens, encoded = encodings(base, composition, artifacts)
     measured = _measure(base, composition, artifacts, encoded.states[0].to(base.bank.W))
-    names = tuple(concept.name for concept in composition.concepts)
+    names = tuple(concept.name for concept in composition.concepts if concept.gate)
     called = {position: c.name for c in composition.concepts for position in c.positions}
 
     rows: list[ExplainedToken] = []
@@ -69,11 +69,12 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
         concepts=tuple(
             ExplainedConcept(
                 name=concept.name,
-                bias=concept.bias,
-                temperature=concept.temperature,
-                key_lock=concept.key_lock,
-                residual=concept.residual,
-                opens_at=_opens_at(concept.name, rows),
+                method=concept.method,
+                bias=concept.gate.bias if concept.gate else None,
+                temperature=concept.gate.temperature if concept.gate else None,
+                key_lock=concept.gate.key_lock if concept.gate else None,
+                residual=concept.gate.residual if concept.gate else None,
+                opens_at=_opens_at(concept.name, rows) if concept.gate else (),
             )
             for concept in composition.concepts
         ),
@@ -82,7 +83,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 
 def _measure(base: Base, composition: Composition, artifacts: Mapping[str, Artifact], E: Tensor) -> _Measured:
-    if not composition.concepts:
+    if not any(concept.gate for concept in composition.concepts):
         return _Measured(E.new_zeros(len(E), 0), E.new_zeros(len(E), 0), E.new_zeros(len(E)))
     t = targets(base, composition, artifacts)
     # On the CPU, because some devices have no float64.

@@ -12,9 +12,7 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Factors, marked
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import encodings, targets
-from perfusion_registry.methods.perfusion.options import TrainOptions
-from perfusion_registry.methods.residuals.tensors import residual_of
+from perfusion_registry.compose.packing import contributions, encodings, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,27 +45,28 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     A gate that closes takes the residual with it: beside the strength that is asked for stands how far the
     gate is open at the concept's call, as a part of how far it was in training, 1 at most.
     """
-    shown = [(j, concept) for j, concept in enumerate(composition.concepts) if concept.residual]
+    brought = contributions(base, composition, artifacts)
+    shown = [concept for concept in composition.concepts if brought[concept.name].factors]
     if not shown:
         return Residuals([], torch.zeros(0, 0, device=base.device))
-    _, encoded = encodings(base, composition, artifacts)
-    E = encoded.states[0].to(base.bank.W)  # (n, d)
+    tokens, encoded = encodings(base, composition, artifacts)
     t = targets(base, composition, artifacts)
-    similarity = edit.similarity(E, t.I, t.V)  # (n, J)
+    similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
     gates = edit.gate(similarity, t.bias, t.temperature)
-    focus = torch.zeros(len(E), len(shown), device=base.device)
+    focus = torch.zeros(len(tokens), len(shown), device=base.device)
     factors: list[Factors] = []
-    for column, (j, concept) in enumerate(shown):
-        artifact, places = artifacts[concept.name], list(concept.positions)
-        train = TrainOptions.of(artifact.card.train)
-        options = similarity.new_tensor([train.bias]), similarity.new_tensor([train.temperature])
-        trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
-        opened = (gates[places, j] / trained).clamp(max=1).amax()
-        strength = float(opened) * (concept.residual or 0.0)
+    for column, concept in enumerate(shown):
+        one, places = brought[concept.name], list(concept.positions)
+        strength = one.strength
+        if one.target is not None:
+            j = t.names.index(concept.name)
+            options = [similarity.new_tensor([value]) for value in one.target.trained]
+            trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
+            strength *= float((gates[places, j] / trained).clamp(max=1).amax())
         factors.append(
             {
                 path: (down.float().to(base.device), up.float().to(base.device) * strength)
-                for path, (down, up) in residual_of(artifact.tensors).items()
+                for path, (down, up) in one.factors.items()
             }
         )
         focus[places, column] = 1

@@ -13,24 +13,23 @@ from torch import Tensor
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Tokens
-from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.embeddings import embedding_name
-
-SMALLEST_TEMPERATURE = 1e-6
+from perfusion_registry.methods.contribution import Contribution
+from perfusion_registry.methods.table import find_method
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The concepts of a composition as Eq. 4 takes them, in its order.
+    """The concepts of a composition that Eq. 4 is about, in its order.
 
-    I, V: (J, d) target inputs and their duals. O: (J, D) target outputs in bank order.
-    bias, temperature: (J,).
+    names: of the J concepts. I, V: (J, d) target inputs and their duals. O: (J, D) target outputs in bank
+    order. bias, temperature: (J,).
     """
 
+    names: tuple[str, ...]
     I: Tensor
     V: Tensor
     O: Tensor
@@ -40,7 +39,8 @@ class Targets:
     def only(self, chosen: Sequence[int], columns: Tensor) -> Targets:
         """Return the `chosen` concepts, with the `columns` (D,) bool of their target outputs."""
         j = torch.tensor(list(chosen), dtype=torch.long, device=self.I.device)
-        return Targets(self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
+        names = tuple(self.names[one] for one in chosen)
+        return Targets(names, self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
 
 
 @torch.no_grad()
@@ -64,17 +64,18 @@ def pack(
     written = [composition.prompt] if prompts is None else list(prompts)
     parsed = [parse_prompt(text) for text in written]
     tokens = [_tokens(base, composition, prompt) for prompt in parsed]
-    every = targets(base, composition, artifacts)
+    brought = contributions(base, composition, artifacts)
+    every = _targets(base, brought)
     W = base.bank.W  # (D, d)
-    encoded = _encodings(base, composition, artifacts, parsed, tokens)
+    encoded = _encodings(base, brought, parsed, tokens)
     E = encoded.states.to(W)  # (B, n, d)
     h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature)  # (B, n, D)
 
-    swapped = frozenset(c.name for c in composition.concepts if c.key_lock == "global")
+    swapped = frozenset(name for name, one in brought.items() if one.target and one.target.plain_keys)
     if swapped:
         keys = base.bank.key_columns.to(W.device)  # (D,)
-        others = every.only([j for j, c in enumerate(composition.concepts) if c.name not in swapped], keys)
-        E = _key_encodings(base, composition, artifacts, parsed, tokens, swapped)
+        others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
+        E = _key_encodings(base, composition, brought, parsed, tokens, swapped)
         h[..., keys] = edit.packed(E, W[keys], others.I, others.V, others.O, others.bias, others.temperature)
     return encoded.with_states(h)
 
@@ -86,46 +87,53 @@ def encodings(
     """Return the composition's one prompt as tokens and as encodings, before the edit."""
     prompt = parse_prompt(composition.prompt)
     tokens = _tokens(base, composition, prompt)
-    return tokens, _encodings(base, composition, artifacts, [prompt], [tokens])
+    return tokens, _encodings(base, contributions(base, composition, artifacts), [prompt], [tokens])
+
+
+@torch.no_grad()
+def contributions(
+    base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
+) -> dict[str, Contribution]:
+    """What each concept of a composition brings, by its name, in the composition's order.
+
+    Raises PerfError when an artifact is another than the composition names, or does not fit the base.
+    """
+    brought = {}
+    for concept in composition.concepts:
+        artifact = _artifact(composition, artifacts, concept)
+        brought[concept.name] = find_method(concept.method).contribution(
+            base,
+            artifact.tensors,
+            concept.name,
+            concept.supercategory,
+            artifact.card.train,
+            concept.render,
+        )
+    return brought
 
 
 @torch.no_grad()
 def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Targets:
-    """Return the target inputs and outputs of a composition's concepts, on the bank's device, in fp32.
+    """Return the parts of Eq. 4 of a composition's concepts, on the bank's device, in fp32.
 
-    o*_K is recomputed from the base's own W_K, `W_K e_supercategory` (Section 4.4); trained keys are used
-    where the lock is `none`. Raises PerfError when an artifact does not fit the base's layers.
+    Raises PerfError as `contributions` does.
     """
+    return _targets(base, contributions(base, composition, artifacts))
+
+
+def _targets(base: Base, brought: Mapping[str, Contribution]) -> Targets:
     W = base.bank.W
-    J, (D, d) = len(composition.concepts), W.shape
-    I, V, O = W.new_zeros(J, d), W.new_zeros(J, d), W.new_zeros(J, D)
-    for j, concept in enumerate(composition.concepts):
-        artifact = _artifact(composition, artifacts, concept)
-        I[j] = _tensor(artifact, "target_input", d)
-        V[j] = _tensor(artifact, "target_input_dual", d)
-        e = _supercategory_encoding(base, concept.supercategory)  # (d,)
-        for layer in base.bank.layers:
-            keys, values = layer.key_slice, layer.value_slice
-            width = values.stop - values.start
-            O[j, values] = _tensor(artifact, f"output.{layer.path}", width).to(W)
-            if concept.key_lock == "none":
-                key_width = keys.stop - keys.start
-                O[j, keys] = _tensor(artifact, f"output_key.{layer.path}", key_width).to(W)
-            else:
-                O[j, keys] = W[keys] @ e
+    D, d = W.shape
+    found = {name: one.target for name, one in brought.items() if one.target is not None}
+    every = found.values()
     return Targets(
-        I,
-        V,
-        O,
-        bias=W.new_tensor([c.bias for c in composition.concepts]),
-        temperature=W.new_tensor([max(c.temperature, SMALLEST_TEMPERATURE) for c in composition.concepts]),
+        tuple(found),
+        torch.stack([one.i for one in every]) if found else W.new_zeros(0, d),
+        torch.stack([one.v for one in every]) if found else W.new_zeros(0, d),
+        torch.stack([one.o for one in every]) if found else W.new_zeros(0, D),
+        bias=W.new_tensor([one.bias for one in every]),
+        temperature=W.new_tensor([one.temperature for one in every]),
     )
-
-
-def _supercategory_encoding(base: Base, word: str) -> Tensor:
-    """Return the encoding (d,) of `word` in "a photo of a <word>" (Section 4.4), as the build takes it."""
-    tokens = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
-    return base.encode([tokens]).states[0, tokens.concept_positions[0]].to(base.bank.W)
 
 
 def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
@@ -156,29 +164,25 @@ def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
 
 def _encodings(
     base: Base,
-    composition: Composition,
-    artifacts: Mapping[str, Artifact],
+    brought: Mapping[str, Contribution],
     prompts: Sequence[Prompt],
     tokens: Sequence[Tokens],
     swapped: Collection[str] = (),
 ) -> Conditioning:
     """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`."""
-    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
-    embeddings = {}
-    for b, prompt in enumerate(prompts):
-        for number, call in enumerate(prompt.calls):
-            if call.name not in swapped:
-                artifact = _artifact(composition, artifacts, composition.concept(call.name))
-                embeddings[b, number] = [
-                    _tensor(artifact, embedding_name(encoder), width) for encoder, width in enumerate(widths)
-                ]
+    embeddings = {
+        (b, number): brought[call.name].embeddings
+        for b, prompt in enumerate(prompts)
+        for number, call in enumerate(prompt.calls)
+        if call.name not in swapped and brought[call.name].embeddings
+    }
     return base.encode(tokens, embeddings)
 
 
 def _key_encodings(
     base: Base,
     composition: Composition,
-    artifacts: Mapping[str, Artifact],
+    brought: Mapping[str, Contribution],
     prompts: Sequence[Prompt],
     tokens: Sequence[Tokens],
     swapped: Collection[str],
@@ -189,7 +193,7 @@ def _key_encodings(
     """
     words = {concept.name: concept.supercategory for concept in composition.concepts}
     spelled = [tokenised(base, prompt, words, swapped) for prompt in prompts]
-    E = _encodings(base, composition, artifacts, prompts, spelled, swapped).states.to(base.bank.W)
+    E = _encodings(base, brought, prompts, spelled, swapped).states.to(base.bank.W)
     rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]
     return torch.stack([e[row.to(e.device)] for e, row in zip(E, rows, strict=True)])
 
@@ -229,25 +233,12 @@ def _artifact(
             f"the artifact of {concept.name!r} is another build than the composition asks for",
             hint="write the composition anew with `perf compose`",
         )
-    if card.covariance != composition.covariance:
+    if card.covariance not in (None, composition.covariance):
         raise PerfError(
             f"{concept.name!r} was built with another covariance than the composition names",
             hint="write the composition anew with `perf compose`",
         )
     return artifact
-
-
-def _tensor(artifact: Artifact, key: str, width: int) -> Tensor:
-    """Return one vector (width,) of an artifact in fp32; raises PerfError when it does not fit."""
-    tensor = artifact.tensors.get(key)
-    if tensor is None or tensor.shape != (width,):
-        found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-        raise PerfError(
-            f"the artifact of {artifact.card.name!r} does not fit this base: "
-            f"{key} {found}, and ({width},) is needed",
-            hint=f"build it for this base: `perf build {artifact.card.name}`",
-        )
-    return tensor.float()
 
 
 def _listed(positions: tuple[int, ...]) -> str:

@@ -79,8 +79,7 @@ class BuildOrder:
 
     def _train(self, worker: Worker) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
-        from perfusion_registry.build.training import Lesson
-        from perfusion_registry.evaluate.one_index import OneIndexLesson
+        from perfusion_registry.evaluate.one_index import OneIndexTrainable
 
         concept = self.source.recipe.concept
         sources = ConceptSources(
@@ -93,7 +92,7 @@ class BuildOrder:
             self.train,
             self.render,
             digest=self.digest,
-            kind=OneIndexLesson if self.kind == "one-index" else Lesson,
+            make=OneIndexTrainable.begin if self.kind == "one-index" else None,
             workspace=worker.store.workspace(self.training),
             reporter=worker.reporter,
         )

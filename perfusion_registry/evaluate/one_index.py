@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from perfusion_registry.build.training import Lesson
+from perfusion_registry.methods.perfusion.training import PerfusionTrainable
 
 
-class OneIndexLesson(Lesson):
-    """A lesson whose forward pass replaces the projections of one token and leaves the others."""
+class OneIndexTrainable(PerfusionTrainable):
+    """A concept whose forward pass replaces the projections of one token and leaves the others."""
 
     def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
-        """`E W^T` with o* at the concept's token of each prompt; no gate has a say. Shapes as in `Lesson`."""
+        """`E W^T` with o* at the concept's token of each prompt; no gate has a say. Shapes as in
+        `PerfusionTrainable`."""
         h = E @ self.base.bank.W.T
         if not places:
             return h
@@ -27,6 +28,6 @@ class OneIndexLesson(Lesson):
             edited[row, place] = self.lock.target_output(outputs)
         return edited
 
-    def identity(self) -> str:
+    def identity(self) -> tuple[str, Sequence[Tensor]]:
         """Another training than Eq. 3's of the same inputs."""
-        return f"one-index {super().identity()}"
+        return "one-index", super().identity()[1]

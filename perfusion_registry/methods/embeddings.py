@@ -17,6 +17,8 @@ from perfusion_registry.methods.interface import TensorRule
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from perfusion_registry.base import Base
+
 EMBEDDING = "embedding"
 RULE = TensorRule(rf"{EMBEDDING}(\.[2-9])?", dimensions=1, half=False)
 
@@ -44,3 +46,13 @@ def mistake(tensors: Mapping[str, Tensor]) -> str | None:
     if len(embeddings_of(tensors)) != sum(key.startswith(EMBEDDING) for key in tensors):
         return "its embeddings are not numbered one after the other"
     return None
+
+
+def embeddings_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:
+    """The concept's token embeddings (d_token,) of each text encoder of the base, in fp32."""
+    from perfusion_registry.methods.contribution import vector
+
+    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
+    return tuple(
+        vector(tensors, embedding_name(encoder), width, name) for encoder, width in enumerate(widths)
+    )

@@ -119,9 +119,12 @@ def note_of(job: RenderJob, *, gates: bool = True) -> str:
         f"guidance {request.guidance:g}",
     ]
     for concept in composition.concepts if gates else ():
-        lock = "" if concept.key_lock == "local" else f", {concept.key_lock} lock"
-        strength = "" if concept.residual in {None, 1} else f", residual {concept.residual:g}"
-        gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}"
+        if (now := concept.gate) is None:
+            parts.append(f"{concept.name}* {concept.method}")
+            continue
+        lock = "" if now.key_lock == "local" else f", {now.key_lock} lock"
+        strength = "" if now.residual in {None, 1} else f", residual {now.residual:g}"
+        gate = f"bias {now.bias:g}, temperature {now.temperature:g}"
         parts.append(f"{concept.name}* {gate}{lock}{strength}")
     return " · ".join(parts)
 

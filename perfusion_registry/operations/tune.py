@@ -184,13 +184,7 @@ def _write(project: Project, scene: str, after: Composition) -> bool:
     where = str(path)
     chosen: dict[str, dict[str, float | str]] = {}
     for concept in after.concepts:
-        chosen[concept.name] = {
-            "bias": concept.bias,
-            "temperature": concept.temperature,
-            "key_lock": concept.key_lock,
-        }
-        if concept.residual is not None:
-            chosen[concept.name]["residual"] = concept.residual
+        chosen[concept.name] = concept.render.model_dump(exclude_none=True)
     text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
     validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
     return replace_text(path, text)
@@ -220,7 +214,7 @@ def _spoken(settings: Settings) -> str:
 
 def _spelt(after: Composition) -> str:
     """The prompt with the gates in its braces."""
-    gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in after.concepts}
+    gates = {c.name: Gate(**c.render.model_dump()) for c in after.concepts}
     spelt: set[str] = set()
     pieces = []
     for piece in parse_prompt(after.prompt).pieces:

@@ -37,8 +37,8 @@ def gated(composition: Composition, names: Sequence[str], bias: float, temperatu
     return composition.model_copy(
         update={
             "concepts": tuple(
-                concept.model_copy(update={"bias": bias, "temperature": temperature})
-                if concept.name in names
+                concept.with_options(bias=bias, temperature=temperature)
+                if concept.name in names and concept.gate
                 else concept
                 for concept in composition.concepts
             )

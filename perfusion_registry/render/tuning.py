@@ -125,13 +125,21 @@ def tune(
             f"the base {base.description.repo} has no CLIP model to judge pictures with",
             hint="put one into its folder, or tune on a base that has one",
         )
-    if space.residuals and all(concept.residual is None for concept in composition.concepts):
+    for concept in composition.concepts:
+        if concept.gate is None:
+            raise PerfError(
+                f"{concept.name!r} has no gate to tune: it is of the method `{concept.method}`",
+                hint="tune a prompt without it",
+            )
+    now = [concept.gate for concept in composition.concepts if concept.gate]
+    if space.residuals and all(gate.residual is None for gate in now):
         raise PerfError(
             "there is no residual whose strength could be tried: none was learned for these concepts",
             where="--residual",
             hint="leave it out",
         )
-    spaces = [space.of(artifacts[concept.name], concept.residual) for concept in composition.concepts]
+    pairs_of = zip(composition.concepts, now, strict=True)
+    spaces = [space.of(artifacts[concept.name], gate.residual) for concept, gate in pairs_of]
     for concept, choice in zip(composition.concepts, spaces, strict=True):
         if not choice:
             raise PerfError(
@@ -150,7 +158,7 @@ def tune(
     title = f"Trying gates, at most {images} pictures"
     with (reporter or Silent()).stage(title, images * request.steps) as stage:
         judge = _Judge(base, composition, artifacts, request, references, stage)
-        start = tuple(Setting(c.bias, c.temperature, c.key_lock, c.residual) for c in composition.concepts)
+        start = tuple(Setting(c.bias, c.temperature, c.key_lock, c.residual) for c in now)
         before = judge.attempt(start, seeds)
         trials = Trials(lambda one, n: judge.attempt(one, n).scores.harmonic, judge.cost)
         # What leads on a few seeds may not lead on all; so much is kept to find out.
@@ -166,7 +174,7 @@ def tune(
 def configured(composition: Composition, settings: Settings) -> Composition:
     """The composition with these settings."""
     concepts = tuple(
-        concept.model_copy(update=vars(setting))
+        concept.with_options(**vars(setting))
         for concept, setting in zip(composition.concepts, settings, strict=True)
     )
     return composition.model_copy(update={"concepts": concepts})

@@ -182,7 +182,7 @@ def test_a_picture_is_the_pipelines_with_every_projection_edited_by_hand(
     v = Metric(covariance.C).dual(i)
     every, (concept,) = targets(base, composition, {"teddy": built}), composition.concepts
     similarity = E @ v / (i @ v)
-    gate = torch.sigmoid((similarity - concept.bias) / concept.temperature)
+    gate = torch.sigmoid((similarity - concept.render.bias) / concept.render.temperature)
     twin = copy.deepcopy(base.pipe.transformer)
     for layer in base.bank.layers:
         attention = twin.get_submodule(layer.path)

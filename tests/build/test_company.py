@@ -12,10 +12,10 @@ from perfusion_registry.base import Base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept
 from perfusion_registry.build.company import PICTURES, REST, drawn_company, in_company
 from perfusion_registry.build.masks import attention_masks
-from perfusion_registry.build.prompts import Prompts
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
+from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.reporter import Silent
-from tests.build.test_training import FAST, covariance, lesson_of, photos
+from tests.build.test_training import FAST, covariance, inputs_of, photos
 
 __all__ = ["covariance", "photos"]
 
@@ -106,12 +106,12 @@ def test_the_base_draws_the_plain_words(tiny_base: Base) -> None:
 
 def test_company_goes_with_its_own_prompt_only(tiny_base: Base, covariance: Covariance) -> None:
     options = FAST.model_copy(update={"company": TEMPLATES, "company_share": 0.3, "batch": 64})
-    lesson = lesson_of(tiny_base, covariance, options)
+    inputs = inputs_of(tiny_base, covariance, options)
     prompts = Prompts.of(tiny_base, [*options.templates, *TEMPLATES], "teddy")
     rows = (9, 10)
-    lesson = dataclasses.replace(lesson, prompts=prompts, company=rows)  # the last two of four latents
+    inputs = dataclasses.replace(inputs, prompts=prompts, company=rows)  # the last two of four latents
     dice = torch.Generator().manual_seed(0)
-    batches = [lesson.drawn(dice) for _ in range(50)]
+    batches = [inputs.drawn(dice) for _ in range(50)]
     pictures, templates = (torch.cat(parts) for parts in zip(*batches, strict=True))
     accompanied = pictures >= 2
     assert torch.equal(templates[accompanied], pictures[accompanied] + 7)
@@ -122,9 +122,9 @@ def test_company_goes_with_its_own_prompt_only(tiny_base: Base, covariance: Cova
 
 
 def test_without_company_the_dice_fall_as_ever(tiny_base: Base, covariance: Covariance) -> None:
-    lesson = lesson_of(tiny_base, covariance, FAST)
+    inputs = inputs_of(tiny_base, covariance, FAST)
     dice = torch.Generator().manual_seed(5)
-    pictures, templates = lesson.drawn(dice)
+    pictures, templates = inputs.drawn(dice)
     by_hand = torch.Generator().manual_seed(5)
     assert torch.equal(pictures, torch.randint(4, (FAST.batch,), generator=by_hand))
     assert torch.equal(templates, torch.randint(9, (FAST.batch,), generator=by_hand))

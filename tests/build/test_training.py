@@ -20,13 +20,14 @@ from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, block_widths, describe_base, load_base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.build.latents import encode_latents
-from perfusion_registry.build.lock import Lock
-from perfusion_registry.build.prompts import Prompts
-from perfusion_registry.build.training import Lesson, repeatable, step_loss, train, training_step
+from perfusion_registry.build.training import TrainInputs, repeatable, step_loss, train, training_step
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.residuals.tensors import residual_of
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.reporter import Silent
 from tests import forked
 from tests.build.test_covariance import captions
@@ -60,14 +61,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return tuple(sorted(folder.iterdir()))
 
 
-def lesson_of(base: Base, covariance: Covariance, options: TrainOptions, word: str = "teddy") -> Lesson:
+def inputs_of(base: Base, covariance: Covariance, options: TrainOptions, word: str = "teddy") -> TrainInputs:
     generator = torch.Generator().manual_seed(3)
     pixels = torch.rand(2, 3, 64, 64, generator=generator)
     masks = torch.rand(2, 1, 64, 64, generator=generator)
     latents = encode_latents(base, pixels, masks, flip=options.flip)
-    lock = Lock.to(base, word, trained_keys=options.trained_keys)
     prompts = Prompts.of(base, options.templates, word)
-    return Lesson(base, covariance.metric(), lock, prompts, latents, options)
+    make = find_method("perfusion").trainable
+    return TrainInputs(base, word, covariance.metric(), prompts, latents, options, make)
 
 
 class EditedLinear(nn.Module):
@@ -95,15 +96,15 @@ def test_one_step_has_the_gradient_of_the_paper(
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=prediction)
     pipe.unet = copy.deepcopy(pipe.unet).double()  # the law is the step's, not that of float32 convolutions
     base = dataclasses.replace(tiny_base, pipe=pipe, dtype=torch.float64, compute_dtype=torch.float64)
-    lesson = lesson_of(base, covariance, options)
-    trainee = lesson.begin()
+    inputs = inputs_of(base, covariance, options)
+    state = inputs.begin()
     with base.attached():
-        loss = step_loss(lesson, trainee)
+        loss = step_loss(inputs, state)
         loss.backward()
 
     # The same step by hand: float64, every layer edited on its own, the whole batch encoded prompt by prompt.
     dice, B = torch.Generator().manual_seed(options.seed), options.batch
-    shape = (B, *lesson.latents.mean.shape[1:])
+    shape = (B, *inputs.latents.mean.shape[1:])
     pictures = torch.randint(4, (B,), generator=dice)
     templates = torch.randint(len(options.templates), (B,), generator=dice)
     t = torch.randint(1000, (B,), generator=dice)
@@ -111,7 +112,7 @@ def test_one_step_has_the_gradient_of_the_paper(
         torch.randn(shape, generator=dice).double(),
         torch.randn(shape, generator=dice).double(),
     )
-    z = lesson.latents.mean[pictures].double() + lesson.latents.std[pictures].double() * posterior
+    z = inputs.latents.mean[pictures].double() + inputs.latents.std[pictures].double() * posterior
     beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     a = (1 - beta).cumprod(0)[t][:, None, None, None]
     noisy = a.sqrt() * z + (1 - a).sqrt() * noise
@@ -150,14 +151,17 @@ def test_one_step_has_the_gradient_of_the_paper(
                 learned.append(o.requires_grad_())
             setattr(attention, side, EditedLinear(W, inverse, i, o, options))
     answer = unet(noisy, t, E).sample
-    weight = lesson.latents.weight[pictures].double()
+    weight = inputs.latents.weight[pictures].double()
     by_hand = (weight * (answer - wanted) ** 2).mean()
     by_hand.backward()
 
     assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    assert torch.allclose(trainee.target_input.double(), i, atol=1e-6)
+    assert torch.allclose(state.concept.moving["target_input"].double(), i, atol=1e-6)
     outputs = torch.cat([o.grad for o in learned if o.grad is not None])
-    for got, expected in ((trainee.outputs.grad, outputs), (trainee.embeddings[0].grad, embedding.grad)):
+    for got, expected in (
+        (state.concept.parameters["outputs"].grad, outputs),
+        (state.concept.parameters["embedding"].grad, embedding.grad),
+    ):
         assert got is not None
         assert expected is not None
         assert got.shape == expected.shape
@@ -168,14 +172,14 @@ def test_one_step_has_the_gradient_of_the_paper(
 
 def test_the_weights_sum_over_the_mask_alone(tiny_base: Base, covariance: Covariance) -> None:
     """A picture that differs outside the mask gives the same loss only if the mask really is applied."""
-    lesson = lesson_of(tiny_base, covariance, FAST)
-    half = lesson.latents.weight.clone()
+    inputs = inputs_of(tiny_base, covariance, FAST)
+    half = inputs.latents.weight.clone()
     half[..., 4:] = 0
     with tiny_base.attached(), torch.no_grad():
         whole = [
-            float(step_loss(dataclasses.replace(lesson, latents=latents), lesson.begin()))
+            float(step_loss(dataclasses.replace(inputs, latents=latents), inputs.begin()))
             for weight in (half, half * 0.5)
-            for latents in [dataclasses.replace(lesson.latents, weight=weight)]
+            for latents in [dataclasses.replace(inputs.latents, weight=weight)]
         ]
     assert whole[1] == pytest.approx(whole[0] / 2, rel=1e-5)
 
@@ -183,20 +187,21 @@ def test_the_weights_sum_over_the_mask_alone(tiny_base: Base, covariance: Covari
 def test_training_learns_and_touches_nothing_but_the_concept(tiny_base: Base, covariance: Covariance) -> None:
     """With the same dice at every step, a random UNet can be talked into a lower loss through o*_V alone."""
     options = FAST.model_copy(update={"learning_rate_output": 1.0, "learning_rate_embedding": 0.06})
-    lesson = lesson_of(tiny_base, covariance, options)
+    inputs = inputs_of(tiny_base, covariance, options)
     weights = {name: value.clone() for name, value in tiny_base.pipe.unet.state_dict().items()}
-    trainee = lesson.begin()
-    dice = trainee.generator.get_state()
+    state = inputs.begin()
+    dice = state.generator.get_state()
     with tiny_base.attached():
         for _ in range(30):
-            trainee.generator.set_state(dice)
-            training_step(lesson, trainee)
-    assert min(trainee.losses) < 0.95 * trainee.losses[0]
+            state.generator.set_state(dice)
+            training_step(inputs, state)
+    assert min(state.losses) < 0.95 * state.losses[0]
     assert all(torch.equal(value, weights[name]) for name, value in tiny_base.pipe.unet.state_dict().items())
     keys = tiny_base.bank.key_columns
-    o = lesson.lock.target_output(trainee.outputs)
-    assert torch.equal(o[keys], lesson.lock.outputs[keys])
-    assert not torch.isclose(o[~keys], lesson.lock.outputs[~keys]).any()
+    lock = KeyLock.to(tiny_base, "teddy", trained_keys=False)
+    o = lock.target_output(state.concept.parameters["outputs"])
+    assert torch.equal(o[keys], lock.outputs[keys])
+    assert not torch.isclose(o[~keys], lock.outputs[~keys]).any()
 
 
 def test_flips_are_encodings_of_mirror_images_with_mirrored_masks(tiny_base: Base) -> None:
@@ -263,11 +268,13 @@ def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
     still = build(
         tiny_base, covariance, photos, **options, learning_rate_output=0.0, learning_rate_embedding=0.0
     )
-    start = Lock.to(tiny_base, "teddy", trained_keys=False)
+    start = KeyLock.to(tiny_base, "teddy", trained_keys=False)
     assert torch.equal(still.tensors["embedding"], start.embeddings[0])
     assert all(float(b.abs().sum()) > 0 for _, b in residual_of(still.tensors).values())
-    lesson = lesson_of(tiny_base, covariance, FAST.model_copy(update=options))
-    assert all(float(b.detach().abs().sum()) == 0 for _, b in lesson.begin().residual.values())
+    inputs = inputs_of(tiny_base, covariance, FAST.model_copy(update=options))
+    assert all(
+        float(b.detach().abs().sum()) == 0 for _, b in residual_of(inputs.begin().concept.parameters).values()
+    )
 
 
 def test_a_supercategory_of_several_tokens_is_read_to_its_last(
@@ -275,7 +282,7 @@ def test_a_supercategory_of_several_tokens_is_read_to_its_last(
 ) -> None:
     word, text = "glass teapot", "a photo of a glass teapot"
     ids = tiny_base.pipe.tokenizer(text, padding="max_length", max_length=77, return_tensors="pt").input_ids
-    lock = Lock.to(tiny_base, word, trained_keys=False)
+    lock = KeyLock.to(tiny_base, word, trained_keys=False)
     table = tiny_base.text_encoder.get_input_embeddings().weight
     torch.testing.assert_close(lock.embeddings[0], (table[ids[0, 5]] + table[ids[0, 6]]) / 2)
     with torch.no_grad():
@@ -361,22 +368,24 @@ def test_a_checkpoint_of_another_training_is_not_continued(
     tiny_base: Base, covariance: Covariance, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "c"
-    train(lesson_of(tiny_base, covariance, FAST), checkpoint=checkpoint)
-    other = lesson_of(tiny_base, covariance, FAST.model_copy(update={"seed": 5}))
-    assert not other.begin().resume(checkpoint, other.identity())
-    same = lesson_of(tiny_base, covariance, FAST)
-    assert same.begin().resume(checkpoint, same.identity())
+    train(inputs_of(tiny_base, covariance, FAST), checkpoint=checkpoint)
+    other = inputs_of(tiny_base, covariance, FAST.model_copy(update={"seed": 5}))
+    begun = other.begin()
+    assert not begun.resume(checkpoint, other.identity(begun.concept))
+    same = inputs_of(tiny_base, covariance, FAST)
+    identity = same.identity(same.begin().concept)
+    assert same.begin().resume(checkpoint, identity)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
-    assert not same.begin().resume(checkpoint, same.identity())
+    assert not same.begin().resume(checkpoint, identity)
 
 
 def test_a_diverging_training_says_what_to_do(tiny_base: Base, covariance: Covariance) -> None:
-    lesson = lesson_of(tiny_base, covariance, FAST)
-    trainee = lesson.begin()
+    inputs = inputs_of(tiny_base, covariance, FAST)
+    state = inputs.begin()
     with torch.no_grad():
-        trainee.outputs.fill_(float("inf"))
+        state.concept.parameters["outputs"].fill_(float("inf"))
     with tiny_base.attached(), pytest.raises(PerfError, match="step 1") as caught:
-        training_step(lesson, trainee)
+        training_step(inputs, state)
     assert "learning rates" in (caught.value.hint or "")
 
 

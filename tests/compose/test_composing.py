@@ -26,7 +26,7 @@ class Heard:
 
 
 def gates(composition):
-    return {c.name: (c.bias, c.temperature, c.key_lock) for c in composition.concepts}
+    return {c.name: (c.render.bias, c.render.temperature, c.render.key_lock) for c in composition.concepts}
 
 
 def test_a_composition_says_what_equation_4_needs(tiny_base, concepts):
@@ -66,7 +66,7 @@ def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base)
         )
         shelf = {"teddy": concept(made, gate("lockfile"))}
         (composed,) = compose(parse_prompt(prompt), shelf, tiny_base, sources).concepts
-        assert (composed.bias, composed.temperature) == (places[first][1], 0.1)
+        assert (composed.render.bias, composed.render.temperature) == (places[first][1], 0.1)
 
 
 def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
@@ -95,7 +95,7 @@ def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, 
 
 def test_trained_keys_are_used_unless_a_lock_is_asked_for(tiny_base, concepts):
     def lock(prompt):
-        return compose(parse_prompt(prompt), concepts, tiny_base).concept("cat").key_lock
+        return compose(parse_prompt(prompt), concepts, tiny_base).concept("cat").render.key_lock
 
     assert lock("a cat*") == "none"
     assert lock("a cat*{lock=local}") == "local"
@@ -241,7 +241,7 @@ def test_a_stranger_is_compared_with_the_project(project):
 def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concepts):
     def strengths(prompt, **sources):
         composition = compose(parse_prompt(prompt), concepts, tiny_base, GateSources(**sources))
-        return [concept.residual for concept in composition.concepts]
+        return [concept.render.residual for concept in composition.concepts]
 
     assert strengths("a hugsy* on a teapot*") == [1.0, None]
     assert strengths("a hugsy*{residual=.5} on a teapot*") == [0.5, None]
@@ -260,7 +260,7 @@ def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concep
 def test_a_composition_takes_another_strength_like_another_gate(tiny_base, concepts):
     composition = compose(parse_prompt("a hugsy* on a teapot*"), concepts, tiny_base)
     changed = regated(composition, GateSources(command_all=Gate(residual=0.25)))
-    assert [concept.residual for concept in changed.concepts] == [0.25, None]
+    assert [concept.render.residual for concept in changed.concepts] == [0.25, None]
     with pytest.raises(PerfError, match="residual of 'teapot'"):
         regated(composition, GateSources(command={"teapot": Gate(residual=0.5)}))
 

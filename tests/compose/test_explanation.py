@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_paper(tiny_base, concepts, explained):
     for row in explanation.tokens:
         span = slice(row.first, row.last + 1)
         for j, c in enumerate(composition.concepts):
-            gate = 1 / (1 + np.exp(-(similarity[span, j] - c.bias) / c.temperature))
+            gate = 1 / (1 + np.exp(-(similarity[span, j] - c.render.bias) / c.render.temperature))
             assert row.similarity[c.name] == pytest.approx(similarity[span, j].max(), abs=1e-3)
             assert row.gate[c.name] == pytest.approx(gate.max(), abs=1e-3)
         assert row.removed == pytest.approx(removed[span].max(), rel=1e-2, abs=1e-3)

@@ -83,12 +83,12 @@ def check_against_paper(base, packed, expected):
 def target_of(base, composition, name, path, artifacts):
     """(i, o_K, o_V, bias, temperature) of one concept in one layer."""
     concept, tensors = composition.concept(name), artifacts[name].tensors
-    if concept.key_lock == "none":
+    if concept.render.key_lock == "none":
         o_K = tensors[f"output_key.{path}"].double().numpy()
     else:
         o_K = layers_of(base)[path][0] @ supercategory_encoding(base, concept.supercategory)
     i, o_V = tensors["target_input"].double().numpy(), tensors[f"output.{path}"].double().numpy()
-    return i, o_K, o_V, concept.bias, concept.temperature
+    return i, o_K, o_V, concept.render.bias, concept.render.temperature
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_mixed_locks_edit_the_keys_for_the_local_concepts_only(tiny_base, concep
 
 def test_all_three_locks_share_a_prompt(tiny_base, concepts):
     composition = compose(parse_prompt("a teddy*{lock=global} a teapot* a cat*"), concepts, tiny_base)
-    assert [c.key_lock for c in composition.concepts] == ["global", "local", "none"]
+    assert [c.render.key_lock for c in composition.concepts] == ["global", "local", "none"]
     artifacts, C = on(concepts), covariance(tiny_base.bank.W.shape[1])
     own = {name: artifacts[name].tensors["embedding"] for name in ("teddy", "teapot", "cat")}
     text = "a teddy a teapot a cat"

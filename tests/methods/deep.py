@@ -39,6 +39,7 @@ class Deep(Method):
     epoch = 7
     recipe_model = DeepRecipe
     tables = {"train": Options, "render": Strength, "built": Built}
+    draw_model = Strength
     tensor_rules = (TensorRule("roots", dimensions=2, half=True),)
 
     def resolve_train(self, recipe, base_defaults):
@@ -46,6 +47,15 @@ class Deep(Method):
 
     def resolve_render(self, recipe, base_defaults):
         return Strength()
+
+    def trainable(self, base, word, metric, options, generator):
+        raise AssertionError("nothing is trained here")
+
+    def built(self, step, covariance):
+        return Built(step=step)
+
+    def contribution(self, base, tensors, name, word, train, draw):
+        raise AssertionError("nothing is drawn here")
 
     def tensor_mistake(self, train, tensors):
         return None if len(tensors.get("roots", ())) == train.depth else "its roots are not as deep as told"

@@ -3,6 +3,7 @@
 from PIL import Image
 
 from perfusion_registry.compose.composition import ComposedBase, ComposedConcept, Composition
+from perfusion_registry.methods.perfusion.options import DrawOptions
 from perfusion_registry.render.metadata import RenderRecord
 from perfusion_registry.render.request import RenderRequest
 
@@ -26,9 +27,7 @@ def composition(prompt="A teddy* sailing") -> Composition:
                 recipe_digest="b" * 64,
                 supercategory="teddy",
                 positions=(2,),
-                bias=0.65,
-                temperature=0.15,
-                key_lock="local",
+                render=DrawOptions(bias=0.65, temperature=0.15, key_lock="local"),
             ),
         ),
     )

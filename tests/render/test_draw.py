@@ -210,8 +210,8 @@ def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
     ]
     for cell in cells:
         teddy, teapot = cell.rendered.record.composition.concepts
-        assert (teddy.bias, teddy.temperature) == (cell.bias, cell.temperature)
-        assert (teapot.bias, teapot.temperature) == (0.65, 0.15)
+        assert (teddy.render.bias, teddy.render.temperature) == (cell.bias, cell.temperature)
+        assert (teapot.render.bias, teapot.render.temperature) == (0.65, 0.15)
         assert cell.rendered.seed == 5
     assert not np.array_equal(pixels(cells[0].rendered), pixels(cells[1].rendered))
 

@@ -69,7 +69,7 @@ class ByHand:
 
 
 def settings_of(composition):
-    return tuple(Setting(c.bias, c.temperature, c.key_lock, c.residual) for c in composition.concepts)
+    return tuple(Setting(**c.render.model_dump()) for c in composition.concepts)
 
 
 def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_base_folder, concepts):

@@ -13,6 +13,7 @@ from perfusion_registry.recipe.options import (
     LearningRate,
     PresetName,
     Residual,
+    SceneLock,
     Temperature,
     TrainingOptions,
     TrainingSection,
@@ -88,6 +89,21 @@ class RenderOptions(FileModel):
         """A table of a concept that is known to be perfusion's."""
         assert isinstance(table, cls)
         return table
+
+
+class DrawOptions(FileModel):
+    """The options as they apply in one prompt.
+
+    bias, temperature: beta_j and tau_j of Eq. 4. key_lock: `local` takes the concept's keys from the
+    supercategory's encoding, `global` takes the keys of the whole prompt from the prompt with the
+    supercategory's word in its place, `none` takes the keys that were trained. residual: how strongly its
+    personalised residual applies; None where it has none.
+    """
+
+    bias: Bias
+    temperature: Temperature
+    key_lock: SceneLock
+    residual: Residual | None = None
 
 
 class Built(FileModel):

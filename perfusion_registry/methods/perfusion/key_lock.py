@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.build.prompts import TARGET_PROMPT, pieces
+from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
 @dataclass(frozen=True, eq=False)
-class Lock:
+class KeyLock:
     """What the supercategory gives to a concept: where it starts, and what of it stays.
 
     embeddings: (d_token,) of each text encoder; of several tokens their mean. encoding: (d,), of the word's
@@ -29,7 +29,7 @@ class Lock:
     learned: Tensor
 
     @classmethod
-    def to(cls, base: Base, supercategory: str, *, trained_keys: bool) -> Lock:
+    def to(cls, base: Base, supercategory: str, *, trained_keys: bool) -> KeyLock:
         """Lock to a supercategory; with `trained_keys` every column is learned (the paper's ablation)."""
         row = base.tokenise(pieces(TARGET_PROMPT, supercategory, spelled=True))
         with torch.no_grad():

@@ -1,0 +1,60 @@
+"""What a concept brings to a prompt that calls it, by its method: token embeddings, a part of Eq. 4, and
+additions to the denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Factors
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A part of Eq. 4.
+
+    i, v: (d,), the target input and its dual. o: (D,), the target output in bank order. bias, temperature: of
+    the gate. trained: the bias and temperature that it was trained with. plain_keys: whether the keys of the
+    whole prompt are those of the prompt with the supercategory in the concept's place (a global lock).
+    """
+
+    i: Tensor
+    v: Tensor
+    o: Tensor
+    bias: float
+    temperature: float
+    trained: tuple[float, float]
+    plain_keys: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What one concept brings.
+
+    embeddings: (d_token,) of each text encoder, in the place of its call; none leaves the supercategory's
+    own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its call is attended
+    to, A (r, m) and B (m', r) by block path, `strength` times.
+    """
+
+    embeddings: tuple[Tensor, ...] = ()
+    target: Target | None = None
+    factors: Factors = field(default_factory=dict)
+    strength: float = 1.0
+
+
+def vector(tensors: Mapping[str, Tensor], key: str, width: int, name: str) -> Tensor:
+    """One vector (width,) of the concept `name` in fp32. Raises PerfError when it does not fit the base."""
+    tensor = tensors.get(key)
+    if tensor is None or tensor.shape != (width,):
+        found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+        raise PerfError(
+            f"the artifact of {name!r} does not fit this base: {key} {found}, and ({width},) is needed",
+            hint=f"build it for this base: `perf build {name}`",
+        )
+    return tensor.float()

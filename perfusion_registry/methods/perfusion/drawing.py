@@ -1,0 +1,53 @@
+"""What a perfusion concept brings to a prompt: its embeddings, its part of Eq. 4, and its residual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from perfusion_registry.methods.contribution import Contribution, Target, vector
+from perfusion_registry.methods.embeddings import embeddings_for
+from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
+from perfusion_registry.methods.perfusion.tensors import OUTPUT, OUTPUT_KEY, TARGET_INPUT, TARGET_INPUT_DUAL
+from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
+from perfusion_registry.methods.residuals.tensors import residual_of
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+SMALLEST_TEMPERATURE = 1e-6
+
+
+def contribution(
+    base: Base, tensors: Mapping[str, Tensor], name: str, word: str, train: TrainOptions, draw: DrawOptions
+) -> Contribution:
+    """What the concept `name` of the supercategory `word` brings, on the bank's device, in fp32.
+
+    tensors: of its artifact. o*_K is recomputed from the base's own W_K, `W_K e_supercategory` (Section
+    4.4); trained keys are used where the lock is `none`. Raises PerfError when it does not fit the base.
+    """
+    W = base.bank.W  # (D, d)
+    d = W.shape[1]
+    row = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
+    e = base.encode([row]).states[0, row.concept_positions[0]].to(W)  # (d,)
+    o = W.new_zeros(len(W))
+    for layer in base.bank.layers:
+        keys, values = layer.key_slice, layer.value_slice
+        o[values] = vector(tensors, f"{OUTPUT}{layer.path}", values.stop - values.start, name).to(W)
+        if draw.key_lock == "none":
+            o[keys] = vector(tensors, f"{OUTPUT_KEY}{layer.path}", keys.stop - keys.start, name).to(W)
+        else:
+            o[keys] = W[keys] @ e
+    target = Target(
+        vector(tensors, TARGET_INPUT, d, name).to(W),
+        vector(tensors, TARGET_INPUT_DUAL, d, name).to(W),
+        o,
+        draw.bias,
+        max(draw.temperature, SMALLEST_TEMPERATURE),
+        (train.bias, train.temperature),
+        plain_keys=draw.key_lock == "global",
+    )
+    residual = residual_of(tensors) if draw.residual else {}
+    return Contribution(embeddings_for(base, tensors, name), target, residual, draw.residual or 0.0)
