@@ -13,6 +13,7 @@ from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import RenderOptions, RenderSection, TrainOptions
 from perfusion_registry.recipe import LockedConcept
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.resolve import Project
 from perfusion_registry.suggestions import did_you_mean
 
@@ -78,7 +79,9 @@ def find_concepts(
 
 
 def _locked_gate(block: LockedConcept) -> Gate:
-    """What the lockfile says of a concept's gate."""
+    """What the lockfile says of a concept's gate; nothing of a method without one."""
+    if block.method != DEFAULT_METHOD:
+        return Gate()
     said = RenderSection.model_validate(block.render)
     return Gate(said.bias, said.temperature, said.key_lock, said.residual)
 

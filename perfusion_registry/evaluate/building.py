@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
 from perfusion_registry.build import TRAINER_EPOCH
+from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import Source
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.table import resolve_render, resolve_train
@@ -37,7 +38,11 @@ class BuildOrder:
     ) -> BuildOrder:
         """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
         train = resolve_train(source.recipe, base.card.train)
-        assert isinstance(train, TrainOptions)
+        if not isinstance(train, TrainOptions):
+            raise PerfError(
+                f"suites are of perfusion, and the recipe of {source.name!r} is of the method "
+                f"`{source.recipe.concept.method}`"
+            )
         if steps is not None and steps < train.steps:
             every = min(train.validate_every, steps)
             train = train.model_copy(update={"steps": steps, "validate_every": every})

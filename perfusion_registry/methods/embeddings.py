@@ -17,7 +17,7 @@ from perfusion_registry.methods.interface import TensorRule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Tokens
 
 EMBEDDING = "embedding"
 RULE = TensorRule(rf"{EMBEDDING}(\.[2-9])?", dimensions=1, half=False)
@@ -46,6 +46,17 @@ def mistake(tensors: Mapping[str, Tensor]) -> str | None:
     if len(embeddings_of(tensors)) != sum(key.startswith(EMBEDDING) for key in tensors):
         return "its embeddings are not numbered one after the other"
     return None
+
+
+def word_embeddings(base: Base, row: Tokens) -> tuple[Tensor, ...]:
+    """The token embeddings (d_token,) of a word, of each text encoder; of several tokens their mean.
+
+    row: a prompt that has the word, spelled, as its first concept.
+    """
+    return tuple(
+        table.weight[[ids[place] for place in places]].detach().float().mean(0)
+        for table, ids, places in zip(base.embedding_tables, row.ids, row.places[0], strict=True)
+    )
 
 
 def embeddings_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:

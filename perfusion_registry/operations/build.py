@@ -260,6 +260,7 @@ class ConceptBuilder:
             name=concept.name,
             version=concept.version,
             supercategory=concept.supercategory,
+            method=concept.method,
             images=tuple(image.path for image in task.images),
             masks=tuple(image.mask for image in task.images),
         )

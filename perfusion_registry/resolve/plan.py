@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from perfusion_registry.artifact import Store, build_key, digest_of, training_key
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
-from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
-from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
 from perfusion_registry.recipe import ConceptSection, LockedConcept, Lockfile, Recipe
 from perfusion_registry.recipe.mask_files import reads_mask_files
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
@@ -35,8 +36,8 @@ class BuildTask:
     source: str
     recipe: Recipe
     images: tuple[SourceImage, ...]
-    train: TrainOptions
-    render: RenderOptions
+    train: TrainingOptions
+    render: FileModel
     digest: str
     training: str
     image_digest: str
@@ -118,8 +119,6 @@ def _task(
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
     render = resolve_render(recipe, base.card.render)
-    assert isinstance(train, TrainOptions)
-    assert isinstance(render, RenderOptions)
     images = find_images(
         path.parent,
         recipe.concept.images,
@@ -130,7 +129,8 @@ def _task(
     )
     pictures = [image.sha256 for image in images]
     masks = [image.mask_sha256 for image in images] if reads_mask_files(train.mask) else []
-    inputs = (recipe, pictures, masks, base.digest, covariance.digest, train)
+    needed = covariance.digest if find_method(recipe.concept.method).needs_covariance else None
+    inputs = (recipe, pictures, masks, base.digest, needed, train)
     digest = build_key(*inputs, render, epoch=epoch, base_licence=base.licence)
     training = training_key(*inputs, epoch=epoch)
     locked = project.lockfile.concept(name) if project.lockfile else None
@@ -177,7 +177,10 @@ def _reason(
         return "its artifact is not in this store" if locked.sha256 else "never built"
     changes = {
         "base changed": lock.base is None or lock.base.digest != base.digest,
-        "covariance changed": lock.covariance is None or lock.covariance.sha256 != covariance.digest,
+        "covariance changed": find_method(task.recipe.concept.method).needs_covariance
+        and (lock.covariance is None or lock.covariance.sha256 != covariance.digest),
+        f"method {locked.method} became {task.recipe.concept.method}": locked.method
+        != task.recipe.concept.method,
         "images changed": locked.images != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,

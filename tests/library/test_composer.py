@@ -54,14 +54,14 @@ def test_what_is_said_of_a_picture_counts(composer: perf.Composer) -> None:
 
     gates = {"teddy": perf.Gate(bias=0.5), "teapot*": perf.Gate(residual=0.0)}
     composition = composer.compose(PROMPT, gates=gates)
-    assert composition.concept("teddy").bias == 0.5
-    assert composition.concept("teapot").residual == 0.0
+    assert composition.concept("teddy").render.bias == 0.5
+    assert composition.concept("teapot").render.residual == 0.0
     (drawn,) = composer.render(composition)
     (same,) = composer.render(PROMPT, gates=gates)
     assert drawn.png() == same.png()
     assert drawn.png() != plain.png()
     every = composer.compose(scene="sailing", gates=perf.Gate(temperature=0.3))
-    assert (every.concept("teddy").bias, every.concept("teddy").temperature) == (0.6, 0.3)
+    assert (every.concept("teddy").render.bias, every.concept("teddy").render.temperature) == (0.6, 0.3)
     rows = composer.explain(PROMPT).tokens
     assert {row.concept for row in rows} == {"teddy", "teapot", None}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from perfusion_registry.methods.embeddings import word_embeddings
 from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ class KeyLock:
             outputs = base.bank.W @ encoding
         keys = base.bank.key_columns.to(base.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
-        embeddings = tuple(
-            table.weight[[ids[place] for place in places]].detach().float().mean(0)
-            for table, ids, places in zip(base.embedding_tables, row.ids, row.places[0], strict=True)
-        )
-        return cls(embeddings, encoding, outputs, learned)
+        return cls(word_embeddings(base, row), encoding, outputs, learned)
 
     def target_output(self, outputs: Tensor) -> Tensor:
         """o* (D,) from its learned columns (L,)."""
