@@ -25,10 +25,10 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.build import ConceptSources, build_concept, load_covariance
 from perfusion_registry.compose import Concept, compose, parse_prompt
-from perfusion_registry.evaluate.measures import identified, look_alikes, portraits
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.render import native_values, render, resolve_request
 from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.judgement import identified, look_alikes, portraits
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Page, draw_page, paint
 

@@ -16,17 +16,17 @@ import torch
 
 from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.evaluate.budget import spread
-from perfusion_registry.evaluate.measures import (
-    Subject,
+from perfusion_registry.evaluate.plan import filled
+from perfusion_registry.evaluate.suite import find_suite, read_suite
+from perfusion_registry.storybook.cast import CAST
+from perfusion_registry.storybook.judgement import (
+    Portrayed,
     identified,
     look_alikes,
     own_looks,
     portraits,
     shown,
 )
-from perfusion_registry.evaluate.plan import filled
-from perfusion_registry.evaluate.suite import find_suite, read_suite
-from perfusion_registry.storybook.cast import CAST
 from perfusion_registry.storybook.reading import asked
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Page, draw_page, paint
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     base = load_base(describe_base("storybook"))
     recogniser = Recogniser.load(base.description.folder / "recogniser.safetensors")
-    subjects = {name: Subject(one.category, own_looks(recogniser, one)) for name, one in CAST.items()}
+    subjects = {name: Portrayed(one.category, own_looks(recogniser, one)) for name, one in CAST.items()}
     rows: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for group in (group for group in read_suite(find_suite("paper")).prompts if group.pairs):
         for names, template in product(group.pairs, spread(group.templates, options.prompts)):

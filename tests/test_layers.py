@@ -17,7 +17,7 @@ FLOORS = (
     ("cache_folder", "errors", "lazy", "reporter", "suggestions", "version"),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
     ("base",),
-    ("methods",),
+    ("methods", "worlds"),
     ("artifact",),
     ("registries",),
     ("trust", "resolve", "build", "storybook", "storybook2"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfusion_registry.evaluate.metrics import METRICS
+from perfusion_registry.evaluate.metrics import METRICS, MetricName
 from perfusion_registry.evaluate.plan import Point
 from perfusion_registry.evaluate.results import (
     BestPoint,
@@ -20,7 +20,7 @@ from perfusion_registry.evaluate.results import (
     Verdict,
 )
 from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
-from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, MetricName
+from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure
 
 BEST = "best H"
 """What claims call the choice of the best point of each class."""
@@ -223,7 +223,7 @@ def _side(
 
 def _told(table: _Table, point: str, metric: MetricName) -> int:
     """How many pictures a metric says something of."""
-    plain: MetricName = {"text_normalised": "text", "harmonic": "image"}.get(metric, metric)  # type: ignore[assignment]
+    plain: MetricName = {"text_normalised": "text", "harmonic": "image"}.get(metric, metric)
     return int(sum(np.isfinite(values).sum() for values in table.values(point, plain).values()))
 
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Annotated, Protocol
 
-from perfusion_registry.evaluate.suite import MetricName
+from pydantic import AfterValidator, WithJsonSchema
 
-if TYPE_CHECKING:
-    from perfusion_registry.evaluate.results import Measured
+from perfusion_registry.errors import PerfError
+from perfusion_registry.plugins import load_object, load_plugin
+from perfusion_registry.worlds import Metric, World
 
+WORLDS = {"storybook": "perfusion_registry.storybook.judging:WORLD"}
+"""The drawn worlds that come with perf."""
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric.
-
-    kind: a `rate` is 1 or 0 of a picture, and a share of many; a `share` is anything between of each; a
-    `similarity` is no part of a whole. derived: of other metrics' means, and not of single pictures.
-    """
-
-    title: str
-    meaning: str
-    kind: Literal["similarity", "share", "rate"] = "rate"
-    derived: bool = False
+ENTRY_POINTS = "perfusion_registry.worlds"
+"""The group in which distributions name further ones."""
 
 
-METRICS: dict[MetricName, Metric] = {
+def world(name: str = "storybook") -> World:
+    """A drawn world by its name. Raises PerfError where it is not installed."""
+    if name in WORLDS:
+        shipped: World = load_object(WORLDS[name])
+        return shipped
+    kind: type[World] = World  # type: ignore[type-abstract]
+    brought = load_plugin(ENTRY_POINTS, name, kind, f"drawn world `{name}`")
+    if brought is None:
+        raise PerfError(f"the drawn world `{name}` is not installed", hint="install what brings it")
+    return brought
+
+
+METRICS: Mapping[str, Metric] = {
     "image": Metric(
         "image similarity",
         "Mean CLIP cosine between a picture and each of the concept's own images, on shape-preserving "
@@ -62,30 +67,19 @@ METRICS: dict[MetricName, Metric] = {
         "picture. Even attention gives the share of the picture that is not the concept.",
         "share",
     ),
-    "category": Metric("the thing appears", "The recogniser sees a thing of the concept's kind."),
-    "look": Metric("its own main colour", "The recogniser names the colour that the individual has."),
-    "scene": Metric("the scene appears", "The recogniser names the place that the prompt asks for."),
-    "accessory": Metric(
-        "the accessory or activity appears", "All that the concept is to wear or to do is there."
-    ),
-    "material": Metric("the material appears", "It is made of what the prompt asks for."),
-    "second": Metric("the second thing appears", "Every other thing that the prompt names is there."),
-    "style": Metric("the style appears", "It is a watercolour where one is asked for."),
-    "obeyed": Metric(
-        "all that was asked appears", "Scene, accessory, material, style and other things, all at once."
-    ),
-    "identified": Metric(
-        "told from 20 look-alikes",
-        "Among 20 individuals of its kind, drawn by hand in the same scene and given back by the base's "
-        "autoencoder, the picture looks most like the concept. Chance: 5\N{NO-BREAK SPACE}%. Of two "
-        "concepts, each must be told from its own look-alikes, in the other's company.",
-    ),
-    "both": Metric(
-        "both individuals recognised",
-        "Each of the two concepts is there, in its own main colour or the material that was asked for.",
-    ),
+    **world().metrics,
 }
-"""Every metric, in the order to show them."""
+"""Every metric, in the order to show them: of any picture, and what a drawn world knows of its own."""
+
+
+def _known(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"`{name}` is no metric; there are {', '.join(METRICS)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": [*METRICS], "type": "string"})]
+"""The name of a metric, as suites and results have it."""
 
 
 def told(metric: MetricName, value: float, *, signed: bool = False) -> str:
@@ -99,7 +93,26 @@ def told(metric: MetricName, value: float, *, signed: bool = False) -> str:
     return f"{number:{'+' if signed else ''}.{digits}f}{unit}".replace("-", "−")
 
 
-def difference(metric: MetricName, found: Measured | None) -> str:
+class Estimated(Protocol):
+    """A number and how sure it is."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        ...
+
+    @property
+    def low(self) -> float | None:
+        """The lower end of its interval; None where nothing can be said."""
+        ...
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+        ...
+
+
+def difference(metric: MetricName, found: Estimated | None) -> str:
     """A difference with its interval, as people read it; empty where there is none."""
     if found is None:
         return ""

@@ -12,9 +12,10 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
 from perfusion_registry.evaluate.building import BuildOrder
 from perfusion_registry.evaluate.drawing import DrawOrder, Gated
+from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.evaluate.suite import Figure, MetricName, PromptGroup, Suite, SuiteConcept, Variant
+from perfusion_registry.evaluate.suite import Figure, PromptGroup, Suite, SuiteConcept, Variant
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.evaluate.metrics import METRICS
+from perfusion_registry.evaluate.metrics import METRICS, MetricName
 from perfusion_registry.evaluate.results import FigureResult, Measured, PointResult, spoken
-from perfusion_registry.evaluate.suite import MetricName
 from perfusion_registry.recipe.writing import replace_bytes
 
 if TYPE_CHECKING:

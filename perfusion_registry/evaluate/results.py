@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
-from perfusion_registry.evaluate.suite import Bootstrap, Method, MetricName, Suite
+from perfusion_registry.evaluate.metrics import MetricName
+from perfusion_registry.evaluate.suite import Bootstrap, Method, Suite
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.writing import replace_bytes
 

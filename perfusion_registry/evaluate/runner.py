@@ -21,6 +21,7 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.gating import GateOrder
+from perfusion_registry.evaluate.metrics import MetricName, world
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
@@ -34,8 +35,8 @@ from perfusion_registry.evaluate.results import (
 )
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import MetricName, Suite
-from perfusion_registry.evaluate.worker import Setting, Worker, recogniser_file
+from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.evaluate.worker import Setting, Worker
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.version import __version__
@@ -355,9 +356,9 @@ def _environment(plan: Outline, setting: Setting) -> Environment:
 
 
 def _judges(base: BaseDescription, reference: str, dino: Path | None) -> str:
-    """A digest of the models that judge: the base's CLIP, the recogniser, DINO."""
+    """A digest of the models that judge: the base's CLIP, the drawn world's, DINO."""
     return digest_of(
-        [base.digest, file_digest(recogniser_file(reference)), _folder_digest(dino) if dino else None]
+        [base.digest, file_digest(world().judge_file(reference)), _folder_digest(dino) if dino else None]
     )
 
 

@@ -1,25 +1,23 @@
-"""Score orders: the metrics of single pictures, into the cache (Section 5, and those of the drawn world)."""
+"""Score orders: the metrics of single pictures, into the cache (Section 5, and those of a drawn world)."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import digest_of
 from perfusion_registry.evaluate.cache import SCORING_EPOCH
-from perfusion_registry.evaluate.suite import MetricName
+from perfusion_registry.evaluate.metrics import MetricName, world
+from perfusion_registry.worlds import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from perfusion_registry.evaluate.cache import Cache
     from perfusion_registry.evaluate.worker import Worker
-
-EXACT: frozenset[MetricName] = frozenset(
-    ["category", "look", "scene", "accessory", "material", "second", "style", "obeyed", "both"]
-)
-"""What the recogniser tells."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,7 @@ class Judged:
     @property
     def digest(self) -> str:
         """Of all of it, and of how the drawn world draws who it shows."""
-        from perfusion_registry.storybook.cast import CAST
-
-        individual = repr(CAST[self.cast]) if self.cast is not None else None
+        individual = world().identity(self.cast) if self.cast is not None else None
         images = [hashlib.sha256(image).hexdigest() for image in self.images]
         return digest_of([self.supercategory, individual, images])
 
@@ -81,77 +77,83 @@ class ScoreOrder:
         if not pending:
             return 0
         images = _read(worker, pending)
+        shown = _Shown(self, worker, pending, images)
         scores: list[dict[str, float]] = [{} for _ in pending]
-        size = (images.shape[-2], images.shape[-1])
-        features = worker.scorer.image_features(images).cpu()
-        if "image" in self.metrics:
-            own = [_references(worker, one, size) for one in self.judged]
-            alike = [(features @ references.T).mean(-1) for references in own]
-            _note(scores, "image", sum(alike) / len(alike))  # type: ignore[arg-type]
-        if "text" in self.metrics:
-            _note(scores, "text", features @ worker.scorer.text_features([self.text])[0].cpu())
-        if "dino" in self.metrics and worker.setting.dino is not None:
-            seen = worker.dino.features(images).cpu()
-            own = [_references(worker, one, size, dino=True) for one in self.judged]
-            _note(scores, "dino", sum((seen @ r.T).mean(-1) for r in own) / len(own))  # type: ignore[arg-type]
-        if self.metrics & (EXACT | {"identified"}):
-            self._judge_world(worker, images, scores)
-        if "leakage" in self.metrics:
-            self._judge_attention(worker, pending, images, scores)
+        for metric, score in SCORERS.items():
+            if metric in self.metrics and (values := score(shown)) is not None:
+                for told, value in zip(scores, values.tolist(), strict=True):
+                    told[metric] = value
+        known = world().metrics.keys() & self.metrics
+        if known:
+            subjects = [Subject(one.supercategory, one.cast) for one in self.judged]
+            judged = worker.judge.scores(
+                self.spoken, subjects, images, known, base=worker.base, recall=worker.recalled
+            )
+            scores = [told | more for told, more in zip(scores, judged, strict=True)]
         for picture, told in zip(pending, scores, strict=True):
-            wanted = set[str](self.metrics)
-            kept = {name: round(value, 6) for name, value in told.items() if name in wanted}
+            kept = {name: round(value, 6) for name, value in told.items()}
             worker.cache.keep_scores(self.key(picture), kept)
         return len(pending)
 
-    def _judge_world(self, worker: Worker, images: Tensor, scores: list[dict[str, float]]) -> None:
-        """What only a drawn world can tell."""
-        import torch
 
-        from perfusion_registry.evaluate.measures import Subject, identified, shown
-        from perfusion_registry.storybook.cast import CAST
-        from perfusion_registry.storybook.reading import asked
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Pictures of an order that are judged together. images: (B, 3, h, w) in 0..1."""
 
-        question = asked(self.spoken)
-        if self.metrics & EXACT:
-            found = worker.recogniser.recognise(images)
-            subjects = [
-                Subject(one.supercategory, worker.looks(one.cast) if one.cast else frozenset())
-                for one in self.judged
-            ]
-            for told, row in zip(scores, shown(found, question, subjects), strict=True):
-                told.update(row)
-        cast = [one.cast for one in self.judged if one.cast is not None]
-        # Whoever wears something, is made of something else or has other company cannot be compared with
-        # portraits.
-        comparable = list(question.categories) == [one.supercategory for one in self.judged]
-        if question.materials or question.accessories or len(cast) < len(self.judged):
-            comparable = False
-        if "identified" in self.metrics and comparable:
-            each = [
-                identified(
-                    worker.recogniser.describe(images, CAST[name].category),
-                    worker.portraits(cast, k, question),
-                )
-                for k, name in enumerate(cast)
-            ]
-            _note(scores, "identified", torch.stack(each).all(0).float())
+    order: ScoreOrder
+    worker: Worker
+    pictures: tuple[str, ...]
+    images: Tensor
 
-    def _judge_attention(
-        self, worker: Worker, pictures: tuple[str, ...], images: Tensor, scores: list[dict[str, float]]
-    ) -> None:
-        """How much of the attention to the concept's tokens falls outside the concept (Figures 2, A.3)."""
-        from perfusion_registry.evaluate.leakage import leakage, read_map
+    @cached_property
+    def features(self) -> Tensor:
+        """What the suite's CLIP model sees in them, (B, f) unit vectors."""
+        return self.worker.scorer.image_features(self.images).cpu()
 
-        if len(self.judged) != 1:
-            return
-        maps = [read_map(worker.cache.attention(picture)) for picture in pictures]
-        if any(one is None for one in maps):
-            return  # pictures of the supercategory have no concept whose attention could leak
-        values = leakage(
-            worker.base(self.base), images, [m for m in maps if m is not None], self.judged[0].supercategory
-        )
-        _note(scores, "leakage", values)
+    def likeness(self, features: Tensor, *, dino: bool = False) -> Tensor:
+        """Mean cosine (B,) to the own images of each concept, over all concepts."""
+        size = (self.images.shape[-2], self.images.shape[-1])
+        own = [_references(self.worker, one, size, dino=dino) for one in self.order.judged]
+        total: Tensor = sum((features @ references.T).mean(-1) for references in own)  # type: ignore[assignment]
+        return total / len(own)
+
+
+def _image(shown: _Shown) -> Tensor:
+    return shown.likeness(shown.features)
+
+
+def _text(shown: _Shown) -> Tensor:
+    return shown.features @ shown.worker.scorer.text_features([shown.order.text])[0].cpu()
+
+
+def _dino(shown: _Shown) -> Tensor | None:
+    if shown.worker.setting.dino is None:
+        return None
+    return shown.likeness(shown.worker.dino.features(shown.images).cpu(), dino=True)
+
+
+def _leakage(shown: _Shown) -> Tensor | None:
+    """How much of the attention to the concept's tokens falls outside the concept (Figures 2, A.3)."""
+    from perfusion_registry.evaluate.leakage import leakage, read_map
+
+    order, worker = shown.order, shown.worker
+    if len(order.judged) != 1:
+        return None
+    maps = [read_map(worker.cache.attention(picture)) for picture in shown.pictures]
+    if any(one is None for one in maps):
+        return None  # pictures of the supercategory have no concept whose attention could leak
+    found = [one for one in maps if one is not None]
+    return leakage(worker.base(order.base), shown.images, found, order.judged[0].supercategory)
+
+
+SCORERS: Mapping[str, Callable[[_Shown], Tensor | None]] = {
+    "image": _image,
+    "text": _text,
+    "dino": _dino,
+    "leakage": _leakage,
+}
+"""What scores any picture, each (B,), by metric; None where it cannot be told. What each needs is loaded when
+it is asked; a drawn world scores its own metrics."""
 
 
 def _read(worker: Worker, pictures: tuple[str, ...]) -> Tensor:
@@ -181,8 +183,3 @@ def _references(worker: Worker, one: Judged, size: tuple[int, int], *, dino: boo
         known = model(images).cpu()
         worker.remembered(key, known)
     return known
-
-
-def _note(scores: list[dict[str, float]], name: str, values: Tensor) -> None:
-    for told, value in zip(scores, values.tolist(), strict=True):
-        told[name] = value

@@ -1,4 +1,4 @@
-"""Sources: the concepts of a suite with the bytes of their images, from Storybook's cast or from recipes."""
+"""Sources: a suite's concepts with the bytes of their images, from a world's cast or from recipes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import world
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, TrainSection
 from perfusion_registry.methods.table import read_recipe
 from perfusion_registry.recipe import ConceptSection, Recipe
@@ -71,31 +72,28 @@ def sources(suite: Suite, where: Path) -> dict[str, Source]:
 def _check_cast(concept: SuiteConcept, where: Path) -> None:
     if concept.cast is None:
         return
-    from perfusion_registry.storybook.cast import CAST
-
-    if concept.cast not in CAST:
+    cast = world().cast
+    if concept.cast not in cast:
         raise PerfError(
-            f"there is no {concept.cast!r} in Storybook's cast",
+            f"there is no {concept.cast!r} in {world().name}'s cast",
             where=f"{where}, concept {concept.name}",
-            hint=did_you_mean(concept.cast, CAST, f"its members are {', '.join(CAST)}"),
+            hint=did_you_mean(concept.cast, cast, f"its members are {', '.join(cast)}"),
         )
 
 
 def _of_cast(concept: SuiteConcept) -> Source:
     from PIL import Image
 
-    from perfusion_registry.storybook.cast import CAST, reference_images
-
     assert concept.cast is not None
     images = []
-    for picture in reference_images(CAST[concept.cast]):
+    for picture in world().images(concept.cast):
         file = io.BytesIO()
         Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
         images.append(file.getvalue())
     section = ConceptSection(
         name=concept.name,
         version="1.0.0",
-        supercategory=CAST[concept.cast].category,
+        supercategory=world().supercategory(concept.cast),
         images=(f"{concept.cast}/*.png",),
     )
     return Source(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.methods.perfusion.options import TrainSection
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
@@ -28,25 +29,6 @@ Text = Annotated[str, Field(max_length=4000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 Method = Literal["perfusion", "rome", "ungated", "index", "supercategory"]
-MetricName = Literal[
-    "image",
-    "text",
-    "text_normalised",
-    "harmonic",
-    "dino",
-    "leakage",
-    "category",
-    "look",
-    "scene",
-    "accessory",
-    "material",
-    "second",
-    "style",
-    "obeyed",
-    "identified",
-    "both",
-]
-"""What can be told of a picture or of many; see `evaluate.metrics`."""
 
 
 def _template(text: str) -> str:

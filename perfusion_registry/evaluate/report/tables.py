@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from perfusion_registry.evaluate.metrics import METRICS, told
+from perfusion_registry.evaluate.metrics import METRICS, MetricName, told
 from perfusion_registry.evaluate.results import FigureResult, GateTable, Measured, Results, spoken
-from perfusion_registry.evaluate.suite import MetricName
 
 
 def gates(results: Results, figure: FigureResult) -> str:

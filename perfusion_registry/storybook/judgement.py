@@ -29,7 +29,7 @@ SURE = 0.5
 
 
 @dataclass(frozen=True)
-class Subject:
+class Portrayed:
     """Who a picture is of.
 
     looks: those that the recogniser names where the individual is drawn by hand (a white teapot with broad
@@ -40,7 +40,7 @@ class Subject:
     looks: frozenset[str] = frozenset()
 
 
-def shown(found: Findings, asked: Asked, subjects: Sequence[Subject]) -> list[dict[str, float]]:
+def shown(found: Findings, asked: Asked, subjects: Sequence[Portrayed]) -> list[dict[str, float]]:
     """What each picture shows of what was asked, 1 or 0 by name; what was not asked for has no entry.
 
     category: the (first) subject is there. look: it has its own main colour; where a material is asked, that
@@ -52,7 +52,7 @@ def shown(found: Findings, asked: Asked, subjects: Sequence[Subject]) -> list[di
     return [_shown(found, row, asked, subjects) for row in range(len(found.present))]
 
 
-def _shown(found: Findings, row: int, asked: Asked, subjects: Sequence[Subject]) -> dict[str, float]:
+def _shown(found: Findings, row: int, asked: Asked, subjects: Sequence[Portrayed]) -> dict[str, float]:
     told: dict[str, bool] = {}
     first = subjects[0]
     if first.category in CATEGORIES:
@@ -87,7 +87,7 @@ def _look(found: Findings, row: int, category: str) -> str:
     return LOOKS[int(found.look[row, CATEGORIES.index(category)].argmax())]
 
 
-def _recognised(found: Findings, row: int, asked: Asked, subject: Subject) -> bool:
+def _recognised(found: Findings, row: int, asked: Asked, subject: Portrayed) -> bool:
     if not _present(found, row, subject.category):
         return False
     seen, made = _look(found, row, subject.category), asked.materials.get(subject.category)

@@ -10,16 +10,16 @@ import torch
 import perfusion_registry.storybook as storybook
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.evaluate.leakage import outside
-from perfusion_registry.evaluate.measures import (
+from perfusion_registry.storybook.cast import CAST
+from perfusion_registry.storybook.judgement import (
     LOOK_ALIKES,
-    Subject,
+    Portrayed,
     identified,
     look_alikes,
     own_looks,
     portraits,
     shown,
 )
-from perfusion_registry.storybook.cast import CAST
 from perfusion_registry.storybook.reading import asked
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
@@ -44,7 +44,7 @@ def base() -> Base:
 @pytest.fixture(scope="module")
 def subject(recogniser):
     """Somebody of the cast, as a subject."""
-    return lambda name: Subject(CAST[name].category, own_looks(recogniser, CAST[name]))
+    return lambda name: Portrayed(CAST[name].category, own_looks(recogniser, CAST[name]))
 
 
 def rates(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -95,7 +95,7 @@ def test_where_a_material_is_asked_the_own_colour_is_not(recogniser, subject) ->
 
 def test_a_concept_that_the_world_does_not_know_has_no_look(recogniser) -> None:
     found = recogniser.recognise(drawn(Page((CAST["teapot"],), None, None, None, 1)))
-    assert shown(found, asked("a photo of a lamp"), [Subject("lamp")]) == [{}]
+    assert shown(found, asked("a photo of a lamp"), [Portrayed("lamp")]) == [{}]
 
 
 @pytest.mark.parametrize(("name", "scene"), [("cat", "in the snow"), ("teapot", "by the fire")])

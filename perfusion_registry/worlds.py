@@ -1,0 +1,96 @@
+"""Drawn worlds: what draws its own pictures also knows the truth of them, and can judge others by it.
+
+Suites take their concepts from a world's cast, and a world brings metrics of its own. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perfusion_registry.base import Base
+
+Recall = Callable[[str, "Callable[[], Tensor]"], "Tensor"]
+"""Gives a tensor by its key, and makes it where it is not known yet."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    kind: a `rate` is 1 or 0 of a picture, and a share of many; a `share` is anything between of each; a
+    `similarity` is no part of a whole. derived: of other metrics' means, and not of single pictures.
+    """
+
+    title: str
+    meaning: str
+    kind: Literal["similarity", "share", "rate"] = "rate"
+    derived: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who a picture is of. supercategory: its plain word. cast: who of the world's cast; None for a concept
+    that the world does not know."""
+
+    supercategory: str
+    cast: str | None
+
+
+class WorldJudge(Protocol):
+    """What tells a world's metrics of pictures, in one process."""
+
+    def scores(
+        self,
+        prompt: str,
+        subjects: Sequence[Subject],
+        images: Tensor,
+        metrics: Collection[str],
+        *,
+        base: Callable[[], Base],
+        recall: Recall,
+    ) -> list[dict[str, float]]:
+        """Those of `metrics` that can be told, of each picture.
+
+        prompt: with supercategory words. subjects: whom it calls. images: (B, 3, h, w) in 0..1. base: gives
+        the suite's, through whose autoencoder the world sees itself.
+        """
+        ...
+
+
+@runtime_checkable
+class World(Protocol):
+    """A drawn world. Its module imports torch only inside of functions.
+
+    name: as errors call it. cast: everybody that a suite's concepts can be. metrics: what it can tell.
+    """
+
+    name: str
+    cast: Collection[str]
+    metrics: Mapping[str, Metric]
+
+    def supercategory(self, one: str) -> str:
+        """The plain word for one of the cast."""
+        ...
+
+    def identity(self, one: str) -> str:
+        """Everything that decides how one of the cast is drawn."""
+        ...
+
+    def images(self, one: str) -> Tensor:
+        """The pictures (N, 3, h, w) in 0..1 that one of the cast is learned from."""
+        ...
+
+    def judge_file(self, base: str) -> Path:
+        """The file of weights that judges, of a base by its reference; raises PerfError where there is
+        none."""
+        ...
+
+    def judge(self, base: str) -> WorldJudge:
+        """What judges, loaded."""
+        ...

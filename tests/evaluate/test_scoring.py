@@ -1,0 +1,88 @@
+"""Each metric asks for what it needs and for nothing else; a drawn world tells its own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, world
+from perfusion_registry.evaluate.scoring import SCORERS, Judged, ScoreOrder
+from perfusion_registry.evaluate.worker import Setting, Worker
+from perfusion_registry.storybook.cast import CAST
+from perfusion_registry.storybook.recogniser import PLACES, Recogniser
+from perfusion_registry.storybook.world import CATEGORIES
+from perfusion_registry.worlds import World
+from tests.distribution import install
+
+WORLD = """
+class Ink:
+    name, cast, metrics = "Ink", ("blot",), {}
+    def supercategory(self, one): return "blot"
+    def identity(self, one): return one
+    def images(self, one): ...
+    def judge_file(self, base): ...
+    def judge(self, base): ...
+INK = Ink()
+"""
+
+
+class Unloaded(Worker):
+    """A worker without any model but the drawn world's."""
+
+    @property
+    def scorer(self):
+        raise AssertionError("no metric that was asked for needs CLIP")
+
+    def base(self, reference=None):
+        raise AssertionError("no metric that was asked for needs the base")
+
+
+def picture(worker: Worker, one: str) -> str:
+    """The first reference picture of one of the cast, as if it had been drawn; returns its key."""
+    pixels = (world().images(one)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    key = "ab" * 32
+    worker.cache.keep(worker.cache.picture(key), file.getvalue())
+    return key
+
+
+def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path) -> None:
+    worker = Unloaded(Setting(tmp_path, "storybook", tmp_path / "none"))
+    one = next(iter(CAST))
+    key = picture(worker, one)
+    word = CAST[one].category
+    judged = Judged(one, word, (), one)
+    metrics = frozenset({"category", "look", "scene"})
+    order = ScoreOrder(
+        (key,), "in the snow", f"a {word} in the snow", (judged,), metrics, "storybook", "judges"
+    )
+    assert order.run(worker) == 1
+    scores = worker.cache.scores(order.key(key))
+    recogniser = Recogniser.load(world().judge_file("storybook"))
+    found = recogniser.recognise(world().images(one)[:1])
+    assert scores == {
+        "category": float(found.present[0, CATEGORIES.index(word)] > 0.5),
+        "look": 1.0,
+        "scene": float(PLACES[int(found.place[0].argmax())] == "in the snow"),
+    }
+
+
+def test_every_metric_has_somebody_who_tells_it() -> None:
+    own = {name for name, metric in METRICS.items() if not metric.derived} - world().metrics.keys()
+    assert own == SCORERS.keys()
+    assert isinstance(world(), World)
+    assert torch.is_tensor(world().images(next(iter(CAST))))
+
+
+def test_another_distribution_brings_a_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "perf-ink", "perf_ink", WORLD, {"ink": "perf_ink:INK"}, group=ENTRY_POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert world("ink").name == "Ink"
+    with pytest.raises(PerfError, match="`water` is not installed"):
+        world("water")
