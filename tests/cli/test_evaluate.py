@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from perfusion_registry.artifact import CACHE_VARIABLE
 from perfusion_registry.base.likeness import Likeness
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.evaluate.metrics import difference
 from perfusion_registry.evaluate.results import read_results
 from tests.base.test_likeness import save_dino
