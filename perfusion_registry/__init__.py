@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from perfusion_registry.errors import PerfError as PerfError
     from perfusion_registry.library.composer import Composer as Composer
     from perfusion_registry.library.picture import Picture as Picture
+    from perfusion_registry.library.pipeline import composed as composed
+    from perfusion_registry.library.pipeline import load_concepts as load_concepts
     from perfusion_registry.library.project import Project as Project
     from perfusion_registry.library.project import create as create
     from perfusion_registry.library.project import open as open
@@ -29,7 +31,9 @@ _HOME = {
     "PerfError": "errors",
     "Picture": "library.picture",
     "Project": "library.project",
+    "composed": "library.pipeline",
     "create": "library.project",
+    "load_concepts": "library.pipeline",
     "open": "library.project",
 }
 

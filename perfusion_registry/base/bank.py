@@ -182,11 +182,18 @@ class _Slice(nn.Module):
         return self.packed(context)[..., self.width : self.width + count]
 
     def packed(self, context: Tensor) -> Tensor:
-        """All columns (B, n, D or more) of what `forward` takes."""
-        if self._kept is None:
-            return context
-        packed = self._kept.packed
+        """All columns (B, n, D or more) of what `forward` takes. Raises PerfError for text that is not
+        packed."""
+        packed = context if self._kept is None else self._kept.packed
         assert packed is not None
+        if packed.shape[-1] < self.width:
+            raise PerfError(
+                "a composition is attached to this model, and what it was called with is another prompt",
+                hint="inside `composed` call the pipeline with what it gave, `pipe(**call)`; "
+                "draw other prompts outside",
+            )
+        if self._kept is None:
+            return packed
         if packed.shape[:-1] != context.shape[:-1]:
             raise ValueError(f"text of shape {packed.shape[:-1]} became {context.shape[:-1]} on its way")
         return packed

@@ -74,11 +74,11 @@ def find_concepts(
                 where=f"{project.lockfile_path}, concept {name}",
                 hint=f"run `perf build {name}`",
             )
-        found[name] = Concept(artifact, sha256, _locked_gate(block))
+        found[name] = Concept(artifact, sha256, locked_gate(block))
     return found
 
 
-def _locked_gate(block: LockedConcept) -> Gate:
+def locked_gate(block: LockedConcept) -> Gate:
     """What the lockfile says of a concept's gate; nothing of a method without one."""
     if block.method != DEFAULT_METHOD:
         return Gate()

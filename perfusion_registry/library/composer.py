@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.compose.composing import GateSources
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import Gate, KeyLock, gate_value
+from perfusion_registry.compose.prompt import KeyLock
 from perfusion_registry.errors import PerfError
+from perfusion_registry.library.gates import Gates, gate_sources
 from perfusion_registry.library.picture import Picture
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
 from perfusion_registry.operations.sweep import Grid, SweepOptions, SweepResult, sweep
 from perfusion_registry.operations.tune import TuneOptions, TuneResult, tune
-from perfusion_registry.recipe import canonical_name
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
     from perfusion_registry.operations.workspace import Workspace
-
-Gates = Gate | Mapping[str, Gate]
-"""What to set of every concept's gate, or of each by its name; it goes before a scene's and the concepts' own
-values, and after what braces in the prompt say."""
 
 
 class Composer:
@@ -115,7 +110,7 @@ class Composer:
                     "a composition names its own concepts, so no scene and no files go with it",
                     hint="give the prompt instead",
                 )
-            source = CompositionSource(composition=prompt, gates=_gates(gates))
+            source = CompositionSource(composition=prompt, gates=gate_sources(gates))
         else:
             source = _prompt(prompt, scene, gates, files)
         with self._workspace() as workspace:
@@ -203,25 +198,7 @@ class Composer:
 def _prompt(
     prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
 ) -> PromptOptions:
-    return PromptOptions(prompt=prompt, scene=scene, gates=_gates(gates), files=tuple(map(Path, files)))
-
-
-def _gates(gates: Gates | None) -> GateSources:
-    if gates is None:
-        return GateSources()
-    if isinstance(gates, Gate):
-        return GateSources(command_all=_checked(gates))
-    return GateSources(
-        {canonical_name(name.removesuffix("*")): _checked(gate) for name, gate in gates.items()}
-    )
-
-
-def _checked(gate: Gate) -> Gate:
-    """The gate, of whose values each is one that the command line would take."""
-    for key, value in vars(gate).items():
-        if value is not None:
-            gate_value(key.removeprefix("key_"), str(value))
-    return gate
+    return PromptOptions(prompt=prompt, scene=scene, gates=gate_sources(gates), files=tuple(map(Path, files)))
 
 
 def _tuple(values: Iterable[Any] | None) -> tuple[Any, ...] | None:

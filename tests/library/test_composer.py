@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -102,26 +103,26 @@ def test_a_file_stands_in_and_the_project_is_read_anew(
 
 
 def test_threads_share_a_composer(composer: perf.Composer) -> None:
-    """Each draws its own prompt, with bank and residuals in place, and gets what it would get alone."""
+    """Each draws its own prompt, with bank and residuals in place, and gets what it would get alone; but for
+    a level of colour, since sums may be rounded otherwise in another thread."""
     prompts = (PROMPT, "a teapot* on a table", "a boat")
 
-    def drawn(prompt: str) -> list[bytes]:
-        return [picture.png() for picture in composer.render(prompt, seeds=(0, 1))]
+    def drawn(prompt: str) -> np.ndarray:
+        return np.stack([np.asarray(picture.image, int) for picture in composer.render(prompt, seeds=(0, 1))])
 
     alone = {prompt: drawn(prompt) for prompt in prompts}
-    together: dict[str, list[bytes]] = {}
     start = Barrier(len(prompts))
 
-    def draw(prompt: str) -> None:
+    def draw(prompt: str) -> np.ndarray:
         start.wait()
-        together[prompt] = drawn(prompt)
+        return drawn(prompt)
 
-    threads = [Thread(target=draw, args=(prompt,)) for prompt in prompts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert together == alone
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        together = dict(zip(prompts, threads.map(draw, prompts), strict=True))
+    for prompt in prompts:
+        off = {other: np.abs(together[prompt] - alone[other]).max() for other in prompts}
+        assert off.pop(prompt) <= 1
+        assert min(off.values()) > 10
 
 
 def test_others_draw_between_two_pictures(composer: perf.Composer) -> None:

@@ -1,0 +1,206 @@
+"""Concepts in somebody's pipeline: text, image to image, inpainting."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image
+
+import perfusion_registry as perf
+from perfusion_registry.base import Base, wrap
+from perfusion_registry.compose import compose, pack, parse_prompt
+
+PROMPT = "a teddy* sailing in a teapot*"
+PHOTO = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+MASK = Image.new("L", (64, 64), 255)
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "text": (StableDiffusionPipeline, {"width": 64, "height": 64}),
+    "image": (StableDiffusionImg2ImgPipeline, {"image": PHOTO, "strength": 0.8}),
+    "inpaint": (
+        StableDiffusionInpaintPipeline,
+        {"image": PHOTO, "mask_image": MASK, "width": 64, "height": 64},
+    ),
+}
+
+
+def pipeline(base: Base, kind: str = "text") -> Any:
+    """A program's own pipeline, with a UNet of its own."""
+    parts = {**base.pipe.components, "unet": copy.deepcopy(base.pipe.unet)}
+    made = KINDS[kind][0](**parts, requires_safety_checker=False)
+    made.scheduler = DDIMScheduler.from_config(base.pipe.scheduler.config)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def drawn(pipe: Any, call: dict[str, Any], **inputs: Any) -> np.ndarray:
+    settings = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "np"}
+    generator = torch.Generator("cpu").manual_seed(5)
+    return np.asarray(pipe(**settings, **call, **inputs, generator=generator).images)
+
+
+@contextmanager
+def projecting(pipe: Any, rows: dict[str, torch.Tensor]) -> Iterator[None]:
+    """What each K and V projection gives is replaced by hooks: a reference without stand-ins."""
+
+    def hook(emitted: torch.Tensor) -> Any:
+        return lambda module, inputs, output: emitted.to(output)
+
+    handles = [pipe.unet.get_submodule(path).register_forward_hook(hook(row)) for path, row in rows.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipeline_draws_what_the_composition_says(tiny_base: Base, place: Path, kind: str) -> None:
+    """One concept without a residual, so that the projections are all that there is to replace."""
+    pipe, inputs = pipeline(tiny_base, kind), KINDS[kind][1]
+    before = {name: id(module) for name, module in pipe.unet.named_modules()}
+    concepts = perf.load_concepts(pipe, place / "teddy.safetensors")
+    with perf.composed(pipe, "a teddy* sailing", concepts, negative_prompt="a hat") as call:
+        picture = drawn(pipe, call, **inputs)
+        pair = drawn(pipe, call, **inputs, num_images_per_prompt=2)
+    assert {name: id(module) for name, module in pipe.unet.named_modules()} == before
+
+    base = wrap(pipe)
+    composition = compose(parse_prompt("a teddy* sailing"), concepts, base)
+    artifacts = {"teddy": concepts["teddy"].artifact}
+    states = pack(base, composition, artifacts, ["a hat", "a teddy* sailing"]).states  # (2, n, D)
+    rows = {}
+    for layer in base.bank.layers:
+        rows[f"{layer.path}.to_k"] = states[..., layer.key_slice]
+        rows[f"{layer.path}.to_v"] = states[..., layer.value_slice]
+    plain = {"prompt": "a teddy sailing", "negative_prompt": "a hat"}
+    with projecting(pipe, rows):
+        np.testing.assert_allclose(picture, drawn(pipe, plain, **inputs), atol=2e-3)
+    assert np.abs(picture - drawn(pipe, plain, **inputs)).max() > 0.02
+    assert pair.shape == (2, 64, 64, 3)
+
+
+def test_it_draws_as_the_composer_does_with_residuals_too(
+    tiny_base: Base, project: perf.Project, place: Path
+) -> None:
+    pipe = pipeline(tiny_base)
+    composer = perf.Composer(project.workspace, tiny_base)
+    gates = {"teddy": perf.Gate(bias=0.5)}
+    (expected,) = composer.render(
+        PROMPT, seeds=[5], steps=3, guidance=2.0, gates=gates, scheduler="ddim", negative_prompt="a hat"
+    )
+    sources: dict[str, Any] = {
+        "files": [place / "teddy.safetensors", str(place / "teapot.safetensors")],
+        "lockfile": "tea-party",
+        "releases": ["teddy", "teapot>=1,<2"],
+    }
+    for kind, given in sources.items():
+        named = {"registry": str(place / "shelf")} if kind == "releases" else {}
+        with perf.composed(pipe, PROMPT, given, gates=gates, negative_prompt="a hat", **named) as call:
+            picture = drawn(pipe, call, width=64, height=64)[0]
+        off = np.abs(np.round(picture * 255) - np.asarray(expected.image).astype(float)).max()
+        assert off <= 1, kind
+
+
+def test_a_prompt_without_concepts_is_the_untouched_pipeline(tiny_base: Base, place: Path) -> None:
+    pipe = pipeline(tiny_base)
+    with perf.composed(pipe, r"a boat \* on the sea", {}) as call:
+        assert call == {"prompt": ["a boat * on the sea"], "negative_prompt": [""]}
+
+
+def test_mistakes_are_errors_of_the_library(tiny_base: Base, place: Path) -> None:
+    pipe = pipeline(tiny_base)
+    concepts = perf.load_concepts(pipe, place / "teddy.safetensors")
+    shelf = str(place / "shelf")
+    for what, mistake in {
+        "there is no concept 'cat' here": lambda: perf.composed(pipe, "a cat*", concepts).__enter__(),
+        "cannot call a concept": lambda: perf.composed(
+            pipe, "a teddy*", concepts, negative_prompt="a teddy*"
+        ).__enter__(),
+        "a bias should be": lambda: perf.composed(
+            pipe, "a teddy*", concepts, gates=perf.Gate(bias=9)
+        ).__enter__(),
+        "two sources have a concept 'teddy'": lambda: perf.load_concepts(
+            pipe, place / "teddy.safetensors", "teddy", registry=shelf
+        ),
+        "is not a source of concepts": lambda: perf.load_concepts(pipe, "http:/teddy"),
+        "not a version constraint": lambda: perf.load_concepts(pipe, "teddy>=one", registry=shelf),
+        "no release of 'teddy>=2' can be taken": lambda: perf.load_concepts(pipe, "teddy>=2", registry=shelf),
+        "there is no concept 'cat' in": lambda: perf.load_concepts(pipe, "cat", registry=shelf),
+        "cannot be read|no artifact|does not exist": lambda: perf.load_concepts(pipe, "cat.safetensors"),
+        "the lockfile cannot be read": lambda: perf.load_concepts(pipe, place / "none.lock"),
+        "a SimpleNamespace cannot carry concepts|cannot carry": lambda: perf.load_concepts(
+            object(), "a.lock"
+        ),
+        "is not signed": lambda: perf.load_concepts(pipe, "teddy", registry=shelf, require_signed=True),
+    }.items():
+        with pytest.raises(perf.PerfError, match=what):
+            mistake()
+
+    other = pipeline(tiny_base)
+    other.text_encoder = copy.deepcopy(other.text_encoder)
+    with torch.no_grad():
+        other.text_encoder.get_input_embeddings().weight.mul_(1.5)
+    with (
+        pytest.raises(perf.PerfError, match="is of another family"),
+        perf.composed(other, "a teddy*", concepts),
+    ):
+        pass
+    with (
+        pytest.raises(perf.PerfError, match="no release of 'teddy' can be taken"),
+        perf.composed(other, "a teddy*", "teddy", registry=shelf),
+    ):
+        pass
+
+
+def test_one_thread_at_a_time(tiny_base: Base, place: Path) -> None:
+    pipe = pipeline(tiny_base)
+    concepts = perf.load_concepts(pipe, "tea-party/../teddy.safetensors", "teapot.safetensors")
+    drawing, done = Event(), Event()
+    pictures = {}
+
+    def other() -> None:
+        drawing.wait(60)
+        with perf.composed(pipe, "a teapot*", concepts) as call:
+            pictures["other"] = drawn(pipe, call, width=64, height=64)
+        done.set()
+
+    thread = Thread(target=other)
+    thread.start()
+    with perf.composed(pipe, "a teddy*", concepts) as call:
+        drawing.set()
+        pictures["own"] = drawn(pipe, call, width=64, height=64)
+        assert not done.is_set()
+        with (
+            pytest.raises(perf.PerfError, match="in use already, further up in the same thread"),
+            perf.composed(pipe, "a teapot*", concepts),
+        ):
+            pass
+        with pytest.raises(perf.PerfError, match="what it was called with is another prompt"):
+            drawn(pipe, {"prompt": "a boat"}, width=64, height=64)
+    thread.join(60)
+    assert done.is_set()
+    for prompt, name in (("a teddy*", "own"), ("a teapot*", "other")):
+        with perf.composed(pipe, prompt, concepts) as call:
+            np.testing.assert_array_equal(drawn(pipe, call, width=64, height=64), pictures[name])
+
+
+def test_an_error_inside_leaves_the_pipeline_as_it_was(tiny_base: Base, place: Path) -> None:
+    pipe = pipeline(tiny_base)
+    plain = drawn(pipe, {"prompt": "a boat"}, width=64, height=64)
+    with pytest.raises(KeyError), perf.composed(pipe, "a teddy*", place / "teddy.safetensors"):
+        raise KeyError
+    np.testing.assert_array_equal(drawn(pipe, {"prompt": "a boat"}, width=64, height=64), plain)
