@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := 2.13.0
+CONSTRAINTS := constraints.txt
 
-.PHONY: demo test pytest check setup clean
+.PHONY: demo test pytest check test-lowest test-pythons setup clean
 
 demo: setup
 	@$(BIN)/perf build --jobs 2
@@ -24,12 +25,30 @@ check: setup
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+# By hand before a release, since they download much: the oldest packages that pyproject.toml allows, and newer Pythons.
+test-lowest:
+	@mkdir -p out
+	@$(PYTHON) -c "$$LOWEST" > out/lowest.txt
+	@torch=$$(sed -n 's/^torch==\(.*\)\.\*/\1.0/p' out/lowest.txt); \
+	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=out/lowest.txt TORCH=$$torch
+
+test-pythons:
+	@for version in 3.12 3.13; do $(MAKE) pytest VENV=.venv-$$version PYTHON=python$$version || exit 1; done
+
+define LOWEST
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    for package in tomllib.load(file)["project"]["dependencies"]:
+        print(package.replace(">=", "==") + ".*")
+endef
+export LOWEST
+
 setup: $(READY)
 
 # Where there is no NVIDIA GPU, take PyTorch's CPU build: the default one on Linux brings gigabytes of CUDA. Some
 # package indexes carry it themselves; PyTorch's own index always does. Most of their 16,000 files are never imported:
 # Python compiles the others when they are (--no-compile).
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "Setting up $(VENV): a few minutes, mostly downloads"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perf needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 		$(BIN)/pip install -q --no-compile "torch==$(TORCH)+cpu" 2>/dev/null \
 		|| $(BIN)/pip install -q --no-compile --index-url https://download.pytorch.org/whl/cpu "torch==$(TORCH)+cpu"; \
 	fi
-	@$(BIN)/pip install -q --no-compile -c constraints.txt -e ".[dev]"
+	@$(BIN)/pip install -q --no-compile -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $(READY)
 
 clean:
