@@ -11,6 +11,8 @@ from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Lockfile, Manifest, Pack
+from perfusion_registry.recipe.lockfile1 import Lockfile1
+from perfusion_registry.recipe.lockfile_text import spelt_lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.resolve import Project, find_covariance
 
@@ -80,7 +82,7 @@ def metadata(workspace: Workspace) -> ProjectMetadata:
         root=str(project.root),
         store=str(store.root),
         manifest=_plain(project.manifest),
-        lock=None if project.lockfile is None else _plain(project.lockfile),
+        lock=None if project.lockfile is None else _plain(spelt_lockfile(project.lockfile)),
         base=_base(workspace, project),
         concepts=concepts,
         scenes=tuple(sorted(project.manifest.scenes)),
@@ -88,7 +90,7 @@ def metadata(workspace: Workspace) -> ProjectMetadata:
     )
 
 
-def _plain(model: Manifest | Lockfile) -> dict[str, Any]:
+def _plain(model: Manifest | Lockfile | Lockfile1) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -42,9 +42,13 @@ def parse_lockfile(text: str, where: str, *, drop_conflicts: bool = False) -> Lo
 
 def dump_lockfile(lock: Lockfile) -> str:
     """The canonical text of a lockfile: LF, sorted blocks, one field per line."""
+    return _dumped(spelt_lockfile(lock))
+
+
+def spelt_lockfile(lock: Lockfile) -> Lockfile | Lockfile1:
+    """The lockfile in the spelling of the format that it is written in."""
     written = lock.as_written()
-    spelt = Lockfile1.of(written) if written.version == 1 else written
-    return _dumped(spelt)
+    return Lockfile1.of(written) if written.version == 1 else written
 
 
 def _dumped(lock: Lockfile | Lockfile1) -> str:

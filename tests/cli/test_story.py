@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from perfusion_registry.artifact import save_artifact
+from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.registries.opening import open_registry
@@ -88,7 +89,8 @@ def test_branches_that_added_a_concept_each_are_merged_and_healed(
 ) -> None:
     covariance = teddies[1]["1.0.0"].card.covariance
     for seed, name in enumerate(("teddy", "cup", "hat")):
-        made = artifact(tiny_base, name, "teddy", seed, covariance=covariance, licence="CC0-1.0")
+        built = Built(covariance=covariance, step=100)
+        made = artifact(tiny_base, name, "teddy", seed, built=built, licence="CC0-1.0")
         blob = save_artifact(made)
         house.registry.publish(concept_release(made.card, blob), blob)
     team = house.person("team", MANIFEST)
