@@ -1,0 +1,91 @@
+"""Textual inversion: a concept is one learned token ("An Image is Worth One Word", Gal et al., ICLR 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.methods import embeddings
+from perfusion_registry.methods.defaults import over_defaults
+from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.textual_inversion.options import (
+    NAME,
+    Built,
+    InversionRecipe,
+    NoOptions,
+    TrainOptions,
+)
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from perfusion_registry.base import Base
+    from perfusion_registry.edit import Metric
+    from perfusion_registry.methods.contribution import Contribution
+    from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.recipe.options import TrainingOptions
+
+OF_THE_BASE = ("flip", "sizes", "templates", "validation_prompts", "validation_steps", "validation_guidance")
+"""What of a base card's `[train]` is about the base; the rest is for perfusion's learning rates."""
+
+
+class TextualInversion(Method):
+    """Prompt-side, without an edit: the token stands in the prompt, and the denoiser is the base's own."""
+
+    name = NAME
+    epoch = 1
+    recipe_model = InversionRecipe
+    tables = MappingProxyType({"train": TrainOptions, "render": NoOptions, "built": Built})
+    draw_model = NoOptions
+    tensor_rules = (embeddings.RULE,)
+
+    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
+        """Of a base card's `[train]` only what is about the base."""
+        known = {key: value for key, value in base_defaults.items() if key in OF_THE_BASE}
+        return over_defaults(TrainOptions, recipe.train, known, "train")
+
+    def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> NoOptions:
+        """Nothing."""
+        return NoOptions()
+
+    def trainable(
+        self,
+        base: Base,
+        word: str,
+        metric: Metric | None,
+        options: TrainingOptions,
+        generator: Generator,
+    ) -> Trainable:
+        """See `methods.textual_inversion.training`."""
+        from perfusion_registry.methods.textual_inversion.training import InversionTrainable
+
+        assert isinstance(options, TrainOptions)
+        return InversionTrainable(base, word, options)
+
+    def built(self, step: int, covariance: str | None) -> Built:
+        """The kept step."""
+        return Built(step=step)
+
+    def contribution(
+        self,
+        base: Base,
+        tensors: Mapping[str, Tensor],
+        name: str,
+        word: str,
+        train: FileModel,
+        draw: FileModel,
+    ) -> Contribution:
+        """Its embeddings alone."""
+        from perfusion_registry.methods.contribution import Contribution
+
+        return Contribution(embeddings.embeddings_for(base, tensors, name))
+
+    def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
+        """An embedding for each text encoder, numbered."""
+        return embeddings.mistake(tensors)
+
+
+METHOD = TextualInversion()
