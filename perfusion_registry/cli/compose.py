@@ -9,7 +9,7 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import GateOptions, PromptArguments
-from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compose(
     prompt: PromptArguments,
     gates: GateOptions,
     lockfile: LockfileUse,
-    common: Common,
+    common: CommonWithProgress,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
 ) -> None:
     """Resolve a prompt to its concepts, their gates and locks.
@@ -53,7 +53,7 @@ def explain(
     gates: GateOptions,
     lockfile: LockfileUse,
     compute: Compute,
-    common: Common,
+    common: CommonWithProgress,
     presets: Annotated[
         bool, typer.Option("--presets", help="Show the gate presets and their numbers, and nothing else.")
     ] = False,

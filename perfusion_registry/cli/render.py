@@ -21,7 +21,7 @@ from perfusion_registry.cli.drawing import (
     numbers,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
@@ -36,7 +36,7 @@ def render(
     picture: PictureOptions,
     lockfile: LockfileUse,
     compute: Compute,
-    common: Common,
+    common: CommonWithProgress,
     composition: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a composition that `perf compose` wrote.")
     ] = None,
@@ -119,7 +119,7 @@ def sweep(
     picture: PictureOptions,
     lockfile: LockfileUse,
     compute: Compute,
-    common: Common,
+    common: CommonWithProgress,
     bias: Annotated[
         str, typer.Option(metavar="B,B,...", help="The biases, from left to right.", rich_help_panel=GATES)
     ] = "0.5,0.7,0.9,1.1,1.3",

@@ -20,7 +20,7 @@ from perfusion_registry.cli.drawing import (
     numbers,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import Common, Compute, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
@@ -35,7 +35,7 @@ def tune(
     picture: PictureOptions,
     lockfile: LockfileUse,
     compute: Compute,
-    common: Common,
+    common: CommonWithProgress,
     prompt: PromptArgument = None,
     scene: Annotated[
         str | None,
