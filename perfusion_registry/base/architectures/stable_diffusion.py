@@ -177,9 +177,15 @@ class StableDiffusionBase(Base):
         "inpaint": "diffusers:StableDiffusionInpaintPipeline",
     }
 
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """A copy for prompts: in whichever thread the pipeline draws, it sets padding on its own, which all
+        who share a tokenizer would get."""
+        return copy.deepcopy(self.pipe.tokenizer)
+
     def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
         """Piece by piece, as CLIP reads them."""
-        return clip_tokens(self.pipe.tokenizer, pieces, self.text_length)
+        return clip_tokens(self._tokenizer, pieces, self.text_length)
 
     def tokenise_captions(self, captions: Sequence[str]) -> list[Tokens]:
         """All at once."""
@@ -213,7 +219,7 @@ class StableDiffusionBase(Base):
 
     def several_tokens(self, word: str) -> str | None:
         """With words of one token."""
-        return several_tokens(self.pipe.tokenizer, word)
+        return several_tokens(self._tokenizer, word)
 
     @property
     def denoiser(self) -> nn.Module:
