@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One thread in each process, as `make test` has it: sums of floats depend on how many threads share them, and
 # with several, tests that run side by side wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SUITE = {
     "tests/cli/test_evaluate.py",

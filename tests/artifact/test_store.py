@@ -154,6 +154,7 @@ def test_a_build_waits_for_another_and_takes_over_when_it_dies(
             assert "another process is building `teddy`" in told
             assert CACHE_VARIABLE in told
         killer.wait()
+        assert holder.wait() == -number  # it did not end by itself
     with store.building(DIGEST, "teddy", warnings):
         assert len(warnings.told) == 1
 

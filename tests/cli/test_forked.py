@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +147,9 @@ print(torch.get_default_dtype(), torch.is_grad_enabled(), torch.are_deterministi
 def test_a_process_sees_the_same_of_itself(tmp_path: Path, session: bool) -> None:
     environment = os.environ | {"PERF_WORD": "ü ' \n", "NO_COLOR": "1", "COLUMNS": "90"}
     options = {"cwd": tmp_path, "env": environment, "start_new_session": session, "text": True}
-    # A shell has what it starts in the background ignore Ctrl-C; what is forked hears it all the same.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     one, other = (
         run(program(SELF, "a", ""), stdin=subprocess.DEVNULL, capture_output=True, **options)
-        for run in (partial(subprocess.run, preexec_fn=heard), forked.run)
+        for run in (subprocess.run, forked.run)
     )
     assert (one.returncode, one.stderr) == (0, "")
     for line, same in zip(one.stdout.splitlines(), other.stdout.splitlines(), strict=True):
