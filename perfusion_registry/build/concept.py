@@ -42,8 +42,8 @@ CHECKPOINT = "training.safetensors"
 class ConceptSources:
     """What a concept is made from, and what its card says of it.
 
-    images: files, or their bytes. masks: one for each image, None where it has none; when left out, files
-    called `name.mask.png` beside the images are taken. method: how it is learned.
+    images: files, or their bytes. masks: one for each image, None where it has none; when left out, the mask
+    files beside the images (`recipe.pictures`). method: how it is learned.
     """
 
     name: str
@@ -74,9 +74,9 @@ def build_concept(
     processor.
 
     covariance: None for a method that needs none. digest: the recipe digest, for the card. make: another way
-    to train than the method's own. workspace: a folder for
-    the checkpoint from which a killed build goes on. Raises PerfError for images, masks, a supercategory or a
-    covariance that cannot be used, and when training diverges.
+    to train than the method's own. workspace: a folder for the checkpoint from which a killed build goes on.
+    Raises PerfError for images, masks, a supercategory or a covariance that cannot be used, and when training
+    diverges.
     """
     reporter = reporter or Silent()
     name, word = sources.name, sources.supercategory

@@ -12,7 +12,7 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Factors, marked
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings, targets
+from perfusion_registry.compose.packing import contributions, encodings_of, targets_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
     if not shown:
         return Residuals([], torch.zeros(0, 0, device=base.device))
-    tokens, encoded = encodings(base, composition, artifacts)
-    t = targets(base, composition, artifacts)
+    tokens, encoded = encodings_of(base, composition, brought)
+    t = targets_of(base, brought)
     similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
     gates = edit.gate(similarity, t.bias, t.temperature)
     focus = torch.zeros(len(tokens), len(shown), device=base.device)

@@ -65,7 +65,7 @@ def pack(
     parsed = [parse_prompt(text) for text in written]
     tokens = [_tokens(base, composition, prompt) for prompt in parsed]
     brought = contributions(base, composition, artifacts)
-    every = _targets(base, brought)
+    every = targets_of(base, brought)
     W = base.bank.W  # (D, d)
     encoded = _encodings(base, brought, parsed, tokens)
     E = encoded.states.to(W)  # (B, n, d)
@@ -85,9 +85,16 @@ def encodings(
     base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
 ) -> tuple[Tokens, Conditioning]:
     """Return the composition's one prompt as tokens and as encodings, before the edit."""
+    return encodings_of(base, composition, contributions(base, composition, artifacts))
+
+
+def encodings_of(
+    base: Base, composition: Composition, brought: Mapping[str, Contribution]
+) -> tuple[Tokens, Conditioning]:
+    """`encodings` with what the concepts bring, as `contributions` gives it."""
     prompt = parse_prompt(composition.prompt)
     tokens = _tokens(base, composition, prompt)
-    return tokens, _encodings(base, contributions(base, composition, artifacts), [prompt], [tokens])
+    return tokens, _encodings(base, brought, [prompt], [tokens])
 
 
 @torch.no_grad()
@@ -118,10 +125,11 @@ def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
     Raises PerfError as `contributions` does.
     """
-    return _targets(base, contributions(base, composition, artifacts))
+    return targets_of(base, contributions(base, composition, artifacts))
 
 
-def _targets(base: Base, brought: Mapping[str, Contribution]) -> Targets:
+def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
+    """`targets` with what the concepts bring, as `contributions` gives it."""
     W = base.bank.W
     D, d = W.shape
     found = {name: one.target for name, one in brought.items() if one.target is not None}

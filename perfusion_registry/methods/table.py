@@ -21,6 +21,7 @@ from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.pack import Pack
 from perfusion_registry.recipe.recipe import Recipe
+from perfusion_registry.suggestions import did_you_mean
 from perfusion_registry.version import __version__
 
 METHODS = {
@@ -51,10 +52,11 @@ def find_method(name: str) -> Method:
         return shipped
     brought = load_plugin(ENTRY_POINTS, name, Method, f"method `{name}`")  # type: ignore[type-abstract]
     if brought is None:
-        known = ", ".join(f"`{one}`" for one in method_names())
+        names = method_names()
+        listed = ", ".join(f"`{known}`" for known in names)
+        otherwise = "check its name, upgrade perf, or install the distribution that brings it"
         raise UnknownMethodError(
-            f"this perf has no method `{name}`; it has {known}",
-            hint="check its name, upgrade perf, or install the distribution that brings it",
+            f"this perf has no method `{name}`; it has {listed}", hint=did_you_mean(name, names, otherwise)
         )
     return brought
 

@@ -11,18 +11,32 @@ from perfusion_registry.operations.workspace import Workspace, addresses
 from perfusion_registry.recipe import Lockfile
 from perfusion_registry.recipe.document import LARGEST_FILE
 from perfusion_registry.recipe.lockfile import REGISTRY
+from perfusion_registry.recipe.lockfile_text import parse_lockfile
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.resolve.sources import Sources
 
 
-def is_address(source: str) -> bool:
+def is_remote(source: str) -> bool:
     """Whether a lockfile's source is on the network."""
     return source.startswith(("http://", "https://"))
 
 
-def lockfile_bytes(source: str, *, offline: bool) -> bytes:
-    """The bytes of a lockfile, from a file or over HTTP."""
-    if not is_address(source):
+def read_lockfile(source: str, *, offline: bool) -> tuple[Lockfile, bytes]:
+    """A lockfile from a file or over HTTP, and its bytes."""
+    data = _bytes(source, offline=offline)
+    try:
+        return parse_lockfile(data.decode(), source), data
+    except UnicodeDecodeError as error:
+        raise PerfError("the lockfile is not UTF-8 text", where=source) from error
+
+
+def folder_of(source: str) -> Path:
+    """The folder that a lockfile from elsewhere lies in; the working directory for one from the network."""
+    return Path() if is_remote(source) else Path(source).absolute().parent
+
+
+def _bytes(source: str, *, offline: bool) -> bytes:
+    if not is_remote(source):
         try:
             path = Path(source)
             if path.stat().st_size > LARGEST_FILE:
@@ -48,8 +62,8 @@ def lockfile_bytes(source: str, *, offline: bool) -> bytes:
 def registries_beside(workspace: Workspace, source: str, lockfile: Lockfile) -> Sources:
     """The registries of a lockfile from elsewhere; a relative one lies beside it."""
     named = addresses(lockfile)
-    if not is_address(source):
-        return workspace.registries_at(Path(source).absolute().parent, named)
+    if not is_remote(source):
+        return workspace.registries_at(folder_of(source), named)
     remote = workspace.registries_at(Path(), {})
 
     def opened(place: str) -> Registry:
@@ -72,9 +86,9 @@ def seen_from(folder: Path, source: str, lockfile: Lockfile) -> Lockfile:
     def seen(place: str) -> str:
         if "://" in place or place.startswith(("~", "file:")) or Path(place).is_absolute():
             return place
-        if is_address(source):
+        if is_remote(source):
             return urljoin(source, f"{place}/").rstrip("/")
-        there = (Path(source).absolute().parent / place).resolve()
+        there = (folder_of(source) / place).resolve()
         try:
             return Path(os.path.relpath(there, folder.resolve())).as_posix()
         except ValueError:  # another drive of Windows

@@ -12,11 +12,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from perfusion_registry.artifact import load_artifact, save_artifact
 from perfusion_registry.compose.concept import Concept, locked_gate
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.elsewhere import is_address, lockfile_bytes, registries_beside
+from perfusion_registry.operations.elsewhere import folder_of, is_remote, read_lockfile, registries_beside
 from perfusion_registry.operations.target import find_target
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, canonical_name
-from perfusion_registry.recipe.lockfile_text import parse_lockfile
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.registry import Listing
 from perfusion_registry.resolve.candidates import Shelf
@@ -56,7 +55,7 @@ def load_concepts(workspace: Workspace, options: LoadOptions) -> dict[str, Conce
         text = str(source)
         if text.endswith(SUFFIX):
             found = [_of_file(workspace, Path(text).expanduser())]
-        elif is_address(text) or text.endswith(".lock") or Path(text).expanduser().is_dir():
+        elif is_remote(text) or text.endswith(".lock") or Path(text).expanduser().is_dir():
             found = _of_lockfile(workspace, text, options)
         else:
             found = [_of_registry(workspace, text, options)]
@@ -75,13 +74,10 @@ def _of_file(workspace: Workspace, path: Path) -> Concept:
 
 
 def _of_lockfile(workspace: Workspace, source: str, options: LoadOptions) -> list[Concept]:
-    if not is_address(source):
+    if not is_remote(source):
         path = Path(source).expanduser()
         source = str(path / LOCKFILE_NAME if path.is_dir() else path)
-    try:
-        lockfile = parse_lockfile(lockfile_bytes(source, offline=workspace.offline).decode(), source)
-    except UnicodeDecodeError as error:
-        raise PerfError("the lockfile is not UTF-8 text", where=source) from error
+    lockfile, _ = read_lockfile(source, offline=workspace.offline)
     store = workspace.store
     blocks = [block for block in lockfile.concepts if block.kind == "concept"]
     missing = [block for block in blocks if block.sha256 is None or not store.has(block.sha256)]
@@ -94,8 +90,7 @@ def _of_lockfile(workspace: Workspace, source: str, options: LoadOptions) -> lis
             )
     if missing:
         sources = registries_beside(workspace, source, lockfile)
-        beside = Path() if is_address(source) else Path(source).absolute().parent
-        signatures = workspace.signatures(beside, require=options.require_signed)
+        signatures = workspace.signatures(folder_of(source), require=options.require_signed)
         fetch(missing, store, sources, approve=signatures, reporter=workspace.reporter)
         signatures.remember()
     concepts = []

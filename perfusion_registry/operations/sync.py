@@ -9,13 +9,13 @@ from typing import Literal
 
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.build import ComputeOptions, build_plan
-from perfusion_registry.operations.elsewhere import is_address, lockfile_bytes, registries_beside, seen_from
+from perfusion_registry.operations.elsewhere import folder_of, read_lockfile, registries_beside, seen_from
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, relock, stale
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, LockedConcept, Lockfile, write_lockfile
-from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfile
+from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.resolve import Project
@@ -111,11 +111,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
     a project of its own, and CheckFailedError, when all else is fetched, for concepts that only their recipes
     could build.
     """
-    data = lockfile_bytes(source, offline=workspace.offline)
-    try:
-        lockfile = parse_lockfile(data.decode(), source)
-    except UnicodeDecodeError as error:
-        raise PerfError("the lockfile is not UTF-8 text", where=source) from error
+    lockfile, data = read_lockfile(source, offline=workspace.offline)
     seen = seen_from(folder, source, lockfile)
     if seen != lockfile:
         data = dump_lockfile(seen).encode()
@@ -129,8 +125,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
     Project.of_lockfile(folder.absolute(), lockfile)  # one without a base is refused at once
     done = _Progress()
     sources = registries_beside(workspace, source, lockfile)
-    beside = Path() if is_address(source) else Path(source).absolute().parent
-    signatures = workspace.signatures(beside, require=options.require_signed)
+    signatures = workspace.signatures(folder_of(source), require=options.require_signed)
     _fetch(workspace, lockfile, sources, signatures, done, dry_run=options.dry_run)
     if not options.dry_run:
         make_folder(folder)

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPSegForImageSegmentation
 
-from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.assembly import save_reader
 from perfusion_registry.storybook2.training.contrast import ClipLearner, Lessons, captions_found
@@ -253,11 +252,3 @@ def export_readers(work: Work, target: Path) -> None:
     path = work.root / "recogniser.safetensors"
     if path.exists():
         Recogniser.load(path, LABELS).save(target / path.name)
-
-
-def trained_recogniser(work: Work) -> Recogniser:
-    """The recogniser of a work folder."""
-    path = work.root / "recogniser.safetensors"
-    if not path.exists():
-        raise PerfError("there is no recogniser yet", where=str(path), hint="run the stage recogniser")
-    return Recogniser.load(path, LABELS)
