@@ -6,6 +6,10 @@ READY := $(VENV)/.ready
 TORCH := 2.13.0
 CONSTRAINTS := constraints.txt
 
+# Python keeps what it has compiled, whatever the environment says (containers often tell it not to): compiling
+# PyTorch and diffusers anew takes each process ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test pytest check test-lowest test-pythons setup clean
 
 demo: setup
