@@ -14,8 +14,8 @@ from perfusion_registry.artifact import CARD_SCHEMA, Artifact, ConceptCard
 from perfusion_registry.artifact.card import FIRST_PERF
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
-from perfusion_registry.build.framing import framed
-from perfusion_registry.build.images import load_image, square
+from perfusion_registry.build.framing import framed, square
+from perfusion_registry.build.images import load_image, notes_on_squaring
 from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import find_masks
 from perfusion_registry.build.selection import Scores, select
@@ -126,7 +126,7 @@ def _inputs(
         for index, source in enumerate(sources.images):
             name = str(source) if isinstance(source, Path) else f"image {index + 1} of {sources.name}"
             image = load_image(source, name)
-            for note in image.notes:
+            for note in (*image.notes, *notes_on_squaring(image, size)):
                 reporter.note(f"{image.name} {note}")
             loaded.append(image)
             stage.advance(1, Path(image.name).name)

@@ -1,12 +1,25 @@
-"""Framing: a concept's images at several sizes, so that it is known when it is drawn small in a scene."""
+"""Framing: images as square tensors, and at several sizes, so that concepts are known when drawn small."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
+
+
+def square(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """Scale the image to cover `size` and crop its middle.
+
+    size: (height, width) in pixels. Returns (C, height, width) fp32 in 0..1; C is 3 for RGB and 1 for greys.
+    """
+    height, width = size
+    fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.array(fitted, dtype=np.float32) / 255)
+    return (pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1).contiguous()
 
 
 def framed(images: Tensor, masks: Tensor, sizes: Sequence[float], seed: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""Images: a concept's photographs and mask files as square tensors, whatever the camera made of them.
+"""Images: a concept's photographs and mask files as 8-bit sRGB and greys, whatever the camera made of them.
 
 Turned upright by their EXIF orientation; transparency is laid on white; of an animation the first frame is
-taken; 16-bit greys, palettes and CMYK become 8-bit RGB. Colour profiles are not applied.
+taken; colours of another profile are converted to sRGB; 16-bit greys, palettes and CMYK become 8-bit RGB.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from perfusion_registry.errors import PerfError
 
 LARGEST_PIXELS = 50_000_000
 SMALLEST_SIDE = 16
+MOST_CUT = 0.5
+"""An image of which a smaller share is used is told. Of a photograph of 16 x 9 it is 0.56."""
+MOST_ENLARGED = 2.0
+"""An image that is enlarged by more is told."""
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Only these are decoded: Pillow reads many more formats, some of them through other programs."""
 
@@ -43,13 +46,35 @@ def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         notes.append("is animated; its first frame is used")
     image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if _opacity(image) < 255:
-            notes.append("is transparent; it is laid on white")
+    opacity = _opacity(image)
+    image, converted = _in_srgb(_eight_bit(image, name))
+    notes += converted
+    if opacity is not None:
+        if opacity.max() == 0:
+            what = "The image is wholly transparent, so there is nothing to learn"
+            raise PerfError(
+                what, where=name, hint="use a picture with something in it, or remove its transparency"
+            )
+        notes.append("is transparent; it is laid on white")
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return LoadedImage(_eight_bit(image, name).convert("RGB"), name, tuple(notes))
+        image.putalpha(Image.fromarray(opacity))
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return LoadedImage(image, name, tuple(notes))
+
+
+def notes_on_squaring(image: LoadedImage, size: tuple[int, int]) -> list[str]:
+    """What its owner might not expect of cutting and scaling the image to `size`, (height, width)."""
+    height, width = size
+    w, h = image.pixels.size
+    scale = max(width / w, height / h)
+    kept = round(width / scale), round(height / scale)
+    notes = []
+    if kept[0] * kept[1] < MOST_CUT * w * h:
+        notes.append(f"is {w} x {h}; only its middle, {kept[0]} x {kept[1]}, is used")
+    if scale > MOST_ENLARGED:
+        larger = "a larger picture would serve better"
+        notes.append(f"is {w} x {h}; it is enlarged {scale:.3g} times, so {larger}")
+    return notes
 
 
 def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None) -> Image.Image:
@@ -59,9 +84,8 @@ def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None)
     """
     mask, name = _decode(source, name)
     mask = ImageOps.exif_transpose(mask)
-    if mask.has_transparency_data and _opacity(mask) < 255:
-        mask = mask.convert("RGBA").getchannel("A")
-    mask = _eight_bit(mask, name).convert("L")
+    opacity = _opacity(mask)
+    mask = _eight_bit(mask, name).convert("L") if opacity is None else Image.fromarray(opacity)
     (w, h), (width, height) = mask.size, image.pixels.size
     if abs(w * height - h * width) > 0.01 * w * height:
         what = f"The mask is {w} x {h}, but its image {image.name} is {width} x {height}"
@@ -69,17 +93,6 @@ def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None)
     if mask.getextrema() == (0, 0):
         raise PerfError("The mask is black all over, so nothing would be learned", where=name)
     return mask
-
-
-def square(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """Scale the image to cover `size` and crop its middle.
-
-    size: (height, width) in pixels. Returns (C, height, width) fp32 in 0..1; C is 3 for RGB and 1 for greys.
-    """
-    height, width = size
-    fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.array(fitted, dtype=np.float32) / 255)
-    return (pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1).contiguous()
 
 
 def _decode(source: Path | bytes, name: str | None) -> tuple[Image.Image, str]:
@@ -120,9 +133,20 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         raise PerfError(what, where=name, hint="use a larger picture")
 
 
-def _opacity(image: Image.Image) -> int:
-    """The smallest alpha of any pixel, 0 to 255."""
-    return int(np.asarray(image.convert("RGBA").getchannel("A")).min())
+def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
+    """How opaque each pixel is, (H, W) of 0 to 255; None where all are wholly."""
+    if not image.has_transparency_data:
+        return None
+    clear = image.info.get("transparency")
+    if _is_sixteen_bit(image) and isinstance(clear, int):  # Pillow would look for the colour in 8 bits
+        opacity = np.where(np.array(image) == clear, 0, 255).astype(np.uint8)
+    else:
+        if (
+            isinstance(clear, tuple) and max(clear) > 255
+        ):  # a colour of 16 bits, of pixels that were read as 8
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
+        opacity = np.array(image.convert("RGBA").getchannel("A"))
+    return None if opacity.min() == 255 else opacity
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:
@@ -130,7 +154,34 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         what = "The image holds floating-point pixels"
         raise PerfError(what, where=name, hint="save it as an 8-bit PNG")
-    if image.mode == "I" or image.mode.startswith("I;16"):
+    if _is_sixteen_bit(image):
         values = np.array(image).astype(np.float64)
-        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+        grey = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+        grey.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return grey
     return image
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _in_srgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The colours of an 8-bit image in sRGB, without its transparency; and what was done, as notes."""
+    profile = image.info.get("icc_profile")
+    colours = image if image.mode in ("L", "CMYK") else image.convert("RGB")
+    if not profile:
+        return colours.convert("RGB"), []
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        called = ImageCms.getProfileDescription(given).strip() or "without a name"
+        if called.lower().startswith("srgb"):
+            return colours.convert("RGB"), []
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(colours, given, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        return colours.convert("RGB"), [
+            f"has a colour profile that cannot be used ({error}); it is read as sRGB"
+        ]
+    assert converted is not None  # only of a conversion in place
+    return converted, [f"has the colour profile {called}; it is converted to sRGB"]

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from perfusion_registry.base import Segmenter
-from perfusion_registry.build.images import LoadedImage, load_mask, square
+from perfusion_registry.build.framing import square
+from perfusion_registry.build.images import LoadedImage, load_mask
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces

@@ -173,7 +173,8 @@ def _references(worker: Worker, one: Judged, size: tuple[int, int], *, dino: boo
     """Features (N, f) of a concept's own images, squared as its training has them."""
     import torch
 
-    from perfusion_registry.build.images import load_image, square
+    from perfusion_registry.build.framing import square
+    from perfusion_registry.build.images import load_image
 
     key = f"{'dino' if dino else 'clip'} {one.digest} {size}"
     known = worker.remembered(key)

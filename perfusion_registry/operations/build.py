@@ -17,10 +17,12 @@ from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, sa
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.lock import stale
+from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
+from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.reporter import Reporter
@@ -171,6 +173,9 @@ def _run(
     """Build what is needed, here or in other processes; what needs no training is done here."""
     needed = planned.plan.needed
     trained = [task for task in needed if _cached(planned, task) is None]
+    for task in trained:  # before the base is loaded
+        masks = reads_mask_files(task.train.mask)
+        check_readable(task.images, str(planned.project.recipe_path(task.name)), masks=masks)
     alone = jobs == 1 or len(trained) < 2
     here = needed if alone else [task for task in needed if task not in trained]
     begin = partial(ConceptBuilder, planned, compute)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe.patterns import find_files, names_in
@@ -35,11 +35,26 @@ def check_pictures(
     if may_be_none:
         images = [pattern for pattern in images if find_files(folder, pattern)]
     sources = find_images(folder, images, (), where=where, in_recipe=False)
-    broken = [f"{source.path}: {why}" for source in sources if (why := _broken(source.path))]
-    if broken:
-        listed = "".join(f"\n  - {line}" for line in broken)
-        raise PerfError(f"{len(broken)} of {len(sources)} pictures cannot be used:{listed}", where=where)
+    check_readable(sources, where)
     return sources
+
+
+def check_readable(sources: Sequence[SourceImage], where: str, *, masks: bool = False) -> None:
+    """Read every picture, as a build does. masks: those beside them too.
+
+    Raises PerfError that lists all that cannot be used.
+    """
+    broken: list[PerfError] = []
+    for source in sources:
+        try:
+            image = load_image(source.path)
+            if masks and source.mask is not None:
+                load_mask(source.mask, image)
+        except PerfError as error:
+            broken.append(error)
+    if broken:
+        listed = "".join(f"\n  - {error.where}: {error.what}" for error in broken)
+        raise PerfError(f"{len(broken)} of {len(sources)} pictures cannot be used:{listed}", where=where)
 
 
 def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:
@@ -101,24 +116,6 @@ def copy_pictures(sources: Sequence[SourceImage], folder: Path) -> None:
             for partial in copied:
                 partial.unlink(missing_ok=True)
             raise write_error(error, target) from error
-
-
-def _broken(path: Path) -> str:
-    """Why a picture cannot be opened, or nothing."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                picture.load()
-    except UnidentifiedImageError:
-        return "not a picture that can be read"
-    except Image.DecompressionBombError:
-        return "too many pixels"
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        return str(error) or "damaged"
-    return ""
 
 
 def _from_recipe(pattern: str, folder: Path, root: Path) -> str:

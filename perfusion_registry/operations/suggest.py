@@ -128,12 +128,13 @@ def _pixels(paths: list[Path], size: int, reporter: Reporter) -> Tensor:
     """The images (N, 3, size, size), their middle squares."""
     import torch
 
-    from perfusion_registry.build.images import load_image, square
+    from perfusion_registry.build.framing import square
+    from perfusion_registry.build.images import load_image, notes_on_squaring
 
     loaded = []
     for path in paths:
         image = load_image(path)
-        for note in image.notes:
+        for note in (*image.notes, *notes_on_squaring(image, (size, size))):
             reporter.note(f"{image.name} {note}")
         loaded.append(square(image.pixels, (size, size)))
     return torch.stack(loaded)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perfusion_registry.build.images import load_image, square
+from perfusion_registry.build.framing import square
+from perfusion_registry.build.images import load_image
 from perfusion_registry.build.selection import Scores
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import KeyLock, Prompt, Text, parse_prompt, unparse

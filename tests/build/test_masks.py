@@ -13,7 +13,8 @@ from PIL import Image
 
 from perfusion_registry.base import Base, Segmenter
 from perfusion_registry.base.segment import CLIPSEG
-from perfusion_registry.build.images import LoadedImage, load_image, square
+from perfusion_registry.build.framing import square
+from perfusion_registry.build.images import LoadedImage, load_image
 from perfusion_registry.build.masks import MASK_SOURCES, attention_masks, find_masks
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.mask_files import reads_mask_files

@@ -97,6 +97,21 @@ def test_locked_refuses_a_stale_lockfile_before_any_work(perf: Perf, project: Pa
     assert not (project / "perfusion.lock").exists()
 
 
+def test_pictures_that_cannot_be_used_are_told_together_before_a_base_is_loaded(
+    perf: Perf, project: Path
+) -> None:
+    photos = project / "photos"
+    before = len(list(photos.iterdir()))
+    Image.new("RGBA", (40, 40)).save(photos / "clear.png")
+    (photos / "text.png").write_bytes(b"no picture")
+    said = perf("build")
+    assert said.code == 2
+    assert f"2 of {before + 2} pictures cannot be used" in said.err
+    assert "clear.png: The image is wholly transparent" in said.err
+    assert "text.png: The file is not an image" in said.err
+    assert "Loading" not in said.err
+
+
 def test_mistakes_are_told_before_a_base_is_loaded(perf: Perf, project: Path) -> None:
     assert "did you mean `bear`?" in perf("build", "baer").err
     edit(project / "recipes" / "bear.toml", "[concept]", "[concept]\nimagse = 1")

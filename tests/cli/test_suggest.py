@@ -12,7 +12,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from perfusion_registry.base.pixels import Preprocessing
-from perfusion_registry.build.images import load_image, square
+from perfusion_registry.build.framing import square
+from perfusion_registry.build.images import load_image
 from perfusion_registry.build.nouns import read_words, wordnet_nouns
 from perfusion_registry.errors import PerfError
 from tests.cli.running import Perf
