@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from perfusion_registry.base.autoencoder import Posterior
+from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.conditioning import Conditioning, Embeddings
 from perfusion_registry.base.family import family_digest, text_digest
 from perfusion_registry.base.files import BaseFiles
@@ -53,6 +54,9 @@ class SanaWithTwoEncoders:
             (path, *(shapes[f"{path}.{side}.weight"][0] for side in ("to_k", "to_v")), 32) for path in PATHS
         ]
         return family_digest(files.configuration("text_encoder"), weights, layers)
+
+    def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
+        """Flow matching can always be trained on."""
 
     def tokenizer(self, description: BaseDescription) -> Any:
         return load_pretrained(CLIPTokenizer, description.folder / "tokenizer", "the tokenizer")

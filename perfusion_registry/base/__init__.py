@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.card import BaseCard as BaseCard
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
     from perfusion_registry.base.description import describe_base as describe_base
+    from perfusion_registry.base.description import require_trainable as require_trainable
     from perfusion_registry.base.identity import BaseDescription as BaseDescription
     from perfusion_registry.base.identity import BaseFile as BaseFile
     from perfusion_registry.base.identity import BaseIdentity as BaseIdentity
@@ -54,6 +55,7 @@ _HOME = {
     "load_base": "loading",
     "load_tokenizer": "loading",
     "marked": "residuals",
+    "require_trainable": "description",
     "wrap": "loading",
 }
 

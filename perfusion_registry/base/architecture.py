@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 
@@ -39,6 +40,12 @@ class Architecture(Protocol):
 
         Raises PerfError where the base cannot carry concepts after all.
         """
+        ...
+
+    def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
+        """Raise PerfError where no concept can be trained on a base of this kind, although one may be drawn:
+        for its noise schedule, or since nobody says how large it draws. Asked before any long work, with a
+        covariance's first captions and when a project is examined. card: the base's."""
         ...
 
     def tokenizer(self, description: BaseDescription) -> Any:

@@ -8,12 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from perfusion_registry.base.architecture import Architecture
-from perfusion_registry.base.architectures import recognise
+from perfusion_registry.base.architectures import architecture, recognise
 from perfusion_registry.base.card import CARD_FILE, BaseCard
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.hub import snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile
+from perfusion_registry.base.kinds import no_base
 from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.base.weights import weight_files
 from perfusion_registry.errors import PerfError
@@ -44,6 +45,8 @@ def describe_base(
         revision = folder.name
     else:
         folder = ((root or Path.cwd()) / Path(reference.repo).expanduser()).resolve()
+        if folder.is_file():
+            raise no_base(folder)
         if not folder.is_dir():
             raise PerfError(
                 "the base's folder does not exist",
@@ -51,6 +54,12 @@ def describe_base(
                 hint='name the folder of a diffusers model, a model of the hub as owner/name, or "storybook"',
             )
     return _describe(reference.repo, revision, folder)
+
+
+def require_trainable(description: BaseDescription) -> None:
+    """Raise PerfError for a base that can draw concepts and on which none can be trained."""
+    files = BaseFiles(description.folder, description.variant)
+    architecture(description.architecture).require_trainable(files, description.card)
 
 
 def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from perfusion_registry.base.kinds import no_base
 from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
 
 INDEX = "model_index.json"
-SUITABLE = 'use a base like Stable Diffusion 1.x or 2.x, or "storybook"'
 _VARIANTS = (None, "fp16")
 _INCOMPLETE = "fetch the base again; something of it is missing or damaged"
 
@@ -31,8 +31,15 @@ class BaseFiles:
 
     @cached_property
     def index(self) -> Mapping[str, Any]:
-        """`model_index.json`. Raises PerfError when the folder has none, or a broken one."""
+        """`model_index.json`. Raises PerfError when it is broken; when there is none, with what is there."""
+        if not (self.folder / INDEX).is_file():
+            raise no_base(self.folder)
         return _read_json(self.folder / INDEX)
+
+    @property
+    def components(self) -> Collection[str]:
+        """The components that the base has, as its index says: null is none."""
+        return [name for name, kind in self.classes.items() if kind is not None]
 
     @cached_property
     def classes(self) -> Mapping[str, str | None]:
@@ -44,6 +51,11 @@ class BaseFiles:
     def configuration(self, component: str) -> Mapping[str, Any]:
         """The `config.json` of a component. Raises PerfError when it is missing or broken."""
         return _read_json(self.folder / component / "config.json")
+
+    @property
+    def scheduler(self) -> Mapping[str, Any]:
+        """The scheduler's configuration. Raises PerfError when it is missing or broken."""
+        return _read_json(self.folder / "scheduler" / "scheduler_config.json")
 
     def weights(self, model: str) -> tuple[Path, ...]:
         """The safetensors files of a model, and their index if they are several. Raises PerfError where it
@@ -90,7 +102,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         said = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PerfError(
-            f"this is not a diffusers folder: it has no {path.name}", where=str(path.parent), hint=SUITABLE
+            f"the base has no {path.parent.name}/{path.name}", where=str(path.parent), hint=_INCOMPLETE
         ) from None
     except (OSError, ValueError) as error:
         raise PerfError("the file cannot be read as JSON", where=str(path), hint=_INCOMPLETE) from error

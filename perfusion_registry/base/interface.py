@@ -252,9 +252,11 @@ class Base(ABC):
         """(height, width) in pixels of the pictures that the base draws by default: its card's, else those
         that its denoiser was made for; whole latents."""
         card, latent = self.description.card.render, self.pixels_per_latent
-        height, width = self.native_size
-        height, width = int(card.get("height") or height), int(card.get("width") or width)
-        return height // latent * latent, width // latent * latent
+        height, width = card.get("height"), card.get("width")
+        if not (height and width):
+            native = self.native_size
+            height, width = height or native[0], width or native[1]
+        return int(height) // latent * latent, int(width) // latent * latent
 
     # Use by one thread at a time
 

@@ -8,9 +8,9 @@ import torch
 
 from perfusion_registry.base.architectures import architecture, every_architecture
 from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
-from perfusion_registry.base.files import SUITABLE
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
+from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.scorer import Scorer
 from perfusion_registry.errors import PerfError
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from perfusion_registry.base.trainable import CHAIN_PREDICTIONS
 from perfusion_registry.errors import PerfError
 
 
@@ -46,7 +47,7 @@ class Diffusion:
     def of(cls, scheduler: Any) -> Diffusion:
         """That of a diffusers scheduler. Raises PerfError for one that cannot be trained on."""
         prediction, name = scheduler.config.get("prediction_type", "epsilon"), type(scheduler).__name__
-        if prediction not in ("epsilon", "v_prediction", "sample"):
+        if prediction not in CHAIN_PREDICTIONS:
             raise PerfError(f"The base's scheduler predicts {prediction!r}, which cannot be trained on")
         alphas = getattr(scheduler, "alphas_cumprod", None)
         if alphas is None:

@@ -159,6 +159,10 @@ def build_plan(
     many are trained at once, each in a process of its own. The base is only loaded when something has to be
     trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
     """
+    if planned.plan.needed:
+        from perfusion_registry.base import require_trainable
+
+        require_trainable(planned.base)
     with closing(_run(planned, compute, jobs, reporter)) as each:
         done = []
         for task, built in each:

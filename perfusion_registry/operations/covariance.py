@@ -76,7 +76,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
 
     A run that is interrupted resumes when it is given the same captions again.
     """
-    from perfusion_registry.base import describe_base
+    from perfusion_registry.base import describe_base, require_trainable
     from perfusion_registry.build import read_captions
 
     begun, reporter = time.monotonic(), reporter or Silent()
@@ -85,6 +85,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     stream = read_captions(options.captions, options.column, skip)
     stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
     description = describe_base(options.base)
+    require_trainable(description)
 
     from perfusion_registry.base import load_base
     from perfusion_registry.build import estimate_covariance, save_covariance

@@ -132,6 +132,7 @@ def _store(root: Path) -> Iterator[Finding]:
 
 
 def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
+    from perfusion_registry.base import require_trainable
     from perfusion_registry.resolve import find_covariance
 
     try:
@@ -151,6 +152,10 @@ def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
         yield _finding("base", "ok", told if locked else f"{told}, not locked yet")
     if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
         return
+    try:
+        require_trainable(base)
+    except PerfError as error:
+        yield _finding("training", "broken" if project.manifest.concepts else "note", error.what, error.hint)
     try:
         found = find_covariance(project, base.covariance)
         matrix = found.matrix[:12] if found.matrix else "unreadable"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import typer
+from diffusers import EDMEulerScheduler
 from typer.testing import CliRunner
 
 from perfusion_registry.build import load_covariance
@@ -43,6 +45,18 @@ def test_captions_become_a_covariance_file(tiny_base_folder: Path, tmp_path: Pat
     told = run(*common, "--limit", 10, "--padding", "none", "-q")
     assert "10 captions" in told.stdout
     assert load_covariance(out).card.padding == "none"
+
+
+def test_a_base_that_cannot_be_trained_on_is_told_before_the_captions_are_read(
+    tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base_folder, tmp_path / "base")
+    EDMEulerScheduler().save_pretrained(base / "scheduler")
+    (tmp_path / "captions.txt").write_text("a cat\n")
+    refused = run(tmp_path / "captions.txt", "--base", base, "--out", tmp_path / "c.safetensors")
+    assert refused.exit_code == 2
+    assert "No concept can be trained on this base: its scheduler, EDMEulerScheduler" in refused.stderr
+    assert not (tmp_path / "c.safetensors").exists()
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -403,6 +404,20 @@ def test_doctor_finds_what_is_broken(perf: Perf, project: Path, monkeypatch: pyt
     assert findings(perf)["store"][0] == "broken"
     monkeypatch.chdir("/")
     assert findings(perf)["project"][0] == "note"
+
+
+def test_a_base_that_cannot_be_trained_on_is_told_by_doctor_and_build(
+    perf: Perf, project: Path, tiny_base_folder: Path
+) -> None:
+    base = shutil.copytree(tiny_base_folder, project / "base")
+    scheduler = {"_class_name": "EDMEulerScheduler", "num_train_timesteps": 1000}
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    edit(project / "perfusion.toml", f'"{tiny_base_folder}"', '"./base"')
+    state, told = findings(perf)["training"]
+    assert (state, "EDMEulerScheduler, has no chain" in told) == ("broken", True)
+    build = perf("build")
+    assert build.code == 2
+    assert "No concept can be trained on this base" in build.err
 
 
 def test_doctor_advises_on_git(perf: Perf, project: Path) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perfusion_registry.base.architecture import Architecture
-from perfusion_registry.base.files import SUITABLE, BaseFiles
+from perfusion_registry.base.files import BaseFiles
+from perfusion_registry.base.kinds import BESIDE, COMPONENTS, SUITABLE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 
@@ -50,18 +51,23 @@ def recognise(files: BaseFiles) -> Architecture:
         if known.recognise(files):
             return known
     named = str(files.index.get("_class_name", "a model of an unknown kind"))
-    raise PerfError(
-        f"{named} cannot carry concepts: {_why_not(files)}", where=str(files.folder), hint=SUITABLE
-    )
+    beside = {"controlnet", "adapter"} & set(files.components)
+    hint = BESIDE if beside else SUITABLE
+    raise PerfError(f"{named} cannot carry concepts: {_why_not(files)}", where=str(files.folder), hint=hint)
 
 
 def _why_not(files: BaseFiles) -> str:
     """What a base has, or lacks, that no architecture here can work with."""
     classes = files.classes
+    for component in files.components:
+        if component in COMPONENTS:
+            return COMPONENTS[component]
     if classes.get("transformer"):
         return "it draws with a transformer instead of a UNet"
     if classes.get("unet") != "UNet2DConditionModel":
         return "it has no UNet with text cross-attention"
+    if classes.get("text_encoder_2") and not classes.get("text_encoder"):
+        return "it is a refiner, which only finishes what another base has drawn"
     if classes.get("text_encoder_2"):
         return "it has two text encoders, which perf cannot use yet"
     return "its text encoder is not a CLIP text model"

@@ -12,16 +12,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import unet
+from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.family import (
     family_digest,
     live_text_digest,
     text_digest,
 )
-from perfusion_registry.base.files import SUITABLE, BaseFiles
+from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
 from perfusion_registry.base.interface import Base
+from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock
 from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens
+from perfusion_registry.base.trainable import require_noise_chain, require_size
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
     from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.conditioning import Conditioning, Embeddings
     from perfusion_registry.base.scorer import Scorer
+
+
+# Those of the pipelines that draw with the base, all else left out; none of them reads the prompt's states.
+_COMPONENTS = {
+    *("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    *("safety_checker", "feature_extractor", "image_encoder"),
+}
 
 
 class StableDiffusion:
@@ -46,13 +56,13 @@ class StableDiffusion:
         return (
             classes.get("unet") == "UNet2DConditionModel"
             and classes.get("text_encoder") == "CLIPTextModel"
-            and not classes.get("text_encoder_2")
-            and not classes.get("transformer")
+            and set(files.components) <= _COMPONENTS
         )
 
     def family(self, files: BaseFiles) -> str:
         """Of the text encoder, and of the shapes of the UNet's cross-attention layers."""
         _require_latents_alone(files)
+        unet.require_text_alone(files)
         layers = unet.cross_attention_shapes(files.tensors("unet"))
         if not layers:
             raise PerfError(
@@ -60,6 +70,11 @@ class StableDiffusion:
             )
         weights = map(text_digest, files.tensor_files("text_encoder"))
         return family_digest(files.configuration("text_encoder"), weights, layers)
+
+    def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
+        """A chain of noise levels, and a size."""
+        require_noise_chain(files)
+        require_size(files, card, "unet")
 
     def tokenizer(self, description: BaseDescription) -> Any:
         """The CLIP tokenizer, alone."""
@@ -300,7 +315,7 @@ def _require_latents_alone(files: BaseFiles) -> None:
             f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one "
             "that is made for inpainting, for editing or for making pictures larger",
             where=str(files.folder / "unet"),
-            hint="build with the base that it was made from",
+            hint="build with the base that it was made from; in programs, `composed` draws in its pipeline",
         )
 
 

@@ -6,10 +6,12 @@ Importing this needs no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.family import layer_order
-from perfusion_registry.base.files import SUITABLE
+from perfusion_registry.base.files import BaseFiles
+from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
@@ -29,6 +31,28 @@ def cross_attention_shapes(unet_tensors: Mapping[str, TensorEntry]) -> list[tupl
                 raise PerfError("a cross-attention layer of this UNet is not linear", where=path)
             found.append((path, entry.shape[0], value.shape[0], entry.shape[1]))
     return sorted(found, key=lambda item: layer_order(item[0]))
+
+
+# What a UNet's configuration says if it has to be told more than a time and text, and what that is.
+_MORE = {
+    "class_embed_type": "a class or a picture",
+    "num_class_embeds": "a class or a level of noise",
+    "addition_embed_type": "more than its text",
+    "encoder_hid_dim_type": "text in another projection",
+}
+
+
+def require_text_alone(files: BaseFiles, allowed: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raise PerfError where the UNet has to be told more than a time and text. allowed: what it may say all
+    the same, by key."""
+    said = files.configuration("unet")
+    for key, what in _MORE.items():
+        if said.get(key) not in (None, allowed.get(key)):
+            raise PerfError(
+                f"the base's UNet also takes {what} ({key} = {said[key]!r}), which perf cannot give it",
+                where=str(files.folder / "unet"),
+                hint=SUITABLE,
+            )
 
 
 def cross_attentions(unet: nn.Module) -> list[CrossAttention]:

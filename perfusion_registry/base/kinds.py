@@ -1,0 +1,159 @@
+"""What a folder or a file is that is no base: told from its configuration and its tensors' names, without
+torch, so that a refusal can say what to do instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import HeaderError, read_header
+
+SUITABLE = 'use a base like Stable Diffusion 1.x or 2.x, or "storybook"'
+BESIDE = "name the base that it goes with, and give it to that base's pipeline in a program, with `composed`"
+"""What to do with a thing that is used beside a base."""
+_CONVERT = "make a folder of it first, with diffusers' `from_single_file` and `save_pretrained`"
+_WHOLE = "name the folder of the whole pipeline, the one with model_index.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing. what: in words that follow "this is". hint: what to do instead."""
+
+    what: str
+    hint: str = SUITABLE
+
+
+MOTION = Kind("a motion module of AnimateDiff, which draws video, not a base")
+LORA = Kind("a LoRA, not a base", "name the base that it was made for; fused into it, it is part of it")
+CONTROLNET = Kind("a ControlNet, not a base", BESIDE)
+ADAPTER = Kind("a T2I-Adapter, not a base", BESIDE)
+IP_ADAPTER = Kind("an IP-Adapter, not a base", BESIDE)
+EMBEDDING = Kind("a textual-inversion embedding, not a base", "name the base that it was made for")
+CONCEPT = Kind("a concept that perf built, not a base", "`perf add` and `composed` take concepts")
+CHECKPOINT = Kind("a whole model in one file, and perf reads folders", _CONVERT)
+JOINT = Kind(
+    "a model with joint attention, where text has no keys and values of its own: it cannot carry concepts"
+)
+
+# A tensor whose name matches tells the kind of a file; the first that does.
+_MARKERS: tuple[tuple[str, Kind], ...] = (
+    (r"\.lora_(A|B|down|up)\.|\.lora\.(down|up)\.|\.(hada|lokr)_w|_lora\.(down|up)\.|\.dora_scale$", LORA),
+    (
+        r"^(control_model\.)?input_hint_block\.|^controlnet_cond_embedding\.|^controlnet_down_blocks\.",
+        CONTROLNET,
+    ),
+    (r"^lllite_|^control_add_embedding\.", CONTROLNET),
+    (r"^(image_proj|ip_adapter)\.", IP_ADAPTER),
+    (r"^(adapter\.)?body\.\d+\.(resnets|block1|in_conv)", ADAPTER),
+    (r"^(emb_params|clip_[lg]|string_to_param.*|<[^<>]+>)$", EMBEDDING),
+    (r"^target_input$|^(target_output|embedding)(\.\d+)?$", CONCEPT),
+    (r"^(model\.diffusion_model\.)?(double_blocks|joint_blocks|joint_transformer_blocks)\.", JOINT),
+    (r"^model\.diffusion_model\.", CHECKPOINT),
+    (r"\.motion_modules\.", MOTION),
+    (r"^(down_blocks|input_blocks)\.\d+\..*attn2\.", Kind("a UNet alone, not a base", _WHOLE)),
+    (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid)", Kind("an autoencoder, not a base", _WHOLE)),
+    (
+        r"^((transformer\.)?text_model\.)?embeddings\.token_embedding\.|^shared\.|^model\.embed_tokens\.",
+        Kind("a text encoder, not a base", _WHOLE),
+    ),
+)
+
+# The class that a model's config.json names, and the kind; the first whose expression is in it.
+_MODELS: tuple[tuple[str, Kind], ...] = (
+    (r"ControlNet|SparseControlNet", CONTROLNET),
+    (r"T2IAdapter|MultiAdapter", ADAPTER),
+    (r"MotionAdapter", MOTION),
+    (r"^UNet", Kind("a UNet alone, not a base", _WHOLE)),
+    (r"^Autoencoder|^VQModel|^ConsistencyDecoder", Kind("an autoencoder, not a base", _WHOLE)),
+    (r"Transformer\w*Model$", Kind("a transformer alone, not a base", _WHOLE)),
+)
+
+# Components that a whole base has none of, and what a pipeline with them is.
+COMPONENTS: Mapping[str, str] = {
+    "controlnet": "it has a ControlNet, which perf would leave out",
+    "adapter": "it has a T2I-Adapter, which perf would leave out",
+    "motion_adapter": "it draws video",
+    "low_res_scheduler": "it makes pictures larger",
+    "image_normalizer": "it is called with a picture beside the prompt",
+    "image_noising_scheduler": "it is called with a picture beside the prompt",
+    "prior": "it draws in two stages, and text reaches only the first",
+    "prior_prior": "it draws in two stages, and text reaches only the first",
+}
+
+
+def kind_of_tensors(names: Iterable[str], metadata: Mapping[str, str] | None = None) -> Kind | None:
+    """What a file with tensors of these names is; None for one that nothing is known of.
+
+    metadata: of its header; perf's own files and Kohya's tell by it too.
+    """
+    if any(key.startswith("ss_network_") for key in metadata or {}):
+        return LORA
+    listed = list(names)
+    for marker, kind in _MARKERS:
+        found = re.compile(marker)
+        if any(found.search(name) for name in listed):
+            return kind
+    return None
+
+
+def kind_of_file(path: Path) -> Kind:
+    """What a file is. Opens no pickle."""
+    if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+        return Kind("a pickle, which perf never opens", "convert it to safetensors first")
+    if path.suffix == ".gguf":
+        return Kind("a GGUF file, which perf does not read")
+    try:
+        header = read_header(path)
+    except (OSError, HeaderError) as error:
+        return Kind(f"no whole safetensors file: {error}", "fetch it again, or name a base's folder")
+    known = kind_of_tensors(header.tensors, header.metadata)
+    return known or Kind("a file of tensors that perf does not know, not a base")
+
+
+def kind_of_folder(folder: Path) -> Kind:
+    """What a folder without `model_index.json` is."""
+    if (folder / "adapter_config.json").is_file():
+        return LORA
+    said = _json(folder / "config.json")
+    named = str(said.get("_class_name", ""))
+    for expression, kind in _MODELS:
+        if re.search(expression, named):
+            return kind
+    if named or said:
+        of = named or ", ".join(map(str, said.get("architectures") or ())) or said.get("model_type", "")
+        return Kind(f"one model ({of}), not a text-to-image pipeline", _WHOLE) if of else _UNKNOWN
+    if (folder / "snapshots").is_dir() and (folder / "refs").is_dir():
+        repo = "/".join(folder.name.removeprefix("models--").split("--", 1))
+        return Kind("the Hub's cache of a model", f'name the model, as in base = "{repo}"')
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    kinds = {kind_of_file(path) for path in files if path.suffix == ".safetensors"}
+    if len(kinds) == 1:
+        return kinds.pop()
+    if not kinds and (pickles := [path for path in files if path.suffix in (".ckpt", ".pt", ".bin")]):
+        return kind_of_file(pickles[0])
+    inside = sorted(path.parent.name for path in folder.glob("*/model_index.json"))
+    if inside:
+        return Kind("a folder of bases", f"name one of them: {', '.join(inside[:5])}")
+    return _UNKNOWN
+
+
+_UNKNOWN = Kind("not a diffusers folder: it has no model_index.json")
+
+
+def no_base(path: Path) -> PerfError:
+    """The refusal of a file, or of a folder without `model_index.json`."""
+    kind = kind_of_file(path) if path.is_file() else kind_of_folder(path)
+    return PerfError(f"this is {kind.what}", where=str(path), hint=kind.hint)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
