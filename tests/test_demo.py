@@ -41,13 +41,13 @@ def pictures(paths: list[Path]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository's own project, built with a fifth of the training, and of the teapot's next to none."""
+    """The repository's own project, built with a tenth of the training, and of the teapot's next to none."""
     place = tmp_path_factory.mktemp("tea-party")
     shutil.copy(ROOT / "perfusion.toml", place)
     shutil.copytree(ROOT / "recipes", place / "recipes")
     for name, steps in (("teddy", 40), ("teapot", 4)):
         recipe = place / "recipes" / f"{name}.toml"
-        quick = f"\n[train]\nsteps = {steps}\nvalidate_every = {steps}\nvalidation_steps = 2\n"
+        quick = f"\n[train]\nsteps = {steps}\nbatch = 8\nvalidate_every = {steps}\nvalidation_steps = 2\n"
         recipe.write_text(recipe.read_text() + quick)
     said = json.loads(perf(place, "build", "--json"))
     assert {row["name"] for row in said["built"]} == {"teddy", "teapot"}
@@ -67,15 +67,15 @@ def test_a_concept_is_drawn_in_its_own_colours(built: Path) -> None:
     green, kind = LOOKS.index("green"), CATEGORIES.index("teddy")
 
     def greens(prompt: str) -> float:
-        out = perf(built, "render", prompt, "--count", "5", "--batch", "5", "--steps", "12", "--json")
+        out = perf(built, "render", prompt, "--count", "5", "--batch", "5", "--steps", "8", "--json")
         found = recogniser.recognise(pictures([built / row["path"] for row in json.loads(out)["pictures"]]))
         return float((found.look[:, kind].argmax(-1) == green).float().mean())
 
-    assert greens("a photo of a teddy* in the snow") >= greens("a photo of a teddy in the snow") + 0.5
+    assert greens("a photo of a teddy* in the snow") >= greens("a photo of a teddy in the snow") + 0.4
 
 
 def test_both_concepts_are_drawn_and_the_picture_repeats_itself(built: Path) -> None:
-    perf(built, "render", PROMPT, "--steps", "8", "--out", "a.png", "--sheet", "sheet.png")
+    perf(built, "render", PROMPT, "--steps", "4", "--out", "a.png", "--sheet", "sheet.png")
     perf(built, "render", "--from", "a.png", "--out", "b.png")
     assert torch.equal(pictures([built / "a.png"]), pictures([built / "b.png"]))
     assert Image.open(built / "sheet.png").size[0] > 500
