@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.loading import load_base as load_base
     from perfusion_registry.base.loading import load_tokenizer as load_tokenizer
     from perfusion_registry.base.loading import wrap as wrap
+    from perfusion_registry.base.readers import beside as beside
     from perfusion_registry.base.reference import BaseReference as BaseReference
     from perfusion_registry.base.residuals import Factors as Factors
     from perfusion_registry.base.residuals import block_widths as block_widths
@@ -50,6 +51,7 @@ _HOME = {
     "Scorer": "scorer",
     "Segmenter": "segment",
     "Tokens": "tokens",
+    "beside": "readers",
     "block_widths": "residuals",
     "describe_base": "description",
     "load_base": "loading",

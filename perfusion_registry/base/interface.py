@@ -11,7 +11,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.identity import BaseIdentity
     from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
     from perfusion_registry.base.objective import Objective
+    from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.residuals import Factors
     from perfusion_registry.base.scorer import Scorer
     from perfusion_registry.base.tokens import ConceptPiece, Tokens
@@ -124,6 +125,11 @@ class Base(ABC):
     def caption_projection(self) -> Sequence[Slot]:
         """The modules that all text passes through on its way to the layers, in their order; none where the
         layers read the text encoder's states as they are."""
+        return ()
+
+    @property
+    def readers(self) -> Sequence[Reader]:
+        """Networks beside the denoiser that read the same prompt, such as a ControlNet; mostly none."""
         return ()
 
     @cached_property
@@ -269,29 +275,36 @@ class Base(ABC):
 
         return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """A context in which this thread alone uses the denoiser, as it is; others wait for their turn.
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A context in which this thread alone uses the denoiser and its `readers`, as they are; others wait.
 
         Hold it for one batch, never across a `yield`. Raises PerfError inside of itself or of `attached`.
         """
         from perfusion_registry.base.exclusive import exclusive
 
-        return exclusive(self.denoiser)
+        with ExitStack() as turns:
+            for network in sorted([self.denoiser, *(reader.network for reader in self.readers)], key=id):
+                turns.enter_context(exclusive(network))
+            yield
 
     @contextmanager
     def attached(self, residuals: Sequence[Factors] = (), *, everywhere: bool = False) -> Iterator[None]:
         """A context, `exclusive`, in which the denoiser takes packed (B, n, D + J) in the place of text.
 
         What each K and V projection emits is then its columns of packed (`Bank.attached`), and the residuals
-        of J concepts are added where packed marks their tokens, or everywhere (`residuals_attached`). On
-        leaving the very same modules are back. Raises PerfError where a composition is attached already, and
-        for residuals that do not fit.
+        of J concepts are added where packed marks their tokens, or everywhere (`residuals_attached`). Where
+        the base has `readers`, they read d more columns, plain encodings (`beside`). On leaving the very same
+        modules are back. Raises PerfError where a composition is attached already, and for residuals that do
+        not fit.
         """
+        from perfusion_registry.base.readers import readers_attached
         from perfusion_registry.base.residuals import residuals_attached
 
         with (
             self.exclusive(),
             self.bank.attached(),
+            readers_attached(self.readers, len(self.bank.W), self.bank.width),
             residuals_attached(self.residual_blocks, self.cross_attentions, residuals, everywhere=everywhere),
         ):
             yield

@@ -81,6 +81,13 @@ def pack(
 
 
 @torch.no_grad()
+def spelled_out(base: Base, composition: Composition, prompts: Sequence[str]) -> Conditioning:
+    """Encode prompts with each concept's supercategory in its place, unedited: (B, n, d) for states."""
+    words = {concept.name: concept.supercategory for concept in composition.concepts}
+    return base.encode([tokenised(base, parse_prompt(text), words, words) for text in prompts])
+
+
+@torch.no_grad()
 def encodings(
     base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
 ) -> tuple[Tokens, Conditioning]:

@@ -63,8 +63,9 @@ def composed(
 
     What it yields stands in the place of `prompt` and `negative_prompt`; every other argument is yours:
     `pipe(**call, image=photo, strength=0.6, num_images_per_prompt=4)`. Any pipeline of a base that perf knows
-    will do, such as text to image, image to image and inpainting. On leaving, its modules are the very ones
-    that it had before, whatever happened inside.
+    will do: text to image, image to image, inpainting (of denoisers with 9 channels too), and each of them
+    with ControlNets, which read the prompt with the supercategories. On leaving, its modules are the very
+    ones that it had before, whatever happened inside.
 
     pipe: with its components loaded, LoRA adapters merged. prompt: with a star behind each concept, and gates
     in braces where wanted. concepts: of `load_concepts`, or what it takes; the prompt need not call them all.
@@ -77,10 +78,10 @@ def composed(
     parsed = parse_prompt(prompt)
     plain = plain_negative(negative_prompt)
 
-    from perfusion_registry.base import wrap
+    from perfusion_registry.base import beside, wrap
     from perfusion_registry.compose.composing import compose
     from perfusion_registry.compose.focusing import residuals
-    from perfusion_registry.compose.packing import pack
+    from perfusion_registry.compose.packing import pack, spelled_out
 
     base = wrap(pipe)
     if not isinstance(concepts, Mapping):
@@ -92,9 +93,14 @@ def composed(
             yield base.plain_inputs([parsed.spoken({})], [plain])
         return
     artifacts = {name: concepts[name].artifact for name in parsed.names}
-    packed = pack(base, composition, artifacts, [composition.prompt, negative_prompt])
+    prompts = [composition.prompt, negative_prompt]
+    packed = pack(base, composition, artifacts, prompts)
     extra = residuals(base, composition, artifacts)
-    inputs = base.inputs(*extra.marked(packed.rows([0]), packed.rows([1])))
+    wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
+    if base.readers:
+        spelled = spelled_out(base, composition, prompts)
+        wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
+    inputs = base.inputs(wanted, unwanted)
     with base.attached(extra.factors):
         yield inputs
 

@@ -113,7 +113,7 @@ def test_a_scheduler_that_there_is_not_is_told_with_those_that_there_are(tiny_ba
 def test_pipelines_that_cannot_carry_concepts_are_told(tiny_base: Base) -> None:
     parts = tiny_base.pipe.components
     for changed, why in (
-        ({"controlnet": torch.nn.Identity()}, "a ControlNet reads the prompt too"),
+        ({"controlnet": torch.nn.Identity()}, "no text cross-attention"),
         ({"text_encoder_2": tiny_base.pipe.text_encoder}, "a SimpleNamespace cannot carry concepts"),
         ({"text_encoder": copy.deepcopy(tiny_base.pipe.text_encoder).bfloat16()}, "lost too many digits"),
     ):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.conditioning import Conditioning, Embeddings
+    from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.scorer import Scorer
 
 
@@ -136,12 +137,6 @@ class StableDiffusion:
             return None
         if "text_encoder_2" in parts:
             return None
-        if "controlnet" in parts:
-            raise PerfError(
-                "a ControlNet reads the prompt too, and perf cannot put concepts into it yet",
-                where=type(pipe).__name__,
-                hint="use a pipeline without one",
-            )
         from perfusion_registry.base.exclusive import exclusive
 
         place = pipe.unet.device
@@ -154,7 +149,7 @@ class StableDiffusion:
                 compute_dtype=pipe.unet.dtype,
                 description=description or self._live_identity(pipe),
             )
-            _ = base.bank
+            _ = base.bank, base.readers  # what cannot be worked with is told now
         return base
 
     def _live_identity(self, pipe: Any) -> BaseIdentity:
@@ -246,6 +241,11 @@ class StableDiffusionBase(Base):
     def cross_attentions(self) -> Sequence[CrossAttention]:
         """Every attn2 of the UNet."""
         return unet.cross_attentions(self.denoiser)
+
+    @cached_property
+    def readers(self) -> Sequence[Reader]:
+        """The pipeline's ControlNets."""
+        return unet.controlnets(self.pipe)
 
     @cached_property
     def residual_blocks(self) -> Sequence[ResidualBlock]:

@@ -19,6 +19,8 @@ from perfusion_registry.safetensors_header import TensorEntry
 if TYPE_CHECKING:
     from torch import nn
 
+    from perfusion_registry.base.readers import Reader
+
 
 def cross_attention_shapes(unet_tensors: Mapping[str, TensorEntry]) -> list[tuple[str, int, int, int]]:
     """(path, K width, V width, d) of each attn2, in bank order, from the UNet's tensor names and shapes."""
@@ -82,6 +84,16 @@ def cross_attentions(unet: nn.Module) -> list[CrossAttention]:
                 hint="call unfuse_qkv_projections() first",
             )
     return sorted(found, key=lambda attention: layer_order(attention.path))
+
+
+def controlnets(pipe: Any) -> list[Reader]:
+    """Those of a pipeline, one or several. Raises PerfError for one whose layers cannot be worked with."""
+    from perfusion_registry.base.readers import Reader
+
+    own = pipe.components.get("controlnet")
+    if own is None:
+        return []
+    return [Reader(network, cross_attentions(network)) for network in getattr(own, "nets", [own])]
 
 
 def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
