@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("cache_folder", "errors", "lazy", "reporter", "suggestions", "version"),
+    ("cache_folder", "errors", "file_lock", "lazy", "reporter", "suggestions", "version"),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
     ("base",),
     ("methods", "worlds"),

@@ -8,13 +8,14 @@ takes any one and the writer takes all, in their order, so that two writers cann
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -33,41 +34,56 @@ _PAUSE = 0.05
 def read_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
     """Use the store at `root` together with others; waits, with a warning, while one process has it alone.
 
-    A store that cannot be written, and so cannot be pruned, is used without a lock.
+    A store that cannot be written, and so cannot be pruned, is used without a lock; so is one on a file
+    system without locks, with a warning.
     """
+    reporter = reporter or Silent()
 
     def warn() -> None:
-        (reporter or Silent()).warn("`perf cache prune` is at work; waiting for it")
+        reporter.warn("`perf cache prune` is at work; waiting for it")
 
     path = _lock_file(root)
     with ExitStack() as held:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(
-                one_slot(path.parent, warn) if fcntl is None else _flock(path, fcntl.LOCK_SH, warn)
-            )
+            if fcntl is None:
+                held.enter_context(one_slot(path.parent, warn))
+            elif not held.enter_context(file_lock(path, shared=True, wait=warn)):
+                reporter.warn(_no_locks(root))
         yield
 
 
 @contextmanager
 def write_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
-    """Have the store at `root` alone; waits, with a warning, while other processes use it."""
+    """Have the store at `root` alone; waits, with a warning, while other processes use it.
+
+    On a file system without locks nobody is waited for, with a warning.
+    """
+    reporter = reporter or Silent()
     path = _lock_file(root)
 
     def warn() -> None:
-        (reporter or Silent()).warn(
+        reporter.warn(
             f"another process is using the store; waiting for it to end ({path}). Ctrl-C stops waiting."
         )
 
     make_folder(path.parent)
     with ExitStack() as held:
         try:
-            held.enter_context(
-                every_slot(path.parent, warn) if fcntl is None else _flock(path, fcntl.LOCK_EX, warn)
-            )
+            if fcntl is None:
+                held.enter_context(every_slot(path.parent, warn))
+            elif not held.enter_context(file_lock(path, wait=warn)):
+                reporter.warn(_no_locks(root))
         except OSError as error:
             raise write_error(error, path) from error
         yield
+
+
+def _no_locks(root: Path) -> str:
+    return (
+        f"the file system of {root} has no locks: run no `perf cache prune` while another perf is at work "
+        f"there. {CACHE_VARIABLE} chooses another store."
+    )
 
 
 @contextmanager
@@ -119,23 +135,6 @@ def every_slot(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
                 lock.acquire(poll_interval=_PAUSE)
             held.callback(lock.release)
         yield
-
-
-@contextmanager
-def _flock(path: Path, kind: int, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock of the kernel on a file; without one on a file system that has none."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(descriptor, kind)
-        except OSError:
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _lock_file(root: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from perfusion_registry.artifact.disk_usage import files
 from perfusion_registry.artifact.lockfiles import forget_lost, known_lockfiles, locked_digests
 from perfusion_registry.artifact.locking import read_lock, write_lock
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -116,13 +117,10 @@ def _remove(root: Path, one: Removal) -> bool:
     """Take it out of the store in one step; False for a checkpoint whose build is running."""
     if one.kind != "work":
         return _discard(root, one.path)
-    import filelock
-
-    lock = filelock.FileLock(root / "locks" / f"{one.path.name}.lock")
     try:
-        with lock.acquire(blocking=False):
+        with file_lock(root / "locks" / f"{one.path.name}.lock", timeout=0):
             return _discard(root, one.path)
-    except filelock.Timeout:
+    except TimeoutError:
         return False
     except OSError as error:
         raise write_error(error, one.path) from error

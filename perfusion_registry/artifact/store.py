@@ -17,11 +17,12 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -111,26 +112,21 @@ class Store:
         The kernel holds the lock, so a process that dies, however it dies, lets go of it. Look the digest up
         again inside: the other process may have finished the work.
         """
-        import filelock
-
         path = self.root / "locks" / f"{_hex(digest)}.lock"
         make_folder(path.parent, hint=_ELSEWHERE)
-        try:
-            lock = filelock.FileLock(path)
+
+        def warn() -> None:
+            (reporter or Silent()).warn(
+                f"another process is {doing} `{name}`; waiting for it ({path}). "
+                f"Ctrl-C stops waiting; {CACHE_VARIABLE} chooses another store."
+            )
+
+        with ExitStack() as held:
             try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout:
-                (reporter or Silent()).warn(
-                    f"another process is {doing} `{name}`; waiting for it ({path}). "
-                    f"Ctrl-C stops waiting; {CACHE_VARIABLE} chooses another store."
-                )
-                lock.acquire(poll_interval=0.2)
-        except OSError as error:
-            raise write_error(error, path, _ELSEWHERE) from error
-        try:
+                held.enter_context(file_lock(path, poll=0.2, wait=warn))
+            except OSError as error:
+                raise write_error(error, path, _ELSEWHERE) from error
             yield
-        finally:
-            lock.release()
 
     def _record(self, digest: str) -> Path:
         return self.root / "builds" / _hex(digest)[:2] / digest

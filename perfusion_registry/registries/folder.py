@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import SETTLE, FileStamp
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import create_bytes, make_folder, replace_bytes, write_error
 from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
@@ -133,24 +134,19 @@ class FolderBucket:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the registry's one lock."""
-        import filelock
-
         path = self.root / _LOCK_NAME
-        try:
-            lock = filelock.FileLock(path, timeout=_PATIENCE)
-            lock.acquire(poll_interval=0.005)
-        except filelock.Timeout as error:
-            raise RegistryError(
-                f"another process has held the registry for {_PATIENCE:.0f} seconds",
-                where=str(path),
-                hint="see whether a `perf publish` hangs or is stopped",
-            ) from error
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(file_lock(path, timeout=_PATIENCE, poll=0.005))
+            except TimeoutError as error:
+                raise RegistryError(
+                    f"another process has held the registry for {_PATIENCE:.0f} seconds",
+                    where=str(path),
+                    hint="see whether a `perf publish` hangs or is stopped",
+                ) from error
+            except OSError as error:
+                raise _unwritable(path, error) from error
             yield
-        finally:
-            lock.release()
 
     @staticmethod
     def _sweep(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
 from perfusion_registry.registries.registry import RegistryError
 
@@ -74,12 +75,10 @@ class Memory:
         """
         if not data.startswith(fetched_after):
             raise self._rewritten(key, older=fetched_after.startswith(data))
-        import filelock
-
         make_folder(self.folder, hint=_ELSEWHERE)
         lock = self.folder / ".lock"
         try:
-            with filelock.FileLock(lock):
+            with file_lock(lock):
                 copy = self.recall(key)
                 if copy is not None and copy.data.startswith(data) and copy.tag == tag:
                     return copy.data

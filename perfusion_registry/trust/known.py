@@ -14,6 +14,7 @@ from packaging.version import Version
 from pydantic import Field
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.document import parse_toml, quote, read_text, validate
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
@@ -99,12 +100,10 @@ class KnownKeys:
         return found[0] is not None
 
     def _change(self, change: Callable[[dict[tuple[str, str], Pin]], object]) -> None:
-        import filelock
-
         make_folder(self.path.parent)
         lock = self.path.with_suffix(".lock")
         try:
-            with filelock.FileLock(lock):
+            with file_lock(lock):
                 pins = {(pin.registry, pin.name): pin for pin in self.pins()}
                 change(pins)
                 replace_text(self.path, _text(pins[key] for key in sorted(pins)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.registries.catalogue import CATALOGUE_KEY, catalogue_bytes
 from perfusion_registry.registries.index import Index, Publish, Unyank, Yank, index_key, read_index
@@ -38,8 +39,6 @@ class SeenDigests:
 
         Raises RegistryError when a version that was seen is gone, or has another manifest.
         """
-        import filelock
-
         lost = sorted(set(before) - set(current))
         if lost:
             raise self._rewritten(name, f"no longer has {name} {lost[0]}, which it had before")
@@ -49,7 +48,7 @@ class SeenDigests:
         make_folder(folder)
         lock = folder / ".lock"
         try:
-            with filelock.FileLock(lock):
+            with file_lock(lock):
                 remembered = self.of(name)
                 for version, digest in sorted(current.items()):
                     if remembered.get(version, digest) != digest:
