@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("cache_folder", "errors", "file_lock", "lazy", "reporter", "suggestions", "version"),
+    ("errors", "file_lock", "lazy", "reporter", "suggestions", "version"),
+    ("cache_folder",),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
     ("base",),
     ("methods", "worlds"),

@@ -23,12 +23,13 @@ from pathlib import Path
 from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_lock import file_lock
-from perfusion_registry.recipe.writing import make_folder, replace_bytes, write_error
+from perfusion_registry.recipe.writing import make_folder, read_error, replace_bytes, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _USED_EVERY = 3600.0  # seconds between marks of use
 _ELSEWHERE = f"free some space, or set {CACHE_VARIABLE} to a folder that can be written"
+_READABLE = f"let its owner make the store readable for you, or set {CACHE_VARIABLE} to a store of your own"
 
 
 class Store:
@@ -53,8 +54,10 @@ class Store:
         path = self.path(sha256)
         try:
             whole = hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            raise read_error(error, path, _READABLE) from error
         if whole:
             _mark_used(path)
         return whole
@@ -69,9 +72,7 @@ class Store:
                 f"the store has no artifact {sha256[:12]}", where=str(path), hint="run `perf build`"
             ) from error
         except OSError as error:
-            raise PerfError(
-                f"the artifact cannot be read: {error.strerror or error}", where=str(path)
-            ) from error
+            raise read_error(error, path, _READABLE) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise PerfError(
                 "the artifact in the store is damaged: its bytes do not match its hash",
@@ -89,8 +90,10 @@ class Store:
         """The SHA-256 of the whole artifact that `digest` built, or None."""
         try:
             sha256 = self._record(digest).read_bytes()[:200].decode("ascii", "replace").strip()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise read_error(error, self._record(digest), _READABLE) from error
         return sha256 if _HEX.match(sha256) and self.has(sha256) else None
 
     def workspace(self, digest: str) -> Path:

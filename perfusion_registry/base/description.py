@@ -17,6 +17,7 @@ from perfusion_registry.base.identity import BaseDescription, BaseFile
 from perfusion_registry.base.kinds import no_base
 from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.base.weights import weight_files
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 
 
@@ -44,7 +45,7 @@ def describe_base(
         folder = snapshot(reference, allow_download=allow_download, models=_models)
         revision = folder.name
     else:
-        folder = ((root or Path.cwd()) / Path(reference.repo).expanduser()).resolve()
+        folder = ((root or Path.cwd()) / expand_user(reference.repo)).resolve()
         if folder.is_file():
             raise no_base(folder)
         if not folder.is_dir():

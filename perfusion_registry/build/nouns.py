@@ -62,7 +62,7 @@ def _folders() -> list[Path]:
     named = [Path(path) for path in os.environ.get("NLTK_DATA", "").split(os.pathsep) if path]
     prefixes = [Path(sys.prefix, *below) for below in ((), ("share",), ("lib",))]
     system = [Path(path) for path in ("/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib")]
-    usual = [path / "nltk_data" for path in (Path.home(), *prefixes, *system)]
+    usual = [path / "nltk_data" for path in (Path(os.path.expanduser("~")), *prefixes, *system)]
     return [*named, *usual, Path("/usr/share/wordnet")]
 
 

@@ -23,6 +23,10 @@ def main() -> None:
     import os
     import sys
 
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # a name that stdout cannot encode ends nothing
+
     arguments = sys.argv[1:]
     completing = "_PERF_COMPLETE" in os.environ or "_PERFUSION_COMPLETE" in os.environ
     if arguments in ([], ["-h"], ["--help"]) and not completing:

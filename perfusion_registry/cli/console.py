@@ -51,7 +51,18 @@ def say_result(result: Result) -> None:
     """
     text = json.dumps(result.printed(), indent=2, ensure_ascii=False)
     # Outside of strings all is printable but the line ends; inside, JSON has its own escapes.
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+    print("".join(c if c == "\n" or _shown(c) else json.dumps(c)[1:-1] for c in text))
+
+
+def _shown(character: str) -> bool:
+    """Whether a character can be printed as it is: it steers no terminal, and stdout's encoding has it."""
+    if not character.isprintable():
+        return False
+    try:
+        character.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def count(number: int, noun: str) -> str:

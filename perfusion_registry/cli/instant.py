@@ -16,10 +16,14 @@ def unchanged(arguments: Sequence[str]) -> str | None:
     if not _FLAGS.issuperset(arguments) or any(map(os.environ.get, _CHECKS)):
         return None
     from perfusion_registry.cache_folder import cache_dir
+    from perfusion_registry.errors import PerfError
     from perfusion_registry.sync_stamp import ProjectFiles, load_stamp
 
     files = ProjectFiles.find(os.environ.get("PERF_PROJECT"))
-    names = load_stamp(files, os.fspath(cache_dir())) if files else None
+    try:
+        names = load_stamp(files, os.fspath(cache_dir())) if files else None
+    except PerfError:  # told by the command
+        return None
     if names is None:
         return None
     if "--json" in arguments:

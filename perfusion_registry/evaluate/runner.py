@@ -15,6 +15,7 @@ from typing import cast
 from perfusion_registry.artifact import Store, digest_of, load_artifact
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
@@ -380,7 +381,7 @@ def _folder_digest(folder: Path) -> str:
 def _beside(reference: str, where: Path) -> str:
     """A base's reference with a relative folder made absolute, as seen from the suite's file."""
     if reference.startswith((".", "~")):
-        return str((where.parent / Path(reference).expanduser()).resolve())
+        return str((where.parent / expand_user(reference)).resolve())
     return reference
 
 

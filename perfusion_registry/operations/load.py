@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from perfusion_registry.artifact import load_artifact, save_artifact
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.compose.concept import Concept, locked_gate
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.elsewhere import folder_of, is_remote, read_lockfile, registries_beside
@@ -54,8 +55,8 @@ def load_concepts(workspace: Workspace, options: LoadOptions) -> dict[str, Conce
     for source in options.sources:
         text = str(source)
         if text.endswith(SUFFIX):
-            found = [_of_file(workspace, Path(text).expanduser())]
-        elif is_remote(text) or text.endswith(".lock") or Path(text).expanduser().is_dir():
+            found = [_of_file(workspace, expand_user(text))]
+        elif is_remote(text) or text.endswith(".lock") or expand_user(text).is_dir():
             found = _of_lockfile(workspace, text, options)
         else:
             found = [_of_registry(workspace, text, options)]
@@ -75,7 +76,7 @@ def _of_file(workspace: Workspace, path: Path) -> Concept:
 
 def _of_lockfile(workspace: Workspace, source: str, options: LoadOptions) -> list[Concept]:
     if not is_remote(source):
-        path = Path(source).expanduser()
+        path = expand_user(source)
         source = str(path / LOCKFILE_NAME if path.is_dir() else path)
     lockfile, _ = read_lockfile(source, offline=workspace.offline)
     store = workspace.store

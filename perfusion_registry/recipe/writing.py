@@ -66,6 +66,13 @@ def make_folder(folder: Path, *, hint: str | None = None) -> None:
         raise write_error(error, folder, hint) from error
 
 
+def read_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
+    """The PerfError that names the file that cannot be read, and what to do about it."""
+    denied = error.errno in (errno.EACCES, errno.EPERM)
+    reason = "permission denied" if denied else error.strerror or str(error)
+    return PerfError(f"cannot be read: {reason}", where=str(path), hint=hint)
+
+
 def write_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
     """The PerfError that names the place of a failed write and what to do about it."""
     reasons = {

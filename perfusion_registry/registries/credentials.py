@@ -104,7 +104,7 @@ def _exposed(url: str) -> bool:
 def _from_netrc(host: str | None) -> Credentials | None:
     import netrc
 
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    path = Path(os.path.expanduser(os.environ.get("NETRC") or "~/.netrc"))  # of a user without a home: none
     if host is None or not path.is_file():
         return None
     try:

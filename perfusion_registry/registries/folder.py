@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import SETTLE, FileStamp
 from perfusion_registry.file_lock import file_lock
@@ -171,7 +172,7 @@ def _fingerprint(path: str, settle: float) -> str:
 
 def open_folder(url: str, *, name: str, root: Path, cache: Path) -> Registry:
     """The registry in a folder: a path, relative to `root`, or `file:///folder`."""
-    folder = root / (_file_path(url) if url.lower().startswith("file:") else Path(url).expanduser())
+    folder = root / (_file_path(url) if url.lower().startswith("file:") else expand_user(url))
     return SparseRegistry(FolderBucket(folder, url=url), cache=cache, name=name)
 
 

@@ -10,10 +10,9 @@ from perfusion_registry.trust.key import (
     signing_key,
 )
 from perfusion_registry.trust.known import KnownKeys, Pin, registry_identity
-from perfusion_registry.trust.paths import DATA_VARIABLE, data_dir
+from perfusion_registry.trust.paths import data_dir
 
 __all__ = [
-    "DATA_VARIABLE",
     "SIGNING_KEY_VARIABLE",
     "KnownKeys",
     "Pin",

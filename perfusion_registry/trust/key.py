@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.registries.release import Release, Signature
@@ -91,7 +92,7 @@ def signing_key() -> SigningKey:
 
         private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(chosen))
         return SigningKey(private, f"the environment ({SIGNING_KEY_VARIABLE})")
-    path = Path(chosen).expanduser() if chosen else key_path()
+    path = expand_user(chosen) if chosen else key_path()
     return SigningKey(_read(path), str(path))
 
 

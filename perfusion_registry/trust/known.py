@@ -13,6 +13,7 @@ from typing import Annotated
 from packaging.version import Version
 from pydantic import Field
 
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.document import parse_toml, quote, read_text, validate
@@ -47,7 +48,7 @@ def registry_identity(url: str, root: Path) -> str:
     url = " ".join(url.split())
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", url):
         return identity(url)
-    return str((root / Path(url).expanduser()).resolve())
+    return str((root / expand_user(url)).resolve())
 
 
 def keys_path() -> Path:

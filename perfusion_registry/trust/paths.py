@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-DATA_VARIABLE = "PERF_DATA_DIR"
+from perfusion_registry.cache_folder import DATA_VARIABLE, chosen_folder
 
 
 def data_dir() -> Path:
-    """`PERF_DATA_DIR` if it is set, else the platform's place for data of programs."""
-    chosen = os.environ.get(DATA_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
+    """`PERF_DATA_DIR` if it is set, else the platform's place for data of programs.
 
-    return Path(platformdirs.user_data_dir("perfusion-registry", appauthor=False))
+    Raises PerfError for a user without a home folder.
+    """
+    return chosen_folder(DATA_VARIABLE, "user_data_dir")

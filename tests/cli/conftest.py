@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.cache_folder import CACHE_VARIABLE, DATA_VARIABLE
 from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.registries.opening import open_registry
-from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
+from perfusion_registry.trust import SIGNING_KEY_VARIABLE
 from tests.cli.running import Perf, Said, edit
 from tests.cli.studio import Studio
 from tests.operations.stand_in import stand_in

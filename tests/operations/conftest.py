@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.cache_folder import CACHE_VARIABLE, DATA_VARIABLE
 from perfusion_registry.operations.add import AddOptions, add
 from perfusion_registry.operations.init import init
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.trust import DATA_VARIABLE, SIGNING_KEY_VARIABLE
+from perfusion_registry.trust import SIGNING_KEY_VARIABLE
 
 QUICK = (
     '\n[train]\nsteps = 1\nmask = "none"\nvalidation_steps = 1\nvalidation_prompts = ["a photo of a {}"]\n'
