@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from perfusion_registry.registries.credentials import is_loopback
+from perfusion_registry.registries.proxy import Proxy, proxy_for
 
 if TYPE_CHECKING:
     import urllib3
@@ -119,17 +118,11 @@ def network_errors() -> tuple[type[Exception], ...]:
 
 def pool_for(url: str) -> urllib3.PoolManager:
     """The connections for `url`: one pool for all, or one for the proxy that the environment names."""
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    proxies = getproxies_environment()
-    direct = is_loopback(host) or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies)
-    return _pool(None if direct else proxies.get(parts.scheme) or proxies.get("all"))
+    return _pool(proxy_for(url))
 
 
 @functools.cache
-def _pool(proxy: str | None) -> urllib3.PoolManager:
+def _pool(proxy: Proxy | None) -> urllib3.PoolManager:
     import urllib3
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -162,7 +155,7 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
         ConnectionCls = Secure
 
     pool = (
-        urllib3.ProxyManager(proxy, num_pools=_SERVERS, maxsize=_CONNECTIONS)
+        urllib3.ProxyManager(proxy.url, proxy_headers=proxy.headers, num_pools=_SERVERS, maxsize=_CONNECTIONS)
         if proxy
         else urllib3.PoolManager(num_pools=_SERVERS, maxsize=_CONNECTIONS)
     )

@@ -9,6 +9,7 @@ Credentials go to the server that the user named, and to no other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from perfusion_registry.registries.credentials import is_loopback
 from perfusion_registry.registries.pool import Deadline, network_errors, send
+from perfusion_registry.registries.proxy import proxy_for
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -76,12 +78,14 @@ class Response:
     """An answer whose body is unread.
 
     url: where it came from, after redirects. deadline: shuts its connection down when the time is over.
+    elsewhere: whether it came from another server than the user named, to which no credentials are sent.
     """
 
     raw: urllib3.BaseHTTPResponse
     method: str
     url: str
     deadline: Deadline
+    elsewhere: bool = False
 
     @property
     def status(self) -> int:
@@ -139,7 +143,7 @@ def open_url(
                     )
                 url = resolve_redirect(url, location, home)
             else:
-                return Response(raw, method, url, deadline)
+                return Response(raw, method, url, deadline, elsewhere=not at_home)
     except BaseException:
         deadline.stop()
         raise
@@ -165,6 +169,16 @@ def resolve_redirect(url: str, location: str, home: Origin) -> str:
             hint="tell the registry's keeper",
         )
     return target
+
+
+def refusal_elsewhere(response: Response) -> RegistryError:
+    """The error for a server that the user did not name and that refuses access: no login would help."""
+    return RegistryError(
+        f"the registry redirects to a server that refuses access ({response.status}); "
+        "perf sends it no credentials",
+        where=redact(response.url),
+        hint="tell the registry's keeper",
+    )
 
 
 def is_passing(status: int) -> bool:
@@ -199,17 +213,58 @@ def transfer_error(error: Exception, url: str, deadline: Deadline) -> RegistryEr
         )
     if isinstance(error, urllib3.exceptions.LocationValueError):
         return RegistryError("this address cannot be understood", where=redact(url))
-    if deadline.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        return _proxy_error(error.original_error, url, deadline)
+    if deadline.expired:
         what = "the server is too slow"
-    elif isinstance(error, urllib3.exceptions.NameResolutionError):
-        what = "the server's name is not known"
-    elif isinstance(error, urllib3.exceptions.NewConnectionError):
-        what = "the server cannot be reached"
+    elif isinstance(
+        error, urllib3.exceptions.NewConnectionError
+    ):  # which is a TimeoutError of urllib3's, too
+        what = f"the server {_unreached(error)}"
+    elif isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        what = "the server is too slow"
     elif isinstance(reason, urllib3.exceptions.IncompleteRead | urllib3.exceptions.InvalidChunkLength):
         what = "the server's answer breaks off"
     else:
         what = f"the connection broke ({type(reason).__name__})"
     return TransferError(what, where=redact(url), hint=hint)
+
+
+def _proxy_error(error: Exception, url: str, deadline: Deadline) -> RegistryError:
+    """The error for a proxy that does not lead to `url`."""
+    import urllib3
+
+    proxy = proxy_for(url)
+    where = proxy.url if proxy else redact(url)
+    hint = "check HTTPS_PROXY and HTTP_PROXY, or name the server in NO_PROXY"
+    refused = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+    if refused and refused[1] == "407":
+        sent = "does not accept the login in its address" if proxy and proxy.login else "asks for a login"
+        return RegistryError(
+            f"the proxy {sent} (407)", where=where, hint=f"{hint}; a login is user:password@host"
+        )
+    if refused:
+        what = f"the proxy does not connect to {origin_of(url)} (it answers {refused[1]})"
+    elif deadline.expired:
+        what = "the proxy is too slow"
+    elif isinstance(error, urllib3.exceptions.NewConnectionError):
+        what = f"the proxy {_unreached(error)}"
+    elif isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        what = "the proxy is too slow"
+    else:
+        what = f"the connection to the proxy broke ({type(error).__name__})"
+    return TransferError(what, where=where, hint=hint)
+
+
+def _unreached(error: Exception) -> str:
+    """Why no connection was made, after "the server" or "the proxy"."""
+    import urllib3
+
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "has a name that is not known"
+    if isinstance(error.__cause__, ConnectionRefusedError):
+        return "refuses the connection"
+    return "cannot be reached"
 
 
 def redact(url: str) -> str:

@@ -102,7 +102,7 @@ class Web:
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
 
-        for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        for method in ("HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT"):
             setattr(Handler, f"do_{method}", Handler.do_GET)
 
         class Server(ThreadingHTTPServer):

@@ -19,6 +19,7 @@ from perfusion_registry.registries.transport import (
     open_url,
     origin_of,
     redact,
+    refusal_elsewhere,
 )
 
 LARGEST_ANSWER = 4 * 2**20
@@ -137,6 +138,9 @@ class OciHttp:
         if response.status == 401 and origin_of(response.url) == self.origin:
             discard(response)
             raise self._authenticator.refusal()
+        if response.status in (401, 403) and response.elsewhere:
+            discard(response)
+            raise refusal_elsewhere(response)
         return response
 
 
