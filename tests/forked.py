@@ -21,6 +21,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -277,11 +278,33 @@ def _become(streams: Sequence[int], line: socket.socket) -> str:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    _open_streams()
     sys.argv[:] = request["argv"]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     np.random.seed()  # as `random` does after every fork
     torch.default_generator.seed()
     return str(request["program"])
+
+
+def _open_streams() -> None:
+    """stdout and stderr as a new interpreter has them: the parent's remember what they were opened on."""
+    made = []
+    for number, old in ((1, sys.stdout), (2, sys.stderr)):
+        assert isinstance(old, io.TextIOWrapper)
+        raw = io.FileIO(number, "wb", closefd=False)
+        raw.name = old.name  # type: ignore[misc]
+        buffer = raw if isinstance(old.buffer, io.FileIO) else io.BufferedWriter(raw)
+        new = io.TextIOWrapper(
+            buffer,  # type: ignore[arg-type]
+            old.encoding,
+            old.errors,
+            "\n",
+            old.line_buffering,
+            old.write_through,
+        )
+        new.mode = old.mode
+        made.append(new)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = made
 
 
 _code: list[int] = []
