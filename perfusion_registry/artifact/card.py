@@ -141,6 +141,11 @@ class ConceptCard(FileModel):
         return method_hindrance(self.method, self.requires_perf)
 
 
+def in_format_1(card: ConceptCard) -> ConceptCard:
+    """A card of perfusion on Stable Diffusion, as it is spelt in format 1."""
+    return card.model_copy(update={"schema_version": 1, "requires_perf": None})
+
+
 def card_fields(card: ConceptCard) -> FileModel:
     """A card as its file spells it: `Card1` for one of format 1, else itself."""
     if card.schema_version != 1:

@@ -33,10 +33,15 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 @dataclass(frozen=True)
 class Artifact:
-    """One built concept version: its card and its tensors, keyed as in the file format."""
+    """One built concept version: its card and its tensors, keyed as in the file format.
+
+    format_1: the very same concept in format 1, where it was just built and format 1 has its method. A file
+    holds one of the two.
+    """
 
     card: ConceptCard
     tensors: dict[str, Tensor]
+    format_1: Artifact | None = None
 
 
 def save_artifact(artifact: Artifact) -> bytes:

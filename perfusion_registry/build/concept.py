@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.artifact import CARD_SCHEMA, Artifact, ConceptCard
-from perfusion_registry.artifact.card import FIRST_PERF
+from perfusion_registry.artifact import Artifact, ConceptCard
+from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, square
@@ -105,9 +105,12 @@ def build_concept(
     kept, scores = select(inputs, trained.concept, trained.snapshots, images, title=title, reporter=reporter)
     if scores is None:
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
+    card = _card(base, method, covariance, sources, train_options, render_options, digest, kept, scores)
+    older = trained.concept.format_1_tensors(kept.tensors) if card.architecture == ARCHITECTURE else None
     return Artifact(
-        _card(base, method, covariance, sources, train_options, render_options, digest, kept, scores),
+        card,
         trained.concept.tensors(kept.tensors),
+        None if older is None else Artifact(in_format_1(card), older),
     )
 
 
@@ -192,12 +195,12 @@ def _card(
 ) -> ConceptCard:
     """The card; its scores are empty where no CLIP model was there to choose the step."""
     return ConceptCard(
-        schema_version=1 if method.name == DEFAULT_METHOD else CARD_SCHEMA,
-        requires_perf=None if method.name == DEFAULT_METHOD else FIRST_PERF,
+        requires_perf=FIRST_PERF,
         method=method.name,
         name=sources.name,
         version=sources.version,
         supercategory=sources.supercategory,
+        architecture=base.description.architecture,
         family=base.description.family,
         recipe_digest=digest,
         base=base.description.repo,

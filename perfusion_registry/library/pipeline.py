@@ -117,7 +117,7 @@ def _loaded(
     description = base.description
     options = LoadOptions(
         sources=sources,
-        platform=Platform(description.repo, description.family, None),
+        platform=Platform(description.repo, description.family, None, description.architecture),
         registry=registry,
         require_signed=require_signed,
     )

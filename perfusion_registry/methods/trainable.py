@@ -56,6 +56,10 @@ class Trainable(ABC):
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """The tensors of the artifact of a state, as the method's rules have them."""
 
+    def format_1_tensors(self, state: Tensors) -> dict[str, Tensor] | None:
+        """The tensors as artifacts of format 1 have them; None for a method that format 1 does not have."""
+        return None
+
     @property
     def state(self) -> dict[str, Tensor]:
         """The tensors as they are now, by name."""

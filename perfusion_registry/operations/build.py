@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -231,16 +232,19 @@ class ConceptBuilder:
                 self._loaded = base, load_covariance(self._planned.plan.covariance.path)
         return self._loaded
 
-    def build(self, task: BuildTask) -> BuiltConcept:
-        """Build one task into the store, or take from there what is built already."""
+    def build(self, task: BuildTask, *, format_1: bool | None = None) -> BuiltConcept:
+        """Build one task into the store, or take from there what is built already.
+
+        format_1: whether to write format 1, where that has the method. None writes it where the lockfile pins
+        exactly those bytes, and else the newest format.
+        """
         store = self._planned.store
         with store.building(task.training, task.name, self._reporter):
             begun = time.monotonic()
             # Another process may have finished the work while this one waited for the lock.
             cached = _cached(self._planned, task)
             artifact = self._train(task) if cached is None else load_artifact(store.get(cached))
-            artifact = Artifact(_card(self._planned, task, artifact), artifact.tensors)
-            data = save_artifact(artifact)
+            artifact, data = self._written(task, artifact, format_1)
             sha256 = store.put(data)
             store.record(task.digest, sha256)
             store.record(task.training, sha256)
@@ -257,6 +261,18 @@ class ConceptBuilder:
             scores=artifact.card.scores,
             card=artifact.card,
         )
+
+    def _written(self, task: BuildTask, artifact: Artifact, format_1: bool | None) -> tuple[Artifact, bytes]:
+        """The artifact with the card of the task's recipe, in the format it is to have, and its bytes."""
+        artifact = _with_card(self._planned, task, artifact)
+        older = artifact.format_1
+        if older is None or format_1 is False:
+            return artifact, save_artifact(artifact)
+        before = self._planned.project.lockfile
+        locked = before.concept(task.name) if before else None
+        data = save_artifact(older)
+        pinned = locked is not None and locked.sha256 == hashlib.sha256(data).hexdigest()
+        return (older, data) if format_1 or pinned else (artifact, save_artifact(artifact))
 
     def _train(self, task: BuildTask) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
@@ -293,21 +309,25 @@ class ConceptBuilder:
         return artifact
 
 
-def _card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> ConceptCard:
-    """The card of the task's recipe, with what training found out."""
+def _with_card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> Artifact:
+    """The artifact with the card of the task's recipe, and with what training found out."""
     concept = task.recipe.concept
-    return artifact.card.model_copy(
-        update={
-            "name": concept.name,
-            "version": concept.version,
-            "recipe_digest": task.digest,
-            "render": task.render,
-            "licence": concept.licence,
-            "base_licence": planned.base.licence,
-            "authors": concept.authors,
-            "consent": concept.consent,
-            "description": concept.description,
-        }
+    said = {
+        "name": concept.name,
+        "version": concept.version,
+        "recipe_digest": task.digest,
+        "render": task.render,
+        "licence": concept.licence,
+        "base_licence": planned.base.licence,
+        "authors": concept.authors,
+        "consent": concept.consent,
+        "description": concept.description,
+    }
+    older = artifact.format_1
+    return Artifact(
+        artifact.card.model_copy(update=said),
+        artifact.tensors,
+        older and Artifact(older.card.model_copy(update=said), older.tensors),
     )
 
 

@@ -54,6 +54,10 @@ class BaseFacts(Protocol):
         """The digest of its files."""
 
     @property
+    def architecture(self) -> str:
+        """Its kind, as `base.architectures` names it."""
+
+    @property
     def family(self) -> str:
         """The family that its concepts transfer within."""
 

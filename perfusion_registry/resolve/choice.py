@@ -61,7 +61,7 @@ def check_bytes(release: Release, block: LockedConcept, registry: str) -> None:
 
 def platform_of(plan: Plan) -> Platform:
     """What releases must have been built for."""
-    return Platform(plan.base.repo, plan.base.family, plan.covariance.matrix)
+    return Platform(plan.base.repo, plan.base.family, plan.covariance.matrix, plan.base.architecture)
 
 
 def must_choose(project: Project, plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.artifact.card import ARCHITECTURE
 from perfusion_registry.recipe import (
     LockedBase,
     LockedConcept,
@@ -71,6 +72,7 @@ def lock(
             revision=base.revision,
             family=base.family,
             digest=base.digest,
+            architecture=None if base.architecture == ARCHITECTURE else base.architecture,
             files=tuple(LockedFile(path=f.path, sha256=f.sha256, size=f.size) for f in base.files),
         ),
         covariance=plan.covariance.locked,

@@ -11,7 +11,8 @@ from perfusion_registry.registries.release import Release
 
 @dataclass(frozen=True)
 class Platform:
-    """A base's name and family, and the digest of the covariance's matrix; None where any will do.
+    """A base's name, architecture and family, and the digest of the covariance's matrix; None where any will
+    do.
 
     A release without a covariance, of a method that needs none, composes whatever the project's is.
     """
@@ -19,6 +20,7 @@ class Platform:
     base: str
     family: str
     covariance: str | None
+    architecture: str | None = None
 
     def refusal(self, release: Release) -> str | None:
         """Why a release cannot compose with the project's base, in words that follow its version; or None."""
@@ -26,6 +28,11 @@ class Platform:
             return None
         if (hindrance := method_hindrance(release.method, release.requires_perf)) is not None:
             return f"not for this perf: {one_line(hindrance)}"
+        if self.architecture is not None and release.architecture not in (None, self.architecture):
+            return (
+                f"built for bases of the architecture {one_line(release.architecture)}; "
+                f"{self.base} is of {self.architecture}"
+            )
         if release.family != self.family:
             built = f"{one_line(release.base)}, a base" if release.base else "a base"
             return (

@@ -23,7 +23,7 @@ from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
-from perfusion_registry.methods.perfusion.tensors import outputs
+from perfusion_registry.methods.perfusion.tensors import offsets
 from perfusion_registry.render import RenderRequest, native_values, render
 from tests.distribution import install
 from tests.second_architecture import Loaded, save_second_base
@@ -162,7 +162,7 @@ def test_a_concept_learns_an_embedding_for_each_encoder(base: Base, built: Artif
     ids = base.tokenise([ConceptPiece("teddy")]).ids
     for name, table, row in zip(("embedding", "embedding.2"), base.embedding_tables, ids, strict=True):
         assert not torch.equal(built.tensors[name], table.weight[row[1]])
-    assert set(outputs(built.tensors)) == {layer.path for layer in base.bank.layers}
+    assert set(offsets(built.tensors)) == {layer.path for layer in base.bank.layers}
 
 
 @pytest.mark.parametrize("lock", ["local", "global"])

@@ -24,7 +24,7 @@ from perfusion_registry.build.training import TrainInputs, repeatable, step_loss
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
-from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
+from perfusion_registry.methods.perfusion.tensors import offsets, output_keys
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.methods.table import find_method
@@ -247,7 +247,7 @@ def test_the_same_recipe_gives_the_same_bytes(
     assert save_artifact(build(tiny_base, covariance, photos)) == first
     assert save_artifact(build(tiny_base, covariance, photos, seed=1)) != first
     artifact = load_artifact(first)
-    assert set(outputs(artifact.tensors)) == {layer.path for layer in tiny_base.bank.layers}
+    assert set(offsets(artifact.tensors)) == {layer.path for layer in tiny_base.bank.layers}
     assert artifact.card.steps_kept in {2, 4}
     assert set(artifact.card.scores) == {"image", "text", "harmonic"}
 
@@ -311,7 +311,7 @@ def test_without_a_scorer_the_last_step_is_kept(
     artifact = build(dataclasses.replace(tiny_base, scorer=None), covariance, photos, trained_keys=True)
     assert artifact.card.steps_kept == 4
     assert artifact.card.scores == {}
-    assert set(output_keys(artifact.tensors)) == set(outputs(artifact.tensors))
+    assert set(output_keys(artifact.tensors)) == set(offsets(artifact.tensors))
 
 
 KILLED = """

@@ -37,6 +37,7 @@ class Facts:
     files: tuple[File, ...] = (File("unet/config.json", "1" * 64, 10),)
     digest: str = "b" * 64
     family: str = "f" * 64
+    architecture: str = "stable-diffusion"
     licence: str | None = None
     card: Card = Card()
 

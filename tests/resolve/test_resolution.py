@@ -24,7 +24,7 @@ from perfusion_registry.resolve.sources import LocalConcept, Sources
 from tests.resolve.registry import COVARIANCE, FAMILY, MemoryRegistry, release
 
 STUDIO, PUBLIC = "https://studio.example", "https://public.example"
-PLATFORM = Platform("storybook", FAMILY, COVARIANCE)
+PLATFORM = Platform("storybook", FAMILY, COVARIANCE, "stable-diffusion")
 
 
 def locked(name: str, version: str, place: str = STUDIO) -> LockedConcept:
@@ -79,6 +79,18 @@ class Case:
 
 
 OTHER = release("teddy", "1.2", family="e" * 64)
+OTHER_KIND = Release.model_validate(
+    {
+        "name": "teddy",
+        "version": "1.2",
+        "sha256": "5" * 64,
+        "size": 5,
+        "architecture": "sdxl",
+        "family": "e" * 64,
+        "supercategory": "teddy",
+        "render": {},
+    }
+)
 STRANGE = release("teddy", "1.3", covariance="b" * 64)
 PARTY = [release("party", "1", {"teddy": "<2"}), release("party", "2", {"teddy": ">=2"})]
 LOCAL_PACK = LocalConcept("party", "1.0", "recipes/party.toml", "pack", {"teddy": "<2"})
@@ -97,6 +109,7 @@ CASES = [
         "epochs and posts", versions("9", "1!1.0", "1!1.0.post2"), [wish("teddy")], {"teddy": "1!1.0.post2"}
     ),
     Case("another family", [*versions("1.0"), OTHER], [wish("teddy")], {"teddy": "1.0"}),
+    Case("another architecture", [*versions("1.0"), OTHER_KIND], [wish("teddy")], {"teddy": "1.0"}),
     Case("another covariance", [*versions("1.0"), STRANGE], [wish("teddy")], {"teddy": "1.0"}),
     Case(
         "a pre-release where all else is of another family",
@@ -199,6 +212,13 @@ REFUSALS = [
         "no version of `teddy` in the registry `studio` fits:\n"
         "  perfusion.toml, concepts.teddy asks for teddy >=2\n"
         "  1.0, 1.1: not >=2",
+    ),
+    (
+        [OTHER_KIND],
+        [wish("teddy")],
+        "no version of `teddy` in the registry `studio` fits:\n"
+        "  perfusion.toml, concepts.teddy asks for teddy\n"
+        "  1.2: built for bases of the architecture sdxl; storybook is of stable-diffusion",
     ),
     (
         [*versions("1.0"), OTHER],

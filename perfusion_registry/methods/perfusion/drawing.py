@@ -10,7 +10,14 @@ from torch import Tensor
 from perfusion_registry.methods.contribution import Contribution, Target, vector
 from perfusion_registry.methods.embeddings import embeddings_for
 from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
-from perfusion_registry.methods.perfusion.tensors import OUTPUT, OUTPUT_KEY, TARGET_INPUT, TARGET_INPUT_DUAL
+from perfusion_registry.methods.perfusion.tensors import (
+    OFFSET,
+    OUTPUT,
+    OUTPUT_KEY,
+    TARGET_INPUT,
+    TARGET_INPUT_DUAL,
+    offsets,
+)
 from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.methods.residuals.tensors import residual_of
 
@@ -26,16 +33,21 @@ def contribution(
     """What the concept `name` of the supercategory `word` brings, on the bank's device, in fp32.
 
     tensors: of its artifact. o*_K is recomputed from the base's own W_K, `W_K e_supercategory` (Section
-    4.4); trained keys are used where the lock is `none`. Raises PerfError when it does not fit the base.
+    4.4), and o*_V from its own W_V and the offset that was learned; trained keys are used where the lock is
+    `none`. Raises PerfError when it does not fit the base.
     """
     W = base.bank.W  # (D, d)
     d = W.shape[1]
     row = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
     e = base.encode([row]).states[0, row.concept_positions[0]].to(W)  # (d,)
     o = W.new_zeros(len(W))
+    kept_as_offsets = bool(offsets(tensors))
     for layer in base.bank.layers:
         keys, values = layer.key_slice, layer.value_slice
-        o[values] = vector(tensors, f"{OUTPUT}{layer.path}", values.stop - values.start, name).to(W)
+        key = f"{OFFSET if kept_as_offsets else OUTPUT}{layer.path}"
+        o[values] = vector(tensors, key, values.stop - values.start, name).to(W)
+        if kept_as_offsets:
+            o[values] += W[values] @ e
         if draw.key_lock == "none":
             o[keys] = vector(tensors, f"{OUTPUT_KEY}{layer.path}", keys.stop - keys.start, name).to(W)
         else:

@@ -16,7 +16,13 @@ from perfusion_registry.edit import Metric, packed
 from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
-from perfusion_registry.methods.perfusion.tensors import OUTPUT, OUTPUT_KEY, TARGET_INPUT, TARGET_INPUT_DUAL
+from perfusion_registry.methods.perfusion.tensors import (
+    OFFSET,
+    OUTPUT,
+    OUTPUT_KEY,
+    TARGET_INPUT,
+    TARGET_INPUT_DUAL,
+)
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.residuals.tensors import residual_of, residual_tensors
 from perfusion_registry.methods.residuals.training import new_residual
@@ -121,13 +127,22 @@ class PerfusionTrainable(Trainable):
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """See `methods.perfusion.tensors`."""
+        return self._kept(state, self.lock.outputs.cpu(), OFFSET)
+
+    def format_1_tensors(self, state: Tensors) -> dict[str, Tensor]:
+        """With o*_V as it is."""
+        return self._kept(state, torch.zeros(()), OUTPUT)
+
+    def _kept(self, state: Tensors, start: Tensor, prefix: str) -> dict[str, Tensor]:
+        """start: (D,), what o*_V is kept as the difference from, under the names that begin with `prefix`."""
         learned = self.lock.learned.cpu()
         outputs = torch.zeros(len(learned)).masked_scatter(learned, state[OUTPUTS])  # (D,)
         i = state[TARGET_INPUT]
         kept = embedding_tensors(embeddings_of(state))
         kept |= {TARGET_INPUT: i, TARGET_INPUT_DUAL: self.metric.dual(i)}
+        values = outputs - start
         for layer in self.base.bank.layers:
-            kept[f"{OUTPUT}{layer.path}"] = outputs[layer.value_slice].half()
+            kept[f"{prefix}{layer.path}"] = values[layer.value_slice].half()
             if self.options.trained_keys:
                 kept[f"{OUTPUT_KEY}{layer.path}"] = outputs[layer.key_slice].half()
         residual = residual_tensors(residual_of(state))
