@@ -11,6 +11,7 @@ from packaging.version import Version
 from safetensors import SafetensorError
 
 from perfusion_registry.base.identity import BaseDescription
+from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
 
@@ -54,19 +55,14 @@ def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, *
 def move(models: Sequence[nn.Module], device: torch.device) -> None:
     """Put models on a device, frozen and in evaluation mode. Raises PerfError when they do not fit, and when
     one lacks weights: diffusers leaves these without values."""
-    import torch
-
     for model in models:
         absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
         if absent:
             raise _incomplete(absent, type(model).__name__)
-    try:
+    what = f"the base does not fit into the memory of {device}"
+    with enough_memory(what, "use --device cpu, or a smaller format"):
         for model in models:
             model.to(device).eval().requires_grad_(False)
-    except torch.OutOfMemoryError as error:
-        raise PerfError(
-            f"the base does not fit into the memory of {device}", hint="use --device cpu, or a smaller format"
-        ) from error
 
 
 def require_all_weights(model: nn.Module, folder: Path, variant: str | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
+from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, square
@@ -94,15 +95,20 @@ def build_concept(
     elif covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
         raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
-    inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
-    trained = train(
-        inputs,
-        title=f"{name}: training",
-        checkpoint=workspace / CHECKPOINT if workspace else None,
-        reporter=reporter,
-    )
-    title = f"{name}: choosing the best step"
-    kept, scores = select(inputs, trained.concept, trained.snapshots, images, title=title, reporter=reporter)
+    told = f"there is not enough memory to train {name!r} on {base.device}"
+    lower = "lower `batch` under [train] of its recipe, or take out `sizes`; the build goes on where it was"
+    with enough_memory(told, lower):
+        inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
+        trained = train(
+            inputs,
+            title=f"{name}: training",
+            checkpoint=workspace / CHECKPOINT if workspace else None,
+            reporter=reporter,
+        )
+        title = f"{name}: choosing the best step"
+        kept, scores = select(
+            inputs, trained.concept, trained.snapshots, images, title=title, reporter=reporter
+        )
     if scores is None:
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
     card = _card(base, method, covariance, sources, train_options, render_options, digest, kept, scores)

@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.build.covariance import Covariance, CovarianceCard
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
@@ -67,7 +68,12 @@ def estimate_covariance(
         raise PerfError(what, where=str(checkpoint), hint="give the same captions, or delete the checkpoint")
     encoder = _Encoder(base, batch_tokens)
     saved = time.monotonic()
-    with (reporter or Silent()).stage("encoding captions", total) as stage, torch.inference_mode():
+    lower = "lower batch_tokens, or use --device cpu; the captions that were counted are kept"
+    with (
+        (reporter or Silent()).stage("encoding captions", total) as stage,
+        torch.inference_mode(),
+        enough_memory(f"there is not enough memory to encode captions on {base.device}", lower),
+    ):
         stage.advance(progress.captions, "resumed" if progress.captions else "")
         while window := list(islice(stream, WINDOW)):
             for caption in window:

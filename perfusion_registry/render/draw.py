@@ -12,6 +12,7 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning
+from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
@@ -127,22 +128,17 @@ def _draw(
         return kwargs
 
     pipe = base.pipeline(scheduler=SHORT_NAMES.get(request.scheduler, request.scheduler))
-    with base.autocast():
-        try:
-            result = pipe(
-                **inputs,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                width=request.width,
-                height=request.height,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                callback_on_step_end=count,
-            )
-        except torch.OutOfMemoryError as error:
-            raise PerfError(
-                f"the device {base.device} has not enough memory for {request.width}x{request.height}",
-                hint="try a smaller --size, --batch 1, or --device cpu",
-            ) from error
+    what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
+    with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
+        result = pipe(
+            **inputs,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            width=request.width,
+            height=request.height,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            callback_on_step_end=count,
+        )
     return list(result.images)
 
 
