@@ -372,13 +372,13 @@ def _held(path: Path) -> bool:
 def backend(name: str, folder: Path) -> Iterator[Callable[[int], str]]:
     """A registry's server; the addresses of empty registries on it, by number."""
     if name == "folder":
-        yield lambda number: str(folder / f"shelf-{number}")
+        yield lambda number: str(folder / f"finder-{number}")
     elif name == "s3":
         with servers.s3():
-            yield lambda number: f"s3://studio/shelf-{number}"
+            yield lambda number: f"s3://studio/finder-{number}"
     elif name == "oci":
         with servers.oci(folder / "docker-registry") as address:
-            yield lambda number: f"{address.replace('http:', 'oci:')}/shelf-{number}"
+            yield lambda number: f"{address.replace('http:', 'oci:')}/finder-{number}"
     else:
         with servers.hub():
             yield lambda number: f"hf://studio/concepts@branch-{number}"

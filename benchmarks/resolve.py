@@ -3,7 +3,7 @@
     python -m benchmarks.resolve [--concepts N] [--versions M]
 
 First with all indexes at hand in memory: every concept at once, and every concept where one in ten is a scene
-pack and two demands force the search. Then with the index on disk, its reading in the figure: a folder
+pack and two requirements force the search. Then with the index on disk, its reading in the figure: a folder
 registry, and what is remembered of a remote one (`--offline`), for projects of 30 concepts and of all. The
 first look checks every line and writes down what it saw; it is told apart from those that follow.
 """
@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perfusion_registry.registries import Listing, Registry, Release, Requirement
+from perfusion_registry.registries import Listing, Registry, Release, RequiredConcept
 from perfusion_registry.registries.catalogue import CATALOGUE_KEY
 from perfusion_registry.registries.index import Publish, index_key
 from perfusion_registry.registries.offline import OfflineRegistry
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.registries.sparse import MARKER_KEY, RegistryMarker
-from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.candidates import CandidateFinder
 from perfusion_registry.resolve.platform import Platform
+from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.resolution import resolve
 from perfusion_registry.resolve.sources import Sources
 
@@ -42,7 +42,7 @@ def release(name: str, minor: int, needs: dict[str, str]) -> Release:
         "size": 1,
     }
     if needs:
-        requires = tuple(Requirement(name=need, version=needs[need]) for need in sorted(needs))
+        requires = tuple(RequiredConcept(name=need, version=needs[need]) for need in sorted(needs))
         return Release(**values, kind="pack", requires=requires)
     return Release(
         **values,
@@ -102,11 +102,13 @@ def index_of(releases: list[Release]) -> bytes:
     return data
 
 
-def timed(open_place: Callable[[str], Registry], wishes: list[Demand]) -> tuple[float, float, int]:
+def timed(open_place: Callable[[str], Registry], requirements: list[Requirement]) -> tuple[float, float, int]:
     """Wall-clock and processor seconds of one resolution from nothing, and how many versions were chosen."""
     begun, before = time.perf_counter(), time.process_time()
-    shelf = Shelf(Sources({"bench": PLACE}, open_place), {}, Platform("storybook", FAMILY, COVARIANCE))
-    chosen = resolve(wishes, shelf)
+    finder = CandidateFinder(
+        Sources({"bench": PLACE}, open_place), {}, Platform("storybook", FAMILY, COVARIANCE)
+    )
+    chosen = resolve(requirements, finder)
     return time.perf_counter() - begun, time.process_time() - before, len(chosen)
 
 
@@ -126,11 +128,11 @@ def main() -> None:
     for packs in (False, True):
         made = world(options.concepts, options.versions, packs=packs)
         listed = {name: tuple(map(Listing, releases)) for name, releases in made.items()}
-        wishes = [Demand(name, ">=1", PLACE, "bench") for name in made]
+        requirements = [Requirement(name, ">=1", PLACE, "bench") for name in made]
         if packs:  # what the newest pack lets in and the project does not: the search steps back
-            wishes += [Demand("concept-1", f"<1.{options.versions // 2}", PLACE, "bench")]
-            wishes += [Demand("concept-10", f"<1.{options.versions // 2}", PLACE, "bench")]
-        runs = [timed(lambda _: AtHand(listed), wishes) for _ in range(options.rounds)]  # type: ignore[arg-type, return-value]  # noqa: B023
+            requirements += [Requirement("concept-1", f"<1.{options.versions // 2}", PLACE, "bench")]
+            requirements += [Requirement("concept-10", f"<1.{options.versions // 2}", PLACE, "bench")]
+        runs = [timed(lambda _: AtHand(listed), requirements) for _ in range(options.rounds)]  # type: ignore[arg-type, return-value]  # noqa: B023
         what = "with packs and conflicts" if packs else "every concept"
         told(f"{options.concepts:,} concepts of {options.versions} versions, {what}", runs)
     with tempfile.TemporaryDirectory() as folder:
@@ -149,10 +151,10 @@ def on_disk(folder: Path, made: dict[str, list[Release]], rounds: int) -> None:
         return OfflineRegistry(str((folder / PLACE).resolve()), cache=folder / "cache")
 
     for count in (min(30, len(made)), len(made)):
-        wishes = [Demand(name, ">=1", PLACE, "bench") for name in list(made)[:count]]
-        told(f"{count:,} of {len(made):,} from a folder, never seen before", [timed(there, wishes)])
-        told(f"{count:,} of {len(made):,} from a folder", [timed(there, wishes) for _ in range(rounds)])
-        runs = [timed(remembered, wishes) for _ in range(rounds)]
+        requirements = [Requirement(name, ">=1", PLACE, "bench") for name in list(made)[:count]]
+        told(f"{count:,} of {len(made):,} from a folder, never seen before", [timed(there, requirements)])
+        told(f"{count:,} of {len(made):,} from a folder", [timed(there, requirements) for _ in range(rounds)])
+        runs = [timed(remembered, requirements) for _ in range(rounds)]
         told(f"{count:,} of {len(made):,} from what is remembered", runs)
 
 

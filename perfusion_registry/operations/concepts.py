@@ -16,7 +16,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import Project
-from perfusion_registry.resolve.wishes import reachable
+from perfusion_registry.resolve.root_requirements import reachable
 
 
 class RemoveResult(Result):

@@ -165,8 +165,8 @@ def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
 
 
 def _lock(project: Project) -> Iterator[Finding]:
+    from perfusion_registry.resolve.root_requirements import local_concepts
     from perfusion_registry.resolve.staleness import base_unmet, unmet
-    from perfusion_registry.resolve.wishes import local_concepts
 
     if not project.manifest_path.is_file():
         yield _finding("lockfile", "ok", f"{LOCKFILE_NAME} alone, without a {MANIFEST_NAME}")

@@ -19,10 +19,10 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, canonical_name
 from perfusion_registry.registries.download import download
 from perfusion_registry.registries.registry import Listing
-from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.candidates import CandidateFinder
 from perfusion_registry.resolve.fetch import fetch
 from perfusion_registry.resolve.platform import Platform
+from perfusion_registry.resolve.requirement import Requirement
 
 SUFFIX = ".safetensors"
 _RELEASE = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\*?\s*(?P<constraint>(?:[<>=!~].*)?)")
@@ -105,11 +105,11 @@ def _of_registry(workspace: Workspace, text: str, options: LoadOptions) -> Conce
     name, constraint = _parsed(text)
     target = find_target(workspace, options.registry)
     sources = workspace.registries_at(target.root, {target.name: target.url})
-    shelf = Shelf(sources, {}, options.platform)
-    demand = Demand(name, constraint, target.url, "the program")
-    candidate = next(shelf.candidates(name, [demand]), None)
+    finder = CandidateFinder(sources, {}, options.platform)
+    requirement = Requirement(name, constraint, target.url, "the program")
+    candidate = next(finder.candidates(name, [requirement]), None)
     if candidate is None or candidate.listing is None:
-        raise _unavailable(text, target.url, shelf, sources.listings(target.url, name), demand)
+        raise _unavailable(text, target.url, finder, sources.listings(target.url, name), requirement)
     release = candidate.listing.release
     if release.kind != "concept":
         raise PerfError(f"{name!r} is a scene pack, not a concept", where=target.url)
@@ -146,15 +146,15 @@ def _parsed(text: str) -> tuple[str, str]:
 
 
 def _unavailable(
-    text: str, place: str, shelf: Shelf, listings: Sequence[Listing], demand: Demand
+    text: str, place: str, finder: CandidateFinder, listings: Sequence[Listing], requirement: Requirement
 ) -> PerfError:
     """The error for a release that a registry has not, with what it has instead."""
     said = []
     for listing in reversed(listings):
-        reason = shelf.refusal(listing)
-        if reason is None and not demand.admits(listing.version):
+        reason = finder.refusal(listing)
+        if reason is None and not requirement.admits(listing.version):
             reason = "not what was asked for"
         said.append(f"\n  - {listing.version}: {reason}")
     if not said:
-        return PerfError(f"there is no concept {demand.name!r} in this registry", where=place)
+        return PerfError(f"there is no concept {requirement.name!r} in this registry", where=place)
     return PerfError(f"no release of {text!r} can be taken:{''.join(said[:8])}", where=place)

@@ -20,7 +20,7 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Pack, dump_pack
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
-from perfusion_registry.registries import LARGEST_BLOB, Release, Requirement
+from perfusion_registry.registries import LARGEST_BLOB, Release, RequiredConcept
 from perfusion_registry.registries.registry import published as published_release
 from perfusion_registry.registries.release import AnyRelease
 from perfusion_registry.resolve import Project
@@ -242,7 +242,7 @@ def pack_publication(project: Project, pack: Pack) -> Publication:
         sha256=digest,
         size=len(blob),
         requires=tuple(
-            Requirement(name=name, version=about.requires[name]) for name in sorted(about.requires)
+            RequiredConcept(name=name, version=about.requires[name]) for name in sorted(about.requires)
         ),
         licence=about.licence,
         authors=about.authors,

@@ -20,9 +20,9 @@ from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.resolve import Project
 from perfusion_registry.resolve.fetch import fetch, locked_release
+from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import base_unmet, covariance_unmet, unmet
-from perfusion_registry.resolve.wishes import local_concepts
 from perfusion_registry.sync_stamp import ProjectFiles, save_stamp
 from perfusion_registry.trust import SignaturePolicy
 

@@ -16,9 +16,9 @@ from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.resolve import Project
 from perfusion_registry.resolve.fetch import fetch, locked_release
+from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import unmet
-from perfusion_registry.resolve.wishes import local_concepts
 
 
 class VendorResult(Result):

@@ -14,9 +14,9 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.registries import Release
 from perfusion_registry.resolve import Project, find_covariance
 from perfusion_registry.resolve.fetch import locked_release
+from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import base_unmet, unmet
-from perfusion_registry.resolve.wishes import local_concepts
 from perfusion_registry.trust import SignaturePolicy
 
 

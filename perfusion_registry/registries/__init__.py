@@ -8,7 +8,7 @@ from perfusion_registry.registries.registry import (
     RegistryError,
     TransferError,
 )
-from perfusion_registry.registries.release import LARGEST_BLOB, Release, Requirement, Signature
+from perfusion_registry.registries.release import LARGEST_BLOB, Release, RequiredConcept, Signature
 
 __all__ = [
     "LARGEST_BLOB",
@@ -18,7 +18,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Release",
-    "Requirement",
+    "RequiredConcept",
     "Signature",
     "TransferError",
 ]

@@ -18,9 +18,17 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 from perfusion_registry.registries.release1 import Release1
-from perfusion_registry.registries.release_parts import LARGEST_BLOB, Requirement, Signature, Text
+from perfusion_registry.registries.release_parts import LARGEST_BLOB, RequiredConcept, Signature, Text
 
-__all__ = ["LARGEST_BLOB", "RELEASE_FORMAT", "AnyRelease", "Preview", "Release", "Requirement", "Signature"]
+__all__ = [
+    "LARGEST_BLOB",
+    "RELEASE_FORMAT",
+    "AnyRelease",
+    "Preview",
+    "Release",
+    "RequiredConcept",
+    "Signature",
+]
 
 RELEASE_FORMAT = 2
 ARCHITECTURE = "stable-diffusion"
@@ -62,7 +70,7 @@ class Release(FileModel):
     supercategory: Text | None = None
     recipe_digest: Sha256 | None = None
     render: Annotated[dict[Key, RenderValue], Field(max_length=100)] = Field(default_factory=dict)
-    requires: tuple[Requirement, ...] = ()
+    requires: tuple[RequiredConcept, ...] = ()
     licence: Text | None = None
     base_licence: Text | None = None
     authors: tuple[Text, ...] = ()

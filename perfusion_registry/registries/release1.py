@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.options import Bias, KeyLock, Temperature
-from perfusion_registry.registries.release_parts import LARGEST_BLOB, Requirement, Signature, Text
+from perfusion_registry.registries.release_parts import LARGEST_BLOB, RequiredConcept, Signature, Text
 
 
 class Release1(FileModel):
@@ -34,7 +34,7 @@ class Release1(FileModel):
     bias: Bias | None = None
     temperature: Temperature | None = None
     key_lock: KeyLock | None = None
-    requires: tuple[Requirement, ...] = ()
+    requires: tuple[RequiredConcept, ...] = ()
     licence: Text | None = None
     base_licence: Text | None = None
     authors: tuple[Text, ...] = ()

@@ -15,7 +15,7 @@ LARGEST_BLOB = 64 * 2**20
 Text = Annotated[str, Field(max_length=4000)]
 
 
-class Requirement(FileModel):
+class RequiredConcept(FileModel):
     """Another concept that a release needs, from the same registry."""
 
     name: Name

@@ -1,4 +1,4 @@
-"""Candidates: the versions of a concept that some demands let in, best first."""
+"""Candidates: the versions of a concept that some requirements let in, best first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.registry import Listing
-from perfusion_registry.resolve.demand import Demand, asks_for_prereleases
 from perfusion_registry.resolve.platform import Platform
+from perfusion_registry.resolve.requirement import Requirement, asks_for_prereleases
 from perfusion_registry.resolve.sources import LocalConcept, Sources
 
 
@@ -35,7 +35,7 @@ class Candidate:
         """Whether it stands for no version."""
         return self.listing is None and self.local is None
 
-    def demanded(self) -> tuple[tuple[str, str], ...]:
+    def required(self) -> tuple[tuple[str, str], ...]:
         """The names and constraints of what it requires."""
         if self.nothing:
             return ()
@@ -45,11 +45,11 @@ class Candidate:
         return tuple((need.name, need.version) for need in self.listing.release.requires)
 
 
-class Shelf:
+class CandidateFinder:
     """Everything that a resolution may choose from.
 
-    preferred: what the lockfile has, which is kept while the demands let it. bound: the registries that names
-    are locked from. lowest: prefer old versions.
+    preferred: what the lockfile has, which is kept while the requirements let it. bound: the registries that
+    names are locked from. lowest: prefer old versions.
     """
 
     def __init__(
@@ -69,29 +69,29 @@ class Shelf:
         self.bound = bound or {}
         self.lowest = lowest
 
-    def candidates(self, name: str, demands: list[Demand]) -> Iterator[Candidate]:
-        """The versions that all demands let in: the locked one, then the newest to the oldest.
+    def candidates(self, name: str, requirements: list[Requirement]) -> Iterator[Candidate]:
+        """The versions that all requirements let in: the locked one, then the newest to the oldest.
 
-        Pre-releases come where a demand names one, or where nothing else is left. Raises PerfError where the
-        lockfile's version is in its registry no longer.
+        Pre-releases come where a requirement names one, or where nothing else is left. Raises PerfError where
+        the lockfile's version is in its registry no longer.
         """
-        place = demands[0].place
-        if any(demand.place != place for demand in demands):
+        place = requirements[0].place
+        if any(requirement.place != place for requirement in requirements):
             return
         if place is None:
             local = self.local[name]
-            if all(demand.admits(local.version) for demand in demands):
+            if all(requirement.admits(local.version) for requirement in requirements):
                 yield Candidate(name, local.version, None, local=local)
             return
         listings = self.sources.listings(place, name)
-        kept = self._kept(name, place, listings, demands)
+        kept = self._kept(name, place, listings, requirements)
         if kept is not None:
             yield Candidate(name, kept.version, place, kept)
-        asked = asks_for_prereleases(demands)
+        asked = asks_for_prereleases(requirements)
         early, found = [], kept is not None
         for listing in listings if self.lowest else reversed(listings):
             version = listing.version
-            if listing is kept or not all(demand.admits(version) for demand in demands):
+            if listing is kept or not all(requirement.admits(version) for requirement in requirements):
                 continue
             if self.refusal(listing) is not None:
                 continue
@@ -105,27 +105,29 @@ class Shelf:
             yield from early
 
     def refusal(self, listing: Listing) -> str | None:
-        """Why a release is no candidate whatever the demands, in words that follow its version; or None."""
+        """Why a release is no candidate for anybody, in words that follow its version; or None."""
         if listing.yanked:
             return "yanked" + (f" ({one_line(listing.reason)})" if listing.reason else "")
         return self.platform.refusal(listing.release)
 
-    def required(self, candidate: Candidate) -> list[Demand]:
-        """What a candidate demands: from its own registry, or from the project where a recipe has it."""
+    def required(self, candidate: Candidate) -> list[Requirement]:
+        """What a candidate requirements: from its own registry, or from the project where a recipe has it."""
         if candidate.local is not None:
             return self.required_locally(candidate.local)
         return [
-            Demand(name, constraint, None if name in self.local else candidate.place, f"the pack {candidate}")
-            for name, constraint in candidate.demanded()
+            Requirement(
+                name, constraint, None if name in self.local else candidate.place, f"the pack {candidate}"
+            )
+            for name, constraint in candidate.required()
         ]
 
-    def required_locally(self, pack: LocalConcept) -> list[Demand]:
-        """What a scene pack of the project demands; its names bind as those of the manifest do."""
+    def required_locally(self, pack: LocalConcept) -> list[Requirement]:
+        """What a scene pack of the project requires; its names bind as those of the manifest do."""
         found = []
         for name, constraint in pack.requires.items():
             origin = f"{pack.where}, pack.requires.{name}"
             place = None if name in self.local else self.bind(name, origin)
-            found.append(Demand(name, constraint, place, origin))
+            found.append(Requirement(name, constraint, place, origin))
         return found
 
     def bind(self, name: str, origin: str) -> str:
@@ -136,11 +138,11 @@ class Shelf:
         )
 
     def _kept(
-        self, name: str, place: str, listings: Sequence[Listing], demands: list[Demand]
+        self, name: str, place: str, listings: Sequence[Listing], requirements: list[Requirement]
     ) -> Listing | None:
         """The lockfile's version, yanked or not, if it is from this registry and still wanted."""
         locked = self.preferred.get(name)
-        if locked is None or not all(demand.admits(locked.version) for demand in demands):
+        if locked is None or not all(requirement.admits(locked.version) for requirement in requirements):
             return None
         wanted = parsed_version(locked.version)
         found = next((one for one in listings if parsed_version(one.version) == wanted), None)

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.registries.release import Release
-from perfusion_registry.resolve.candidates import Candidate, Shelf
+from perfusion_registry.resolve.candidates import Candidate, CandidateFinder
 from perfusion_registry.resolve.plan import Plan
 from perfusion_registry.resolve.platform import Platform
 from perfusion_registry.resolve.project import Project
 from perfusion_registry.resolve.resolution import resolve
+from perfusion_registry.resolve.root_requirements import local_concepts, root_requirements
 from perfusion_registry.resolve.sources import Sources
 from perfusion_registry.resolve.staleness import unmet
-from perfusion_registry.resolve.wishes import demands_of, local_concepts
 
 
 def choose(
@@ -25,7 +25,7 @@ def choose(
     upgrade: bool | Collection[str] = False,
     lowest: bool = False,
 ) -> dict[str, Candidate]:
-    """Resolve everything that the project wishes for; what is locked stays while it fits.
+    """Resolve everything that the project requires; what is locked stays while it fits.
 
     upgrade: the names, or all, whose locked versions do not count. lowest: the oldest versions that fit, the
     lockfile aside. Raises PerfError with an explanation where no choice fits.
@@ -37,10 +37,10 @@ def choose(
         locked = {}
     elif upgrade:
         locked = {name: block for name, block in locked.items() if name not in upgrade}
-    shelf = Shelf(
+    finder = CandidateFinder(
         sources, local_concepts(project), platform_of(plan), preferred=locked, bound=bound, lowest=lowest
     )
-    chosen = resolve(demands_of(project, shelf), shelf)
+    chosen = resolve(root_requirements(project, finder), finder)
     for block in blocks:
         listing = chosen[block.name].listing if block.name in chosen else None
         if listing is not None and block.registry is not None:

@@ -6,59 +6,61 @@ from collections.abc import Sequence
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import parsed_version
-from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand, asks_for_prereleases
+from perfusion_registry.resolve.candidates import CandidateFinder
+from perfusion_registry.resolve.requirement import Requirement, asks_for_prereleases
 from perfusion_registry.suggestions import did_you_mean
 
 _LONGEST_LIST = 8
 
 
-def explain(causes: Sequence[Demand], shelf: Shelf) -> PerfError:
-    """The error for demands that no choice of versions can meet."""
-    by_name: dict[str, list[Demand]] = {}
-    for demand in causes:
-        known = by_name.setdefault(demand.name, [])
-        if demand not in known:
-            known.append(demand)
+def explain(causes: Sequence[Requirement], finder: CandidateFinder) -> PerfError:
+    """The error for requirements that no choice of versions can meet."""
+    by_name: dict[str, list[Requirement]] = {}
+    for requirement in causes:
+        known = by_name.setdefault(requirement.name, [])
+        if requirement not in known:
+            known.append(requirement)
     told, hints = [], []
-    for name, demands in by_name.items():
-        said, hint = _told(name, demands, shelf)
+    for name, requirements in by_name.items():
+        said, hint = _told(name, requirements, finder)
         told.append(said)
         hints.append(hint)
     return PerfError("\n".join(told), where=causes[0].origin, hint=hints[0])
 
 
-def _told(name: str, demands: list[Demand], shelf: Shelf) -> tuple[str, str]:
-    places = list(dict.fromkeys(demand.place for demand in demands))
-    asked = "".join(f"\n  {demand}{_from(demand, shelf, len(places) > 1)}" for demand in demands)
+def _told(name: str, requirements: list[Requirement], finder: CandidateFinder) -> tuple[str, str]:
+    places = list(dict.fromkeys(requirement.place for requirement in requirements))
+    asked = "".join(
+        f"\n  {requirement}{_from(requirement, finder, len(places) > 1)}" for requirement in requirements
+    )
     if len(places) > 1:
         return (
             f"`{name}` would be two concepts of one name:{asked}",
-            f"a name comes from one registry: bind `{name}` to the one that all need, or drop one demand",
+            f"a name comes from one registry: bind `{name}` to the one that all need, or drop one of them",
         )
     if places[0] is None:
-        local = shelf.local[name]
+        local = finder.local[name]
         return (
             f"the recipe of `{name}` does not fit:{asked}\n  {local.where} is {local.version}",
             f"change the version in {local.where}, or the constraint",
         )
-    listings = shelf.sources.listings(places[0], name)
-    called = shelf.sources.called(places[0])
+    listings = finder.sources.listings(places[0], name)
+    called = finder.sources.called(places[0])
     if not listings:
         return f"the registry `{called}` has no concept `{name}`:{asked}", _similar_name(
-            name, places[0], shelf
+            name, places[0], finder
         )
-    early = not asks_for_prereleases(demands)
+    early = not asks_for_prereleases(requirements)
     reasons: dict[str, list[str]] = {}
     wanted_early = None
     refused_wanted = False
     for listing in listings:
         version = listing.version
-        against = next((demand for demand in demands if not demand.admits(version)), None)
-        refusal = shelf.refusal(listing)
+        against = next((requirement for requirement in requirements if not requirement.admits(version)), None)
+        refusal = finder.refusal(listing)
         if against is not None:
             reason = f"not {against.constraint}" + (
-                f", which {against.origin} wants" if len(demands) > 1 else ""
+                f", which {against.origin} wants" if len(requirements) > 1 else ""
             )
         elif refusal is not None:
             reason, refused_wanted = refusal, True
@@ -77,10 +79,12 @@ def _told(name: str, demands: list[Demand], shelf: Shelf) -> tuple[str, str]:
     return f"no version of `{name}` in the registry `{called}` fits:{asked}{lines}", hint
 
 
-def _from(demand: Demand, shelf: Shelf, several: bool) -> str:
+def _from(requirement: Requirement, finder: CandidateFinder, several: bool) -> str:
     if not several:
         return ""
-    return f" from {'a recipe here' if demand.place is None else f'`{shelf.sources.called(demand.place)}`'}"
+    if requirement.place is None:
+        return " from a recipe here"
+    return f" from `{finder.sources.called(requirement.place)}`"
 
 
 def _listed(versions: list[str]) -> str:
@@ -88,9 +92,9 @@ def _listed(versions: list[str]) -> str:
     return ", ".join(shown)
 
 
-def _similar_name(name: str, place: str, shelf: Shelf) -> str:
+def _similar_name(name: str, place: str, finder: CandidateFinder) -> str:
     try:
-        known = [entry.name for entry in shelf.sources.registry(place).catalogue()]
+        known = [entry.name for entry in finder.sources.registry(place).catalogue()]
     except PerfError:  # the catalogue only serves to guess
         known = []
     return did_you_mean(name, known, f"check the name with `perf search {name}`")

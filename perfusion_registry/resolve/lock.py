@@ -21,7 +21,7 @@ from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.plan import BuildTask, Plan, shown
 from perfusion_registry.resolve.project import Project
-from perfusion_registry.resolve.wishes import reachable
+from perfusion_registry.resolve.root_requirements import reachable
 
 
 def lock(

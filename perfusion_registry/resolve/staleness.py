@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
-from perfusion_registry.resolve.demand import Demand
 from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.requirement import Requirement
+from perfusion_registry.resolve.root_requirements import key_path, reachable
 from perfusion_registry.resolve.sources import LocalConcept
-from perfusion_registry.resolve.wishes import key_path, reachable
 
 
 def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
-    """What the lockfile does not fulfil of the project's wishes, a sentence each.
+    """What the lockfile does not fulfil of the project's requirements, a sentence each.
 
     local: what the recipes declare. Whether images or options changed since is `changes_of`'s to tell.
     """
@@ -31,7 +31,9 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
         else:
             place = project.manifest.registries.get(entry.registry) if entry.registry else None
             known = {place} if place else set(project.manifest.registries.values())
-            told += _unlike(block, Demand(name, entry.version or "", None, key_path(project, name)), known)
+            told += _unlike(
+                block, Requirement(name, entry.version or "", None, key_path(project, name)), known
+            )
     for block in lock.concepts:
         own = local.get(block.name)
         origin = f"{own.where}, pack.requires" if own else f"{block.name} {block.version}"
@@ -47,7 +49,7 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
                 known = set(project.manifest.registries.values())
             else:
                 known = {block.registry}
-            told += _unlike(needed, Demand(name, constraint, None, origin), known)
+            told += _unlike(needed, Requirement(name, constraint, None, origin), known)
     requires = [
         block.model_copy(update={"requires": dict(local[block.name].requires)})
         if block.name in local
@@ -101,15 +103,16 @@ def _local(block: LockedConcept, recipe: LocalConcept) -> list[str]:
     return []
 
 
-def _unlike(block: LockedConcept, demand: Demand, known: Collection[str | None]) -> list[str]:
+def _unlike(block: LockedConcept, requirement: Requirement, known: Collection[str | None]) -> list[str]:
     """How a locked version is not what is asked for. known: the registries that it may come from."""
     told = []
     if block.registry not in known:
         source = block.registry or "a recipe"
         wanted = " or ".join(sorted(place or "a recipe" for place in known)) or "no registry"
-        told.append(f"`{block.name}` is locked from {source}, and {demand.origin} means {wanted}")
-    if not demand.admits(block.version):
+        told.append(f"`{block.name}` is locked from {source}, and {requirement.origin} means {wanted}")
+    if not requirement.admits(block.version):
         told.append(
-            f"`{block.name}` is locked at {block.version}, and {demand.origin} asks for {demand.constraint}"
+            f"`{block.name}` is locked at {block.version}, "
+            f"and {requirement.origin} asks for {requirement.constraint}"
         )
     return told

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="s
 @pytest.mark.parametrize(
     "make",
     [
-        lambda folder: Publish(folder / "publish", str(folder / "shelf")),
-        lambda folder: Sync(folder / "sync", str(folder / "shelf")),
+        lambda folder: Publish(folder / "publish", str(folder / "finder")),
+        lambda folder: Sync(folder / "sync", str(folder / "finder")),
         lambda folder: Prune(folder / "prune"),
     ],
     ids=["publish", "sync", "prune"],

@@ -10,7 +10,7 @@ from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions
-from tests.compose.samples import artifact, concept, on, shelf
+from tests.compose.samples import artifact, concept, finder, on
 
 PROMPT = "A teddy* sailing in a teapot* on the sea"
 
@@ -64,8 +64,8 @@ def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base)
             command_all=gate("command_all"),
             scene={"teddy": gate("scene")},
         )
-        shelf = {"teddy": concept(made, gate("lockfile"))}
-        (composed,) = compose(parse_prompt(prompt), shelf, tiny_base, sources).concepts
+        finder = {"teddy": concept(made, gate("lockfile"))}
+        (composed,) = compose(parse_prompt(prompt), finder, tiny_base, sources).concepts
         assert (composed.render.bias, composed.render.temperature) == (places[first][1], 0.1)
 
 
@@ -131,14 +131,14 @@ def test_a_gate_for_a_concept_that_is_not_called_is_an_error(tiny_base, concepts
 
 
 def test_another_family_is_refused_and_named(tiny_base):
-    shelf_ = shelf(artifact(tiny_base, "teddy", "teddy", 1, family="another", base="elsewhere/model"))
+    shelf_ = finder(artifact(tiny_base, "teddy", "teddy", 1, family="another", base="elsewhere/model"))
     with pytest.raises(PerfError, match="elsewhere/model") as caught:
         compose(parse_prompt("a teddy*"), shelf_, tiny_base)
     assert "perf build teddy" in caught.value.hint
 
 
 def test_another_covariance_than_its_partner_is_refused(tiny_base):
-    shelf_ = shelf(
+    shelf_ = finder(
         artifact(tiny_base, "teddy", "teddy", 1),
         artifact(tiny_base, "teapot", "teapot", 2, built=Built(covariance="x" * 64, step=1)),
     )

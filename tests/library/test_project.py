@@ -37,7 +37,7 @@ ASKED: dict[str, tuple[Callable[[perf.Project], Any], tuple[str, ...]]] = {
     "doctor": (lambda p: p.doctor(), ("doctor",)),
     "yank": (
         lambda p: p.yank("teddy", "1.0.0", dry_run=True),
-        ("yank", "teddy==1.0.0", "--dry-run", "--registry", "shelf"),
+        ("yank", "teddy==1.0.0", "--dry-run", "--registry", "finder"),
     ),
 }
 
@@ -67,7 +67,7 @@ def test_a_project_is_opened_locked_synced_changed_and_shared(place: Path) -> No
     assert perf.open(place / "vendored").sync(frozen=True).present == ("teapot", "teddy")
     assert project.remove("teapot").removed == ("teapot",)
     assert [row.name for row in project.concepts().concepts] == ["teddy"]
-    assert project.add_release("teapot", registry="shelf").resolved == "1.0.0"
+    assert project.add_release("teapot", registry="finder").resolved == "1.0.0"
     with pytest.raises(perf.PerfError, match="there is a concept `teapot` already"):
         project.add("teapot", "pot", [place / "*.png"])
     assert project.publish(registry="../elsewhere").releases == ()
@@ -95,7 +95,7 @@ def test_a_project_is_created_and_built(place: Path) -> None:
     assert built.card.supercategory == "teddy"
     assert project.build().up_to_date == ("bear",)
     with pytest.raises(perf.PerfError, match="cannot be published without licence"):
-        project.publish("bear", registry=str(place / "shelf"))
+        project.publish("bear", registry=str(place / "finder"))
 
 
 def test_warnings_are_heard(project: perf.Project, tiny_base: Any, caplog: pytest.LogCaptureFixture) -> None:

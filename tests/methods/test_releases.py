@@ -16,7 +16,7 @@ from perfusion_registry.registries.release import Preview
 from perfusion_registry.resolve.resolution import resolve
 from tests.recipe.test_lockfile import BASE, COVARIANCE, concept
 from tests.resolve.registry import FAMILY, release
-from tests.resolve.test_resolution import shelf, wish
+from tests.resolve.test_resolution import finder, requirement
 
 
 def second(version: str, **changes: Any) -> Release:
@@ -60,18 +60,18 @@ def test_format_1_has_its_own_keys_and_no_others(change: dict[str, Any]) -> None
 
 def test_a_release_of_a_method_that_is_not_here_is_shown_and_is_no_candidate() -> None:
     newer = second("1.1")
-    made = shelf(release("teddy", "1.0"), newer)
-    assert resolve([wish("teddy")], made)["teddy"].version == "1.0"
+    made = finder(release("teddy", "1.0"), newer)
+    assert resolve([requirement("teddy")], made)["teddy"].version == "1.0"
     with pytest.raises(PerfError, match=r"1\.1: .*no method `of-tomorrow`"):
-        resolve([wish("teddy", ">=1.1")], made)
-    far = shelf(second("1.1", method="perfusion", requires_perf="99"))
+        resolve([requirement("teddy", ">=1.1")], made)
+    far = finder(second("1.1", method="perfusion", requires_perf="99"))
     with pytest.raises(PerfError, match="needs perf 99 or newer"):
-        resolve([wish("teddy")], far)
+        resolve([requirement("teddy")], far)
 
 
 def test_a_release_without_a_covariance_fits_any() -> None:
     plain = second("1.0", method="perfusion")
-    assert resolve([wish("teddy")], shelf(plain))["teddy"].version == "1.0"
+    assert resolve([requirement("teddy")], finder(plain))["teddy"].version == "1.0"
 
 
 def locked(**changes: Any) -> LockedConcept:

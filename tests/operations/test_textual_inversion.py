@@ -114,8 +114,8 @@ def test_from_a_recipe_to_a_prompt_with_a_perfusion_concept(project: Path, tiny_
     with pytest.raises(perf.PerfError, match="a gate is set for 'oak'"):
         composer.compose("an oak*{bias=.5}")
 
-    shelf = str(project / "shelf")
-    assert [row.release.format for row in home.publish("oak", registry=shelf).releases] == [2]
+    finder = str(project / "finder")
+    assert [row.release.format for row in home.publish("oak", registry=finder).releases] == [2]
     (project / "away").mkdir()
     (project / "away" / "perfusion.toml").write_text(
         f'''[project]
@@ -127,7 +127,7 @@ covariance = "../C.safetensors"
 oak = {{ version = ">=1", registry = "studio" }}
 
 [registries]
-studio = "{shelf}"
+studio = "{finder}"
 ''',
         encoding="utf-8",
     )

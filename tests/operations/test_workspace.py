@@ -15,7 +15,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.resolve.project import ProjectNotFoundError
 
-MANIFEST = '[project]\nname = "tea"\nbase = "storybook"\n[registries]\nstudio = "shelf"\n'
+MANIFEST = '[project]\nname = "tea"\nbase = "storybook"\n[registries]\nstudio = "finder"\n'
 
 
 @pytest.fixture
@@ -109,6 +109,6 @@ def test_offline_is_for_bases_and_registries_alike(root: Path, tmp_path: Path) -
         with pytest.raises(PerfError):
             workspace.base_named("somebody/some-model@" + "0" * 40)
         sources = workspace.registries(workspace.read(), None)
-        assert sources.named == {"studio": "shelf"}
+        assert sources.named == {"studio": "finder"}
         with pytest.raises(PerfError):
             workspace.registry("https://127.0.0.1:9/x", "far", root).catalogue()

@@ -14,7 +14,7 @@ from perfusion_registry.registries import (
     Listing,
     RegistryError,
     Release,
-    Requirement,
+    RequiredConcept,
 )
 
 FAMILY, COVARIANCE = "f" * 64, "c" * 64
@@ -30,7 +30,7 @@ def release(name: str, version: str, needs: Mapping[str, str] | None = None, **c
     }
     if needs is not None:
         values["kind"] = "pack"
-        values["requires"] = tuple(Requirement(name=need, version=needs[need]) for need in sorted(needs))
+        values["requires"] = tuple(RequiredConcept(name=need, version=needs[need]) for need in sorted(needs))
     else:
         values |= {
             "family": FAMILY,

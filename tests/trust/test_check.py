@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perfusion_registry.recipe.lockfile import FORMAT_1_GATE
-from perfusion_registry.registries import Listing, Release, Requirement, Signature
+from perfusion_registry.registries import Listing, Release, RequiredConcept, Signature
 from perfusion_registry.registries.release import Preview
 from perfusion_registry.registries.release1 import Release1
 from perfusion_registry.trust import Pin, UntrustedError, check_signature, fingerprint
@@ -72,7 +72,7 @@ CHANGES: dict[str, Any] = {
     "architecture": "sdxl",
     "render": {"bias": 0.64, "temperature": 0.15, "key_lock": "local"},
     "preview": Preview(sha256="c" * 64, size=1),
-    "requires": (Requirement(name="cat", version=">=1"),),
+    "requires": (RequiredConcept(name="cat", version=">=1"),),
     "licence": "CC0-1.0",
     "base_licence": "MIT",
     "authors": ("Somebody Else",),

@@ -156,6 +156,6 @@ def test_processes_that_learn_keys_at_once_lose_none(tmp_path: Path) -> None:
 
 def test_a_registry_is_known_by_its_place(tmp_path: Path) -> None:
     assert registry_identity(" https://a.example/x/  https://b.example/x", tmp_path) == "https://a.example/x"
-    assert registry_identity("shelf", tmp_path) == str(tmp_path / "shelf")
-    assert registry_identity("../shelf/", tmp_path / "p") == str(tmp_path / "shelf")
-    assert registry_identity(str(tmp_path / "shelf"), Path("/")) == str(tmp_path / "shelf")
+    assert registry_identity("finder", tmp_path) == str(tmp_path / "finder")
+    assert registry_identity("../finder/", tmp_path / "p") == str(tmp_path / "finder")
+    assert registry_identity(str(tmp_path / "finder"), Path("/")) == str(tmp_path / "finder")

@@ -1,4 +1,4 @@
-"""A demand: that a concept be there, at which versions, and who says so."""
+"""A requirement: that a concept be there, at which versions, and who says so."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from perfusion_registry.recipe.name import parsed_version
 
 
 @dataclass(frozen=True)
-class Demand:
-    """One place's wish for a concept.
+class Requirement:
+    """What one place asks of a concept.
 
     constraint: PEP 440; "" is any version. place: the address of the registry that it must come from, None
     for a recipe of the project. origin: who asks: a file and key path, or a release.
@@ -39,8 +39,10 @@ def parsed_constraint(text: str) -> SpecifierSet:
     return SpecifierSet(text)
 
 
-def asks_for_prereleases(demands: list[Demand]) -> bool:
+def asks_for_prereleases(requirements: list[Requirement]) -> bool:
     """Whether one of them names a pre-release, such as `>=2.0rc1`."""
     return any(
-        bool(parsed_constraint(demand.constraint).prereleases) for demand in demands if demand.constraint
+        bool(parsed_constraint(requirement.constraint).prereleases)
+        for requirement in requirements
+        if requirement.constraint
     )

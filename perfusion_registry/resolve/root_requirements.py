@@ -1,14 +1,14 @@
-"""What a project wishes for: the demands of its manifest and of its own scene packs."""
+"""What a project requires: the requirements of its manifest and of its own scene packs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from perfusion_registry.recipe import LockedConcept, Pack
-from perfusion_registry.resolve.candidates import Shelf
-from perfusion_registry.resolve.demand import Demand
+from perfusion_registry.resolve.candidates import CandidateFinder
 from perfusion_registry.resolve.plan import shown
 from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.sources import LocalConcept
 
 
@@ -25,18 +25,18 @@ def local_concepts(project: Project) -> dict[str, LocalConcept]:
     return found
 
 
-def demands_of(project: Project, shelf: Shelf) -> list[Demand]:
-    """The demands of the manifest, a name each, bound to their registries."""
+def root_requirements(project: Project, finder: CandidateFinder) -> list[Requirement]:
+    """The requirements of the manifest, a name each, bound to their registries."""
     found = []
     for name, entry in sorted(project.manifest.concepts.items()):
         origin = key_path(project, name)
         if entry.recipe is not None:
-            found.append(Demand(name, "", None, origin))
+            found.append(Requirement(name, "", None, origin))
         elif entry.registry is not None:
-            place = shelf.sources.bind(name, entry.registry, origin)
-            found.append(Demand(name, entry.version or "", place, origin))
+            place = finder.sources.bind(name, entry.registry, origin)
+            found.append(Requirement(name, entry.version or "", place, origin))
         else:
-            found.append(Demand(name, entry.version or "", shelf.bind(name, origin), origin))
+            found.append(Requirement(name, entry.version or "", finder.bind(name, origin), origin))
     return found
 
 
