@@ -6,7 +6,9 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -191,3 +193,19 @@ def test_logic_prints_nothing(package: str) -> None:
                 )
                 assert not printing, module
                 assert not writing, module
+
+
+HIDDEN = {"resolve.lock", "resolve.plan"}
+"""Modules that a function of their name still hides; it only ever shrinks."""
+
+
+def test_no_name_hides_a_module() -> None:
+    """So that `import perfusion_registry.edit.gates` gives a module, as it reads."""
+    hidden = set()
+    for module in modules():
+        package, _, name = module.rpartition(".")
+        if package:
+            known = getattr(import_module(package), name, None)
+            if not (known is None or isinstance(known, ModuleType)):
+                hidden.add(module.removeprefix(f"{PACKAGE}."))
+    assert hidden <= HIDDEN

@@ -3,16 +3,16 @@
 Symbols, with the shapes of `docs/architecture.md`: encodings `E (..., n, d)`, bank matrix `W (D, d)`,
 target inputs `I (J, d)`, their duals `V = I C^-1 (J, d)`, target outputs `O (J, D)`, gate biases and
 temperatures `(J,)`. Any of them may carry leading batch dimensions that broadcast against those of E.
-Equation numbers are those of "Key-Locked Rank One Editing for Text-to-Image Personalization"; in `residual`
+Equation numbers are those of "Key-Locked Rank One Editing for Text-to-Image Personalization"; in `residuals`
 those of "Personalized Residuals for Concept-Driven Text-to-Image Generation".
 """
 
 from perfusion_registry.edit.baselines import naive_sum, rome_weight, ungated
-from perfusion_registry.edit.gate import gate, similarity
+from perfusion_registry.edit.encodings import packed
+from perfusion_registry.edit.gates import gate, similarity
 from perfusion_registry.edit.metric import Metric
-from perfusion_registry.edit.packed import packed
-from perfusion_registry.edit.perpendicular import basis, perpendicular
-from perfusion_registry.edit.residual import localised, residual
+from perfusion_registry.edit.projection import basis, perpendicular
+from perfusion_registry.edit.residuals import localised, residual
 
 __all__ = [
     "Metric",

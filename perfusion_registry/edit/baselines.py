@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perfusion_registry.edit.gate import similarity
+from perfusion_registry.edit.gates import similarity
 from perfusion_registry.edit.metric import Metric
-from perfusion_registry.edit.perpendicular import perpendicular
+from perfusion_registry.edit.projection import perpendicular
 
 
 def rome_weight(W: Tensor, C: Tensor, i: Tensor, o: Tensor) -> Tensor:

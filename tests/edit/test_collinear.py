@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.edit import Metric, packed, perpendicular
-from perfusion_registry.edit.perpendicular import basis
+from perfusion_registry.edit.projection import basis
 from tests.edit import reference
 from tests.edit.problem import Problem, make
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perfusion_registry.edit.gate import gate, similarity
-from perfusion_registry.edit.perpendicular import perpendicular
+from perfusion_registry.edit.gates import gate, similarity
+from perfusion_registry.edit.projection import perpendicular
 
 
 def packed(
