@@ -12,29 +12,45 @@ from perfusion_registry.version import __version__ as __version__
 TYPE_CHECKING = False  # so that `perf --help` need not import typing
 if TYPE_CHECKING:
     from perfusion_registry.compose.composition import Composition as Composition
+    from perfusion_registry.compose.concept import Concept as Concept
     from perfusion_registry.compose.prompt import Gate as Gate
     from perfusion_registry.errors import CheckFailedError as CheckFailedError
     from perfusion_registry.errors import PerfError as PerfError
     from perfusion_registry.library.composer import Composer as Composer
+    from perfusion_registry.library.covariance import estimate_covariance as estimate_covariance
+    from perfusion_registry.library.opening import create as create
+    from perfusion_registry.library.opening import open as open
+    from perfusion_registry.library.opening import sync_lockfile as sync_lockfile
     from perfusion_registry.library.picture import Picture as Picture
+    from perfusion_registry.library.picture import read_record as read_record
+    from perfusion_registry.library.picture import redraw as redraw
     from perfusion_registry.library.pipeline import composed as composed
     from perfusion_registry.library.pipeline import load_concepts as load_concepts
     from perfusion_registry.library.project import Project as Project
-    from perfusion_registry.library.project import create as create
-    from perfusion_registry.library.project import open as open
+    from perfusion_registry.operations.lock import StaleLockfileError as StaleLockfileError
+    from perfusion_registry.render.metadata import RenderRecord as RenderRecord
+    from perfusion_registry.reporter import Reporter as Reporter
 
 _HOME = {
     "CheckFailedError": "errors",
     "Composer": "library.composer",
     "Composition": "compose.composition",
+    "Concept": "compose.concept",
     "Gate": "compose.prompt",
     "PerfError": "errors",
     "Picture": "library.picture",
     "Project": "library.project",
+    "RenderRecord": "render.metadata",
+    "Reporter": "reporter",
+    "StaleLockfileError": "operations.lock",
     "composed": "library.pipeline",
-    "create": "library.project",
+    "create": "library.opening",
+    "estimate_covariance": "library.covariance",
     "load_concepts": "library.pipeline",
-    "open": "library.project",
+    "open": "library.opening",
+    "read_record": "library.picture",
+    "redraw": "library.picture",
+    "sync_lockfile": "library.opening",
 }
 
 __all__ = sorted(_HOME)

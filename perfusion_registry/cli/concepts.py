@@ -87,10 +87,7 @@ def add(
                 f"`{name}` comes from a registry, so images and training options have no use",
                 hint="leave them out, or leave out the registry",
             )
-        prefix, slash, bare = name.rpartition("/")
-        release = AddReleaseOptions(
-            name=bare, version=version, prefix=prefix if slash else None, registry=registry
-        )
+        release = AddReleaseOptions(name=name, version=version, registry=registry)
         with common.open(offline=offline) as workspace:
             result = add_release(workspace, release)
     elif supercategory is None:

@@ -22,7 +22,6 @@ from perfusion_registry.cli.drawing import (
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.tune import TuneAttempt, TuneResult
@@ -103,12 +102,6 @@ def tune(
     from perfusion_registry.operations.tune import TuneOptions
     from perfusion_registry.operations.tune import tune as run
 
-    if scene is not None and "/" in scene:
-        raise PerfError(
-            f"{scene!r} belongs to a scene pack, which is not the project's to change",
-            where="--scene",
-            hint="name a scene of perfusion.toml, or a new one",
-        )
     options = TuneOptions(
         prompt=prompt,
         scene=scene,

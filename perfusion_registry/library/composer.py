@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import KeyLock
 from perfusion_registry.errors import PerfError
-from perfusion_registry.library.gates import Gates, gate_sources
+from perfusion_registry.library.gates import Gates, checked_values, gate_sources
 from perfusion_registry.library.picture import Picture
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
 from perfusion_registry.operations.sweep import Grid, SweepOptions, SweepResult, sweep
 from perfusion_registry.operations.tune import TuneOptions, TuneResult, tune
+from perfusion_registry.recipe import canonical_name
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -35,10 +36,19 @@ class Composer:
     artifacts that stand in for the locked concepts of their names. All raise PerfError.
     """
 
-    def __init__(self, workspace: Callable[[], Workspace], base: Base) -> None:
-        """workspace: opens the project. base: what it draws with."""
+    def __init__(
+        self,
+        workspace: Callable[[], Workspace],
+        base: Base,
+        *,
+        locked: bool = False,
+        frozen: bool = False,
+    ) -> None:
+        """workspace: opens the project. base: what draws. locked, frozen: as in `Project.composer`."""
         self._workspace = workspace
         self._base = base
+        self._locked = locked
+        self._frozen = frozen
 
     def __repr__(self) -> str:
         base = self._base
@@ -57,7 +67,7 @@ class Composer:
         A composition can be written (`to_json`), reviewed, and drawn by whoever has its artifacts.
         """
         with self._workspace() as workspace:
-            return load_prompt(workspace, _prompt(prompt, scene, gates, files), self._base).composition
+            return load_prompt(workspace, self._prompt(prompt, scene, gates, files), self._base).composition
 
     def explain(
         self,
@@ -69,7 +79,7 @@ class Composer:
     ) -> ExplainResult:
         """Measure, token by token, how near it is to each concept and how far its gate opens there."""
         with self._workspace() as workspace:
-            return explain(workspace, _prompt(prompt, scene, gates, files), self._base)
+            return explain(workspace, self._prompt(prompt, scene, gates, files), self._base)
 
     def render(
         self,
@@ -112,7 +122,7 @@ class Composer:
                 )
             source = CompositionSource(composition=prompt, gates=gate_sources(gates))
         else:
-            source = _prompt(prompt, scene, gates, files)
+            source = self._prompt(prompt, scene, gates, files)
         with self._workspace() as workspace:
             job = load_job(workspace, source, overrides, self._base)
             return self._pictures(job, workspace.reporter)
@@ -129,25 +139,44 @@ class Composer:
         self,
         prompt: str | None = None,
         *,
-        biases: Iterable[float],
-        temperatures: Iterable[float],
+        biases: Iterable[float] = (0.5, 0.7, 0.9, 1.1, 1.3),
+        temperatures: Iterable[float] = (0.1, 0.15),
         names: Collection[str] | None = None,
         scene: str | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
+        gates: Gates | None = None,
         files: Collection[str | Path] = (),
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        scheduler: str | None = None,
         out: str | Path | None = None,
         force: bool = False,
     ) -> SweepResult:
         """Draw a prompt over a grid of gate biases and temperatures, with one seed, onto one sheet.
 
-        names: the concepts whose gates vary; None for all. out: the sheet; None for one in `renders/` of the
-        project. force: overwrite another file.
+        names: the concepts whose gates vary; None for all. gates: what does not vary, such as a key lock.
+        out: the sheet; None for one in `renders/` of the project. force: overwrite another file. The rest as
+        in `render`.
         """
         options = SweepOptions(
-            prompt=_prompt(prompt, scene, None, files),
-            grid=Grid(tuple(biases), tuple(temperatures), tuple(names) if names is not None else None),
-            overrides=RenderOverrides(seeds=None if seed is None else (seed,), steps=steps),
+            prompt=self._prompt(prompt, scene, gates, files),
+            grid=Grid(
+                checked_values("bias", biases) or (),
+                checked_values("temperature", temperatures) or (),
+                None if names is None else tuple(canonical_name(name.removesuffix("*")) for name in names),
+            ),
+            overrides=RenderOverrides(
+                seeds=None if seed is None else (seed,),
+                steps=steps,
+                guidance=guidance,
+                negative_prompt=negative_prompt,
+                width=width,
+                height=height,
+                scheduler=scheduler,
+            ),
             out=Path(out) if out is not None else None,
             force=force,
         )
@@ -163,10 +192,15 @@ class Composer:
         temperatures: Iterable[float] | None = None,
         locks: Iterable[KeyLock] | None = None,
         residuals: Iterable[float] | None = None,
-        images: int = 72,
-        seeds: Iterable[int] | None = None,
-        steps: int | None = None,
         files: Collection[str | Path] = (),
+        images: int = 72,
+        seeds: Iterable[int] = range(4),
+        negative_prompt: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        scheduler: str | None = None,
         sheet: str | Path | None = None,
         force: bool = False,
         dry_run: bool = False,
@@ -174,32 +208,45 @@ class Composer:
         """Let pictures choose a prompt's gates, by likeness to the concepts and to the text.
 
         scene: of the manifest, where the result is written, unless this is a dry run. biases, temperatures,
-        locks, residuals: what may be chosen. images: pictures to draw at most. sheet: a file for the pictures
-        before and after.
+        locks, residuals: what may be chosen; None for the paper's values, all locks that are possible, and
+        residuals as they are. images: pictures to draw at most. seeds: what each choice is judged on. sheet:
+        a file for the pictures before and after. The rest as in `render`.
         """
         options = TuneOptions(
             prompt=prompt,
             scene=scene,
-            biases=_tuple(biases),
-            temperatures=_tuple(temperatures),
-            locks=_tuple(locks),
-            residuals=_tuple(residuals),
+            biases=checked_values("bias", biases),
+            temperatures=checked_values("temperature", temperatures),
+            locks=checked_values("lock", locks),
+            residuals=checked_values("residual", residuals),
             images=images,
-            overrides=RenderOverrides(seeds=_tuple(seeds), steps=steps),
+            overrides=RenderOverrides(
+                seeds=tuple(seeds),
+                steps=steps,
+                guidance=guidance,
+                negative_prompt=negative_prompt,
+                width=width,
+                height=height,
+                scheduler=scheduler,
+            ),
             files=tuple(map(Path, files)),
             sheet=Path(sheet) if sheet is not None else None,
             force=force,
+            locked=self._locked,
+            frozen=self._frozen,
             dry_run=dry_run,
         )
         with self._workspace() as workspace:
             return tune(workspace, options, self._base)
 
-
-def _prompt(
-    prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
-) -> PromptOptions:
-    return PromptOptions(prompt=prompt, scene=scene, gates=gate_sources(gates), files=tuple(map(Path, files)))
-
-
-def _tuple(values: Iterable[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
+    def _prompt(
+        self, prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
+    ) -> PromptOptions:
+        return PromptOptions(
+            prompt=prompt,
+            scene=scene,
+            gates=gate_sources(gates),
+            files=tuple(map(Path, files)),
+            locked=self._locked,
+            frozen=self._frozen,
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from perfusion_registry.compose.composing import GateSources
 from perfusion_registry.compose.prompt import Gate, gate_value
@@ -30,3 +31,13 @@ def _checked(gate: Gate) -> Gate:
         if value is not None:
             gate_value(key.removeprefix("key_"), str(value))
     return gate
+
+
+def checked_values(option: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+    """Values of a gate's option, each once; None for None. Raises PerfError for one that is out of range."""
+    if values is None:
+        return None
+    chosen = tuple(dict.fromkeys(values))
+    for value in chosen:
+        gate_value(option, str(value))
+    return chosen

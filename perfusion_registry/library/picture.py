@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.render.metadata import RenderRecord, png_bytes
+from perfusion_registry.render.metadata import RenderRecord, png_bytes, read_metadata
 from perfusion_registry.render.output import check_formats, write_picture
+from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture, and the record from which `perf render --from` draws it again to the pixel.
+    """A picture, and the record from which `redraw` draws it again to the pixel.
 
     image: PIL, RGB. record: composition, request, base and software; the saved file carries it.
     """
@@ -47,3 +48,48 @@ class Picture:
             path = path / f"{self.seed}.png"
         check_formats(None, path)
         write_picture(path, self.png())
+
+
+def read_record(path: str | Path) -> RenderRecord:
+    """What a picture file says about how it was drawn. Raises PerfError where it says nothing."""
+    return read_metadata(Path(path))
+
+
+def redraw(
+    path: str | Path,
+    *,
+    folder: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    store: str | Path | None = None,
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Picture:
+    """Draw a picture again from its own record, to the pixel where device and libraries are the same.
+
+    Its base and artifacts must be on this machine. folder: of the project to look for the base in; default
+    the working directory, where there need not be one, unless the base is a folder of the project. device,
+    dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of it, give
+    `read_record(path).composition` to a composer. Raises PerfError.
+    """
+    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.job import PictureSource, RenderOverrides, load_job
+    from perfusion_registry.operations.workspace import Workspace
+    from perfusion_registry.render.draw import render
+
+    source = PictureSource(picture=Path(path), compute=ComputeOptions(device, dtype))
+    with Workspace.open(
+        Path(folder) if folder is not None else None,
+        store=Path(store) if store else None,
+        offline=offline,
+        reporter=reporter or Logging(),
+        lockfile_alone=True,
+        optional=folder is None,
+    ) as workspace:
+        job = load_job(workspace, source, RenderOverrides())
+        ready = job.loaded
+        drawn = list(
+            render(ready.base, ready.composition, job.request, ready.artifacts, reporter=workspace.reporter)
+        )
+    picture = drawn[job.index or 0]
+    return Picture(picture.image, picture.record)

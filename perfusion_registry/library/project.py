@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.reporter import Logging, Reporter
+from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
     from perfusion_registry.library.composer import Composer
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult
     from perfusion_registry.operations.concepts import ListResult, RemoveResult
     from perfusion_registry.operations.doctor import DoctorResult
-    from perfusion_registry.operations.evaluate import EvaluateOptions, EvaluateResult
+    from perfusion_registry.operations.evaluate import EvaluateResult
     from perfusion_registry.operations.info import InfoResult
     from perfusion_registry.operations.lock import LockResult
     from perfusion_registry.operations.metadata import ProjectMetadata
@@ -32,52 +32,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-def open(
-    folder: str | Path = ".",
-    *,
-    store: str | Path | None = None,
-    offline: bool = False,
-    reporter: Reporter | None = None,
-) -> Project:
-    """The project of a folder, or of its nearest parent that has a `perfusion.toml`.
-
-    A folder that has a `perfusion.lock` alone will do; it can be synced, verified and drawn with.
-
-    store: the folder of artifacts; default that of this machine. offline: open no socket. reporter: who hears
-    of progress, notes and warnings; default the logger `perfusion_registry`. Nothing has to be closed: each
-    operation reads the project's files as they are then, and holds the store only while it works. Raises
-    PerfError where there is no project.
-    """
-    project = Project(Path(folder), Path(store) if store else None, offline, reporter or Logging())
-    with project.workspace():
-        return project
-
-
-def create(
-    folder: str | Path = ".",
-    *,
-    name: str | None = None,
-    base: str = "storybook",
-    store: str | Path | None = None,
-    offline: bool = False,
-    reporter: Reporter | None = None,
-) -> Project:
-    """Begin a project in a folder: a manifest and an example of a recipe; `open` it.
-
-    base: the embedded "storybook", "owner/name@revision" of the Hugging Face Hub, or a folder. Raises
-    PerfError where there is a project already.
-    """
-    from perfusion_registry.operations.init import init
-
-    init(Path(folder), base=base, name=name)
-    return open(folder, store=store, offline=offline, reporter=reporter)
-
-
 class Project:
-    """A project, from `open` or `create`. Safe to share between threads, as far as its files are.
+    """A project, from `open`, `create` or `sync_lockfile`.
 
-    Each method is one operation and returns its result, a frozen model whose `model_dump()` is what the
-    command of the same name prints with `--json`. All raise PerfError, which says what to do next.
+    Each method is one operation and returns its result, a frozen model whose `printed()` is what the command
+    of the same name prints with `--json`. All raise PerfError, which says what to do next. Threads may share
+    a project as far as they may share its files.
     """
 
     def __init__(self, folder: Path, store: Path | None, offline: bool, reporter: Reporter) -> None:
@@ -150,8 +110,9 @@ class Project:
     def add_release(self, name: str, version: str | None = None, *, registry: str | None = None) -> AddResult:
         """Write a concept of a registry into the manifest.
 
-        version: a constraint, such as ">=1.2,<2"; None for the newest that fits, up to the next major one.
-        registry: its name in the manifest.
+        name: "teddy", or "studio/teddy" to name the registry too. version: a constraint, such as ">=1.2,<2";
+        None for the newest that fits, up to the next major one. registry: its name in the manifest; or its
+        address, which is written there under the name before the slash.
         """
         from perfusion_registry.operations.add import AddReleaseOptions, add_release
 
@@ -192,6 +153,7 @@ class Project:
         self,
         images: Collection[str | Path],
         *,
+        base: str | None = None,
         words: str | Path | None = None,
         any_length: bool = False,
         limit: int = 10,
@@ -199,13 +161,14 @@ class Project:
     ) -> SuggestResult:
         """Rank supercategories by how well they describe images; the judge is the base's CLIP model.
 
-        words: a file of words to try, one a line; None for the base's own. any_length: also words of several
-        tokens.
+        base: None for the project's. words: a file of words to try, one a line; None for the base's own.
+        any_length: also words of several tokens.
         """
         from perfusion_registry.operations.suggest import SuggestOptions, suggest
 
         options = SuggestOptions(
             images=tuple(map(str, images)),
+            base=base,
             words=Path(words) if words else None,
             any_length=any_length,
             limit=limit,
@@ -283,6 +246,30 @@ class Project:
             compute=ComputeOptions(device, dtype),
         )
         return self._run(lambda workspace: build(workspace, options))
+
+    def build_as(
+        self,
+        name: str,
+        supercategory: str,
+        out: str | Path,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> BuildResult:
+        """Build a concept under another supercategory than its recipe's, into an artifact's file (`--super`).
+
+        out: a `.safetensors` file, which a composer takes among its `files`. Recipe and lockfile stay as they
+        are. The rest as in `build`.
+        """
+        from perfusion_registry.operations.build import BuildOptions, ComputeOptions
+        from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
+        from perfusion_registry.recipe import canonical_name
+
+        override = SupercategoryOverride(canonical_name(name.removesuffix("*")), supercategory, Path(out))
+        options = BuildOptions(force=force, dry_run=dry_run, compute=ComputeOptions(device, dtype))
+        return self._run(lambda workspace: build_substitute(workspace, override, options))
 
     def verify(self, *, require_signed: bool = False) -> VerifyResult:
         """Check every locked artifact against its digest, its card and its release; `whole` of the result
@@ -376,10 +363,13 @@ class Project:
 
     # Pictures
 
-    def composer(self, *, device: str = "auto", dtype: str = "auto") -> Composer:
+    def composer(
+        self, *, locked: bool = False, frozen: bool = False, device: str = "auto", dtype: str = "auto"
+    ) -> Composer:
         """Load the project's base, to compose prompts and draw them; it takes seconds and is worth keeping.
 
-        device, dtype: as in `build`.
+        locked: for each prompt, raise CheckFailedError where the lockfile would change, or the base is not
+        the locked one. frozen: take the lockfile as it is, without a warning. device, dtype: as in `build`.
         """
         from perfusion_registry.library.composer import Composer
         from perfusion_registry.operations.build import ComputeOptions
@@ -388,10 +378,44 @@ class Project:
         with self.workspace() as workspace:
             description = workspace.base(workspace.read())
             base = load_base(workspace, description, ComputeOptions(device, dtype))
-        return Composer(self.workspace, base)
+        return Composer(self.workspace, base, locked=locked, frozen=frozen)
 
-    def evaluate(self, options: EvaluateOptions) -> EvaluateResult:
-        """Measure concepts and methods by a suite of figures, and write a report."""
-        from perfusion_registry.operations.evaluate import evaluate
+    def evaluate(
+        self,
+        suite: str | Path,
+        *,
+        figures: Collection[str] = (),
+        out: str | Path | None = None,
+        jobs: int = 1,
+        budget: Mapping[str, int] | None = None,
+        bases: Mapping[str, str] | None = None,
+        dino: str | Path | None = None,
+        report: bool = True,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> EvaluateResult:
+        """Measure concepts and methods by a suite of figures, and write a report.
 
+        suite: "paper", or a suite's file. figures: ids; none means all. out: a folder; None for `out/SUITE`
+        of the working directory. budget: how many at most of `concepts`, `prompts`, `seeds`, `steps` and
+        `train_steps`. bases: for the suite's slots. dino: a folder with a DINO model, for similarity by it as
+        well. What is made already is not made again.
+        """
+        from perfusion_registry.evaluate.budget import Budget
+        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
+        from perfusion_registry.recipe.document import validate
+
+        limits = validate(dict(budget or {}), Budget, text="", where="budget", kind="budget")
+        options = EvaluateOptions(
+            suite=str(suite),
+            figures=tuple(figures),
+            out=Path(out) if out is not None else None,
+            jobs=jobs,
+            budget=limits,
+            bases=dict(bases or {}),
+            dino=Path(dino) if dino is not None else None,
+            report=report,
+            compute=ComputeOptions(device, dtype),
+        )
         return self._run(lambda workspace: evaluate(workspace, options))

@@ -56,15 +56,12 @@ class AddOptions:
 class AddReleaseOptions:
     """A concept of a registry.
 
-    version: the constraint; None for the newest that fits, up to the next that may break with it.
-
-    prefix: the registry's name, where it was written before the concept's. registry: a name of
-    `[registries]`, or an address to write there.
+    name: NAME, or REGISTRY/NAME. version: the constraint; None for the newest that fits, up to the next that
+    may break with it. registry: a name of `[registries]`, or an address to write there under REGISTRY.
     """
 
     name: str
     version: str | None = None
-    prefix: str | None = None
     registry: str | None = None
 
 
@@ -133,7 +130,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
 def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:
     """Write a concept of a registry into the manifest, if the registry has a version that fits."""
     project = workspace.read()
-    name = canonical_name(options.name)
+    prefix, slash, bare = options.name.rpartition("/")
+    name = canonical_name(bare)
     where = str(project.manifest_path)
     if name in project.manifest.concepts:
         raise PerfError(
@@ -142,7 +140,7 @@ def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:
             hint=f"edit its entry, or run `perf remove {name}` first",
         )
     text = read_text(project.manifest_path, "manifest")
-    chosen = _registry(project, options.prefix, options.registry)
+    chosen = _registry(project, prefix if slash else None, options.registry)
     if chosen is not None and chosen[1] is not None:
         text = add_registry(text, chosen[0], chosen[1], where)
     entry = {"version": options.version or ""}  # in the order in which they are written

@@ -56,7 +56,13 @@ class TuneOptions:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
     def __post_init__(self) -> None:
-        """Raise PerfError where there is no prompt, or a mistake in it."""
+        """Raise PerfError where there is no prompt, a mistake in it, or a scene that is not the project's."""
+        if self.scene is not None and "/" in self.scene:
+            raise PerfError(
+                f"{self.scene!r} belongs to a scene pack, which is not the project's to change",
+                where="--scene",
+                hint="name a scene of perfusion.toml, or a new one",
+            )
         PromptOptions(prompt=self.prompt, scene=self.scene)
 
 

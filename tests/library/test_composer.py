@@ -135,9 +135,43 @@ def test_others_draw_between_two_pictures(composer: perf.Composer) -> None:
     assert np.asarray(last[0].image).shape == (64, 64, 3)
 
 
+def test_a_picture_is_drawn_again_from_itself(
+    composer: perf.Composer, project: perf.Project, place: Path
+) -> None:
+    *_, last = composer.render(PROMPT, seeds=(3, 4), batch=2, gates=perf.Gate(bias=0.5))
+    last.save(place / "4.png")
+    record = perf.read_record(place / "4.png")
+    assert record == last.record
+    assert (record.seed, record.composition.concept("teddy").render.bias) == (4, 0.5)
+    assert perf.redraw(place / "4.png", offline=True).png() == last.png()
+    Image.new("RGB", (8, 8)).save(place / "plain.png")
+    with pytest.raises(perf.PerfError, match="carries no record"):
+        perf.redraw(place / "plain.png")
+
+
+def test_a_locked_composer_draws_what_is_locked_and_no_other(
+    project: perf.Project, tiny_base: Base, place: Path
+) -> None:
+    locked = perf.Composer(project.workspace, tiny_base, locked=True)
+    assert locked.compose(PROMPT) == perf.Composer(project.workspace, tiny_base, frozen=True).compose(PROMPT)
+    manifest = project.root / "perfusion.toml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace('teapot = { version = ">=1"', 'teapot = { version = ">=2"'), "utf-8")
+    with pytest.raises(perf.StaleLockfileError):
+        locked.compose(PROMPT)
+    assert perf.Composer(project.workspace, tiny_base, frozen=True).compose(PROMPT).concepts
+
+
 def test_a_sheet_of_gates(composer: perf.Composer, place: Path) -> None:
     result = composer.sweep(
-        PROMPT, biases=(0.4, 0.8), temperatures=(0.1,), steps=1, out=place / "sheet.png", names=["teddy"]
+        PROMPT, biases=(0.4, 0.8), temperatures=(0.1,), steps=1, out=place / "sheet.png", names=["teddy*"]
     )
     assert Image.open(result.sheet).format == "PNG"
     assert result.biases == (0.4, 0.8)
+    for what, mistake in {
+        "a bias should be less than or equal to 2": lambda: composer.sweep(PROMPT, biases=[9]),
+        "belongs to a scene pack": lambda: composer.tune(PROMPT, scene="pack/snow"),
+        "a temperature should be": lambda: composer.tune(PROMPT, temperatures=[-1]),
+    }.items():
+        with pytest.raises(perf.PerfError, match=what):
+            mistake()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import perfusion_registry as perf
+from perfusion_registry.build import load_covariance
 
 
 def printed(*arguments: str) -> Any:
@@ -71,12 +73,19 @@ def test_a_project_is_opened_locked_synced_changed_and_shared(place: Path) -> No
     with pytest.raises(perf.PerfError, match="there is a concept `teapot` already"):
         project.add("teapot", "pot", [place / "*.png"])
     assert project.publish(registry="../elsewhere").releases == ()
+
+    project.remove("teapot")
+    with pytest.raises(perf.PerfError, match="the registry needs a name"):
+        project.add_release("teapot", registry="../vendored")
+    added = project.add_release("copy/teapot", ">=1", registry="../vendored")
+    assert (added.registry, added.version, added.resolved) == ("copy", ">=1", "1.0.0")
+    assert 'copy = "../vendored"' in (project.root / "perfusion.toml").read_text(encoding="utf-8")
+    assert project.sync().changes
+    assert {row.name for row in project.concepts().concepts} == {"teapot", "teddy"}
     assert repr(project) == f"Project({str(place / 'tea-party')!r})"
 
 
-def test_a_project_is_created_and_built(place: Path) -> None:
-    from PIL import Image
-
+def test_a_project_is_created_and_built(place: Path, tiny_base: Any) -> None:
     project = perf.create("new", base=str(place / "base"))
     manifest = project.root / "perfusion.toml"
     text = manifest.read_text(encoding="utf-8")
@@ -94,8 +103,48 @@ def test_a_project_is_created_and_built(place: Path) -> None:
     assert built.steps_kept == 1
     assert built.card.supercategory == "teddy"
     assert project.build().up_to_date == ("bear",)
+    (other,) = project.build_as("bear*", "boat", place / "boat.safetensors", device="cpu").built
+    assert other.card.supercategory == "boat"
+    assert perf.load_concepts(tiny_base.pipe, place / "boat.safetensors")["bear"].sha256 == other.sha256
+    assert project.verify().whole
     with pytest.raises(perf.PerfError, match="cannot be published without licence"):
         project.publish("bear", registry=str(place / "finder"))
+
+
+def test_a_lockfile_alone_is_synced_and_opened(project: perf.Project, place: Path) -> None:
+    project.vendor(place / "vendored")
+    taken = perf.sync_lockfile(place / "vendored" / "perfusion.lock", place / "taken", store=place / "empty")
+    assert [path.name for path in (place / "taken").iterdir()] == ["perfusion.lock"]
+    assert taken.sync(frozen=True).present == ("teapot", "teddy")
+    assert taken.verify().whole
+    with pytest.raises(perf.PerfError, match="there is a project here already"):
+        perf.sync_lockfile(place / "vendored" / "perfusion.lock", place / "tea-party")
+    with pytest.raises(perf.PerfError, match="the lockfile cannot be read"):
+        perf.sync_lockfile(place / "none.lock", place / "other")
+
+
+def test_a_covariance_is_estimated(place: Path) -> None:
+    captions = place / "captions.txt"
+    captions.write_text("a teddy in a teapot\na boat on the sea\n", encoding="utf-8")
+    result = perf.estimate_covariance(
+        captions, place / "D.safetensors", base=str(place / "base"), device="cpu"
+    )
+    assert (result.captions, result.width) == (2, 32)
+    assert load_covariance(place / "D.safetensors").digest == result.digest
+    with pytest.raises(perf.PerfError, match="the folder of the output file does not exist"):
+        perf.estimate_covariance([captions], place / "none" / "D.safetensors")
+
+
+def test_what_a_project_cannot_do_is_told_at_once(project: perf.Project, place: Path) -> None:
+    Image.linear_gradient("L").convert("RGB").save(place / "1.png")
+    for what, mistake in {
+        "the budget has a mistake": lambda: project.evaluate("paper", budget={"concepts": 0}),
+        "there is no suite": lambda: project.evaluate("papers", budget={"seeds": 1}),
+        "an artifact is a .safetensors file": lambda: project.build_as("bear", "boat", place / "boat.png"),
+        "none": lambda: project.suggest([place / "1.png"], base="./none"),
+    }.items():
+        with pytest.raises(perf.PerfError, match=what):
+            mistake()
 
 
 def test_warnings_are_heard(project: perf.Project, tiny_base: Any, caplog: pytest.LogCaptureFixture) -> None:
