@@ -69,8 +69,8 @@ def redraw(
 
     Its base and artifacts must be on this machine. folder: of the project to look for the base in; default
     the working directory, where there need not be one, unless the base is a folder of the project. device,
-    dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of it, give
-    `read_record(path).composition` to a composer. Raises PerfError.
+    dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of
+    it, give `read_record(path).composition` to a composer. Raises PerfError.
     """
     from perfusion_registry.operations.build import ComputeOptions
     from perfusion_registry.operations.job import PictureSource, RenderOverrides, load_job
