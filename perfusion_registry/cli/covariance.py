@@ -31,7 +31,12 @@ def covariance(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    base: Annotated[str, typer.Option(metavar="BASE", help=BASE_HELP)] = "storybook",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE", help=BASE_HELP, show_default="the project's, or storybook where there is none"
+        ),
+    ] = None,
     column: Annotated[
         str | None,
         typer.Option(

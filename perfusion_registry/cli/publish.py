@@ -27,6 +27,10 @@ TargetOption = Annotated[
         autocompletion=registry_names,
     ),
 ]
+VersionArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[VERSION]", help="The version, where NAME stands alone.", show_default=False),
+]
 ReleaseArgument = Annotated[
     str,
     typer.Argument(
@@ -69,6 +73,7 @@ def publish(
 def yank(
     common: Common,
     release: ReleaseArgument,
+    version: VersionArgument = None,
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Why; everybody can read it.", show_default=False)
     ] = "",
@@ -81,7 +86,7 @@ def yank(
     """
     from perfusion_registry.operations.publish import yank as run
 
-    where, name, version = parse_release(release)
+    where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
         result = run(workspace, name, version, registry=registry or where, reason=reason, dry_run=dry_run)
     _tell_yanked(result, "yank", as_json=common.as_json)
@@ -89,24 +94,32 @@ def yank(
 
 @spread
 def unyank(
-    common: Common, release: ReleaseArgument, registry: TargetOption = None, dry_run: DryRunOption = False
+    common: Common,
+    release: ReleaseArgument,
+    version: VersionArgument = None,
+    registry: TargetOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Show a yanked version again."""
     from perfusion_registry.operations.publish import unyank as run
 
-    where, name, version = parse_release(release)
+    where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
         result = run(workspace, name, version, registry=registry or where, dry_run=dry_run)
     _tell_yanked(result, "unyank", as_json=common.as_json)
 
 
-def parse_release(text: str) -> tuple[str | None, str, str]:
-    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version."""
+def parse_release(text: str, after: str | None = None) -> tuple[str | None, str, str]:
+    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version.
+
+    after: the version where it was said apart, as in `teddy 1.0.0`.
+    """
     from packaging.version import InvalidVersion, Version
 
     from perfusion_registry.operations.target import is_address
     from perfusion_registry.recipe import canonical_name
 
+    text = text if after is None else f"{text}=={after}"
     spelt, _, version = text.partition("==")
     registry, slash, name = spelt.strip().rpartition("/")
     try:

@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Literal
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
     from perfusion_registry.build import Covariance
+
+ENOUGH = 1000
+"""Captions below which a covariance is warned of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CovarianceOptions:
     """What to estimate, and from what. captions: files, or `-` for standard input. out: the file to write.
+    base: None is that of the project here, and the embedded one where there is no project.
 
     column: of captions in tables, by its name or number. limit: captions at most. padding: whether positions
     after a caption's end count. skip_bad: leave out unreadable rows, and count them.
@@ -28,7 +34,7 @@ class CovarianceOptions:
 
     captions: Sequence[str]
     out: Path
-    base: str = "storybook"
+    base: str | None = None
     column: str | None = None
     limit: int | None = None
     padding: Literal["all", "none"] = "all"
@@ -84,7 +90,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     skip = (lambda where, why: skipped.append(where)) if options.skip_bad else None
     stream = read_captions(options.captions, options.column, skip)
     stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
-    description = describe_base(options.base)
+    description = _base_here(reporter) if options.base is None else describe_base(options.base)
     require_trainable(description)
 
     from perfusion_registry.base import load_base
@@ -101,6 +107,11 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
         checkpoint=checkpoint,
         reporter=reporter,
     )
+    try:
+        _check_rank(covariance, reporter)
+    except PerfError:
+        checkpoint.unlink(missing_ok=True)  # of these captions, and no others
+        raise
     save_covariance(covariance, options.out)
     checkpoint.unlink(missing_ok=True)
     condition = covariance.condition()
@@ -124,3 +135,28 @@ def ridged(covariance: Covariance) -> float:
 
     values = torch.linalg.eigvalsh(covariance.metric().C)
     return float(values[-1] / values[0])
+
+
+def _base_here(reporter: Reporter) -> BaseDescription:
+    with Workspace.open(optional=True, reporter=reporter) as workspace:
+        if workspace.root is not None:
+            return workspace.base(workspace.read())
+    from perfusion_registry.base import describe_base
+
+    return describe_base("storybook")
+
+
+def _check_rank(covariance: Covariance, reporter: Reporter) -> None:
+    """Raise PerfError where fewer tokens were counted than C has dimensions; warn of few captions."""
+    card = covariance.card
+    if card.tokens < covariance.width:
+        raise PerfError(
+            f"{card.captions:,} captions with {card.tokens:,} tokens cannot fill a covariance of "
+            f"{covariance.width} x {covariance.width}",
+            hint=f"give more: {ENOUGH:,} captions or more; the paper has 100,000 of LAION",
+        )
+    if card.captions < ENOUGH:
+        reporter.warn(
+            f"{card.captions:,} captions are few for a covariance of {covariance.width} x {covariance.width};"
+            f" {ENOUGH:,} and more are wanted; the paper has 100,000 of LAION"
+        )

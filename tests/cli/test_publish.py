@@ -83,6 +83,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
     assert perf("yank", "bear==1.1.0", "--dry-run").out == "Would yank bear 1.1.0 in studio\n"
     assert perf("unyank", "bear==1.1.0", "--dry-run").out == "bear 1.1.0 in studio is not yanked\n"
     assert perf("yank", "bear==1.1.0", "--reason", "the \x1b[31mear").out == "Yanked bear 1.1.0 in studio\n"
+    assert perf("yank", "bear", "1.1").out == "bear 1.1 in studio is yanked already\n"
     assert perf("yank", "bear==1.1").out == "bear 1.1 in studio is yanked already\n"
     listing = studio.versions("bear")[1]
     assert (listing.release.version, listing.yanked, listing.reason) == ("1.1.0", True, "the \x1b[31mear")

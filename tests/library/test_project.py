@@ -125,11 +125,11 @@ def test_a_lockfile_alone_is_synced_and_opened(project: perf.Project, place: Pat
 
 def test_a_covariance_is_estimated(place: Path) -> None:
     captions = place / "captions.txt"
-    captions.write_text("a teddy in a teapot\na boat on the sea\n", encoding="utf-8")
+    captions.write_text("a teddy in a teapot\na boat on the sea\n" * 3, encoding="utf-8")
     result = perf.estimate_covariance(
         captions, place / "D.safetensors", base=str(place / "base"), device="cpu"
     )
-    assert (result.captions, result.width) == (2, 32)
+    assert (result.captions, result.width) == (6, 32)
     assert load_covariance(place / "D.safetensors").digest == result.digest
     with pytest.raises(perf.PerfError, match="the folder of the output file does not exist"):
         perf.estimate_covariance([captions], place / "none" / "D.safetensors")
