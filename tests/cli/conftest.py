@@ -130,16 +130,16 @@ def house(tmp_path: Path, tiny_base_folder: Path, teddies: tuple[Path, Any]) -> 
 
 @pytest.fixture
 def team(perf: Perf, project: Path) -> Path:
-    """A teammate's project beside the author's, on the same base; both know the registry `finder`."""
+    """A teammate's project beside the author's, on the same base; both know the registry `gallery`."""
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "finder"\n')
+        file.write('\n[registries]\nstudio = "gallery"\n')
     edit(project / "recipes" / "bear.toml", "[concept]\n", '[concept]\nlicence = "CC0"\nauthors = ["A"]\n')
     stand_in(project)
     text = (project / "perfusion.toml").read_text(encoding="utf-8")
     folder = project / "team"
     folder.mkdir()
     text = text.replace('{ recipe = "recipes/bear.toml" }', '{ version = ">=1" }').replace(
-        '"finder"', '"../finder"'
+        '"gallery"', '"../gallery"'
     )
     (folder / "perfusion.toml").write_text(text.replace('"C.safe', '"../C.safe'), encoding="utf-8")
     return folder

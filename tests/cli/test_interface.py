@@ -111,7 +111,7 @@ def test_help_comes_without_importing_anything(place: Path) -> None:
 def test_commands_without_a_model_import_no_torch(perf: Perf, project: Path) -> None:
     """As processes of their own: what one command imports must not hide in what another did."""
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "finder"\n')
+        file.write('\n[registries]\nstudio = "gallery"\n')
     edit(project / "recipes" / "bear.toml", "[concept]\n", '[concept]\nlicence = "CC0"\nauthors = ["A"]\n')
     stand_in(project)
     story = (
@@ -294,7 +294,7 @@ def complete(words: str) -> list[str]:
 
 def test_the_shell_completes_commands_concepts_and_scenes(project: Path) -> None:
     text = (project / "perfusion.toml").read_text(encoding="utf-8")
-    scene = '\n[registries]\nstudio = "finder"\n[scenes.snow]\nprompt = "a bear* in \\u001b[31m the snow"\n'
+    scene = '\n[registries]\nstudio = "gallery"\n[scenes.snow]\nprompt = "a bear* in \\u001b[31m the snow"\n'
     (project / "perfusion.toml").write_text(text + scene, encoding="utf-8")
     assert complete("perf ver") == ["verify"]
     assert complete("perf build ") == ["bear"]
@@ -321,7 +321,7 @@ HOSTILE = {
 def test_text_from_others_never_steers_the_terminal(perf: Perf, project: Path, kind: str) -> None:
     """A card in which every text is hostile, through every command that shows some of it."""
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "finder"\n')
+        file.write('\n[registries]\nstudio = "gallery"\n')
     text = HOSTILE[kind]
     fields = "".join(f'{field} = "{text}"\n' for field in ("licence", "consent", "description"))
     edit(project / "recipes" / "bear.toml", "[concept]\n", f'[concept]\n{fields}authors = ["{text}"]\n')

@@ -27,7 +27,7 @@ consent = "it is my own bear"
 def studio(project: Path) -> Registry:
     """A registry in a folder that the project calls `studio`, and a card that may be published."""
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "finder"\n')
+        file.write('\n[registries]\nstudio = "gallery"\n')
     edit(project / "recipes" / "bear.toml", "[concept]\n", f"[concept]\n{CARD}")
     with Workspace.open(project) as workspace:
         return find_target(workspace, "studio").open(workspace)
@@ -52,7 +52,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
     for told in ("a bear", "CC-BY-4.0", "A. N. Author", "it is my own bear", sha256, "base licence unknown"):
         assert told in planned.out
     assert "Would publish bear 1.0.0 to studio" in planned.out
-    assert not (project / "finder").exists()
+    assert not (project / "gallery").exists()
 
     assert "Published bear 1.0.0 to studio" in perf("publish", "bear").out
     (listing,) = studio.versions("bear")
@@ -78,7 +78,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
     assert "published already with other bytes" in refused.err
     edit(project / "recipes" / "bear.toml", 'version = "1.0.0"', 'version = "1.1.0"')
     stand_in(project)
-    assert perf("publish", "bear", "--registry", str(project / "finder")).code == 0
+    assert perf("publish", "bear", "--registry", str(project / "gallery")).code == 0
 
     assert perf("yank", "bear==1.1.0", "--dry-run").out == "Would yank bear 1.1.0 in studio\n"
     assert perf("unyank", "bear==1.1.0", "--dry-run").out == "bear 1.1.0 in studio is not yanked\n"
@@ -89,7 +89,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
     assert (listing.release.version, listing.yanked, listing.reason) == ("1.1.0", True, "the \x1b[31mear")
     assert perf("unyank", "bear==1.1.0", "--json").json == {
         "schema": "perf.unyank/1",
-        "registry": "finder",
+        "registry": "gallery",
         "name": "bear",
         "version": "1.1.0",
         "changed": True,
@@ -110,7 +110,7 @@ def test_a_card_without_licence_and_authors_is_refused_at_once(
     assert refused.code == 2
     assert "cannot be published without licence and authors" in refused.err
     assert 'licence = "CC-BY-4.0"' in refused.err
-    assert not (project / "finder").exists()
+    assert not (project / "gallery").exists()
 
 
 def test_a_scene_pack_is_published_with_what_it_requires(perf: Perf, project: Path, studio: Registry) -> None:
@@ -152,10 +152,10 @@ def test_known_keys(perf: Perf, project: Path, studio: Registry) -> None:
     said = perf("key", "trust", "bear", "ab" * 32, "--since", "1.0")
     assert said.code == 0, said.err
     (row,) = perf("key", "list", "--json").json["keys"]
-    assert (row["name"], row["registry"], row["since"]) == ("bear", str(project / "finder"), "1.0")
+    assert (row["name"], row["registry"], row["since"]) == ("bear", str(project / "gallery"), "1.0")
     assert row["fingerprint"] in perf("key", "list").out
     # The address that an error names finds the same pin.
-    forgot = perf("key", "forget", "bear", "--registry", str(project / "finder"))
+    forgot = perf("key", "forget", "bear", "--registry", str(project / "gallery"))
     assert forgot.out.startswith("Forgot the key of bear")
     assert perf("key", "forget", "bear", "--json").json["forgotten"] is False
     assert perf("key", "trust", "bear", "zz").code == 2
@@ -165,7 +165,7 @@ def test_known_keys(perf: Perf, project: Path, studio: Registry) -> None:
 def test_which_registry_is_meant(perf: Perf, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has no registry" in perf("yank", "bear==1").err
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "finder"\nhome = "https://example.org/c"\n')
+        file.write('\n[registries]\nstudio = "gallery"\nhome = "https://example.org/c"\n')
     assert "several registries: `home`, `studio`" in perf("yank", "bear==1").err
     assert "did you mean `studio`?" in perf("yank", "bear==1", "--registry", "studoi").err
     assert "did you mean `studio`?" in perf("unyank", "studoi/bear==1").err
@@ -173,7 +173,7 @@ def test_which_registry_is_meant(perf: Perf, project: Path, monkeypatch: pytest.
     edit(project / "perfusion.toml", "home =", "default =")
     assert target(project, None).url == "https://example.org/c"
     monkeypatch.chdir("/")
-    assert target(None, "./finder").root == Path("/")
+    assert target(None, "./gallery").root == Path("/")
     with pytest.raises(PerfError, match=r"no perfusion\.toml"):
         target(None, "studio")
 

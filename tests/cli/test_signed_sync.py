@@ -38,7 +38,7 @@ def test_a_publisher_is_known_by_the_first_signature(
     assert perf(*sync, "--require-signed").code == 0
     (pin,) = KnownKeys(keys_path()).pins()
     assert (pin.registry, pin.name, pin.key, pin.since) == (
-        str(project / "finder"),
+        str(project / "gallery"),
         "bear",
         key(1).public,
         "1.1.0",
@@ -58,6 +58,6 @@ def test_a_publisher_is_known_by_the_first_signature(
         assert refused.code == 2
         assert told in refused.err
     # The way out that the error names.
-    trust = ("key", "trust", "bear", key(2).public, "--registry", str(project / "finder"), "--since", "9")
+    trust = ("key", "trust", "bear", key(2).public, "--registry", str(project / "gallery"), "--since", "9")
     assert perf(*trust).code == 0
     assert perf(*sync).code == 0

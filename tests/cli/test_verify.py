@@ -37,11 +37,11 @@ def test_signatures_are_checked_for_what_is_in_the_store_already(
     assert said.code == 0, said.out
     assert "signed by SHA256:" in said.out
     other = "ab" * 32
-    assert perf("key", "trust", "bear", other, "--registry", str(project / "finder")).code == 0
+    assert perf("key", "trust", "bear", other, "--registry", str(project / "gallery")).code == 0
     refused = perf("verify", "--project", "team", "--offline")
     assert refused.code == 1
     assert "signed with another key than before" in " ".join(refused.out.split())
-    perf("key", "forget", "bear", "--registry", str(project / "finder"))
+    perf("key", "forget", "bear", "--registry", str(project / "gallery"))
     assert perf("verify", "--project", "team").code == 0
 
 

@@ -7,13 +7,13 @@ import pytest
 from perfusion_registry.artifact import Store, save_artifact
 from perfusion_registry.recipe import LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.resolve import Project
-from tests.compose.samples import artifact, finder
+from tests.compose.samples import artifact, concepts_of
 
 
 @pytest.fixture(scope="session")
 def concepts(tiny_base):
     """teddy*, teapot*, cat* (with trained keys) and hugsy*, a teddy with a residual, by name."""
-    return finder(
+    return concepts_of(
         artifact(tiny_base, "teddy", "teddy", 1),
         artifact(tiny_base, "teapot", "teapot", 2),
         artifact(tiny_base, "cat", "cat", 3, trained_keys=True),

@@ -67,7 +67,7 @@ def concept(made: Artifact, gate: Gate | None = None) -> Concept:
     return Concept(made, hashlib.sha256(save_artifact(made)).hexdigest(), gate or Gate())
 
 
-def finder(*artifacts: Artifact) -> dict[str, Concept]:
+def concepts_of(*artifacts: Artifact) -> dict[str, Concept]:
     return {made.card.name: concept(made) for made in artifacts}
 
 

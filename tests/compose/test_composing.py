@@ -10,7 +10,7 @@ from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions
-from tests.compose.samples import artifact, concept, finder, on
+from tests.compose.samples import artifact, concept, concepts_of, on
 
 PROMPT = "A teddy* sailing in a teapot* on the sea"
 
@@ -64,8 +64,8 @@ def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base)
             command_all=gate("command_all"),
             scene={"teddy": gate("scene")},
         )
-        finder = {"teddy": concept(made, gate("lockfile"))}
-        (composed,) = compose(parse_prompt(prompt), finder, tiny_base, sources).concepts
+        locked = {"teddy": concept(made, gate("lockfile"))}
+        (composed,) = compose(parse_prompt(prompt), locked, tiny_base, sources).concepts
         assert (composed.render.bias, composed.render.temperature) == (places[first][1], 0.1)
 
 
@@ -131,20 +131,20 @@ def test_a_gate_for_a_concept_that_is_not_called_is_an_error(tiny_base, concepts
 
 
 def test_another_family_is_refused_and_named(tiny_base):
-    shelf_ = finder(artifact(tiny_base, "teddy", "teddy", 1, family="another", base="elsewhere/model"))
+    others = concepts_of(artifact(tiny_base, "teddy", "teddy", 1, family="another", base="elsewhere/model"))
     with pytest.raises(PerfError, match="elsewhere/model") as caught:
-        compose(parse_prompt("a teddy*"), shelf_, tiny_base)
+        compose(parse_prompt("a teddy*"), others, tiny_base)
     assert "perf build teddy" in caught.value.hint
 
 
 def test_another_covariance_than_its_partner_is_refused(tiny_base):
-    shelf_ = finder(
+    others = concepts_of(
         artifact(tiny_base, "teddy", "teddy", 1),
         artifact(tiny_base, "teapot", "teapot", 2, built=Built(covariance="x" * 64, step=1)),
     )
-    compose(parse_prompt("a teapot*"), shelf_, tiny_base)
+    compose(parse_prompt("a teapot*"), others, tiny_base)
     with pytest.raises(PerfError, match="covariance") as caught:
-        compose(parse_prompt("a teddy* in a teapot*"), shelf_, tiny_base)
+        compose(parse_prompt("a teddy* in a teapot*"), others, tiny_base)
     assert marked(caught.value) == "teapot*"
     assert "perf build teddy teapot" in caught.value.hint
 

@@ -12,7 +12,7 @@ from perfusion_registry.compose.composing import GateSources, compose
 from perfusion_registry.compose.packing import encodings, pack, targets
 from perfusion_registry.compose.prompt import Gate, parse_prompt
 from perfusion_registry.errors import PerfError
-from tests.compose.samples import artifact, covariance, finder, on
+from tests.compose.samples import artifact, concepts_of, covariance, on
 from tests.tiny import fine_tuned
 
 PROMPT = "A teddy*{bias=.55} sailing in a teapot*{temperature=.3} on the sea"
@@ -220,7 +220,7 @@ def test_all_three_locks_share_a_prompt(tiny_base, concepts):
 @pytest.fixture(scope="module")
 def jug(tiny_base, concepts):
     """teddy*, and jug*, whose supercategory is two tokens."""
-    return {"teddy": concepts["teddy"], **finder(artifact(tiny_base, "jug", "glass teapot", 5))}
+    return {"teddy": concepts["teddy"], **concepts_of(artifact(tiny_base, "jug", "glass teapot", 5))}
 
 
 def test_under_a_global_lock_several_tokens_line_up_by_the_last(tiny_base, jug):

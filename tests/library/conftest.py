@@ -26,11 +26,11 @@ base = "../base"
 covariance = "../C.safetensors"
 
 [concepts]
-teddy = { version = ">=1", registry = "finder" }
-teapot = { version = ">=1", registry = "finder" }
+teddy = { version = ">=1", registry = "gallery" }
+teapot = { version = ">=1", registry = "gallery" }
 
 [registries]
-finder = "../finder"
+gallery = "../gallery"
 
 [scenes.sailing]
 prompt = "a teddy* sailing"
@@ -50,7 +50,7 @@ def party(shared: Callable[..., Path], tiny_base: Any, tiny_base_folder: Path) -
         save_file({"C": sample.T @ sample / 200}, folder / "C.safetensors")
         digest = load_covariance(folder / "C.safetensors").digest
         (folder / "base").symlink_to(tiny_base_folder)
-        registry = open_registry("finder", name="finder", root=folder, cache=folder / "publisher's store")
+        registry = open_registry("gallery", name="gallery", root=folder, cache=folder / "publisher's store")
         for seed, name in enumerate(("teddy", "teapot")):
             rank = 0.1 * seed  # the teapot has a residual
             made = artifact(

@@ -59,11 +59,11 @@ def test_the_page_runs_from_top_to_bottom(
 
 
 def test_the_script_of_the_readme_runs(place: Path, tiny_base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(place, tiny_base, "finder", "bunny", "teddy")
+    publish(place, tiny_base, "gallery", "bunny", "teddy")
     monkeypatch.chdir(place / "tea-party")
     manifest = Path("perfusion.toml")
     text = manifest.read_text(encoding="utf-8")
-    entry = 'bunny = { version = ">=1", registry = "finder" }'
+    entry = 'bunny = { version = ">=1", registry = "gallery" }'
     manifest.write_text(text.replace("[registries]", f"{entry}\n\n[registries]"), encoding="utf-8")
     perf.open().sync()
     project = runpy.run_path(str(Path(__file__).parent / "readme_example.py"))["project"]

@@ -149,7 +149,7 @@ def test_it_draws_as_the_composer_does_with_residuals_too(
         "releases": ["teddy", "teapot>=1,<2"],
     }
     for kind, given in sources.items():
-        named = {"registry": str(place / "finder")} if kind == "releases" else {}
+        named = {"registry": str(place / "gallery")} if kind == "releases" else {}
         with perf.composed(pipe, PROMPT, given, gates=gates, negative_prompt="a hat", **named) as call:
             picture = drawn(pipe, call, width=64, height=64)[0]
         off = np.abs(np.round(picture * 255) - np.asarray(expected.image).astype(float)).max()
@@ -165,7 +165,7 @@ def test_a_prompt_without_concepts_is_the_untouched_pipeline(tiny_base: Base, pl
 def test_mistakes_are_errors_of_the_library(tiny_base: Base, place: Path) -> None:
     pipe = pipeline(tiny_base)
     concepts = perf.load_concepts(pipe, place / "teddy.safetensors")
-    finder = str(place / "finder")
+    gallery = str(place / "gallery")
     for what, mistake in {
         "there is no concept 'cat' here": lambda: perf.composed(pipe, "a cat*", concepts).__enter__(),
         "cannot call a concept": lambda: perf.composed(
@@ -175,20 +175,20 @@ def test_mistakes_are_errors_of_the_library(tiny_base: Base, place: Path) -> Non
             pipe, "a teddy*", concepts, gates=perf.Gate(bias=9)
         ).__enter__(),
         "two sources have a concept 'teddy'": lambda: perf.load_concepts(
-            pipe, place / "teddy.safetensors", "teddy", registry=finder
+            pipe, place / "teddy.safetensors", "teddy", registry=gallery
         ),
         "is not a source of concepts": lambda: perf.load_concepts(pipe, "http:/teddy"),
-        "not a version constraint": lambda: perf.load_concepts(pipe, "teddy>=one", registry=finder),
+        "not a version constraint": lambda: perf.load_concepts(pipe, "teddy>=one", registry=gallery),
         "no release of 'teddy>=2' can be taken": lambda: perf.load_concepts(
-            pipe, "teddy>=2", registry=finder
+            pipe, "teddy>=2", registry=gallery
         ),
-        "there is no concept 'cat' in": lambda: perf.load_concepts(pipe, "cat", registry=finder),
+        "there is no concept 'cat' in": lambda: perf.load_concepts(pipe, "cat", registry=gallery),
         "cannot be read|no artifact|does not exist": lambda: perf.load_concepts(pipe, "cat.safetensors"),
         "the lockfile cannot be read": lambda: perf.load_concepts(pipe, place / "none.lock"),
         "a SimpleNamespace cannot carry concepts|cannot carry": lambda: perf.load_concepts(
             object(), "a.lock"
         ),
-        "is not signed": lambda: perf.load_concepts(pipe, "teddy", registry=finder, require_signed=True),
+        "is not signed": lambda: perf.load_concepts(pipe, "teddy", registry=gallery, require_signed=True),
     }.items():
         with pytest.raises(perf.PerfError, match=what):
             mistake()
@@ -204,7 +204,7 @@ def test_mistakes_are_errors_of_the_library(tiny_base: Base, place: Path) -> Non
         pass
     with (
         pytest.raises(perf.PerfError, match="no release of 'teddy' can be taken"),
-        perf.composed(other, "a teddy*", "teddy", registry=finder),
+        perf.composed(other, "a teddy*", "teddy", registry=gallery),
     ):
         pass
 

@@ -39,7 +39,7 @@ ASKED: dict[str, tuple[Callable[[perf.Project], Any], tuple[str, ...]]] = {
     "doctor": (lambda p: p.doctor(), ("doctor",)),
     "yank": (
         lambda p: p.yank("teddy", "1.0.0", dry_run=True),
-        ("yank", "teddy==1.0.0", "--dry-run", "--registry", "finder"),
+        ("yank", "teddy==1.0.0", "--dry-run", "--registry", "gallery"),
     ),
 }
 
@@ -69,7 +69,7 @@ def test_a_project_is_opened_locked_synced_changed_and_shared(place: Path) -> No
     assert perf.open(place / "vendored").sync(frozen=True).present == ("teapot", "teddy")
     assert project.remove("teapot").removed == ("teapot",)
     assert [row.name for row in project.concepts().concepts] == ["teddy"]
-    assert project.add_release("teapot", registry="finder").resolved == "1.0.0"
+    assert project.add_release("teapot", registry="gallery").resolved == "1.0.0"
     with pytest.raises(perf.PerfError, match="there is a concept `teapot` already"):
         project.add("teapot", "pot", [place / "*.png"])
     assert project.publish(registry="../elsewhere").releases == ()
@@ -108,7 +108,7 @@ def test_a_project_is_created_and_built(place: Path, tiny_base: Any) -> None:
     assert perf.load_concepts(tiny_base.pipe, place / "boat.safetensors")["bear"].sha256 == other.sha256
     assert project.verify().whole
     with pytest.raises(perf.PerfError, match="cannot be published without licence"):
-        project.publish("bear", registry=str(place / "finder"))
+        project.publish("bear", registry=str(place / "gallery"))
 
 
 def test_a_lockfile_alone_is_synced_and_opened(project: perf.Project, place: Path) -> None:
