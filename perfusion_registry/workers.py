@@ -137,7 +137,7 @@ def _lead(pipe: Connection, waiting: deque[Any], outcomes: SimpleQueue[Any], rep
     except PerfError as error:
         outcomes.put(error)
     except (EOFError, OSError):
-        what = f"the process that worked on `{title}` died; it probably ran out of memory"
+        what = f"the process that worked on `{title}` died; perhaps it ran out of memory"
         hint = "run it again with fewer --jobs; what is done stays done"
         outcomes.put(PerfError(what, hint=hint))
 

@@ -122,7 +122,7 @@ def test_several_jobs_load_once_report_here_and_end_together() -> None:
         assert (caught.value.where, caught.value.hint) == ("here", "take another")
     assert multiprocessing.active_children() == []
 
-    died = pytest.raises(PerfError, match="the square of 2` died; it probably ran out of memory")
+    died = pytest.raises(PerfError, match="the square of 2` died; perhaps it ran out of memory")
     with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, died:
         list(run([Square(1), Die(2), Square(3)]))
     assert multiprocessing.active_children() == []

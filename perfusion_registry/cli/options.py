@@ -100,7 +100,7 @@ JobsOption = Annotated[
 def _device(name: str) -> str:
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
         raise PerfError(
-            f"{name!r} is not a device", where="--device", hint="use auto, cuda, cuda:1, mps or cpu"
+            f"there is no device called {name!r}", where="--device", hint="use auto, cuda, cuda:1, mps or cpu"
         )
     return name
 
