@@ -25,7 +25,9 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise PerfError(f"there is no device called {wanted!r}", hint="use auto, cuda, cuda:1, mps or cpu") from None
+        raise PerfError(
+            f"there is no device called {wanted!r}", hint="use auto, cuda, cuda:1, mps or cpu"
+        ) from None
     here = {
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
