@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -92,26 +92,25 @@ def one_slot(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
     wait: called once, before waiting for a writer, or for one of too many readers.
     """
-    import filelock
-
-    locks = [filelock.FileLock(path) for path in _slots(folder)]
-    random.shuffle(locks)
+    slots = _slots(folder)
+    random.shuffle(slots)
     waiting = False
-    while True:
-        for lock in locks:
-            try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout:
-                continue
-            try:
-                yield
-            finally:
-                lock.release()
-            return
-        if not waiting:
-            wait()
-            waiting = True
-        time.sleep(_PAUSE)
+    with ExitStack() as held:
+        while not _took_one(slots, held):
+            if not waiting:
+                wait()
+                waiting = True
+            time.sleep(_PAUSE)
+        yield
+
+
+def _took_one(slots: Iterable[Path], held: ExitStack) -> bool:
+    """Whether one of them was free; `held` has it then."""
+    for path in slots:
+        with suppress(TimeoutError):
+            held.enter_context(file_lock(path, timeout=0))
+            return True
+    return False
 
 
 @contextmanager
@@ -120,20 +119,16 @@ def every_slot(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
     wait: called once, before waiting for readers or another writer.
     """
-    import filelock
+    waited: list[bool] = []
 
-    waiting = False
+    def once() -> None:
+        if not waited:
+            wait()
+            waited.append(True)
+
     with ExitStack() as held:
         for path in _slots(folder):
-            lock = filelock.FileLock(path)
-            try:
-                lock.acquire(blocking=False)
-            except filelock.Timeout:
-                if not waiting:
-                    wait()
-                    waiting = True
-                lock.acquire(poll_interval=_PAUSE)
-            held.callback(lock.release)
+            held.enter_context(file_lock(path, poll=_PAUSE, wait=once))
         yield
 
 

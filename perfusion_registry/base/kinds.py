@@ -51,7 +51,6 @@ _MARKERS: tuple[tuple[str, Kind], ...] = (
     (r"^(image_proj|ip_adapter)\.", IP_ADAPTER),
     (r"^(adapter\.)?body\.\d+\.(resnets|block1|in_conv)", ADAPTER),
     (r"^(emb_params|clip_[lg]|string_to_param.*|<[^<>]+>)$", EMBEDDING),
-    (r"^target_input$|^(target_output|embedding)(\.\d+)?$", CONCEPT),
     (r"^(model\.diffusion_model\.)?(double_blocks|joint_blocks|joint_transformer_blocks)\.", JOINT),
     (r"^model\.diffusion_model\.", CHECKPOINT),
     (r"\.motion_modules\.", MOTION),
@@ -93,6 +92,8 @@ def kind_of_tensors(names: Iterable[str], metadata: Mapping[str, str] | None = N
     """
     if any(key.startswith("ss_network_") for key in metadata or {}):
         return LORA
+    if "concept" in (metadata or {}):  # the card of an artifact
+        return CONCEPT
     listed = list(names)
     for marker, kind in _MARKERS:
         found = re.compile(marker)

@@ -16,7 +16,7 @@ def estimate_covariance(
     captions: str | Path | Collection[str | Path],
     out: str | Path,
     *,
-    base: str = "storybook",
+    base: str | None = None,
     column: str | None = None,
     limit: int | None = None,
     padding: Literal["all", "none"] = "all",
@@ -28,10 +28,11 @@ def estimate_covariance(
     """Estimate the covariance of a base's text encoder from captions, into a file that `[project]` can name.
 
     captions: files of text, one a line, or tables (CSV, TSV, JSON Lines, Parquet). out: the file to write.
-    base: as in a manifest. column: of the captions in tables, by its name or number. limit: captions at most.
-    padding: whether positions after a caption's end count. skip_bad: leave out unreadable rows, and count
-    them. device, dtype: as in `Project.build`. A run that is interrupted resumes when it is given the same
-    captions again. Raises PerfError.
+    base: as in a manifest; None for that of the project here, or "storybook" where there is none. column: of
+    the captions in tables, by its name or number. limit: captions at most. padding: whether positions after a
+    caption's end count. skip_bad: leave out unreadable rows, and count them. device, dtype: as in
+    `Project.build`. A run that is interrupted resumes when it is given the same captions again. Raises
+    PerfError.
     """
     from perfusion_registry.operations.build import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions, estimate

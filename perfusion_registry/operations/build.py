@@ -178,9 +178,12 @@ def _run(
     """Build what is needed, here or in other processes; what needs no training is done here."""
     needed = planned.plan.needed
     trained = [task for task in needed if _cached(planned, task) is None]
-    for task in trained:  # before the base is loaded
-        masks = reads_mask_files(task.train.mask)
-        check_readable(task.images, str(planned.project.recipe_path(task.name)), masks=masks)
+    pictures = [
+        (image.path, image.mask if reads_mask_files(task.train.mask) else None)
+        for task in trained
+        for image in task.images
+    ]
+    check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
     alone = jobs == 1 or len(trained) < 2
     here = needed if alone else [task for task in needed if task not in trained]
     begin = partial(ConceptBuilder, planned, compute)
@@ -270,9 +273,12 @@ class ConceptBuilder:
             return artifact, save_artifact(artifact)
         before = self._planned.project.lockfile
         locked = before.concept(task.name) if before else None
-        data = save_artifact(older)
-        pinned = locked is not None and locked.sha256 == hashlib.sha256(data).hexdigest()
-        return (older, data) if format_1 or pinned else (artifact, save_artifact(artifact))
+        pinned = locked.sha256 if locked else None
+        if format_1 or pinned is not None:
+            data = save_artifact(older)
+            if format_1 or pinned == hashlib.sha256(data).hexdigest():
+                return older, data
+        return artifact, save_artifact(artifact)
 
     def _train(self, task: BuildTask) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept

@@ -35,26 +35,26 @@ def check_pictures(
     if may_be_none:
         images = [pattern for pattern in images if find_files(folder, pattern)]
     sources = find_images(folder, images, (), where=where, in_recipe=False)
-    check_readable(sources, where)
+    check_readable([(source.path, None) for source in sources], where)
     return sources
 
 
-def check_readable(sources: Sequence[SourceImage], where: str, *, masks: bool = False) -> None:
-    """Read every picture, as a build does. masks: those beside them too.
+def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> None:
+    """Read every picture, and the mask that is to be read with it, as a build does.
 
     Raises PerfError that lists all that cannot be used.
     """
     broken: list[PerfError] = []
-    for source in sources:
+    for path, mask in pictures:
         try:
-            image = load_image(source.path)
-            if masks and source.mask is not None:
-                load_mask(source.mask, image)
+            image = load_image(path)
+            if mask is not None:
+                load_mask(mask, image)
         except PerfError as error:
             broken.append(error)
     if broken:
         listed = "".join(f"\n  - {error.where}: {error.what}" for error in broken)
-        raise PerfError(f"{len(broken)} of {len(sources)} pictures cannot be used:{listed}", where=where)
+        raise PerfError(f"{len(broken)} of {len(pictures)} pictures cannot be used:{listed}", where=where)
 
 
 def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:

@@ -19,7 +19,6 @@ from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import Credentials, credentials_for, mirror_credentials
 from perfusion_registry.registries.freshness import conditions, retry_after, tag_of
 from perfusion_registry.registries.memory import identity
-from perfusion_registry.registries.proxy import proxy_for
 from perfusion_registry.registries.registry import Backend, Registry, RegistryError, TransferError
 from perfusion_registry.registries.sparse import SparseRegistry
 from perfusion_registry.registries.transport import (
@@ -205,15 +204,6 @@ def _refusal(response: Response, credentials: Credentials | None) -> RegistryErr
         busy = _BusyError(f"the server answers {status}", where=where, hint="try again later")
         busy.wait = retry_after(response.headers.get("retry-after"))
         return busy
-    if status == 407:
-        proxy = proxy_for(response.url)
-        return RegistryError(
-            "the proxy does not accept the login in its address (407)"
-            if proxy and proxy.login
-            else "the proxy asks for a login (407)",
-            where=proxy.url if proxy else where,
-            hint="set HTTPS_PROXY and HTTP_PROXY to http://user:password@host:port",
-        )
     if status in (401, 403) and response.elsewhere:
         return refusal_elsewhere(response)
     if status in (401, 403):

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 from perfusion_registry.registries.credentials import is_loopback
 from perfusion_registry.registries.registry import RegistryError
 
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
+"""The schemes of HTTP, and their own ports."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,23 @@ def proxy_for(url: str) -> Proxy | None:
     return _parsed(given, f"{kind.upper()}_PROXY") if given else None
 
 
+def proxy_error(
+    what: str,
+    proxy: Proxy | None,
+    kind: type[RegistryError] = RegistryError,
+    hint: str = "check HTTPS_PROXY and HTTP_PROXY, or name the server in NO_PROXY",
+) -> RegistryError:
+    """The error for a proxy that does not do its work. what: in words that follow "the proxy"."""
+    return kind(f"the proxy {what}", where=proxy.url if proxy else None, hint=hint)
+
+
+def login_error(proxy: Proxy | None) -> RegistryError:
+    """The error for a proxy that answers 407."""
+    sent = proxy is not None and proxy.login
+    what = f"{'does not accept the login in its address' if sent else 'asks for a login'} (407)"
+    return proxy_error(what, proxy, hint="set HTTPS_PROXY and HTTP_PROXY to http://user:password@host:port")
+
+
 def _parsed(given: str, variable: str) -> Proxy:
     hint = f"set {variable} to http://host:port, or to http://user:password@host:port"
     try:
@@ -52,9 +70,9 @@ def _parsed(given: str, variable: str) -> Proxy:
         host, port = None, None
     if host is None or not given.isprintable():
         raise RegistryError("the proxy's address cannot be understood", where=variable, hint=hint)
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in PORTS:
         what = f"proxies of the kind `{parts.scheme}` are not supported"
         raise RegistryError(what, where=variable, hint=hint)
     shown = f"[{host}]" if ":" in host else host
     login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return Proxy(f"{parts.scheme}://{shown}:{port or _PORTS[parts.scheme]}", "" if login == ":" else login)
+    return Proxy(f"{parts.scheme}://{shown}:{port or PORTS[parts.scheme]}", "" if login == ":" else login)

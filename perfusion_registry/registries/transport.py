@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from perfusion_registry.registries.credentials import is_loopback
 from perfusion_registry.registries.pool import Deadline, network_errors, send
-from perfusion_registry.registries.proxy import proxy_for
+from perfusion_registry.registries.proxy import PORTS, login_error, proxy_error, proxy_for
 from perfusion_registry.registries.registry import RegistryError, TransferError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ SLOWEST = 20_000
 _MOVED = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429)
 _FOR_GOOD = (501, 505)  # of the server's errors, those that it has every time
-_PORTS = {"http": 80, "https": 443}
 
 Challenge = Callable[[Sequence[str], str | None], str]
 """From the challenges of a 401 and the Authorization that it refused to the next one to send."""
@@ -57,7 +56,7 @@ class Origin:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
 
 
@@ -68,9 +67,9 @@ def origin_of(url: str) -> Origin | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or not url.isprintable():
+    if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc or not url.isprintable():
         return None
-    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+    return Origin(parts.scheme, parts.hostname, port or PORTS[parts.scheme])
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,9 @@ def open_url(
                 raw = send(method, url, sent, deadline, body)
             except network_errors() as error:
                 raise transfer_error(error, url, deadline) from error
+            if raw.status == 407:
+                drain(raw)
+                raise login_error(proxy_for(url))
             if raw.status == 401 and at_home and challenge is not None:
                 challenges = raw.headers.getlist("www-authenticate")
                 drain(raw)
@@ -235,25 +237,18 @@ def _proxy_error(error: Exception, url: str, deadline: Deadline) -> RegistryErro
     import urllib3
 
     proxy = proxy_for(url)
-    where = proxy.url if proxy else redact(url)
-    hint = "check HTTPS_PROXY and HTTP_PROXY, or name the server in NO_PROXY"
     refused = re.search(r"Tunnel connection failed: (\d{3})", str(error))
     if refused and refused[1] == "407":
-        sent = "does not accept the login in its address" if proxy and proxy.login else "asks for a login"
-        return RegistryError(
-            f"the proxy {sent} (407)", where=where, hint=f"{hint}; a login is user:password@host"
-        )
+        return login_error(proxy)
     if refused:
-        what = f"the proxy does not connect to {origin_of(url)} (it answers {refused[1]})"
-    elif deadline.expired:
-        what = "the proxy is too slow"
-    elif isinstance(error, urllib3.exceptions.NewConnectionError):
-        what = f"the proxy {_unreached(error)}"
-    elif isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
-        what = "the proxy is too slow"
+        what = f"does not connect to {origin_of(url)} (it answers {refused[1]})"
+    elif isinstance(error, urllib3.exceptions.NewConnectionError) and not deadline.expired:
+        what = _unreached(error)
+    elif deadline.expired or isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        what = "is too slow"
     else:
-        what = f"the connection to the proxy broke ({type(error).__name__})"
-    return TransferError(what, where=where, hint=hint)
+        what = f"broke the connection ({type(error).__name__})"
+    return proxy_error(what, proxy, TransferError)
 
 
 def _unreached(error: Exception) -> str:

@@ -32,10 +32,12 @@ from diffusers import (
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.numpy import save_file
 
+from perfusion_registry.artifact import save_artifact
 from perfusion_registry.base import Base, describe_base, require_trainable
 from perfusion_registry.base.kinds import kind_of_tensors
 from perfusion_registry.base.objective import Diffusion
 from perfusion_registry.errors import PerfError
+from tests.artifact.samples import artifact
 
 PLAIN = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
@@ -244,3 +246,10 @@ def test_an_inpainting_base_is_told_where_it_can_be_used(tiny_base: Base, tmp_pa
     with pytest.raises(PerfError, match="takes 9 channels") as caught:
         describe_base(str(tmp_path / "it"))
     assert "`composed`" in str(caught.value.hint)
+
+
+def test_a_concept_in_the_place_of_a_base_is_told_by_its_card(tmp_path: Path) -> None:
+    path = tmp_path / "teddy.safetensors"
+    path.write_bytes(save_artifact(artifact()))
+    with pytest.raises(PerfError, match="this is a concept that perf built, not a base"):
+        describe_base(str(path))

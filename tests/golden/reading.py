@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,24 @@ def artifact(path: Path) -> dict[str, Any]:
     card = card_fields(read.card).model_dump(mode="json")
     return {
         "card": {**card, "train": in_order(card["train"])},
-        "tensors": {
-            name: [
-                str(tensor.dtype).removeprefix("torch."),
-                list(tensor.shape),
-                hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:32],
-            ]
-            for name, tensor in sorted(read.tensors.items())
-        },
+        "tensors": tensors(read.tensors),
         "views": {
             "outputs": sorted(outputs(read.tensors)),
             "output_keys": sorted(output_keys(read.tensors)),
             "residual": sorted(residual_of(read.tensors)),
         },
+    }
+
+
+def tensors(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors by name: each one's type, shape and digest."""
+    return {
+        name: [
+            str(tensor.dtype).removeprefix("torch."),
+            list(tensor.shape),
+            hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:32],
+        ]
+        for name, tensor in sorted(named.items())
     }
 
 
@@ -139,10 +145,10 @@ def sheet_mark_of(pictures: list[Path]) -> str:
     return sheet_digest([read_metadata(picture) for picture in pictures])
 
 
-def index() -> dict[str, Any]:
-    """Every index of the registry: releases field by field, yanks, and what the signatures say."""
+def index(place: Path = GOLDEN) -> dict[str, Any]:
+    """Every index of the place's registry: releases field by field, yanks, and what the signatures say."""
     said: dict[str, Any] = {}
-    for path in sorted((GOLDEN / "registry" / "index").glob("*/*.jsonl")):
+    for path in sorted((place / "registry" / "index").glob("*/*.jsonl")):
         read = read_index(path.read_bytes(), path.stem, str(path))
         said[path.stem] = {
             "chain": read.chain,

@@ -9,8 +9,6 @@ from typing import Any
 
 from perfusion_registry.artifact import load_artifact
 from perfusion_registry.recipe import read_lockfile
-from perfusion_registry.registries.index import read_index
-from perfusion_registry.trust.check import is_signature_valid
 from tests.golden import reading
 
 FORMAT2 = Path(__file__).parent / "format2"
@@ -24,14 +22,7 @@ def artifacts() -> dict[str, Any]:
         said[read.card.name] = {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "card": read.card.model_dump(mode="json"),
-            "tensors": {
-                name: [
-                    str(tensor.dtype).removeprefix("torch."),
-                    list(tensor.shape),
-                    hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:32],
-                ]
-                for name, tensor in sorted(read.tensors.items())
-            },
+            "tensors": reading.tensors(read.tensors),
         }
     return dict(sorted(said.items()))
 
@@ -49,22 +40,7 @@ def lockfile() -> dict[str, Any]:
 
 def index() -> dict[str, Any]:
     """Every index: releases field by field, yanks, and what the signatures say."""
-    said = {}
-    for path in sorted((FORMAT2 / "registry" / "index").glob("*/*.jsonl")):
-        read = read_index(path.read_bytes(), path.stem, str(path))
-        said[path.stem] = {
-            "chain": read.chain,
-            "listings": [
-                {
-                    "release": one.release.model_dump(mode="json"),
-                    "yanked": one.yanked,
-                    "signed": one.release.signature is not None and is_signature_valid(one.release),
-                    "signed bytes": hashlib.sha256(one.release.signed_bytes()).hexdigest(),
-                }
-                for one in read.listings
-            ],
-        }
-    return said
+    return reading.index(FORMAT2)
 
 
 def compositions() -> dict[str, Any]:
