@@ -13,12 +13,12 @@ from torch import Tensor
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.memory import enough_memory
-from perfusion_registry.build.company import PICTURES, drawn_company, in_company
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, square
 from perfusion_registry.build.images import load_image, notes_on_squaring
 from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import find_masks
+from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.state import Snapshot
 from perfusion_registry.build.training import TrainInputs, repeatable, train
@@ -143,37 +143,40 @@ def _inputs(
         masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
         shown, weights = framed(pixels, masks, options.sizes, options.seed)
         latents = encode_latents(base, shown, weights, flip=options.flip)
-    company = _company(sources, options, reporter)
+    pair_prompts = _pair_prompts(sources, options, reporter)
     rows: tuple[int, ...] = ()
-    if company:
+    if pair_prompts:
         with (
-            reporter.stage(f"{sources.name}: drawing {PICTURES * len(company)} pictures of company"),
+            reporter.stage(f"{sources.name}: drawing {PICTURES * len(pair_prompts)} pictures of pairs"),
             repeatable(base.device),
         ):
-            drawn = drawn_company(
+            drawn = draw_pairs(
                 base,
-                company,
+                pair_prompts,
                 word,
                 latents.mean.shape[1:],
                 seed=options.seed,
                 steps=options.validation_steps,
                 guidance=options.validation_guidance,
             )
-            beside = encode_latents(base, *in_company(pixels, masks, *drawn), flip=options.flip)
-        latents, count = joined([latents, beside]), PICTURES * len(company)
+            beside = encode_latents(base, *paste(pixels, masks, *drawn), flip=options.flip)
+        latents, count = joined([latents, beside]), PICTURES * len(pair_prompts)
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
-    prompts = Prompts.of(base, [*options.templates, *company], word)
+    prompts = Prompts.of(base, [*options.templates, *pair_prompts], word)
     metric = covariance.metric() if covariance is not None else None
     return TrainInputs(base, word, metric, prompts, latents, options, make, rows), pixels
 
 
-def _company(sources: ConceptSources, options: TrainingOptions, reporter: Reporter) -> tuple[str, ...]:
-    """The prompts of company that can be told from the concept: those that do not name its supercategory."""
+def _pair_prompts(sources: ConceptSources, options: TrainingOptions, reporter: Reporter) -> tuple[str, ...]:
+    """The prompts of pairs whose other thing can be told from the concept: those that do not name its
+    supercategory."""
     named = re.compile(rf"\b{re.escape(sources.supercategory)}\b", re.IGNORECASE)
-    kept = tuple(text for text in options.company if not named.search(text))
-    for text in options.company:
+    kept = tuple(text for text in options.pair_prompts if not named.search(text))
+    for text in options.pair_prompts:
         if text not in kept:
-            reporter.note(f"{sources.name}: {text!r} is no company for a {sources.supercategory}; left out")
+            reporter.note(
+                f"{sources.name}: the pair {text!r} names another {sources.supercategory}; left out"
+            )
     return kept
 
 

@@ -29,13 +29,13 @@ def framed(images: Tensor, masks: Tensor, sizes: Sequence[float], seed: int) -> 
     Returns (S N, 3, H, W) and (S N, 1, H, W), size by size. The stretched edges are masked, so nothing is
     learned from them.
     """
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     H, W = images.shape[-2:]
     shown, weights = [], []
     for size in sizes:
         h, w = max(1, round(H * size)), max(1, round(W * size))
         for image, mask in zip(images[:, None], masks[:, None], strict=True):
-            top, left = (int(torch.randint(room + 1, (), generator=dice)) for room in (H - h, W - w))
+            top, left = (int(torch.randint(room + 1, (), generator=generator)) for room in (H - h, W - w))
             margins = (left, W - w - left, top, H - h - top)
             small, weight = (functional.interpolate(x, (h, w), mode="area") for x in (image, mask))
             shown.append(functional.pad(small, margins, mode="replicate"))

@@ -39,7 +39,7 @@ class TrainInputs:
     """Everything that a training needs and never changes.
 
     word: the supercategory. metric: of the covariance; None for a method that needs none. prompts: of
-    `options.templates`. latents: of the concept's images. make: begins to learn the concept. company: after
+    `options.templates`. latents: of the concept's images. make: begins to learn the concept. pairs: after
     these there may be pictures of the concept beside another thing, and their prompts; the row of the prompt
     of each.
     """
@@ -51,7 +51,7 @@ class TrainInputs:
     latents: Latents
     options: TrainingOptions
     make: MakeTrainable
-    company: tuple[int, ...] = ()
+    pairs: tuple[int, ...] = ()
 
     def begin(self) -> TrainState:
         """The concept before its first step."""
@@ -59,25 +59,25 @@ class TrainInputs:
         made = self.make(self.base, self.word, self.metric, self.options, generator)
         return TrainState.begin(made, generator)
 
-    def drawn(self, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pictures and of prompts for them, by index, both (B,).
 
-        The concept alone goes with any of the prompts for it, in company with its own only.
+        The concept alone goes with any of the prompts for it, in a pair with its own only.
         """
-        B, alone = self.options.batch, len(self.latents.mean) - len(self.company)
-        pictures = torch.randint(alone, (B,), generator=dice)
-        templates = torch.randint(len(self.options.templates), (B,), generator=dice)
-        if not self.company:
+        B, alone = self.options.batch, len(self.latents.mean) - len(self.pairs)
+        pictures = torch.randint(alone, (B,), generator=generator)
+        templates = torch.randint(len(self.options.templates), (B,), generator=generator)
+        if not self.pairs:
             return pictures, templates
-        accompanied = torch.rand(B, generator=dice) < self.options.company_share
-        others = torch.randint(len(self.company), (B,), generator=dice)
-        own = torch.tensor(self.company)[others]
-        return torch.where(accompanied, alone + others, pictures), torch.where(accompanied, own, templates)
+        paired = torch.rand(B, generator=generator) < self.options.pair_share
+        others = torch.randint(len(self.pairs), (B,), generator=generator)
+        own = torch.tensor(self.pairs)[others]
+        return torch.where(paired, alone + others, pictures), torch.where(paired, own, templates)
 
     def identity(self, concept: Trainable) -> str:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
         words, own = concept.identity()
-        said = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.company}"
+        said = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.pairs}"
         digest = hashlib.sha256(said.encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight)
         rows = [row.ids for row in self.prompts.tokens]
@@ -149,13 +149,13 @@ def training_step(inputs: TrainInputs, state: TrainState) -> float:
 def step_loss(inputs: TrainInputs, state: TrainState) -> Tensor:
     """Draw a batch and return its loss."""
     base, latents, prompts = inputs.base, inputs.latents, inputs.prompts
-    objective, dice = base.objective, state.generator
-    pictures, templates = inputs.drawn(dice)
+    objective, generator = base.objective, state.generator
+    pictures, templates = inputs.drawn(generator)
     pictures, B = pictures.to(base.device), len(pictures)
     shape = (B, *latents.mean.shape[1:])
-    times = objective.draw_times(B, dice).to(base.device)
-    z = latents.sample(pictures, torch.randn(shape, generator=dice).to(base.device))  # (B, c, h, w)
-    noise = torch.randn(shape, generator=dice).to(base.device)
+    times = objective.draw_times(B, generator).to(base.device)
+    z = latents.sample(pictures, torch.randn(shape, generator=generator).to(base.device))  # (B, c, h, w)
+    noise = torch.randn(shape, generator=generator).to(base.device)
 
     unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
     inverse = inverse.to(base.device)

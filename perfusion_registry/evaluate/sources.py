@@ -50,8 +50,8 @@ class Source:
         section = self.recipe.concept
         if variant.supercategory is not None:
             section = section.model_copy(update={"supercategory": variant.supercategory})
-        company = TrainSection(company=suite.company_of(self.group) if variant.company else None)
-        sections = (suite.train, company, self.recipe.train, variant.train)
+        pairs = TrainSection(pair_prompts=suite.pair_prompts_of(self.group) if variant.pairs else None)
+        sections = (suite.train, pairs, self.recipe.train, variant.train)
         given = {key: value for one in sections for key, value in one.model_dump(exclude_none=True).items()}
         recipe = self.recipe.model_copy(update={"concept": section, "train": TrainSection(**given)})
         count = variant.images or len(self.images)

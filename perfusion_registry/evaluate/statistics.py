@@ -88,7 +88,7 @@ class Resampling:
         self.classes = tuple(grid)
         self._weights = [_weights(rng, counts, bootstrap.resamples) for counts in grid.values()]
         self.resamples = bootstrap.resamples
-        self._dice = np.random.default_rng([bootstrap.seed, 1])
+        self._generator = np.random.default_rng([bootstrap.seed, 1])
         self._prompts = [np.repeat(np.arange(len(counts)), counts) for counts in grid.values()]
         self._concepts = bootstrap.over == "concepts"
         count = len(grid)
@@ -111,7 +111,7 @@ class Resampling:
             if share and told.any() and len(np.unique(values[name][told])) == 1:
                 hits, count = float(values[name][told].sum()), int(told.sum())
                 means.append(hits / count)
-                replicates.append(self._dice.beta(hits + 0.5, count - hits + 0.5, self.resamples))
+                replicates.append(self._generator.beta(hits + 0.5, count - hits + 0.5, self.resamples))
                 spare[-1] = np.inf
                 continue
             numbers = np.where(told, values[name], 0.0)

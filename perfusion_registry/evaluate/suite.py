@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import MetricName
@@ -15,7 +15,7 @@ from perfusion_registry.methods.perfusion.options import TrainSection
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import Bias, Company, Guidance, Residual, Temperature
+from perfusion_registry.recipe.options import Bias, Guidance, PairPrompts, Residual, Temperature
 from perfusion_registry.recipe.recipe import Word
 from perfusion_registry.render.request import SchedulerName
 from perfusion_registry.suggestions import did_you_mean
@@ -84,11 +84,11 @@ class PromptGroup(FileModel):
         return self
 
 
-class SuiteCompany(FileModel):
+class SuitePairs(FileModel):
     """Prompts that name another thing beside the concept (see `TrainOptions`), for groups of concepts."""
 
     for_groups: tuple[Key, ...]
-    templates: Company
+    templates: PairPrompts
 
 
 class Variant(FileModel):
@@ -96,8 +96,8 @@ class Variant(FileModel):
 
     method: Eq. 4, or what it is compared with (see `compose.baselines`). training: `one-index` optimises o*
     at the concept's token alone, as vanilla ROME does. images: how many of the concept's. supercategory: in
-    place of the concept's own. train: over the recipe and the base's card. company: also learn it in
-    the suite's company, where that is for its group. bias, temperature: none means the concept's own.
+    place of the concept's own. train: over the recipe and the base's card. pairs: also learn it in
+    the suite's pairs, where those are for its group. bias, temperature: none means the concept's own.
     key_lock: `none` needs trained keys. residual: its strength, where one is trained. base: one of the
     suite's `bases`, to render on.
     """
@@ -108,7 +108,7 @@ class Variant(FileModel):
     images: Count | None = None
     supercategory: Word | None = None
     train: TrainSection = TrainSection()
-    company: bool = False
+    pairs: Annotated[bool, Field(validation_alias=AliasChoices("pairs", "company"))] = False
     bias: tuple[Bias, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     key_lock: Literal["local", "global", "none"] | None = None
@@ -133,7 +133,7 @@ class Variant(FileModel):
     @property
     def training_options(self) -> tuple[object, ...]:
         """All of it that makes another artifact; variants alike in this differ at render time alone."""
-        return self.training, self.images, self.supercategory, self.train, self.company
+        return self.training, self.images, self.supercategory, self.train, self.pairs
 
 
 class Claim(FileModel):
@@ -219,7 +219,7 @@ class Suite(FileModel):
     """A suite file.
 
     bases: further bases by the names that variants use; "" is a slot to be filled. train: over the base's
-    card, and under the recipes and variants. company: for the variants that ask for it.
+    card, and under the recipes and variants. pairs: for the variants that ask for them.
     """
 
     schema_version: Literal[1] = 1
@@ -231,7 +231,7 @@ class Suite(FileModel):
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
     train: TrainSection = TrainSection()
-    company: SuiteCompany | None = None
+    pairs: Annotated[SuitePairs | None, Field(validation_alias=AliasChoices("pairs", "company"))] = None
     render: SuiteRender = SuiteRender()
     bootstrap: Bootstrap = Bootstrap()
     concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]
@@ -244,16 +244,16 @@ class Suite(FileModel):
         groups = _unique("prompt group", [group.name for group in self.prompts])
         _unique("figure", [figure.id for figure in self.figures])
         kinds = {concept.group for concept in self.concepts}
-        if self.company is not None:
-            _known("group of concepts", self.company.for_groups, kinds, "company")
+        if self.pairs is not None:
+            _known("group of concepts", self.pairs.for_groups, kinds, "pairs")
         for prompts in self.prompts:
             _known("group of concepts", prompts.for_groups, kinds, f"prompts {prompts.name}")
             _known(
                 "concept", [n for pair in prompts.pairs for n in pair], concepts, f"prompts {prompts.name}"
             )
-        alone = [v.name for f in self.figures for v in f.variants if v.company and self.company is None]
+        alone = [v.name for f in self.figures for v in f.variants if v.pairs and self.pairs is None]
         if alone:
-            raise ValueError(f"the variant `{alone[0]}` learns in company, and the suite has no `[company]`")
+            raise ValueError(f"the variant `{alone[0]}` learns in pairs, and the suite has no `[pairs]`")
         for figure in self.figures:
             where = f"figure {figure.id}"
             variants = _unique(f"variant of {where}", [variant.name for variant in figure.variants])
@@ -270,9 +270,9 @@ class Suite(FileModel):
                 _known("variant or point", sides, chosen, where)
         return self
 
-    def company_of(self, group: str) -> tuple[str, ...]:
-        """The prompts that put concepts of a group in company; none where there are none for it."""
-        return self.company.templates if self.company and group in self.company.for_groups else ()
+    def pair_prompts_of(self, group: str) -> tuple[str, ...]:
+        """The prompts that put concepts of a group beside another thing; none where there are none for it."""
+        return self.pairs.templates if self.pairs and group in self.pairs.for_groups else ()
 
     def figure(self, identity: str) -> Figure:
         """The figure of that id; raises PerfError, with those there are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
@@ -21,7 +21,8 @@ def over_defaults(
     base_defaults: the card's keys, None meaning absent. table: `train` or `render`, for errors. Raises
     PerfError when the card holds an unknown key or an impossible value.
     """
-    values = {key: value for key, value in base_defaults.items() if value is not None}
+    names = _names(options)
+    values = {names.get(key, key): value for key, value in base_defaults.items() if value is not None}
     # TOML has arrays, and the options' models, strict about types, have tuples.
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     values |= section.model_dump(exclude_none=True)
@@ -35,3 +36,13 @@ def over_defaults(
             where=f"perf-base.toml, {table}.{key}",
             hint="correct the base's card, or set the key in the recipe",
         ) from error
+
+
+def _names(options: type[FileModel]) -> dict[str, str]:
+    """The fields' names by what else a file may call them."""
+    return {
+        str(other): name
+        for name, field in options.model_fields.items()
+        if isinstance(field.validation_alias, AliasChoices)
+        for other in field.validation_alias.choices
+    }

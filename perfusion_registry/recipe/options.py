@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field
 
 from perfusion_registry.recipe.model import FileModel
 
@@ -57,11 +57,11 @@ Sizes = Annotated[
     tuple[Annotated[float, Field(ge=0.1, le=1)], ...],
     Field(min_length=1, max_length=16, description="The sizes at which each image is shown, of the frame."),
 ]
-Company = Annotated[
+PairPrompts = Annotated[
     tuple[Template, ...],
     Field(max_length=64, description="Prompts that name another thing beside the concept, `{}`."),
 ]
-CompanyShare = Annotated[float, Field(gt=0, le=1, description="Of the samples, how many are in company.")]
+PairShare = Annotated[float, Field(gt=0, le=1, description="Of the samples, how many are of pairs.")]
 Residual = Annotated[float, Field(ge=0, le=4, description="Strength of the concept's residual.")]
 Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -78,6 +78,12 @@ PresetName = Literal["faithful", "balanced", "editable", "together"]
 SceneLock = Literal["local", "global", "none"]
 """What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 
+_PAIR_PROMPTS, _PAIR_SHARE = (
+    AliasChoices("pair_prompts", "company"),
+    AliasChoices("pair_share", "company_share"),
+)
+"""The second names are older; recipes and the cards of bases may still say them."""
+
 
 class TrainingSection(FileModel):
     """What `[train]` of a recipe may say whatever its method; left out: the base's, else the method's."""
@@ -86,8 +92,8 @@ class TrainingSection(FileModel):
     batch: Batch | None = None
     flip: Annotated[bool | None, Field(description=_FLIP)] = None
     sizes: Sizes | None = None
-    company: Company | None = None
-    company_share: CompanyShare | None = None
+    pair_prompts: Annotated[PairPrompts | None, Field(validation_alias=_PAIR_PROMPTS)] = None
+    pair_share: Annotated[PairShare | None, Field(validation_alias=_PAIR_SHARE)] = None
     mask: Annotated[MaskSource | None, Field(description=_MASK)] = None
     validate_every: Every | None = None
     seed: Seed | None = None
@@ -103,18 +109,35 @@ _SHARE = 0.5
 class TrainingOptions(FileModel):
     """What the training of any method may depend on, resolved; a method's own options come beside these.
 
-    templates, validation_prompts and company hold `{}` once each, where the concept's word goes. `mask` says
-    where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each of
-    them. `company` puts the images into the base's own pictures of these prompts, for a share of the samples.
+    templates, validation_prompts and pair_prompts hold `{}` once each, where the concept's word goes. `mask`
+    says where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each
+    of them. `pair_prompts` puts the images into the base's own pictures of these prompts, for `pair_share` of
+    the samples; keys and cards spell these two `company` and `company_share`, as the first artifacts did.
     """
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     steps: Steps = 400
     batch: Batch = 16
     flip: bool = True
     sizes: Sizes = (1.0,)
     # Older than these are many artifacts; at their defaults they are in no key and on no card.
-    company: Annotated[Company, Field(exclude_if=lambda value: not value)] = ()
-    company_share: Annotated[CompanyShare, Field(exclude_if=lambda value: value == _SHARE)] = _SHARE
+    pair_prompts: Annotated[
+        PairPrompts,
+        Field(
+            validation_alias=AliasChoices("company", "pair_prompts"),
+            serialization_alias="company",
+            exclude_if=lambda value: not value,
+        ),
+    ] = ()
+    pair_share: Annotated[
+        PairShare,
+        Field(
+            validation_alias=AliasChoices("company_share", "pair_share"),
+            serialization_alias="company_share",
+            exclude_if=lambda value: value == _SHARE,
+        ),
+    ] = _SHARE
     mask: MaskSource = "auto"
     validate_every: Every = 25
     seed: Seed = 0

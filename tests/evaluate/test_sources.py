@@ -9,7 +9,7 @@ import pytest
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import SuiteCompany, Variant
+from perfusion_registry.evaluate.suite import SuitePairs, Variant
 from perfusion_registry.methods.perfusion.options import TrainOptions, TrainSection
 from perfusion_registry.methods.table import resolve_train
 from tests.evaluate.conftest import Smoke
@@ -41,21 +41,21 @@ def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(
     assert options.temperature == TrainOptions().temperature
 
 
-def test_company_is_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke) -> None:
+def test_pairs_are_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke) -> None:
     suite = smoke.suite.model_copy(
-        update={"company": SuiteCompany(for_groups=("toys",), templates=("a jug and a {}",))}
+        update={"pairs": SuitePairs(for_groups=("toys",), templates=("a jug and a {}",))}
     )
     found = sources(suite, smoke.path)
-    asking, plain = Variant(name="in company", company=True), Variant(name="alone")
+    asking, plain = Variant(name="in pairs", pairs=True), Variant(name="alone")
 
-    def company(name: str, variant: Variant) -> tuple[str, ...]:
+    def pair_prompts(name: str, variant: Variant) -> tuple[str, ...]:
         return resolve_train(
             found[name].under(variant, suite).recipe, {"company": ["a cat and a {}"]}
-        ).company
+        ).pair_prompts
 
-    assert company("bear", asking) == ("a jug and a {}",)
-    assert company("jug", asking) == ()  # none is named for containers
-    assert company("bear", plain) == ("a cat and a {}",)  # the card's
+    assert pair_prompts("bear", asking) == ("a jug and a {}",)
+    assert pair_prompts("jug", asking) == ()  # none is named for containers
+    assert pair_prompts("bear", plain) == ("a cat and a {}",)  # the card's
     assert asking.training_options != plain.training_options
 
 

@@ -96,7 +96,7 @@ def test_budgets_take_turns_and_spread(paper) -> None:
         (('recipe = "jug.toml"', ""), "needs `cast` or `recipe`"),
         (('method = "rome"', 'method = "rom"'), "rom"),
         (('base = "ink"', 'base = "oil"'), "base `oil`"),
-        (('base = "ink"', "company = true"), "no `[company]`"),
+        (('base = "ink"', "pairs = true"), "no `[pairs]`"),
         (('than = "local@0.7"', ""), "either `than` or `at_least`"),
         (('id = "A.1"', 'id = "6"'), "the figure `6` is there twice"),
     ],

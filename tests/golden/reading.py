@@ -32,8 +32,13 @@ def parsed(text: str) -> Any:
     return json.loads(text) if text else None
 
 
+OLDER = {"pair_prompts": "company", "pair_share": "company_share"}
+"""The names in the goldens of what a recipe calls otherwise now."""
+
+
 def in_order(train: dict[str, Any]) -> dict[str, Any]:
-    """Training options in the order in which the goldens have them."""
+    """Training options by the names, and in the order, in which the goldens have them."""
+    train = {OLDER.get(key, key): value for key, value in train.items()}
     return {key: train[key] for key in TRAIN if key in train} | train
 
 

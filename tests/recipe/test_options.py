@@ -55,7 +55,7 @@ def test_a_recipe_goes_before_the_base_and_the_base_before_the_paper(key: str) -
         "validation_prompts": (("v {}",), ("w {}",)), "validation_steps": (9, 10),
         "validation_guidance": (1.0, 2.0), "trained_keys": (True, False), "residual_rank": (0.1, 0.2),
         "learning_rate_residual": (0.3, 0.4), "sizes": ((0.5,), (0.6,)),
-        "company": (("a cat and a {}",), ("a dog and a {}",)), "company_share": (0.3, 0.4),
+        "pair_prompts": (("a cat and a {}",), ("a dog and a {}",)), "pair_share": (0.3, 0.4),
     }[key]  # fmt: skip
     base, own = other
     paper = getattr(TrainOptions(), key)
@@ -125,3 +125,15 @@ def test_an_impossible_default_of_a_base_is_an_error_that_names_it(card: dict[st
 def test_impossible_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TrainOptions(**wrong)
+
+
+def test_the_older_names_of_pairs_are_still_read_and_are_those_of_keys_and_cards() -> None:
+    older = {"company": ("a cat and a {}",), "company_share": 0.25}
+    section = TrainSection.model_validate(older)
+    assert section == TrainSection(pair_prompts=("a cat and a {}",), pair_share=0.25)
+    assert resolve_train(recipe(train=section), {"company": ["a dog and a {}"]}).pair_prompts == (
+        "a cat and a {}",
+    )
+    assert TrainOptions(**section.model_dump(exclude_none=True)).model_dump(exclude_defaults=True) == older
+    with pytest.raises(ValidationError):
+        TrainSection.model_validate({**older, "pair_share": 0.5})

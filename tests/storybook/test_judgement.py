@@ -117,7 +117,9 @@ def test_hand_drawn_pages_are_told_from_look_alikes(recogniser, base, name, scen
 
 
 @pytest.mark.parametrize(("relation", "number"), [("next to", 0), ("next to", 1), ("in", 0), ("in", 1)])
-def test_an_individual_is_told_from_its_look_alikes_in_company(recogniser, base, relation, number) -> None:
+def test_an_individual_is_told_from_its_look_alikes_beside_another(
+    recogniser, base, relation, number
+) -> None:
     pair = (CAST["teddy"], CAST["teapot"])
     others = look_alikes(pair[number])[:10]
     candidates = [(*pair[:number], other, *pair[number + 1 :]) for other in others]

@@ -1,4 +1,4 @@
-"""Company: a concept's images put into pictures of two things, so that it is known beside another thing.
+"""Pairs: a concept's images put into pictures of two things, so that it is known beside another thing.
 
 Copy-paste augmentation (Ghiasi et al., CVPR 2021) without labels: the base draws "a cat next to a teapot" by
 itself, its attention says where the teapot is, and the concept's image goes there. The rest of the picture
@@ -32,7 +32,7 @@ REST = 0.3
 """The weight of what is not the concept's."""
 
 
-def drawn_company(
+def draw_pairs(
     base: Base,
     templates: Sequence[str],
     supercategory: str,
@@ -49,8 +49,8 @@ def drawn_company(
     by picture in the templates' order.
     """
     asked = [template for template in templates for _ in range(PICTURES)]
-    dice = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(asked), *shape, generator=dice)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(asked), *shape, generator=generator)
     prompts = Prompts.of(base, asked, supercategory, spelled=True)
     starts = range(0, len(asked), BATCH)
     pictures = []
@@ -73,7 +73,7 @@ def _unedited(base: Base, prompts: Conditioning) -> Conditioning:
     return prompts.with_states(prompts.states @ base.bank.W.T)
 
 
-def in_company(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def paste(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Put the images, by turns, where the pictures show the supercategory.
 
     images: (N, 3, H, W) in 0..1, and masks: (N, 1, h, w), the concept in them. pictures: (M, 3, H', W'), and

@@ -1,4 +1,4 @@
-"""Company: where a concept's image goes in a picture of two things, and what is learned from there."""
+"""Pairs: where a concept's image goes in a picture of two things, and what is learned from there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept
-from perfusion_registry.build.company import PICTURES, REST, drawn_company, in_company
 from perfusion_registry.build.masks import attention_masks
+from perfusion_registry.build.pairs import PICTURES, REST, draw_pairs, paste
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.reporter import Silent
@@ -32,7 +32,7 @@ def test_the_concept_covers_the_area_of_the_place_and_stands_on_its_ground() -> 
     images = torch.zeros(1, 3, 32, 32)
     images[:, 0, 8:24, 12:20] = 1  # a red pillar, 16 high and 8 wide
     pictures = torch.full((1, 3, 64, 64), 0.5)
-    shown, weights = in_company(images, box((32, 32), 8, 24, 12, 20), pictures, box((64, 64), 24, 56, 4, 36))
+    shown, weights = paste(images, box((32, 32), 8, 24, 12, 20), pictures, box((64, 64), 24, 56, 4, 36))
     # As large as a place of 32 x 32 and twice as high as wide: 45 x 22, with its foot at 56.
     rows, columns = (weights[0, 0] == 1).nonzero(as_tuple=True)
     assert int(rows.max()) + 1 == 56
@@ -54,7 +54,7 @@ def test_it_lies_inside_of_the_frame(corner: tuple[int, int, int, int]) -> None:
     dice = torch.Generator().manual_seed(1)
     images, pictures = torch.rand(2, 3, 16, 48, generator=dice), torch.rand(3, 3, 64, 64, generator=dice)
     place = box((64, 64), *corner).expand(3, -1, -1, -1)
-    shown, weights = in_company(images, torch.ones(2, 1, 16, 48), pictures, place)
+    shown, weights = paste(images, torch.ones(2, 1, 16, 48), pictures, place)
     assert shown.shape == pictures.shape
     assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
     assert bool((weights.amax((1, 2, 3)) == 1).all())
@@ -66,7 +66,7 @@ def test_it_lies_inside_of_the_frame(corner: tuple[int, int, int, int]) -> None:
 def test_where_the_base_looks_nowhere_the_image_is_laid_over_all() -> None:
     images, pictures = torch.full((1, 3, 8, 8), 0.25), torch.ones(2, 3, 16, 16)
     places = torch.stack([torch.zeros(1, 16, 16), torch.full((1, 16, 16), torch.nan)])
-    shown, weights = in_company(images, torch.ones(1, 1, 8, 8), pictures, places)
+    shown, weights = paste(images, torch.ones(1, 1, 8, 8), pictures, places)
     assert torch.equal(shown, torch.full_like(shown, 0.25))
     assert torch.equal(weights, torch.ones_like(weights))
 
@@ -74,15 +74,15 @@ def test_where_the_base_looks_nowhere_the_image_is_laid_over_all() -> None:
 def test_images_take_turns() -> None:
     images = torch.stack([torch.full((3, 8, 8), value) for value in (0.1, 0.2)])
     pictures, whole = torch.ones(5, 3, 16, 16), torch.ones(5, 1, 16, 16)
-    shown, weights = in_company(images, torch.ones(2, 1, 8, 8), pictures, whole)
+    shown, weights = paste(images, torch.ones(2, 1, 8, 8), pictures, whole)
     assert bool((weights == 1).all())
     assert [round(float(one.mean()), 4) for one in shown] == [0.1, 0.2, 0.1, 0.2, 0.1]
 
 
 def test_the_base_draws_the_plain_words(tiny_base: Base) -> None:
-    shown, places = drawn_company(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
+    shown, places = draw_pairs(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
     assert shown.shape == (len(TEMPLATES) * PICTURES, 3, 64, 64)
-    again = drawn_company(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
+    again = draw_pairs(tiny_base, TEMPLATES, "teddy", (4, 8, 8), seed=3, steps=2, guidance=3.0)
     assert torch.equal(shown, again[0])
     assert torch.equal(places, again[1])
     # As diffusers' own pipeline draws the same words from the same noise.
@@ -104,12 +104,12 @@ def test_the_base_draws_the_plain_words(tiny_base: Base) -> None:
     assert float((alone - other).abs().max()) > 1e-3
 
 
-def test_company_goes_with_its_own_prompt_only(tiny_base: Base, covariance: Covariance) -> None:
-    options = FAST.model_copy(update={"company": TEMPLATES, "company_share": 0.3, "batch": 64})
+def test_a_pair_goes_with_its_own_prompt_only(tiny_base: Base, covariance: Covariance) -> None:
+    options = FAST.model_copy(update={"pair_prompts": TEMPLATES, "pair_share": 0.3, "batch": 64})
     inputs = inputs_of(tiny_base, covariance, options)
     prompts = Prompts.of(tiny_base, [*options.templates, *TEMPLATES], "teddy")
     rows = (9, 10)
-    inputs = dataclasses.replace(inputs, prompts=prompts, company=rows)  # the last two of four latents
+    inputs = dataclasses.replace(inputs, prompts=prompts, pairs=rows)  # the last two of four latents
     dice = torch.Generator().manual_seed(0)
     batches = [inputs.drawn(dice) for _ in range(50)]
     pictures, templates = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -121,7 +121,7 @@ def test_company_goes_with_its_own_prompt_only(tiny_base: Base, covariance: Cova
     assert abs(float(accompanied.float().mean()) - 0.3) < 0.03
 
 
-def test_without_company_the_dice_fall_as_ever(tiny_base: Base, covariance: Covariance) -> None:
+def test_without_pairs_the_draws_are_as_ever(tiny_base: Base, covariance: Covariance) -> None:
     inputs = inputs_of(tiny_base, covariance, FAST)
     dice = torch.Generator().manual_seed(5)
     pictures, templates = inputs.drawn(dice)
@@ -139,11 +139,11 @@ class Told(Silent):
         self.notes.append(text)
 
 
-def test_a_build_learns_in_company_and_leaves_out_what_names_the_concept_itself(
+def test_a_build_learns_in_pairs_and_leaves_out_what_names_the_concept_itself(
     tiny_base: Base, covariance: Covariance, photos
 ) -> None:
-    def built(told: Told, *company: str) -> Artifact:
-        options = FAST.model_copy(update={"company": company})
+    def built(told: Told, *pair_prompts: str) -> Artifact:
+        options = FAST.model_copy(update={"pair_prompts": pair_prompts})
         bear = ConceptSources("bear", "1.0.0", "teddy", photos)
         return build_concept(
             tiny_base, covariance, bear, options, RenderOptions(), digest="0" * 64, reporter=told
@@ -154,16 +154,16 @@ def test_a_build_learns_in_company_and_leaves_out_what_names_the_concept_itself(
     assert not told.notes
     assert not torch.equal(alone.tensors["embedding"], beside.tensors["embedding"])
     same = built(told, "a Teddy next to a {}", *TEMPLATES[:1])
-    assert told.notes == ["bear: 'a Teddy next to a {}' is no company for a teddy; left out"]
+    assert told.notes == ["bear: the pair 'a Teddy next to a {}' names another teddy; left out"]
     assert not torch.equal(same.tensors["embedding"], beside.tensors["embedding"])
 
 
-def test_company_is_drawn_at_the_size_of_the_concepts_pictures(
+def test_pairs_are_drawn_at_the_size_of_the_concepts_pictures(
     tiny_base: Base, covariance: Covariance, photos
 ) -> None:
     card = tiny_base.description.card.model_copy(update={"render": {"height": 64, "width": 96}})
     base = dataclasses.replace(tiny_base, description=dataclasses.replace(tiny_base.description, card=card))
-    options = FAST.model_copy(update={"company": TEMPLATES})
+    options = FAST.model_copy(update={"pair_prompts": TEMPLATES})
     bear = ConceptSources("bear", "1.0.0", "teddy", photos)
     made = build_concept(base, covariance, bear, options, RenderOptions(), digest="0" * 64)
     assert bool(torch.isfinite(made.tensors["embedding"]).all())
@@ -172,9 +172,9 @@ def test_company_is_drawn_at_the_size_of_the_concepts_pictures(
 def test_options_that_came_later_change_no_older_key() -> None:
     assert "company" not in TrainOptions().model_dump()
     assert "company_share" not in TrainOptions().model_dump(mode="json")
-    said = TrainOptions(company=TEMPLATES).model_dump(mode="json")
+    said = TrainOptions(pair_prompts=TEMPLATES).model_dump(mode="json")
     assert said["company"] == list(TEMPLATES)
     assert TrainOptions.model_validate_json(
-        TrainOptions(company=TEMPLATES).model_dump_json()
-    ) == TrainOptions(company=TEMPLATES)
+        TrainOptions(pair_prompts=TEMPLATES).model_dump_json()
+    ) == TrainOptions(pair_prompts=TEMPLATES)
     assert TrainOptions.model_validate(TrainOptions().model_dump()) == TrainOptions()
