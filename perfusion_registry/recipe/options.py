@@ -110,9 +110,10 @@ class TrainingOptions(FileModel):
     """What the training of any method may depend on, resolved; a method's own options come beside these.
 
     templates, validation_prompts and pair_prompts hold `{}` once each, where the concept's word goes. `mask`
-    says where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at each
-    of them. `pair_prompts` puts the images into the base's own pictures of these prompts, for `pair_share` of
-    the samples; keys and cards spell these two `company` and `company_share`, as the first artifacts did.
+    says where the loss weights come from, `flip` turns the p = 0.5 mirror on, `sizes` shows every image at
+    each of them. `pair_prompts` puts the images into the base's own pictures of these prompts, for
+    `pair_share` of the samples; keys and cards spell these two `company` and `company_share`, as the first
+    artifacts did.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
