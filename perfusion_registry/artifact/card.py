@@ -126,14 +126,14 @@ class ConceptCard(FileModel):
     @property
     def covariance(self) -> str | None:
         """The digest of the C whose metric it needs; None for a method without one."""
-        found: str | None = getattr(self.built, "covariance", None)
-        return found
+        digest: str | None = getattr(self.built, "covariance", None)
+        return digest
 
     @property
     def steps_kept(self) -> int | None:
         """The training step that was kept; None where nothing was trained."""
-        found: int | None = getattr(self.built, "step", None)
-        return found
+        step: int | None = getattr(self.built, "step", None)
+        return step
 
     @property
     def hindrance(self) -> str | None:
@@ -150,8 +150,8 @@ def card_fields(card: ConceptCard) -> FileModel:
     """A card as its file spells it: `Card1` for one of format 1, else itself."""
     if card.schema_version != 1:
         return card
-    said = {name: getattr(card, name) for name in Card1.model_fields}
-    return Card1(**said)
+    fields = {name: getattr(card, name) for name in Card1.model_fields}
+    return Card1(**fields)
 
 
 def parse_card(text: str) -> ConceptCard:
@@ -162,5 +162,5 @@ def parse_card(text: str) -> ConceptCard:
     if json.loads(text).get("schema_version", 1) != 1:
         return ConceptCard.model_validate_json(text)
     read = Card1.model_validate_json(text)
-    said = {name: getattr(read, name) for name in ConceptCard.model_fields if hasattr(read, name)}
-    return ConceptCard(**said, built=Built(covariance=read.covariance, step=read.steps_kept))
+    fields = {name: getattr(read, name) for name in ConceptCard.model_fields if hasattr(read, name)}
+    return ConceptCard(**fields, built=Built(covariance=read.covariance, step=read.steps_kept))

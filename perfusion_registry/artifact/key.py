@@ -41,7 +41,7 @@ def training_key(
     The key of a perfusion concept is spelt as it was before there were methods, so nothing that was built is
     built again. Every other says its method, and leaves out what the method does not have.
     """
-    said: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "schema": _KEY_SCHEMA,
         "epoch": epoch,
         "supercategory": recipe.concept.supercategory,
@@ -53,9 +53,9 @@ def training_key(
     }
     method = find_method(recipe.concept.method)
     if method.name != DEFAULT_METHOD:
-        said |= {"method": method.name, "method_epoch": method.epoch}
-        said = {key: value for key, value in said.items() if value is not None}
-    return digest_of(said)
+        inputs |= {"method": method.name, "method_epoch": method.epoch}
+        inputs = {key: value for key, value in inputs.items() if value is not None}
+    return digest_of(inputs)
 
 
 def build_key(

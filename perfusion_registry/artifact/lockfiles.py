@@ -45,10 +45,10 @@ def locked_digests(root: Path) -> set[str]:
 
     Raises PerfError for a lockfile that cannot be read: what it names is not known then.
     """
-    found: set[str] = set()
+    digests: set[str] = set()
     for path in known_lockfiles(root):
         try:
-            found.update(digest.decode() for digest in _DIGEST.findall(path.read_bytes()))
+            digests.update(digest.decode() for digest in _DIGEST.findall(path.read_bytes()))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -57,7 +57,7 @@ def locked_digests(root: Path) -> set[str]:
                 where=str(path),
                 hint="make it readable, or delete it",
             ) from error
-    return found
+    return digests
 
 
 def forget_lost(root: Path) -> None:

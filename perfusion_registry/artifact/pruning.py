@@ -67,22 +67,30 @@ def prune(
         lockfiles = known_lockfiles(root)
         locked = locked_digests(root)
         total = sum(entry.size for kind in (*_PRUNED, "builds", "registries") for entry in files(root / kind))
-        everything = sorted(_candidates(root), key=lambda one: (one.used, one.path))
-        kept = sum(one.kind == "artifacts" and one.path.stem in locked for one in everything)
-        free = [one for one in everything if not (one.kind == "artifacts" and one.path.stem in locked)]
+        everything = sorted(_candidates(root), key=lambda candidate: (candidate.used, candidate.path))
+        kept = sum(
+            candidate.kind == "artifacts" and candidate.path.stem in locked for candidate in everything
+        )
+        free = [
+            candidate
+            for candidate in everything
+            if not (candidate.kind == "artifacts" and candidate.path.stem in locked)
+        ]
         chosen = _choose(free, total, older_than, max_size)
-        left = total - sum(one.size for one in chosen)
+        left = total - sum(candidate.size for candidate in chosen)
         if dry_run:
             return Pruning(tuple(chosen), left, kept, tuple(lockfiles))
         removed = []
         with reporter.stage("Pruning", len(chosen)) as stage:
-            for one in chosen:
-                if _remove(root, one):
-                    removed.append(one)
-                stage.advance(1, one.path.name[:12])
+            for candidate in chosen:
+                if _remove(root, candidate):
+                    removed.append(candidate)
+                stage.advance(1, candidate.path.name[:12])
         _tidy(root)
         forget_lost(root)
-        return Pruning(tuple(removed), total - sum(one.size for one in removed), kept, tuple(lockfiles))
+        return Pruning(
+            tuple(removed), total - sum(candidate.size for candidate in removed), kept, tuple(lockfiles)
+        )
 
 
 def _candidates(root: Path) -> Iterator[Removal]:
@@ -102,28 +110,28 @@ def _choose(free: list[Removal], total: int, older_than: float | None, max_size:
     if older_than is None and max_size is None:
         return free
     now = time.time()
-    chosen = [one for one in free if older_than is not None and now - one.used > older_than]
+    chosen = [candidate for candidate in free if older_than is not None and now - candidate.used > older_than]
     if max_size is not None:
-        total -= sum(one.size for one in chosen)
-        for one in free[len(chosen) :]:  # both are sorted by age: the chosen are the first
+        total -= sum(candidate.size for candidate in chosen)
+        for candidate in free[len(chosen) :]:  # both are sorted by age: the chosen are the first
             if total <= max_size:
                 break
-            chosen.append(one)
-            total -= one.size
+            chosen.append(candidate)
+            total -= candidate.size
     return chosen
 
 
-def _remove(root: Path, one: Removal) -> bool:
+def _remove(root: Path, removal: Removal) -> bool:
     """Take it out of the store in one step; False for a checkpoint whose build is running."""
-    if one.kind != "work":
-        return _discard(root, one.path)
+    if removal.kind != "work":
+        return _discard(root, removal.path)
     try:
-        with file_lock(root / "locks" / f"{one.path.name}.lock", timeout=0):
-            return _discard(root, one.path)
+        with file_lock(root / "locks" / f"{removal.path.name}.lock", timeout=0):
+            return _discard(root, removal.path)
     except TimeoutError:
         return False
     except OSError as error:
-        raise write_error(error, one.path) from error
+        raise write_error(error, removal.path) from error
 
 
 def _discard(root: Path, path: Path) -> bool:

@@ -72,12 +72,12 @@ def _damage(root: Path, path: Path) -> str | None:
         if named is None or path.parent.name != named[1][:2]:
             return "its name is not that of an artifact"
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
-    return None if found == named[1] else f"its bytes have the hash {found[:12]}"
+    return None if digest == named[1] else f"its bytes have the hash {digest[:12]}"
 
 
 def _set_aside(root: Path, path: Path, what: str) -> Damage:

@@ -83,8 +83,8 @@ def build_concept(
     name, word = sources.name, sources.supercategory
     if not sources.images:
         raise PerfError(f"Concept {name!r} has no images", hint="list some under `images` in its recipe")
-    if (told := base.several_tokens(word)) is not None:
-        reporter.warn(f"{name}: {told}")
+    if (problem := base.several_tokens(word)) is not None:
+        reporter.warn(f"{name}: {problem}")
     _ = base.objective  # a base that cannot be trained with is told before anything is prepared
     d, method = base.bank.W.shape[1], find_method(sources.method)
     method.check_base(base, name, train_options)
@@ -95,9 +95,9 @@ def build_concept(
     elif covariance.width != d:
         what = f"The covariance has width {covariance.width}, the base's text encoder {d}"
         raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
-    told = f"there is not enough memory to train {name!r} on {base.device}"
+    problem = f"there is not enough memory to train {name!r} on {base.device}"
     lower = "lower `batch` under [train] of its recipe, or take out `sizes`; the build goes on where it was"
-    with enough_memory(told, lower):
+    with enough_memory(problem, lower):
         inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
         trained = train(
             inputs,

@@ -186,8 +186,8 @@ def _from_files(
 def _usable(masks: Tensor, images: Sequence[LoadedImage], reporter: Reporter) -> Tensor:
     """Replace masks that found nothing by plain ones, and say so. masks: (N, 1, h, w)."""
     peak = masks.amax((1, 2, 3))
-    found = torch.isfinite(peak) & (peak > 1e-3)
-    for image, ok in zip(images, found.tolist(), strict=True):
+    usable = torch.isfinite(peak) & (peak > 1e-3)
+    for image, ok in zip(images, usable.tolist(), strict=True):
         if not ok:
             reporter.warn(f"{image.name}: the concept was not found in it, so all of it counts")
-    return torch.where(found[:, None, None, None], masks, torch.ones_like(masks))
+    return torch.where(usable[:, None, None, None], masks, torch.ones_like(masks))

@@ -62,10 +62,10 @@ def draw_pairs(
             some = noise[start : start + BATCH]
             pictures.append(draw(base, *branches, some, steps=steps, guidance=guidance).cpu())
     texts = [asked[start : start + BATCH] for start in starts]
-    found = [
+    places = [
         attention_masks(base, shown, supercategory, text) for shown, text in zip(pictures, texts, strict=True)
     ]
-    return torch.cat(pictures), torch.cat(found)
+    return torch.cat(pictures), torch.cat(places)
 
 
 def _unedited(base: Base, prompts: Conditioning) -> Conditioning:

@@ -66,8 +66,8 @@ def suggest(
             stage.advance(len(texts))
     alike = torch.cat(rows)  # (words, N)
     best = alike.argmax(0).bincount(minlength=len(usable)).tolist()
-    found = [
+    suggestions = [
         Suggestion(word, mean, wins, tokens)
         for (word, tokens), mean, wins in zip(usable, alike.mean(1).tolist(), best, strict=True)
     ]
-    return sorted(found, key=lambda suggestion: -suggestion.similarity)
+    return sorted(suggestions, key=lambda suggestion: -suggestion.similarity)

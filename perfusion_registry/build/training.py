@@ -77,8 +77,8 @@ class TrainInputs:
     def identity(self, concept: Trainable) -> str:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
         words, own = concept.identity()
-        said = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.pairs}"
-        digest = hashlib.sha256(said.encode())
+        settings = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.pairs}"
+        digest = hashlib.sha256(settings.encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight)
         rows = [row.ids for row in self.prompts.tokens]
         prompts = (torch.tensor(ids) for ids in zip(*rows, strict=True))  # (P, n) of each text encoder

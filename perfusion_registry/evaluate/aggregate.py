@@ -38,7 +38,7 @@ class _Table:
         Image similarity is measured on shape-preserving prompts alone, where the figure has any.
         """
         scene_only = metric in ("image", "dino", "identified") and any(
-            record.shape_preserving for found in self.rows[point].values() for record in found
+            record.shape_preserving for judged in self.rows[point].values() for record in judged
         )
         return {
             name: np.array(
@@ -100,9 +100,9 @@ def _estimates(
     plain = [metric for metric in figure.metrics if not METRICS[metric].derived]
     always: list[MetricName] = ["text", "image"]
     wanted = list(dict.fromkeys([*plain, *always]))
-    found: dict[str, dict[MetricName, Estimate]] = {}
+    estimates: dict[str, dict[MetricName, Estimate]] = {}
     for point in points:
-        found[point.label] = {
+        estimates[point.label] = {
             metric: resampling.by_class(
                 table.values(point.label, metric), share=METRICS[metric].kind == "rate"
             )
@@ -111,13 +111,13 @@ def _estimates(
     words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
     baseline = next(iter(words), None)
     if baseline is not None:
-        plain_text = found[baseline]["text"]
-        for told in found.values():
-            told["text_normalised"] = told["text"].over(plain_text)
-            told["harmonic"] = told["image"].harmonic(told["text_normalised"])
+        plain_text = estimates[baseline]["text"]
+        for estimate in estimates.values():
+            estimate["text_normalised"] = estimate["text"].over(plain_text)
+            estimate["harmonic"] = estimate["image"].harmonic(estimate["text_normalised"])
     return {
-        label: {metric: told[metric] for metric in figure.metrics if metric in told}
-        for label, told in found.items()
+        label: {metric: estimate[metric] for metric in figure.metrics if metric in estimate}
+        for label, estimate in estimates.items()
     }
 
 
@@ -181,7 +181,7 @@ def _claim(
     estimates: Mapping[str, Mapping[MetricName, Estimate]],
     resampling: Resampling,
 ) -> ClaimResult:
-    told = claim.model_dump()
+    fields = claim.model_dump()
     better = _side(claim.better, claim.metric, estimates)
     if claim.than is not None:
         than = _side(claim.than, claim.metric, estimates)
@@ -189,7 +189,9 @@ def _claim(
         fixed = np.full(len(resampling.classes), claim.at_least)
         than = Estimate(fixed, np.broadcast_to(fixed, (resampling.resamples, len(fixed))))
     if better is None or than is None:
-        return ClaimResult(**told, better_value=None, than_value=None, difference=None, verdict="unmeasured")
+        return ClaimResult(
+            **fields, better_value=None, than_value=None, difference=None, verdict="unmeasured"
+        )
     # Only classes that both sides have count, so that the difference is one of pairs.
     both = np.isfinite(better.value) & np.isfinite(than.value)
     sides = [Estimate(np.where(both, e.value, np.nan), e.replicates, e.spare) for e in (better, than)]
@@ -204,7 +206,7 @@ def _claim(
         elif difference.high is not None and difference.high < 0:
             verdict = "fails"
     return ClaimResult(
-        **told,
+        **fields,
         better_value=_finite(values[0]),
         than_value=_finite(values[1]),
         difference=difference,
@@ -217,8 +219,8 @@ def _side(
 ) -> Estimate | None:
     """One side of a claim: a point, or the mean over all points of a variant."""
     labels = [side] if side in estimates else [label for label in estimates if label.startswith(f"{side}@")]
-    found = [estimates[label][metric] for label in labels if metric in estimates[label]]
-    return Estimate.mean(found) if found else None
+    measured = [estimates[label][metric] for label in labels if metric in estimates[label]]
+    return Estimate.mean(measured) if measured else None
 
 
 def _told(table: _Table, point: str, metric: MetricName) -> int:

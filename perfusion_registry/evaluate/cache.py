@@ -44,10 +44,10 @@ class Cache:
     def scores(self, key: str) -> dict[str, Any] | None:
         """What was kept under `key`; None where nothing was, or nothing that can be read."""
         try:
-            said = json.loads(self._place("scores", key, "json").read_bytes())
+            scores = json.loads(self._place("scores", key, "json").read_bytes())
         except (OSError, ValueError):
             return None
-        return said if isinstance(said, dict) else None
+        return scores if isinstance(scores, dict) else None
 
     def keep(self, path: Path, data: bytes) -> None:
         """Write one file of the cache, whole or not at all."""

@@ -36,7 +36,7 @@ def leakage(base: Base, pictures: Tensor, maps: Sequence[Tensor], supercategory:
     attention to the supercategory's word.
     """
     masks = attention_masks(base, pictures, supercategory)[:, 0]  # (B, h', w')
-    return torch.tensor([outside(one, mask) for one, mask in zip(maps, masks, strict=True)])
+    return torch.tensor([outside(attention, mask) for attention, mask in zip(maps, masks, strict=True)])
 
 
 def read_map(path: Path) -> Tensor | None:

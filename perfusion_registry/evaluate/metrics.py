@@ -112,11 +112,13 @@ class Estimated(Protocol):
         ...
 
 
-def difference(metric: MetricName, found: Estimated | None) -> str:
+def difference(metric: MetricName, estimate: Estimated | None) -> str:
     """A difference with its interval, as people read it; empty where there is none."""
-    if found is None:
+    if estimate is None:
         return ""
-    value = told(metric, found.value, signed=True)
-    if found.low is None or found.high is None:
+    value = told(metric, estimate.value, signed=True)
+    if estimate.low is None or estimate.high is None:
         return f"{value} (too few prompts to say how sure)"
-    return f"{value} ({told(metric, found.low, signed=True)} to {told(metric, found.high, signed=True)})"
+    return (
+        f"{value} ({told(metric, estimate.low, signed=True)} to {told(metric, estimate.high, signed=True)})"
+    )

@@ -226,15 +226,15 @@ def outline(
         if figure.requires - bases.keys()
     }
     chosen = tuple(figure for figure in asked if figure.id not in skipped)
-    found = [cell for figure in chosen for cell in cells(suite, figure, budget)]
-    if not found:
+    planned = [cell for figure in chosen for cell in cells(suite, figure, budget)]
+    if not planned:
         reasons = "; ".join(f"figure {name}: {why}" for name, why in skipped.items())
         raise PerfError(
             f"there is nothing to draw: {reasons or 'no prompt fits the concepts of the figures'}",
             where=suite.name,
         )
     builds = {}
-    for cell in found:
+    for cell in planned:
         variant = cell.point.variant
         if variant.method != "supercategory":
             for name in cell.subject:
@@ -244,4 +244,4 @@ def outline(
                     builds[key] = BuildOrder.of(
                         source, variant.training, bases[""], covariance, budget.train_steps
                     )
-    return Outline(suite, chosen, tuple(found), sources, builds, bases, skipped, budget, computing, judges)
+    return Outline(suite, chosen, tuple(planned), sources, builds, bases, skipped, budget, computing, judges)

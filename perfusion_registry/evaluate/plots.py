@@ -114,25 +114,25 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
     rows = _by_series(figure)
     colours = _colours(list(rows))
     for mark, (name, points) in zip(MARKS * len(rows), rows.items(), strict=False):
-        told = [p for p in points if across in p.metrics and "image" in p.metrics]
-        if not told:
+        measured = [p for p in points if across in p.metrics and "image" in p.metrics]
+        if not measured:
             continue
-        xs, ys = ([p.metrics[m].value for p in told] for m in (across, "image"))
+        xs, ys = ([p.metrics[m].value for p in measured] for m in (across, "image"))
         _, _, bars = axes.errorbar(
             xs,
             ys,
-            xerr=_arms([p.metrics[across] for p in told]),
-            yerr=_arms([p.metrics["image"] for p in told]),
+            xerr=_arms([p.metrics[across] for p in measured]),
+            yerr=_arms([p.metrics["image"] for p in measured]),
             color=colours[name],
             marker=mark,
             markersize=6,
-            linewidth=1.4 if len(told) > 1 else 0,
+            linewidth=1.4 if len(measured) > 1 else 0,
             elinewidth=0.9,
             label=name,
         )
         for bar in bars:  # what is behind the points shall not be louder than they are
             bar.set_alpha(0.45)
-        for point, x, y in zip(told, xs, ys, strict=True):
+        for point, x, y in zip(measured, xs, ys, strict=True):
             note = point.label.partition("@")[2] or _step(point.label)
             if note:
                 axes.annotate(
@@ -165,8 +165,10 @@ def _classes(pyplot: Any, figure: FigureResult) -> Drawing | None:
     points = [p for p in figure.points if p.variant != "supercategory"]
     names = list(points[0].classes) if points else []
     for number, name in enumerate(names):
-        told = [p.classes[name] for p in points if across in p.classes[name] and "image" in p.classes[name]]
-        xs, ys = ([row[m] for row in told] for m in (across, "image"))
+        measured = [
+            p.classes[name] for p in points if across in p.classes[name] and "image" in p.classes[name]
+        ]
+        xs, ys = ([row[m] for row in measured] for m in (across, "image"))
         colour = SERIES[number % len(SERIES)]
         axes.plot(xs, ys, color=colour, linewidth=1, alpha=0.6)
         for mark, x, y in zip(MARKS, xs, ys, strict=False):
@@ -183,8 +185,8 @@ def _classes(pyplot: Any, figure: FigureResult) -> Drawing | None:
 
 def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
     """A row of dots with intervals for every metric that is a share or a similarity."""
-    told = {metric for point in figure.points for metric in point.metrics} - {"text", "harmonic"}
-    shown = [metric for metric in METRICS if metric in told]
+    metrics = {metric for point in figure.points for metric in point.metrics} - {"text", "harmonic"}
+    shown = [metric for metric in METRICS if metric in metrics]
     if not shown:
         return None
     columns = min(3, len(shown))
@@ -198,13 +200,13 @@ def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
             continue
         metric = shown[place]
         for row, point in enumerate(figure.points):
-            found = point.metrics.get(metric)
-            if found is None:
+            estimate = point.metrics.get(metric)
+            if estimate is None:
                 continue
             axes.errorbar(
-                [found.value],
+                [estimate.value],
                 [row],
-                xerr=_arms([found]),
+                xerr=_arms([estimate]),
                 color=colours[point.variant],
                 marker="o",
                 markersize=5.5,
@@ -232,8 +234,8 @@ def _by_series(figure: FigureResult) -> dict[str, list[PointResult]]:
 
 
 def _step(label: str) -> str:
-    found = re.search(r", (\d+) steps", label)
-    return f"s {found[1]}" if found else ""
+    match = re.search(r", (\d+) steps", label)
+    return f"s {match[1]}" if match else ""
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:
@@ -241,10 +243,10 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
     return {"supercategory": WORDS_COLOUR} | {n: SERIES[k % len(SERIES)] for k, n in enumerate(own)}
 
 
-def _arms(found: Sequence[Measured]) -> list[list[float]]:
+def _arms(estimates: Sequence[Measured]) -> list[list[float]]:
     """The lengths of error bars, down and up."""
-    lows = [m.value - (m.value if m.low is None else m.low) for m in found]
-    highs = [(m.value if m.high is None else m.high) - m.value for m in found]
+    lows = [m.value - (m.value if m.low is None else m.low) for m in estimates]
+    highs = [(m.value if m.high is None else m.high) - m.value for m in estimates]
     return [[max(0.0, arm) for arm in lows], [max(0.0, arm) for arm in highs]]
 
 

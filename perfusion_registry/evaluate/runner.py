@@ -98,7 +98,7 @@ def evaluate(
         gates = _gates(orders, cache, run)
     make_folder(place.out)
     with reporter.stage("Adding up", len(plan.figures)) as stage:
-        images = [record for one in judged for record in _records(*one, cache, place.out)]
+        images = [record for group in judged for record in _records(*group, cache, place.out)]
         found = []
         for figure in plan.figures:
             operating = [point for variant in compared(figure) for point in points(variant)]
@@ -182,21 +182,21 @@ def prepared(
 def ahead(plan: Outline, root: Path) -> Ahead:
     """How much of a plan is still to be done; what several figures share counts once."""
     store, cache = Store(root), Cache(root)
-    found = {order.digest: order.built(store) for order in plan.orders}
+    artifacts = {order.digest: order.built(store) for order in plan.orders}
     # What is not built yet stands in by its digest: nothing can have been drawn with that.
-    stand_in = {digest: sha256 or digest for digest, sha256 in found.items()}
+    stand_in = {digest: sha256 or digest for digest, sha256 in artifacts.items()}
     every: set[str] = set()
     missing: set[str] = set()
     for order in dict.fromkeys(plan.drawn(cell, stand_in) for cell in plan.cells):
         every |= set(order.keys().values())
         missing |= set(order.missing(cache).values())
-    unbuilt = sum(sha256 is None for sha256 in found.values())
-    return Ahead((unbuilt, len(found)), (len(missing), len(every)), plan.skipped)
+    unbuilt = sum(sha256 is None for sha256 in artifacts.values())
+    return Ahead((unbuilt, len(artifacts)), (len(missing), len(every)), plan.skipped)
 
 
 def _build(plan: Outline, store: Store, run: Run, reporter: Reporter) -> dict[str, str]:
     """The SHA-256 of the artifact for each build order's digest."""
-    built = {order.digest: found for order in plan.orders if (found := order.built(store))}
+    built = {order.digest: artifact for order in plan.orders if (artifact := order.built(store))}
     # Two orders of one training make two cards of the same tensors; the second finds them in the store.
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
@@ -249,15 +249,15 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
         pass
     found = []
     for cell, gates in shown.values():
-        told = gates.kept(cache)
-        assert told is not None
+        values = gates.kept(cache)
+        assert values is not None
         found.append(
             GateTable(
                 figure=cell.figure,
                 point=cell.point.label,
-                prompt=told["prompt"],
-                biases={one["name"]: one["bias"] for one in told["concepts"]},
-                temperatures={one["name"]: one["temperature"] for one in told["concepts"]},
+                prompt=values["prompt"],
+                biases={concept["name"]: concept["bias"] for concept in values["concepts"]},
+                temperatures={concept["name"]: concept["temperature"] for concept in values["concepts"]},
                 tokens=tuple(
                     GatedToken(
                         word=token["word"],
@@ -265,7 +265,7 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
                         similarity=token["similarity"],
                         gate=token["gate"],
                     )
-                    for token in told["tokens"]
+                    for token in values["tokens"]
                 ),
             )
         )
@@ -343,7 +343,7 @@ def _environment(plan: Outline, setting: Setting) -> Environment:
     device, dtype = plan.computing
     return Environment(
         perf=__version__,
-        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        libraries={name: version for name in _LIBRARIES if (version := _version(name))},
         base=base.repo,
         base_digest=base.digest,
         base_revision=base.revision,

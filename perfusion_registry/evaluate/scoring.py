@@ -56,7 +56,7 @@ class ScoreOrder:
 
     def key(self, picture: str) -> str:
         """The digest of everything that changes the scores of a picture."""
-        judged = [one.digest for one in self.judged]
+        judged = [subject.digest for subject in self.judged]
         wanted = sorted(self.metrics)
         return digest_of(
             [SCORING_EPOCH, picture, self.text, self.spoken, judged, wanted, self.base, self.judges]
@@ -81,17 +81,17 @@ class ScoreOrder:
         scores: list[dict[str, float]] = [{} for _ in pending]
         for metric, score in SCORERS.items():
             if metric in self.metrics and (values := score(shown)) is not None:
-                for told, value in zip(scores, values.tolist(), strict=True):
-                    told[metric] = value
+                for row, value in zip(scores, values.tolist(), strict=True):
+                    row[metric] = value
         known = world().metrics.keys() & self.metrics
         if known:
-            subjects = [Subject(one.supercategory, one.cast) for one in self.judged]
+            subjects = [Subject(subject.supercategory, subject.cast) for subject in self.judged]
             judged = worker.judge.scores(
                 self.spoken, subjects, images, known, base=worker.base, recall=worker.recalled
             )
-            scores = [told | more for told, more in zip(scores, judged, strict=True)]
-        for picture, told in zip(pending, scores, strict=True):
-            kept = {name: round(value, 6) for name, value in told.items()}
+            scores = [row | more for row, more in zip(scores, judged, strict=True)]
+        for picture, row in zip(pending, scores, strict=True):
+            kept = {name: round(value, 6) for name, value in row.items()}
             worker.cache.keep_scores(self.key(picture), kept)
         return len(pending)
 
@@ -113,7 +113,7 @@ class _Shown:
     def likeness(self, features: Tensor, *, dino: bool = False) -> Tensor:
         """Mean cosine (B,) to the own images of each concept, over all concepts."""
         size = (self.images.shape[-2], self.images.shape[-1])
-        own = [_references(self.worker, one, size, dino=dino) for one in self.order.judged]
+        own = [_references(self.worker, subject, size, dino=dino) for subject in self.order.judged]
         total: Tensor = sum((features @ references.T).mean(-1) for references in own)  # type: ignore[assignment]
         return total / len(own)
 
@@ -140,10 +140,10 @@ def _leakage(shown: _Shown) -> Tensor | None:
     if len(order.judged) != 1:
         return None
     maps = [read_map(worker.cache.attention(picture)) for picture in shown.pictures]
-    if any(one is None for one in maps):
+    if any(attention is None for attention in maps):
         return None  # pictures of the supercategory have no concept whose attention could leak
-    found = [one for one in maps if one is not None]
-    return leakage(worker.base(order.base), shown.images, found, order.judged[0].supercategory)
+    attended = [attention for attention in maps if attention is not None]
+    return leakage(worker.base(order.base), shown.images, attended, order.judged[0].supercategory)
 
 
 SCORERS: Mapping[str, Callable[[_Shown], Tensor | None]] = {
@@ -169,17 +169,17 @@ def _read(worker: Worker, pictures: tuple[str, ...]) -> Tensor:
     return torch.stack(rows)
 
 
-def _references(worker: Worker, one: Judged, size: tuple[int, int], *, dino: bool = False) -> Tensor:
+def _references(worker: Worker, judged: Judged, size: tuple[int, int], *, dino: bool = False) -> Tensor:
     """Features (N, f) of a concept's own images, squared as its training has them."""
     import torch
 
     from perfusion_registry.build.framing import square
     from perfusion_registry.build.images import load_image
 
-    key = f"{'dino' if dino else 'clip'} {one.digest} {size}"
+    key = f"{'dino' if dino else 'clip'} {judged.digest} {size}"
     known = worker.remembered(key)
     if known is None:
-        images = torch.stack([square(load_image(image).pixels, size) for image in one.images])
+        images = torch.stack([square(load_image(image).pixels, size) for image in judged.images])
         model = worker.dino.features if dino else worker.scorer.image_features
         known = model(images).cpu()
         worker.remembered(key, known)

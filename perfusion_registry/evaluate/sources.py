@@ -52,7 +52,9 @@ class Source:
             section = section.model_copy(update={"supercategory": variant.supercategory})
         pairs = TrainSection(pair_prompts=suite.pair_prompts_of(self.group) if variant.pairs else None)
         sections = (suite.train, pairs, self.recipe.train, variant.train)
-        given = {key: value for one in sections for key, value in one.model_dump(exclude_none=True).items()}
+        given = {
+            key: value for options in sections for key, value in options.model_dump(exclude_none=True).items()
+        }
         recipe = self.recipe.model_copy(update={"concept": section, "train": TrainSection(**given)})
         count = variant.images or len(self.images)
         return replace(self, recipe=recipe, images=self.images[:count], masks=self.masks[:count])
@@ -63,10 +65,12 @@ def sources(suite: Suite, where: Path) -> dict[str, Source]:
 
     Raises PerfError for somebody who is not of the cast, and for recipes and images that cannot be read.
     """
-    for one in suite.concepts:
-        _check_cast(one, where)
-    found = [_of_recipe(one, where) if one.recipe else _of_cast(one) for one in suite.concepts]
-    return {source.name: source for source in found}
+    for concept in suite.concepts:
+        _check_cast(concept, where)
+    every = [
+        _of_recipe(concept, where) if concept.recipe else _of_cast(concept) for concept in suite.concepts
+    ]
+    return {source.name: source for source in every}
 
 
 def _check_cast(concept: SuiteConcept, where: Path) -> None:
@@ -122,13 +126,13 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
             where=f"{where}, concept {concept.name}: {path}",
             hint="give it the recipe's name in the suite, or name another recipe",
         )
-    found = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
+    pictures = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
     try:
-        images = tuple(image.path.read_bytes() for image in found)
-        masks = tuple(image.mask.read_bytes() if image.mask else None for image in found)
+        images = tuple(image.path.read_bytes() for image in pictures)
+        masks = tuple(image.mask.read_bytes() if image.mask else None for image in pictures)
     except OSError as error:
         raise PerfError(f"an image cannot be read: {error.strerror}", where=str(error.filename)) from error
-    for file, image, mask in zip(found, images, masks, strict=True):  # told before hours of work
+    for file, image, mask in zip(pictures, images, masks, strict=True):  # told before hours of work
         loaded = load_image(image, str(file.path))
         if mask is not None:
             load_mask(mask, loaded, str(file.mask))

@@ -106,32 +106,36 @@ class Resampling:
         """
         means, replicates, spare = [], [], []
         for name, weights, prompts in zip(self.classes, self._weights, self._prompts, strict=True):
-            told = np.isfinite(values[name])
-            spare.append(float(max(0, len(np.unique(prompts[told])) - 1)))
-            if share and told.any() and len(np.unique(values[name][told])) == 1:
-                hits, count = float(values[name][told].sum()), int(told.sum())
+            finite = np.isfinite(values[name])
+            spare.append(float(max(0, len(np.unique(prompts[finite])) - 1)))
+            if share and finite.any() and len(np.unique(values[name][finite])) == 1:
+                hits, count = float(values[name][finite].sum()), int(finite.sum())
                 means.append(hits / count)
                 replicates.append(self._generator.beta(hits + 0.5, count - hits + 0.5, self.resamples))
                 spare[-1] = np.inf
                 continue
-            numbers = np.where(told, values[name], 0.0)
+            numbers = np.where(finite, values[name], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
-                means.append(numbers.sum() / told.sum() if told.any() else np.nan)
-                replicates.append((weights @ numbers) / (weights @ told))
+                means.append(numbers.sum() / finite.sum() if finite.any() else np.nan)
+                replicates.append((weights @ numbers) / (weights @ finite))
         return Estimate(np.array(means), np.stack(replicates, 1), np.array(spare))
 
     def balanced(self, estimate: Estimate) -> Estimate:
         """The mean over classes, each counting alike; classes without a value are left out."""
-        told = np.isfinite(estimate.value)
-        if not told.any():
+        finite = np.isfinite(estimate.value)
+        if not finite.any():
             return Estimate(np.array(np.nan), np.full(len(estimate.replicates), np.nan))
-        share, values = self._share[:, told], estimate.replicates[:, told]
+        share, values = self._share[:, finite], estimate.replicates[:, finite]
         usable = np.isfinite(values) & (share > 0)
         weights = np.where(usable, share, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             replicates = (weights * np.where(usable, values, 0.0)).sum(1) / weights.sum(1)
-        spare = told.sum() - 1 if self._concepts else np.broadcast_to(estimate.spare, told.shape)[told].sum()
-        return Estimate(np.array(estimate.value[told].mean()), replicates, np.array(spare))
+        spare = (
+            finite.sum() - 1
+            if self._concepts
+            else np.broadcast_to(estimate.spare, finite.shape)[finite].sum()
+        )
+        return Estimate(np.array(estimate.value[finite].mean()), replicates, np.array(spare))
 
 
 def _weights(rng: np.random.Generator, counts: Sequence[int], resamples: int) -> Numbers:

@@ -120,15 +120,15 @@ class Variant(FileModel):
 
         A label is the variant's name and what varies within it, such as `local@0.55` or `local@0.55@t0.1`.
         """
-        found = {}
+        points = {}
         for temperature, bias in itertools.product(self.temperature or (None,), self.bias or (None,)):
             parts = [self.name]
             if len(self.bias) > 1:
                 parts.append(f"{bias:g}")
             if len(self.temperature) > 1:
                 parts.append(f"t{temperature:g}")
-            found["@".join(parts)] = (bias, temperature)
-        return found
+            points["@".join(parts)] = (bias, temperature)
+        return points
 
     @property
     def training_options(self) -> tuple[object, ...]:

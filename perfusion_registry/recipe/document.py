@@ -79,11 +79,11 @@ def validate(data: Mapping[str, Any], model: type[Model], *, text: str, where: s
         key=lambda mistake: mistake[1] or 0,
     )
     if len(lines) == 1:
-        key, line, said = lines[0]
+        key, line, message = lines[0]
         place = f"{where}{f':{line}' if line else ''}" + (f", {key}" if key else "")
-        raise PerfError(f"the {kind} has a mistake: {said}", where=place)
+        raise PerfError(f"the {kind} has a mistake: {message}", where=place)
     listed = "\n".join(
-        f"  - {f'line {line}, ' if line else ''}{key or 'file'}: {said}" for key, line, said in lines
+        f"  - {f'line {line}, ' if line else ''}{key or 'file'}: {message}" for key, line, message in lines
     )
     more = f"\n  - and {len(own) - _MOST_TOLD} more" if len(own) > _MOST_TOLD else ""
     raise PerfError(f"the {kind} has {len(own)} mistakes:\n{listed}{more}", where=where)
@@ -114,10 +114,10 @@ def _describe(
     if kind == "missing":
         return key, line_of(text, path[:-1]), "this key is missing"
     if kind == "value_error":
-        said = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
+        message = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
     else:
-        said = f"{_lower(mistake['msg'])}{_got(data, path)}"
-    return key, line_of(text, path), said
+        message = f"{_lower(mistake['msg'])}{_got(data, path)}"
+    return key, line_of(text, path), message
 
 
 def _follows(mistake: ErrorDetails, mistakes: list[ErrorDetails]) -> bool:
@@ -165,7 +165,7 @@ def fields_of(annotation: Any) -> dict[str, FieldInfo]:
     """The fields, by their keys in the file, of the model inside an annotation (`tuple[Model, ...]`)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {field.alias or name: field for name, field in annotation.model_fields.items()}
-    return next((found for inner in get_args(annotation) if (found := fields_of(inner))), {})
+    return next((fields for inner in get_args(annotation) if (fields := fields_of(inner))), {})
 
 
 def _fields_at(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
@@ -216,14 +216,14 @@ def statements(text: str) -> Iterator[Statement]:
 
 def line_of(text: str, path: Location) -> int | None:
     """The line (from 1) where the statement that sets `path`, or its nearest parent, begins."""
-    told = list(statements(text))
-    if not told:
+    lines = list(statements(text))
+    if not lines:
         return None
-    depth = _depth(told[-1].parsed, path)
+    depth = _depth(lines[-1].parsed, path)
     if depth == 0:
         return None
     # What is set stays set: the first statement after which `path` is as deep as it ever gets.
-    return told[bisect_left(told, depth, key=lambda statement: _depth(statement.parsed, path))].begin
+    return lines[bisect_left(lines, depth, key=lambda statement: _depth(statement.parsed, path))].begin
 
 
 def _depth(value: Any, path: Location) -> int:

@@ -84,12 +84,12 @@ def set_scene(
         scene["prompt"] = prompt
     if "gates" not in scene:
         scene["gates"] = tomlkit.inline_table()
-    told = _inside(scene, "gates", f"scenes.{name}.gates")
+    table = _inside(scene, "gates", f"scenes.{name}.gates")
     for concept, values in gates.items():
-        key = _spelling(concept, dict(told)) or concept
-        if key not in told:
-            told[key] = tomlkit.inline_table()
-        gate = _inside(told, key, f"scenes.{name}.gates.{key}")
+        key = _spelling(concept, dict(table)) or concept
+        if key not in table:
+            table[key] = tomlkit.inline_table()
+        gate = _inside(table, key, f"scenes.{name}.gates.{key}")
         gate.pop("preset", None)
         for field, value in values.items():
             if gate.get(field) != value:

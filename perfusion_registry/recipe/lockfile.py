@@ -143,10 +143,10 @@ class Lockfile(FileModel):
         if self.version > 1 or not (plain and all(concept.fits_version_1 for concept in self.concepts)):
             newer = {} if self.version > 1 else {"version": 2, "revision": REVISIONS[2]}
             return self.model_copy(update=newer)
-        said = tuple(
+        concepts = tuple(
             concept.model_copy(
                 update={"render": {key: concept.render[key] for key in FORMAT_1_GATE if concept.render}}
             )
             for concept in self.concepts
         )
-        return self.model_copy(update={"concepts": said})
+        return self.model_copy(update={"concepts": concepts})

@@ -89,19 +89,19 @@ class Lockfile1(FileModel):
     @classmethod
     def of(cls, lock: Lockfile) -> Lockfile1:
         """The lockfile in version 1's fields, which say all of it (`Lockfile.as_written`)."""
-        said = lock.model_dump(exclude={"concepts"}, exclude_none=True)
+        fields = lock.model_dump(exclude={"concepts"}, exclude_none=True)
         concepts = [
             concept.model_dump(exclude={"method", "render"}) | concept.render for concept in lock.concepts
         ]
-        return cls.model_validate(said | {"concepts": tuple(concepts)})
+        return cls.model_validate(fields | {"concepts": tuple(concepts)})
 
     def upgraded(self) -> Lockfile:
         """The lockfile as version 2 has it in memory; it is still written as version 1."""
-        said = self.model_dump(exclude={"concepts"})
+        values = self.model_dump(exclude={"concepts"})
         concepts = []
         for concept in self.concepts:
             fields = concept.model_dump(exclude=set(FORMAT_1_GATE))
             gate = {key: getattr(concept, key) for key in FORMAT_1_GATE}
             render = {key: value for key, value in gate.items() if value is not None}
             concepts.append(LockedConcept(**fields, render=render))
-        return Lockfile.model_validate(said | {"concepts": tuple(concepts)})
+        return Lockfile.model_validate(values | {"concepts": tuple(concepts)})

@@ -120,10 +120,10 @@ def _known(value: Any, model: Any) -> Any:
 
 def _told(concept: LockedConcept | LockedConcept1) -> dict[str, Any]:
     """A concept's fields without those that say nothing; each option of `render` has a line of its own."""
-    told = concept.model_dump(exclude={"kind"} if concept.kind == "concept" else {"method"})
-    told["requires"] = dict(sorted(concept.requires.items())) or None
-    render = told.pop("render", {})
-    return told | {f"render.{toml_key(key)}": render[key] for key in sorted(render)}
+    fields = concept.model_dump(exclude={"kind"} if concept.kind == "concept" else {"method"})
+    fields["requires"] = dict(sorted(concept.requires.items())) or None
+    render = fields.pop("render", {})
+    return fields | {f"render.{toml_key(key)}": render[key] for key in sorted(render)}
 
 
 def _block(header: str, fields: dict[str, Any]) -> str:
@@ -138,8 +138,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, dict):
-        told = {key: item for key, item in value.items() if item is not None}
-        pairs = [f"{toml_key(key)} = {toml_value(item)}" for key, item in told.items()]
+        present = {key: item for key, item in value.items() if item is not None}
+        pairs = [f"{toml_key(key)} = {toml_value(item)}" for key, item in present.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -76,19 +76,19 @@ def with_both(text: str, where: str) -> str:
     is empty, where there was something before, or where both say something of one key.
     """
     lines: list[str] = []
-    part, said = "both", {"ours": False, "theirs": False}
+    part, filled = "both", {"ours": False, "theirs": False}
     for number, line in enumerate(text.split("\n"), start=1):
         at = f"{where}:{number}"
         if _MARKER.match(line):
-            if line[0] == ">" and not all(said.values()):
+            if line[0] == ">" and not all(filled.values()):
                 raise _for_a_person("one side is empty, and may be a removal", at)
             part = {"<": "ours", "|": "base", "=": "theirs", ">": "both"}[line[0]]
-            said = {"ours": False, "theirs": False} if part == "ours" else said
+            filled = {"ours": False, "theirs": False} if part == "ours" else filled
         elif part == "base":
             if line.strip():
                 raise _for_a_person("both sides changed what was there before", at)
         else:
-            said |= {part: True} if part in said and line.strip() else {}
+            filled |= {part: True} if part in filled and line.strip() else {}
             lines.append(line)
     made = "\n".join(lines)
     try:
@@ -118,13 +118,13 @@ def merge_three(base: Lockfile, ours: Lockfile, theirs: Lockfile) -> Merged:
     right: dict[str, Any] = {}
     conflicts = []
     for key in sorted({*was, *mine, *other}):
-        before, one, two = was.get(key), mine.get(key), other.get(key)
-        if one == two or before == two:
-            left[key] = right[key] = one
-        elif before == one:
-            left[key] = right[key] = two
+        before, our_version, their_version = was.get(key), mine.get(key), other.get(key)
+        if our_version == their_version or before == their_version:
+            left[key] = right[key] = our_version
+        elif before == our_version:
+            left[key] = right[key] = their_version
         else:
-            left[key], right[key] = one, two
+            left[key], right[key] = our_version, their_version
             conflicts.append(key.removeprefix(_CONCEPT))
     form = max(ours.version, theirs.version), max(ours.revision, theirs.revision)
     return Merged(_whole(left, *form), _whole(right, *form), tuple(conflicts))

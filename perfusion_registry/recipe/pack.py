@@ -41,8 +41,8 @@ class Pack(FileModel):
     def _required(self) -> Pack:
         if self.pack.name in self.pack.requires:
             raise ValueError(f"`{self.pack.name}` requires itself")
-        for scene, said in self.scenes.items():
-            for name in said.gates:
+        for scene, section in self.scenes.items():
+            for name in section.gates:
                 if name not in self.pack.requires:
                     raise ValueError(f"the scene `{scene}` sets a gate of `{name}`, which `requires` lacks")
         return self

@@ -107,19 +107,19 @@ def _pictures(folder: Path, patterns: Iterable[str], mistakes: _Mistakes) -> lis
     """The files that are pictures by the patterns, each once."""
     pictures: dict[Path, None] = {}
     for pattern in patterns:
-        found = _files(folder, pattern)
-        masks = [path for path in found if _picture_of(path) is not None]
-        if len(found) == 1 == len(masks):
-            picture = _picture_of(found[0])
+        matches = _files(folder, pattern)
+        masks = [path for path in matches if _picture_of(path) is not None]
+        if len(matches) == 1 == len(masks):
+            picture = _picture_of(matches[0])
             assert picture is not None
             mistakes.add(
-                f"`{found[0].name}` is listed as a picture, and it is the mask of `{picture.name}`",
+                f"`{matches[0].name}` is listed as a picture, and it is the mask of `{picture.name}`",
                 mistakes.at("concept.images"),
                 "leave it out, or give it another name",
             )
-        elif len(found) == len(masks):
+        elif len(matches) == len(masks):
             mistakes.found.append(_no_match(folder, pattern, mistakes.at("concept.images")))
-        pictures.update(dict.fromkeys(path for path in found if path not in masks))
+        pictures.update(dict.fromkeys(path for path in matches if path not in masks))
     for path in pictures:
         if is_mask_alone(path):
             mistakes.add(
@@ -137,10 +137,10 @@ def _given_masks(
     given: dict[Path, Path] = {}
     at = mistakes.at("concept.masks")
     for pattern in patterns:
-        found = _files(folder, pattern)
-        if not found:
+        matches = _files(folder, pattern)
+        if not matches:
             mistakes.found.append(_no_match(folder, pattern, at))
-        for mask in found:
+        for mask in matches:
             if mask in pictures:
                 mistakes.add(
                     f"`{mask.name}` is listed as a picture and as a mask",
@@ -215,14 +215,14 @@ def _picture_of(path: Path) -> Path | None:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     """What a pattern names: files, the pictures of folders, and links that lead nowhere."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for path in matches(folder, pattern):
         if not path.is_dir():
-            found[path] = None
+            files[path] = None
         elif not any(sign in pattern for sign in "*?"):
             inside = [path / name for name in names_in(path) if not name.startswith(".")]
-            found.update(dict.fromkeys(p for p in inside if p.suffix.lower() in (*PICTURES, *UNREADABLE)))
-    return list(found)
+            files.update(dict.fromkeys(p for p in inside if p.suffix.lower() in (*PICTURES, *UNREADABLE)))
+    return list(files)
 
 
 def _is_usable(path: Path, mistakes: _Mistakes) -> bool:

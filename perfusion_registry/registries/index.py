@@ -94,11 +94,13 @@ class Index:
     def find(self, version: str) -> Listing | None:
         """The listing of that version, however it is spelled (1.0 is 1.0.0)."""
         requested = parsed_version(version)
-        return next((one for one in self.listings if parsed_version(one.version) == requested), None)
+        return next(
+            (listing for listing in self.listings if parsed_version(listing.version) == requested), None
+        )
 
     def sorted(self) -> tuple[Listing, ...]:
         """The listings, oldest version first."""
-        return tuple(sorted(self.listings, key=lambda one: parsed_version(one.version)))
+        return tuple(sorted(self.listings, key=lambda listing: parsed_version(listing.version)))
 
     def appended(self, event: Event) -> Index:
         """The index with one more line; raises RegistryError where a line or the whole would be too long."""
@@ -184,9 +186,10 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
         version, yanked = parsed_version(event.version), isinstance(event, Yank)
         reason = event.reason if isinstance(event, Yank) else ""
         listings = [
-            (of, Listing(one.release, yanked, reason) if of == version else one) for of, one in listings
+            (of, Listing(listing.release, yanked, reason) if of == version else listing)
+            for of, listing in listings
         ]
-    return tuple(one for _, one in sorted(listings, key=itemgetter(0)))
+    return tuple(listing for _, listing in sorted(listings, key=itemgetter(0)))
 
 
 def _plain(
@@ -233,7 +236,7 @@ class _Reread(Sequence[Listing]):
     def __getitem__(self, at: slice) -> Sequence[Listing]: ...
     def __getitem__(self, at: int | slice) -> Listing | Sequence[Listing]:
         if isinstance(at, slice):
-            return tuple(self[one] for one in range(len(self))[at])
+            return tuple(self[index] for index in range(len(self))[at])
         at = range(len(self))[at]
         if at not in self._made:
             self._made[at] = _Unread(self._versions[at], self._lines[at], self._name, self._where)

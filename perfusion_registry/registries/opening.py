@@ -72,4 +72,4 @@ def _backend(scheme: str, url: str) -> Backend:
 def _known() -> str:
     """Which addresses there are, for the hint of an error."""
     schemes = sorted({*SCHEMES, *plugin_names(ENTRY_POINTS)})
-    return f"give a folder, or an address that begins with {', '.join(f'{one}://' for one in schemes)}"
+    return f"give a folder, or an address that begins with {', '.join(f'{scheme}://' for scheme in schemes)}"

@@ -126,7 +126,7 @@ def published(registry: Registry, name: str, version: str) -> Listing:
 
 def never_published(name: str, version: str, listings: Sequence[Listing], where: str) -> RegistryError:
     """That a registry has no such version, and the newest of those it has."""
-    have = ", ".join(one.version for one in listings[-10:]) or "none"
+    have = ", ".join(listing.version for listing in listings[-10:]) or "none"
     return RegistryError(f"`{name}` {version} was never published here; there are: {have}", where=where)
 
 

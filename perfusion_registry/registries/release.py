@@ -81,26 +81,28 @@ class Release(FileModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _lifted(cls, said: Any, info: ValidationInfo) -> Any:
+    def _lifted(cls, fields: Any, info: ValidationInfo) -> Any:
         """What format 1 says by three fields of its own, in `render`; nothing else may stand in it.
 
         A release made here that names no format is of format 1 while that can say it.
         """
-        if not isinstance(said, Mapping):
-            return said
+        if not isinstance(fields, Mapping):
+            return fields
         if info.mode == "json":  # behind this validator a list is no tuple any more
-            said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+            fields = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+            }
         own = Release1.model_fields.keys()
-        if "format" not in said and info.mode == "python":
-            said = {"format": 1 if said.keys() <= own else RELEASE_FORMAT, **said}
-        if said.get("format") != 1:
-            return said
-        if info.mode == "json" and (strange := sorted(said.keys() - own)):
+        if "format" not in fields and info.mode == "python":
+            fields = {"format": 1 if fields.keys() <= own else RELEASE_FORMAT, **fields}
+        if fields.get("format") != 1:
+            return fields
+        if info.mode == "json" and (strange := sorted(fields.keys() - own)):
             raise ValueError(f"`{strange[0]}` is not a key of format 1")
-        gate = {**said.get("render", {}), **{key: said[key] for key in FORMAT_1_GATE if key in said}}
-        lifted = {key: value for key, value in said.items() if key not in FORMAT_1_GATE}
+        gate = {**fields.get("render", {}), **{key: fields[key] for key in FORMAT_1_GATE if key in fields}}
+        lifted = {key: value for key, value in fields.items() if key not in FORMAT_1_GATE}
         lifted["render"] = {key: gate[key] for key in FORMAT_1_GATE if gate.get(key) is not None}
-        if said.get("kind", "concept") == "concept":
+        if fields.get("kind", "concept") == "concept":
             lifted.setdefault("architecture", ARCHITECTURE)
         return lifted
 
@@ -118,10 +120,10 @@ class Release(FileModel):
         if not plain or self.architecture not in (None, ARCHITECTURE):
             raise ValueError("format 1 of releases has perfusion on Stable Diffusion alone")
         gate = {key: self.render.get(key) for key in FORMAT_1_GATE}
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             name: getattr(self, name) for name in Release1.model_fields if name not in gate
         }
-        return Release1(**said | gate)
+        return Release1(**fields | gate)
 
     @model_serializer(mode="wrap")
     def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

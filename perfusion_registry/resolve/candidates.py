@@ -88,7 +88,7 @@ class CandidateFinder:
         if kept is not None:
             yield Candidate(name, kept.version, place, kept)
         asked = asks_for_prereleases(requirements)
-        early, found = [], kept is not None
+        early, complete = [], kept is not None
         for listing in listings if self.lowest else reversed(listings):
             version = listing.version
             if listing is kept or not all(requirement.admits(version) for requirement in requirements):
@@ -99,9 +99,9 @@ class CandidateFinder:
             if not asked and parsed_version(version).is_prerelease:
                 early.append(candidate)
             else:
-                found = True
+                complete = True
                 yield candidate
-        if not found:
+        if not complete:
             yield from early
 
     def refusal(self, listing: Listing) -> str | None:
@@ -123,12 +123,12 @@ class CandidateFinder:
 
     def required_locally(self, pack: LocalConcept) -> list[Requirement]:
         """What a scene pack of the project requires; its names bind as those of the manifest do."""
-        found = []
+        requirements = []
         for name, constraint in pack.requires.items():
             origin = f"{pack.where}, pack.requires.{name}"
             place = None if name in self.local else self.bind(name, origin)
-            found.append(Requirement(name, constraint, place, origin))
-        return found
+            requirements.append(Requirement(name, constraint, place, origin))
+        return requirements
 
     def bind(self, name: str, origin: str) -> str:
         """The registry of a name that says none: where it is locked from, if the project still knows it."""
@@ -145,8 +145,10 @@ class CandidateFinder:
         if locked is None or not all(requirement.admits(locked.version) for requirement in requirements):
             return None
         wanted = parsed_version(locked.version)
-        found = next((one for one in listings if parsed_version(one.version) == wanted), None)
-        if found is None:
+        listing = next(
+            (candidate for candidate in listings if parsed_version(candidate.version) == wanted), None
+        )
+        if listing is None:
             if locked.registry != place:
                 return None
             raise PerfError(
@@ -155,4 +157,4 @@ class CandidateFinder:
                 hint="ask its keeper why: nothing published may vanish. "
                 f"`perf lock --upgrade-package {name}` takes another version",
             )
-        return found if self.platform.refusal(found.release) is None else None
+        return listing if self.platform.refusal(listing.release) is None else None

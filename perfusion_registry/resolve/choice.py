@@ -69,11 +69,11 @@ def must_choose(project: Project, plan: Plan) -> list[str]:
 
     What `differences` tells too, it tells in the same words.
     """
-    told = unmet(project, local_concepts(project))
+    reasons = unmet(project, local_concepts(project))
     lock = project.lockfile
     if lock is not None and any(block.registry is not None for block in lock.concepts):
         if lock.base is None or lock.base.family != plan.base.family:
-            told.append("the base changed" if lock.base else "the base is not locked")
+            reasons.append("the base changed" if lock.base else "the base is not locked")
         if lock.covariance is None or lock.covariance.sha256 != plan.covariance.digest:
-            told.append("the covariance changed" if lock.covariance else "the covariance is not locked")
-    return told
+            reasons.append("the covariance changed" if lock.covariance else "the covariance is not locked")
+    return reasons

@@ -20,12 +20,12 @@ def explain(causes: Sequence[Requirement], finder: CandidateFinder) -> PerfError
         known = by_name.setdefault(requirement.name, [])
         if requirement not in known:
             known.append(requirement)
-    told, hints = [], []
+    lines, hints = [], []
     for name, requirements in by_name.items():
-        said, hint = _told(name, requirements, finder)
-        told.append(said)
+        line, hint = _told(name, requirements, finder)
+        lines.append(line)
         hints.append(hint)
-    return PerfError("\n".join(told), where=causes[0].origin, hint=hints[0])
+    return PerfError("\n".join(lines), where=causes[0].origin, hint=hints[0])
 
 
 def _told(name: str, requirements: list[Requirement], finder: CandidateFinder) -> tuple[str, str]:

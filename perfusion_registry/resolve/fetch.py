@@ -78,8 +78,8 @@ def _fetch(registry: Registry, release: Release, store: Store, reporter: Reporte
     download(registry, release, store, reporter)
     if release.kind == "concept":
         card = read_card(store.path(release.sha256))
-        told, listed = (card.name, card.version), (release.name, release.version)
-        if told != listed or (card.family, card.covariance) != (release.family, release.covariance):
+        stated, listed = (card.name, card.version), (release.name, release.version)
+        if stated != listed or (card.family, card.covariance) != (release.family, release.covariance):
             raise PerfError(
                 f"the bytes of {release.name} {release.version} say that they are {card.name} {card.version} "
                 "or are of another base than the registry says",

@@ -86,32 +86,32 @@ def changes_of(project: Project, after: Lockfile) -> list[str]:
     changes = differences(project.lockfile, after)
     if changes or after.revision > REVISIONS.get(after.version, 0):
         return changes
-    told = read_text(project.lockfile_path, "lockfile") == dump_lockfile(after)
-    return [] if told else ["its text is not as perf writes it"]
+    unchanged = read_text(project.lockfile_path, "lockfile") == dump_lockfile(after)
+    return [] if unchanged else ["its text is not as perf writes it"]
 
 
 def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
     """What changes from one lockfile to another, a sentence each; empty when they lock the same."""
     if before is None:
         before = Lockfile()
-    told = []
+    reasons = []
     if before.base != after.base:
-        told.append("the base changed" if before.base else "the base is not locked")
+        reasons.append("the base changed" if before.base else "the base is not locked")
     if before.covariance != after.covariance:
-        told.append("the covariance changed" if before.covariance else "the covariance is not locked")
+        reasons.append("the covariance changed" if before.covariance else "the covariance is not locked")
     for concept in after.concepts:
         old = before.concept(concept.name)
         if old is None:
-            told.append(f"`{concept.name}` is not locked yet")
+            reasons.append(f"`{concept.name}` is not locked yet")
         elif old.version != concept.version and concept.registry is not None:
-            told.append(f"`{concept.name}` {old.version} becomes {concept.version}")
+            reasons.append(f"`{concept.name}` {old.version} becomes {concept.version}")
         elif old != concept:
-            was, now = (one.model_dump(exclude={"render"}) | one.render for one in (old, concept))
+            was, now = (locked.model_dump(exclude={"render"}) | locked.render for locked in (old, concept))
             fields = [field for field in was | now if was.get(field) != now.get(field)]
-            told.append(f"`{concept.name}` changed: {', '.join(fields)}")
+            reasons.append(f"`{concept.name}` changed: {', '.join(fields)}")
     names = {concept.name for concept in after.concepts}
-    told += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
-    return told
+    reasons += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
+    return reasons
 
 
 def _pack(project: Project, name: str) -> LockedConcept | None:

@@ -101,8 +101,8 @@ def _renamed(recipe: Recipe, word: str) -> Recipe:
     try:
         concept = ConceptSection.model_validate(values)
     except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise PerfError(f"{word!r} cannot be a supercategory: {told}") from error
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise PerfError(f"{word!r} cannot be a supercategory: {problem}") from error
     return recipe.model_copy(update={"concept": concept})
 
 
@@ -187,8 +187,8 @@ def _reason(
         "render options changed": locked.render
         != {key: value for key, value in task.render.model_dump(mode="json").items() if key in locked.render},
     }
-    told = [change for change, happened in changes.items() if happened]
-    return ", ".join(told) or ("its card changed" if task.reusable else "the trainer or the card changed")
+    reasons = [change for change, happened in changes.items() if happened]
+    return ", ".join(reasons) or ("its card changed" if task.reusable else "the trainer or the card changed")
 
 
 def shown(path: Path, root: Path) -> str:

@@ -136,27 +136,27 @@ class Project:
     def declared(self, name: str) -> Recipe | Pack:
         """The checked recipe of a concept or scene pack, whose name must be the manifest's."""
         path = self.recipe_path(name)
-        found = read_recipe_or_pack(path)
-        table = "pack" if isinstance(found, Pack) else "concept"
-        declared = found.pack.name if isinstance(found, Pack) else found.concept.name
+        parsed = read_recipe_or_pack(path)
+        table = "pack" if isinstance(parsed, Pack) else "concept"
+        declared = parsed.pack.name if isinstance(parsed, Pack) else parsed.concept.name
         if declared != name:
             raise PerfError(
                 f"the recipe declares `{declared}`, but the manifest calls it `{name}`",
                 where=f"{path}, {table}.name",
                 hint="use one name in both files",
             )
-        return found
+        return parsed
 
     def recipe(self, name: str) -> Recipe:
         """The checked recipe of a concept; raises PerfError for a scene pack, of which nothing is built."""
-        found = self.declared(name)
-        if isinstance(found, Pack):
+        declared = self.declared(name)
+        if isinstance(declared, Pack):
             raise PerfError(
                 f"`{name}` is a scene pack: there is nothing to build",
                 where=str(self.recipe_path(name)),
                 hint=f"draw one of its scenes: `perf render --scene {name}/SCENE`",
             )
-        return found
+        return declared
 
     def local(self) -> list[str]:
         """The names of the concepts and packs that have a recipe here, sorted."""

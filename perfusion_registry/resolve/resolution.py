@@ -167,8 +167,8 @@ def _provider(finder: CandidateFinder) -> Any:
             if not own:  # the search went back behind all who asked for it
                 return [Candidate(identifier, "", None)]
             ruled_out = {candidate.version for candidate in incompatibilities[identifier]}
-            found = finder.candidates(identifier, own)
-            return [candidate for candidate in found if candidate.version not in ruled_out]
+            choices = finder.candidates(identifier, own)
+            return [candidate for candidate in choices if candidate.version not in ruled_out]
 
         def is_satisfied_by(self, requirement: Requirement, candidate: Candidate) -> bool:
             return _meets(candidate, requirement)

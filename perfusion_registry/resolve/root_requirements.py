@@ -14,30 +14,30 @@ from perfusion_registry.resolve.sources import LocalConcept
 
 def local_concepts(project: Project) -> dict[str, LocalConcept]:
     """What the recipes of a project declare, by name."""
-    found = {}
+    concepts = {}
     for name in project.local():
         recipe = project.declared(name)
         where = shown(project.recipe_path(name), project.root)
         if isinstance(recipe, Pack):
-            found[name] = LocalConcept(name, recipe.pack.version, where, "pack", recipe.pack.requires)
+            concepts[name] = LocalConcept(name, recipe.pack.version, where, "pack", recipe.pack.requires)
         else:
-            found[name] = LocalConcept(name, recipe.concept.version, where)
-    return found
+            concepts[name] = LocalConcept(name, recipe.concept.version, where)
+    return concepts
 
 
 def root_requirements(project: Project, finder: CandidateFinder) -> list[Requirement]:
     """The requirements of the manifest, a name each, bound to their registries."""
-    found = []
+    requirements = []
     for name, entry in sorted(project.manifest.concepts.items()):
         origin = key_path(project, name)
         if entry.recipe is not None:
-            found.append(Requirement(name, "", None, origin))
+            requirements.append(Requirement(name, "", None, origin))
         elif entry.registry is not None:
             place = finder.sources.bind(name, entry.registry, origin)
-            found.append(Requirement(name, entry.version or "", place, origin))
+            requirements.append(Requirement(name, entry.version or "", place, origin))
         else:
-            found.append(Requirement(name, entry.version or "", finder.bind(name, origin), origin))
-    return found
+            requirements.append(Requirement(name, entry.version or "", finder.bind(name, origin), origin))
+    return requirements
 
 
 def key_path(project: Project, name: str) -> str:
@@ -48,11 +48,11 @@ def key_path(project: Project, name: str) -> str:
 def reachable(names: Iterable[str], blocks: Iterable[LockedConcept]) -> set[str]:
     """The names, and those that their locked versions require, and so on."""
     requires = {block.name: list(block.requires) for block in blocks}
-    found: set[str] = set()
+    reached: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             todo += requires.get(name, ())
-    return found
+    return reached

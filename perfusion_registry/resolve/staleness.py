@@ -20,18 +20,18 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
     """
     lock = project.lockfile or Lockfile()
     blocks = {block.name: block for block in lock.concepts}
-    told = []
+    reasons = []
     known: set[str | None]
     for name, entry in sorted(project.manifest.concepts.items()):
         block = blocks.get(name)
         if block is None:
-            told.append(f"`{name}` is not locked yet")
+            reasons.append(f"`{name}` is not locked yet")
         elif entry.recipe is not None:
-            told += _local(block, local[name])
+            reasons += _local(block, local[name])
         else:
             place = project.manifest.registries.get(entry.registry) if entry.registry else None
             known = {place} if place else set(project.manifest.registries.values())
-            told += _unlike(
+            reasons += _unlike(
                 block, Requirement(name, entry.version or "", None, key_path(project, name)), known
             )
     for block in lock.concepts:
@@ -41,7 +41,7 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
         for name, constraint in wanted.items():
             needed = blocks.get(name)
             if needed is None:
-                told.append(f"`{name}` is not locked, and {origin} asks for it")
+                reasons.append(f"`{name}` is not locked, and {origin} asks for it")
                 continue
             if name in local:
                 known = {None}
@@ -49,7 +49,7 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
                 known = set(project.manifest.registries.values())
             else:
                 known = {block.registry}
-            told += _unlike(needed, Requirement(name, constraint, None, origin), known)
+            reasons += _unlike(needed, Requirement(name, constraint, None, origin), known)
     requires = [
         block.model_copy(update={"requires": dict(local[block.name].requires)})
         if block.name in local
@@ -57,8 +57,8 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
         for block in lock.concepts
     ]
     needed_names = reachable(project.manifest.concepts, requires)
-    told += [f"`{name}` is needed no longer" for name in blocks if name not in needed_names]
-    return list(dict.fromkeys(told))
+    reasons += [f"`{name}` is needed no longer" for name in blocks if name not in needed_names]
+    return list(dict.fromkeys(reasons))
 
 
 def base_unmet(project: Project) -> list[str]:
@@ -105,14 +105,14 @@ def _local(block: LockedConcept, recipe: LocalConcept) -> list[str]:
 
 def _unlike(block: LockedConcept, requirement: Requirement, known: Collection[str | None]) -> list[str]:
     """How a locked version is not what is asked for. known: the registries that it may come from."""
-    told = []
+    reasons = []
     if block.registry not in known:
         source = block.registry or "a recipe"
         wanted = " or ".join(sorted(place or "a recipe" for place in known)) or "no registry"
-        told.append(f"`{block.name}` is locked from {source}, and {requirement.origin} means {wanted}")
+        reasons.append(f"`{block.name}` is locked from {source}, and {requirement.origin} means {wanted}")
     if not requirement.admits(block.version):
-        told.append(
+        reasons.append(
             f"`{block.name}` is locked at {block.version}, "
             f"and {requirement.origin} asks for {requirement.constraint}"
         )
-    return told
+    return reasons

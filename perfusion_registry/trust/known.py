@@ -96,9 +96,9 @@ class KnownKeys:
 
     def forget(self, registry: str, name: str) -> bool:
         """Forget the key of a name; False where none was known."""
-        found: list[Pin | None] = []
-        self._change(lambda before: found.append(before.pop((registry, name), None)))
-        return found[0] is not None
+        forgotten: list[Pin | None] = []
+        self._change(lambda before: forgotten.append(before.pop((registry, name), None)))
+        return forgotten[0] is not None
 
     def _change(self, change: Callable[[dict[tuple[str, str], Pin]], object]) -> None:
         make_folder(self.path.parent)

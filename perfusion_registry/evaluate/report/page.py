@@ -118,18 +118,18 @@ def _plot(figure: FigureResult, plot: Plot | None) -> str:
     if plot is None:
         return ""
     pictures = max((m.pictures for p in figure.points for m in p.metrics.values()), default=0)
-    said = (
+    caption = (
         f"A mark for each concept, joined over the variants. Pictures of all of them: up to {pictures:,}."
         if figure.kind == "classes"
         else f"Error bars: 95\N{NO-BREAK SPACE}% intervals. Pictures a point: up to {pictures:,}."
     )
     if figure.best is not None:
         choice = "; ".join(f"{name}: {spoken(point)}" for name, point in figure.best.choice.items())
-        said += (
+        caption += (
             f" Best H takes {choice}. It is chosen by the pictures that it is scored on, as in the paper, so "
             "no single point can have a greater harmonic mean."
         )
-    return f'<figure><div class="scroll">{plot.svg}</div><figcaption>{escape(said)}</figcaption></figure>'
+    return f'<figure><div class="scroll">{plot.svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _meanings(results: Results) -> str:
@@ -139,15 +139,15 @@ def _meanings(results: Results) -> str:
         "prompts": "each concept's prompts are drawn anew, and within a prompt its pictures",
         "concepts": "concepts are drawn anew, of each its prompts, and within a prompt its pictures",
     }[results.bootstrap.over]
-    said = {metric.title: metric.meaning for name, metric in METRICS.items() if name in shown}
-    said["scores"] = "Balanced: the mean over concepts of each concept's mean, so that each counts alike."
-    said["intervals"] = (
+    meanings = {metric.title: metric.meaning for name, metric in METRICS.items() if name in shown}
+    meanings["scores"] = "Balanced: the mean over concepts of each concept's mean, so that each counts alike."
+    meanings["intervals"] = (
         f"95\N{NO-BREAK SPACE}%, by {results.bootstrap.resamples:,} bootstrap resamples: {over}. "
         "Differences are resampled in pairs of the same prompt and seed."
     )
     return (
         '<section id="meanings"><h2>What the numbers mean</h2>'
-        f'<dl class="meanings">{_listed(said)}</dl></section>'
+        f'<dl class="meanings">{_listed(meanings)}</dl></section>'
     )
 
 
@@ -158,9 +158,9 @@ def _listed(terms: Mapping[str, str]) -> str:
 def _footer(results: Results) -> str:
     environment = results.environment
     libraries = ", ".join(f"{name} {number}" for name, number in environment.libraries.items())
-    said = (
+    text = (
         f"perf {environment.perf}; {libraries}; {environment.device} ({environment.processor}), "
         f"{environment.dtype}. Base {environment.base_digest}. Covariance {environment.covariance}. "
         "Every number and picture is in results.json."
     )
-    return f"<footer>{escape(said)}</footer>"
+    return f"<footer>{escape(text)}</footer>"

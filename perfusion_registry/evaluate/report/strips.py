@@ -28,21 +28,21 @@ def strips(results: Results, figure: FigureResult, records: Sequence[ImageRecord
     every = [(gated[0], seed) for seed in seeds] if by_seed else [(label, seeds[0]) for label in points]
     columns = spread(every, COLUMNS)
     heads = [f"seed {seed}" if by_seed else spoken(label) for label, seed in columns]
-    found = {(r.concepts, r.group, r.template, r.point, r.seed): r for r in records}
+    pictures = {(r.concepts, r.group, r.template, r.point, r.seed): r for r in records}
     cells = []
     for concepts, group, template in _rows(records):
-        shown = [found.get((concepts, group, template, *column)) for column in columns]
+        shown = [pictures.get((concepts, group, template, *column)) for column in columns]
         # The prompt with its stars, where a column has one; the plain words would do for all of them.
         prompts = [record.prompt for record in shown if record is not None]
         cells.append(_label(next((prompt for prompt in prompts if "*" in prompt), prompts[0])))
         references = "".join(_references(results, figure, concepts, folder))
         cells.append(f'<div class="reference">{references}</div>')
         cells += [_picture(folder, record) for record in shown]
-    said = "Every seed" if by_seed else "The first seed of every prompt; nothing is picked by eye"
+    caption = "Every seed" if by_seed else "The first seed of every prompt; nothing is picked by eye"
     if len(columns) < len(every):
-        said = f"{len(columns)} of {len(every)} columns, evenly spread. {said}"
+        caption = f"{len(columns)} of {len(every)} columns, evenly spread. {caption}"
     grid = _grid(["learned from", *heads], cells)
-    return f"<h3>Pictures</h3>{grid}<figcaption>{escape(said)}.</figcaption>"
+    return f"<h3>Pictures</h3>{grid}<figcaption>{escape(caption)}.</figcaption>"
 
 
 def overlays(records: Sequence[ImageRecord], folder: Path) -> str:
@@ -52,10 +52,10 @@ def overlays(records: Sequence[ImageRecord], folder: Path) -> str:
         return ""
     first = min(record.seed for record in seen)
     points = list(dict.fromkeys(record.point for record in seen))
-    found = {(r.concepts, r.group, r.template, r.point): r for r in seen if r.seed == first}
+    pictures = {(r.concepts, r.group, r.template, r.point): r for r in seen if r.seed == first}
     cells = []
     for row in _rows(seen):
-        shown = [found.get((*row, point)) for point in points]
+        shown = [pictures.get((*row, point)) for point in points]
         cells.append(_label(next(record.prompt for record in shown if record is not None)))
         cells += [_lit(folder, record) for record in shown]
     return (
@@ -109,10 +109,10 @@ def _lit(folder: Path, record: ImageRecord | None) -> str:
         return "<div></div>"
     lit = inlined.spotlit(folder / record.picture, folder / record.attention)
     leaked = record.metrics.get("leakage")
-    said = f"{told('leakage', leaked)} outside" if leaked is not None else ""
+    caption = f"{told('leakage', leaked)} outside" if leaked is not None else ""
     return (
         f'<div><img loading="lazy" alt="attention in {escape(_described(record))}" src="{lit}">'
-        f"{escape(said)}</div>"
+        f"{escape(caption)}</div>"
     )
 
 

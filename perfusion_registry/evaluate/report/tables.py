@@ -88,10 +88,10 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> s
     )
 
 
-def _measured(metric: MetricName, found: Measured | None) -> str:
-    if found is None:
+def _measured(metric: MetricName, estimate: Measured | None) -> str:
+    if estimate is None:
         return ""
-    value = told(metric, found.value)
-    if found.low is None or found.high is None:
+    value = told(metric, estimate.value)
+    if estimate.low is None or estimate.high is None:
         return value
-    return f"{value}<br><small>{told(metric, found.low)} to {told(metric, found.high)}</small>"
+    return f"{value}<br><small>{told(metric, estimate.low)} to {told(metric, estimate.high)}</small>"

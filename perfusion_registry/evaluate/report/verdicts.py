@@ -28,8 +28,8 @@ def summary(results: Results) -> str:
         for figure, claim in claims
     ]
     counts = [
-        f"{sum(c.verdict == verdict for _, c in claims)} {said}"
-        for verdict, said in (("holds", "hold"), ("fails", "fail"), ("open", "stay open"))
+        f"{sum(c.verdict == verdict for _, c in claims)} {verb}"
+        for verdict, verb in (("holds", "hold"), ("fails", "fail"), ("open", "stay open"))
     ]
     return (
         "<section><h2>What holds here</h2>"
@@ -84,11 +84,11 @@ def _difference(claim: ClaimResult) -> str:
 
 def _forest(claim: ClaimResult) -> str:
     """The difference as a dot with its interval, zero in the middle."""
-    found = claim.difference
-    if found is None or found.low is None or found.high is None:
+    difference = claim.difference
+    if difference is None or difference.low is None or difference.high is None:
         return ""
-    reach = max(abs(found.low), abs(found.high), abs(found.value), 1e-6) * 1.1
-    low, high, value = (88 + 84 * v / reach for v in (found.low, found.high, found.value))
+    reach = max(abs(difference.low), abs(difference.high), abs(difference.value), 1e-6) * 1.1
+    low, high, value = (88 + 84 * v / reach for v in (difference.low, difference.high, difference.value))
     return (
         f'<svg class="forest {claim.verdict}" viewBox="0 0 176 20" aria-hidden="true">'
         '<line x1="88" x2="88" y1="1" y2="19" stroke="var(--faint)"/>'

@@ -101,7 +101,9 @@ class OciRegistry:
         before = self._seen.of(name)
         current = self._listings(name)
         self._seen.keep(name, {listing.version: digest for listing, digest in current}, before=before)
-        listings = sorted((one for one, _ in current), key=lambda one: ParsedVersion(one.version))
+        listings = sorted(
+            (listing for listing, _ in current), key=lambda listing: ParsedVersion(listing.version)
+        )
         for older, newer in itertools.pairwise(listings):
             if ParsedVersion(older.version) == ParsedVersion(newer.version):
                 raise RegistryError(
@@ -161,9 +163,11 @@ class OciRegistry:
         """Every concept of the registry, by name, with its newest version that is not yanked."""
         newest = _map_threads(self._newest, self._names())
         entries = tuple(
-            CatalogueEntry(one.name, one.version, one.kind, one.supercategory, one.description)
-            for one in newest
-            if one is not None
+            CatalogueEntry(
+                listing.name, listing.version, listing.kind, listing.supercategory, listing.description
+            )
+            for listing in newest
+            if listing is not None
         )
         self._seen.keep_catalogue(entries)
         return entries
@@ -286,7 +290,14 @@ class OciRegistry:
             if listed is None:
                 raise
             added = ()
-        candidates = {*added, *(one.removeprefix(prefix) for one in listed or () if one.startswith(prefix))}
+        candidates = {
+            *added,
+            *(
+                repository.removeprefix(prefix)
+                for repository in listed or ()
+                if repository.startswith(prefix)
+            ),
+        }
         return sorted(filter(_is_name, candidates))
 
     def _newest(self, name: str) -> Release | None:
@@ -313,7 +324,7 @@ def _map_threads(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        futures = [threads.submit(work, one) for one in many]
+        futures = [threads.submit(work, item) for item in many]
         try:
             return [future.result() for future in futures]
         except BaseException:
