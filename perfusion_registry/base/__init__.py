@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.bank import BankLayer as BankLayer
     from perfusion_registry.base.card import BaseCard as BaseCard
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
+    from perfusion_registry.base.description import check_base as check_base
     from perfusion_registry.base.description import describe_base as describe_base
     from perfusion_registry.base.description import require_trainable as require_trainable
     from perfusion_registry.base.identity import BaseDescription as BaseDescription
@@ -53,6 +54,7 @@ _HOME = {
     "Tokens": "tokens",
     "beside": "readers",
     "block_widths": "residuals",
+    "check_base": "description",
     "describe_base": "description",
     "load_base": "loading",
     "load_tokenizer": "loading",

@@ -12,7 +12,7 @@ from perfusion_registry.base.architectures import architecture, recognise
 from perfusion_registry.base.card import CARD_FILE, BaseCard
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
-from perfusion_registry.base.hub import snapshot
+from perfusion_registry.base.hub import NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile
 from perfusion_registry.base.kinds import no_base
 from perfusion_registry.base.reference import BaseReference
@@ -30,9 +30,30 @@ def describe_base(
     allow_download: whether a hub model that is not here may be downloaded; None asks PERF_ALLOW_DOWNLOAD.
     Raises PerfError when the base is not here, incomplete, or of no architecture that can carry concepts.
     """
-    if isinstance(reference, str):
-        reference = BaseReference.parse(reference)
-    revision = None
+    reference = BaseReference.parse(reference) if isinstance(reference, str) else reference
+    folder = _find(reference, root, allow_download)
+    return _describe(reference.repo, folder.name if reference.kind == "hub" else None, folder)
+
+
+def check_base(name: str, *, root: Path | None = None) -> bool:
+    """Whether a base is on this machine, and one that concepts can be trained on, read as `describe_base`
+    reads it but without hashing its files.
+
+    False for a model of the hub that is not here, of which nothing can be told. Raises PerfError for anything
+    else that is no such base.
+    """
+    try:
+        folder = _find(BaseReference.parse(name), root, allow_download=False)
+    except NotDownloadedError:
+        return False
+    kind, files = _recognised(folder)
+    kind.family(files)
+    kind.require_trainable(files, BaseCard.read(folder))
+    return True
+
+
+def _find(reference: BaseReference, root: Path | None, allow_download: bool | None) -> Path:
+    """The folder of a base; of a hub model its name is the commit."""
     if reference.kind == "embedded":
         folder = Path(str(resources.files("perfusion_registry"))) / "storybook" / "weights"
         if not (folder / INDEX).is_file():
@@ -43,7 +64,6 @@ def describe_base(
             )
     elif reference.kind == "hub":
         folder = snapshot(reference, allow_download=allow_download, models=_models)
-        revision = folder.name
     else:
         folder = ((root or Path.cwd()) / expand_user(reference.repo)).resolve()
         if folder.is_file():
@@ -54,7 +74,7 @@ def describe_base(
                 where=str(folder),
                 hint='name the folder of a diffusers model, a model of the hub as owner/name, or "storybook"',
             )
-    return _describe(reference.repo, revision, folder)
+    return folder
 
 
 def require_trainable(description: BaseDescription) -> None:
@@ -64,12 +84,8 @@ def require_trainable(description: BaseDescription) -> None:
 
 
 def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
-    files = BaseFiles(folder)
-    kind = recognise(files)
-    files = BaseFiles(folder, files.complete_variant(kind.models))
+    kind, files = _recognised(folder)
     weights = [path for model in kind.models for path in files.weights(model)]
-    for model in kind.models:
-        files.tensors(model)  # a damaged file is told before gigabytes are hashed
     family = kind.family(files)
     card = BaseCard.read(folder)
     described = tuple(
@@ -90,6 +106,16 @@ def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
         architecture=kind.name,
         text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
     )
+
+
+def _recognised(folder: Path) -> tuple[Architecture, BaseFiles]:
+    """What kind of base this is, and its files; damaged ones are told before gigabytes are hashed."""
+    files = BaseFiles(folder)
+    kind = recognise(files)
+    files = BaseFiles(folder, files.complete_variant(kind.models))
+    for model in kind.models:
+        files.tensors(model)
+    return kind, files
 
 
 def _digest(files: Iterable[BaseFile]) -> str:

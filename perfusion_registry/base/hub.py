@@ -29,6 +29,10 @@ _PLAIN = (
 )
 
 
+class NotDownloadedError(PerfError):
+    """A model of the hub is not on this machine, and nobody said that it may be downloaded."""
+
+
 def snapshot(
     reference: BaseReference,
     *,
@@ -104,7 +108,7 @@ def downloads_allowed() -> bool:
 def _missing(what: str, repo: str, revision: str | None) -> PerfError:
     """The error for a model that is not on this machine, with the ways to get it."""
     at = f" --revision {revision}" if revision else ""
-    return PerfError(
+    return NotDownloadedError(
         f"{what} is not on this machine",
         hint=f"set {ALLOW_VARIABLE}=1 to let perf download it, or run `hf download {repo}{at}`",
     )

@@ -118,8 +118,13 @@ def read_override(given: list[str], names: list[str] | None, out: Path | None) -
 
 def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
     current = result.up_to_date
-    if not current and not result.needed:
+    elsewhere = result.not_built_here
+    if not current and not result.needed and not elsewhere:
         console.say("Nothing to build: the project has no concepts yet (perf add NAME --super WORD)")
+    elif not current and not result.needed:
+        console.say("Nothing to build here")
+        for name, why in elsewhere.items():
+            console.say(f"  {name} {why}")
     elif not result.needed:
         are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
         console.say(f"Nothing to build: {are} up to date ({result.seconds:.2f} s)")

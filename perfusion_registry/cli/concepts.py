@@ -76,8 +76,18 @@ def add(
     ] = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Declare a concept: built here (--super), or from a registry."""
-    from perfusion_registry.operations.add import AddOptions, AddReleaseOptions, add_release
+    """Declare a concept: built here (--super), or from a registry.
+
+    A recipe of that name in recipes/ that perfusion.toml does not list, as `perf remove` leaves one, is taken
+    as it is.
+    """
+    from perfusion_registry.operations.add import (
+        AddOptions,
+        AddReleaseOptions,
+        add_recipe,
+        add_release,
+        has_unlisted_recipe,
+    )
     from perfusion_registry.operations.add import add as run
 
     if registry is not None or "/" in name or (supercategory is None and not images and not more):
@@ -89,7 +99,15 @@ def add(
             )
         release = AddReleaseOptions(name=name, version=version, registry=registry)
         with common.open(offline=offline) as workspace:
-            result = add_release(workspace, release)
+            if (
+                registry is None
+                and version is None
+                and "/" not in name
+                and has_unlisted_recipe(workspace, name)
+            ):
+                result = add_recipe(workspace, name)
+            else:
+                result = add_release(workspace, release)
     elif supercategory is None:
         raise PerfError(
             "a concept that is built here needs its supercategory", where="--super", hint="--super teddy"
@@ -114,6 +132,9 @@ def add(
     elif result.recipe is None:
         console.say(f"Added {result.name} {result.version}, at present {result.resolved}")
         console.say("Next: perf sync")
+    elif result.pictures is None:
+        console.say(f"Added {result.name}, with the recipe that is there: {result.recipe}")
+        console.say("Next: perf lock, or perf build")
     else:
         pictures = console.count(result.pictures or 0, "picture")
         console.say(f"Added {result.name} ({supercategory}, {pictures}): {result.recipe}")
@@ -145,7 +166,8 @@ def remove(
         return
     for name in result.removed:
         recipe = result.recipes.get(name)
-        console.say(f"Removed {name}" + (f"; its recipe {recipe} stays" if recipe else ""))
+        stays = f"; its recipe {recipe} stays, and `perf add {name}` takes it again" if recipe else ""
+        console.say(f"Removed {name}{stays}")
     for scene, name in result.scenes:
         console.reporter().warn(f"the scene `{scene}` still calls `{name}`")
 

@@ -21,7 +21,10 @@ def init(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Begin a project: perfusion.toml and an example recipe."""
+    """Begin a project: perfusion.toml and an example recipe.
+
+    Also tells git to leave out what perf draws and reports.
+    """
     from perfusion_registry.operations.init import init as run
 
     result = run(folder, base=base, name=name)
@@ -29,4 +32,6 @@ def init(
         console.say_result(result)
         return
     console.say(f"Began `{result.name}` on the base {base}: {', '.join(result.written)}")
+    if not result.base_here:
+        console.say(f"{base} is not on this machine yet: PERF_ALLOW_DOWNLOAD=1 lets perf download it")
     console.say("Next: perf add NAME --super WORD --images GLOB")

@@ -70,5 +70,5 @@ def _tell(result: LockResult, *, done: bool) -> None:
         console.say(f"{name} is up to date: {count}")
     else:
         console.say(f"{'Locked' if done else 'Would lock'} {count} in {name}")
-    for change in result.changes:
-        console.say(f"  {change}")
+    for line in result.lines:
+        console.say(f"  {line}")

@@ -67,8 +67,8 @@ def sync(
 def _tell(result: SyncResult, *, dry_run: bool) -> None:
     if result.changes:
         console.say("Would change perfusion.lock:" if dry_run else "Changed perfusion.lock:")
-        for change in result.changes:
-            console.say(f"  {change}")
+        for line in result.lines:
+            console.say(f"  {line}")
     for block in result.blocks:
         verb = "Would fetch" if dry_run else "Fetched"
         size = console.size(block.size or 0)

@@ -5,6 +5,7 @@ down.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
@@ -20,7 +21,7 @@ from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Manifest, canonical_name
+from perfusion_registry.recipe import MANIFEST_NAME, Manifest, canonical_name
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.editing import add_concept, add_registry, new_recipe
 from perfusion_registry.recipe.name import Name, Version
@@ -66,7 +67,10 @@ class AddReleaseOptions:
 
 
 class AddResult(Result):
-    """`perf add`: a recipe with its images, or a constraint and the version that it has at present."""
+    """`perf add`: a recipe with its images, or a constraint and the version that it has at present.
+
+    A recipe that was there already comes without images.
+    """
 
     schema_: Literal["perf.add/1"] = named("perf.add/1")
     name: Name
@@ -78,17 +82,42 @@ class AddResult(Result):
     resolved: Version | None = left_out_if_none()
 
 
+def has_unlisted_recipe(workspace: Workspace, name: str) -> bool:
+    """Whether the project has a recipe of this name that its manifest does not list (see `add_recipe`)."""
+    project, name = workspace.read(), canonical_name(name)
+    return name not in project.manifest.concepts and _recipe_of(project, name).is_file()
+
+
+def add_recipe(workspace: Workspace, name: str) -> AddResult:
+    """Write the recipe, or scene pack, `recipes/NAME.toml` that is there already into the manifest.
+
+    It stays as it is. Raises PerfError, and writes nothing, where it has a mistake or another name.
+    """
+    project, name = workspace.read(), canonical_name(name)
+    entry, where = {"recipe": f"recipes/{name}.toml"}, str(project.manifest_path)
+    text = add_concept(read_text(project.manifest_path, "manifest"), name, entry, where)
+    _checked(project, text).declared(name)
+    replace_text(project.manifest_path, text)
+    return AddResult(name=name, recipe=entry["recipe"])
+
+
 def add(workspace: Workspace, options: AddOptions) -> AddResult:
     """Write a recipe, and its entry into the manifest. Raises PerfError, and writes nothing, for what a build
     would refuse."""
     project = workspace.read()
     name = canonical_name(options.name)
-    recipe = project.root / "recipes" / f"{name}.toml"
-    if name in project.manifest.concepts or recipe.exists():
+    recipe = _recipe_of(project, name)
+    if name in project.manifest.concepts:
         raise PerfError(
             f"there is a concept `{name}` already",
             where=str(recipe if recipe.exists() else project.manifest_path),
             hint=f"edit its recipe, or run `perf remove {name}` and delete the recipe first",
+        )
+    if recipe.exists():
+        raise PerfError(
+            f"there is a recipe of `{name}` already, which {MANIFEST_NAME} does not list",
+            where=str(recipe),
+            hint=f"`perf add {name}` takes it as it is; to begin anew, delete it first",
         )
     _check_word(workspace, project, options.supercategory)
     beside = recipe.parent / name
@@ -221,10 +250,18 @@ def _is_address(project: Project, text: str) -> bool:
 
 def _resolved(workspace: Workspace, project: Project, text: str, name: str) -> Candidate:
     """What the new entry resolves to beside all that the project has."""
-    where = str(project.manifest_path)
-    manifest = validate(
-        parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest"
-    )
-    wished = Project(project.root, manifest, project.lockfile)
-    sources = workspace.registries_at(project.root, manifest.registries)
+    wished = _checked(project, text)
+    sources = workspace.registries_at(project.root, wished.manifest.registries)
     return choose(wished, plan_of(workspace, wished, names=[]).plan, sources)[name]
+
+
+def _checked(project: Project, text: str) -> Project:
+    """The project as it would be with this manifest."""
+    where = str(project.manifest_path)
+    data = parse_toml(text, where, "manifest")
+    manifest = validate(data, Manifest, text=text, where=where, kind="manifest")
+    return Project(project.root, manifest, project.lockfile)
+
+
+def _recipe_of(project: Project, name: str) -> Path:
+    return project.root / "recipes" / f"{name}.toml"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import model_serializer
+from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
@@ -86,7 +86,10 @@ class BuiltConcept(FileModel):
 
 
 class BuildResult(Result):
-    """`perf build`. out: the file that was written instead of the lockfile, under another supercategory."""
+    """`perf build`. out: the file that was written instead of the lockfile, under another supercategory.
+
+    not_built_here: of what was asked for, scene packs and concepts of registries, each with its reason.
+    """
 
     schema_: Literal["perf.build/1"] = named("perf.build/1")
     needed: tuple[NeededConcept, ...]
@@ -94,6 +97,7 @@ class BuildResult(Result):
     up_to_date: tuple[Name, ...]
     seconds: float
     out: str | None = None
+    not_built_here: InProcess[dict[Name, str]] = Field(default_factory=dict)
 
     @model_serializer(mode="wrap")
     def _printed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -118,11 +122,26 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
     if options.dry_run or not planned.plan.needed:
         if changes and not options.dry_run:
             write_lockfile(planned.project.lockfile_path, after)
-        return result_of(planned, begun, needed=needed_of(planned))
+        elsewhere = _not_built_here(planned, options.names)
+        return result_of(planned, begun, needed=needed_of(planned), not_built_here=elsewhere)
     built = build_plan(
         planned, options.compute, locked=options.locked, jobs=options.jobs, reporter=workspace.reporter
     )
     return result_of(planned, begun, built=built)
+
+
+def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, str]:
+    """Of these names, or of all, those that nothing is trained for, and what to do with each instead."""
+    project, tasks = planned.project, {task.name for task in planned.plan.tasks}
+    told = {}
+    for name in project.select(names):
+        if name in tasks:
+            continue
+        if project.manifest.concepts[name].recipe is None:
+            told[name] = "comes from a registry: `perf sync` fetches it"
+        else:
+            told[name] = f"is a scene pack, of which nothing is trained: `perf render --scene {name}/SCENE`"
+    return told
 
 
 def needed_of(planned: ProjectPlan) -> tuple[NeededConcept, ...]:
@@ -140,6 +159,7 @@ def result_of(
     needed: tuple[NeededConcept, ...] = (),
     built: tuple[BuiltConcept, ...] = (),
     out: Path | None = None,
+    not_built_here: dict[str, str] | None = None,
 ) -> BuildResult:
     """What a build of this plan did, or would do. begun: the clock when it was asked for."""
     return BuildResult(
@@ -148,6 +168,7 @@ def result_of(
         up_to_date=tuple(task.name for task in planned.plan.tasks if not task.reason),
         seconds=round(time.monotonic() - begun, 3),
         out=str(out) if out else None,
+        not_built_here=not_built_here or {},
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.init import WRITTEN
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
@@ -71,7 +72,7 @@ def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
     yield from _base(workspace, project)
     yield from _lock(project)
     yield from _artifacts(project, workspace.store)
-    yield from _git(project.root)
+    yield from _git(project)
     yield from _registries(workspace, project, online=online)
 
 
@@ -206,30 +207,36 @@ def _artifacts(project: Project, store: Store) -> Iterator[Finding]:
         yield _finding("artifacts", "ok", f"{len(wanted)} in the store, whole")
 
 
-def _git(root: Path) -> Iterator[Finding]:
-    """Whether the lockfile is shared and what only this machine needs is not."""
+def _git(project: Project) -> Iterator[Finding]:
+    """Whether the lockfile is shared, where it names what others can fetch, and what is drawn is not."""
     git = shutil.which("git")
     if git is None:
         return
-    inside = subprocess.run(
-        [git, "-C", str(root), "rev-parse", "--is-inside-work-tree"], capture_output=True, check=False
-    )
-    if inside.returncode != 0:
+
+    def runs(*arguments: str) -> bool:
+        command = [git, "-C", str(project.root), *arguments]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if not runs("rev-parse", "--is-inside-work-tree"):
         return
-
-    def ignored(name: str) -> bool:
-        run = subprocess.run(
-            [git, "-C", str(root), "check-ignore", "-q", name], capture_output=True, check=False
-        )
-        return run.returncode == 0
-
-    if ignored(LOCKFILE_NAME):
+    ignored = runs("check-ignore", "-q", LOCKFILE_NAME)
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    shared = bool(project.manifest.registries) or any(block.registry for block in blocks)
+    written = [folder for folder in WRITTEN if not runs("check-ignore", "-q", f"{folder}x.png")]
+    if ignored and shared:
         told = f"{LOCKFILE_NAME} is ignored, so nobody else gets these bytes"
         yield _finding("git", "note", told, f"take {LOCKFILE_NAME} out of .gitignore and commit it")
-    elif not ignored("out/picture.png"):
-        yield _finding("git", "note", "pictures in out/ would be committed", "add `out/` to .gitignore")
+    elif written:
+        told = f"what perf writes to {' and '.join(written)} would be committed"
+        lines = " and ".join(f"`{folder}`" for folder in written)
+        yield _finding("git", "note", told, f"add {lines} to .gitignore")
+    elif ignored:
+        told = (
+            f"{LOCKFILE_NAME} is ignored: all that it names is built on each machine, and no registry has it"
+        )
+        yield _finding("git", "ok", told)
     else:
-        yield _finding("git", "ok", f"{LOCKFILE_NAME} is shared, out/ is not")
+        yield _finding("git", "ok", f"{LOCKFILE_NAME} is shared, {' and '.join(WRITTEN)} are not")
 
 
 def _registries(workspace: Workspace, project: Project, *, online: bool) -> Iterator[Finding]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import any_recipe
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.recipe import MANIFEST_NAME
-from perfusion_registry.recipe.document import quote
+from perfusion_registry.recipe.document import quote, read_text
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
+
+WRITTEN = ("renders/", "out/")
+"""Where perf writes pictures and reports, which are not committed: what `init` puts into .gitignore."""
 
 _MANIFEST = """\
 #:schema {schemas}/manifest.schema.json
@@ -68,16 +73,25 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 
 
 class InitResult(Result):
-    """`perf init`. folder: as it was named. written: the files, relative to it."""
+    """`perf init`. folder: as it was named. written: the files, relative to it.
+
+    base_here: False where the base is a model of the hub that is not on this machine.
+    """
 
     schema_: Literal["perf.init/1"] = named("perf.init/1")
     folder: str
     written: tuple[str, ...]
     name: InProcess[str]
+    base_here: InProcess[bool] = True
 
 
 def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> InitResult:
-    """Write a manifest and an example recipe into `folder`. name: the project's; default the folder's."""
+    """Write a manifest, an example recipe and a .gitignore into `folder`.
+
+    base: as a manifest names it, but a folder is as seen from the working directory. name: the project's;
+    default the folder's. A .gitignore that is there gets the lines that it lacks. Raises PerfError, and
+    writes nothing, for a base on which no concept can be trained.
+    """
     manifest = folder / MANIFEST_NAME
     if manifest.exists():
         raise PerfError(
@@ -85,6 +99,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
             where=str(manifest),
             hint="run `perf add NAME --super WORD --images GLOB` to add a concept",
         )
+    base, base_here = _checked_base(base, folder)
     make_folder(folder / "recipes")
     schemas = place_schemas(folder, any_recipe())
     title = name or folder.absolute().name or "project"
@@ -94,4 +109,37 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
     if not example.exists():
         replace_text(example, _EXAMPLE.format(schemas=schemas))
         written.append("recipes/example.toml")
-    return InitResult(folder=folder.as_posix(), written=tuple(written), name=title)
+    if _ignore(folder / ".gitignore"):
+        written.append(".gitignore")
+    return InitResult(folder=folder.as_posix(), written=tuple(written), name=title, base_here=base_here)
+
+
+def _checked_base(base: str, folder: Path) -> tuple[str, bool]:
+    """The base as the manifest in `folder` is to name it, and whether it is on this machine."""
+    from perfusion_registry.base import BaseReference, check_base
+
+    reference = BaseReference.parse(base, where="--base")
+    if reference.kind == "folder" and not expand_user(base).is_absolute():
+        seen = os.path.relpath(base, folder).replace(os.sep, "/")
+        base = seen if seen.startswith("..") else f"./{seen}"
+    here = check_base(base, root=folder.absolute())
+    if not here and Path(base).is_dir():
+        raise PerfError(
+            f"`{base}` is read as a model of the Hugging Face Hub, and there is a folder of that name here",
+            where="--base",
+            hint=f"write ./{base} for the folder",
+        )
+    return base, here
+
+
+def _ignore(path: Path) -> bool:
+    """Let git ignore what perf writes; whether that had to be said."""
+    text = read_text(path, "list of ignored files") if path.exists() else ""
+    known = {line.strip().strip("/") for line in text.splitlines()}
+    missing = [folder for folder in WRITTEN if folder.strip("/") not in known]
+    if not missing:
+        return False
+    if text and not text.endswith("\n"):
+        text += "\n"
+    replace_text(path, text + "".join(f"{folder}\n" for folder in missing))
+    return True

@@ -15,7 +15,7 @@ from perfusion_registry.recipe import Lockfile, Manifest, canonical_name, write_
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.merge import has_conflicts, with_both
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.resolve import changes_of
+from perfusion_registry.resolve import changed_lines, changes_of
 from perfusion_registry.resolve import lock as resolve_lock
 from perfusion_registry.resolve.choice import choose, must_choose
 
@@ -36,13 +36,17 @@ class LockOptions:
 
 
 class LockResult(Result):
-    """`perf lock`. up_to_date: whether it was; not known where it is frozen."""
+    """`perf lock`. up_to_date: whether it was; not known where it is frozen.
+
+    changes: why it was not, a sentence each. lines: what was written instead, as `changed_lines` lists it.
+    """
 
     schema_: Literal["perf.lock/1"] = named("perf.lock/1")
     up_to_date: bool | None
     changes: tuple[str, ...]
     lockfile: InProcess[Lockfile]
     path: InProcess[Path]
+    lines: InProcess[tuple[str, ...]] = ()
 
 
 class StaleLockfileError(CheckFailedError):
@@ -78,25 +82,41 @@ def lock(workspace: Workspace, options: LockOptions) -> LockResult:
     path = locking.plan.project.lockfile_path
     if locking.changes and not options.dry_run:
         write_lockfile(path, locking.after)
-    changes = locking.changes
-    return LockResult(up_to_date=not changes, changes=tuple(changes), lockfile=locking.after, path=path)
+    return LockResult(
+        up_to_date=not locking.changes,
+        changes=tuple(locking.changes),
+        lockfile=locking.after,
+        path=path,
+        lines=tuple(locking.lines),
+    )
 
 
 @dataclass(frozen=True)
 class Locking:
-    """A project's plan, the lockfile that it should have, and what changes."""
+    """A project's plan, the lockfile that it should have, and what changes, as sentences."""
 
     plan: ProjectPlan
     after: Lockfile
     changes: list[str]
 
+    @property
+    def lines(self) -> list[str]:
+        """What changes, as `changed_lines` lists it."""
+        lines = changed_lines(self.plan.project.lockfile, self.after)
+        return lines or (["~ its text is as perf writes it"] if self.changes else [])
+
 
 def relock(workspace: Workspace, *, upgrade: bool | Collection[str] = False, lowest: bool = False) -> Locking:
     """The lockfile that the project should have; nothing is written.
 
-    upgrade, lowest: as in `choose`. Registries are asked only where the lockfile does not have it all.
+    upgrade, lowest: as in `choose`. Registries are asked only where the lockfile does not have it all. Raises
+    PerfError for a base on which no concept can be trained, where the project has concepts to train.
     """
     planned = load_plan(workspace, drop_conflicts=True)
+    if planned.plan.tasks:
+        from perfusion_registry.base import require_trainable
+
+        require_trainable(planned.base)
     project = planned.project
     if upgrade and upgrade is not True:
         upgrade = frozenset(canonical_name(name) for name in upgrade)

@@ -47,7 +47,7 @@ class SyncOptions:
 class SyncResult(Result):
     """`perf sync`. fetched: `NAME VERSION`. to_build: what only a recipe can make.
 
-    changes: of the lockfile.
+    changes, lines: of the lockfile, as in `LockResult`.
     """
 
     schema_: Literal["perf.sync/1"] = named("perf.sync/1")
@@ -56,6 +56,7 @@ class SyncResult(Result):
     to_build: tuple[Name, ...]
     changes: tuple[str, ...]
     blocks: InProcess[tuple[LockedConcept, ...]]
+    lines: InProcess[tuple[str, ...]] = ()
 
 
 @dataclass
@@ -66,6 +67,7 @@ class _Progress:
     present: list[str] = field(default_factory=list)
     to_build: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def result(self) -> SyncResult:
         return SyncResult(
@@ -74,6 +76,7 @@ class _Progress:
             to_build=tuple(self.to_build),
             changes=tuple(self.changes),
             blocks=tuple(self.fetched),
+            lines=tuple(self.lines),
         )
 
 
@@ -163,7 +166,7 @@ def _relocked(workspace: Workspace, project: Project, done: _Progress, options: 
     if options.locked:
         raise stale(done.changes, project.lockfile_path)
     locking = relock(workspace)
-    done.changes = locking.changes
+    done.changes, done.lines = locking.changes, locking.lines
     if done.changes and not options.dry_run:
         write_lockfile(project.lockfile_path, locking.after)
     return locking.after

@@ -47,9 +47,10 @@ class VerifyResult(Result):
 
 
 def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResult:
-    """Check everything that the lockfile of the project names; nothing is changed, and nothing fetched.
+    """Check everything that the lockfile of the project names; nothing of it is changed, and nothing fetched.
 
-    Raises NoLockfileError where there is no lockfile.
+    A key that is met here for the first time becomes known, as in a sync: the check relied on it. Raises
+    NoLockfileError where there is no lockfile.
     """
     project = workspace.read()
     if project.lockfile is None:
@@ -65,6 +66,7 @@ def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResul
         for block in lockfile.concepts:
             checked.append(_concept(block, lockfile, workspace.store, sources, signatures))
             stage.advance(1, block.name)
+    signatures.remember()
     return VerifyResult(whole=not any(row.wrong for row in checked), checked=tuple(checked))
 
 

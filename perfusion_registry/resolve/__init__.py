@@ -4,7 +4,7 @@ from perfusion_registry.recipe.patterns import find_files
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile, find_covariance
 from perfusion_registry.resolve.images import SourceImage, find_images
-from perfusion_registry.resolve.lock import changes_of, differences, lock
+from perfusion_registry.resolve.lock import changed_lines, changes_of, differences, lock
 from perfusion_registry.resolve.plan import BuildTask, Plan, plan
 from perfusion_registry.resolve.project import Project
 
@@ -15,6 +15,7 @@ __all__ = [
     "Plan",
     "Project",
     "SourceImage",
+    "changed_lines",
     "changes_of",
     "differences",
     "find_covariance",

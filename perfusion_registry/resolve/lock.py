@@ -91,7 +91,7 @@ def changes_of(project: Project, after: Lockfile) -> list[str]:
 
 
 def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
-    """What changes from one lockfile to another, a sentence each; empty when they lock the same."""
+    """Why one lockfile is not the other, a sentence each; empty when they lock the same."""
     if before is None:
         before = Lockfile()
     reasons = []
@@ -106,12 +106,55 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
         elif old.version != concept.version and concept.registry is not None:
             reasons.append(f"`{concept.name}` {old.version} becomes {concept.version}")
         elif old != concept:
-            was, now = (locked.model_dump(exclude={"render"}) | locked.render for locked in (old, concept))
-            fields = [field for field in was | now if was.get(field) != now.get(field)]
-            reasons.append(f"`{concept.name}` changed: {', '.join(fields)}")
+            reasons.append(f"`{concept.name}` changed: {', '.join(_changed_fields(old, concept))}")
     names = {concept.name for concept in after.concepts}
     reasons += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
     return reasons
+
+
+def changed_lines(before: Lockfile | None, after: Lockfile) -> list[str]:
+    """What one lockfile has more, less and otherwise than another, as uv lists it: `+ teddy 1.1.0`.
+
+    `+` is new, `-` is gone, `~` changed; empty when they lock the same.
+    """
+    before = before or Lockfile()
+    lines = []
+    if before.base != after.base and after.base is not None:
+        lines.append(_base_line(before.base, after.base))
+    if before.covariance != after.covariance and after.covariance is not None:
+        sign = "~" if before.covariance else "+"
+        lines.append(f"{sign} covariance {after.covariance.sha256[:12]}")
+    for concept in after.concepts:
+        old = before.concept(concept.name)
+        if old is None:
+            lines.append(f"+ {concept.name} {concept.version}{_aside(concept)}")
+        elif old.version != concept.version:
+            lines.append(f"~ {concept.name} {old.version} -> {concept.version}{_aside(concept)}")
+        elif old != concept:
+            fields = ", ".join(_changed_fields(old, concept)).replace("_", " ")
+            lines.append(f"~ {concept.name} {concept.version} ({fields})")
+    names = {concept.name for concept in after.concepts}
+    lines += [f"- {old.name} {old.version}" for old in before.concepts if old.name not in names]
+    return lines
+
+
+def _base_line(before: LockedBase | None, after: LockedBase) -> str:
+    now = f"{after.repo}@{after.revision[:12]}" if after.revision else after.repo
+    if before is None:
+        return f"+ base {now}"
+    was = f"{before.repo}@{before.revision[:12]}" if before.revision else before.repo
+    return f"~ base {was} -> {now}" if was != now else f"~ base {now} (its files changed)"
+
+
+def _aside(concept: LockedConcept) -> str:
+    if concept.kind == "pack":
+        return " (scene pack)"
+    return "" if concept.sha256 else " (not built yet)"
+
+
+def _changed_fields(old: LockedConcept, new: LockedConcept) -> list[str]:
+    was, now = (locked.model_dump(exclude={"render"}) | locked.render for locked in (old, new))
+    return [field for field in was | now if was.get(field) != now.get(field)]
 
 
 def _pack(project: Project, name: str) -> LockedConcept | None:

@@ -406,7 +406,7 @@ def test_doctor_finds_what_is_broken(perf: Perf, project: Path, monkeypatch: pyt
     assert findings(perf)["project"][0] == "note"
 
 
-def test_a_base_that_cannot_be_trained_on_is_told_by_doctor_and_build(
+def test_a_base_that_cannot_be_trained_on_is_told_by_doctor_lock_and_build(
     perf: Perf, project: Path, tiny_base_folder: Path
 ) -> None:
     base = shutil.copytree(tiny_base_folder, project / "base")
@@ -415,14 +415,28 @@ def test_a_base_that_cannot_be_trained_on_is_told_by_doctor_and_build(
     edit(project / "perfusion.toml", f'"{tiny_base_folder}"', '"./base"')
     state, told = findings(perf)["training"]
     assert (state, "EDMEulerScheduler, has no chain" in told) == ("broken", True)
-    build = perf("build")
-    assert build.code == 2
-    assert "No concept can be trained on this base" in build.err
+    for command in ("lock", "build"):
+        refused = perf(command)
+        assert refused.code == 2
+        assert "No concept can be trained on this base" in refused.err
+    assert not (project / "perfusion.lock").exists()
+    # Concepts of others can be locked and drawn on it all the same.
+    assert perf("remove", "bear").code == 0
+    assert perf("lock").code == 0
 
 
 def test_doctor_advises_on_git(perf: Perf, project: Path) -> None:
     subprocess.run(["git", "init", "-q", str(project)], check=True)
-    (project / ".gitignore").write_text("perfusion.lock\nout/\n")
-    assert "nobody else gets these bytes" in findings(perf)["git"][1]
-    (project / ".gitignore").write_text("out/\n")
+    assert findings(perf)["git"][0] == "ok"  # by the .gitignore of `perf init`
+    for ignored, told in {
+        "out/\n": "writes to renders/ would",
+        "": "writes to renders/ and out/ would",
+    }.items():
+        (project / ".gitignore").write_text(ignored)
+        assert told in findings(perf)["git"][1]
+    # A lockfile that names nothing which others could fetch need not be shared.
+    (project / ".gitignore").write_text("perfusion.lock\nout/\nrenders/\n")
     assert findings(perf)["git"][0] == "ok"
+    with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[registries]\nstudio = "gallery"\n')
+    assert "nobody else gets these bytes" in findings(perf)["git"][1]

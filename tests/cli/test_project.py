@@ -28,11 +28,51 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(perf: Perf, place
         first = path.read_text(encoding="utf-8").split("\n")[0]
         assert first.startswith("#:schema ")
         assert (path.parent / first.removeprefix("#:schema ")).is_file()
+    assert (place / "party" / ".gitignore").read_text() == "renders/\nout/\n"
     before = (place / "party" / "perfusion.toml").read_bytes()
     again = perf("init", "party")
     assert again.code == 2
     assert "a project here already" in again.err.lower()
     assert (place / "party" / "perfusion.toml").read_bytes() == before
+
+
+def test_init_adds_to_a_gitignore_what_it_lacks(perf: Perf, place: Path) -> None:
+    (place / ".gitignore").write_text("/out\nsecret", encoding="utf-8")
+    assert perf("init").code == 0
+    assert (place / ".gitignore").read_text(encoding="utf-8") == "/out\nsecret\nrenders/\n"
+
+
+def test_init_takes_a_base_only_if_concepts_can_be_trained_on_it(
+    perf: Perf, place: Path, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = place / "models"
+    shutil.copytree(tiny_base_folder, models / "tiny")
+    shutil.copytree(tiny_base_folder, models / "edm")
+    scheduler = {"_class_name": "EDMEulerScheduler", "num_train_timesteps": 1000}
+    (models / "edm" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    (models / "adapter").mkdir()
+    (models / "adapter" / "adapter_config.json").write_text("{}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
+    for base, told in {
+        "no base": "does not name a base",
+        "./nowhere": "the base's folder does not exist",
+        "./models/edm": "no concept can be trained on this base",
+        "./models/adapter": "this is a LoRA",
+    }.items():
+        refused = perf("init", "party", "--base", base)
+        assert refused.code == 2
+        assert told.lower() in " ".join(refused.err.lower().split()), base
+        assert not (place / "party").exists()
+    # A folder is named as seen from here, and written as seen from the project.
+    assert perf("init", "party", "--base", "./models/tiny").code == 0
+    assert read_manifest(place / "party" / "perfusion.toml").project.base == "../models/tiny"
+    # Of a model that is not here nothing can be said; a folder of its name is asked about.
+    said = perf("init", "remote", "--base", "owner/name@v1")
+    assert "is not on this machine yet" in said.out
+    (place / "owner" / "name").mkdir(parents=True)
+    refused = perf("init", "again", "--base", "owner/name")
+    assert refused.code == 2
+    assert "write ./owner/name for the folder" in refused.err
 
 
 def test_every_key_that_init_shows_in_a_comment_is_a_key(perf: Perf, place: Path) -> None:
@@ -133,6 +173,15 @@ def test_remove_undoes_add_in_the_manifest_and_the_lockfile(perf: Perf, project:
     assert (project / "perfusion.toml").read_bytes() == before
     assert (project / "perfusion.lock").read_bytes() == locked
     assert (project / "recipes" / "cat.toml").exists()
+    # The recipe that stayed is offered, and taken again without another word.
+    offered = perf("add", "cat", "--super", "cat", "--images", "photos/1.png")
+    assert offered.code == 2
+    assert "`perf add cat` takes it as it is" in offered.err
+    again = perf("add", "cat")
+    assert again.code == 0
+    assert "recipes/cat.toml" in again.out
+    assert perf("lock").out.endswith("  + cat 1.0.0 (not built yet)\n")
+    assert perf("remove", "cat").code == 0
     unknown = perf("remove", "baer")
     assert unknown.code == 2
     assert "did you mean `bear`?" in unknown.err
@@ -143,7 +192,12 @@ def test_lock_is_written_once_and_check_says_what_is_stale(perf: Perf, project: 
     assert perf("lock", "--check").code == 1
     assert perf("lock", "--dry-run").code == 0
     assert not path.exists()
-    assert perf("lock").code == 0
+    said = perf("lock").out.split("\n")
+    base = next(line for line in said if line.startswith("  + base "))
+    assert said[0] == "Locked 1 concept in perfusion.lock"
+    assert [line.split()[:2] for line in said[1:4]] == [["+", "base"], ["+", "covariance"], ["+", "bear"]]
+    assert base
+    assert "not locked" not in " ".join(said)
     text, when = path.read_bytes(), path.stat().st_mtime_ns
     assert str(project).encode() not in text
     assert perf("lock").out == "perfusion.lock is up to date: 1 concept\n"

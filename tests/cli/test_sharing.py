@@ -77,7 +77,7 @@ def test_locked_frozen_and_offline_do_what_they_say(studio: Studio) -> None:
     assert team.lockfile.read_bytes() == text
     assert team.perf("sync", "--dry-run").out.startswith("Would change perfusion.lock:")
     assert team.lockfile.read_bytes() == text
-    assert "`teddy` 1.1.0 becomes 2.0.0" in team.perf("lock").out
+    assert "  ~ teddy 1.1.0 -> 2.0.0\n" in team.perf("lock").out
     assert team.versions() == {"teddy": "2.0.0"}
     manifest.write_text(manifest.read_text().replace("../registry", "https://studio.invalid/"))
     said = team.perf("lock", code=2, PERF_OFFLINE="1")
@@ -153,7 +153,7 @@ def test_upgrades_and_the_lowest(studio: Studio) -> None:
         "registry": "studio",
     }
     assert "there is no concept `tedy`" in team.perf("lock", "--upgrade-package", "tedy", code=2).err.lower()
-    assert "`teddy` 1.0.0 becomes 2.0.0" in team.perf("lock", "--upgrade-package", "teddy").out
+    assert "  ~ teddy 1.0.0 -> 2.0.0\n" in team.perf("lock", "--upgrade-package", "teddy").out
 
 
 def test_other_bytes_for_a_locked_version_are_never_taken(studio: Studio) -> None:
@@ -178,8 +178,15 @@ def test_a_pack_brings_its_concepts_and_scenes(studio: Studio) -> None:
     team = studio.person("team")
     team.perf("add", "studio/voyage")
     assert 'voyage = { version = ">=1.0.0,<2", registry = "studio" }' in team.manifest.read_text()
-    team.perf("sync")
+    synced = team.perf("sync").out
+    assert "  + teddy 1.1.0\n  + voyage 1.0.0 (scene pack)\n" in synced
+    assert "not locked" not in synced
     assert team.versions() == {"teddy": "1.1.0", "voyage": "1.0.0"}
+    # Nothing is trained of either, which is no lack of concepts.
+    assert (
+        team.perf("build").out
+        == "Nothing to build here\n  voyage comes from a registry: `perf sync` fetches it\n"
+    )
     assert team.perf("tree").out.split("\n")[1:4] == [
         "└── voyage 1.0.0 (scene pack, ../registry)",
         "    └── teddy 1.1.0 (../registry)",
@@ -192,6 +199,18 @@ def test_a_pack_brings_its_concepts_and_scenes(studio: Studio) -> None:
     assert "scene pack, not a concept" in team.perf("compose", "a voyage*", code=2).err
     team.perf("remove", "voyage")
     assert team.versions() == {}
+
+
+def test_a_pack_of_the_project_is_nothing_to_build(studio: Studio) -> None:
+    author = studio.person("author")
+    (author.folder / "recipes").mkdir()
+    pack = '[pack]\nname = "voyage"\nversion = "1.0.0"\n\n[scenes.sea]\nprompt = "a boat at sea"\n'
+    (author.folder / "recipes" / "voyage.toml").write_text(pack)
+    author.perf("add", "voyage")
+    said = author.perf("build", "voyage").out
+    assert said.split("\n")[0] == "Nothing to build here"
+    assert "voyage is a scene pack" in said
+    assert "`perf render --scene voyage/SCENE`" in said
 
 
 def test_what_is_vendored_works_without_the_registry(studio: Studio) -> None:
