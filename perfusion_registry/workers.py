@@ -8,12 +8,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -41,6 +43,26 @@ class Run(Protocol):
 
     def __call__(self, tasks: Sequence[T]) -> Generator[tuple[T, Any]]:
         """Run these tasks; may be called again when all are done."""
+
+
+PRELOADED = (
+    "torch",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.processing_clip",
+    "transformers.models.clipseg.modeling_clipseg",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+)
+"""What takes seconds to import, and every worker wants."""
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes begin: on Linux as forks of one that has imported what all of them want, and done nothing
+    else; elsewhere each as a Python of its own."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 @contextmanager
@@ -87,9 +109,10 @@ class _Worker:
 
     @classmethod
     def start(cls, begin: Callable[[Reporter], Any], share: int) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, begin, share), daemon=True)
+        arguments = theirs, begin, share, dict(os.environ)
+        process = context.Process(target=_work, args=arguments, daemon=True)
         with block_sigint():
             process.start()
         theirs.close()  # so that its end is noticed
@@ -201,9 +224,13 @@ class WorkerReporter:
         self._pipe.send(("warn", text))
 
 
-def _work(pipe: Connection, begin: Callable[[Reporter], Any], share: int) -> None:
+def _work(
+    pipe: Connection, begin: Callable[[Reporter], Any], share: int, environment: Mapping[str, str]
+) -> None:
     """Run whatever comes through the pipe, with one of `share` parts of the threads; this is the process."""
     exit_with_parent()
+    os.environ.clear()  # a fork server keeps the variables that there were when it began
+    os.environ.update(environment)
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // share))

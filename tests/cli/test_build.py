@@ -224,11 +224,13 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def workers(process: int) -> list[int]:
+    """The processes that a build's server has forked for it."""
+    return [grandchild for child in children(process) for grandchild in children(child)]
+
+
 def children(process: int) -> list[int]:
-    said = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True, check=False
-    )
-    return [int(line.split()[0]) for line in said.stdout.splitlines() if "spawn_main" in line]
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def until_training(build: subprocess.Popen[str], count: int) -> None:
@@ -257,7 +259,7 @@ def test_builds_at_once_end_together(three: Path) -> None:
         edit(three / "recipes" / f"{name}.toml", "steps = 2\n", "steps = 3000\n")
     with started("build", "bear", "cub", "--jobs", "2") as build:
         until_training(build, 2)
-        at_work = children(build.pid)
+        at_work = workers(build.pid)
         assert len(at_work) == 2
         os.killpg(build.pid, signal.SIGINT)  # a terminal tells the whole group
         out, err = build.communicate(timeout=300)
