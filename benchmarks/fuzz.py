@@ -28,8 +28,8 @@ from perfusion_registry.artifact import Store, load_artifact, save_artifact
 from perfusion_registry.compose import parse_composition
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.files import parse_manifest, parse_pack
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe
-from perfusion_registry.recipe import Manifest, parse_pack
 from perfusion_registry.recipe.document import parse_toml, validate
 from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfile
 from perfusion_registry.registries.catalogue import read_catalogue, renewed
@@ -119,7 +119,10 @@ def readers() -> dict[str, tuple[Reader, list[bytes]]]:
             lambda data: parse_lockfile(data.decode(errors="surrogateescape"), "fuzz"),
             [dump_lockfile(lock("bear", "cat")).encode()],
         ),
-        "manifest": (lambda data: _toml(data, Manifest), [MANIFEST.encode()]),
+        "manifest": (
+            lambda data: parse_manifest(data.decode(errors="replace"), where="fuzz"),
+            [MANIFEST.encode()],
+        ),
         "recipe": (lambda data: _toml(data, PerfusionRecipe), [RECIPE.encode()]),
         "pack": (lambda data: parse_pack(data, "fuzz"), [pack]),
         "composition": (
@@ -137,7 +140,7 @@ def readers() -> dict[str, tuple[Reader, list[bytes]]]:
     }
 
 
-def _toml(data: bytes, model: type[Manifest] | type[PerfusionRecipe]) -> object:
+def _toml(data: bytes, model: type[PerfusionRecipe]) -> object:
     text = data.decode(errors="replace")
     return validate(parse_toml(text, "fuzz", "file"), model, text=text, where="fuzz", kind="file")
 

@@ -13,7 +13,6 @@ TYPE_CHECKING = False  # so that `perf --help` need not import typing
 if TYPE_CHECKING:
     from perfusion_registry.compose.composition import Composition as Composition
     from perfusion_registry.compose.concept import Concept as Concept
-    from perfusion_registry.compose.prompt import Gate as Gate
     from perfusion_registry.errors import CheckFailedError as CheckFailedError
     from perfusion_registry.errors import PerfError as PerfError
     from perfusion_registry.library.composer import Composer as Composer
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from perfusion_registry.library.pipeline import composed as composed
     from perfusion_registry.library.pipeline import load_concepts as load_concepts
     from perfusion_registry.library.project import Project as Project
+    from perfusion_registry.methods.perfusion.gate import Gate as Gate
     from perfusion_registry.operations.lock import StaleLockfileError as StaleLockfileError
     from perfusion_registry.render.metadata import RenderRecord as RenderRecord
     from perfusion_registry.reporter import Reporter as Reporter
@@ -36,7 +36,7 @@ _HOME = {
     "Composer": "library.composer",
     "Composition": "compose.composition",
     "Concept": "compose.concept",
-    "Gate": "compose.prompt",
+    "Gate": "methods.perfusion.gate",
     "PerfError": "errors",
     "Picture": "library.picture",
     "Project": "library.project",

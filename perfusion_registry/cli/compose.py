@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +13,15 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import GateOptions, PromptArguments
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from perfusion_registry.compose.composition import ComposedConcept, Composition
     from perfusion_registry.compose.explained import ExplainedToken, Explanation
+    from perfusion_registry.methods.settings import Setting
+    from perfusion_registry.operations.explain import ExplainResult
 
 _BAR = 10  # cells of a gate that is wide open
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -78,39 +83,55 @@ def _tell(composition: Composition) -> None:
     if not composition.concepts:
         console.say("calls no concept: it is drawn by the base alone")
         return
+    settings = _settings(composition)
+    others = any(concept.method != DEFAULT_METHOD for concept in composition.concepts)
     rows = [
         [
             f"{concept.name}*",
             concept.version,
             concept.supercategory,
+            *([concept.method] if others else []),
             ", ".join(map(str, concept.positions)),
-            *_gate_cells(concept),
+            *_cells(concept, settings),
             concept.sha256[:12],
         ]
         for concept in composition.concepts
     ]
-    gate = ["bias", "temperature", "lock", "residual"]
-    columns = ["concept", "version", "supercategory", "tokens", *gate, "sha256"]
-    console.say_table(columns, rows, right=["tokens", "bias", "temperature", "residual"])
+    about = ["concept", "version", "supercategory", *(["method"] if others else []), "tokens"]
+    numbers = [setting.key for setting in settings if not setting.words]
+    columns = [*about, *(setting.key for setting in settings), "sha256"]
+    console.say_table(columns, rows, right=["tokens", *numbers])
 
 
-def _gate_cells(concept: ComposedConcept) -> list[str]:
-    gate = concept.gate
-    if gate is None:
-        return ["", "", concept.method, ""]
-    strength = "" if gate.residual is None else f"{gate.residual:g}"
-    return [f"{gate.bias:g}", f"{gate.temperature:g}", gate.key_lock, strength]
+def _settings(composition: Composition) -> list[Setting]:
+    """The settings that concepts of a composition have, each once."""
+    from perfusion_registry.methods.table import find_method
+
+    found: dict[str, Setting] = {}
+    for concept in composition.concepts:
+        for setting in find_method(concept.method).settings:
+            if setting.field in type(concept.render).model_fields:
+                found.setdefault(setting.key, setting)
+    return list(found.values())
 
 
-def _show(explanation: Explanation) -> None:
+def _cells(concept: ComposedConcept, settings: Sequence[Setting]) -> list[str]:
+    values = [(setting, getattr(concept.render, setting.field, None)) for setting in settings]
+    return ["" if value is None else setting.shown(value) for setting, value in values]
+
+
+def _show(explanation: ExplainResult) -> None:
     """Draw the table: a row per token, a bar per gate, and below it where each gate opens."""
     from rich.table import Table
     from rich.text import Text
 
+    from perfusion_registry.methods.table import find_method
+
     screen = console.stdout()
     console.say(explanation.prompt)
-    names = [concept.name for concept in explanation.concepts if concept.bias is not None]
-    colours = dict(zip(names, _COLOURS * (len(names) // len(_COLOURS) + 1), strict=False))
+    names = list(explanation.tokens[0].gate)
+    called = [*names, *(concept.name for concept in explanation.concepts if concept.name not in names)]
+    colours = dict(zip(called, cycle(_COLOURS), strict=False))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("token", justify="right")
     table.add_column("word", overflow="fold")
@@ -129,13 +150,15 @@ def _show(explanation: Explanation) -> None:
         table.add_row(*cells)
     screen.print(table)
     for concept in explanation.concepts:
-        if concept.bias is None or concept.temperature is None:
-            screen.print(Text(f"{concept.name}* ({concept.method}): learned tokens, and no gate"))
+        summary = find_method(concept.method).summary(explanation.composition.concept(concept.name).render)
+        if concept.name not in names:
+            line = Text(f"{concept.name}*", style=colours[concept.name])
+            line.append(f" ({concept.method}): ", style="default")
+            line.append(f"{summary}, and no gate" if summary else "no gate", style="default")
+            screen.print(line)
             continue
         line = Text(f"{concept.name}*", style=colours[concept.name])
-        strength = "" if concept.residual is None else f", residual {concept.residual:g}"
-        gate = f"bias {concept.bias:g}, temperature {concept.temperature:g}, {concept.key_lock} lock"
-        line.append(f" ({gate}{strength}) ")
+        line.append(f" ({summary}) ")
         line.append(_opened(concept.name, explanation), style="default")
         screen.print(line)
 

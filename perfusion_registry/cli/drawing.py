@@ -16,11 +16,10 @@ from perfusion_registry.cli.completion import scene_names
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import Compute, LockfileUse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from perfusion_registry.compose.composing import GateSources
-    from perfusion_registry.compose.prompt import KeyLock
+    from perfusion_registry.compose.composing import SettingSources
+    from perfusion_registry.methods.settings import Axis, Setting, Value
     from perfusion_registry.operations.compose import PromptOptions
     from perfusion_registry.operations.job import RenderOverrides
 
@@ -122,27 +121,27 @@ class GateOptions:
         ),
     ] = None
 
-    def read(self) -> GateSources:
-        """The gates by concept name, and the gate of all."""
-        from perfusion_registry.compose.composing import GateSources
-        from perfusion_registry.compose.prompt import Gate, gate_value
+    def read(self) -> SettingSources:
+        """What is set by concept name, and of all."""
+        from perfusion_registry.compose.composing import SettingSources
         from perfusion_registry.recipe import canonical_name
 
-        by_name: dict[str, Gate] = {}
-        every = Gate()
+        by_name: dict[str, dict[str, Value]] = {}
+        every: dict[str, Value] = {}
         for option, texts in vars(self).items():
+            setting = _setting(option)
             for text in texts or ():
                 name, equals, value = text.rpartition("=")
                 try:
-                    gate = Gate(**gate_value(option, value.strip()))
+                    said = {setting.field: setting.read(value.strip())}
                     folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
                 except PerfError as error:
                     raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
                 if folded is None:
-                    every = gate.beside(every)
+                    every |= said
                 else:
-                    by_name[folded] = gate.beside(by_name.get(folded, Gate()))
-        return GateSources(by_name, every)
+                    by_name.setdefault(folded, {}).update(said)
+        return SettingSources(by_name, every)
 
 
 @dataclass(frozen=True)
@@ -212,35 +211,33 @@ class PictureOptions:
         )
 
 
-def numbers(key: str, text: str) -> tuple[float, ...]:
-    """Read comma-separated numbers of the gate option `key`, each once and in order."""
-    from perfusion_registry.compose.prompt import gate_value
-
-    values = []
-    for part in text.split(","):
-        try:
-            values.append(float(gate_value(key, part.strip())[key]))
-        except PerfError as error:
-            raise PerfError(error.what, where=f"--{key} {text}", hint=error.hint) from error
-    return tuple(sorted(set(values)))
+def choices(option: str, text: str) -> tuple[Value, ...]:
+    """Read comma-separated values of the option of a setting, each once: numbers in order, words as said."""
+    setting = _setting(option)
+    try:
+        values = [setting.read(part.strip()) for part in text.split(",")]
+    except PerfError as error:
+        raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
+    return tuple(dict.fromkeys(values)) if setting.words else tuple(sorted(set(values)))
 
 
-def key_locks(text: str) -> tuple[KeyLock, ...]:
-    """Read comma-separated key locks, each once."""
-    from typing import get_args
+def spaces(**options: str | None) -> dict[str, tuple[Value, ...]]:
+    """What may be chosen of each setting, by its field, as `choices` reads the options that are given."""
+    return {_setting(option).field: choices(option, text) for option, text in options.items() if text}
 
-    from perfusion_registry.compose.prompt import KeyLock
 
-    known: dict[str, KeyLock] = {lock: lock for lock in get_args(KeyLock)}
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in names:
-        if name not in known:
-            raise PerfError(
-                f"{name!r} is not a key lock",
-                where=f"--lock {text}",
-                hint=did_you_mean(name, known, "lock is local, global or none"),
-            )
-    return tuple(known[name] for name in names)
+def axis(option: str, text: str) -> Axis:
+    """One side of a sweep: an option of a setting, and its numbers as in `choices`."""
+    from perfusion_registry.methods.settings import Axis
+
+    return Axis(option, tuple(float(value) for value in choices(option, text)))
+
+
+def _setting(option: str) -> Setting:
+    """The setting that an option of a command is for."""
+    from perfusion_registry.methods.table import shipped_settings
+
+    return shipped_settings()[option]
 
 
 def concept_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from perfusion_registry.cli.drawing import (
     PictureOptions,
     PromptArguments,
     ResidualOption,
+    axis,
     concept_names,
-    numbers,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
@@ -154,8 +154,8 @@ def sweep(
 
     options = SweepOptions(
         grid=Grid(
-            numbers("bias", bias),
-            numbers("temperature", temperature),
+            axis("bias", bias),
+            axis("temperature", temperature),
             concept_names(concept) if concept else None,
         ),
         overrides=picture.read(),

@@ -16,8 +16,7 @@ from perfusion_registry.cli.drawing import (
     PictureOptions,
     PromptArgument,
     WithOption,
-    key_locks,
-    numbers,
+    spaces,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
@@ -105,10 +104,7 @@ def tune(
     options = TuneOptions(
         prompt=prompt,
         scene=scene,
-        biases=numbers("bias", bias) if bias else None,
-        temperatures=numbers("temperature", temperature) if temperature else None,
-        locks=key_locks(lock) if lock else None,
-        residuals=numbers("residual", residual) if residual else None,
+        choices=spaces(bias=bias, temperature=temperature, lock=lock, residual=residual),
         images=images,
         overrides=picture.read(count),
         files=tuple(files or ()),
@@ -139,7 +135,7 @@ def _tell(result: TuneResult) -> None:
     rows = [
         [
             _mark(attempt, result),
-            *_gates(attempt),
+            *_gates(attempt, result),
             str(attempt.seeds),
             *(f"{attempt.alike[name]:.3f}" for name in several),
             f"{attempt.image:.3f}",
@@ -161,11 +157,14 @@ def _mark(attempt: TuneAttempt, result: TuneResult) -> str:
     return "before" if attempt.gates == result.before.gates else ""
 
 
-def _gates(attempt: TuneAttempt) -> list[str]:
+def _gates(attempt: TuneAttempt, result: TuneResult) -> list[str]:
+    """The options of each concept in a cell."""
+    from perfusion_registry.methods.table import find_method
+
+    methods = {concept.name: find_method(concept.method) for concept in result.composition.concepts}
     return [
-        f"{gate.bias:g}, {gate.temperature:g}, {gate.key_lock}"
-        + ("" if gate.residual is None else f", {gate.residual:g}")
-        for gate in attempt.gates.values()
+        ", ".join(setting.shown(value) for setting, value in methods[name].shown_settings(options))
+        for name, options in attempt.gates.items()
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from perfusion_registry.compose.composing import GateSources as GateSources
+    from perfusion_registry.compose.composing import SettingSources as SettingSources
     from perfusion_registry.compose.composing import compose as compose
     from perfusion_registry.compose.composing import regated as regated
     from perfusion_registry.compose.composition import Composition as Composition
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from perfusion_registry.compose.explanation import explain as explain
     from perfusion_registry.compose.packing import pack as pack
     from perfusion_registry.compose.packing import targets as targets
-    from perfusion_registry.compose.prompt import Gate as Gate
     from perfusion_registry.compose.prompt import Prompt as Prompt
     from perfusion_registry.compose.prompt import parse_prompt as parse_prompt
     from perfusion_registry.compose.prompt import unparse as unparse
@@ -32,8 +31,7 @@ _HOME = {
     "Composition": "composition",
     "Concept": "concept",
     "Explanation": "explained",
-    "Gate": "prompt",
-    "GateSources": "composing",
+    "SettingSources": "composing",
     "Prompt": "prompt",
     "compose": "composing",
     "explain": "explanation",

@@ -15,6 +15,7 @@ from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import Targets, encodings, targets
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.options import DrawOptions
 
 Baseline = Literal["rome", "ungated", "index"]
 """rome: Eq. 1 for each concept, the edits added (for several concepts the naive sum of Section 4.2).
@@ -37,9 +38,9 @@ def pack_baseline(
     which is no edit.
     """
     for concept in composition.concepts:
-        if concept.gate is None:
+        if not isinstance(concept.render, DrawOptions):
             raise PerfError(f"the baseline {method!r} is one of perfusion, and {concept.name!r} is not of it")
-        if concept.gate.key_lock == "global":
+        if concept.render.key_lock == "global":
             raise PerfError(
                 f"the baseline {method!r} has no global lock", hint='set key_lock = "local" for this variant'
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base import ConceptPiece, Tokens
@@ -16,10 +17,10 @@ from perfusion_registry.compose.composition import (
     Composition,
 )
 from perfusion_registry.compose.concept import Concept, unknown_concept
-from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, unparse
+from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
-from perfusion_registry.methods.table import find_method
+from perfusion_registry.methods.settings import Settings
+from perfusion_registry.methods.table import check_general, find_method, shipped_settings
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
@@ -27,39 +28,29 @@ from perfusion_registry.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseIdentity
 
-_STRAY = re.compile(r"\{\s*(?:bias|temperature|lock|residual|preset)\s*=[^{}]*\}")
+_STRAY = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 
 
 @dataclass(frozen=True)
-class GateSources:
-    """What is said about gates outside the prompt, by concept name.
+class SettingSources:
+    """What is set outside the prompt, by concept name.
 
-    command: the command line, per concept. command_all: the command line, for every concept. scene: the
-    manifest's scene. A value in the prompt's braces goes before all of them; the concept's own default comes
-    last.
+    command: the command line, per concept. command_all: the command line, for every concept that has such a
+    setting. scene: the scene `scene_name`. A value in the prompt's braces goes before all of them; the
+    concept's own default comes last.
     """
 
-    command: Mapping[str, Gate] = field(default_factory=dict)
-    command_all: Gate = field(default_factory=Gate)
-    scene: Mapping[str, Gate] = field(default_factory=dict)
-
-    def settle(self, name: str, braces: Gate, default: Gate) -> Gate:
-        """Return the gate of concept `name`; each of its values comes from the first place that sets it.
-
-        A preset sets the bias and temperature that its own place leaves open, for the lock that is settled.
-        """
-        places = (self.command.get(name, Gate()), self.command_all, self.scene.get(name, Gate()), default)
-        gate = braces
-        for place in places:
-            gate = gate.over(place)
-        return gate.settled()
+    command: Mapping[str, Settings] = field(default_factory=dict)
+    command_all: Settings = field(default_factory=dict)
+    scene: Mapping[str, Settings] = field(default_factory=dict)
+    scene_name: str = ""
 
 
 def compose(
     prompt: Prompt,
     concepts: Mapping[str, Concept],
     base: Base,
-    gates: GateSources | None = None,
+    gates: SettingSources | None = None,
     *,
     reporter: Reporter | None = None,
 ) -> Composition:
@@ -69,7 +60,7 @@ def compose(
     covariance than its partners, for gates that contradict each other, and when a concept does not fit into
     the prompt's tokens. Other words that do not fit are reported as a warning.
     """
-    gates = gates or GateSources()
+    gates = gates or SettingSources()
     settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
     _warn_of_stray_braces(prompt, reporter or Silent())
@@ -82,7 +73,7 @@ def compose(
     plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(
         schema_version=1 if plain else COMPOSITION_SCHEMA,
-        prompt=unparse(prompt.without_gates()),
+        prompt=unparse(prompt.without_options()),
         base=described(base),
         covariance=covariances[0] if covariances else None,
         concepts=tuple(_composed(prompt, concept, settled[concept.name], tokens) for concept in called),
@@ -90,7 +81,7 @@ def compose(
 
 
 def check(
-    prompt: Prompt, concepts: Mapping[str, Concept], base: BaseIdentity, gates: GateSources
+    prompt: Prompt, concepts: Mapping[str, Concept], base: BaseIdentity, gates: SettingSources
 ) -> dict[str, FileModel]:
     """Return the options of every concept that `prompt` calls, as they apply. Needs no torch and no base.
 
@@ -103,25 +94,21 @@ def check(
     return {name: _settled(prompt, concepts[name], gates) for name in prompt.names}
 
 
-def regated(composition: Composition, gates: GateSources) -> Composition:
-    """Return the composition with the gates that the command line sets; it has left its scene behind.
+def regated(composition: Composition, gates: SettingSources) -> Composition:
+    """Return the composition with what the command line sets; it has left its scene behind.
 
-    Raises PerfError when a gate is set for a concept that the composition does not have.
+    Raises PerfError for a concept that the composition does not have, and, with a caret under the concept's
+    call, for what cannot be set for it.
     """
     check_used(gates, [concept.name for concept in composition.concepts])
+    prompt = parse_prompt(composition.prompt)
     changed = []
     for concept in composition.concepts:
-        own, now = gates.command.get(concept.name, Gate()), concept.gate
-        if now is None:
-            if own != Gate():
-                raise _no_gate(concept.name, concept.method, None)
-            changed.append(concept)
-            continue
-        if now.residual is None and own.residual is not None:
-            raise _no_residual(concept.name, None)
-        was = Gate(now.bias, now.temperature, now.key_lock, now.residual)
-        gate = own.over(gates.command_all).over(was).settled()
-        render = draw_options(gate if now.residual is not None else replace(gate, residual=None))
+        method, name = find_method(concept.method), concept.name
+        with _at(under(prompt.source, _first_call(prompt, name).span)):
+            named = method.checked(gates.command.get(name, {}), name)
+            every = method.applicable(gates.command_all, name)
+            render = method.set_options(name, concept.render, [named], [every])
         changed.append(concept.model_copy(update={"render": render}))
     return composition.model_copy(update={"concepts": tuple(changed)})
 
@@ -153,24 +140,30 @@ def described(base: Base) -> ComposedBase:
     )
 
 
-def check_used(gates: GateSources, called: Sequence[str]) -> None:
-    """Check that the command line sets no gate of a concept that is not called."""
+def check_used(gates: SettingSources, called: Sequence[str]) -> None:
+    """Check that the command line sets nothing of a concept that is not called, and nothing that cannot be
+    set for any concept.
+    """
+    check_general(gates.command_all)
     unused = [name for name in gates.command if name not in called]
     if unused:
         raise PerfError(
-            f"a gate is set for {unused[0]!r}, which the prompt does not call",
+            f"{', '.join(gates.command[unused[0]]) or 'nothing'} is set for {unused[0]!r}, "
+            "which the prompt does not call",
             hint=f"the prompt calls {', '.join(called) or 'no concept'}",
         )
 
 
 def _warn_of_stray_braces(prompt: Prompt, reporter: Reporter) -> None:
     """Say that braces which look like a gate are read as words, because they do not follow a star."""
+    known = shipped_settings()
     for piece in prompt.pieces:
-        found = _STRAY.search(piece.text) if isinstance(piece, Text) else None
-        if found:
-            reporter.warn(
-                f"{found[0]} is read as words: the braces of a gate follow the star, teddy*{found[0]}"
-            )
+        for found in _STRAY.finditer(piece.text) if isinstance(piece, Text) else ():
+            if found[1] in known:
+                reporter.warn(
+                    f"{found[0]} is read as words: the braces of a concept follow the star, teddy*{found[0]}"
+                )
+                break
 
 
 def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
@@ -208,38 +201,31 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
             )
 
 
-def _settled(prompt: Prompt, concept: Concept, gates: GateSources) -> FileModel:
-    """The options of a concept as they apply; without a residual where none was learned."""
+def _settled(prompt: Prompt, concept: Concept, sources: SettingSources) -> FileModel:
+    """The options of a concept as they apply."""
     card = concept.artifact.card
-    braces = _braces(prompt, card.name)
-    if find_method(card.method).draw_model is not DrawOptions:
-        if {braces, gates.command.get(card.name, Gate()), gates.scene.get(card.name, Gate())} != {Gate()}:
-            where = under(prompt.source, _first_call(prompt, card.name).span)
-            raise _no_gate(card.name, card.method, where)
-        return find_method(card.method).draw_model.model_validate(card.render.model_dump())
-    gate = gates.settle(card.name, braces, concept.default_gate)
-    train = TrainOptions.of(card.train)
-    if gate.key_lock == "none" and not train.trained_keys:
-        raise PerfError(
-            f"the lock of {card.name!r} is none, but no keys were trained for it",
-            where=under(prompt.source, _first_call(prompt, card.name).span),
-            hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
-        )
-    has_residual = train.residual_rank > 0
-    named = (braces.residual, gates.command.get(card.name, Gate()).residual)
-    if not has_residual and named != (None, None):
-        raise _no_residual(card.name, under(prompt.source, _first_call(prompt, card.name).span))
-    return draw_options(gate if has_residual else replace(gate, residual=None))
+    method, name = find_method(card.method), card.name
+    inside = braces(prompt, name, method)
+    with _at(f"the scene `{sources.scene_name}`, gates.{name}"):
+        scene = method.checked(sources.scene.get(name, {}), name)
+    with _at(under(prompt.source, _first_call(prompt, name).span)):
+        named = method.checked(sources.command.get(name, {}), name)
+        own = method.own_options(card.train, card.render, concept.locked)
+        every = method.applicable(sources.command_all, name)
+        options = method.set_options(name, own, [inside, named], [every, scene])
+        mistake = method.options_mistake(name, card.train, options)
+        if mistake is not None:
+            raise mistake
+    return options
 
 
-def draw_options(gate: Gate) -> DrawOptions:
-    """A settled gate, which is complete, as the options that apply."""
-    assert gate.bias is not None
-    assert gate.temperature is not None
-    assert gate.key_lock is not None
-    return DrawOptions(
-        bias=gate.bias, temperature=gate.temperature, key_lock=gate.key_lock, residual=gate.residual
-    )
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Give a place to an error that has none."""
+    try:
+        yield
+    except PerfError as error:
+        raise PerfError(error.what, where=error.where or where, hint=error.hint) from error
 
 
 def _composed(prompt: Prompt, concept: Concept, render: FileModel, tokens: Tokens) -> ComposedConcept:
@@ -269,40 +255,6 @@ def _word(concept: Concept) -> str:
 
 def _short(digest: str | None) -> str:
     return (digest or "none")[:12]
-
-
-def _no_gate(name: str, method: str, where: str | None) -> PerfError:
-    return PerfError(
-        f"a gate is set for {name!r}, and a concept of the method `{method}` has none",
-        where=where,
-        hint="leave it out",
-    )
-
-
-def _no_residual(name: str, where: str | None) -> PerfError:
-    return PerfError(
-        f"a strength is set for the residual of {name!r}, but none was learned for it",
-        where=where,
-        hint="leave it out, or build the concept with residual_rank = 0.05 under [train] in its recipe",
-    )
-
-
-def _braces(prompt: Prompt, name: str) -> Gate:
-    """Return the gate that the braces of all calls of one concept set: Eq. 4 has one per concept."""
-    gate = Gate()
-    for call in prompt.calls:
-        if call.name != name:
-            continue
-        for key in ("bias", "temperature", "key_lock", "residual", "preset"):
-            before, now = getattr(gate, key), getattr(call.gate, key)
-            if None not in (before, now) and before != now:
-                raise PerfError(
-                    f"{name!r} is called with two values of {key.replace('key_', '')}, {before} and {now}",
-                    where=under(prompt.source, call.span),
-                    hint="a concept has one gate in a prompt; set it at one of its calls",
-                )
-        gate = gate.beside(call.gate)
-    return gate
 
 
 def _first_call(prompt: Prompt, name: str) -> Call:

@@ -19,10 +19,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
-from perfusion_registry.compose.prompt import KeyLock, parse_prompt
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Table
-from perfusion_registry.methods.perfusion.options import DrawOptions
+from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.model import FileModel
@@ -71,15 +71,6 @@ class ComposedConcept(FileModel):
         except PerfError as error:
             raise ValueError(error.what) from error
 
-    @property
-    def gate(self) -> DrawOptions | None:
-        """The gate of a concept of Eq. 4; None for one of another method."""
-        return self.render if isinstance(self.render, DrawOptions) else None
-
-    def with_options(self, **changes: object) -> ComposedConcept:
-        """The concept with some of its options changed."""
-        return self.model_copy(update={"render": self.render.model_copy(update=changes)})
-
 
 class ComposedConcept1(FileModel):
     """One concept j of Eq. 4 in format 1, with its gate."""
@@ -92,7 +83,7 @@ class ComposedConcept1(FileModel):
     positions: tuple[Annotated[int, Field(ge=0)], ...]
     bias: Bias
     temperature: Temperature
-    key_lock: KeyLock
+    key_lock: SceneLock
     residual: Residual | None = None
 
     @classmethod

@@ -9,11 +9,11 @@ from pathlib import Path
 from perfusion_registry.artifact import Artifact, Store, load_artifact, save_artifact
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt
+from perfusion_registry.compose.prompt import Call, Prompt, braces
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.options import RenderOptions, RenderSection, TrainOptions
+from perfusion_registry.methods.settings import Settings
+from perfusion_registry.methods.table import UnknownMethodError, find_method
 from perfusion_registry.recipe import LockedConcept
-from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.resolve import Project
 from perfusion_registry.suggestions import did_you_mean
 
@@ -22,33 +22,17 @@ from perfusion_registry.suggestions import did_you_mean
 class Concept:
     """An artifact with what the project says of it.
 
-    sha256: of the artifact's bytes. gate: what the lockfile says; its unset values come from the card.
+    sha256: of the artifact's bytes. locked: what the lockfile sets; what it does not is as the card has it.
     """
 
     artifact: Artifact
     sha256: str
-    gate: Gate = field(default_factory=Gate)
+    locked: Settings = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name that prompts call."""
         return self.artifact.card.name
-
-    @property
-    def default_gate(self) -> Gate:
-        """The gate of a call that nothing else decides.
-
-        A concept whose keys were trained uses them unless a lock is asked for; `local` in its card is only
-        the default of the recipe.
-        """
-        card = self.artifact.card
-        render = RenderOptions.of(card.render)
-        own = Gate(render.bias, render.temperature, render.key_lock, render.residual)
-        asked = self.gate.over(own)
-        lock: KeyLock | None = asked.key_lock
-        if TrainOptions.of(card.train).trained_keys and lock == "local":
-            lock = "none"
-        return Gate(asked.bias, asked.temperature, lock, asked.residual)
 
 
 def find_concepts(
@@ -59,13 +43,15 @@ def find_concepts(
     given: concepts that stand in for those of the project, by name.
 
     Raises PerfError, with a caret under the call, for a concept that the project does not have, one that is
-    not built, and one whose bytes this machine's store does not have. Nothing is ever built here.
+    not built, one whose bytes this machine's store does not have, and, as `braces` does, for options that its
+    method does not take. Nothing is ever built here.
     """
     found: dict[str, Concept] = dict(given or {})
     wanted: dict[str, tuple[LockedConcept, str, str]] = {}
     for call in prompt.calls:
         if call.name not in found and call.name not in wanted:
             wanted[call.name] = _locked(prompt, call, project, store)
+            _check_braces(prompt, call.name, wanted[call.name][0].method)
     for name, (block, sha256, where) in wanted.items():  # only now torch is imported
         artifact = _stored(store, sha256, f"{name} {block.version}", where)
         if artifact.card.name != name:
@@ -74,16 +60,26 @@ def find_concepts(
                 where=f"{project.lockfile_path}, concept {name}",
                 hint=f"run `perf build {name}`",
             )
-        found[name] = Concept(artifact, sha256, locked_gate(block))
+        found[name] = Concept(artifact, sha256, locked_settings(block))
     return found
 
 
-def locked_gate(block: LockedConcept) -> Gate:
-    """What the lockfile says of a concept's gate; nothing of a method without one."""
-    if block.method != DEFAULT_METHOD:
-        return Gate()
-    said = RenderSection.model_validate(block.render)
-    return Gate(said.bias, said.temperature, said.key_lock, said.residual)
+def locked_settings(block: LockedConcept) -> Settings:
+    """What the lockfile sets of how a concept is drawn; nothing of one whose method is not here."""
+    try:
+        return find_method(block.method).locked_settings(block.render, block.name)
+    except UnknownMethodError:
+        return {}
+
+
+def _check_braces(prompt: Prompt, name: str, method: str) -> None:
+    """Raise PerfError, with a caret, for options that a method does not take. One that is not here is no
+    mistake of the prompt's."""
+    try:
+        known = find_method(method)
+    except UnknownMethodError:
+        return
+    braces(prompt, name, known)
 
 
 def _locked(prompt: Prompt, call: Call, project: Project, store: Store) -> tuple[LockedConcept, str, str]:

@@ -6,13 +6,21 @@ from typing import Annotated
 
 from pydantic import Field
 
+from perfusion_registry.compose.composition import ComposedConcept
+from perfusion_registry.methods.settings import Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
+_OPTIONS = ("bias", "temperature", "key_lock", "residual")
+"""The options that have fields of their own in JSON."""
+
 
 class ExplainedConcept(FileModel):
-    """A concept's gate settings and the words at which its gate is at least half open, widest first; a
-    concept of a method without a gate has none of these."""
+    """How a concept is drawn and the words at which its gate is at least half open, widest first.
+
+    bias to residual: of a concept whose method has such options, else None. options: what else its method
+    has of options.
+    """
 
     name: str
     method: Annotated[str, Field(exclude_if=lambda name: name == DEFAULT_METHOD)] = DEFAULT_METHOD
@@ -20,7 +28,17 @@ class ExplainedConcept(FileModel):
     temperature: float | None
     key_lock: str | None
     residual: float | None
+    options: Annotated[dict[str, Value], Field(exclude_if=lambda options: not options)] = Field(
+        default_factory=dict
+    )
     opens_at: tuple[str, ...]
+
+    @classmethod
+    def of(cls, concept: ComposedConcept, opens_at: tuple[str, ...]) -> ExplainedConcept:
+        """A concept of a composition, with the words at which its gate opens."""
+        options = concept.render.model_dump(exclude_none=True)
+        own = {key: options.pop(key, None) for key in _OPTIONS}
+        return cls(name=concept.name, method=concept.method, **own, options=options, opens_at=opens_at)
 
 
 class ExplainedToken(FileModel):

@@ -15,7 +15,7 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
-from perfusion_registry.compose.packing import encodings, targets
+from perfusion_registry.compose.packing import Targets, encodings, targets
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     the rows have no similarities and nothing is removed.
     """
     tokens, encoded = encodings(base, composition, artifacts)
-    measured = _measure(base, composition, artifacts, encoded.states[0].to(base.bank.W))
-    names = tuple(concept.name for concept in composition.concepts if concept.gate)
+    t = targets(base, composition, artifacts)
+    measured, names = _measure(t, encoded.states[0].to(base.bank.W)), t.names
     called = {position: c.name for c in composition.concepts for position in c.positions}
 
     rows: list[ExplainedToken] = []
@@ -67,25 +67,16 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     return Explanation(
         prompt=composition.prompt,
         concepts=tuple(
-            ExplainedConcept(
-                name=concept.name,
-                method=concept.method,
-                bias=concept.gate.bias if concept.gate else None,
-                temperature=concept.gate.temperature if concept.gate else None,
-                key_lock=concept.gate.key_lock if concept.gate else None,
-                residual=concept.gate.residual if concept.gate else None,
-                opens_at=_opens_at(concept.name, rows) if concept.gate else (),
-            )
+            ExplainedConcept.of(concept, _opens_at(concept.name, rows) if concept.name in names else ())
             for concept in composition.concepts
         ),
         tokens=tuple(rows),
     )
 
 
-def _measure(base: Base, composition: Composition, artifacts: Mapping[str, Artifact], E: Tensor) -> _Measured:
-    if not any(concept.gate for concept in composition.concepts):
+def _measure(t: Targets, E: Tensor) -> _Measured:
+    if not t.names:
         return _Measured(E.new_zeros(len(E), 0), E.new_zeros(len(E), 0), E.new_zeros(len(E)))
-    t = targets(base, composition, artifacts)
     # On the CPU, because some devices have no float64.
     E, I, V, bias, temperature = (x.cpu().double() for x in (E, t.I, t.V, t.bias, t.temperature))
     similarity = edit.similarity(E, I, V)  # (n, J)

@@ -2,82 +2,40 @@ r"""The prompt grammar: text in which a star calls a concept.
 
     prompt   = { text | escape | call }
     call     = name "*" [ "{" [ option { "," option } ] "}" ]
-    option   = "bias" "=" number | "temperature" "=" number | "residual" "=" number
-             | "lock" "=" ( "local" | "global" | "none" )
-             | "preset" "=" ( "faithful" | "balanced" | "editable" | "together" )
+    option   = key "=" value
     escape   = "\*" | "\\" | "\{"
 
 `name` is the whole word before the star, a concept name of `recipe.name`. Names are folded: `Teddy*` and
 `teddy*` call the same concept, and so do `sun_glasses*` and `sun-glasses*`. A star that no name precedes
 (`2*3`, `* * *`) is text, and so is a backslash before anything else. A letter or digit right after a call
-(`teddy*s`) is an error, because the text encoder would not read it as one word.
+(`teddy*s`) is an error, because the text encoder would not read it as one word. Which options there are and
+what their values may be is for the method of the called concept to say (`braces`): the grammar knows none.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, get_args
-
-from pydantic import TypeAdapter, ValidationError
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 from perfusion_registry.compose.caret import Span, under
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.perfusion.presets import PRESET_NAMES, PRESETS
+from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.settings import Settings, Value
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.recipe.options import Bias, PresetName, Residual, SceneLock, Temperature
-from perfusion_registry.suggestions import did_you_mean
-
-KeyLock = SceneLock
 
 LONGEST_PROMPT = 10_000
 
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_OPTIONS = ("bias", "temperature", "lock", "residual", "preset")
-_EXAMPLES = {"bias": ".55", "temperature": ".15", "lock": "global", "residual": ".8", "preset": "faithful"}
-_NUMBERS: dict[str, TypeAdapter[float]] = {
-    "bias": TypeAdapter(Bias),
-    "temperature": TypeAdapter(Temperature),
-    "residual": TypeAdapter(Residual),
-}
-
 
 @dataclass(frozen=True)
-class Gate:
-    """What one place says about a concept's gate; None leaves the value to the next place in line.
+class Option:
+    """One `key=value` in the braces of a call, as it is written; spans are in the source."""
 
-    bias, temperature: beta and tau of Eq. 3 and Eq. 4. key_lock: where the concept's keys come from.
-    residual: how strongly its residual applies, where it has one. preset: stands for the bias and temperature
-    that the same place leaves unset.
-    """
-
-    bias: float | None = None
-    temperature: float | None = None
-    key_lock: KeyLock | None = None
-    residual: float | None = None
-    preset: PresetName | None = None
-
-    def over(self, other: Gate) -> Gate:
-        """Return this gate with its unset values taken from `other`, the next place in line.
-
-        A preset decides bias and temperature, so what later places say of these counts no more.
-        """
-        if self.preset is not None:
-            other = replace(other, bias=None, temperature=None, preset=None)
-        return self.beside(other)
-
-    def beside(self, other: Gate) -> Gate:
-        """Return this gate with its unset values taken from `other`, of the same place."""
-        unset = {key: value for key, value in vars(other).items() if getattr(self, key) is None}
-        return replace(self, **unset)
-
-    def settled(self) -> Gate:
-        """Return this gate with its preset's numbers instead of its name; a preset needs the key lock."""
-        if self.preset is None:
-            return self
-        preset, lock = PRESETS[self.preset], self.key_lock or "local"
-        meant = Gate(bias=preset.bias(lock), temperature=preset.temperature)
-        return replace(self, preset=None).beside(meant)
+    key: str
+    value: str
+    key_span: Span = field(default=(0, 0), compare=False)
+    value_span: Span = field(default=(0, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +51,7 @@ class Call:
     """A concept called by name; `span` covers the name, the star and the braces in the source."""
 
     name: str
-    gate: Gate = Gate()
+    options: tuple[Option, ...] = ()
     span: Span = field(default=(0, 0), compare=False)
 
 
@@ -117,7 +75,7 @@ class Prompt:
         """The concepts called, each once, in the order of their first call."""
         return tuple(dict.fromkeys(call.name for call in self.calls))
 
-    def without_gates(self) -> Prompt:
+    def without_options(self) -> Prompt:
         """Return the same prompt with every call reduced to its name."""
         pieces = tuple(Call(p.name, span=p.span) if isinstance(p, Call) else p for p in self.pieces)
         return Prompt(pieces, self.source)
@@ -143,7 +101,8 @@ def unparse(prompt: Prompt) -> str:
     after_call = False
     for piece in prompt.pieces:
         if isinstance(piece, Call):
-            written.append(f"{piece.name}*{_unparse_gate(piece.gate)}")
+            options = ",".join(f"{option.key}={option.value}" for option in piece.options)
+            written.append(f"{piece.name}*{{{options}}}" if options else f"{piece.name}*")
         else:
             text = piece.text.replace("\\", "\\\\").replace("*", "\\*")
             written.append("\\" + text if after_call and text.startswith("{") else text)
@@ -151,19 +110,39 @@ def unparse(prompt: Prompt) -> str:
     return "".join(written)
 
 
-def _unparse_gate(gate: Gate) -> str:
-    options = [
-        f"{key}={value if isinstance(value, str) else repr(value)}"
-        for key, value in (
-            ("bias", gate.bias),
-            ("temperature", gate.temperature),
-            ("lock", gate.key_lock),
-            ("residual", gate.residual),
-            ("preset", gate.preset),
-        )
-        if value is not None
-    ]
-    return "{" + ",".join(options) + "}" if options else ""
+def options_of(settings: Mapping[str, Value]) -> tuple[Option, ...]:
+    """Values by the keys of their settings, as options in braces."""
+    return tuple(
+        Option(key, value if isinstance(value, str) else repr(value)) for key, value in settings.items()
+    )
+
+
+def braces(prompt: Prompt, name: str, method: Method) -> Settings:
+    """What the braces of all calls of one concept set together: a concept is drawn in one way in a prompt.
+
+    Raises PerfError, with a caret under it, for what cannot be set for a concept of the method, and for two
+    values of one setting.
+    """
+    values: dict[str, Value] = {}
+    for call in prompt.calls:
+        if call.name != name:
+            continue
+        for option in call.options:
+            place = option.key_span
+            try:
+                setting = method.setting(option.key, name)
+                place = option.value_span
+                value = setting.read(option.value)
+            except PerfError as error:
+                raise PerfError(error.what, where=under(prompt.source, place), hint=error.hint) from error
+            before = values.setdefault(setting.field, value)
+            if before != value:
+                raise PerfError(
+                    f"{name!r} is called with two values of {option.key}, {before} and {value}",
+                    where=under(prompt.source, call.span),
+                    hint="set it at one of its calls: it is drawn in one way in a prompt",
+                )
+    return values
 
 
 class _Parser:
@@ -224,7 +203,7 @@ class _Parser:
         self.at, star = start, self.at
         self._flush()
         self.at = star + 1
-        gate = self._gate() if self.source[self.at : self.at + 1] == "{" else Gate()
+        options = self._braces() if self.source[self.at : self.at + 1] == "{" else ()
         if self.source[self.at : self.at + 1].isalnum():
             word = re.match(r"[\w-]+", self.source[self.at :])
             glued = word.group() if word else self.source[self.at]
@@ -233,10 +212,10 @@ class _Parser:
                 (start, self.at + len(glued)),
                 f"put a space after {written}*, or write {written}\\* for a plain star",
             )
-        self.pieces.append(Call(canonical_name(written.lower()), gate, (start, self.at)))
+        self.pieces.append(Call(canonical_name(written.lower()), options, (start, self.at)))
         self.text_start = self.word_start = self.at
 
-    def _gate(self) -> Gate:
+    def _braces(self) -> tuple[Option, ...]:
         """Parse the braces that open at `self.at`, and move past them."""
         opened = self.at
         closed = self.source.find("}", opened)
@@ -244,64 +223,35 @@ class _Parser:
             self._fail(
                 "this brace is never closed",
                 (opened, len(self.source)),
-                "write a gate as teddy*{bias=.55,temperature=.15}, or \\{ for a brace that is text",
+                "write options as teddy*{name=value,name=value}, or \\{ for a brace that is text",
             )
-        gate = Gate()
+        options: dict[str, Option] = {}
         start = opened + 1
         inside = self.source[start:closed]
         if inside.strip():
-            for option in inside.split(","):
-                gate = self._option(option, start, gate)
-                start += len(option) + 1
+            for text in inside.split(","):
+                option = self._option(text, start)
+                if option.key in options:
+                    self._fail(f"{option.key} is set twice", option.key_span, "keep one of them")
+                options[option.key] = option
+                start += len(text) + 1
         self.at = closed + 1
-        return gate
+        return tuple(options.values())
 
-    def _option(self, option: str, start: int, gate: Gate) -> Gate:
-        """Parse one `key=value` that begins at `start` of the source, and add it to `gate`."""
+    def _option(self, option: str, start: int) -> Option:
+        """Parse one `key=value` that begins at `start` of the source."""
         key, equals, value = option.partition("=")
         key_span = _stripped(key, start)
         value_span = _stripped(value, start + len(key) + len(equals))
         key, value = key.strip(), value.strip()
-        if key not in _OPTIONS:
-            known = did_you_mean(key, _OPTIONS, f"the options are {', '.join(_OPTIONS)}", form="{}")
-            what = f"{key!r} is no option of a gate" if key else "an option of the gate is missing"
-            self._fail(what, key_span, known)
+        if not key:
+            self._fail("an option is missing", key_span, "write options as teddy*{name=value,name=value}")
         if not equals or not value:
-            self._fail(f"{key} has no value", key_span, f"write {key}={_EXAMPLES[key]}")
-        if getattr(gate, "key_lock" if key == "lock" else key) is not None:
-            self._fail(f"{key} is set twice", key_span, "keep one of them")
-        try:
-            return replace(gate, **gate_value(key, value))
-        except PerfError as error:
-            self._fail(error.what, value_span, error.hint or "")
+            self._fail(f"{key} has no value", key_span, f"write {key}=VALUE")
+        return Option(key, value, key_span, value_span)
 
     def _fail(self, what: str, span: Span, hint: str) -> NoReturn:
         raise PerfError(what, where=under(self.source, span), hint=hint)
-
-
-def gate_value(key: str, value: str) -> dict[str, Any]:
-    """Read `value`, written by a person, as the gate option `key`: the fields of `Gate` that it sets.
-
-    key: "bias", "temperature", "lock", "residual" or "preset". Raises PerfError, without a place, when the
-    value cannot be that.
-    """
-    if key == "lock":
-        if value not in get_args(KeyLock):
-            raise PerfError(f"{value!r} is no key lock", hint="lock is local, global or none")
-        return {"key_lock": value}
-    if key == "preset":
-        if value not in PRESET_NAMES:
-            raise PerfError(f"{value!r} is no preset", hint=f"the presets are {', '.join(PRESET_NAMES)}")
-        return {"preset": value}
-    if not _NUMBER.fullmatch(value):
-        raise PerfError(f"{value!r} is not a number", hint=f"for instance {key}={_EXAMPLES[key]}")
-    try:
-        return {key: _NUMBERS[key].validate_python(float(value))}
-    except ValidationError as error:
-        limit = error.errors()[0]["msg"].removeprefix("Input ")
-        raise PerfError(
-            f"a {key} {limit}, not {value}", hint=f"for instance {key}={_EXAMPLES[key]}"
-        ) from error
 
 
 def _in_word(character: str) -> bool:

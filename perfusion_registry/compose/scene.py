@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import Pack, Scene, parse_pack
+from perfusion_registry.methods.files import parse_pack
+from perfusion_registry.recipe import Pack, Scene
 from perfusion_registry.resolve import Project
 from perfusion_registry.suggestions import did_you_mean
 

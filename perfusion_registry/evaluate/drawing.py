@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, digest_of
-from perfusion_registry.compose.prompt import KeyLock
 from perfusion_registry.evaluate.suite import Method
+from perfusion_registry.methods.perfusion.options import SceneLock
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +35,7 @@ class Gated:
     sha256: str
     bias: float | None
     temperature: float | None
-    key_lock: KeyLock | None
+    key_lock: SceneLock | None
     residual: float | None
 
 
@@ -113,11 +113,12 @@ class DrawOrder:
 
     def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:
         """Eq. 4's configuration of the prompt, with the gates of the order."""
-        from perfusion_registry.compose import Concept, Gate, GateSources, compose, parse_prompt
+        from perfusion_registry.compose import Concept, SettingSources, compose, parse_prompt
+        from perfusion_registry.methods.perfusion.gate import Gate
 
         gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in self.concepts}
         concepts = {c.name: Concept(artifacts[c.name], c.sha256) for c in self.concepts}
-        return compose(parse_prompt(self.prompt), concepts, base, GateSources(command=gates))
+        return compose(parse_prompt(self.prompt), concepts, base, SettingSources(command=gates))
 
     def _request(self, base: Base, seeds: tuple[int, ...]) -> RenderRequest:
         from perfusion_registry.render import native_values, resolve_request

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import world
+from perfusion_registry.methods.files import read_recipe
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, TrainSection
-from perfusion_registry.methods.table import read_recipe
 from perfusion_registry.recipe import ConceptSection, Recipe
 from perfusion_registry.resolve import find_images
 from perfusion_registry.suggestions import did_you_mean

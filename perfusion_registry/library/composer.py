@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import KeyLock
 from perfusion_registry.errors import PerfError
-from perfusion_registry.library.gates import Gates, checked_values, gate_sources
+from perfusion_registry.library.gates import Gates, gate_sources
 from perfusion_registry.library.picture import Picture
+from perfusion_registry.methods.perfusion.options import SceneLock
+from perfusion_registry.methods.settings import Axis
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
@@ -164,8 +165,8 @@ class Composer:
         options = SweepOptions(
             prompt=self._prompt(prompt, scene, gates, files),
             grid=Grid(
-                checked_values("bias", biases) or (),
-                checked_values("temperature", temperatures) or (),
+                Axis("bias", tuple(dict.fromkeys(biases))),
+                Axis("temperature", tuple(dict.fromkeys(temperatures))),
                 None if names is None else tuple(canonical_name(name.removesuffix("*")) for name in names),
             ),
             overrides=RenderOverrides(
@@ -190,7 +191,7 @@ class Composer:
         scene: str | None = None,
         biases: Iterable[float] | None = None,
         temperatures: Iterable[float] | None = None,
-        locks: Iterable[KeyLock] | None = None,
+        locks: Iterable[SceneLock] | None = None,
         residuals: Iterable[float] | None = None,
         files: Collection[str | Path] = (),
         images: int = 72,
@@ -215,10 +216,16 @@ class Composer:
         options = TuneOptions(
             prompt=prompt,
             scene=scene,
-            biases=checked_values("bias", biases),
-            temperatures=checked_values("temperature", temperatures),
-            locks=checked_values("lock", locks),
-            residuals=checked_values("residual", residuals),
+            choices={
+                field: tuple(dict.fromkeys(values))
+                for field, values in (
+                    ("bias", biases),
+                    ("temperature", temperatures),
+                    ("key_lock", locks),
+                    ("residual", residuals),
+                )
+                if values is not None
+            },
             images=images,
             overrides=RenderOverrides(
                 seeds=tuple(seeds),

@@ -1,43 +1,29 @@
-"""What a program says of gates."""
+"""What a program sets of how concepts are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from perfusion_registry.compose.composing import GateSources
-from perfusion_registry.compose.prompt import Gate, gate_value
+from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.methods.perfusion.gate import Gate
+from perfusion_registry.methods.settings import Settings
 from perfusion_registry.recipe import canonical_name
 
-Gates = Gate | Mapping[str, Gate]
-"""What to set of every concept's gate, or of each by its name; it goes before a scene's and the concepts' own
-values, and after what braces in the prompt say."""
+Gates = Gate | Mapping[str, Any]
+"""What to set of every concept, `Gate(bias=0.5)`, or of each by its name, `{"teddy": Gate(bias=0.5)}`; it
+goes before a scene's and the concepts' own values, and after what braces in the prompt say. `Gate` has the
+options of perfusion; a mapping has those of any method, `{"bias": 0.5}`."""
 
 
-def gate_sources(gates: Gates | None) -> GateSources:
-    """As `compose` takes them. Raises PerfError for a value that is out of range."""
+def gate_sources(gates: Gates | None) -> SettingSources:
+    """As `compose` takes them; it also checks the values."""
     if gates is None:
-        return GateSources()
-    if isinstance(gates, Gate):
-        return GateSources(command_all=_checked(gates))
-    return GateSources(
-        {canonical_name(name.removesuffix("*")): _checked(gate) for name, gate in gates.items()}
-    )
-
-
-def _checked(gate: Gate) -> Gate:
-    """The gate, of whose values each is one that the command line would take."""
-    for key, value in vars(gate).items():
-        if value is not None:
-            gate_value(key.removeprefix("key_"), str(value))
-    return gate
-
-
-def checked_values(option: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
-    """Values of a gate's option, each once; None for None. Raises PerfError for one that is out of range."""
-    if values is None:
-        return None
-    chosen = tuple(dict.fromkeys(values))
-    for value in chosen:
-        gate_value(option, str(value))
-    return chosen
+        return SettingSources()
+    by_name: dict[str, Settings] = {
+        canonical_name(name.removesuffix("*")): said
+        for name, said in gates.items()
+        if isinstance(said, Mapping)
+    }
+    every = {field: value for field, value in gates.items() if not isinstance(value, Mapping)}
+    return SettingSources(by_name, every)

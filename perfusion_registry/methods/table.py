@@ -6,20 +6,17 @@ method's name as the name of the entry point and a `Method` as its object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Union
-
-from pydantic import BaseModel, RootModel
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.settings import Setting
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
-from perfusion_registry.recipe import pack, recipe
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.recipe.options import TrainingOptions
-from perfusion_registry.recipe.pack import Pack
 from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.suggestions import did_you_mean
 from perfusion_registry.version import __version__
@@ -61,6 +58,67 @@ def find_method(name: str) -> Method:
     return brought
 
 
+def shipped_methods() -> list[Method]:
+    """The methods that come with perf."""
+    return [find_method(name) for name in METHODS]
+
+
+def usable_methods() -> list[Method]:
+    """All methods there are. One that cannot be used is left out; who asks for it by name is told why."""
+    found = shipped_methods()
+    for name in method_names():
+        if name not in METHODS:
+            with suppress(PerfError):
+                found.append(find_method(name))
+    return found
+
+
+def shipped_settings() -> dict[str, Setting]:
+    """The settings of the methods that come with perf, by key: what commands have options for."""
+    found: dict[str, Setting] = {}
+    for method in shipped_methods():
+        for setting in method.settings:
+            found.setdefault(setting.key, setting)
+    return found
+
+
+def check_general(settings: Mapping[str, Any]) -> None:
+    """Check what is set for all concepts of a prompt, whatever their methods and even where it calls none.
+    Raises PerfError, without a place, for what no method has, and for a value that none would take.
+    """
+    for field, value in settings.items():
+        check_choices(field, (value,))
+
+
+def check_choices(field: str, values: Iterable[Any]) -> None:
+    """Check values of a setting, by its field or key, of whichever method has it. Raises as `check_general`
+    does.
+    """
+    for value in values:
+        refused = _refusal(field, value, shipped_methods())
+        if refused is not None and (refused := _refusal(field, value, usable_methods())) is not None:
+            raise refused
+
+
+def _refusal(field: str, value: Any, methods: Sequence[Method]) -> PerfError | None:
+    """Why none of these methods takes this value of a setting; None where one does."""
+    settings = [setting for method in methods for setting in method.settings]
+    refused: PerfError | None = None
+    for setting in settings:
+        if field in (setting.field, setting.key):
+            try:
+                setting.check(value)
+            except PerfError as error:
+                refused = refused or error
+            else:
+                return None
+    if refused is not None:
+        return refused
+    keys = [setting.key for setting in settings]
+    hint = did_you_mean(field, keys, f"the options are {', '.join(dict.fromkeys(keys))}", form="{}")
+    return PerfError(f"{field!r} is no option of any concept", hint=hint)
+
+
 def method_hindrance(method: str, requires_perf: str | None) -> str | None:
     """Why this perf can neither build nor draw a concept of the method `method` that needs perf
     `requires_perf`, as a sentence; None where it can.
@@ -74,32 +132,9 @@ def method_hindrance(method: str, requires_perf: str | None) -> str | None:
     return None
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe, its options as its method has them; every mistake in the file is in the one
-    PerfError that is raised.
-    """
-    return recipe.read_recipe(path, recipe_model)
-
-
-def read_recipe_or_pack(path: Path) -> Recipe | Pack:
-    """Read a file of `recipes/`: with `[pack]` it is a scene pack, else the recipe of a concept, as
-    `read_recipe` reads it.
-    """
-    return pack.read_recipe_or_pack(path, recipe_model)
-
-
 def recipe_model(method: str) -> type[Recipe]:
     """What the recipes of a method may hold. Raises UnknownMethodError."""
     return find_method(method).recipe_model
-
-
-def any_recipe() -> type[BaseModel]:
-    """The model of a recipe of any method that comes with perf, for its JSON Schema."""
-    models = [recipe_model(name) for name in METHODS]
-    if len(models) == 1:
-        return models[0]
-    union: Any = Union[tuple(models)]  # noqa: UP007
-    return RootModel[union]
 
 
 def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import any_recipe, recipe_model
+from perfusion_registry.methods.files import edited_models, parse_manifest
+from perfusion_registry.methods.table import recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
     copy_pictures,
@@ -21,8 +22,8 @@ from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import MANIFEST_NAME, Manifest, canonical_name
-from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe import MANIFEST_NAME, canonical_name
+from perfusion_registry.recipe.document import parse_toml, read_text
 from perfusion_registry.recipe.editing import add_concept, add_registry, new_recipe
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.recipe.recipe import checked_recipe
@@ -128,7 +129,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     else:
         images = patterns_beside(recipe, name, [source.path for source in copied])
         pictures = check_pictures(recipe.parent, images, str(beside), may_be_none=bool(copied))
-    schemas = place_schemas(project.root, any_recipe())
+    schemas = place_schemas(project.root, edited_models())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={
@@ -257,9 +258,7 @@ def _resolved(workspace: Workspace, project: Project, text: str, name: str) -> C
 
 def _checked(project: Project, text: str) -> Project:
     """The project as it would be with this manifest."""
-    where = str(project.manifest_path)
-    data = parse_toml(text, where, "manifest")
-    manifest = validate(data, Manifest, text=text, where=where, kind="manifest")
+    manifest = parse_manifest(text, where=str(project.manifest_path))
     return Project(project.root, manifest, project.lockfile)
 
 

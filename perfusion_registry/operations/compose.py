@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.compose.composing import GateSources
-from perfusion_registry.compose.prompt import Gate, Prompt, parse_prompt
+from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
@@ -36,7 +36,7 @@ class PromptOptions:
 
     prompt: str | None = None
     scene: str | None = None
-    gates: GateSources = field(default_factory=GateSources)
+    gates: SettingSources = field(default_factory=SettingSources)
     files: tuple[Path, ...] = ()
     locked: bool = False
     frozen: bool = False
@@ -130,7 +130,9 @@ def load_base(
         return load(description, device=compute.device, dtype=compute.dtype, compute_dtype=compute_dtype)
 
 
-def _in_scene(workspace: Workspace, project: Project, options: PromptOptions) -> tuple[Prompt, GateSources]:
+def _in_scene(
+    workspace: Workspace, project: Project, options: PromptOptions
+) -> tuple[Prompt, SettingSources]:
     """The prompt to compose, and everything that is said about its gates outside of it."""
     if options.scene is None:
         if not (options.prompt or "").strip():
@@ -141,12 +143,9 @@ def _in_scene(workspace: Workspace, project: Project, options: PromptOptions) ->
     from perfusion_registry.compose.scene import find_scene
 
     scene = find_scene(options.scene, project, workspace.store)
-    gates = {
-        name: Gate(gate.bias, gate.temperature, gate.key_lock, gate.residual, gate.preset)
-        for name, gate in scene.gates.items()
-    }
+    gates = {name: settings.model_dump(exclude_none=True) for name, settings in scene.gates.items()}
     text = options.prompt if options.prompt is not None else scene.prompt
-    return parse_prompt(text), replace(options.gates, scene=gates)
+    return parse_prompt(text), replace(options.gates, scene=gates, scene_name=options.scene)
 
 
 def _check_lockfile(workspace: Workspace, project: Project, options: PromptOptions) -> None:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.explained import Explanation
-from perfusion_registry.methods.perfusion.presets import PRESETS
+from perfusion_registry.methods.perfusion.presets import PRESETS, GatePreset
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe.model import FileModel
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
 class ExplainResult(Explanation, Result):
-    """`perf explain`: a row per token, with its similarity to each concept and how open its gate is."""
+    """`perf explain`: a row per token, with its similarity to each concept and how open its gate is.
+
+    composition: what is explained.
+    """
 
     schema_: Literal["perf.explain/1"] = named("perf.explain/1")
-
-
-class GatePreset(FileModel):
-    """A gate preset: its bias under each key lock, and its temperature."""
-
-    name: str
-    local_bias: float
-    global_bias: float
-    temperature: float
-    meaning: str
+    composition: InProcess[Composition]
 
 
 class PresetsResult(Result):
@@ -45,20 +39,18 @@ def explain(workspace: Workspace, options: PromptOptions, loaded: Base | None = 
     from perfusion_registry.compose.explanation import explain as measure
 
     explanation = measure(ready.base, ready.composition, ready.artifacts)
-    return ExplainResult(prompt=explanation.prompt, concepts=explanation.concepts, tokens=explanation.tokens)
+    return ExplainResult(
+        prompt=explanation.prompt,
+        concepts=explanation.concepts,
+        tokens=explanation.tokens,
+        composition=ready.composition,
+    )
 
 
 def list_presets() -> PresetsResult:
     """The gate presets and their numbers."""
     return PresetsResult(
         presets=tuple(
-            GatePreset(
-                name=name,
-                local_bias=preset.local_bias,
-                global_bias=preset.global_bias,
-                temperature=preset.temperature,
-                meaning=preset.meaning,
-            )
-            for name, preset in PRESETS.items()
+            GatePreset.model_validate({"name": name, **vars(preset)}) for name, preset in PRESETS.items()
         )
     )

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.compose.composing import GateSources, regated
+from perfusion_registry.compose.composing import SettingSources, regated
 from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
@@ -57,7 +57,7 @@ class CompositionSource:
     """A composition to draw, or the file of one. gates: said of its concepts instead of what it says."""
 
     composition: Composition | Path
-    gates: GateSources = field(default_factory=GateSources)
+    gates: SettingSources = field(default_factory=SettingSources)
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
 
@@ -69,7 +69,7 @@ class PictureSource:
     """
 
     picture: Path
-    gates: GateSources = field(default_factory=GateSources)
+    gates: SettingSources = field(default_factory=SettingSources)
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
 
@@ -159,7 +159,7 @@ def _loaded(
     workspace: Workspace,
     project: Project | None,
     composition: Composition,
-    gates: GateSources,
+    gates: SettingSources,
     load: Callable[[], Base],
 ) -> LoadedComposition:
     """Make a composition from a file ready to draw; its artifacts come from the store, before the base is

@@ -11,7 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from perfusion_registry.artifact import load_artifact, save_artifact
 from perfusion_registry.cache_folder import expand_user
-from perfusion_registry.compose.concept import Concept, locked_gate
+from perfusion_registry.compose.concept import Concept, locked_settings
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.elsewhere import folder_of, is_remote, read_lockfile, registries_beside
 from perfusion_registry.operations.target import find_target
@@ -97,7 +97,7 @@ def _of_lockfile(workspace: Workspace, source: str, options: LoadOptions) -> lis
     concepts = []
     for block in blocks:
         assert block.sha256 is not None  # else it was missing, and is built or refused
-        concepts.append(Concept(load_artifact(store.get(block.sha256)), block.sha256, locked_gate(block)))
+        concepts.append(Concept(load_artifact(store.get(block.sha256)), block.sha256, locked_settings(block)))
     return concepts
 
 

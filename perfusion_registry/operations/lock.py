@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.methods.files import parse_manifest
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Lockfile, Manifest, canonical_name, write_lockfile
-from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe import Lockfile, canonical_name, write_lockfile
+from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.merge import has_conflicts, with_both
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import changed_lines, changes_of
@@ -138,8 +139,7 @@ def settle_manifest(workspace: Workspace) -> bool:
     if not path.is_file() or not has_conflicts(text := read_text(path, "manifest")):
         return False
     made = with_both(text, str(path))
-    data = parse_toml(made, str(path), "manifest")
-    validate(data, Manifest, text=made, where=str(path), kind="manifest")
+    parse_manifest(made, where=str(path))
     return replace_text(path, made)
 
 

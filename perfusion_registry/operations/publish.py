@@ -12,7 +12,7 @@ from pydantic import PlainSerializer
 
 from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import read_recipe_or_pack
+from perfusion_registry.methods.files import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.target import RegistryTarget, find_target, is_address

@@ -10,6 +10,7 @@ from typing import Literal
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.job import RenderJob, RenderOverrides, Source, load_job
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
@@ -110,22 +111,17 @@ def title_of(composition: Composition) -> str:
     return parse_prompt(composition.prompt).spoken({c.name: f"{c.name}*" for c in composition.concepts})
 
 
-def note_of(job: RenderJob, *, gates: bool = True) -> str:
-    """The small type of a sheet: the base, the sampler, and the gates."""
+def note_of(job: RenderJob, *, options: bool = True) -> str:
+    """The small type of a sheet: the base, the sampler, and how each concept is drawn."""
     request, composition = job.request, job.loaded.composition
     parts = [
         composition.base.repo,
         f"{request.steps} {request.scheduler} steps",
         f"guidance {request.guidance:g}",
     ]
-    for concept in composition.concepts if gates else ():
-        if (now := concept.gate) is None:
-            parts.append(f"{concept.name}* {concept.method}")
-            continue
-        lock = "" if now.key_lock == "local" else f", {now.key_lock} lock"
-        strength = "" if now.residual in {None, 1} else f", residual {now.residual:g}"
-        gate = f"bias {now.bias:g}, temperature {now.temperature:g}"
-        parts.append(f"{concept.name}* {gate}{lock}{strength}")
+    for concept in composition.concepts if options else ():
+        told = find_method(concept.method).summary(concept.render, brief=True)
+        parts.append(f"{concept.name}* {told or concept.method}")
     return " · ".join(parts)
 
 

@@ -16,7 +16,7 @@ from perfusion_registry.artifact.format1 import Card1
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
-from perfusion_registry.methods.table import any_recipe
+from perfusion_registry.methods.files import edited_models
 from perfusion_registry.operations.add import AddResult
 from perfusion_registry.operations.build import BuildResult
 from perfusion_registry.operations.cache import (
@@ -50,7 +50,7 @@ from perfusion_registry.operations.vendor import VendorResult
 from perfusion_registry.operations.verify import VerifyResult
 from perfusion_registry.recipe import Lockfile
 from perfusion_registry.recipe.lockfile1 import Lockfile1
-from perfusion_registry.recipe.schemas import edited_models, schema_file, schema_text
+from perfusion_registry.recipe.schemas import schema_file, schema_text
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.index import IndexLine
 
@@ -110,7 +110,7 @@ class Output(RootModel[Annotated[AnyResult, Field(discriminator="schema_")]]):
 
 
 MODELS: dict[str, type[BaseModel]] = {
-    **edited_models(any_recipe()),
+    **edited_models(),
     "lockfile": AnyLockfile,
     "concept-card": AnyCard,
     "index": IndexLine,

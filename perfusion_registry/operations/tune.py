@@ -1,23 +1,29 @@
-"""`tune`: let pictures choose a prompt's gates, key locks and residuals, into a scene and onto a sheet."""
+"""`tune`: let pictures choose how a prompt's concepts are drawn, into a scene and onto a sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import GetJsonSchemaHandler, SerializeAsAny, TypeAdapter, field_serializer
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core.core_schema import CoreSchema
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import Call, Gate, KeyLock, Prompt, parse_prompt, unparse
+from perfusion_registry.compose.prompt import Call, Prompt, options_of, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.files import parse_manifest
+from perfusion_registry.methods.settings import Value
+from perfusion_registry.methods.table import check_choices, find_method, shipped_methods
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.render import title_of
-from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
+from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Manifest
-from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.editing import set_scene
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
@@ -28,23 +34,20 @@ from perfusion_registry.resolve.project import not_found
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
-    from perfusion_registry.render.tuning import Attempt, Settings
+    from perfusion_registry.render.tuning import Attempt
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
     """What to tune. scene: of the manifest, where the result goes; with no `prompt`, its own is tuned.
 
-    biases, temperatures, locks, residuals: what may be chosen, as `Space` of the search has them. images:
-    pictures at most. files, locked, frozen: as in `PromptOptions`. dry_run: leave the manifest alone.
+    choices: what may be chosen of a setting, by its field; else it is its method's ranges. images: pictures
+    at most. files, locked, frozen: as in `PromptOptions`. dry_run: leave the manifest alone.
     """
 
     prompt: str | None = None
     scene: str | None = None
-    biases: tuple[float, ...] | None = None
-    temperatures: tuple[float, ...] | None = None
-    locks: tuple[KeyLock, ...] | None = None
-    residuals: tuple[float, ...] | None = None
+    choices: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     images: int = 72
     overrides: RenderOverrides = field(default_factory=RenderOverrides)
     files: tuple[Path, ...] = ()
@@ -64,26 +67,40 @@ class TuneOptions:
                 hint="name a scene of perfusion.toml, or a new one",
             )
         PromptOptions(prompt=self.prompt, scene=self.scene)
+        for field_, values in self.choices.items():
+            check_choices(field_, values)
 
 
-class TunedGate(FileModel):
-    """What was tried for one concept. residual: left out where it has none."""
+class _Options:
+    """In the JSON Schema, options as they apply: those of the methods that come with perf, and of others."""
 
-    bias: float
-    temperature: float
-    key_lock: KeyLock
-    residual: float | None = left_out_if_none()
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        known = {
+            setting.field: TypeAdapter(setting.type).json_schema()
+            for method in shipped_methods()
+            for setting in method.settings
+            if setting.field in method.draw_model.model_fields
+        }
+        return {"type": "object", "properties": known, "additionalProperties": {"type": ["number", "string"]}}
 
 
 class TuneAttempt(FileModel):
-    """Gates that were tried on so many seeds. alike: image similarity by concept; image: their mean."""
+    """What was tried on so many seeds. gates: each concept's options, of its method; those that it does not
+    have are left out. alike: image similarity by concept; image: their mean.
+    """
 
-    gates: dict[Name, TunedGate]
+    gates: dict[Name, Annotated[SerializeAsAny[FileModel], _Options()]]
     seeds: int
     alike: dict[Name, float]
     image: float
     text: float
     harmonic: float
+
+    @field_serializer("gates")
+    def _without_none(self, gates: dict[str, FileModel]) -> dict[str, dict[str, Value]]:
+        return {name: options.model_dump(exclude_none=True) for name, options in gates.items()}
 
 
 class TuneResult(Result):
@@ -115,7 +132,7 @@ def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None)
     from perfusion_registry.render.metadata import sheet_bytes
     from perfusion_registry.render.references import references
     from perfusion_registry.render.sheet import contact_sheet, side_by_side
-    from perfusion_registry.render.tuning import Space, configured, own_pictures
+    from perfusion_registry.render.tuning import configured, own_pictures
     from perfusion_registry.render.tuning import tune as search
 
     ready, request, reporter = job.loaded, job.request, workspace.reporter
@@ -130,14 +147,14 @@ def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None)
         ready.artifacts,
         request,
         own_pictures(composition, project, (request.height, request.width)),
-        Space(options.biases, options.temperatures, options.locks, options.residuals),
+        options.choices,
         images=options.images,
         reporter=reporter,
     )
-    after = configured(composition, tuned.after.settings)
+    after = configured(composition, tuned.after.options)
     if options.sheet is not None:
         tiles = side_by_side(tuned.pictures, ("before", "after"), request.seeds)
-        note = f"before: {_spoken(tuned.before.settings)} · after: {_spoken(tuned.after.settings)}"
+        note = f"before: {_spoken(composition)} · after: {_spoken(after)}"
         beside = references(composition, project, reporter=reporter)
         sheet = contact_sheet(title_of(composition), beside, tiles, note=note)
         write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request)))
@@ -184,7 +201,7 @@ def _prompt(workspace: Workspace, options: TuneOptions) -> PromptOptions:
 
 
 def _write(project: Project, scene: str, after: Composition) -> bool:
-    """Write the gates into the scene, residuals too: it was with their strengths that the rest was chosen.
+    """Write all options into the scene: it was with those that were not tried that the rest was chosen.
     Returns whether that changed it."""
     path = project.manifest_path
     where = str(path)
@@ -192,16 +209,13 @@ def _write(project: Project, scene: str, after: Composition) -> bool:
     for concept in after.concepts:
         chosen[concept.name] = concept.render.model_dump(exclude_none=True)
     text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
-    validate(parse_toml(text, where, "manifest"), Manifest, text=text, where=where, kind="manifest")
+    parse_manifest(text, where=where)
     return replace_text(path, text)
 
 
 def _row(names: Sequence[str], attempt: Attempt) -> TuneAttempt:
-    gates: dict[str, Any] = {
-        name: TunedGate(**vars(setting)) for name, setting in zip(names, attempt.settings, strict=True)
-    }
     return TuneAttempt(
-        gates=gates,
+        gates=dict(zip(names, attempt.options, strict=True)),
         seeds=attempt.seeds,
         alike={name: round(value, 6) for name, value in attempt.alike.items()},
         image=round(attempt.scores.image, 6),
@@ -210,22 +224,20 @@ def _row(names: Sequence[str], attempt: Attempt) -> TuneAttempt:
     )
 
 
-def _spoken(settings: Settings) -> str:
-    return "; ".join(
-        f"bias {one.bias:g}, temperature {one.temperature:g}, {one.key_lock}"
-        + ("" if one.residual is None else f", residual {one.residual:g}")
-        for one in settings
-    )
+def _spoken(composition: Composition) -> str:
+    """How each concept is drawn."""
+    return "; ".join(find_method(one.method).summary(one.render) for one in composition.concepts)
 
 
 def _spelt(after: Composition) -> str:
-    """The prompt with the gates in its braces."""
-    gates = {c.name: Gate(**c.render.model_dump()) for c in after.concepts}
+    """The prompt with the options in its braces."""
     spelt: set[str] = set()
     pieces = []
     for piece in parse_prompt(after.prompt).pieces:
         if isinstance(piece, Call) and piece.name not in spelt:
             spelt.add(piece.name)
-            piece = Call(piece.name, gates[piece.name])
+            concept = after.concept(piece.name)
+            shown = find_method(concept.method).shown_settings(concept.render)
+            piece = Call(piece.name, options_of({setting.key: value for setting, value in shown}))
         pieces.append(piece)
     return unparse(Prompt(tuple(pieces)))

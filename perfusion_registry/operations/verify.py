@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.files import parse_pack
 from perfusion_registry.operations.lock import NoLockfileError
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import LockedConcept, Lockfile, parse_pack
+from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.registries import Release
 from perfusion_registry.resolve import Project, find_covariance

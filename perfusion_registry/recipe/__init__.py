@@ -20,23 +20,19 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.manifest import LOCKFILE_NAME as LOCKFILE_NAME
     from perfusion_registry.recipe.manifest import MANIFEST_NAME as MANIFEST_NAME
     from perfusion_registry.recipe.manifest import ConceptEntry as ConceptEntry
-    from perfusion_registry.recipe.manifest import GateOverride as GateOverride
     from perfusion_registry.recipe.manifest import Manifest as Manifest
     from perfusion_registry.recipe.manifest import ProjectSection as ProjectSection
-    from perfusion_registry.recipe.manifest import Scene as Scene
-    from perfusion_registry.recipe.manifest import read_manifest as read_manifest
     from perfusion_registry.recipe.name import canonical_name as canonical_name
     from perfusion_registry.recipe.pack import Pack as Pack
     from perfusion_registry.recipe.pack import PackSection as PackSection
     from perfusion_registry.recipe.pack import dump_pack as dump_pack
-    from perfusion_registry.recipe.pack import parse_pack as parse_pack
     from perfusion_registry.recipe.recipe import ConceptSection as ConceptSection
     from perfusion_registry.recipe.recipe import Recipe as Recipe
+    from perfusion_registry.recipe.scene import Scene as Scene
 
 _HOME = {
     "ConceptEntry": "manifest",
     "ConceptSection": "recipe",
-    "GateOverride": "manifest",
     "LOCKFILE_NAME": "manifest",
     "LockedBase": "lockfile",
     "LockedConcept": "lockfile",
@@ -49,12 +45,10 @@ _HOME = {
     "PackSection": "pack",
     "ProjectSection": "manifest",
     "Recipe": "recipe",
-    "Scene": "manifest",
+    "Scene": "scene",
     "canonical_name": "name",
     "dump_pack": "pack",
-    "parse_pack": "pack",
     "read_lockfile": "lockfile_text",
-    "read_manifest": "manifest",
     "write_lockfile": "lockfile_text",
 }
 

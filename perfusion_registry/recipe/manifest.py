@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from perfusion_registry.recipe.document import read_model
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
-from perfusion_registry.recipe.options import Bias, PresetName, Residual, SceneLock, Temperature
+from perfusion_registry.recipe.scene import FindSettings, Scene, SceneSettings, keys_set, scene_model
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"
@@ -44,23 +45,6 @@ class ConceptEntry(FileModel):
         if self.registry is not None and self.version is None:
             raise ValueError("`registry` goes with `version`; a recipe is built here")
         return self
-
-
-class GateOverride(FileModel):
-    """A scene's own gate for one concept."""
-
-    bias: Bias | None = None
-    temperature: Temperature | None = None
-    key_lock: SceneLock | None = None
-    residual: Residual | None = None
-    preset: PresetName | None = None
-
-
-class Scene(FileModel):
-    """A named prompt with its gates."""
-
-    prompt: Annotated[str, Field(min_length=1)]
-    gates: dict[Name, GateOverride] = Field(default_factory=dict)
 
 
 class Manifest(FileModel):
@@ -104,19 +88,40 @@ class Manifest(FileModel):
         return self
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest; every mistake in the file is in the one PerfError that is raised."""
-    return read_model(path, Manifest, "manifest")
+@cache
+def manifest_model(settings: type[SceneSettings]) -> type[Manifest]:
+    """The model of manifests whose scenes may set these."""
+    scene: Any = scene_model(settings)
+    return create_model(
+        "Manifest",
+        __base__=Manifest,
+        __doc__=Manifest.__doc__,
+        scenes=(dict[str, scene], Field(default_factory=dict)),
+    )
+
+
+def parse_manifest(text: str, find: FindSettings, *, where: str) -> Manifest:
+    """Check the text of a manifest; every mistake in it is in the one PerfError that is raised.
+
+    find: what scenes may set.
+    """
+    data = parse_toml(text, where, "manifest")
+    return validate(data, manifest_model(find(keys_set(data))), text=text, where=where, kind="manifest")
+
+
+def read_manifest(path: Path, find: FindSettings) -> Manifest:
+    """Read a manifest and check it as `parse_manifest` does."""
+    return parse_manifest(read_text(path, "manifest"), find, where=str(path))
 
 
 __all__ = [
     "LOCKFILE_NAME",
     "MANIFEST_NAME",
     "ConceptEntry",
-    "GateOverride",
     "Manifest",
     "ProjectSection",
-    "Scene",
     "canonical_name",
+    "manifest_model",
+    "parse_manifest",
     "read_manifest",
 ]

@@ -74,9 +74,6 @@ _MASK = (
     "to the supercategory, `none`; `auto` takes the first that is at hand."
 )
 _FLIP = "Whether mirrored images look right; false for asymmetric things."
-PresetName = Literal["faithful", "balanced", "editable", "together"]
-SceneLock = Literal["local", "global", "none"]
-"""What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 
 _PAIR_PROMPTS, _PAIR_SHARE = (
     AliasChoices("pair_prompts", "company"),

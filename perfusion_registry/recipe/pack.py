@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.lockfile_text import toml_key, toml_value
-from perfusion_registry.recipe.manifest import Scene
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, Version
 from perfusion_registry.recipe.recipe import FindRecipe, Line, Recipe, checked_recipe
+from perfusion_registry.recipe.scene import FindSettings, Scene, SceneSettings, keys_set, scene_model
 
 SceneName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -48,25 +49,42 @@ class Pack(FileModel):
         return self
 
 
-def read_recipe_or_pack(path: Path, find: FindRecipe) -> Recipe | Pack:
+@cache
+def pack_model(settings: type[SceneSettings]) -> type[Pack]:
+    """The model of packs whose scenes may set these."""
+    scene: Any = scene_model(settings)
+    return create_model(
+        "Pack",
+        __base__=Pack,
+        __doc__=Pack.__doc__,
+        scenes=(dict[SceneName, scene], Field(default_factory=dict)),
+    )
+
+
+def read_recipe_or_pack(path: Path, find: FindRecipe, settings: FindSettings) -> Recipe | Pack:
     """Read a file of `recipes/`: with `[pack]` it is a scene pack, else the recipe of a concept.
 
-    find: the recipe model of a method. Every mistake in the file is in the one PerfError that is raised.
+    find: the recipe model of a method. settings: what scenes may set. Every mistake in the file is in the one
+    PerfError that is raised.
     """
     text = read_text(path, "recipe")
     data = parse_toml(text, str(path), "recipe")
     if "pack" in data and "concept" not in data:
-        return validate(data, Pack, text=text, where=str(path), kind="pack")
+        return validate(data, pack_model(settings(keys_set(data))), text=text, where=str(path), kind="pack")
     return checked_recipe(data, find, text=text, where=str(path))
 
 
-def parse_pack(data: bytes, where: str) -> Pack:
-    """The pack of a published blob; nothing in it is trusted. Raises PerfError when it is none."""
+def parse_pack(blob: bytes, settings: FindSettings, *, where: str) -> Pack:
+    """The pack of a published blob; nothing in it is trusted. Raises PerfError when it is none.
+
+    settings: what scenes may set.
+    """
     try:
-        text = data.decode()
+        text = blob.decode()
     except UnicodeDecodeError as error:
         raise PerfError("the pack is not UTF-8 text", where=where) from error
-    return validate(parse_toml(text, where, "pack"), Pack, text=text, where=where, kind="pack")
+    data = parse_toml(text, where, "pack")
+    return validate(data, pack_model(settings(keys_set(data))), text=text, where=where, kind="pack")
 
 
 def dump_pack(pack: Pack) -> bytes:

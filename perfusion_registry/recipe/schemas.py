@@ -5,12 +5,16 @@ editors.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from perfusion_registry.recipe.manifest import manifest_model
+from perfusion_registry.recipe.pack import pack_model
+from perfusion_registry.recipe.scene import SceneSettings
 from perfusion_registry.recipe.writing import make_folder, replace_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -44,19 +48,19 @@ def schema_text(model: type[BaseModel], *, toml: bool) -> str:
     return json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def edited_models(recipe: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The models of the files that people write, by the names of their schemas. recipe: that of recipes."""
-    from perfusion_registry.recipe import Manifest, Pack
+def edited_models(recipe: type[BaseModel], settings: type[SceneSettings]) -> dict[str, type[BaseModel]]:
+    """The models of the files that people write, by the names of their schemas.
 
-    return {"manifest": Manifest, "recipe": recipe, "pack": Pack}
+    recipe: that of recipes. settings: what scenes may set.
+    """
+    return {"manifest": manifest_model(settings), "recipe": recipe, "pack": pack_model(settings)}
 
 
-def place_schemas(root: Path, recipe: type[BaseModel]) -> str:
+def place_schemas(root: Path, models: Mapping[str, type[BaseModel]]) -> str:
     """The folder, relative to the project, of the schemas that its files point to; written if need be.
 
-    recipe: the model of recipes.
+    models: as `edited_models` has them.
     """
-    models = edited_models(recipe)
     if all((root / "schemas" / schema_file(name)).is_file() for name in models):
         return "schemas"
     make_folder(root / _FOLDER)

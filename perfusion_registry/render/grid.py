@@ -1,4 +1,4 @@
-"""Sweeps: one prompt and seed over a grid of gate biases and temperatures (the paper's Figure 7)."""
+"""Sweeps: one prompt and seed over a grid of two settings, such as the paper's Figure 7 of gates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.methods.settings import Axis
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.render import canvas
 from perfusion_registry.render.canvas import GAP, MARGIN, PAPER, QUIET
 from perfusion_registry.reporter import Reporter, Silent
@@ -25,25 +27,37 @@ TITLE, AXIS, LABEL = 34, 16, 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a sweep and the gate it was drawn with."""
+    """One picture of a sweep, and the values of both sides that it was drawn with."""
 
-    bias: float
-    temperature: float
+    across: float
+    down: float
     rendered: Rendered
 
 
-def gated(composition: Composition, names: Sequence[str], bias: float, temperature: float) -> Composition:
-    """Return the composition with the gates of the concepts `names` set to `bias` and `temperature`."""
-    return composition.model_copy(
-        update={
-            "concepts": tuple(
-                concept.with_options(bias=bias, temperature=temperature)
-                if concept.name in names and concept.gate
-                else concept
-                for concept in composition.concepts
-            )
-        }
-    )
+def swept(composition: Composition, names: Sequence[str], said: Mapping[str, float]) -> Composition:
+    """Return the composition with settings of the concepts `names` changed. said: by key.
+
+    Raises PerfError for a concept whose method does not have them.
+    """
+    changed = []
+    for concept in composition.concepts:
+        if concept.name in names:
+            method, name = find_method(concept.method), concept.name
+            place = {method.setting(key, name).field: value for key, value in said.items()}
+            render = method.set_options(name, concept.render, [method.checked(place, name)])
+            concept = concept.model_copy(update={"render": render})
+        changed.append(concept)
+    return composition.model_copy(update={"concepts": tuple(changed)})
+
+
+def sweepable(composition: Composition, axes: Sequence[Axis]) -> list[str]:
+    """The concepts of a composition whose methods have the settings of both sides."""
+    keys = {axis.key for axis in axes}
+    return [
+        concept.name
+        for concept in composition.concepts
+        if keys <= {setting.key for setting, _ in find_method(concept.method).shown_settings(concept.render)}
+    ]
 
 
 def sweep(
@@ -51,46 +65,47 @@ def sweep(
     composition: Composition,
     request: RenderRequest,
     artifacts: Mapping[str, Artifact],
-    biases: Sequence[float],
-    temperatures: Sequence[float],
+    across: Axis,
+    down: Axis,
     *,
     names: Sequence[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Iterator[Cell]:
-    """Draw the request's first seed with every bias under every temperature, row by row.
+    """Draw the request's first seed with every value across under every value down, row by row.
 
-    names: the concepts whose gates vary; by default all. Yields len(biases) * len(temperatures) cells.
+    names: the concepts that vary; by default all that have both settings. Yields a cell for each pair.
     """
     from perfusion_registry.render.draw import render
 
-    swept = names if names is not None else [concept.name for concept in composition.concepts]
+    varied = names if names is not None else sweepable(composition, (across, down))
     one = request.model_copy(update={"seeds": request.seeds[:1], "batch": 1})
-    total = len(biases) * len(temperatures)
-    with (reporter or Silent()).stage(f"Sweeping {total} gates", total=total) as stage:
-        for temperature in temperatures:
-            for bias in biases:
-                (rendered,) = render(base, gated(composition, swept, bias, temperature), one, artifacts)
-                stage.advance(note=f"bias {bias:g}, temperature {temperature:g}")
-                yield Cell(bias, temperature, rendered)
+    total = len(across.values) * len(down.values)
+    with (reporter or Silent()).stage(f"Sweeping {total} pictures", total=total) as stage:
+        for y in down.values:
+            for x in across.values:
+                cell = swept(composition, varied, {across.key: x, down.key: y})
+                (rendered,) = render(base, cell, one, artifacts)
+                stage.advance(note=f"{across.key} {x:g}, {down.key} {y:g}")
+                yield Cell(x, y, rendered)
 
 
-def sweep_sheet(title: str, cells: Sequence[Cell], *, note: str = "") -> Image.Image:
-    """Lay out a sweep as a table: biases from left to right, temperatures from top to bottom, both labelled.
+def sweep_sheet(title: str, cells: Sequence[Cell], keys: tuple[str, str], *, note: str = "") -> Image.Image:
+    """Lay out a sweep as a table: one setting from left to right, one from top to bottom, both labelled.
 
-    cells: at least one. A bias and temperature that were not drawn leave their place empty.
+    cells: at least one. keys: of both settings. A pair that was not drawn leaves its place empty.
     """
-    biases = sorted({cell.bias for cell in cells})
-    temperatures = sorted({cell.temperature for cell in cells})
+    columns = sorted({cell.across for cell in cells})
+    rows = sorted({cell.down for cell in cells})
     size = canvas.tile_size(cells[0].rendered.image, TILE)
-    side = max(canvas.text_width(f"{t:g}", LABEL) for t in temperatures) + GAP
+    side = max(canvas.text_width(f"{t:g}", LABEL) for t in rows) + GAP
     axes = canvas.line_height(AXIS) + canvas.line_height(LABEL) + 10
-    grid_width = len(biases) * (size[0] + GAP // 2) - GAP // 2
-    left_axis = max(side, canvas.text_width("temperature", AXIS) + GAP)
+    grid_width = len(columns) * (size[0] + GAP // 2) - GAP // 2
+    left_axis = max(side, canvas.text_width(keys[1], AXIS) + GAP)
     width = max(2 * MARGIN + left_axis + grid_width, 640)
     titles = canvas.wrapped(title, TITLE, width - 2 * MARGIN, 3)
     notes = canvas.wrapped(note, AXIS, width - 2 * MARGIN, 2) if note else []
     head = len(titles) * canvas.line_height(TITLE) + len(notes) * canvas.line_height(AXIS) + 28
-    grid_height = len(temperatures) * (size[1] + GAP // 2) - GAP // 2
+    grid_height = len(rows) * (size[1] + GAP // 2) - GAP // 2
     sheet = Image.new("RGB", (width, 2 * MARGIN + head + axes + grid_height), PAPER)
     draw = ImageDraw.Draw(sheet)
 
@@ -102,16 +117,16 @@ def sweep_sheet(title: str, cells: Sequence[Cell], *, note: str = "") -> Image.I
         canvas.write(draw, (MARGIN, y), line, AXIS, ink=QUIET)
         y += canvas.line_height(AXIS)
     left, top = MARGIN + left_axis, MARGIN + head + axes
-    canvas.write(draw, (left, MARGIN + head), "bias", AXIS, ink=QUIET)
-    canvas.write(draw, (MARGIN, top - 6 - canvas.line_height(AXIS)), "temperature", AXIS, ink=QUIET)
-    for column, bias in enumerate(biases):
+    canvas.write(draw, (left, MARGIN + head), keys[0], AXIS, ink=QUIET)
+    canvas.write(draw, (MARGIN, top - 6 - canvas.line_height(AXIS)), keys[1], AXIS, ink=QUIET)
+    for column, value in enumerate(columns):
         x = left + column * (size[0] + GAP // 2) + size[0] // 2
-        canvas.write(draw, (x, top - 8 - canvas.line_height(LABEL)), f"{bias:g}", LABEL, anchor="ma")
-    for row, temperature in enumerate(temperatures):
+        canvas.write(draw, (x, top - 8 - canvas.line_height(LABEL)), f"{value:g}", LABEL, anchor="ma")
+    for row, value in enumerate(rows):
         middle = top + row * (size[1] + GAP // 2) + size[1] // 2
-        canvas.write(draw, (left - GAP, middle), f"{temperature:g}", LABEL, anchor="rm")
+        canvas.write(draw, (left - GAP, middle), f"{value:g}", LABEL, anchor="rm")
     for cell in cells:
-        column, row = biases.index(cell.bias), temperatures.index(cell.temperature)
+        column, row = columns.index(cell.across), rows.index(cell.down)
         at = (left + column * (size[0] + GAP // 2), top + row * (size[1] + GAP // 2))
         sheet.paste(canvas.tile(cell.rendered.image, size), at)
     return sheet

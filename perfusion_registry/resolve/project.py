@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import read_recipe_or_pack
+from perfusion_registry.methods.files import read_manifest, read_recipe_or_pack
 from perfusion_registry.recipe import (
     LOCKFILE_NAME,
     MANIFEST_NAME,
@@ -19,7 +19,6 @@ from perfusion_registry.recipe import (
     Recipe,
     canonical_name,
     read_lockfile,
-    read_manifest,
 )
 from perfusion_registry.suggestions import did_you_mean
 

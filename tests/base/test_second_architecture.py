@@ -15,13 +15,14 @@ from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, ConceptPiece, describe_base, load_base, wrap
 from perfusion_registry.base.architectures import ENTRY_POINTS, every_architecture
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
-from perfusion_registry.compose.composing import GateSources, compose
+from perfusion_registry.compose.composing import SettingSources, compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import pack, targets
-from perfusion_registry.compose.prompt import Gate, parse_prompt
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.edit import Metric
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import offsets
 from perfusion_registry.render import RenderRequest, native_values, render
@@ -69,7 +70,7 @@ def built(base: Base, covariance: Covariance, tmp_path_factory: pytest.TempPathF
 
 
 def composed(base: Base, built: Artifact, prompt: str, lock: str = "local") -> Composition:
-    gates = GateSources(command_all=Gate(key_lock=lock))
+    gates = SettingSources(command_all=Gate(key_lock=lock))
     return compose(parse_prompt(prompt), {"teddy": Concept(built, "0" * 64, Gate())}, base, gates)
 
 

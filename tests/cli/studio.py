@@ -13,8 +13,10 @@ from PIL import Image
 
 from perfusion_registry.artifact import Artifact, save_artifact
 from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.methods.files import scene_settings
 from perfusion_registry.operations.publish import concept_release
-from perfusion_registry.recipe import Pack, dump_pack, read_lockfile
+from perfusion_registry.recipe import dump_pack, read_lockfile
+from perfusion_registry.recipe.pack import pack_model
 from perfusion_registry.registries.registry import Registry
 from tests import forked
 from tests.cli.running import Said, perf_process
@@ -75,7 +77,7 @@ class Studio:
 
     def publish_pack(self, name: str, requires: dict[str, str], scenes: dict[str, Any]) -> None:
         blob = dump_pack(
-            Pack.model_validate(
+            pack_model(scene_settings(())).model_validate(
                 {"pack": {"name": name, "version": "1.0.0", "requires": requires}, "scenes": scenes}
             )
         )

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from perfusion_registry.methods.table import read_recipe
-from perfusion_registry.recipe import read_manifest
+from perfusion_registry.methods.files import read_manifest, read_recipe
 from tests.cli.running import Perf
 
 

@@ -8,8 +8,8 @@ import torch
 from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
 from perfusion_registry.base import Base, ConceptPiece, block_widths
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.edit import Metric
+from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 
 COVARIANCE = "c" * 64

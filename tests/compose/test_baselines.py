@@ -6,10 +6,11 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.compose.baselines import pack_baseline
-from perfusion_registry.compose.composing import GateSources, compose
+from perfusion_registry.compose.composing import SettingSources, compose
 from perfusion_registry.compose.packing import encodings, targets
-from perfusion_registry.compose.prompt import Gate, parse_prompt
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.gate import Gate
 from tests.compose.samples import covariance, on
 
 PROMPT = "A teddy* sailing in a teapot*"
@@ -72,7 +73,7 @@ def test_a_negative_prompt_goes_through_the_same_edit(tiny_base, concepts, made,
 
 
 def test_a_global_lock_is_no_edit(tiny_base, concepts):
-    lock = GateSources(command_all=Gate(key_lock="global"))
+    lock = SettingSources(command_all=Gate(key_lock="global"))
     composition = compose(parse_prompt(PROMPT), concepts, tiny_base, lock)
     with pytest.raises(PerfError, match="global lock"):
         pack_baseline("rome", tiny_base, composition, on(concepts), [PROMPT])

@@ -4,11 +4,12 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from perfusion_registry.compose.composing import GateSources, compose, regated
+from perfusion_registry.compose.composing import SettingSources, compose, regated
 from perfusion_registry.compose.composition import Composition, parse_composition, read_composition
 from perfusion_registry.compose.concept import find_concepts, stored_artifacts
-from perfusion_registry.compose.prompt import Gate, parse_prompt
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions
 from tests.compose.samples import artifact, concept, concepts_of, on
 
@@ -59,7 +60,7 @@ def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base)
             return Gate(bias=said.get(place))
 
         prompt = "a teddy*{bias=.7}" if "braces" in said else "a teddy*"
-        sources = GateSources(
+        sources = SettingSources(
             command={"teddy": gate("command")},
             command_all=gate("command_all"),
             scene={"teddy": gate("scene")},
@@ -70,7 +71,7 @@ def test_each_value_of_a_gate_comes_from_the_first_place_that_sets_it(tiny_base)
 
 
 def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
-    sources = GateSources(
+    sources = SettingSources(
         command_all=Gate(temperature=0.3, key_lock="global"), scene={"teddy": Gate(0.4, 0.4)}
     )
     composition = compose(parse_prompt("a teddy*{lock=local} on a teapot*"), concepts, tiny_base, sources)
@@ -78,7 +79,7 @@ def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
 
 
 def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, concepts):
-    sources = GateSources(
+    sources = SettingSources(
         command={"teapot": Gate(preset="together")},
         scene={"teddy": Gate(0.1, 0.1, "global"), "teapot": Gate(0.1, 0.1)},
     )
@@ -86,9 +87,9 @@ def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, 
         parse_prompt("a teddy*{preset=faithful} on a teapot*{bias=.9}"), concepts, tiny_base, sources
     )
     assert gates(composition) == {"teddy": (0.4, 0.15, "global"), "teapot": (0.9, 0.15, "local")}
-    again = regated(composition, GateSources({"teapot": Gate(key_lock="global")}, Gate(preset="editable")))
+    again = regated(composition, SettingSources({"teapot": Gate(key_lock="global")}, Gate(preset="editable")))
     assert gates(again) == {"teddy": (0.6, 0.15, "global"), "teapot": (0.6, 0.15, "global")}
-    assert regated(composition, GateSources()) == composition
+    assert regated(composition, SettingSources()) == composition
     with pytest.raises(PerfError, match="two values of preset, faithful and editable"):
         compose(parse_prompt("a teddy*{preset=faithful} and teddy*{preset=editable}"), concepts, tiny_base)
 
@@ -127,7 +128,7 @@ def test_one_concept_has_one_gate(tiny_base, concepts):
 
 def test_a_gate_for_a_concept_that_is_not_called_is_an_error(tiny_base, concepts):
     with pytest.raises(PerfError, match="'teapot'"):
-        compose(parse_prompt("a teddy*"), concepts, tiny_base, GateSources(command={"teapot": Gate(0.5)}))
+        compose(parse_prompt("a teddy*"), concepts, tiny_base, SettingSources(command={"teapot": Gate(0.5)}))
 
 
 def test_another_family_is_refused_and_named(tiny_base):
@@ -212,7 +213,7 @@ def test_concepts_are_found_through_the_lockfile_and_the_store(tiny_base, concep
     assert {name: c.sha256 for name, c in found.items()} == {
         name: concepts[name].sha256 for name in ("teddy", "teapot")
     }
-    assert found["teddy"].gate == Gate(0.6, 0.2, "local")
+    assert found["teddy"].locked == Gate(0.6, 0.2, "local")
     composition = compose(parse_prompt("a teddy*"), found, tiny_base)
     assert gates(composition) == {"teddy": (0.6, 0.2, "local")}
     assert stored_artifacts(composition, project.store)["teddy"].card == on(concepts)["teddy"].card
@@ -240,7 +241,7 @@ def test_a_stranger_is_compared_with_the_project(project):
 
 def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concepts):
     def strengths(prompt, **sources):
-        composition = compose(parse_prompt(prompt), concepts, tiny_base, GateSources(**sources))
+        composition = compose(parse_prompt(prompt), concepts, tiny_base, SettingSources(**sources))
         return [concept.render.residual for concept in composition.concepts]
 
     assert strengths("a hugsy* on a teapot*") == [1.0, None]
@@ -259,10 +260,10 @@ def test_a_residual_has_a_strength_and_only_where_there_is_one(tiny_base, concep
 
 def test_a_composition_takes_another_strength_like_another_gate(tiny_base, concepts):
     composition = compose(parse_prompt("a hugsy* on a teapot*"), concepts, tiny_base)
-    changed = regated(composition, GateSources(command_all=Gate(residual=0.25)))
+    changed = regated(composition, SettingSources(command_all=Gate(residual=0.25)))
     assert [concept.render.residual for concept in changed.concepts] == [0.25, None]
     with pytest.raises(PerfError, match="residual of 'teapot'"):
-        regated(composition, GateSources(command={"teapot": Gate(residual=0.5)}))
+        regated(composition, SettingSources(command={"teapot": Gate(residual=0.5)}))
 
 
 def test_braces_away_from_a_star_are_words_and_said_to_be(tiny_base, concepts):

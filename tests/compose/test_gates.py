@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from perfusion_registry.cli.drawing import GateOptions
-from perfusion_registry.compose.prompt import Gate
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.presets import PRESETS
 
 DEFAULT = Gate(0.65, 0.2, "local")
@@ -47,9 +47,9 @@ def test_options_of_the_command_line_are_one_place() -> None:
     named, every = options.read().command, options.read().command_all
     assert named == {"teddy": Gate(bias=0.5, preset="editable")}
     assert every == Gate(temperature=0.3, key_lock="global", preset="balanced")
-    teddy = named["teddy"].over(every).over(DEFAULT).settled()
+    teddy = Gate.of(named["teddy"]).over(Gate.of(every)).over(DEFAULT).settled()
     assert (teddy.bias, teddy.temperature, teddy.key_lock) == (0.5, 0.15, "global")
-    other = every.over(DEFAULT).settled()
+    other = Gate.of(every).over(DEFAULT).settled()
     assert (other.bias, other.temperature, other.key_lock) == (0.5, 0.3, "global")
     with pytest.raises(PerfError, match="no preset") as caught:
         GateOptions(preset=["teddy=loud"]).read()

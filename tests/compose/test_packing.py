@@ -8,10 +8,11 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.base import describe_base, load_base
-from perfusion_registry.compose.composing import GateSources, compose
+from perfusion_registry.compose.composing import SettingSources, compose
 from perfusion_registry.compose.packing import encodings, pack, targets
-from perfusion_registry.compose.prompt import Gate, parse_prompt
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.perfusion.gate import Gate
 from tests.compose.samples import artifact, concepts_of, covariance, on
 from tests.tiny import fine_tuned
 
@@ -166,7 +167,7 @@ def test_one_concept_is_equation_3(tiny_base, concepts):
 def test_global_lock_is_appendix_c(tiny_base, concepts):
     """K of the supercategory prompt, unedited; V as under the local lock."""
     prompt = parse_prompt(PROMPT)
-    command = GateSources(command_all=Gate(key_lock="global"))
+    command = SettingSources(command_all=Gate(key_lock="global"))
     composition = compose(prompt, concepts, tiny_base, command)
     packed = pack(tiny_base, composition, on(concepts)).states[0]
     local = pack(tiny_base, compose(prompt, concepts, tiny_base), on(concepts)).states[0]
@@ -257,7 +258,7 @@ def test_under_a_local_lock_several_tokens_have_the_keys_of_the_last(tiny_base, 
 def test_a_prompt_that_spelling_makes_too_long_is_refused(tiny_base, jug):
     prompt = parse_prompt("a jug*" + " in snow" * 36 + " red")
     pack(tiny_base, compose(prompt, jug, tiny_base), on(jug))
-    composition = compose(prompt, jug, tiny_base, GateSources(command_all=Gate(key_lock="global")))
+    composition = compose(prompt, jug, tiny_base, SettingSources(command_all=Gate(key_lock="global")))
     with pytest.raises(PerfError, match=r"too long for a global lock.* lost: red"):
         pack(tiny_base, composition, on(jug))
 

@@ -2,13 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfusion_registry.compose.prompt import Call, Gate, Prompt, Text, parse_prompt, unparse
+from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, options_of, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
+from perfusion_registry.methods.table import find_method
+
+PERFUSION = find_method("perfusion")
 
 
 def pieces(source):
     return parse_prompt(source).pieces
+
+
+def call(name, **options):
+    return Call(name, options_of(options))
 
 
 CASES = {
@@ -21,11 +28,12 @@ CASES = {
     "sun_glasses* (Sun-Glasses*)": (Call("sun-glasses"), Text(" ("), Call("sun-glasses"), Text(")")),
     "x-teddy*": (Call("x-teddy"),),
     "--teddy*": (Text("--"), Call("teddy")),
-    "teddy*{bias=.55,temperature=.15}": (Call("teddy", Gate(0.55, 0.15)),),
-    "teddy*{ lock = global , bias=1 } on": (Call("teddy", Gate(1.0, None, "global")), Text(" on")),
-    "teddy*{residual=.8}": (Call("teddy", Gate(residual=0.8)),),
-    "teddy*{preset=editable,bias=.7}": (Call("teddy", Gate(0.7, preset="editable")),),
+    "teddy*{bias=.55,temperature=.15}": (call("teddy", bias=".55", temperature=".15"),),
+    "teddy*{ lock = global , bias=1 } on": (call("teddy", lock="global", bias="1"), Text(" on")),
+    "teddy*{residual=.8}": (call("teddy", residual=".8"),),
+    "teddy*{preset=editable,bias=.7}": (call("teddy", preset="editable", bias=".7"),),
     "teddy*{}": (Call("teddy"),),
+    "teddy*{ any thing = a=b }": (Call("teddy", options_of({"any thing": "a=b"})),),
     r"teddy*\{x}": (Call("teddy"), Text("{x}")),
     "teddy* {x}": (Call("teddy"), Text(" {x}")),
     "2*3 = 6": (Text("2*3 = 6"),),
@@ -74,7 +82,7 @@ MISTAKES = {
 def test_a_mistake_is_shown_under_the_prompt(source, mistake):
     what, marked = mistake
     with pytest.raises(PerfError) as caught:
-        parse_prompt(source)
+        braces(parse_prompt(source), "teddy", PERFUSION)
     assert what in caught.value.what
     assert caught.value.hint
     _, line, carets = caught.value.where.split("\n")
@@ -83,14 +91,14 @@ def test_a_mistake_is_shown_under_the_prompt(source, mistake):
 
 def test_the_nearest_option_is_suggested():
     with pytest.raises(PerfError) as caught:
-        parse_prompt("a teddy*{temprature=.1}")
+        braces(parse_prompt("a teddy*{temprature=.1}"), "teddy", PERFUSION)
     assert "temperature" in caught.value.hint
 
 
 def test_a_long_prompt_is_cut_around_the_caret():
     source = "word " * 200 + "teddy*{bias=x}" + " word" * 200
     with pytest.raises(PerfError) as caught:
-        parse_prompt(source)
+        braces(parse_prompt(source), "teddy", PERFUSION)
     _, line, carets = caught.value.where.split("\n")
     assert len(line) < 110
     assert line[carets.index("^")] == "x"
@@ -104,13 +112,15 @@ def test_the_source_spans_cover_the_source():
 
 # Alphabets that make stars, braces and words meet often; any other text must do no harm either.
 crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias", max_size=40)
-gates = st.builds(
-    Gate,
-    st.none() | st.floats(0, 2),
-    st.none() | st.floats(0, 10, exclude_min=True),
-    st.none() | st.sampled_from(["local", "global", "none"]),
-    st.none() | st.floats(0, 4),
-    st.none() | st.sampled_from(PRESET_NAMES),
+gates = st.fixed_dictionaries(
+    {},
+    optional={
+        "bias": st.floats(0, 2),
+        "temperature": st.floats(0, 10, exclude_min=True),
+        "lock": st.sampled_from(["local", "global", "none"]),
+        "residual": st.floats(0, 4),
+        "preset": st.sampled_from(PRESET_NAMES),
+    },
 )
 names = st.from_regex(r"[a-z][a-z0-9]{3,8}(-[a-z0-9]{1,4})?", fullmatch=True).filter(
     lambda name: not name.startswith(("com", "lpt"))
@@ -133,9 +143,13 @@ def test_whatever_is_written_is_read_back(calls, head):
     """Any pieces survive writing and reading, spaced so that no word touches a call."""
     written = [Text(f"{head} ")]
     for name, gate, tail in calls:
-        written += [Call(name, gate), Text(f" {tail} ")]
+        written += [call(name, **gate), Text(f" {tail} ")]
     prompt = Prompt(tuple(written))
     assert parse_prompt(unparse(prompt)) == prompt
+    for name, gate, _ in calls[:1]:
+        alone = parse_prompt(unparse(Prompt((call(name, **gate),))))
+        fields = {setting.key: setting.field for setting in PERFUSION.settings}
+        assert braces(alone, name, PERFUSION) == {fields[key]: value for key, value in gate.items()}
 
 
 @given(crowded)
@@ -148,4 +162,10 @@ def test_a_call_is_spoken_as_its_word():
     prompt = parse_prompt(r"A teddy*{bias=.5} holding 2\*3 cat* pots")
     assert prompt.spoken({"teddy": "bear", "cat": "kitten"}) == "A bear holding 2*3 kitten pots"
     assert prompt.names == ("teddy", "cat")
-    assert unparse(prompt.without_gates()) == r"A teddy* holding 2\*3 cat* pots"
+    assert unparse(prompt.without_options()) == r"A teddy* holding 2\*3 cat* pots"
+
+
+def test_what_a_method_does_not_take_is_an_error_at_the_call():
+    with pytest.raises(PerfError, match="has no options") as caught:
+        braces(parse_prompt("an oak*{bias=.5}"), "oak", find_method("textual-inversion"))
+    assert caught.value.where.endswith("^^^^")

@@ -15,10 +15,11 @@ from typing import Any
 from perfusion_registry.artifact import card_fields, load_artifact, read_card, save_artifact
 from perfusion_registry.build import load_covariance, save_covariance
 from perfusion_registry.compose.composition import read_composition
+from perfusion_registry.methods.files import read_manifest, read_recipe_or_pack
 from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
 from perfusion_registry.methods.residuals.tensors import residual_of
-from perfusion_registry.methods.table import read_recipe_or_pack, resolve_render, resolve_train
-from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, read_manifest, write_lockfile
+from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.registries.index import read_index
 from perfusion_registry.render.metadata import read_metadata, read_sheet_digest, sheet_digest

@@ -73,7 +73,7 @@ def test_mistakes_are_told_before_anything_is_drawn(composer: perf.Composer, pla
         "there is no prompt": lambda: composer.render(),
         "no scene": lambda: composer.render(scene="snow"),
         "the picture's steps": lambda: composer.render(PROMPT, steps=0),
-        "a gate is set for 'cat'": lambda: composer.render(PROMPT, gates={"cat": perf.Gate(bias=0.5)}),
+        "bias is set for 'cat'": lambda: composer.render(PROMPT, gates={"cat": perf.Gate(bias=0.5)}),
         "a bias should be less than or equal to 2": lambda: composer.render(PROMPT, gates=perf.Gate(bias=7)),
         "a composition names its own concepts": lambda: composer.render(
             composer.compose(PROMPT), files=[place / "teddy.safetensors"]

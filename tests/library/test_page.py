@@ -54,7 +54,7 @@ def test_the_page_runs_from_top_to_bottom(
     names = runpy.run_path(str(Path(__file__).parent / "page_examples.py"))
     assert names["again"].png() == (place / "0.png").read_bytes()
     assert names["image"].size == (64, 64)
-    assert names["composition"].concept("teddy").gate.key_lock == "global"
+    assert names["composition"].concept("teddy").render.key_lock == "global"
     assert "there is no concept 'teddi'" in capsys.readouterr().out
 
 

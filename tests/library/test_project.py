@@ -151,7 +151,7 @@ def test_warnings_are_heard(project: perf.Project, tiny_base: Any, caplog: pytes
     composer = perf.Composer(project.workspace, tiny_base)
     with caplog.at_level(logging.WARNING, logger="perfusion_registry"):
         composer.compose("a teddy* {bias=0.5} sailing")
-    assert "the braces of a gate follow the star" in caplog.text
+    assert "the braces of a concept follow the star" in caplog.text
 
 
 def test_every_name_is_there_and_hides_no_module() -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from perfusion_registry.artifact import build_key, training_key
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.files import read_recipe
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderOptions, TrainOptions
 from perfusion_registry.methods.table import (
     METHODS,
     UnknownMethodError,
     find_method,
     method_names,
-    read_recipe,
     resolve_render,
     resolve_train,
 )
@@ -106,7 +106,8 @@ def test_two_methods_never_share_a_key(site: Path, tmp_path: Path) -> None:
 def test_reading_a_recipe_imports_no_torch(tmp_path: Path) -> None:
     text = (
         "import sys; from pathlib import Path\n"
-        "from perfusion_registry.methods.table import METHODS, find_method, read_recipe, resolve_train\n"
+        "from perfusion_registry.methods.table import METHODS, find_method, resolve_train\n"
+        "from perfusion_registry.methods.files import read_recipe\n"
         "resolve_train(read_recipe(Path(sys.argv[1])), {}); [find_method(name) for name in METHODS]\n"
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )

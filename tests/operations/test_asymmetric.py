@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perfusion_registry.artifact import load_artifact
-from perfusion_registry.methods.table import read_recipe
+from perfusion_registry.methods.files import read_recipe
 from perfusion_registry.operations.add import AddOptions, add
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.workspace import Workspace

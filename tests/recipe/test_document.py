@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import read_recipe
-from perfusion_registry.recipe import read_manifest
+from perfusion_registry.methods.files import read_manifest, read_recipe
 from perfusion_registry.recipe.document import line_of
 
 RECIPE = """\

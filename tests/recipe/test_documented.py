@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import tomli
 
+from perfusion_registry.methods.files import parse_manifest
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderSection, TrainSection
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
-from perfusion_registry.recipe import Manifest
 from perfusion_registry.recipe.options import MaskSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -46,8 +46,8 @@ def test_the_examples_are_a_recipe_and_a_scene() -> None:
     assert read.train.flip is False
     assert read.render.key_lock == "global"
     project = '[project]\nname = "p"\nbase = "storybook"\n'
-    manifest = Manifest.model_validate_json(_json(project + scene))
-    assert manifest.scenes["sailing"].gates["teddy"].key_lock == "global"
+    manifest = parse_manifest(project + scene, where="docs/recipes.md")
+    assert manifest.scenes["sailing"].gates["teddy"].model_dump()["key_lock"] == "global"
 
 
 def _json(text: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import read_recipe_or_pack
-from perfusion_registry.recipe import Pack, Recipe, dump_pack, parse_pack
+from perfusion_registry.methods.files import parse_pack, read_recipe_or_pack
+from perfusion_registry.recipe import Pack, Recipe, dump_pack
 
 TEXT = """\
 # A pack for a party.

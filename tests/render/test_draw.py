@@ -13,6 +13,7 @@ from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.settings import Axis
 from perfusion_registry.render.draw import native_values, render
 from perfusion_registry.render.grid import sweep
 from perfusion_registry.render.request import RenderRequest, resolve_request
@@ -197,12 +198,12 @@ def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
             composition,
             request(seeds=(5, 6), steps=1),
             on(concepts),
-            [0.2, 1.5],
-            [0.1, 0.2],
+            Axis("bias", (0.2, 1.5)),
+            Axis("temperature", (0.1, 0.2)),
             names=["teddy"],
         )
     )
-    assert [(cell.bias, cell.temperature) for cell in cells] == [
+    assert [(cell.across, cell.down) for cell in cells] == [
         (0.2, 0.1),
         (1.5, 0.1),
         (0.2, 0.2),
@@ -210,7 +211,7 @@ def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
     ]
     for cell in cells:
         teddy, teapot = cell.rendered.record.composition.concepts
-        assert (teddy.render.bias, teddy.render.temperature) == (cell.bias, cell.temperature)
+        assert (teddy.render.bias, teddy.render.temperature) == (cell.across, cell.down)
         assert (teapot.render.bias, teapot.render.temperature) == (0.65, 0.15)
         assert cell.rendered.seed == 5
     assert not np.array_equal(pixels(cells[0].rendered), pixels(cells[1].rendered))

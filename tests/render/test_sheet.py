@@ -68,7 +68,7 @@ def test_a_sweep_puts_each_gate_in_its_place():
         for row, temperature in enumerate(temperatures)
         for column, bias in enumerate(biases)
     ]
-    sheet = np.asarray(sweep_sheet("A teddy*", cells[::-1]))
+    sheet = np.asarray(sweep_sheet("A teddy*", cells[::-1], ("bias", "temperature")))
     centres = [np.argwhere((sheet == colour).all(-1)).mean(0) for colour in COLOURS[:6]]
     rows, columns = np.array([c[0] for c in centres]), np.array([c[1] for c in centres])
     assert rows[:3].tolist() == [rows[0]] * 3

@@ -15,16 +15,17 @@ from typer.testing import CliRunner
 from perfusion_registry.artifact import Artifact, save_artifact
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.cli import app
-from perfusion_registry.compose import GateSources, compose, parse_prompt, regated
-from perfusion_registry.compose.prompt import Gate
+from perfusion_registry.compose import SettingSources, compose, parse_prompt, regated
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe import read_manifest
+from perfusion_registry.methods.files import read_manifest
+from perfusion_registry.methods.perfusion.gate import Gate
+from perfusion_registry.methods.perfusion.options import DrawOptions
 from perfusion_registry.render import RenderRequest, render
-from perfusion_registry.render.tuning import Setting, Space, tune
+from perfusion_registry.render.tuning import tune
 from tests.compose.samples import on
 
 REQUEST = RenderRequest(seeds=(5, 6), steps=1, guidance=2.0, width=64, height=64)
-SPACE = Space((0.1, 0.9), (0.1,), None)
+SPACE = {"bias": (0.1, 0.9), "temperature": (0.1,)}
 
 
 def own(seed: int) -> torch.Tensor:
@@ -62,14 +63,18 @@ class ByHand:
             concept.name: Gate(one.bias, one.temperature, one.key_lock, one.residual)
             for concept, one in zip(self.composition.concepts, settings, strict=True)
         }
-        seen, fit = self.drawn(regated(self.composition, GateSources(gates)))
+        seen, fit = self.drawn(regated(self.composition, SettingSources(gates)))
         alike = [float((seen @ other.T).mean()) for other in self.references.values()]
         image, text = sum(alike) / len(alike), fit / max(self.words, 1e-3)
         return 0.0 if min(image, text) <= 0 else 2 / (1 / image + 1 / text)
 
 
+def setting(bias, temperature, lock):
+    return DrawOptions(bias=bias, temperature=temperature, key_lock=lock)
+
+
 def settings_of(composition):
-    return tuple(Setting(**c.render.model_dump()) for c in composition.concepts)
+    return tuple(concept.render for concept in composition.concepts)
 
 
 def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_base_folder, concepts):
@@ -82,12 +87,12 @@ def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_
     )  # fmt: skip
     grid = [
         settings_of(composition),
-        *((Setting(b, 0.1, k),) for k in ("local", "global") for b in (0.1, 0.9)),
+        *((setting(b, 0.1, k),) for k in ("local", "global") for b in (0.1, 0.9)),
     ]
     scores = {settings: judge.harmonic(settings) for settings in grid}
     assert len({round(score, 7) for score in scores.values()}) == len(grid)  # there is something to choose
-    assert tuned.after.settings == max(scores, key=scores.__getitem__)
-    assert {one.settings: one.scores.harmonic for one in tuned.attempts} == pytest.approx(scores, abs=1e-4)
+    assert tuned.after.options == max(scores, key=scores.__getitem__)
+    assert {one.options: one.scores.harmonic for one in tuned.attempts} == pytest.approx(scores, abs=1e-4)
     assert tuned.before.scores.harmonic == pytest.approx(scores[grid[0]], abs=1e-4)
     assert tuned.drawn == 2 * (len(grid) + 1)
     again = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100)
@@ -102,13 +107,13 @@ def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_
 def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, concepts):
     composition = compose(parse_prompt("oil painting of the teddy* and the cat*"), concepts, tiny_base)
     references = {"teddy": own(1), "cat": own(2)}
-    space = Space((0.1, 0.9), (0.1,), ("local", "none"))
+    space = SPACE | {"key_lock": ("local", "none")}
     tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=1000)
     called = {name: concepts[name] for name in ("teddy", "cat")}
     judge = ByHand(
         tiny_base, tiny_base_folder, composition, called, references, "oil painting of the and the"
     )
-    best = tuned.after.settings
+    best = tuned.after.options
     mine = judge.harmonic(best)
     assert mine > 0
     assert tuned.after.scores.harmonic == pytest.approx(mine, abs=1e-4)
@@ -117,7 +122,7 @@ def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, con
     for j in (0, 1):
         for bias, lock in product((0.1, 0.9), locks[j]):
             other = list(best)
-            other[j] = Setting(bias, 0.1, lock)
+            other[j] = setting(bias, 0.1, lock)
             assert judge.harmonic(tuple(other)) <= mine + 1e-4
 
 
@@ -127,24 +132,25 @@ def test_residuals_are_tried_only_where_they_are_asked_for(tiny_base, tiny_base_
     references = {"hugsy": own(1), "teddy": own(2)}
 
     def tried(residuals):
-        space = Space((0.2,), (0.1,), ("local",), residuals)
+        space = {"bias": (0.2,), "temperature": (0.1,), "key_lock": ("local",)}
+        space |= {} if residuals is None else {"residual": residuals}
         return tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=100)
 
-    assert {one.settings[0].residual for one in tried(None).attempts} == {0.7}
+    assert {one.options[0].residual for one in tried(None).attempts} == {0.7}
     tuned = tried((0.0, 1.5))
-    assert {one.settings[0].residual for one in tuned.attempts} == {0.7, 0.0, 1.5}
-    assert {one.settings[1].residual for one in tuned.attempts} == {None}
+    assert {one.options[0].residual for one in tuned.attempts} == {0.7, 0.0, 1.5}
+    assert {one.options[1].residual for one in tuned.attempts} == {None}
     called = {name: concepts[name] for name in ("hugsy", "teddy")}
     judge = ByHand(tiny_base, tiny_base_folder, composition, called, references, "watercolor painting of and")
     for one in tuned.attempts:
-        assert one.scores.harmonic == pytest.approx(judge.harmonic(one.settings), abs=1e-4)
+        assert one.scores.harmonic == pytest.approx(judge.harmonic(one.options), abs=1e-4)
 
 
 @pytest.mark.parametrize("images", [6, 9, 13])
 def test_the_budget_of_pictures_is_kept(tiny_base, concepts, images):
     composition = compose(parse_prompt("a teddy* on a teapot*"), concepts, tiny_base)
     references = {"teddy": own(1), "teapot": own(2)}
-    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, Space(), images=images)
+    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, {}, images=images)
     assert tuned.drawn <= images
     assert tuned.after.seeds == tuned.before.seeds == 2
     assert tuned.after.scores.harmonic >= tuned.before.scores.harmonic
@@ -161,10 +167,10 @@ def test_what_cannot_be_tuned_is_told(tiny_base, concepts):
         tried(compose(parse_prompt("a hat"), {}, tiny_base))
     with pytest.raises(PerfError, match="5 pictures are too few"):
         tried(images=5)
-    with pytest.raises(PerfError, match="no residual whose strength"):
-        tried(space=Space(residuals=(0.5,)))
+    with pytest.raises(PerfError, match="none of these concepts has a residual"):
+        tried(space={"residual": (0.5,)})
     with pytest.raises(PerfError, match="none of the locks"):
-        tried(space=Space(locks=("none",)))
+        tried(space={"key_lock": ("none",)})
 
 
 @pytest.fixture
@@ -244,7 +250,7 @@ def test_a_concept_of_a_file_is_tuned_against_the_pictures_of_its_recipe(perf, c
 
 def test_mistakes_are_told_before_a_base_is_loaded(perf):
     for arguments, told in {
-        ("a teddy*", "--lock", "loose"): "not a key lock",
+        ("a teddy*", "--lock", "loose"): "no key lock",
         ("a teddy*", "--bias", "high"): "not a number",
         ("a teddy*", "--residual", "teddy=.5"): "not a number",
         ("a teddy*", "--scene", "pack/scene"): "belongs to a scene pack",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.defaults import over_defaults
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.perfusion import tensors as kept
+from perfusion_registry.methods.perfusion.gate import SETTINGS, Gate
 from perfusion_registry.methods.perfusion.options import (
     Built,
     DrawOptions,
@@ -19,6 +22,8 @@ from perfusion_registry.methods.perfusion.options import (
     TrainOptions,
 )
 from perfusion_registry.methods.perfusion.presets import PRESETS
+from perfusion_registry.methods.perfusion.search import search_space
+from perfusion_registry.methods.settings import Settings, Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, Recipe
 
@@ -41,6 +46,7 @@ class Perfusion(Method):
     recipe_model = PerfusionRecipe
     tables = MappingProxyType({"train": TrainOptions, "render": RenderOptions, "built": Built})
     draw_model = DrawOptions
+    settings = SETTINGS
     tensor_rules = kept.RULES
     needs_covariance = True
 
@@ -58,6 +64,58 @@ class Perfusion(Method):
             lock = section.key_lock or known.get("key_lock") or RenderOptions().key_lock
             known |= {"bias": preset.bias(lock), "temperature": preset.temperature}
         return over_defaults(RenderOptions, section.model_copy(update={"preset": None}), known, "render")
+
+    def own_options(self, train: FileModel, render: FileModel, locked: Settings) -> DrawOptions:
+        """A concept whose keys were trained uses them unless a lock is asked for: `local` in its card is only
+        the default of the recipe. One that learned no residual has no strength of it.
+        """
+        trained, own = TrainOptions.of(train), RenderOptions.of(render)
+        gate = Gate.of(locked).over(Gate(own.bias, own.temperature, own.key_lock, own.residual))
+        if trained.trained_keys and gate.key_lock == "local":
+            gate = replace(gate, key_lock="none")
+        return _options(gate if trained.residual_rank else replace(gate, residual=None))
+
+    def set_options(
+        self, name: str, now: FileModel, named: Sequence[Settings], general: Sequence[Settings] = ()
+    ) -> DrawOptions:
+        """A preset sets the bias and temperature that its own place leaves open, for the lock that is
+        settled. A residual can be set by name only where there is one.
+        """
+        assert isinstance(now, DrawOptions)
+        places = [Gate.of(place) for place in (*named, *general)]
+        if now.residual is None and any(gate.residual is not None for gate in places[: len(named)]):
+            raise PerfError(
+                f"a strength is set for the residual of {name!r}, but none was learned for it",
+                hint="leave it out, or build the concept with residual_rank = 0.05 under [train]",
+            )
+        was = Gate(now.bias, now.temperature, now.key_lock, now.residual)
+        gate = reduce(Gate.over, [*places, was]).settled()
+        return _options(gate if now.residual is not None else replace(gate, residual=None))
+
+    def options_mistake(self, name: str, train: FileModel, draw: FileModel) -> PerfError | None:
+        """Keys that were not trained cannot be used."""
+        assert isinstance(draw, DrawOptions)
+        if draw.key_lock != "none" or TrainOptions.of(train).trained_keys:
+            return None
+        return PerfError(
+            f"the lock of {name!r} is none, but no keys were trained for it",
+            hint="use lock=local or lock=global, or build it with trained_keys = true in its recipe",
+        )
+
+    def search_space(
+        self, name: str, train: FileModel, now: FileModel, choices: Mapping[str, Sequence[Value]]
+    ) -> list[FileModel]:
+        """See `methods.perfusion.search`."""
+        assert isinstance(now, DrawOptions)
+        trained_keys = TrainOptions.of(train).trained_keys
+        space: list[FileModel] = list(search_space(now, choices, trained_keys=trained_keys))
+        if not space:
+            raise PerfError(
+                f"{name!r} can have none of the locks to try",
+                where="--lock",
+                hint="lock none is for concepts with trained keys",
+            )
+        return space
 
     def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
         """A residual needs transformer blocks."""
@@ -104,6 +162,11 @@ class Perfusion(Method):
         """See `methods.perfusion.tensors`."""
         assert isinstance(train, TrainOptions)
         return kept.mistake(train, tensors)
+
+
+def _options(gate: Gate) -> DrawOptions:
+    """A settled gate, which is complete, as the options that apply."""
+    return DrawOptions.model_validate(dict(gate))
 
 
 METHOD = Perfusion()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -11,9 +11,7 @@ from perfusion_registry.recipe.options import (
     Bias,
     KeyLock,
     LearningRate,
-    PresetName,
     Residual,
-    SceneLock,
     Temperature,
     TrainingOptions,
     TrainingSection,
@@ -24,6 +22,9 @@ ResidualRank = Annotated[
     float,
     Field(ge=0, le=1, description="Rank of the residual, as a share of each block's width; 0: no residual."),
 ]
+PresetName = Literal["faithful", "balanced", "editable", "together"]
+SceneLock = Literal["local", "global", "none"]
+"""What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 _KEYS = "Train the keys instead of locking them to the supercategory's: key lock `none`."
 _LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
 

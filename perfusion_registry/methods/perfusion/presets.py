@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from perfusion_registry.recipe.options import PresetName
+from perfusion_registry.methods.perfusion.options import PresetName
+from perfusion_registry.recipe.model import FileModel
 
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
@@ -35,3 +36,13 @@ PRESETS: dict[PresetName, Preset] = {
 }
 """Ends and middle of "a temperature of 0.15 and bias of 0.6-0.75 for local key lock, or 0.4-0.6 for global
 key lock" (Section 4.4), and what Figure 1 takes for a teddy in a teapot (Appendix H)."""
+
+
+class GatePreset(FileModel):
+    """A gate preset: its bias under each key lock, and its temperature."""
+
+    name: str
+    local_bias: float
+    global_bias: float
+    temperature: float
+    meaning: str

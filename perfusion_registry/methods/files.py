@@ -1,0 +1,87 @@
+"""The files that hold options of methods, read and checked: manifests, recipes, scene packs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Any, Union
+
+from pydantic import BaseModel, RootModel, create_model
+
+from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.table import (
+    METHODS,
+    recipe_model,
+    shipped_methods,
+    usable_methods,
+)
+from perfusion_registry.recipe import manifest, pack, recipe, schemas
+from perfusion_registry.recipe.manifest import Manifest
+from perfusion_registry.recipe.pack import Pack
+from perfusion_registry.recipe.recipe import Recipe
+from perfusion_registry.recipe.scene import SceneSettings
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest, what its scenes set as methods have it; every mistake in the file is in the
+    one PerfError that is raised.
+    """
+    return manifest.read_manifest(path, scene_settings)
+
+
+def parse_manifest(text: str, *, where: str) -> Manifest:
+    """Check the text of a manifest, as `read_manifest` does."""
+    return manifest.parse_manifest(text, scene_settings, where=where)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe, its options as its method has them; every mistake in the file is in the one
+    PerfError that is raised.
+    """
+    return recipe.read_recipe(path, recipe_model)
+
+
+def read_recipe_or_pack(path: Path) -> Recipe | Pack:
+    """Read a file of `recipes/`: with `[pack]` it is a scene pack, else the recipe of a concept, as
+    `read_recipe` reads it.
+    """
+    return pack.read_recipe_or_pack(path, recipe_model, scene_settings)
+
+
+def parse_pack(blob: bytes, where: str) -> Pack:
+    """The pack of a published blob; nothing in it is trusted. Raises PerfError when it is none."""
+    return pack.parse_pack(blob, scene_settings, where=where)
+
+
+def scene_settings(keys: Collection[str]) -> type[SceneSettings]:
+    """The model of what scenes may set for a concept: the settings of the methods that come with perf, and,
+    where these do not have a key among `keys`, those of all methods that are installed.
+
+    Which method a concept has is known when a scene is drawn; only then is it asked for its own settings.
+    """
+    shipped = shipped_methods()
+    known = {setting.field for method in shipped for setting in method.settings}
+    return _settings_of(tuple(shipped if known.issuperset(keys) else usable_methods()))
+
+
+@cache
+def _settings_of(methods: tuple[Method, ...]) -> type[SceneSettings]:
+    types: dict[str, Any] = {}
+    for setting in (setting for method in methods for setting in method.settings):
+        known = types.setdefault(setting.field, setting.type)
+        types[setting.field] = known if known == setting.type else Union[known, setting.type]  # noqa: UP007
+    fields: dict[str, Any] = {field: (kind | None, None) for field, kind in types.items()}
+    return create_model("SceneSettings", __base__=SceneSettings, __doc__=SceneSettings.__doc__, **fields)
+
+
+def any_recipe() -> type[BaseModel]:
+    """The model of a recipe of any method that comes with perf, for its JSON Schema."""
+    models = [recipe_model(name) for name in METHODS]
+    union: Any = Union[tuple(models)]  # noqa: UP007
+    return RootModel[union]
+
+
+def edited_models() -> dict[str, type[BaseModel]]:
+    """The models of the files that people write, by the names of their JSON Schemas."""
+    return schemas.edited_models(any_recipe(), scene_settings(()))
