@@ -53,7 +53,7 @@ class SanaWithTwoEncoders:
         layers = [
             (path, *(shapes[f"{path}.{side}.weight"][0] for side in ("to_k", "to_v")), 32) for path in PATHS
         ]
-        return family_digest(files.configuration("text_encoder"), weights, layers)
+        return family_digest([files.configuration(encoder) for encoder in ENCODERS], weights, layers)
 
     def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
         """Flow matching can always be trained on."""

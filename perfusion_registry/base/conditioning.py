@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,19 +20,25 @@ class Conditioning:
     states: (B, n, d) fp32, what K and V read, behind the caption projection where there is one; of a base
     that has a composition attached (B, n, D + J) instead (see `Bank`). mask: (B, n) bool, true where
     cross-attention may look; None where it looks everywhere, padding included. pooled: (B, p) fp32, the
-    prompt as one vector, for denoisers that take one; else None.
+    prompt as one vector, for denoisers that take one; else None. sizes: (B, 6) fp32, how each picture was
+    cropped (`build.framing.sizes_of`), for denoisers that are told of it; None for whole pictures.
     """
 
     states: Tensor
     mask: Tensor | None = None
     pooled: Tensor | None = None
+    sizes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
 
     def with_states(self, states: Tensor) -> Conditioning:
         """The same prompts with other states (B, n, ...)."""
-        return Conditioning(states, self.mask, self.pooled)
+        return replace(self, states=states)
+
+    def with_sizes(self, sizes: Tensor) -> Conditioning:
+        """The same prompts for pictures of these sizes (B, 6)."""
+        return replace(self, sizes=sizes)
 
     def rows(self, index: Tensor | Sequence[int] | slice) -> Conditioning:
         """The prompts at `index`, in its order."""
@@ -43,12 +49,12 @@ class Conditioning:
         return self._each(lambda tensor: tensor.repeat(count, *[1] * (tensor.ndim - 1)))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        mask, pooled = (None if x is None else change(x) for x in (self.mask, self.pooled))
-        return Conditioning(change(self.states), mask, pooled)
+        others = (None if x is None else change(x) for x in (self.mask, self.pooled, self.sizes))
+        return Conditioning(change(self.states), *others)
 
     @staticmethod
     def joined(parts: Sequence[Conditioning]) -> Conditioning:
-        """The prompts of all of them, in their order; all have a mask or none, and so for `pooled`."""
+        """The prompts of all of them, in their order; all have a mask or none, and so for the others."""
 
         def together(tensors: Sequence[Tensor | None]) -> Tensor | None:
             there = [tensor for tensor in tensors if tensor is not None]
@@ -58,4 +64,5 @@ class Conditioning:
             torch.cat([part.states for part in parts]),
             together([part.mask for part in parts]),
             together([part.pooled for part in parts]),
+            together([part.sizes for part in parts]),
         )

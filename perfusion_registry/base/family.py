@@ -29,18 +29,24 @@ _DECISIVE = (
 
 
 def family_digest(
-    text_config: Mapping[str, Any],
+    text_configs: Sequence[Mapping[str, Any]],
     text_weights: Iterable[str],
     layers: Sequence[tuple[str, int, int, int]],
 ) -> str:
     """The hex sha256 that bases of one family have in common.
 
-    text_config: of the text encoder. text_weights: a digest of each file of its weights, in half precision,
+    text_configs: of each text encoder. text_weights: a digest of each file of its weights, in half precision,
     so that an fp16 copy is of the same family. layers: of each cross-attention layer, in bank order, its
     path, K width, V width and input width d.
     """
+    encoders = {
+        f"text_encoder_{number}" if number > 1 else "text_encoder": {
+            key: config.get(key) for key in _DECISIVE if config.get(key) is not None
+        }
+        for number, config in enumerate(text_configs, 1)
+    }
     identity = {
-        "text_encoder": {key: text_config.get(key) for key in _DECISIVE if text_config.get(key) is not None},
+        **encoders,
         "weights": sorted(text_weights),
         "layers": layers,
     }

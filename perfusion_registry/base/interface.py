@@ -103,6 +103,14 @@ class Base(ABC):
     def several_tokens(self, word: str) -> str | None:
         """What to tell of a supercategory that is several tokens to this base; None where it is one."""
 
+    def without_negative(self, empty: Conditioning) -> Conditioning:
+        """What guidance leads away from where no negative prompt is given.
+
+        empty: the empty prompt, as it is encoded or packed. Returns it, or in its format what the base has
+        in its place.
+        """
+        return empty
+
     # Denoising
 
     @property
@@ -192,7 +200,8 @@ class Base(ABC):
         tensor has a row for each, and whatever else a call has to be told is no tensor."""
 
     def plain_inputs(self, prompts: Sequence[str], unwanted: Sequence[str]) -> dict[str, Any]:
-        """The same of prompts without concepts, for a pipeline to which nothing is attached."""
+        """The same of prompts without concepts, for a pipeline to which nothing is attached. unwanted: all of
+        them "" where no negative prompt is given."""
         return {"prompt": list(prompts), "negative_prompt": list(unwanted)}
 
     def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
@@ -213,10 +222,9 @@ class Base(ABC):
                 pipe = copy.copy(self.pipe)
             else:
                 takes = inspect.signature(named.__init__).parameters
-                parts = {name: part for name, part in self.pipe.components.items() if name in takes}
-                if "requires_safety_checker" in takes:
-                    parts["requires_safety_checker"] = False
-                pipe = named(**parts)
+                given = {**self.pipe.config, **self.pipe.components}
+                given |= dict.fromkeys(("requires_safety_checker", "add_watermarker"), False)
+                pipe = named(**{name: part for name, part in given.items() if name in takes})
         pipe.scheduler = self.scheduler(scheduler)
         pipe.set_progress_bar_config(disable=True)
         return pipe

@@ -13,7 +13,7 @@ from typing import Any
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import HeaderError, read_header
 
-SUITABLE = 'use a base like Stable Diffusion 1.x or 2.x, or "storybook"'
+SUITABLE = 'use a base like Stable Diffusion 1.x, 2.x or SDXL, or "storybook"'
 BESIDE = "name the base that it goes with, and give it to that base's pipeline in a program, with `composed`"
 """What to do with a thing that is used beside a base."""
 _CONVERT = "make a folder of it first, with diffusers' `from_single_file` and `save_pretrained`"

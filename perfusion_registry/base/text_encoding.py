@@ -21,6 +21,23 @@ def padded_ids(prompts: Sequence[Tokens], encoder: int, padding: int, length: in
     return torch.tensor([[*row, *[padding] * (n - len(row))] for row in rows])
 
 
+def penultimate_states(
+    encoder: Any, ids: Tensor, values: Mapping[tuple[int, int], Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """The states (B, n, d) fp32 before a CLIP text encoder's last layer, without its final norm, and what it
+    makes of a whole prompt, (B, p) fp32, where it has a projection for that; as SDXL takes them.
+
+    ids: (B, n) int64, on the encoder's device. values: as in `replaced_embeddings`.
+    """
+    with (
+        torch.autocast(ids.device.type, enabled=False),
+        replaced_embeddings(encoder.get_input_embeddings(), values),
+    ):
+        out = encoder(ids, output_hidden_states=True)
+    pooled = getattr(out, "text_embeds", None)
+    return out.hidden_states[-2].float(), None if pooled is None else pooled.float()
+
+
 def clip_states(encoder: Any, ids: Tensor, values: Mapping[tuple[int, int], Tensor], end: int) -> Tensor:
     """The last states (B, n, d) fp32 of a CLIP text encoder, as diffusers' `encode_prompt` takes them.
 

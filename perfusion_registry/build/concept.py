@@ -14,7 +14,7 @@ from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.build.covariance import Covariance
-from perfusion_registry.build.framing import framed, square
+from perfusion_registry.build.framing import framed, sizes_of, square
 from perfusion_registry.build.images import load_image, notes_on_squaring
 from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import find_masks
@@ -142,7 +142,8 @@ def _inputs(
         pixels = torch.stack([square(image.pixels, size) for image in loaded])
         masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
         shown, weights = framed(pixels, masks, options.sizes, options.seed)
-        latents = encode_latents(base, shown, weights, flip=options.flip)
+        sizes = torch.tensor([sizes_of(image.pixels, size) for image in loaded]).repeat(len(options.sizes), 1)
+        latents = encode_latents(base, shown, weights, flip=options.flip, sizes=sizes)
     pair_prompts = _pair_prompts(sources, options, reporter)
     rows: tuple[int, ...] = ()
     if pair_prompts:

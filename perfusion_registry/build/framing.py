@@ -22,6 +22,16 @@ def square(image: Image.Image, size: tuple[int, int]) -> Tensor:
     return (pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1).contiguous()
 
 
+def sizes_of(image: Image.Image, size: tuple[int, int]) -> tuple[int, int, int, int, int, int]:
+    """What denoisers that are told of it hear of an image that `square` has made of `size`, in pixels: the
+    height and width that it had, how far from the top and the left of the scaled image it was cropped, and
+    the height and width that it has."""
+    height, width = size
+    scale = max(width / image.width, height / image.height)
+    top, left = round((image.height * scale - height) / 2), round((image.width * scale - width) / 2)
+    return image.height, image.width, top, left, height, width
+
+
 def framed(images: Tensor, masks: Tensor, sizes: Sequence[float], seed: int) -> tuple[Tensor, Tensor]:
     """Every image at every size; one that leaves room lies at a drawn place, its edges stretched outwards.
 

@@ -22,11 +22,13 @@ class Latents:
     """Posteriors of N pictures in the denoiser's units, with their loss weights.
 
     mean, std: (N, c, h, w) fp32. weight: (N, 1, h, w) fp32, the soft mask, 1 at its maximum in every picture.
+    sizes: (N, 6) fp32, how each was cropped (`framing.sizes_of`).
     """
 
     mean: Tensor
     std: Tensor
     weight: Tensor
+    sizes: Tensor
 
     def sample(self, index: Tensor, noise: Tensor) -> Tensor:
         """Draw latents of the pictures at `index`. index: (B,). noise: (B, c, h, w). Returns (B, c, h, w)."""
@@ -39,20 +41,32 @@ def joined(parts: Sequence[Latents]) -> Latents:
         torch.cat([part.mean for part in parts]),
         torch.cat([part.std for part in parts]),
         torch.cat([part.weight for part in parts]),
+        torch.cat([part.sizes for part in parts]),
     )
 
 
-def encode_latents(base: Base, images: Tensor, masks: Tensor, *, flip: bool) -> Latents:
+def encode_latents(
+    base: Base, images: Tensor, masks: Tensor, *, flip: bool, sizes: Tensor | None = None
+) -> Latents:
     """Posteriors of the images and, with `flip`, of their mirror images after them.
 
-    images: (N, 3, H, W) in 0..1. masks: (N, 1, H', W'), zero or more, not all zero in any picture. Returns N
-    or 2 N pictures. The mask is averaged over each latent pixel, then divided by its maximum (Section 4.4).
+    images: (N, 3, H, W) in 0..1. masks: (N, 1, H', W'), zero or more, not all zero in any picture. sizes:
+    (N, 6), how each was cropped, from its middle; None where they are whole. Returns N or 2 N pictures. The
+    mask is averaged over each latent pixel, then divided by its maximum (Section 4.4).
     """
+    if sizes is None:
+        H, W = images.shape[-2:]
+        sizes = torch.tensor([[H, W, 0, 0, H, W]]).expand(len(images), -1)
     if flip:
-        images, masks = torch.cat([images, images.flip(-1)]), torch.cat([masks, masks.flip(-1)])
+        images, masks, sizes = (
+            torch.cat([images, images.flip(-1)]),
+            torch.cat([masks, masks.flip(-1)]),
+            sizes.repeat(2, 1),
+        )
     posterior = base.latents(images)
     mean, std = posterior.mean, posterior.std
-    return Latents(mean, std, latent_weight(masks.to(base.device), (mean.shape[-2], mean.shape[-1])))
+    weight = latent_weight(masks.to(base.device), (mean.shape[-2], mean.shape[-1]))
+    return Latents(mean, std, weight, sizes.to(base.device, torch.float32))
 
 
 def latent_weight(masks: Tensor, size: tuple[int, int]) -> Tensor:

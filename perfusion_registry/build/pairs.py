@@ -55,7 +55,7 @@ def draw_pairs(
     starts = range(0, len(asked), BATCH)
     pictures = []
     with torch.no_grad(), base.attached():
-        unwanted = _unedited(base, base.encode([base.tokenise([])]))
+        unwanted = base.without_negative(_unedited(base, base.encode([base.tokenise([])])))
         for start in starts:
             wanted = _unedited(base, base.encode(prompts.tokens[start : start + BATCH]))
             branches = wanted, unwanted.repeated(len(wanted))

@@ -88,7 +88,9 @@ def select(
                 for state in group
             ]
             wanted = Conditioning.joined([shown for shown, _ in branches])
-            unwanted = Conditioning.joined([empty.repeated(P) for _, empty in branches])
+            unwanted = Conditioning.joined(
+                [base.without_negative(empty).repeated(P) for _, empty in branches]
+            )
             residuals, focus = _residuals(inputs, concept, prompts, group)
             if residuals:
                 wanted = wanted.with_states(marked(wanted.states, focus))

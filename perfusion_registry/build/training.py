@@ -79,7 +79,7 @@ class TrainInputs:
         words, own = concept.identity()
         settings = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.pairs}"
         digest = hashlib.sha256(settings.encode())
-        latents = (self.latents.mean, self.latents.std, self.latents.weight)
+        latents = (self.latents.mean, self.latents.std, self.latents.weight, self.latents.sizes)
         rows = [row.ids for row in self.prompts.tokens]
         prompts = (torch.tensor(ids) for ids in zip(*rows, strict=True))  # (P, n) of each text encoder
         for tensor in (*own, *prompts, *latents):
@@ -159,7 +159,7 @@ def step_loss(inputs: TrainInputs, state: TrainState) -> Tensor:
 
     unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
     inverse = inverse.to(base.device)
-    batch = state.concept.condition(prompts, unique.tolist(), inverse)  # (B, n, D)
+    batch = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
     answer = base.denoise(objective.add_noise(z, noise, times), times, batch)
     return masked_loss(answer, objective.target(z, noise, times), latents.weight[pictures])
 

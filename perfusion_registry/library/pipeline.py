@@ -100,7 +100,7 @@ def composed(
     if base.readers:
         spelled = spelled_out(base, composition, prompts)
         wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
-    inputs = base.inputs(wanted, unwanted)
+    inputs = base.inputs(wanted, unwanted if negative_prompt else base.without_negative(unwanted))
     with base.attached(extra.factors):
         yield inputs
 

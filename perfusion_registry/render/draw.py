@@ -65,7 +65,9 @@ def render(
     extra = residuals(base, composition, artifacts)
     if composition.concepts:
         packed = packing(base, composition, artifacts, [composition.prompt, request.negative_prompt])
-        conditions = base.inputs(*extra.marked(packed.rows([0]), packed.rows([1])))
+        wanted, unwanted = packed.rows([0]), packed.rows([1])
+        unwanted = unwanted if request.negative_prompt else base.without_negative(unwanted)
+        conditions = base.inputs(*extra.marked(wanted, unwanted))
     text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
 
     batches = _batches(request)

@@ -140,7 +140,11 @@ def rewrite(**changes: object) -> Callable[[Path], None]:
             "a transformer instead",
         ),
         ("model_index.json", rewrite(unet=["diffusers", "UNet2DModel"]), "no UNet with text"),
-        ("model_index.json", rewrite(text_encoder_2=["transformers", "CLIPTextModel"]), "two text encoders"),
+        (
+            "model_index.json",
+            rewrite(text_encoder_2=["transformers", "CLIPTextModel"]),
+            "two CLIP text models of SDXL",
+        ),
         (
             "model_index.json",
             rewrite(text_encoder=["transformers", "T5EncoderModel"]),

@@ -15,6 +15,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 
 ARCHITECTURES = {
+    "sdxl": "perfusion_registry.base.architectures.sdxl:ARCHITECTURE",
     "stable-diffusion": "perfusion_registry.base.architectures.stable_diffusion:ARCHITECTURE",
 }
 """The architectures that come with perf, in the order in which they are asked."""
@@ -69,5 +70,5 @@ def _why_not(files: BaseFiles) -> str:
     if classes.get("text_encoder_2") and not classes.get("text_encoder"):
         return "it is a refiner, which only finishes what another base has drawn"
     if classes.get("text_encoder_2"):
-        return "it has two text encoders, which perf cannot use yet"
+        return "its text encoders are not the two CLIP text models of SDXL"
     return "its text encoder is not a CLIP text model"

@@ -5,20 +5,26 @@ Importing this needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.base.family import layer_order
+from perfusion_registry.base.family import family_digest, layer_order, live_text_digest, text_digest
 from perfusion_registry.base.files import BaseFiles
+from perfusion_registry.base.identity import BaseDescription, BaseIdentity
+from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.readers import Reader
 
 
@@ -111,3 +117,148 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
         )
         for path, module in sorted(found, key=lambda item: layer_order(item[0]))
     ]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UNetBase(Base):
+    """A loaded base with diffusers' UNet and autoencoder of images; its text is its architecture's."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The UNet."""
+        denoiser: nn.Module = self.pipe.unet
+        return denoiser
+
+    @cached_property
+    def cross_attentions(self) -> Sequence[CrossAttention]:
+        """Every attn2 of the UNet."""
+        return cross_attentions(self.denoiser)
+
+    @cached_property
+    def readers(self) -> Sequence[Reader]:
+        """The pipeline's ControlNets."""
+        return controlnets(self.pipe)
+
+    @cached_property
+    def residual_blocks(self) -> Sequence[ResidualBlock]:
+        """Its transformer blocks between `proj_in` and `proj_out`."""
+        return residual_blocks(self.denoiser)
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder that pictures go through: the pipeline's, unless its format is too small."""
+        return self.pipe.vae
+
+    def latents(self, images: Tensor) -> Posterior:
+        """By the VAE."""
+        from perfusion_registry.base.autoencoder import encoded
+
+        return encoded(self.vae, images, self.device, self.autocast())
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        """By the VAE."""
+        from perfusion_registry.base.autoencoder import decoded
+
+        return decoded(self.vae, latents, self.autocast())
+
+    def reconstructed(self, images: Tensor) -> Tensor:
+        """By the VAE, in its own format."""
+        from perfusion_registry.base.autoencoder import reconstructed
+
+        return reconstructed(self.vae, images)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """8, as a rule."""
+        return int(self.pipe.vae_scale_factor)
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """The UNet's `sample_size`, one number or two, in pixels."""
+        size = self.pipe.unet.config.sample_size
+        if size is None:
+            raise PerfError(
+                "this UNet does not say what size it was made for",
+                hint="set width and height under [render] in the base's perf-base.toml",
+            )
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(height * self.pixels_per_latent), int(width * self.pixels_per_latent)
+
+
+def require_latents_alone(files: BaseFiles) -> None:
+    """Raise PerfError unless the UNet takes latents, and nothing beside them, of an autoencoder of ours."""
+    named = files.classes.get("vae")
+    if named != "AutoencoderKL":
+        raise PerfError(
+            f"the base's autoencoder is an {named}, and perf can only learn from those of an AutoencoderKL",
+            where=str(files.folder),
+            hint=SUITABLE,
+        )
+    taken = files.configuration("unet").get("in_channels", 4)
+    given = files.configuration("vae").get("latent_channels", 4)
+    if taken != given:
+        raise PerfError(
+            f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one "
+            "that is made for inpainting, for editing or for making pictures larger",
+            where=str(files.folder / "unet"),
+            hint="build with the base that it was made from; in programs, `composed` draws in its pipeline",
+        )
+
+
+def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
+    """A text encoder in fp32: a pipeline's own one, else from the base's files, else a copy."""
+    import torch
+
+    if own.dtype == torch.float32:
+        return own
+    if description is None:
+        return copy.deepcopy(own).float()
+    from perfusion_registry.base.pretrained import load_pretrained
+
+    folder, variant = description.folder / component, description.variant
+    return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
+
+
+def live_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> BaseIdentity:
+    """What a live pipeline is, by its text encoders as they are and by the shapes of its UNet's layers.
+
+    Raises PerfError where an encoder is in a format in which it cannot be told.
+    """
+    for encoder in encoders:
+        if str(encoder.dtype) not in ("torch.float32", "torch.float16"):
+            raise PerfError(
+                f"the pipeline's text encoder is in {encoder.dtype}, which has lost too many digits to tell "
+                "which concepts fit it",
+                hint="load the pipeline in fp32 or fp16, or name the base that it was loaded from",
+            )
+    return BaseIdentity(
+        repo=str(pipe.config.get("_name_or_path") or type(pipe).__name__),
+        architecture=architecture,
+        family=family_digest(
+            [encoder.config.to_dict() for encoder in encoders],
+            [live_text_digest(encoder.state_dict()) for encoder in encoders],
+            cross_attention_shapes(pipe.unet.state_dict()),
+        ),
+    )
+
+
+def file_family(files: BaseFiles, encoders: Sequence[str]) -> str:
+    """The family of a base in files. encoders: the components that are its text encoders.
+
+    Raises PerfError where its UNet has no text cross-attention.
+    """
+    layers = cross_attention_shapes(files.tensors("unet"))
+    if not layers:
+        raise PerfError("the base's UNet has no text cross-attention", where=str(files.folder), hint=SUITABLE)
+    weights = [text_digest(path) for encoder in encoders for path in files.tensor_files(encoder)]
+    return family_digest([files.configuration(encoder) for encoder in encoders], weights, layers)
+
+
+def load_clip_tokenizer(description: BaseDescription, component: str = "tokenizer") -> Any:
+    """One of a base's CLIP tokenizers, alone."""
+    from perfusion_registry.base.pretrained import load_pretrained, quiet
+
+    with quiet():
+        from transformers import CLIPTokenizer
+
+    return load_pretrained(CLIPTokenizer, description.folder / component, "the base's tokenizer")

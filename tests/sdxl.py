@@ -1,0 +1,78 @@
+"""A tiny random base in the exact layout of SDXL: the same blocks and module names, as a diffusers folder.
+
+Its widths are few: text of 32 and 48, so d = 80; two transformer layers where SDXL has ten. Pictures are
+64 x 64, latents 4 x 8 x 8. The second tokenizer pads with "!", as SDXL's does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from tests.tiny import CARD, save_tiny_tokenizer, text_config, tiny_clip
+
+WIDTHS = (32, 48)
+
+
+def xl_unet(**changed: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        **{
+            "sample_size": 8,
+            "block_out_channels": (16, 16, 32),
+            "norm_num_groups": 8,
+            "layers_per_block": 2,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "attention_head_dim": (2, 2, 4),
+            "transformer_layers_per_block": (1, 1, 2),
+            "use_linear_projection": True,
+            "cross_attention_dim": sum(WIDTHS),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": WIDTHS[1] + 6 * 8,
+            **changed,
+        }
+    )
+
+
+def save_tiny_sdxl(folder: Path, seed: int = 0, **changed: Any) -> Path:
+    """Build the tiny SDXL in `folder`; the same seed gives the same weights. changed: of its UNet. Returns
+    `folder`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = save_tiny_tokenizer(folder / "tokenizer")
+        second: CLIPTokenizer = save_tiny_tokenizer(folder / "tokenizer_2")
+        second.pad_token = "!"
+        own, other = text_config(first, WIDTHS[0]), text_config(second, WIDTHS[1])
+        other.hidden_act = "gelu"
+        own.num_hidden_layers = other.num_hidden_layers = 3
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 16, 16),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=64,
+            scaling_factor=0.13025,
+        )
+        schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        pipe = StableDiffusionXLPipeline(
+            vae=vae,
+            text_encoder=CLIPTextModel(own),
+            text_encoder_2=CLIPTextModelWithProjection(other),
+            tokenizer=first,
+            tokenizer_2=second,
+            unet=xl_unet(**changed),
+            scheduler=EulerDiscreteScheduler(**schedule, steps_offset=1, timestep_spacing="leading"),
+            add_watermarker=False,
+        )
+        pipe.save_pretrained(folder)
+        tiny_clip(first).save_pretrained(folder / "clip")
+        first.save_pretrained(folder / "clip")
+    (folder / "perf-base.toml").write_text(CARD, encoding="utf-8")
+    return folder
