@@ -18,6 +18,7 @@ from perfusion_registry.storybook2.training.denoiser import (
     DenoiserShape,
 )
 from perfusion_registry.storybook2.training.latents import Admission, Encoded, Supply
+from perfusion_registry.storybook2.training.linear import fit
 from perfusion_registry.storybook2.training.loop import Progress, Schedule, Watch, train
 from perfusion_registry.storybook2.training.recognition import (
     Lesson,
@@ -44,11 +45,9 @@ LABELS = Labels(("cat", "dog", "cup"), {"main": ("red", "blue")}, {"place": ("",
 
 
 def autoencoder() -> AutoencoderLearner:
-    plan = AutoencoderPlan(
-        widths=(8, 8), channels=2, batch=2, crop=32, crops_until=6, halved=0.5, shrunk=0.5, fused=False
-    )
-    rng = np.random.default_rng(0)
-    return AutoencoderLearner([rng.integers(0, 256, (6, 64, 64, 3), np.uint8)] * 2, plan)
+    plan = AutoencoderPlan(widths=(8, 16), channels=2, batch=2, crop=32, crops_until=6, fused=False)
+    pages = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    return AutoencoderLearner([pages] * 2, fit(pages, plan.widths, plan.channels), plan)
 
 
 def shard(number: int, pages: int = 5) -> Encoded:

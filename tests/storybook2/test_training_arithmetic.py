@@ -35,6 +35,7 @@ from perfusion_registry.storybook2.training.denoiser import (
     sampled_times,
 )
 from perfusion_registry.storybook2.training.latents import Admission, Supply, gathered
+from perfusion_registry.storybook2.training.linear import fit
 from perfusion_registry.storybook2.training.masks import averaged_down
 from perfusion_registry.storybook2.training.muon import Muon, orthogonalised
 from perfusion_registry.storybook2.training.norm import fuse_norms, unfuse_norms
@@ -250,10 +251,33 @@ def test_fused_norms_change_nothing_but_time() -> None:
         assert torch.equal(block(x, None), stock)
 
 
-def test_latents_begin_with_little_noise_of_their_own() -> None:
-    vae = new_autoencoder(AutoencoderPlan(widths=(8, 16), channels=2))
-    posterior = vae.encode(torch.randn(1, 3, 32, 32)).latent_dist
-    assert float(posterior.std.detach().max()) < 0.1
+def test_the_stock_encoder_computes_the_linear_transform() -> None:
+    plan = AutoencoderPlan(widths=(8, 12, 32, 32, 48), channels=8)
+    pages = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    pages[:, :32] //= 4  # so that there is something to tell
+    encoder = fit(pages, plan.widths, plan.channels)
+    vae = new_autoencoder(encoder, plan)
+    x = torch.from_numpy(pages).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        posterior = vae.encode(x).latent_dist
+    assert posterior.mean.shape == (4, 8, 4, 4)
+    assert torch.allclose(posterior.mean, encoder.encode(x), atol=1e-3)
+    assert float(posterior.std.max()) < 1e-3
+    assert torch.allclose(encoder.encode(x).std((0, 2, 3)), encoder.deviations, rtol=0.02)
+    assert abs(float(encoder.encode(x).std()) * encoder.scale - 1) < 0.02
+
+
+def test_the_linear_transform_loses_the_least() -> None:
+    """Of one level there is the best answer: the singular vectors of all cells."""
+    pages = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    pages[:, ::2] //= 3
+    x = torch.from_numpy(pages).permute(0, 3, 1, 2).float() / 127.5 - 1
+    cells = torch.nn.functional.pixel_unshuffle(x, 2).permute(0, 2, 3, 1).reshape(-1, 12)
+    lost = torch.linalg.svdvals(cells - cells.mean(0))
+    for channels in (3, 7, 12):
+        encoder = fit(pages, (12, 24), channels)
+        error = encoder.decode(encoder.encode(x)) - x
+        assert float((error**2).sum()) == pytest.approx(float((lost[channels:] ** 2).sum()), abs=1e-3)
 
 
 def test_masks_are_averaged_over_areas() -> None:

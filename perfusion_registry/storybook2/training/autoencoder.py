@@ -1,5 +1,5 @@
-"""Training the autoencoder: pages of 256 px to latents of 16 x 16, which decide how much of an individual
-survives."""
+"""Training the autoencoder's decoder: from latents of 16 x 16 to pages of 256 px. The encoder is that of
+`linear.py` and never trained, so that a latent stays what it is while decoders get better."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from perfusion_registry.storybook2.training.linear import LinearEncoder, write
 from perfusion_registry.storybook2.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook2.training.optimizer import Optimizer
 from perfusion_registry.storybook2.training.precision import autocast
@@ -32,23 +33,20 @@ class AutoencoderPlan:
     brightness, and the loss falls half as fast (docs/log.md). crop: side of the crops in pixels that most of
     the training sees; crops_until: pages after which it sees whole ones (group norm's statistics are those of
     the picture). A step is `batch` pages; of crops it takes as many as make up the same number of pixels, and
-    pages are counted so. decoder_only: leave the encoder, and so every latent, as it is: a denoiser that was
-    trained on them stays valid.
+    pages are counted so. noise: on the latents, in their deviation, so that the decoder forgives what a
+    denoiser leaves. edges: the weight of the error of differences between neighbours.
     """
 
     widths: tuple[int, ...] = (8, 16, 48, 128, 192)
-    channels: int = 16
+    channels: int = 32
     groups: int = 2
     batch: int = 4
     crop: int = 128
     crops_until: int = 10_000
     matrix_rate: float = 5e-3
     rest_rate: float = 2e-3
-    shrunk: float = 0.0
-    halved: float = 0.2
-    kl: float = 3e-4
+    noise: float = 0.04
     edges: float = 0.3
-    decoder_only: bool = False
     fused: bool = True
     seed: int = 0
 
@@ -71,11 +69,13 @@ class AutoencoderPlan:
 
 
 class AutoencoderLearner:
-    """The autoencoder in training on drawn pages. images: arrays (n, h, w, 3) of uint8."""
+    """The decoder in training on drawn pages. images: arrays (n, h, w, 3) of uint8. vae: one whose decoder to
+    train on; by default it begins anew."""
 
     def __init__(
         self,
         images: Sequence[NDArray[np.uint8]],
+        encoder: LinearEncoder,
         plan: AutoencoderPlan,
         *,
         vae: AutoencoderKL | None = None,
@@ -83,12 +83,12 @@ class AutoencoderLearner:
     ) -> None:
         self.images, self.plan, self.device = images, plan, device
         torch.manual_seed(seed_of("autoencoder", plan.seed))
-        self.vae = new_autoencoder(plan) if vae is None else vae
+        self.vae = new_autoencoder(encoder, plan) if vae is None else vae
         self.vae.requires_grad_(True)
-        if plan.decoder_only:
-            self.vae.encoder.requires_grad_(False)
-            self.vae.quant_conv.requires_grad_(False)
+        self.vae.encoder.requires_grad_(False)
+        self.vae.quant_conv.requires_grad_(False)
         self.vae.to(device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(device)
         self.optimizer = Optimizer(
             self.vae, matrix_rate=plan.matrix_rate, rest_rate=plan.rest_rate, weight_decay=1e-3
         )
@@ -101,13 +101,14 @@ class AutoencoderLearner:
         return self.plan.batch
 
     def step(self, number: int, pages: int, rate: float) -> dict[str, float]:
-        """One step; measures the mean absolute error of pixels in -1..1."""
+        """One step; measures the mean absolute and the mean square error of pixels in -1..1."""
         rng = numbers("autoencoder", self.plan.seed, number)
         torch.manual_seed(int(rng.integers(2**62)))
         x = pictures(self.images, self.plan, rng, crops=pages < self.plan.crops_until)
+        if rng.random() < 0.5:
+            x = x.flip(-1)
         x = x.to(self.device, memory_format=torch.channels_last)
-        halve, mirror = bool(rng.random() < self.plan.halved), bool(rng.random() < 0.5)
-        loss, measured = autoencoder_loss(self.vae, x, self.plan, halve=halve, mirror=mirror)
+        loss, measured = decoder_loss(self.vae, self.encoder, x, self.plan)
         loss.backward()
         self.optimizer.step(rate, clip=1.0)
         return measured
@@ -124,28 +125,18 @@ class AutoencoderLearner:
         self.vae.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def finished(self, sample: Tensor) -> AutoencoderKL:
-        """The stock model for reading, in fp32 but rounded to fp16, so that what ships encodes alike. sample:
-        pages (B, 3, h, w) in -1..1, whose latents' deviation becomes one by the scaling factor; a decoder
-        trained alone keeps the one it had."""
+    def finished(self) -> AutoencoderKL:
+        """The stock model for reading, in fp32 but rounded to fp16, so that what ships encodes alike. Its
+        scaling factor gives latents a deviation of one."""
         unfuse_norms(self.vae)
-        vae = self.vae.eval().requires_grad_(False)
-        if not self.plan.decoder_only:
-            with torch.no_grad():
-                deviation = vae.encode(sample.to(self.device)).latent_dist.mean.float().std()
-            vae.register_to_config(scaling_factor=float(1 / deviation))
-        return vae.half().float()
+        self.vae.register_to_config(scaling_factor=self.encoder.scale)
+        return self.vae.eval().requires_grad_(False).half().float()
 
 
-def new_autoencoder(plan: AutoencoderPlan) -> AutoencoderKL:
-    """An untrained autoencoder whose latents begin with little noise of their own: a deviation of e^-3.
-
-    With the usual beginning, of one, the first thousand pages go into lifting the signal above it.
-    """
+def new_autoencoder(encoder: LinearEncoder, plan: AutoencoderPlan) -> AutoencoderKL:
+    """One with this encoder and an untrained decoder."""
     vae = AutoencoderKL(**plan.config())
-    with torch.no_grad():
-        vae.quant_conv.bias[plan.channels :] = -6.0
-        vae.quant_conv.weight[plan.channels :] *= 0.1
+    write(encoder, vae)
     return vae
 
 
@@ -166,44 +157,29 @@ def pictures(
     height, width = shard.shape[1:3]
     size = min(plan.crop, height) if crops else height
     count = plan.batch * (height // size) ** 2
-    shrink = 2 if crops and rng.random() < plan.shrunk else 1
-    size = min(height, size * shrink)
     rows = rng.integers(0, len(shard), count)
     tops = rng.integers(0, (height - size) // GRID + 1, count) * GRID
     lefts = rng.integers(0, (width - size) // GRID + 1, count) * GRID
     batch = np.stack(
         [shard[r, y : y + size, x : x + size] for r, y, x in zip(rows, tops, lefts, strict=True)]
     )
-    x = torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    return functional.avg_pool2d(x, shrink) if shrink > 1 else x
+    return torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def autoencoder_loss(
-    vae: AutoencoderKL, x: Tensor, plan: AutoencoderPlan, *, halve: bool, mirror: bool
+def decoder_loss(
+    vae: AutoencoderKL, encoder: LinearEncoder, x: Tensor, plan: AutoencoderPlan
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss of pictures (B, 3, h, w) in -1..1, and the mean absolute and the mean square error.
-
-    halve: the latent is halved in size and must decode to the halved picture, mirror: mirrored, and to the
-    mirror image: latents that behave like small pictures are easier for the denoiser to learn (EQ-VAE,
-    2502.09509).
-    """
+    """The loss of pictures (B, 3, h, w) in -1..1, and the mean absolute and the mean square error."""
+    with torch.no_grad():
+        z = encoder.encode(x)
+        z = z + plan.noise * z.std() * torch.randn_like(z)
     with autocast(x.device):
-        posterior = vae.encode(x).latent_dist
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        # A decoder that is trained alone also learns to forgive what a denoiser leaves of the noise.
-        noise = 0.04 * mean.detach().std() if plan.decoder_only else torch.exp(0.5 * logvar)
-        z = mean + noise * torch.randn_like(mean)
-        if halve:
-            z, x = functional.avg_pool2d(z, 2), functional.avg_pool2d(x, 2)
-        if mirror:
-            z, x = z.flip(-1), x.flip(-1)
         y = vae.decode(z).sample.float()
-    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
     error = y - x
     square = (error**2).mean()
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     colour = functional.avg_pool2d(error, 4).abs().mean()
-    loss = error.abs().mean() + square + plan.edges * edges + colour + plan.kl * kl
+    loss = error.abs().mean() + square + plan.edges * edges + colour
     return loss, {"L1": float(error.detach().abs().mean()), "square": float(square.detach())}
 
 

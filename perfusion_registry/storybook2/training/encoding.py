@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from transformers import CLIPTokenizer
 
 from perfusion_registry.storybook2.training.denoiser import TOKENS
 from perfusion_registry.storybook2.training.drawings import Drawing, Wording
 from perfusion_registry.storybook2.training.latents import Encoded
-from perfusion_registry.storybook2.training.precision import autocast
+from perfusion_registry.storybook2.training.linear import LinearEncoder
 from perfusion_registry.storybook2.training.work import move_into_place
 
 
@@ -42,26 +41,22 @@ def tokenised(
 
 
 @torch.no_grad()
-def latents_of(vae: AutoencoderKL, images: NDArray[np.uint8], *, batch: int = 16) -> NDArray[np.float16]:
-    """Means of the latents (n, c, 16, 16), scaled to unit deviation. images: (n, 256, 256, 3)."""
-    device = next(vae.parameters()).device
-    found = []
+def latents_of(encoder: LinearEncoder, images: NDArray[np.uint8], *, batch: int = 16) -> NDArray[np.float16]:
+    """The latents (n, c, 16, 16), scaled to unit deviation. images: (n, 256, 256, 3)."""
+    latents = []
     for start in range(0, len(images), batch):
         x = torch.from_numpy(np.array(images[start : start + batch])).permute(0, 3, 1, 2)
-        x = x.to(device, memory_format=torch.channels_last).float() / 127.5 - 1
-        with autocast(device):
-            mean = vae.encode(x).latent_dist.mean
-        found.append((mean.float() * vae.config.scaling_factor).contiguous().half().cpu().numpy())
-    return np.concatenate(found)
+        latents.append((encoder.encode(x.float() / 127.5 - 1) * encoder.scale).half().numpy())
+    return np.concatenate(latents)
 
 
-def encoded(drawing: Drawing, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> Encoded:
+def encoded(drawing: Drawing, encoder: LinearEncoder, tokenizer: CLIPTokenizer) -> Encoded:
     """A drawn shard as the denoiser sees it."""
     words = len(drawing.wordings[0])
     flat = [wording for wordings in drawing.wordings for wording in wordings]
     ids, ground, kind = tokenised(tokenizer, flat)
     shape = (-1, words, TOKENS)
-    z = latents_of(vae, drawing.images)
+    z = latents_of(encoder, drawing.images)
     return Encoded(z, drawing.slots(), ids.reshape(shape), ground.reshape(shape), kind.reshape(shape))
 
 

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from perfusion_registry.storybook2.training.drawings import check_epoch, draw_shard, drawn, read_drawing
 from perfusion_registry.storybook2.training.encoding import encoded, write_encoded
 from perfusion_registry.storybook2.training.latents import Encoded, read_encoded
+from perfusion_registry.storybook2.training.linear import load
 from perfusion_registry.storybook2.training.pause import is_paused, wait_while_paused
 from perfusion_registry.storybook2.training.work import Work
 from perfusion_registry.workers import block_sigint, exit_with_parent
@@ -43,9 +43,8 @@ def encode_one(work: Work, count: int, number: int) -> Path:
     if not target.exists():
         kept = work.drawings / f"{number:06d}"
         drawing = read_drawing(kept) if kept.exists() else drawn(number, count)
-        vae = AutoencoderKL.from_pretrained(work.vae).eval().requires_grad_(False)
-        vae.to(memory_format=torch.channels_last)
-        write_encoded(target, encoded(drawing, vae, CLIPTokenizer.from_pretrained(work.tokenizer)))
+        encoder, tokenizer = load(work.encoder), CLIPTokenizer.from_pretrained(work.tokenizer)
+        write_encoded(target, encoded(drawing, encoder, tokenizer))
     return target
 
 

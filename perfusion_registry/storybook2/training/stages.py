@@ -26,6 +26,8 @@ from perfusion_registry.storybook2.training.autoencoder import (
 )
 from perfusion_registry.storybook2.training.denoiser import DenoiserShape
 from perfusion_registry.storybook2.training.drawings import HELD_BACK
+from perfusion_registry.storybook2.training.linear import LinearEncoder, fit, save
+from perfusion_registry.storybook2.training.linear import load as load_encoder
 from perfusion_registry.storybook2.training.loop import (
     Hook,
     Learner,
@@ -39,8 +41,10 @@ from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.producing import draw_shards
 from perfusion_registry.storybook2.training.work import Work
 
+FITTED = 600
+"""Pages, at least, among which the encoder's components are found."""
 SAMPLE = 256
-"""Pages that the scaling factor of the latents and the autoencoder's error are measured on."""
+"""Pages that the autoencoder's error is measured on."""
 WARMUP = 50
 """Steps of the warm-up."""
 
@@ -172,16 +176,30 @@ def falling(
     return learner
 
 
+def linear_encoder(work: Work, plan: Plan) -> LinearEncoder:
+    """The transform that all latents are made by; found among the first pages, once and for all."""
+    if not work.encoder.exists():
+        shards = images_of(work, pictured(plan))
+        pages = np.concatenate([shard[: math.ceil(FITTED / len(shards))] for shard in shards])
+        encoder = fit(pages, plan.autoencoder.widths, plan.autoencoder.channels)
+        save(encoder, work.encoder)
+        work.log(f"encoder: {plan.autoencoder.channels} components of {len(pages)} pages")
+    return load_encoder(work.encoder)
+
+
 def autoencoder(work: Work, plan: Plan, *, name: str = "autoencoder", target: Path | None = None) -> None:
-    """Train the autoencoder and write it as a diffusers folder. name: of its checkpoints. target: the folder,
-    `vae` of the work folder by default."""
+    """Find the encoder, train a decoder, and write both as a diffusers folder. name: of its checkpoints.
+    target: the folder, `vae` of the work folder by default."""
     target = work.vae if target is None else target
     if (target / "config.json").exists():
         return
 
     def new() -> AutoencoderLearner:
         return AutoencoderLearner(
-            images_of(work, pictured(plan)), plan.autoencoder, device=plan.machine.device
+            images_of(work, pictured(plan)),
+            linear_encoder(work, plan),
+            plan.autoencoder,
+            device=plan.machine.device,
         )
 
     learner = train_and_fall(
@@ -194,23 +212,22 @@ def autoencoder(work: Work, plan: Plan, *, name: str = "autoencoder", target: Pa
         hooks=[(2000, lambda progress: _tell_error(work, plan, name))],
     )
     assert isinstance(learner, AutoencoderLearner)
-    sample = np.array(images_of(work, pictured(plan))[0][:SAMPLE])
-    vae = learner.finished(torch.from_numpy(sample).permute(0, 3, 1, 2).float() / 127.5 - 1)
-    _save_autoencoder(work, plan, name, vae.cpu(), target)
+    _save_autoencoder(work, plan, name, learner.finished().cpu(), target)
 
 
 def decoder(work: Work, plan: Plan) -> None:
-    """Train the decoder on, the encoder and so all latents as they are; replaces the autoencoder's folder."""
+    """Train the decoder on, from where its rate had not fallen yet; all latents stay as they are."""
     target = work.root / "vae-decoder"
     if (target / "config.json").exists():
         return
 
     def new() -> AutoencoderLearner:
-        frozen = replace(plan.autoencoder, decoder_only=True, halved=0.0, crops_until=plan.budgets.decoder)
+        begun = torch.load(work.checkpoint("autoencoder"), weights_only=True, map_location="cpu")
         return AutoencoderLearner(
             images_of(work, pictured(plan)),
-            frozen,
-            vae=chosen_autoencoder(work),
+            linear_encoder(work, plan),
+            replace(plan.autoencoder, crops_until=plan.budgets.decoder),
+            vae=loaded(begun["learner"], plan.autoencoder),
             device=plan.machine.device,
         )
 
@@ -218,7 +235,7 @@ def decoder(work: Work, plan: Plan) -> None:
         work, plan, "decoder", new, pages=plan.budgets.decoder, fall=plan.budgets.decoder_fall
     )
     assert isinstance(learner, AutoencoderLearner)
-    _save_autoencoder(work, plan, "decoder", learner.finished(torch.zeros(1, 3, 16, 16)).cpu(), target)
+    _save_autoencoder(work, plan, "decoder", learner.finished().cpu(), target)
 
 
 def chosen_autoencoder(work: Work) -> AutoencoderKL:

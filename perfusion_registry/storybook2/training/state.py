@@ -19,7 +19,7 @@ from perfusion_registry.storybook2.training.plan import Plan, read_plan
 from perfusion_registry.storybook2.training.work import Work
 
 _FILES = ("plan.json", "recogniser.safetensors", "measured.jsonl")
-_FOLDERS = ("tokenizer", "vae", "vae-decoder", "clip", "segmenter")
+_FOLDERS = ("tokenizer", "encoder", "vae", "vae-decoder", "clip", "segmenter")
 _ARCHIVE = "storybook2.tar"
 _DENOISER = "denoiser-fp16.pt"
 

@@ -57,6 +57,11 @@ class Work:
         return self.root / "tokenizer"
 
     @property
+    def encoder(self) -> Path:
+        """The folder of the linear transform that all latents are made by."""
+        return self.root / "encoder"
+
+    @property
     def vae(self) -> Path:
         """The chosen autoencoder, a diffusers folder."""
         return self.root / "vae"
