@@ -298,13 +298,23 @@ class Base(ABC):
 
     @contextmanager
     def attached(self, residuals: Sequence[Factors] = (), *, everywhere: bool = False) -> Iterator[None]:
-        """A context, `exclusive`, in which the denoiser takes packed (B, n, D + J) in the place of text.
+        """A context, `exclusive`, in which the denoiser takes packed in the place of text.
 
-        What each K and V projection emits is then its columns of packed (`Bank.attached`), and the residuals
-        of J concepts are added where packed marks their tokens, or everywhere (`residuals_attached`). Where
-        the base has `readers`, they read d more columns, plain encodings (`beside`). On leaving the very same
-        modules are back. Raises PerfError where a composition is attached already, and for residuals that do
-        not fit.
+        Packed is (B, n, D + J' + d), fp32, a row for each token of B prompts; the last two parts may be
+        absent. *The first D columns*, in the order of the bank, are what the K and V projections emit,
+        `E_perp W^T + G O`, without their biases: in the place of each projection stands a slice of them, to
+        which its own bias is added (`Bank.attached`). *J' columns*, J rounded up to `ALIGNED`, mark the
+        tokens of J concepts: 1 at the tokens that call a concept, 0 elsewhere (`marked`; where that is all of
+        a row, the sample is left alone). In each transformer block the residual of a concept, B A x with
+        A (r, m) and B (m', r), is added to what the output projection writes, at the places whose
+        cross-attention in that very block and step goes to its tokens: from a quarter to half of the greatest
+        share, for the strongest concept of each place only (`edit.localised`). *The last d columns* are plain
+        encodings E, for the base's `readers` (`beside`); without readers there are none.
+
+        residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
+        residual is added at every place of every sample, as in training. Gradients flow to packed and to the
+        factors. On leaving the very same modules are back, whatever happened inside. Raises PerfError where a
+        composition is attached already, and for residuals that do not fit.
         """
         from perfusion_registry.base.readers import readers_attached
         from perfusion_registry.base.residuals import residuals_attached

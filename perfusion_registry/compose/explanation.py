@@ -15,7 +15,8 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
-from perfusion_registry.compose.packing import Targets, encodings, targets
+from perfusion_registry.compose.packing import encodings, targets
+from perfusion_registry.methods.contribution import Targets
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """Packed encodings: what every K and V projection of the denoiser emits for a composition (Eq. 4)."""
 
-# ruff: noqa: E741 (I and O are the paper's symbols)
-
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,30 +14,9 @@ from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.contribution import Contribution
+from perfusion_registry.methods.contribution import Contribution, Targets
+from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import find_method
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The concepts of a composition that Eq. 4 is about, in its order.
-
-    names: of the J concepts. I, V: (J, d) target inputs and their duals. O: (J, D) target outputs in bank
-    order. bias, temperature: (J,).
-    """
-
-    names: tuple[str, ...]
-    I: Tensor
-    V: Tensor
-    O: Tensor
-    bias: Tensor
-    temperature: Tensor
-
-    def only(self, chosen: Sequence[int], columns: Tensor) -> Targets:
-        """Return the `chosen` concepts, with the `columns` (D,) bool of their target outputs."""
-        j = torch.tensor(list(chosen), dtype=torch.long, device=self.I.device)
-        names = tuple(self.names[one] for one in chosen)
-        return Targets(names, self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
 
 
 @torch.no_grad()
@@ -78,6 +54,62 @@ def pack(
         E = _key_encodings(base, composition, brought, parsed, tokens, swapped)
         h[..., keys] = edit.packed(E, W[keys], others.I, others.V, others.O, others.bias, others.temperature)
     return encoded.with_states(h)
+
+
+@torch.no_grad()
+def pack_by(
+    drawing: str,
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    prompts: Sequence[str],
+) -> Conditioning:
+    """Return `prompts` with packed encodings (B, n, D) fp32 by another way to draw of the concepts' method.
+
+    drawing: one of the method's `drawings`. prompts: the composition's own, and others that call no concept
+    (a negative prompt). Raises PerfError for a concept whose method does not draw so, for options with which
+    it does not, and for a prompt that calls concepts and is not the composition's.
+    """
+    method = _drawing(composition, drawing)
+    brought = contributions(base, composition, artifacts)
+    every, W = targets_of(base, brought), base.bank.W
+    _, called = encodings_of(base, composition, brought)
+    rows = []
+    for text in prompts:
+        prompt = parse_prompt(text)
+        if prompt == parse_prompt(composition.prompt):
+            encoded, places = called, _places(composition)
+        elif prompt.calls:
+            raise PerfError(f"beside a prompt drawn by {drawing!r} no other can call concepts", where=text)
+        else:
+            text = prompt.spoken({})
+            encoded, places = base.encode([base.tokenise([text] if text else [])]), {}
+        h = method.packed(drawing, encoded.states[0].to(W), W, every, places)
+        rows.append(encoded.with_states(h[None]))
+    return Conditioning.joined(rows)
+
+
+def _drawing(composition: Composition, drawing: str) -> Method:
+    """The one method of a composition's concepts, which can be drawn so."""
+    methods = {concept.method: find_method(concept.method) for concept in composition.concepts}
+    for concept in composition.concepts:
+        method = methods[concept.method]
+        if drawing not in method.drawings or len(methods) > 1:
+            raise PerfError(
+                f"{concept.name!r} cannot be drawn by {drawing!r}, which is for concepts of one method that "
+                f"draws so, and its method is `{method.name}`"
+            )
+        mistake = method.drawing_mistake(drawing, concept.render)
+        if mistake is not None:
+            raise mistake
+    if not methods:
+        raise PerfError(f"a prompt that calls no concept cannot be drawn by {drawing!r}")
+    return next(iter(methods.values()))
+
+
+def _places(composition: Composition) -> dict[int, int]:
+    """The concept j at each token position that calls one."""
+    return {position: j for j, concept in enumerate(composition.concepts) for position in concept.positions}
 
 
 @torch.no_grad()

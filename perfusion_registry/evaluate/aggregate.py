@@ -20,7 +20,8 @@ from perfusion_registry.evaluate.results import (
     Verdict,
 )
 from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
-from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure
+from perfusion_registry.evaluate.suite import WORDS, Bootstrap, Claim, Figure
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 BEST = "best H"
 """What claims call the choice of the best point of each class."""
@@ -108,7 +109,7 @@ def _estimates(
             )
             for metric in wanted
         }
-    words = [p.label for p in points if p.variant.method == "supercategory" and p.variant.base is None]
+    words = [p.label for p in points if p.variant.method == WORDS and p.variant.base is None]
     baseline = next(iter(words), None)
     if baseline is not None:
         plain_text = estimates[baseline]["text"]
@@ -138,8 +139,8 @@ def _point(
     return PointResult(
         label=point.label,
         variant=point.variant.name,
-        bias=point.bias,
-        temperature=point.temperature,
+        bias=point.number("bias"),
+        temperature=point.number("temperature"),
         metrics=metrics,
         classes=classes,
     )
@@ -156,7 +157,7 @@ def _best(
 
     The paper's choice is one of run-time parameters for a single trained model, and so is this.
     """
-    own = [p for p in points if p.variant.method == "perfusion" and p.variant.base is None]
+    own = [p for p in points if p.variant.method == DEFAULT_METHOD and p.variant.base is None]
     trained = own[0].variant.training_options if own else ()
     candidates = [p.label for p in own if p.variant.training_options == trained]
     if not figure.best or not candidates or "harmonic" not in estimates[candidates[0]]:

@@ -3,58 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
 from perfusion_registry.build import TRAINER_EPOCH
-from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
-from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
 from perfusion_registry.recipe.mask_files import reads_mask_files
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.options import TrainingOptions
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
     from perfusion_registry.evaluate.worker import Worker
 
-Training = Literal["end-to-end", "one-index"]
-
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """One concept to build. digest: of everything that its artifact says; training: of what its tensors
-    depend on."""
+    """One concept to build.
+
+    way: of training, one of its method's `trainings`; None for the method's own. digest: of everything that
+    its artifact says; training: of what its tensors depend on.
+    """
 
     source: Source
-    train: TrainOptions
-    render: RenderOptions
-    kind: Training
+    train: TrainingOptions
+    render: FileModel
+    way: str | None
     digest: str
     training: str
 
     @classmethod
     def of(
-        cls, source: Source, kind: Training, base: BaseDescription, covariance: str, steps: int | None
+        cls, source: Source, way: str | None, base: BaseDescription, covariance: str, steps: int | None
     ) -> BuildOrder:
         """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
         train = resolve_train(source.recipe, base.card.train)
-        if not isinstance(train, TrainOptions):
-            raise PerfError(
-                f"suites are of perfusion, and the recipe of {source.name!r} is of the method "
-                f"`{source.recipe.concept.method}`"
-            )
         if steps is not None and steps < train.steps:
             every = min(train.validate_every, steps)
             train = train.model_copy(update={"steps": steps, "validate_every": every})
         render = resolve_render(source.recipe, base.card.render)
-        assert isinstance(render, RenderOptions)
+        needed = covariance if find_method(source.recipe.concept.method).needs_covariance else None
         masks = list(_masks(source)) if reads_mask_files(train.mask) else []
-        inputs = (source.recipe, source.digests, masks, base.digest, covariance, train)
+        inputs = (source.recipe, source.digests, masks, base.digest, needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
         training = training_key(*inputs, epoch=TRAINER_EPOCH)
-        if kind == "one-index":
-            digest, training = digest_of([kind, digest]), digest_of([kind, training])
-        return cls(source, train, render, kind, digest, training)
+        if way is not None:
+            digest, training = digest_of([way, digest]), digest_of([way, training])
+        return cls(source, train, render, way, digest, training)
 
     @property
     def title(self) -> str:
@@ -84,11 +80,15 @@ class BuildOrder:
 
     def _train(self, worker: Worker) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
-        from perfusion_registry.evaluate.one_index import OneIndexTrainable
 
         concept = self.source.recipe.concept
         sources = ConceptSources(
-            concept.name, concept.version, concept.supercategory, self.source.images, self.source.masks
+            concept.name,
+            concept.version,
+            concept.supercategory,
+            self.source.images,
+            self.source.masks,
+            concept.method,
         )
         return build_concept(
             worker.base(),
@@ -97,7 +97,7 @@ class BuildOrder:
             self.train,
             self.render,
             digest=self.digest,
-            make=OneIndexTrainable.begin if self.kind == "one-index" else None,
+            make=find_method(concept.method).training(self.way) if self.way else None,
             workspace=worker.store.workspace(self.training),
             reporter=worker.reporter,
         )

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, digest_of
-from perfusion_registry.evaluate.suite import Method
-from perfusion_registry.methods.perfusion.options import SceneLock
+from perfusion_registry.methods.settings import Value
+from perfusion_registry.methods.table import find_method
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,15 +28,22 @@ DRAWING_EPOCH = 1
 
 
 @dataclass(frozen=True)
-class Gated:
-    """A concept in an order: its artifact and its gate; None for its own bias, temperature and so on."""
+class DrawnConcept:
+    """A concept in an order: its artifact, its method, and what is set for it, by field; the rest is its
+    own."""
 
     name: str
     sha256: str
-    bias: float | None
-    temperature: float | None
-    key_lock: SceneLock | None
-    residual: float | None
+    method: str
+    settings: tuple[tuple[str, Value], ...]
+
+    @property
+    def key(self) -> list[Value | None]:
+        """What changes pictures: the artifact, and each option of the method that can be set."""
+        method = find_method(self.method)
+        options = (setting.field for setting in method.settings)
+        own = [field for field in options if field in method.draw_model.model_fields]
+        return [self.sha256, *(dict(self.settings).get(field) for field in own)]
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,15 @@ class DrawOrder:
     """One prompt, drawn once for each of `seeds`.
 
     prompt: as `perf render` takes it; without stars for the supercategory baseline. concepts: those that it
-    calls. base: the reference of the base to draw on, and its digest. steps, guidance, scheduler: None for
-    the base's. attention: also keep where the concepts' tokens drew attention.
+    calls. method: as the suite says it; drawing: the other way to draw that this stands for, if it is one.
+    base: the reference of the base to draw on, and its digest. steps, guidance, scheduler: None for the
+    base's. attention: also keep where the concepts' tokens drew attention.
     """
 
     prompt: str
-    concepts: tuple[Gated, ...]
-    method: Method
+    concepts: tuple[DrawnConcept, ...]
+    method: str
+    drawing: str | None
     seeds: tuple[int, ...]
     base: str
     base_digest: str
@@ -66,9 +75,7 @@ class DrawOrder:
             {
                 "epoch": DRAWING_EPOCH,
                 "prompt": self.prompt,
-                "concepts": [
-                    [c.sha256, c.bias, c.temperature, c.key_lock, c.residual] for c in self.concepts
-                ],
+                "concepts": [concept.key for concept in self.concepts],
                 "method": self.method,
                 "base": self.base_digest,
                 "request": [self.steps, self.guidance, self.scheduler],
@@ -89,6 +96,12 @@ class DrawOrder:
             if not cache.picture(key).is_file()
             or (self.attention and self.concepts and not cache.attention(key).is_file())
         }
+
+    @property
+    def gated(self) -> bool:
+        """Whether gates say where its concepts act: it is drawn by Eq. 4."""
+        methods = [find_method(concept.method) for concept in self.concepts]
+        return self.drawing is None and bool(methods) and all(one.needs_covariance for one in methods)
 
     @property
     def title(self) -> str:
@@ -112,13 +125,12 @@ class DrawOrder:
         return len(missing)
 
     def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:
-        """Eq. 4's configuration of the prompt, with the gates of the order."""
+        """The prompt as it is drawn, with what the order sets."""
         from perfusion_registry.compose import Concept, SettingSources, compose, parse_prompt
-        from perfusion_registry.methods.perfusion.gate import Gate
 
-        gates = {c.name: Gate(c.bias, c.temperature, c.key_lock, c.residual) for c in self.concepts}
+        settings = SettingSources(command={c.name: dict(c.settings) for c in self.concepts})
         concepts = {c.name: Concept(artifacts[c.name], c.sha256) for c in self.concepts}
-        return compose(parse_prompt(self.prompt), concepts, base, SettingSources(command=gates))
+        return compose(parse_prompt(self.prompt), concepts, base, settings)
 
     def _request(self, base: Base, seeds: tuple[int, ...]) -> RenderRequest:
         from perfusion_registry.render import native_values, resolve_request
@@ -140,14 +152,11 @@ class DrawOrder:
         artifacts: Mapping[str, Artifact],
     ) -> tuple[list[bytes], Tensor | None]:
         """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
-        from perfusion_registry.compose.baselines import pack_baseline
-        from perfusion_registry.compose.packing import pack
+        from perfusion_registry.compose.packing import pack, pack_by
         from perfusion_registry.render import png_bytes, render
         from perfusion_registry.render.draw import Packing
 
-        packing: Packing = pack
-        if self.method in ("rome", "ungated", "index"):
-            packing = partial(pack_baseline, self.method)
+        packing: Packing = pack if self.drawing is None else partial(pack_by, self.drawing)
         with ExitStack() as contexts:
             recorder = None
             if self.attention and composition.concepts:

@@ -11,27 +11,33 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
 from perfusion_registry.evaluate.building import BuildOrder
-from perfusion_registry.evaluate.drawing import DrawOrder, Gated
+from perfusion_registry.evaluate.drawing import DrawnConcept, DrawOrder
 from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.evaluate.suite import Figure, PromptGroup, Suite, SuiteConcept, Variant
+from perfusion_registry.evaluate.suite import WORDS, Figure, PromptGroup, Suite, SuiteConcept, Variant
+from perfusion_registry.methods.settings import Value
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
-BASELINE = Variant(name="supercategory", method="supercategory")
+BASELINE = Variant(name=WORDS, method=WORDS)
 """The words alone, drawn by the untouched base: what text similarity is normalised by."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point of a variant. bias, temperature: None where the concept's own value counts."""
+    """One operating point of a variant. settings: what it sets for each concept, by field; the rest is as
+    the concept has it."""
 
     variant: Variant
     label: str
-    bias: float | None
-    temperature: float | None
+    settings: Mapping[str, Value]
+
+    def number(self, field: str) -> float | None:
+        """The number that it sets of a field; None where it sets none."""
+        value = self.settings.get(field)
+        return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -80,17 +86,15 @@ class Outline:
         """The pictures of a cell. built: the artifact's SHA-256 for the digest of each build order."""
         variant, settings = cell.point.variant, self.suite.render
         words = [self._source(name, variant).supercategory for name in cell.subject]
-        concepts: tuple[Gated, ...] = ()
-        if variant.method != "supercategory":
+        concepts: tuple[DrawnConcept, ...] = ()
+        if variant.method != WORDS:
             words = [f"{name}*" for name in cell.subject]
             concepts = tuple(
-                Gated(
+                DrawnConcept(
                     name,
                     built[self.builds[cell.figure, variant.name, name].digest],
-                    cell.point.bias,
-                    cell.point.temperature,
-                    variant.key_lock,
-                    variant.residual,
+                    variant.learned_by,
+                    tuple(cell.point.settings.items()),
                 )
                 for name in cell.subject
             )
@@ -103,6 +107,7 @@ class Outline:
             prompt=filled(cell.template, words),
             concepts=concepts,
             method=variant.method,
+            drawing=variant.drawing,
             seeds=cell.seeds,
             base=self._reference(variant),
             base_digest=base.digest,
@@ -158,12 +163,12 @@ def omitted(template: str) -> str:
 
 def points(variant: Variant) -> tuple[Point, ...]:
     """Every operating point of a variant, biases first."""
-    return tuple(Point(variant, label, *values) for label, values in variant.points().items())
+    return tuple(Point(variant, label, settings) for label, settings in variant.points().items())
 
 
 def compared(figure: Figure) -> tuple[Variant, ...]:
     """The variants of a figure and, where its metrics need it, the supercategory baseline."""
-    has_words = any(v.method == "supercategory" and v.base is None for v in figure.variants)
+    has_words = any(v.method == WORDS and v.base is None for v in figure.variants)
     return (*figure.variants, BASELINE) if figure.normalised and not has_words else figure.variants
 
 
@@ -236,12 +241,12 @@ def outline(
     builds = {}
     for cell in planned:
         variant = cell.point.variant
-        if variant.method != "supercategory":
+        if variant.method != WORDS:
             for name in cell.subject:
                 key = (cell.figure, variant.name, name)
                 if key not in builds:
                     source = sources[name].under(variant, suite)
                     builds[key] = BuildOrder.of(
-                        source, variant.training, bases[""], covariance, budget.train_steps
+                        source, variant.other_training, bases[""], covariance, budget.train_steps
                     )
     return Outline(suite, chosen, tuple(planned), sources, builds, bases, skipped, budget, computing, judges)

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.metrics import MetricName
-from perfusion_registry.evaluate.suite import Bootstrap, Method, Suite
+from perfusion_registry.evaluate.suite import Bootstrap, Suite
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.writing import replace_bytes
 
@@ -27,7 +27,7 @@ class ImageRecord(FileModel):
     figure: str
     variant: str
     point: str
-    method: Method
+    method: str
     bias: float | None
     temperature: float | None
     key_lock: str | None

@@ -242,7 +242,7 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
         if cell.subject not in known and len(known) < TABLES:
             known.append(cell.subject)
         key = (cell.figure, cell.point.label, cell.subject)
-        if order.method == "perfusion" and cell.subject in known and key not in shown:
+        if order.gated and cell.subject in known and key not in shown:
             shown[key] = cell, GateOrder(order)
     once = {order.key: order for _, order in shown.values() if order.kept(cache) is None}
     for _ in run(list(once.values())):
@@ -284,8 +284,8 @@ def _records(
             variant=variant.name,
             point=cell.point.label,
             method=variant.method,
-            bias=cell.point.bias,
-            temperature=cell.point.temperature,
+            bias=cell.point.number("bias"),
+            temperature=cell.point.number("temperature"),
             key_lock=variant.key_lock,
             concepts=cell.subject,
             group=cell.group.name,

@@ -6,19 +6,23 @@ import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import world
-from perfusion_registry.methods.files import read_recipe
-from perfusion_registry.methods.perfusion.options import PerfusionRecipe, TrainSection
+from perfusion_registry.methods.files import read_recipe, train_section
+from perfusion_registry.methods.table import recipe_model
 from perfusion_registry.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.resolve import find_images
 from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.suite import Suite, SuiteConcept, Variant
+
+
+_SCHEDULE = ("steps", "batch", "validate_every")
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,30 @@ class Source:
         return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
 
     def under(self, variant: Variant, suite: Suite) -> Source:
-        """The source as a variant takes it: with fewer images, another supercategory, other train options.
+        """The source as a variant takes it: by its method, with fewer images, another supercategory, other
+        train options.
 
-        The suite's options go below the recipe's, and those below the variant's.
+        The suite's options go below the recipe's, and those below the variant's; of each it takes what its
+        method has, and of a recipe of another method not how long that trains.
         """
-        section = self.recipe.concept
+        method, recipe = variant.learned_by or self.recipe.concept.method, self.recipe
+        own = recipe.train.model_dump(exclude_none=True)
+        if method != recipe.concept.method:
+            own = {key: value for key, value in own.items() if key not in _SCHEDULE}
+            concept = recipe.concept.model_dump() | {"method": method}
+            recipe = recipe_model(method).model_validate({"concept": concept})
+        section = recipe.concept
         if variant.supercategory is not None:
             section = section.model_copy(update={"supercategory": variant.supercategory})
-        pairs = TrainSection(pair_prompts=suite.pair_prompts_of(self.group) if variant.pairs else None)
-        sections = (suite.train, pairs, self.recipe.train, variant.train)
-        given = {
-            key: value for options in sections for key, value in options.model_dump(exclude_none=True).items()
-        }
-        recipe = self.recipe.model_copy(update={"concept": section, "train": TrainSection(**given)})
+        known = train_section(method)
+        places: tuple[dict[str, Any], ...] = (
+            suite.train.model_dump(exclude_none=True),
+            {"pair_prompts": suite.pair_prompts_of(self.group)} if variant.pairs else {},
+            own,
+            variant.train.model_dump(exclude_none=True),
+        )
+        given = {key: value for place in places for key, value in place.items() if key in known.model_fields}
+        recipe = recipe.model_copy(update={"concept": section, "train": known(**given)})
         count = variant.images or len(self.images)
         return replace(self, recipe=recipe, images=self.images[:count], masks=self.masks[:count])
 
@@ -103,7 +118,7 @@ def _of_cast(concept: SuiteConcept) -> Source:
     return Source(
         concept.name,
         concept.group,
-        PerfusionRecipe(concept=section),
+        recipe_model(DEFAULT_METHOD)(concept=section),
         tuple(images),
         (None,) * len(images),
         concept.cast,

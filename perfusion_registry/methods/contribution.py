@@ -1,12 +1,15 @@
 """What a concept brings to a prompt that calls it, by its method: token embeddings, a part of Eq. 4, and
 additions to the denoiser."""
 
+# ruff: noqa: E741 (I and O are the paper's symbols)
+
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from perfusion_registry.errors import PerfError
@@ -46,6 +49,28 @@ class Contribution:
     target: Target | None = None
     factors: Factors = field(default_factory=dict)
     strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The parts of Eq. 4 of a composition's concepts, in its order.
+
+    names: of the J concepts. I, V: (J, d) target inputs and their duals. O: (J, D) target outputs in bank
+    order. bias, temperature: (J,).
+    """
+
+    names: tuple[str, ...]
+    I: Tensor
+    V: Tensor
+    O: Tensor
+    bias: Tensor
+    temperature: Tensor
+
+    def only(self, chosen: Sequence[int], columns: Tensor) -> Targets:
+        """Return the `chosen` concepts, with the `columns` (D,) bool of their target outputs."""
+        j = torch.tensor(list(chosen), dtype=torch.long, device=self.I.device)
+        names = tuple(self.names[one] for one in chosen)
+        return Targets(names, self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
 
 
 def vector(tensors: Mapping[str, Tensor], key: str, width: int, name: str) -> Tensor:

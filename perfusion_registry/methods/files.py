@@ -18,6 +18,7 @@ from perfusion_registry.methods.table import (
 )
 from perfusion_registry.recipe import manifest, pack, recipe, schemas
 from perfusion_registry.recipe.manifest import Manifest
+from perfusion_registry.recipe.options import TrainingSection
 from perfusion_registry.recipe.pack import Pack
 from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.recipe.scene import SceneSettings
@@ -73,6 +74,22 @@ def _settings_of(methods: tuple[Method, ...]) -> type[SceneSettings]:
         types[setting.field] = known if known == setting.type else Union[known, setting.type]  # noqa: UP007
     fields: dict[str, Any] = {field: (kind | None, None) for field, kind in types.items()}
     return create_model("SceneSettings", __base__=SceneSettings, __doc__=SceneSettings.__doc__, **fields)
+
+
+def train_section(method: str) -> type[TrainingSection]:
+    """What `[train]` of the recipes of a method may say. Raises UnknownMethodError."""
+    section = recipe_model(method).model_fields["train"].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, TrainingSection)
+    return section
+
+
+@cache
+def any_train_section() -> type[TrainingSection]:
+    """What `[train]` may say where methods meet: all that those which come with perf have there."""
+    sections = dict.fromkeys(train_section(name) for name in METHODS)
+    doc = "`[train]` whatever the method, which takes what it has; left out: the base's, else the method's."
+    return create_model("TrainSection", __base__=tuple(sections), __doc__=doc)
 
 
 def any_recipe() -> type[BaseModel]:

@@ -1,5 +1,16 @@
 """What perf asks of a method: its options, and how its concepts are learned and drawn.
 
+A concept acts on a picture from two sides, and a method may use either or both. *Prompt-side*: it changes
+what the K and V projections of all cross-attention layers emit for a prompt. A prompt is encoded, with the
+concept's own token embeddings in the places of its calls, to E (n, d); Eq. 4 makes of E and the target inputs
+and outputs of all gated concepts `packed` (n, D), one row a token, the columns those of the bank. It is made
+once for a prompt, before the first denoising step. *Network-side*: low-rank factors A (r, m) and B (m', r)
+are added to the output projection of each transformer block, in every step, at the places of the picture
+that attend to the concept's tokens. Which tokens these are, its *focus* (n, J) with ones at the calls of each
+of J concepts, travels beside packed as further columns (`base.residuals.marked`), so that it comes into
+whatever batch a pipeline makes; the empty prompt of guidance has none. `Base.attached` is the context for
+both.
+
 Importing this needs no torch, and neither does importing a method: what needs it is imported where it is
 used.
 """
@@ -25,8 +36,8 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base import Base
     from perfusion_registry.edit import Metric
-    from perfusion_registry.methods.contribution import Contribution
-    from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.methods.contribution import Contribution, Targets
+    from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 
 Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 """A table of a file that is the method's own, and checked by it."""
@@ -57,7 +68,9 @@ class Method(ABC):
     `built` (what the build found out: where it has them, `covariance` is the digest of C, and `step` the
     step that was kept). draw_model: the options as they apply in one prompt. settings: what prompts, scenes
     and commands may set of these. tensor_rules: of the tensors in its artifacts. needs_covariance: whether
-    its concepts live in the metric of a covariance, and compose only within one.
+    its concepts live in the metric of a covariance, and compose only within one. drawings, trainings: the
+    names of other ways to draw and to train its concepts, which suites compare with its own; no method has
+    another's name or way to draw.
     """
 
     name: ClassVar[str]
@@ -68,6 +81,8 @@ class Method(ABC):
     settings: ClassVar[tuple[Setting, ...]] = ()
     tensor_rules: ClassVar[tuple[TensorRule, ...]]
     needs_covariance: ClassVar[bool] = False
+    drawings: ClassVar[tuple[str, ...]] = ()
+    trainings: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:
@@ -196,6 +211,10 @@ class Method(ABC):
         needs one. generator: on the CPU; every random choice of the training is drawn from it.
         """
 
+    def training(self, training: str) -> MakeTrainable:
+        """Begins to learn a concept in one of the other ways of `trainings`; called as `trainable` is."""
+        raise KeyError(training)
+
     @abstractmethod
     def built(self, step: int, covariance: str | None) -> FileModel:
         """The card's `built`. step: the training step that was kept. covariance: the digest of C."""
@@ -210,11 +229,29 @@ class Method(ABC):
         train: FileModel,
         draw: FileModel,
     ) -> Contribution:
-        """What the concept `name`, of the supercategory `word`, brings to a prompt that calls it.
+        """What the concept `name`, of the supercategory `word`, brings to a prompt that calls it, prompt-side
+        and network-side; nothing is attached here.
 
-        tensors, train: of its artifact. draw: the options as they apply. Raises PerfError when the artifact
-        does not fit the base.
+        tensors, train: of its artifact. draw: the options as they apply. Returns tensors in fp32: embeddings
+        (d_token,) of each text encoder; a target of Eq. 4, in the units of E (its input i*, and the dual of
+        that in the metric of its covariance) and of W E (its output); factors in the units of what the blocks
+        write, by block path, and their strength. Raises PerfError when the artifact does not fit the base.
         """
+
+    def drawing_mistake(self, drawing: str, draw: FileModel) -> PerfError | None:
+        """What keeps a concept with these options from being drawn in one of the other ways of `drawings`;
+        None where nothing does."""
+        return None
+
+    def packed(
+        self, drawing: str, E: Tensor, W: Tensor, targets: Targets, places: Mapping[int, int]
+    ) -> Tensor:
+        """What K and V emit for one prompt in one of the other ways of `drawings`, (n, D), instead of Eq. 4.
+
+        E: (n, d), the prompt's encodings. W: (D, d), of the bank. targets: what J concepts of the method
+        bring to the prompt. places: the concept j at each token position that calls one.
+        """
+        raise KeyError(drawing)
 
     @abstractmethod
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:

@@ -73,6 +73,20 @@ def usable_methods() -> list[Method]:
     return found
 
 
+def find_drawing(name: str) -> tuple[Method, str | None]:
+    """How suites say that concepts are learned and drawn: a method by its name, with None, or by the name of
+    another of its ways to draw, with that. Raises UnknownMethodError where there is neither.
+    """
+    for method in shipped_methods():
+        if name in method.drawings:
+            return method, name
+    if name not in method_names():
+        for method in usable_methods():
+            if name in method.drawings:
+                return method, name
+    return find_method(name), None
+
+
 def shipped_settings() -> dict[str, Setting]:
     """The settings of the methods that come with perf, by key: what commands have options for."""
     found: dict[str, Setting] = {}

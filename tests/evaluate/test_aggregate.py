@@ -9,8 +9,7 @@ from perfusion_registry.evaluate.metrics import difference as told_difference
 from perfusion_registry.evaluate.metrics import told
 from perfusion_registry.evaluate.plan import compared, points
 from perfusion_registry.evaluate.results import FigureResult, ImageRecord
-from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, Variant
-from perfusion_registry.methods.perfusion.options import TrainSection
+from perfusion_registry.evaluate.suite import Bootstrap, Claim, Figure, TrainSection, Variant
 
 # Of each class: image and text similarity of a picture in a scene, and text similarity of one that is not.
 SCORES = {

@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
+from perfusion_registry.artifact import Store, load_artifact
 from perfusion_registry.base import describe_base
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.results import read_results
 from perfusion_registry.evaluate.runner import Workplace, ahead, evaluate, prepared
+from perfusion_registry.evaluate.suite import read_suite
 from perfusion_registry.reporter import Silent
-from tests.evaluate.conftest import Smoke
+from tests.evaluate.conftest import TRAIN, Smoke
 from tests.tiny import fine_tuned
 
 
@@ -200,3 +202,46 @@ def test_results_of_another_version_are_refused(smoke: Smoke, results, tmp_path)
     path.write_text(json.dumps(said))
     with pytest.raises(PerfError, match="schema_version"):
         read_results(path)
+
+
+def test_a_suite_names_the_method_of_its_concepts(smoke: Smoke, results, tmp_path) -> None:
+    """Textual inversion beside perfusion, in one figure: other tensors, other pictures, no gates, and in the
+    keys nothing that it does not have."""
+    text = smoke.path.read_text()
+    rivals = f"""
+[[figures]]
+id = "rivals"
+title = "Rivals"
+prompts = ["scenes"]
+concepts = ["bear"]
+metrics = ["image", "text"]
+[[figures.variants]]
+name = "Eq. 4"
+{TRAIN}
+[[figures.variants]]
+name = "one word"
+method = "textual-inversion"
+{TRAIN.replace("steps = 1,", "steps = 1, learning_rate = 0.5,", 1)}
+[[figures.variants]]
+name = "one word, slowly"
+method = "textual-inversion"
+{TRAIN}
+"""
+    path = smoke.root / "rivals.toml"
+    path.write_text(text + rivals)
+    suite = read_suite(path)
+    made = evaluate(suite, path, smoke.place("rivals"), figures=["rivals"])
+    sha256 = {one.variant: one.sha256 for one in made.concepts}
+    assert len(set(sha256.values())) == 3
+    assert sha256["Eq. 4"] in {one.sha256 for one in results.concepts if one.name == "bear"}
+    store = Store(smoke.root / "store")
+    card = load_artifact(store.get(sha256["one word"])).card
+    assert (card.method, card.covariance, card.supercategory) == ("textual-inversion", None, "teddy")
+    assert card.train.model_dump()["learning_rate"] == 0.5
+    assert set(load_artifact(store.get(sha256["one word"])).tensors) == {"embedding"}
+    drawn = {r.variant: r.picture for r in made.images if r.seed == 0 and r.template == "a photo of a {}"}
+    pixels = [np.asarray(Image.open(smoke.root / "rivals" / picture)) for picture in drawn.values()]
+    assert len(pixels) == 3
+    assert not np.array_equal(pixels[0], pixels[1])
+    assert not np.array_equal(pixels[1], pixels[2])
+    assert {table.point for table in made.gates} == {"Eq. 4"}

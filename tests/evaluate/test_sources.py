@@ -9,8 +9,9 @@ import pytest
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import SuitePairs, Variant
-from perfusion_registry.methods.perfusion.options import TrainOptions, TrainSection
+from perfusion_registry.evaluate.suite import SuitePairs, TrainSection, Variant
+from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.options import TrainSection as PerfusionSection
 from perfusion_registry.methods.table import resolve_train
 from tests.evaluate.conftest import Smoke
 
@@ -32,8 +33,8 @@ def test_another_supercategory_takes_the_place_of_the_recipes(smoke: Smoke) -> N
 
 def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(smoke: Smoke) -> None:
     whole = sources(smoke.suite, smoke.path)["bear"]
-    recipe = whole.recipe.model_copy(update={"train": TrainSection(steps=2, bias=0.2)})
-    suite = smoke.suite.model_copy(update={"train": TrainSection(steps=1, bias=0.1, flip=False)})
+    recipe = whole.recipe.model_copy(update={"train": PerfusionSection(steps=2, bias=0.2)})
+    suite = smoke.suite.model_copy(update={"train": TrainSection(steps=1, bias=0.1, flip=False)})  # type: ignore[call-arg]
     variant = Variant(name="v", train=TrainSection(steps=3))
     made = replace(whole, recipe=recipe).under(variant, suite)
     options = resolve_train(made.recipe, {"steps": 9, "batch": 4, "flip": True})

@@ -94,7 +94,20 @@ def test_budgets_take_turns_and_spread(paper) -> None:
         (('pairs = [["bear", "jug"]]', 'pairs = [["bear", "mug"]]'), "concept `mug`"),
         (('"a {0} in a {1}"', '"a {} in a pot"'), "go with `pairs`"),
         (('recipe = "jug.toml"', ""), "needs `cast` or `recipe`"),
-        (('method = "rome"', 'method = "rom"'), "rom"),
+        (('method = "rome"', 'method = "rom"'), "no method `rom`, and no way to draw; did you mean `rome`?"),
+        (
+            ('method = "rome"', 'method = "textual-inversion"'),
+            "`textual-inversion` is not trained by",
+        ),
+        (
+            ('method = "supercategory"', 'method = "textual-inversion"\nbias = [0.5]'),
+            "a concept of the method `textual-inversion` has no bias to set",
+        ),
+        (
+            ('method = "supercategory"', 'method = "textual-inversion"\ntrain = { trained_keys = true }'),
+            "`trained_keys` is no option of [train] of the method `textual-inversion`",
+        ),
+        (('training = "one-index"', 'training = "one-token"'), "there is `end-to-end`, `one-index`"),
         (('base = "ink"', 'base = "oil"'), "base `oil`"),
         (('base = "ink"', "pairs = true"), "no `[pairs]`"),
         (('than = "local@0.7"', ""), "either `than` or `at_least`"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.defaults import over_defaults
 from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.perfusion import baselines
 from perfusion_registry.methods.perfusion import tensors as kept
 from perfusion_registry.methods.perfusion.gate import SETTINGS, Gate
 from perfusion_registry.methods.perfusion.options import (
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base import Base
     from perfusion_registry.edit import Metric
-    from perfusion_registry.methods.contribution import Contribution
-    from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.methods.contribution import Contribution, Targets
+    from perfusion_registry.methods.trainable import MakeTrainable, Trainable
     from perfusion_registry.recipe.options import TrainingOptions
 
 
@@ -49,6 +50,8 @@ class Perfusion(Method):
     settings = SETTINGS
     tensor_rules = kept.RULES
     needs_covariance = True
+    drawings = baselines.BASELINES
+    trainings = ("one-index",)
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
         """A base card's `[train]` is keyed as perfusion's; an unknown key there is an error."""
@@ -138,6 +141,12 @@ class Perfusion(Method):
 
         return PerfusionTrainable.begin(base, word, metric, options, generator)
 
+    def training(self, training: str) -> MakeTrainable:
+        """See `methods.perfusion.one_index`."""
+        from perfusion_registry.methods.perfusion.one_index import OneIndexTrainable
+
+        return OneIndexTrainable.begin
+
     def built(self, step: int, covariance: str | None) -> Built:
         """With the digest of C: target inputs belong to its metric."""
         assert covariance is not None
@@ -157,6 +166,17 @@ class Perfusion(Method):
 
         assert isinstance(draw, DrawOptions)
         return contribution(base, tensors, name, word, TrainOptions.of(train), draw)
+
+    def drawing_mistake(self, drawing: str, draw: FileModel) -> PerfError | None:
+        """See `methods.perfusion.baselines`."""
+        assert isinstance(draw, DrawOptions)
+        return baselines.mistake(drawing, draw)
+
+    def packed(
+        self, drawing: str, E: Tensor, W: Tensor, targets: Targets, places: Mapping[int, int]
+    ) -> Tensor:
+        """See `methods.perfusion.baselines`."""
+        return baselines.packed(drawing, E, W, targets, places)
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """See `methods.perfusion.tensors`."""
