@@ -78,6 +78,9 @@ class ConceptCard(FileModel):
     what prompts may set with the concept's own values, and what the build found out. scores: similarity
     scores of the kept step by name, such as `image`, `text` and `harmonic`. preview: the SHA-256 of a small
     picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
+
+    word, vectors, imported, verdict and preview are fields of the format that nothing writes yet
+    (`docs/formats.md`); what calls otherwise for one of them cannot be called here.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CARD_SCHEMA)] = CARD_SCHEMA
@@ -139,6 +142,15 @@ class ConceptCard(FileModel):
     def hindrance(self) -> str | None:
         """Why this perf can neither build nor draw such a concept, as a sentence; None where it can."""
         return method_hindrance(self.method, self.requires_perf)
+
+    @property
+    def call_hindrance(self) -> str | None:
+        """Why prompts cannot call such a concept here, as a sentence; None where they can."""
+        if self.hindrance is None and (self.word is not None or self.vectors != 1):
+            return "its calls become several tokens, and this perf makes one of each"
+        if self.hindrance is None and self.supercategory is None:
+            return "it is a kind of nothing, a style, and this perf puts calls in the place of a word"
+        return self.hindrance
 
 
 def in_format_1(card: ConceptCard) -> ConceptCard:

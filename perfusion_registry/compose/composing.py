@@ -170,7 +170,7 @@ def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:
     for call in prompt.calls:
         if call.name not in concepts:
             raise unknown_concept(prompt, call, sorted(concepts))
-        hindrance = concepts[call.name].artifact.card.hindrance
+        hindrance = concepts[call.name].artifact.card.call_hindrance
         if hindrance is not None:
             raise PerfError(
                 f"{call.name!r} cannot be drawn here: {hindrance}",

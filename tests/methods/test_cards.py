@@ -113,6 +113,20 @@ def test_a_concept_that_needs_a_newer_perf_says_which(site: Path) -> None:
     assert json.loads(card_text(save_artifact(read)))["train"] == card["train"]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"vectors": 2}, "several tokens"), ({"word": "ohwx cat"}, "several tokens"), ({}, "a style")],
+)
+def test_what_a_later_perf_calls_otherwise_is_kept_and_not_called(
+    site: Path, tiny_base: Base, change: dict[str, Any], said: str
+) -> None:
+    kind = {"supercategory": "tree"} if change else {}
+    read = load_artifact(stored(CARD | change | kind | {"family": tiny_base.description.family}, ROOTS))
+    assert load_artifact(save_artifact(read)).card == read.card
+    with pytest.raises(PerfError, match=f"'oak' cannot be drawn here: .*{said}"):
+        compose(parse_prompt("an oak*"), {"oak": Concept(read, "0" * 64)}, tiny_base)
+
+
 def test_format_1_is_a_spelling_of_the_same_card() -> None:
     whole = artifact()
     data = save_artifact(whole)
