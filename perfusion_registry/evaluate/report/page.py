@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
-from perfusion_registry.evaluate.metrics import METRICS
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import METRICS, told
 from perfusion_registry.evaluate.plots import Plot, write_plots
-from perfusion_registry.evaluate.report.strips import overlays, strips
-from perfusion_registry.evaluate.report.tables import gates, numbers
-from perfusion_registry.evaluate.report.verdicts import summary, verdicts
-from perfusion_registry.evaluate.results import FigureResult, Results, spoken
+from perfusion_registry.evaluate.report.strips import Grid, overlays, strips
+from perfusion_registry.evaluate.report.tables import Classes, Gates, Scores, classes, gates, scores
+from perfusion_registry.evaluate.report.verdicts import VERDICTS, ClaimRow, claim_rows, sentence
+from perfusion_registry.evaluate.results import ClaimResult, FigureResult, Results, spoken
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 
 REPORT = "report.html"
+_FOLDER = Path(__file__).parent
+_TEMPLATE = "page.html"
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """A figure as the page shows it. plot: SVG. claims: each with what was measured, in words."""
+
+    figure: FigureResult
+    plot: str | None
+    plot_caption: str
+    claims: tuple[tuple[ClaimResult, str], ...]
+    strips: Grid
+    overlays: Grid | None
+    gates: tuple[Gates, ...]
+    scores: Scores
+    classes: Classes | None
 
 
 def write_report(results: Results, folder: Path) -> Path:
     """Write `report.html`, and the plots as PNG below `plots/`, beside the results; the report's path.
 
-    Raises PerfError when matplotlib or a picture of the results is missing.
+    Raises PerfError when matplotlib, Jinja or a picture of the results is missing.
     """
     make_folder(folder)
     plots = write_plots(results.figures, folder / "plots")
@@ -31,47 +49,65 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def page(results: Results, folder: Path, plots: Mapping[str, Plot]) -> str:
     """The whole page. folder: of the results, where the pictures are."""
-    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    body = "".join(
-        [
-            _header(results),
-            "<main>",
-            summary(results),
-            *(_figure(results, figure, folder, plots.get(figure.id)) for figure in results.figures),
-            _meanings(results),
-            "</main>",
-            _footer(results),
-        ]
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise PerfError(
+            "a report needs Jinja, which is not installed", hint="pip install 'perfusion-registry[evaluate]'"
+        ) from error
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    title = escape(results.suite.title)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    environment.filters["number"] = lambda value, metric: told(metric, value)
+    environment.filters["label"] = spoken
+    rows: tuple[ClaimRow, ...] = claim_rows(results)
+    return environment.get_template(_TEMPLATE).render(
+        suite=results.suite,
+        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        metrics=METRICS,
+        verdict_names=VERDICTS,
+        facts=_facts(results),
+        limits=_limits(results),
+        claims=rows,
+        counts={name: sum(row.claim.verdict == name for row in rows) for name in VERDICTS},
+        figures=[_view(results, figure, folder, plots.get(figure.id), Markup) for figure in results.figures],
+        meanings=_meanings(results),
+        footer=_footer(results),
     )
 
 
-def _header(results: Results) -> str:
-    drawn = [f for f in results.figures if not f.left_out]
-    facts = {
+def _view(
+    results: Results, figure: FigureResult, folder: Path, plot: Plot | None, markup: type[str]
+) -> FigureView:
+    records = [record for record in results.images if record.figure == figure.id]
+    return FigureView(
+        figure,
+        None if plot is None else markup(plot.svg),
+        _plot_caption(figure),
+        tuple((claim, sentence(claim)) for claim in figure.claims),
+        strips(results, figure, records, folder),
+        overlays(records, folder),
+        gates(results, figure),
+        scores(figure),
+        classes(figure),
+    )
+
+
+def _facts(results: Results) -> dict[str, str]:
+    return {
         "Pictures": f"{len({r.picture for r in results.images}):,} different",
         "Concepts": f"{len({name for r in results.images for name in r.concepts})}",
         "Prompts": f"{len({(r.group, r.template) for r in results.images})}",
         "Base": f"{results.environment.base} ({results.environment.base_digest[:12]})",
     }
-    links = "".join(
-        f'<a href="#figure-{escape(f.id)}">{escape(f.id)}&ensp;{escape(f.title)}</a>' for f in drawn
-    )
-    return (
-        f'<header><p class="kicker">Evaluation of {escape(results.suite.name)}</p>'
-        f"<h1>{escape(results.suite.title)}</h1>"
-        f'<p class="lead">{escape(" ".join(results.suite.about.split()))}</p>'
-        f'<dl class="facts">{_listed(facts)}</dl>{_shrunk(results)}<nav aria-label="Figures">{links}'
-        '<a href="#meanings">What the numbers mean</a></nav></header>'
-    )
 
 
-def _shrunk(results: Results) -> str:
+def _limits(results: Results) -> list[str]:
     """What a budget left out, so that nobody takes a small run for a whole one."""
     names = {
         "concepts": "concepts (or pairs) in a figure",
@@ -80,59 +116,27 @@ def _shrunk(results: Results) -> str:
         "steps": "denoising steps",
         "train_steps": "training steps",
     }
-    limits = [
-        f"{names[key]}: {value}" for key, value in results.budget.model_dump().items() if value is not None
-    ]
-    if not limits:
-        return ""
-    return (
-        f'<p class="note"><strong>A shrunk run.</strong> At most, {escape("; ".join(limits))}. '
-        "Numbers and verdicts are those of this small sample, not of the whole suite.</p>"
-    )
+    budget = results.budget.model_dump()
+    return [f"{names[key]}: {value}" for key, value in budget.items() if value is not None]
 
 
-def _figure(results: Results, figure: FigureResult, folder: Path, plot: Plot | None) -> str:
-    opening = (
-        f'<section id="figure-{escape(figure.id)}"><p class="kicker">Figure {escape(figure.id)}</p>'
-        f"<h2>{escape(figure.title)}</h2>"
-    )
-    if figure.left_out:
-        return f'{opening}<p class="note">Not drawn: {escape(figure.left_out)}.</p></section>'
-    about = " ".join(figure.about.split())
-    records = [record for record in results.images if record.figure == figure.id]
-    pictures = strips(results, figure, records, folder)
-    measured = _plot(figure, plot) + verdicts(figure)
-    parts = [
-        opening,
-        f"<p>{escape(about)}</p>" if about else "",
-        *([pictures, measured] if figure.kind == "strip" else [measured, pictures]),
-        overlays(records, folder),
-        gates(results, figure),
-        numbers(figure),
-        "</section>",
-    ]
-    return "".join(parts)
-
-
-def _plot(figure: FigureResult, plot: Plot | None) -> str:
-    if plot is None:
-        return ""
+def _plot_caption(figure: FigureResult) -> str:
     pictures = max((m.pictures for p in figure.points for m in p.metrics.values()), default=0)
     caption = (
         f"A mark for each concept, joined over the variants. Pictures of all of them: up to {pictures:,}."
         if figure.kind == "classes"
         else f"Error bars: 95\N{NO-BREAK SPACE}% intervals. Pictures a point: up to {pictures:,}."
     )
-    if figure.best is not None:
-        choice = "; ".join(f"{name}: {spoken(point)}" for name, point in figure.best.choice.items())
-        caption += (
-            f" Best H takes {choice}. It is chosen by the pictures that it is scored on, as in the paper, so "
-            "no single point can have a greater harmonic mean."
-        )
-    return f'<figure><div class="scroll">{plot.svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    if figure.best is None:
+        return caption
+    choice = "; ".join(f"{name}: {spoken(point)}" for name, point in figure.best.choice.items())
+    return (
+        f"{caption} Best H takes {choice}. It is chosen by the pictures that it is scored on, as in the "
+        "paper, so no single point can have a greater harmonic mean."
+    )
 
 
-def _meanings(results: Results) -> str:
+def _meanings(results: Results) -> dict[str, str]:
     """The metrics that this page tells of, how they are averaged, and where intervals come from."""
     shown = {metric for f in results.figures for point in f.points for metric in point.metrics}
     over = {
@@ -145,22 +149,14 @@ def _meanings(results: Results) -> str:
         f"95\N{NO-BREAK SPACE}%, by {results.bootstrap.resamples:,} bootstrap resamples: {over}. "
         "Differences are resampled in pairs of the same prompt and seed."
     )
-    return (
-        '<section id="meanings"><h2>What the numbers mean</h2>'
-        f'<dl class="meanings">{_listed(meanings)}</dl></section>'
-    )
-
-
-def _listed(terms: Mapping[str, str]) -> str:
-    return "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in terms.items())
+    return meanings
 
 
 def _footer(results: Results) -> str:
     environment = results.environment
     libraries = ", ".join(f"{name} {number}" for name, number in environment.libraries.items())
-    text = (
+    return (
         f"perf {environment.perf}; {libraries}; {environment.device} ({environment.processor}), "
         f"{environment.dtype}. Base {environment.base_digest}. Covariance {environment.covariance}. "
         "Every number and picture is in results.json."
     )
-    return f"<footer>{escape(text)}</footer>"
