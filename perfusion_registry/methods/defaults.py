@@ -12,6 +12,14 @@ from perfusion_registry.recipe.model import FileModel
 
 Options = TypeVar("Options", bound=FileModel)
 
+OF_THE_BASE = ("flip", "sizes", "templates", "validation_prompts", "validation_steps", "validation_guidance")
+"""What of a base card's `[train]` is about the base; the rest is for perfusion's learning rates."""
+
+
+def of_the_base(base_defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a base card's `[train]` what counts for methods other than perfusion."""
+    return {key: value for key, value in base_defaults.items() if key in OF_THE_BASE}
+
 
 def over_defaults(
     options: type[Options], section: FileModel, base_defaults: Mapping[str, Any], table: str

@@ -59,6 +59,14 @@ def word_embeddings(base: Base, row: Tokens) -> tuple[Tensor, ...]:
     )
 
 
+def embeddings_of_word(base: Base, word: str) -> tuple[Tensor, ...]:
+    """The token embeddings (d_token,) of a supercategory, of each text encoder; of several tokens their
+    mean."""
+    from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
+
+    return word_embeddings(base, base.tokenise(pieces(TARGET_PROMPT, word, spelled=True)))
+
+
 def embeddings_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:
     """The concept's token embeddings (d_token,) of each text encoder of the base, in fp32."""
     from perfusion_registry.methods.contribution import vector

@@ -32,6 +32,11 @@ def pieces(prompt: str, supercategory: str, *, spelled: bool = False) -> list[st
     return parts
 
 
+def unedited(base: Base, prompts: Conditioning) -> Conditioning:
+    """What the K and V projections make of encoded prompts (B, n, d): `E W^T`, (B, n, D), packed."""
+    return prompts.with_states(prompts.states @ base.bank.W.T)
+
+
 @dataclass(frozen=True, eq=False)
 class Prompts:
     """Prompts that each call the concept once. tokens: of each."""

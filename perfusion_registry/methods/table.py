@@ -23,6 +23,7 @@ from perfusion_registry.version import __version__
 
 METHODS = {
     "perfusion": "perfusion_registry.methods.perfusion:METHOD",
+    "residuals": "perfusion_registry.methods.residuals:METHOD",
     "textual-inversion": "perfusion_registry.methods.textual_inversion:METHOD",
 }
 """The method of each name; loading one needs no torch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import offsets
+from perfusion_registry.methods.residuals import options as residuals
 from perfusion_registry.render import RenderRequest, native_values, render
 from tests.distribution import install
 from tests.second_architecture import Loaded, save_second_base
@@ -228,6 +230,9 @@ def test_what_it_has_not_is_told(base: Base, covariance: Covariance, built: Arti
     options = FAST.model_copy(update={"residual_rank": 0.1})
     with pytest.raises(PerfError, match="residual"):
         build_concept(base, covariance, sources, options, RenderOptions(), digest="ab" * 32)
+    alone = replace(sources, method="residuals")
+    with pytest.raises(PerfError, match="no transformer blocks that 'teddy' could learn a residual for"):
+        build_concept(base, None, alone, residuals.TrainOptions(), residuals.DrawOptions(), digest="ab" * 32)
     with pytest.raises(PerfError, match="no pipeline for 'image'"):
         base.pipeline("image")
     with pytest.raises(PerfError, match="no form as DDIMScheduler"):

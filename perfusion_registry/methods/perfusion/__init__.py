@@ -24,6 +24,7 @@ from perfusion_registry.methods.perfusion.options import (
 )
 from perfusion_registry.methods.perfusion.presets import PRESETS
 from perfusion_registry.methods.perfusion.search import search_space
+from perfusion_registry.methods.residuals.tensors import require_blocks
 from perfusion_registry.methods.settings import Settings, Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, Recipe
@@ -122,11 +123,8 @@ class Perfusion(Method):
 
     def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
         """A residual needs transformer blocks."""
-        if TrainOptions.of(options).residual_rank and not base.residual_blocks:
-            raise PerfError(
-                f"this base has no transformer blocks that {name!r} could learn a residual for",
-                hint="leave residual_rank out of its [train]",
-            )
+        if TrainOptions.of(options).residual_rank:
+            require_blocks(base, name, "leave residual_rank out of its [train]")
 
     def trainable(
         self,

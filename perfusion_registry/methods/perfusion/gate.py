@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 from perfusion_registry.methods.perfusion.options import PresetName, SceneLock
 from perfusion_registry.methods.perfusion.presets import PRESETS
+from perfusion_registry.methods.residuals.options import STRENGTH
 from perfusion_registry.methods.settings import Setting, Settings, Value
-from perfusion_registry.recipe.options import Bias, Residual, Temperature
+from perfusion_registry.recipe.options import Bias, Temperature
 
 SETTINGS = (
     Setting("bias", Bias, ".55"),
     Setting("temperature", Temperature, ".15"),
     Setting("lock", SceneLock, "global", field="key_lock", noun="key lock", usual="local"),
-    Setting("residual", Residual, ".8", usual=1.0),
+    STRENGTH,
     Setting("preset", PresetName, "faithful"),
 )
 

@@ -24,7 +24,7 @@ from perfusion_registry.methods.perfusion.tensors import (
     TARGET_INPUT_DUAL,
 )
 from perfusion_registry.methods.prompts import Prompts
-from perfusion_registry.methods.residuals.tensors import residual_of, residual_tensors
+from perfusion_registry.methods.residuals.tensors import kept_residual, residual_of, residual_tensors
 from perfusion_registry.methods.residuals.training import new_residual
 from perfusion_registry.methods.trainable import Tensors, Trainable
 from perfusion_registry.recipe.options import TrainingOptions
@@ -145,5 +145,4 @@ class PerfusionTrainable(Trainable):
             kept[f"{prefix}{layer.path}"] = values[layer.value_slice].half()
             if self.options.trained_keys:
                 kept[f"{OUTPUT_KEY}{layer.path}"] = outputs[layer.key_slice].half()
-        residual = residual_tensors(residual_of(state))
-        return kept | {name: factor.half() for name, factor in residual.items()}
+        return kept | kept_residual(state)

@@ -1,1 +1,115 @@
-"""Personalised residuals (Ham et al., CVPR 2024): low-rank additions to the denoiser's blocks."""
+"""Personalised residuals (Ham et al., CVPR 2024): low-rank additions to the denoiser's blocks.
+
+By themselves they are a method, here; a perfusion concept may carry them as well. The paper's unique token
+V*, a rare word that is never learned, is not needed: a call says by itself which tokens are the concept's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.methods.defaults import of_the_base, over_defaults
+from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.residuals import tensors as kept
+from perfusion_registry.methods.residuals.options import (
+    NAME,
+    STRENGTH,
+    Built,
+    DrawOptions,
+    ResidualsRecipe,
+    TrainOptions,
+)
+from perfusion_registry.methods.settings import Value
+from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from perfusion_registry.base import Base
+    from perfusion_registry.edit import Metric
+    from perfusion_registry.methods.contribution import Contribution
+    from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.recipe.options import TrainingOptions
+
+STRENGTHS = (0.6, 0.8, 1.0, 1.2)
+"""What `perf tune` tries where nothing else is asked for."""
+
+
+class Residuals(Method):
+    """Network-side alone: K and V are the base's own, and prompts say the supercategory.
+
+    It is drawn by localised attention-guided sampling (Section 3.3): where the concept's word is attended to,
+    in each block and step; everywhere else the base draws as it always does.
+    """
+
+    name = NAME
+    epoch = 1
+    recipe_model = ResidualsRecipe
+    tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": Built})
+    draw_model = DrawOptions
+    settings = (STRENGTH,)
+    tensor_rules = (kept.RULE,)
+
+    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
+        """Of a base card's `[train]` only what is about the base."""
+        return over_defaults(TrainOptions, recipe.train, of_the_base(base_defaults), "train")
+
+    def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> DrawOptions:
+        """Nothing of a base card's `[render]`: the strength there is for residuals beside an edit."""
+        return over_defaults(DrawOptions, recipe.render, {}, "render")
+
+    def search_space(
+        self, name: str, train: FileModel, now: FileModel, choices: Mapping[str, Sequence[Value]]
+    ) -> list[FileModel]:
+        """Its strengths."""
+        strengths = choices.get(STRENGTH.field) or STRENGTHS
+        return [DrawOptions.model_validate({STRENGTH.field: strength}) for strength in strengths]
+
+    def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
+        """It needs transformer blocks."""
+        kept.require_blocks(base, name, "learn it by another method, such as perfusion")
+
+    def trainable(
+        self,
+        base: Base,
+        word: str,
+        metric: Metric | None,
+        options: TrainingOptions,
+        generator: Generator,
+    ) -> Trainable:
+        """See `methods.residuals.training`."""
+        from perfusion_registry.methods.residuals.training import ResidualTrainable
+
+        assert isinstance(options, TrainOptions)
+        return ResidualTrainable(base, word, options, generator)
+
+    def built(self, step: int, covariance: str | None) -> Built:
+        """The kept step."""
+        return Built(step=step)
+
+    def contribution(
+        self,
+        base: Base,
+        tensors: Mapping[str, Tensor],
+        name: str,
+        word: str,
+        train: FileModel,
+        draw: FileModel,
+    ) -> Contribution:
+        """Its factors, and the supercategory's own embeddings."""
+        from perfusion_registry.methods.contribution import Contribution
+        from perfusion_registry.methods.embeddings import embeddings_of_word
+
+        assert isinstance(draw, DrawOptions)
+        factors = kept.residual_of(tensors) if draw.residual else {}
+        return Contribution(embeddings_of_word(base, word), None, factors, draw.residual)
+
+    def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
+        """Every A has its B."""
+        return None if kept.is_whole(tensors, learned=True) else "its residual is not whole"
+
+
+METHOD = Residuals()

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import PATH, TensorRule
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from perfusion_registry.base import Base
 
 DOWN = "residual_down."
 UP = "residual_up."
@@ -36,6 +39,19 @@ def residual_tensors(residual: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str,
     for path, (down, up) in residual.items():
         named[DOWN + path], named[UP + path] = down, up
     return named
+
+
+def kept_residual(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What an artifact keeps of the residual in a training's state: its factors in fp16, by name."""
+    return {name: factor.half() for name, factor in residual_tensors(residual_of(state)).items()}
+
+
+def require_blocks(base: Base, name: str, hint: str) -> None:
+    """Raise PerfError where a base has no transformer blocks that the concept `name` could learn one for."""
+    if not base.residual_blocks:
+        raise PerfError(
+            f"this base has no transformer blocks that {name!r} could learn a residual for", hint=hint
+        )
 
 
 def is_whole(tensors: Mapping[str, Tensor], *, learned: bool) -> bool:

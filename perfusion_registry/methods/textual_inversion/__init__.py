@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.methods import embeddings
-from perfusion_registry.methods.defaults import over_defaults
+from perfusion_registry.methods.defaults import of_the_base, over_defaults
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.textual_inversion.options import (
     NAME,
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.trainable import Trainable
     from perfusion_registry.recipe.options import TrainingOptions
 
-OF_THE_BASE = ("flip", "sizes", "templates", "validation_prompts", "validation_steps", "validation_guidance")
-"""What of a base card's `[train]` is about the base; the rest is for perfusion's learning rates."""
-
 
 class TextualInversion(Method):
     """Prompt-side, without an edit: the token stands in the prompt, and the denoiser is the base's own."""
@@ -44,8 +41,7 @@ class TextualInversion(Method):
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
         """Of a base card's `[train]` only what is about the base."""
-        known = {key: value for key, value in base_defaults.items() if key in OF_THE_BASE}
-        return over_defaults(TrainOptions, recipe.train, known, "train")
+        return over_defaults(TrainOptions, recipe.train, of_the_base(base_defaults), "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> NoOptions:
         """Nothing."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of, word_embeddings
-from perfusion_registry.methods.prompts import TARGET_PROMPT, Prompts, pieces
+from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of, embeddings_of_word
+from perfusion_registry.methods.prompts import Prompts, unedited
 from perfusion_registry.methods.textual_inversion.options import TrainOptions
 from perfusion_registry.methods.trainable import Tensors, Trainable
 
@@ -20,9 +20,8 @@ class InversionTrainable(Trainable):
     """The learned embedding v* (d_token,) of each text encoder, which starts at the supercategory's."""
 
     def __init__(self, base: Base, word: str, options: TrainOptions) -> None:
-        row = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
         self.base, self.rate = base, options.learning_rate
-        starts = word_embeddings(base, row)
+        starts = embeddings_of_word(base, word)
         self.embeddings = tuple(start.clone().requires_grad_() for start in starts)
         self.parameters = embedding_tensors(self.embeddings)
         self.moving = {}
@@ -39,20 +38,15 @@ class InversionTrainable(Trainable):
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """What every K and V projection makes of the prompts, unedited."""
         encoded, _ = prompts.encode(self.base, rows, self.embeddings)
-        return _packed(self.base, encoded).rows(inverse)
+        return unedited(self.base, encoded).rows(inverse)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """The empty prompt is the base's own."""
         base = self.base
         embeddings = [tensor.to(base.device) for tensor in embeddings_of(state)]
         called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
-        return _packed(base, called), _packed(base, base.encode([base.tokenise([])]))
+        return unedited(base, called), unedited(base, base.encode([base.tokenise([])]))
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """The embeddings."""
         return embedding_tensors(embeddings_of(state))
-
-
-def _packed(base: Base, encoded: Conditioning) -> Conditioning:
-    """E W^T, (B, n, D)."""
-    return encoded.with_states(encoded.states @ base.bank.W.T)
