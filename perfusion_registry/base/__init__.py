@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.loading import load_base as load_base
     from perfusion_registry.base.loading import load_tokenizer as load_tokenizer
     from perfusion_registry.base.loading import wrap as wrap
+    from perfusion_registry.base.prediction import Asked as Asked
     from perfusion_registry.base.readers import beside as beside
     from perfusion_registry.base.reference import BaseReference as BaseReference
     from perfusion_registry.base.residuals import Factors as Factors
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.tokens import Tokens as Tokens
 
 _HOME = {
+    "Asked": "prediction",
     "AttentionRecorder": "attention",
     "Bank": "bank",
     "BankLayer": "bank",

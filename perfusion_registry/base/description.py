@@ -10,29 +10,38 @@ from pathlib import Path
 from perfusion_registry.base.architecture import Architecture
 from perfusion_registry.base.architectures import architecture, recognise
 from perfusion_registry.base.card import CARD_FILE, BaseCard
+from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.hub import NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile
-from perfusion_registry.base.kinds import no_base
-from perfusion_registry.base.reference import BaseReference
+from perfusion_registry.base.prediction import Asked
+from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 
 
 def describe_base(
-    reference: BaseReference | str, *, root: Path | None = None, allow_download: bool | None = None
+    reference: BaseReference | str,
+    *,
+    root: Path | None = None,
+    allow_download: bool | None = None,
+    asked: Asked | None = None,
 ) -> BaseDescription:
     """Find a base on this machine and describe it, without importing torch.
 
-    root: what a relative folder is relative to; the working directory by default.
+    root: what a relative path is relative to; the working directory by default.
     allow_download: whether a hub model that is not here may be downloaded; None asks PERF_ALLOW_DOWNLOAD.
+    asked: what is said of a base in one file.
     Raises PerfError when the base is not here, incomplete, or of no architecture that can carry concepts.
     """
     reference = BaseReference.parse(reference) if isinstance(reference, str) else reference
-    folder = _find(reference, root, allow_download)
-    return _describe(reference.repo, folder.name if reference.kind == "hub" else None, folder)
+    path = _find(reference, root, allow_download)
+    kind, files = _recognised(path, asked)
+    if isinstance(files, CheckpointFiles):
+        return _describe_file(reference.repo, kind, files)
+    return _describe(reference.repo, path.name if reference.kind == "hub" else None, kind, files)
 
 
 def check_base(name: str, *, root: Path | None = None) -> bool:
@@ -43,17 +52,17 @@ def check_base(name: str, *, root: Path | None = None) -> bool:
     else that is no such base.
     """
     try:
-        folder = _find(BaseReference.parse(name), root, allow_download=False)
+        path = _find(BaseReference.parse(name), root, allow_download=False)
     except NotDownloadedError:
         return False
-    kind, files = _recognised(folder)
+    kind, files = _recognised(path)
     kind.family(files)
-    kind.require_trainable(files, BaseCard.read(folder))
+    kind.require_trainable(files, files.card)
     return True
 
 
 def _find(reference: BaseReference, root: Path | None, allow_download: bool | None) -> Path:
-    """The folder of a base; of a hub model its name is the commit."""
+    """The folder of a base, or its file; of a hub model its name is the commit."""
     if reference.kind == "embedded":
         folder = Path(str(resources.files("perfusion_registry"))) / "storybook" / "weights"
         if not (folder / INDEX).is_file():
@@ -66,28 +75,45 @@ def _find(reference: BaseReference, root: Path | None, allow_download: bool | No
         folder = snapshot(reference, allow_download=allow_download, models=_models)
     else:
         folder = ((root or Path.cwd()) / expand_user(reference.repo)).resolve()
-        if folder.is_file():
-            raise no_base(folder)
-        if not folder.is_dir():
+        if not folder.exists():
+            what = "file" if folder.suffix.lower() in FILES else "folder"
             raise PerfError(
-                "the base's folder does not exist",
+                f"the base's {what} does not exist",
                 where=str(folder),
-                hint='name the folder of a diffusers model, a model of the hub as owner/name, or "storybook"',
+                hint=f'name the {what} of a model, one of the hub as owner/name, or "storybook"',
             )
     return folder
 
 
 def require_trainable(description: BaseDescription) -> None:
     """Raise PerfError for a base that can draw concepts and on which none can be trained."""
-    files = BaseFiles(description.folder, description.variant)
+    told = description.prediction
+    files = BaseFiles(description.folder, description.variants)
+    if told is not None:
+        files = CheckpointFiles.open(description.folder, Asked(told.kind, told.zero_terminal_snr))
     architecture(description.architecture).require_trainable(files, description.card)
 
 
-def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
-    kind, files = _recognised(folder)
+def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> BaseDescription:
+    family, told = kind.family(files), files.prediction
+    digest = file_digest(files.file)
+    said = f"{digest} {told.kind} {told.zero_terminal_snr}"
+    return BaseDescription(
+        repo=repo,
+        folder=files.file,
+        files=(BaseFile(files.file.name, digest, files.file.stat().st_size),),
+        digest=hashlib.sha256(said.encode()).hexdigest(),
+        family=family,
+        architecture=kind.name,
+        text_digest=files.text_digest,
+        prediction=told,
+    )
+
+
+def _describe(repo: str, revision: str | None, kind: Architecture, files: BaseFiles) -> BaseDescription:
+    folder = files.folder
     weights = [path for model in kind.models for path in files.weights(model)]
-    family = kind.family(files)
-    card = BaseCard.read(folder)
+    family, card = kind.family(files), files.card
     described = tuple(
         BaseFile(path.relative_to(folder).as_posix(), file_digest(path), path.stat().st_size)
         for path in sorted(
@@ -102,17 +128,26 @@ def _describe(repo: str, revision: str | None, folder: Path) -> BaseDescription:
         digest=_digest(described),
         family=family,
         card=card,
-        variant=files.variant,
+        variants=files.variants,
         architecture=kind.name,
         text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
     )
 
 
-def _recognised(folder: Path) -> tuple[Architecture, BaseFiles]:
+def _recognised(path: Path, asked: Asked | None = None) -> tuple[Architecture, BaseFiles]:
     """What kind of base this is, and its files; damaged ones are told before gigabytes are hashed."""
-    files = BaseFiles(folder)
+    if path.is_file():
+        checkpoint = CheckpointFiles.open(path, asked or Asked())
+        return recognise(checkpoint), checkpoint
+    if asked is not None and asked != Asked():
+        raise PerfError(
+            "[base] in perfusion.toml says what a base in one file predicts, and this base is a folder",
+            where=str(path),
+            hint="take the table out: a folder says it in scheduler/scheduler_config.json",
+        )
+    files = BaseFiles(path)
     kind = recognise(files)
-    files = BaseFiles(folder, files.complete_variant(kind.models))
+    files = files.with_variants(kind.models)
     for model in kind.models:
         files.tensors(model)
     return kind, files

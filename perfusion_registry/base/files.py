@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from perfusion_registry.base.card import BaseCard
+from perfusion_registry.base.family import text_digest
 from perfusion_registry.base.kinds import no_base
-from perfusion_registry.base.weights import tensor_entries, weight_files
+from perfusion_registry.base.weights import tensor_entries, weight_files, weight_variants
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
 
 INDEX = "model_index.json"
-_VARIANTS = (None, "fp16")
 _INCOMPLETE = "fetch the base again; something of it is missing or damaged"
 
 
@@ -23,11 +24,11 @@ _INCOMPLETE = "fetch the base again; something of it is missing or damaged"
 class BaseFiles:
     """A base's folder, as far as an architecture has to look into it.
 
-    variant: None, or "fp16" where its weights only exist under that name.
+    variants: the name under which each model's weights are taken; None for the plain one.
     """
 
     folder: Path
-    variant: str | None = None
+    variants: Mapping[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def index(self) -> Mapping[str, Any]:
@@ -48,6 +49,15 @@ class BaseFiles:
             name: said[1] for name, said in self.index.items() if isinstance(said, list) and len(said) == 2
         }
 
+    @property
+    def card(self) -> BaseCard:
+        """What the base says of itself. Raises PerfError for a card that cannot be read."""
+        return BaseCard.read(self.folder)
+
+    def place(self, component: str) -> str:
+        """Where a component is, for errors."""
+        return str(self.folder / component)
+
     def configuration(self, component: str) -> Mapping[str, Any]:
         """The `config.json` of a component. Raises PerfError when it is missing or broken."""
         return _read_json(self.folder / component / "config.json")
@@ -61,7 +71,7 @@ class BaseFiles:
         """The safetensors files of a model, and their index if they are several. Raises PerfError where it
         has none."""
         folder = self.folder / model
-        found = weight_files(folder, self.variant)
+        found = weight_files(folder, self.variants.get(model))
         if not found:
             pickled = any(folder.glob("*.bin"))
             raise PerfError(
@@ -81,19 +91,26 @@ class BaseFiles:
             name: entry for path in self.tensor_files(model) for name, entry in tensor_entries(path).items()
         }
 
-    def complete_variant(self, models: Sequence[str]) -> str | None:
-        """The name under which every one of `models` has weights: the plain one, unless only "fp16" has."""
-        complete = {
-            variant: all(weight_files(self.folder / model, variant) for model in models)
-            for variant in _VARIANTS
-        }
-        return "fp16" if complete["fp16"] and not complete[None] else None
+    def text_digests(self, component: str) -> list[str]:
+        """The digest of each file of a text encoder, as `family_digest` takes it."""
+        return [text_digest(path) for path in self.tensor_files(component)]
+
+    def with_variants(self, models: Sequence[str]) -> BaseFiles:
+        """The same, each of `models` under a name under which it has weights: one that all have, if there is
+        one, and the plain one before others."""
+        there = {model: weight_variants(self.folder / model) for model in models}
+        shared = [name for name in next(iter(there.values())) if all(name in own for own in there.values())]
+        chosen = {model: shared[0] if shared else own[0] for model, own in there.items() if own}
+        return replace(self, variants=chosen)
 
     def is_complete(self, models: Sequence[str]) -> bool:
         """Whether a (perhaps partly downloaded) folder has the weights of all of `models`."""
-        chosen = ([weight_files(self.folder / model, variant) for model in models] for variant in _VARIANTS)
-        return any(
-            all(files and all(path.is_file() for path in files) for files in weights) for weights in chosen
+        return all(
+            any(
+                all(path.is_file() for path in weight_files(self.folder / model, name))
+                for name in weight_variants(self.folder / model)
+            )
+            for model in models
         )
 
 

@@ -52,8 +52,8 @@ def snapshot(
     if not (downloads_allowed() if allow_download is None else allow_download):
         raise _missing(f"the model {reference.text!r}", reference.repo, reference.revision)
     needed = models(_download(reference, _PLAIN))
-    # Weights under their plain names are enough where there are any; some models only have fp16 ones.
-    for infix in ("", ".fp16"):
+    # Weights under their plain names are enough where there are any; some models only have others.
+    for infix in ("", ".fp16", ".bf16", ".non_ema"):
         wanted = tuple(
             f"{model}/{stem}"
             for model in needed

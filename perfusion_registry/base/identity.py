@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.licence import base_licence
+from perfusion_registry.base.prediction import GUIDANCE_RESCALE, Prediction
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class BaseIdentity:
     repo: as in `BaseReference.repo`. revision: 40 hex digits for a hub model, else None. architecture: the
     name of its kind. family: hex sha256; concepts transfer between bases of one family. digest: hex sha256
     over its files. text_digest: hex sha256 over those that decide what a caption is encoded to. Of a pipeline
-    that is not read from files both digests are "unknown". card: its defaults.
+    that is not read from files both digests are "unknown". card: its defaults. prediction: of a base in one
+    file, what its denoiser predicts, which a folder says in its scheduler.
     """
 
     repo: str
@@ -35,19 +38,35 @@ class BaseIdentity:
     digest: str = "unknown"
     text_digest: str = "unknown"
     card: BaseCard = field(default_factory=BaseCard)
+    prediction: Prediction | None = None
+
+    @property
+    def guidance_rescale(self) -> float:
+        """How far guided predictions are scaled back; 0: not at all."""
+        return GUIDANCE_RESCALE if self.prediction and self.prediction.zero_terminal_snr else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseDescription(BaseIdentity):
     """A base that is present on this machine.
 
-    folder: where it lies. files: what it is made of, sorted by path. variant: None, or "fp16" when its
-    weights only exist under that name.
+    folder: where it lies; of a base in one file, that file. files: what it is made of, sorted by path.
+    variants: the name under which the weights of each model are, such as "fp16"; None for the plain one.
     """
 
     folder: Path
     files: tuple[BaseFile, ...]
-    variant: str | None = None
+    variants: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def in_one_file(self) -> bool:
+        """Whether it is one file."""
+        return self.prediction is not None
+
+    @property
+    def prediction_asked(self) -> str | None:
+        """What was asked of a base in one file, as a lockfile says it; None where nothing was."""
+        return self.prediction.as_locked if self.prediction else None
 
     @property
     def covariance(self) -> Path | None:

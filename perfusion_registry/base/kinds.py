@@ -16,7 +16,7 @@ from perfusion_registry.safetensors_header import HeaderError, read_header
 SUITABLE = 'use a base like Stable Diffusion 1.x, 2.x or SDXL, or "storybook"'
 BESIDE = "name the base that it goes with, and give it to that base's pipeline in a program, with `composed`"
 """What to do with a thing that is used beside a base."""
-_CONVERT = "make a folder of it first, with diffusers' `from_single_file` and `save_pretrained`"
+_CONVERT = "where diffusers reads it (`from_single_file`), make a folder of it with `save_pretrained`"
 _WHOLE = "name the folder of the whole pipeline, the one with model_index.json"
 
 
@@ -35,7 +35,7 @@ ADAPTER = Kind("a T2I-Adapter, not a base", BESIDE)
 IP_ADAPTER = Kind("an IP-Adapter, not a base", BESIDE)
 EMBEDDING = Kind("a textual-inversion embedding, not a base", "name the base that it was made for")
 CONCEPT = Kind("a concept that perf built, not a base", "`perf add` and `composed` take concepts")
-CHECKPOINT = Kind("a whole model in one file, and perf reads folders", _CONVERT)
+CHECKPOINT = Kind("a whole model in one file, of a kind that perf does not know", _CONVERT)
 JOINT = Kind(
     "a model with joint attention, where text has no keys and values of its own: it cannot carry concepts"
 )

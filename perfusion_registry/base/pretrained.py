@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +34,58 @@ def load_pretrained(kind: Any, folder: Path, what: str, **options: Any) -> Any:
     """
     if not folder.is_dir():
         raise PerfError(f"{what} is missing", where=str(folder))
+    with quiet(), _told(what, folder):
+        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
+
+
+def from_single_file(kind: Any, file: Path, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """A pipeline of class `kind` of a file that holds a whole base, its weights in `dtype`.
+
+    folder: of the configurations of what the file holds. options: components that are not taken from it.
+    Raises PerfError where the file lacks weights.
+    """
+    with quiet(), _told(f"the base {file.name!r}", file):
+        options |= {_dtype_option(): dtype, "config": str(folder), "local_files_only": True}
+        pipe = kind.from_single_file(str(file), **options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _class_of(folder: Path, model: str) -> Any:
+    """The class of a model, as the base's index names it."""
+    library, name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))[model]
+    return getattr(import_module(library), name)
+
+
+@contextmanager
+def _told(what: str, where: Path) -> Iterator[None]:
+    """Within it, what the libraries raise for broken files becomes a PerfError."""
     try:
-        with quiet():
-            return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
+        yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(folder), hint=BROKEN) from error
+        raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(where), hint=BROKEN) from error
+
+
+def _dtype_option() -> str:
+    """What diffusers calls the format of the weights."""
+    from diffusers import __version__
+
+    return "dtype" if Version(__version__) >= _RENAMED else "torch_dtype"
 
 
 def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, **options: Any) -> Any:
     """A described base's diffusers pipeline of class `kind`, its weights in `dtype`."""
-    from diffusers import __version__
-
-    name = "dtype" if Version(__version__) >= _RENAMED else "torch_dtype"
-    what = f"the base {description.repo!r}"
-    options |= {name: dtype, "variant": description.variant}
+    what, variants = f"the base {description.repo!r}", set(description.variants.values())
+    options |= {_dtype_option(): dtype}
+    if len(variants) == 1:
+        options["variant"] = variants.pop()
+    else:  # a pipeline is loaded under one name
+        for model, variant in description.variants.items():
+            own = {_dtype_option(): dtype, "variant": variant}
+            options[model] = load_pretrained(
+                _class_of(description.folder, model), description.folder / model, f"the base's {model}", **own
+            )
     pipe = load_pretrained(kind, description.folder, what, **options)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -1,4 +1,4 @@
-"""How a manifest names a base: the embedded one, a Hugging Face Hub model at a revision, or a folder."""
+"""How a manifest names a base: the embedded one, a Hugging Face Hub model at a revision, or a path."""
 
 from __future__ import annotations
 
@@ -12,38 +12,42 @@ EMBEDDED = "storybook"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^\s@]+))?")
 _FOLDER = re.compile(r"\.{1,2}(?:[/\\].*)?|~?[/\\].*|[A-Za-z]:[/\\].*", re.DOTALL)
+FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+"""How a path ends that is a file, whatever comes before."""
 
 
 @dataclass(frozen=True)
 class BaseReference:
     """A parsed base name. It says where to look, not whether anything is there.
 
-    text: as written. kind: which of the three it is. repo: "storybook", "owner/name", or the folder as
+    text: as written. kind: which of the three it is. repo: "storybook", "owner/name", or the path as
     written. revision: a branch, tag or commit of a hub model; None for its default branch, and for the other
     kinds.
     """
 
     text: str
-    kind: Literal["embedded", "hub", "folder"]
+    kind: Literal["embedded", "hub", "path"]
     repo: str
     revision: str | None = None
 
     @classmethod
     def parse(cls, text: str, *, where: str | None = None) -> BaseReference:
-        """Parse "storybook", "owner/name", "owner/name@revision", "./folder", "../folder" or "/folder".
+        """Parse "storybook", "owner/name", "owner/name@revision", "./folder", "../folder", "/folder" or
+        "models/file.safetensors".
 
         where: the file and key path that `text` comes from, for the error.
         Raises PerfError when `text` is none of these.
         """
         if text == EMBEDDED:
             return cls(text, "embedded", text)
-        if _FOLDER.fullmatch(text):
-            return cls(text, "folder", text)
+        if _FOLDER.fullmatch(text) or (text.lower().endswith(FILES) and "://" not in text):
+            return cls(text, "path", text)
         hub = _HUB.fullmatch(text)
         if hub and ".." not in hub["repo"]:
             return cls(text, "hub", hub["repo"], hub["revision"])
         raise PerfError(
             f"{text!r} does not name a base",
             where=where,
-            hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, or "./folder"',
+            hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, "./folder", '
+            'or a file as "model.safetensors"',
         )

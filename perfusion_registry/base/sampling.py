@@ -32,15 +32,21 @@ def sample(
     return x
 
 
-def guided(denoise: Denoise, guidance: float) -> Denoise:
+def guided(denoise: Denoise, guidance: float, rescale: float = 0.0) -> Denoise:
     """Classifier-free guidance: away from the unwanted prompt, to the wanted one.
 
     denoise: of 2 B samples, the first half with the unwanted prompts. guidance: 1 is the wanted prompt
-    alone. Returns a denoiser of B.
+    alone. rescale: how far the answer's deviation is brought back to the wanted prompt's own (Lin et al.
+    2023, Eq. 15 and 16). Returns a denoiser of B.
     """
 
     def answer(x: Tensor, t: Tensor) -> Tensor:
         unwanted, wanted = denoise(torch.cat([x, x]), t).chunk(2)
-        return unwanted + guidance * (wanted - unwanted)
+        led = unwanted + guidance * (wanted - unwanted)
+        if not rescale:
+            return led
+        axes = list(range(1, led.ndim))
+        as_wanted = led * (wanted.std(axes, keepdim=True) / led.std(axes, keepdim=True))
+        return rescale * as_wanted + (1 - rescale) * led
 
     return answer

@@ -49,7 +49,7 @@ class Segmenter:
             folder = source
         else:
             reference = BaseReference.parse(source)
-            folder = Path(source) if reference.kind == "folder" else model_folder(reference, allow_download)
+            folder = Path(source) if reference.kind == "path" else model_folder(reference, allow_download)
         model = load_pretrained(CLIPSegForImageSegmentation, folder, "the segmentation model")
         tokenizer = load_pretrained(CLIPTokenizer, folder, "the segmentation model's tokenizer")
         default = Preprocessing.clipseg(352)

@@ -25,7 +25,7 @@ def require_noise_chain(files: BaseFiles) -> None:
     """Raise PerfError where the base's scheduler has no chain of noise levels to train on."""
     said = files.scheduler
     name, prediction = str(said.get("_class_name", "")), said.get("prediction_type", "epsilon")
-    where = str(files.folder / "scheduler")
+    where = files.place("scheduler")
     if _NO_CHAIN.search(name):
         raise PerfError(
             f"no concept can be trained on this base: its scheduler, {name}, has no chain of noise levels",
@@ -49,6 +49,6 @@ def require_size(files: BaseFiles, card: BaseCard, denoiser: str) -> None:
     ):
         raise PerfError(
             "the base does not say what size it was made for",
-            where=str(files.folder / denoiser),
+            where=files.place(denoiser),
             hint="set width and height under [render] in a perf-base.toml in the base's folder",
         )

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import HeaderError, TensorEntry, floats, read_header
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Formats of numbers that are read."""
+
 _STEMS = ("diffusion_pytorch_model", "model")
+_VARIANT = re.compile(
+    rf"({'|'.join(_STEMS)})\.((?P<own>\w+)\.safetensors|safetensors\.index\.(?P<index>\w+)\.json)"
+)
+_BEST = ("fp32", "fp16", "bf16", "non_ema")
 _INCOMPLETE = "fetch the model again; the file is incomplete or damaged"
 
 
@@ -28,6 +36,18 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[Path, ...]:
         if index.is_file():
             return (*(folder / name for name in _shards(index)), index)
     return ()
+
+
+def weight_variants(folder: Path) -> tuple[str | None, ...]:
+    """Under which names the model in `folder` has safetensors weights, the best first: None for the plain
+    one, else what stands before `.safetensors`, such as "fp16", "bf16" or "non_ema"."""
+    named = {
+        found["own"] or found["index"]
+        for path in folder.glob("*")
+        if (found := _VARIANT.fullmatch(path.name))
+    }
+    order = sorted(named, key=lambda name: (_BEST.index(name) if name in _BEST else len(_BEST), name))
+    return tuple(name for name in (None, *order) if weight_files(folder, name))
 
 
 def _shards(index: Path) -> list[str]:
@@ -67,7 +87,7 @@ def half_precision_digest(path: Path) -> str:
         with path.open("rb") as file:
             for name in sorted(entries, key=plain_name):
                 entry = entries[name]
-                if entry.dtype not in ("F64", "F32", "F16", "BF16"):
+                if entry.dtype not in FLOATS:
                     continue  # position numbers, which some versions of transformers save and others do not
                 file.seek(entry.start)
                 yield name, entry.shape, _to_half(file.read(entry.end - entry.start), entry.dtype)

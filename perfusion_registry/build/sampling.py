@@ -34,5 +34,10 @@ def draw(
         return base.denoise(x, t, both)
 
     with torch.inference_mode():
-        latents = sample(guided(denoise, guidance), noise.to(base.device), scheduler, None)
+        latents = sample(
+            guided(denoise, guidance, base.description.guidance_rescale),
+            noise.to(base.device),
+            scheduler,
+            None,
+        )
     return base.pictures(latents)

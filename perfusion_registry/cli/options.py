@@ -84,7 +84,7 @@ RegistryOption = Annotated[
     str | None,
     typer.Option(metavar="NAME|URL", help="Ask this registry alone.", show_default="all of the project"),
 ]
-BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, or a folder."
+BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, a folder or a file."
 JobsOption = Annotated[
     int,
     typer.Option(

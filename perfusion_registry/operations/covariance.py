@@ -92,6 +92,8 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
     description = _base_here(reporter) if options.base is None else describe_base(options.base)
     require_trainable(description)
+    if description.prediction is not None:
+        reporter.note(f"{description.repo}: {description.prediction.sentence}")
 
     from perfusion_registry.base import load_base
     from perfusion_registry.build import estimate_covariance, save_covariance

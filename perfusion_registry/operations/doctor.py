@@ -151,6 +151,8 @@ def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
         yield _finding("base", "broken", told, "restore the files, or `perf lock` to take these")
     else:
         yield _finding("base", "ok", told if locked else f"{told}, not locked yet")
+    if base.prediction is not None:
+        yield _finding("prediction", "ok" if base.prediction.told_by else "note", base.prediction.sentence)
     if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
         return
     try:

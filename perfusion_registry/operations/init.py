@@ -23,7 +23,7 @@ _MANIFEST = """\
 
 [project]
 name = {name}
-base = {base}            # or "owner/name@revision" of the Hugging Face Hub, or a folder
+base = {base}            # or "owner/name@revision" of the Hugging Face Hub, a folder or a file
 
 # Each concept is called in prompts by its name and a star: "a teddy* in the snow".
 # `perf add` writes an entry here and a recipe:
@@ -119,7 +119,7 @@ def _checked_base(base: str, folder: Path) -> tuple[str, bool]:
     from perfusion_registry.base import BaseReference, check_base
 
     reference = BaseReference.parse(base, where="--base")
-    if reference.kind == "folder" and not expand_user(base).is_absolute():
+    if reference.kind == "path" and not expand_user(base).is_absolute():
         seen = os.path.relpath(base, folder).replace(os.sep, "/")
         base = seen if seen.startswith("..") else f"./{seen}"
     here = check_base(base, root=folder.absolute())

@@ -172,13 +172,14 @@ def _loaded(
 def _base_for(workspace: Workspace, project: Project | None, wanted: ComposedBase) -> BaseDescription:
     """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
     root = project.root if project else None
-    names = [project.manifest.project.base] if project else []
-    names.append(wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}")
+    named = wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}"
+    places = [partial(workspace.base, project)] if project else []
+    places.append(partial(workspace.base_named, named, root))
     bases: list[BaseDescription] = []
     problems: list[PerfError] = []
-    for name in names:
+    for place in places:
         try:
-            bases.append(workspace.base_named(name, root))
+            bases.append(place())
         except PerfError as error:
             problems.append(error)
             continue

@@ -118,6 +118,8 @@ def relock(workspace: Workspace, *, upgrade: bool | Collection[str] = False, low
         from perfusion_registry.base import require_trainable
 
         require_trainable(planned.base)
+    if planned.base.prediction is not None and planned.base.prediction.told_by is None:
+        workspace.reporter.note(f"{planned.base.repo}: {planned.base.prediction.sentence}")
     project = planned.project
     if upgrade and upgrade is not True:
         upgrade = frozenset(canonical_name(name) for name in upgrade)

@@ -21,7 +21,7 @@ from perfusion_registry.resolve.project import find_root, not_found
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from perfusion_registry.base import BaseDescription
+    from perfusion_registry.base import Asked, BaseDescription
     from perfusion_registry.registries.registry import Registry
     from perfusion_registry.resolve.sources import Sources
     from perfusion_registry.trust import KnownKeys, SignaturePolicy
@@ -169,17 +169,24 @@ class Workspace:
 
         download: whether it may be fetched, if not offline.
         """
-        return self.base_named(project.manifest.project.base, project.root, download=download)
+        from perfusion_registry.base import Asked
 
-    def base_named(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
+        manifest = project.manifest
+        asked = Asked(manifest.base.prediction, manifest.base.zero_terminal_snr)
+        return self.base_named(manifest.project.base, project.root, download=download, asked=asked)
+
+    def base_named(
+        self, name: str, root: Path | None = None, *, download: bool = True, asked: Asked | None = None
+    ) -> BaseDescription:
         """A base by its name in a manifest.
 
-        root: what a folder is relative to; default the working directory.
+        root: what a path is relative to; default the working directory. asked: what is said of a base in one
+        file.
         """
         from perfusion_registry.base import describe_base
 
         allowed = None if download and not self.offline else False
-        return describe_base(name, root=root, allow_download=allowed)
+        return describe_base(name, root=root, allow_download=allowed, asked=asked)
 
 
 def registries_of(project: Project, lockfile: Lockfile | None = None) -> dict[str, str]:

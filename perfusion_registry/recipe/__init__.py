@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.lockfile_text import write_lockfile as write_lockfile
     from perfusion_registry.recipe.manifest import LOCKFILE_NAME as LOCKFILE_NAME
     from perfusion_registry.recipe.manifest import MANIFEST_NAME as MANIFEST_NAME
+    from perfusion_registry.recipe.manifest import BaseSection as BaseSection
     from perfusion_registry.recipe.manifest import ConceptEntry as ConceptEntry
     from perfusion_registry.recipe.manifest import Manifest as Manifest
     from perfusion_registry.recipe.manifest import ProjectSection as ProjectSection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.scene import Scene as Scene
 
 _HOME = {
+    "BaseSection": "manifest",
     "ConceptEntry": "manifest",
     "ConceptSection": "recipe",
     "LOCKFILE_NAME": "manifest",

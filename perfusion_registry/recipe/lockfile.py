@@ -45,8 +45,8 @@ class LockedFile(FileModel):
 class LockedBase(FileModel):
     """The base: where it comes from and the bytes of every file that matters.
 
-    architecture: None for that of version 1. prediction: what its denoiser answers, where that was told
-    rather than read.
+    architecture: None for that of version 1. prediction: what its denoiser predicts, and whether its noise
+    schedule ends in noise alone, where perfusion.toml says so.
     """
 
     repo: str
@@ -54,7 +54,7 @@ class LockedBase(FileModel):
     family: str
     digest: str
     architecture: str | None = None
-    prediction: str | None = None
+    prediction: Annotated[str, Field(pattern=r"^(epsilon|v_prediction)( zero_terminal_snr)?$")] | None = None
     files: Annotated[tuple[LockedFile, ...], Field(alias="file")] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
@@ -24,10 +24,23 @@ class ProjectSection(FileModel):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     base: Annotated[
-        str, Field(min_length=1, description="`storybook`, `owner/name@revision`, or a folder.")
+        str, Field(min_length=1, description="`storybook`, `owner/name@revision`, a folder or a file.")
     ] = "storybook"
     covariance: Annotated[
         str | None, Field(description="A covariance file, relative to the project; default: the base's own.")
+    ] = None
+
+
+class BaseSection(FileModel):
+    """`[base]`: what a base in one file does not say of itself."""
+
+    prediction: Annotated[
+        Literal["epsilon", "v_prediction"] | None,
+        Field(description="What its denoiser predicts; default: as the file says, else epsilon."),
+    ] = None
+    zero_terminal_snr: Annotated[
+        bool | None,
+        Field(description="Whether its noise schedule ends in noise alone; default: as the file says."),
     ] = None
 
 
@@ -51,6 +64,7 @@ class Manifest(FileModel):
     """`perfusion.toml`; concepts are keyed by their canonical names."""
 
     project: ProjectSection
+    base: Annotated[BaseSection, Field(exclude_if=lambda said: said == BaseSection())] = BaseSection()
     concepts: dict[Name, ConceptEntry] = Field(default_factory=dict)
     registries: dict[str, str] = Field(default_factory=dict)
     scenes: dict[str, Scene] = Field(default_factory=dict)
@@ -117,6 +131,7 @@ def read_manifest(path: Path, find: FindSettings) -> Manifest:
 __all__ = [
     "LOCKFILE_NAME",
     "MANIFEST_NAME",
+    "BaseSection",
     "ConceptEntry",
     "Manifest",
     "ProjectSection",

@@ -130,6 +130,8 @@ def _draw(
         return kwargs
 
     pipe = base.pipeline(scheduler=SHORT_NAMES.get(request.scheduler, request.scheduler))
+    rescale = base.description.guidance_rescale
+    more = {"guidance_rescale": rescale} if rescale else {}
     what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
     with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
         result = pipe(
@@ -138,6 +140,7 @@ def _draw(
             guidance_scale=request.guidance,
             width=request.width,
             height=request.height,
+            **more,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=count,
         )

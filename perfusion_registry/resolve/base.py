@@ -62,6 +62,10 @@ class BaseFacts(Protocol):
         """The family that its concepts transfer within."""
 
     @property
+    def prediction_asked(self) -> str | None:
+        """What was said of a base in one file, as a lockfile says it."""
+
+    @property
     def licence(self) -> str | None:
         """Its licence, as the model card beside its weights tells it."""
 

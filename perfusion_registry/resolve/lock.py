@@ -73,6 +73,7 @@ def lock(
             family=base.family,
             digest=base.digest,
             architecture=None if base.architecture == ARCHITECTURE else base.architecture,
+            prediction=base.prediction_asked,
             files=tuple(LockedFile(path=f.path, sha256=f.sha256, size=f.size) for f in base.files),
         ),
         covariance=plan.covariance.locked,

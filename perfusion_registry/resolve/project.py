@@ -11,6 +11,7 @@ from perfusion_registry.methods.files import read_manifest, read_recipe_or_pack
 from perfusion_registry.recipe import (
     LOCKFILE_NAME,
     MANIFEST_NAME,
+    BaseSection,
     ConceptEntry,
     Lockfile,
     Manifest,
@@ -99,6 +100,7 @@ class Project:
             )
         base = lockfile.base
         manifest = Manifest(
+            base=_asked(base.prediction),
             project=ProjectSection(
                 name=root.name or "project",
                 base=base.repo if base.revision is None else f"{base.repo}@{base.revision}",
@@ -180,3 +182,13 @@ class Project:
             where=str(self.manifest_path),
             hint=f"run `perf add {name} --super WORD --images GLOB` to add it",
         )
+
+
+def _asked(prediction: str | None) -> BaseSection:
+    """What a lockfile says of a base in one file."""
+    if prediction is None:
+        return BaseSection()
+    kind, *more = prediction.split()
+    return BaseSection.model_validate(
+        {"prediction": kind, "zero_terminal_snr": more == ["zero_terminal_snr"]}
+    )

@@ -58,7 +58,7 @@ def test_a_model_that_only_has_fp16_weights_is_loaded(folder: Path) -> None:
         save_file(half, folder / f"{path}.fp16.safetensors", metadata={"format": "pt"})
         (folder / f"{path}.safetensors").unlink()
     description = describe_base(str(folder))
-    assert description.variant == "fp16"
+    assert set(description.variants.values()) == {"fp16"}
     base = load_base(description, device="cpu", compute_dtype="fp32")
     assert base.dtype == torch.float32
     assert torch.equal(base.bank.W, base.bank.W.half().float())

@@ -20,12 +20,15 @@ from perfusion_registry.errors import PerfError
             "main",
         ),
         ("o.w-n_er/na.me@refs/pr/3", "hub", "o.w-n_er/na.me", "refs/pr/3"),
-        ("./storybook", "folder", "./storybook", None),
-        ("../bases/a b@c", "folder", "../bases/a b@c", None),
-        ("/srv/base", "folder", "/srv/base", None),
-        ("~/base", "folder", "~/base", None),
-        ("C:\\bases\\one", "folder", "C:\\bases\\one", None),
-        (".", "folder", ".", None),
+        ("./storybook", "path", "./storybook", None),
+        ("../bases/a b@c", "path", "../bases/a b@c", None),
+        ("/srv/base", "path", "/srv/base", None),
+        ("~/base", "path", "~/base", None),
+        ("C:\\bases\\one", "path", "C:\\bases\\one", None),
+        (".", "path", ".", None),
+        ("model.safetensors", "path", "model.safetensors", None),
+        ("models/Illustrious XL.safetensors", "path", "models/Illustrious XL.safetensors", None),
+        ("models/v1-5.CKPT", "path", "models/v1-5.CKPT", None),
     ],
 )
 def test_the_three_kinds(text: str, kind: str, repo: str, revision: str | None) -> None:
@@ -52,6 +55,7 @@ def test_the_three_kinds(text: str, kind: str, repo: str, revision: str | None) 
         "..a/b",
         "o/..x",
         "x\n/y",
+        "https://example.org/model.safetensors",
     ],
 )
 def test_what_names_no_base_is_told_the_forms(text: str) -> None:

@@ -26,11 +26,12 @@ def dice() -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in (3, 4)]
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_it_gives_what_the_pipeline_gives(tiny_base: Base, name: str) -> None:
+@pytest.mark.parametrize(("name", "rescale"), [*((name, 0.0) for name in SCHEDULERS), ("DDIMScheduler", 0.7)])
+def test_it_gives_what_the_pipeline_gives(tiny_base: Base, name: str, rescale: float) -> None:
     prompts = ["a teddy in the snow", "a red boat"]
     pipe = tiny_base.pipeline(scheduler=name)
     settings = {"num_inference_steps": 3, "guidance_scale": 3.0, "width": 64, "height": 64}
+    settings |= {"guidance_rescale": rescale}
     expected = pipe(prompts, generator=dice(), output_type="latent", **settings).images
 
     texts = [[], [], *([prompt] for prompt in prompts)]
@@ -44,7 +45,7 @@ def test_it_gives_what_the_pipeline_gives(tiny_base: Base, name: str) -> None:
         return tiny_base.denoise(x, t, both)
 
     with torch.inference_mode(), tiny_base.exclusive():
-        latents = sample(guided(denoise, 3.0), noise, scheduler, generators)
+        latents = sample(guided(denoise, 3.0, rescale), noise, scheduler, generators)
     assert torch.equal(latents, expected)
 
 

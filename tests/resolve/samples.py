@@ -36,6 +36,7 @@ class Facts:
     revision: str | None = None
     files: tuple[File, ...] = (File("unet/config.json", "1" * 64, 10),)
     digest: str = "b" * 64
+    prediction_asked: str | None = None
     family: str = "f" * 64
     architecture: str = "stable-diffusion"
     licence: str | None = None

@@ -93,21 +93,16 @@ class StableDiffusionXL:
         scorer: Scorer | None,
     ) -> Base:
         """Its pipeline, without a watermark, and both text encoders in fp32 beside it."""
-        from perfusion_registry.base.pretrained import load_pipeline, move, quiet, require_all_weights
+        from perfusion_registry.base.pretrained import move, quiet
 
         with quiet():
             from diffusers import StableDiffusionXLPipeline
 
         unused = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
-        pipe = load_pipeline(StableDiffusionXLPipeline, description, dtype, **unused)
-        own = pipe.text_encoder, pipe.text_encoder_2
-        first, second = (
-            unet.fp32_text_encoder(encoder, description, name)
-            for encoder, name in zip(own, ENCODERS, strict=True)
+        pipe, (first, second) = unet.load_parts(
+            StableDiffusionXLPipeline, description, dtype, ENCODERS, **unused
         )
-        for model, name in zip((pipe.unet, first, second), ("unet", *ENCODERS), strict=True):
-            require_all_weights(model, description.folder / name, description.variant)
-        move((pipe.unet, pipe.vae, *own, first, second), device)
+        move((pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2, first, second), device)
         base = StableDiffusionXLBase(
             pipe=pipe,
             text_encoders=(first, second),
@@ -284,6 +279,6 @@ def _misfit(files: BaseFiles, of: str, taken: object, *given: int) -> PerfError:
     return PerfError(
         f"the base's UNet and its text encoders do not fit together: it reads {taken} numbers {of}, "
         f"and gets {' + '.join(map(str, given))}",
-        where=str(files.folder / "unet"),
+        where=files.place("unet"),
         hint="fetch the base again, or check which text encoders it was saved with",
     )

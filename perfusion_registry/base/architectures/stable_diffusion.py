@@ -74,28 +74,15 @@ class StableDiffusion:
         scorer: Scorer | None,
     ) -> Base:
         """Its pipeline, without a safety checker, and the text encoder in fp32 beside it."""
-        from perfusion_registry.base.pretrained import (
-            load_pipeline,
-            move,
-            quiet,
-            require_all_weights,
-        )
+        from perfusion_registry.base.pretrained import move, quiet
 
         with quiet():
             from diffusers import StableDiffusionPipeline
 
-        folder, variant = description.folder, description.variant
-        pipe = load_pipeline(
-            StableDiffusionPipeline,
-            description,
-            dtype,
-            safety_checker=None,
-            requires_safety_checker=False,
-            feature_extractor=None,
+        unused = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
+        pipe, (text_encoder,) = unet.load_parts(
+            StableDiffusionPipeline, description, dtype, ["text_encoder"], **unused
         )
-        text_encoder = unet.fp32_text_encoder(pipe.text_encoder, description)
-        require_all_weights(pipe.unet, folder / "unet", variant)
-        require_all_weights(text_encoder, folder / "text_encoder", variant)
         move((pipe.unet, pipe.vae, pipe.text_encoder, text_encoder), device)
         base = StableDiffusionBase(
             pipe=pipe,

@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.base.family import family_digest, layer_order, live_text_digest, text_digest
+from perfusion_registry.base.family import family_digest, layer_order, live_text_digest
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
 from perfusion_registry.base.interface import Base
@@ -22,6 +22,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from perfusion_registry.base.autoencoder import Posterior
@@ -58,7 +59,7 @@ def require_text_alone(files: BaseFiles, allowed: Mapping[str, str] = MappingPro
         if said.get(key) not in (None, allowed.get(key)):
             raise PerfError(
                 f"the base's UNet also takes {what} ({key} = {said[key]!r}), which perf cannot give it",
-                where=str(files.folder / "unet"),
+                where=files.place("unet"),
                 hint=SUITABLE,
             )
 
@@ -200,9 +201,29 @@ def require_latents_alone(files: BaseFiles) -> None:
         raise PerfError(
             f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one "
             "that is made for inpainting, for editing or for making pictures larger",
-            where=str(files.folder / "unet"),
+            where=files.place("unet"),
             hint="build with the base that it was made from; in programs, `composed` draws in its pipeline",
         )
+
+
+def load_parts(
+    kind: Any, description: BaseDescription, dtype: torch.dtype, encoders: Sequence[str], **options: Any
+) -> tuple[Any, list[Any]]:
+    """A described base's pipeline of class `kind`, and beside it its text encoders in fp32: the pipeline's
+    own where it has them so.
+
+    Raises PerfError where weights are missing: the libraries would only fill them with noise.
+    """
+    from perfusion_registry.base.checkpoint_loading import load_checkpoint
+    from perfusion_registry.base.pretrained import load_pipeline, require_all_weights
+
+    if description.in_one_file:
+        return load_checkpoint(kind, description, dtype, **options)
+    pipe = load_pipeline(kind, description, dtype, **options)
+    in_fp32 = [fp32_text_encoder(getattr(pipe, name), description, name) for name in encoders]
+    for model, name in zip((pipe.unet, *in_fp32), ("unet", *encoders), strict=True):
+        require_all_weights(model, description.folder / name, description.variants.get(name))
+    return pipe, in_fp32
 
 
 def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
@@ -213,9 +234,12 @@ def fp32_text_encoder(own: Any, description: BaseDescription | None, component: 
         return own
     if description is None:
         return copy.deepcopy(own).float()
+    from perfusion_registry.base.checkpoint_loading import load_text_encoder
     from perfusion_registry.base.pretrained import load_pretrained
 
-    folder, variant = description.folder / component, description.variant
+    if description.in_one_file:
+        return load_text_encoder(description, component)
+    folder, variant = description.folder / component, description.variants.get(component)
     return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
 
 
@@ -250,14 +274,17 @@ def file_family(files: BaseFiles, encoders: Sequence[str]) -> str:
     layers = cross_attention_shapes(files.tensors("unet"))
     if not layers:
         raise PerfError("the base's UNet has no text cross-attention", where=str(files.folder), hint=SUITABLE)
-    weights = [text_digest(path) for encoder in encoders for path in files.tensor_files(encoder)]
+    weights = [digest for encoder in encoders for digest in files.text_digests(encoder)]
     return family_digest([files.configuration(encoder) for encoder in encoders], weights, layers)
 
 
 def load_clip_tokenizer(description: BaseDescription, component: str = "tokenizer") -> Any:
     """One of a base's CLIP tokenizers, alone."""
+    from perfusion_registry.base.checkpoint_loading import load_tokenizer
     from perfusion_registry.base.pretrained import load_pretrained, quiet
 
+    if description.in_one_file:
+        return load_tokenizer(description, component)
     with quiet():
         from transformers import CLIPTokenizer
 

@@ -1,0 +1,110 @@
+"""What a denoiser in one file was trained to predict, which its weights do not say outright."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from perfusion_registry.safetensors_header import Header, floats
+
+Kind = Literal["epsilon", "v_prediction"]
+GUIDANCE_RESCALE = 0.7
+"""Of schedules without signal at their end, as Lin et al. (2023) have it; else pictures are overexposed."""
+
+# `modelspec.prediction_type` as kohya-ss writes it, `modelspec.predict_key` as the standard has it.
+_METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
+_SPELT: dict[str, Kind] = {
+    "epsilon": "epsilon",
+    "eps": "epsilon",
+    "v": "v_prediction",
+    "v_prediction": "v_prediction",
+    "v-prediction": "v_prediction",
+}
+# Of SD 2: the standard deviation of this tensor is greater where the velocity is predicted (ComfyUI).
+_STATISTIC = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_GREATER = 0.09
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser predicts. kind: as diffusers calls it. zero_terminal_snr: whether nothing of the
+    picture is left at the end of its noise schedule. told_by: where this is known from; None where it is
+    assumed. asked: whether somebody said any of it in `perfusion.toml`."""
+
+    kind: Kind
+    zero_terminal_snr: bool = False
+    told_by: str | None = None
+    asked: bool = False
+
+    @property
+    def as_locked(self) -> str | None:
+        """What of it a lockfile says: what was asked; the file itself says the rest."""
+        words = [self.kind, *["zero_terminal_snr"] * self.zero_terminal_snr]
+        return " ".join(words) if self.asked else None
+
+    @property
+    def sentence(self) -> str:
+        """In words, and what to do where it is assumed."""
+        schedule = ", with a zero terminal SNR" if self.zero_terminal_snr else ""
+        if self.told_by:
+            return f"it predicts {self.kind}{schedule}, as {self.told_by} says"
+        return (
+            f"nothing says what it predicts, so {self.kind} is assumed{schedule}; for another write "
+            'prediction = "v_prediction" under [base] in perfusion.toml'
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody says of a base in one file, in `perfusion.toml`; None: nothing."""
+
+    prediction: Kind | None = None
+    zero_terminal_snr: bool | None = None
+
+
+def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: bool) -> Prediction:
+    """What the file's denoiser predicts: as was asked, else by the file's metadata, by markers among its
+    tensors, by a tensor that tells, and else epsilon.
+
+    by_statistic: whether it is of a kind, Stable Diffusion 2, of which a tensor tells.
+    """
+    tensors, given = header.tensors, asked != Asked()
+    zero = "ztsnr" in tensors if asked.zero_terminal_snr is None else asked.zero_terminal_snr
+    if asked.prediction is not None:
+        return Prediction(asked.prediction, zero, "perfusion.toml", given)
+    for key in _METADATA:
+        said = _SPELT.get(header.metadata.get(key, "").strip().lower())
+        if said is not None:
+            return Prediction(said, zero, f"`{key}` in the file", given)
+    if "v_pred" in tensors:
+        return Prediction("v_prediction", zero, "`v_pred` in the file", given)
+    if by_statistic and _STATISTIC in tensors:
+        kind: Kind = "v_prediction" if _deviation(file, header) > _GREATER else "epsilon"
+        return Prediction(kind, zero, "a tensor of its UNet", given)
+    return Prediction("epsilon", zero, asked=given)
+
+
+def native_sides(header: Header) -> tuple[int, int] | None:
+    """(height, width) in pixels that the file's metadata says it was made for; None where it says nothing."""
+    said = re.fullmatch(r"(\d{2,5})\s*x\s*(\d{2,5})", header.metadata.get("modelspec.resolution", ""))
+    return (int(said[2]), int(said[1])) if said else None
+
+
+def scheduler_of(prediction: Prediction, plain: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration for what is predicted. plain: that of the base's kind."""
+    config = {**plain, "prediction_type": prediction.kind}
+    if not prediction.zero_terminal_snr:
+        return config
+    if config["_class_name"] == "PNDMScheduler":  # which cannot begin at noise alone
+        config = {key: value for key, value in config.items() if key != "skip_prk_steps"}
+        config["_class_name"] = "DDIMScheduler"
+    return {**config, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+
+
+def _deviation(file: Path, header: Header) -> float:
+    entry = header.tensors[_STATISTIC]
+    with file.open("rb") as opened:
+        opened.seek(entry.start)
+        return float(floats(opened.read(entry.end - entry.start), entry.dtype).astype("f8").std())

@@ -1,0 +1,81 @@
+"""A project on a base in one file: what is said of it is locked, and what is none every verb refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perfusion_registry.base import layouts
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.doctor import doctor
+from perfusion_registry.operations.init import init
+from perfusion_registry.operations.lock import LockOptions, lock
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import read_lockfile
+from perfusion_registry.reporter import Silent
+from perfusion_registry.resolve import Project
+from tests.base.test_one_file import UNET, VAE, published
+from tests.one_file import save_one_file, tiny_layout
+
+SAID = '\n[base]\nprediction = "v_prediction"\nzero_terminal_snr = true\n'
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_what_is_said_of_a_file_is_locked_and_comes_back(
+    place: Path, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = tiny_layout(tiny_base_folder, layouts.LAYOUTS[1])
+    monkeypatch.setattr(layouts, "LAYOUTS", (layout,))
+    save_one_file(tiny_base_folder, layout, place / "it.safetensors")
+    (place / "C.safetensors").write_bytes(b"of no concern here")
+    init(place, base="it.safetensors")
+    manifest = place / "perfusion.toml"
+    manifest.write_text(
+        manifest.read_text().replace("[project]\n", '[project]\ncovariance = "C.safetensors"\n')
+    )
+
+    def locked() -> tuple[object, list[str], tuple[str, str]]:
+        notes = Notes()
+        with Workspace.open(place, reporter=notes) as workspace:
+            lock(workspace, LockOptions())
+            (told,) = [one for one in doctor(workspace).findings if one.what == "prediction"]
+        return read_lockfile(place / "perfusion.lock").base, notes.notes, (told.state, told.told)
+
+    plain, notes, told = locked()
+    assert (plain.repo, plain.prediction) == ("./it.safetensors", None)
+    assert [note for note in notes if "epsilon is assumed" in note]
+    assert (told[0], "epsilon is assumed" in told[1]) == ("note", True)
+    manifest.write_text(manifest.read_text() + SAID)
+    asked, notes, told = locked()
+    assert asked.prediction == "v_prediction zero_terminal_snr"
+    assert (asked.family, asked.digest == plain.digest) == (plain.family, False)
+    assert not notes
+    assert told == ("ok", "it predicts v_prediction, with a zero terminal SNR, as perfusion.toml says")
+    alone = Project.of_lockfile(place, read_lockfile(place / "perfusion.lock"))
+    with Workspace.open(place) as workspace:
+        assert workspace.base(alone).digest == asked.digest
+
+
+def test_what_is_no_base_is_refused_by_init_lock_and_doctor(place: Path) -> None:
+    parts = {UNET: "UNET-XL-Refiner", VAE: "VAE-v1-SD", "conditioner.embedders.0.model.": "CLIP-XL-SD"}
+    published(place / "refiner.safetensors", parts)
+    (place / "old.ckpt").write_bytes(b"\x80\x02")
+    for name, told in {"refiner.safetensors": "this is SDXL's refiner", "old.ckpt": "a pickle"}.items():
+        with pytest.raises(PerfError, match=told):
+            init(place, base=name)
+        assert not (place / "perfusion.toml").exists()
+    (place / "perfusion.toml").write_text('[project]\nname = "p"\nbase = "refiner.safetensors"\n')
+    with Workspace.open(place) as workspace:
+        with pytest.raises(PerfError, match="this is SDXL's refiner") as caught:
+            lock(workspace, LockOptions())
+        assert caught.value.where == str(place / "refiner.safetensors")
+        (found,) = [one for one in doctor(workspace).findings if one.what == "base"]
+    assert (found.state, "SDXL's refiner" in found.told) == ("broken", True)
