@@ -1,0 +1,97 @@
+"""docs/bases.md: what a person types from one file to two concepts in a picture, on a random file of SDXL's
+layout."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from perfusion_registry.base import layouts
+from perfusion_registry.cli import app
+from tests.one_file import save_one_file, tiny_layout
+from tests.sdxl import save_tiny_sdxl
+
+PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
+FAST = '\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\ntemplates = ["a photo of a {}"]\n'
+
+
+def section(title: str) -> str:
+    text = PAGE.read_text(encoding="utf-8").partition(f"## {title}\n")[2]
+    return text.partition("\n## ")[0]
+
+
+def typed(text: str) -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in re.findall(r"^    (perf .*)$", text, re.MULTILINE)]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+    return result.output
+
+
+def test_the_page_from_one_file_to_two_concepts(
+    shared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shared("tiny-sdxl", save_tiny_sdxl)
+    layout = tiny_layout(base, layouts.LAYOUTS[-1])
+    monkeypatch.setattr(layouts, "LAYOUTS", (layout,))
+    monkeypatch.setenv("PERF_CACHE_DIR", str(tmp_path / "store"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    save_one_file(base, layout, here / "illustrious.safetensors")
+    random = np.random.default_rng(0)
+    for name in ("rabbit", "mug"):
+        (here / "photos" / name).mkdir(parents=True)
+        photo = Image.fromarray(random.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+        photo.save(here / "photos" / name / "1.png")
+    words = ["teddy", "cat", "teapot", "boat", "snow", "table", "red", "glass"]
+    (here / "captions.txt").write_text("\n".join(f"a photo of a {a} and a {b}" for a in words for b in words))
+
+    said = section("From one file to two concepts in a picture")
+    (toml,) = re.findall(r"```toml\n(.*?)```", said, re.DOTALL)
+    commands = typed(said)
+    assert [command[0] for command in commands] == [
+        "init",
+        "doctor",
+        "covariance",
+        "add",
+        "add",
+        "build",
+        "render",
+    ]
+    for command in commands:
+        if command[0] == "build":
+            for recipe in (here / "recipes").glob("*.toml"):  # what a page need not wait for
+                text = recipe.read_text()
+                recipe.write_text(text.replace("\n[train]\n", FAST) if "\n[train]\n" in text else text + FAST)
+        command = ["2" if word == "28" else word for word in command]
+        if command[0] == "doctor":
+            told = CliRunner().invoke(app, command).output
+            assert "epsilon is assumed" in told
+            assert "comes without a covariance" in told
+            continue
+        output = run(*command)
+        if command[0] == "init":
+            assert 'base = "./illustrious.safetensors"' in (here / "perfusion.toml").read_text()
+        if command[0] == "covariance":
+            assert "80 x 80" in output
+            manifest = here / "perfusion.toml"
+            line = toml.partition("[project]\n")[2]
+            manifest.write_text(manifest.read_text().replace("[project]\n", f"[project]\n{line}"))
+    pictures = sorted(here.glob("renders/**/*.png"))
+    assert len(pictures) == 4
+    assert np.asarray(Image.open(pictures[0])).std() > 1
+    lock = (here / "perfusion.lock").read_text()
+    assert 'architecture = "sdxl"' in lock
+    assert 'path = "illustrious.safetensors"' in lock
+    shown = run("explain", "a bunny* in a cup*")
+    assert "bunny" in shown
