@@ -34,7 +34,7 @@ def load_checkpoint(
         for name, encoder in in_fp32.items()
     }
     parts |= {one.tokenizer: clip_tokenizer(files.layout, one.component) for one in files.layout.encoders}
-    parts["scheduler"] = _scheduler(files)
+    parts["scheduler"] = checkpoint_scheduler(files)
     pipe = from_single_file(kind, files.file, files.layout.folder, dtype, **parts, **options)
     pipe.unet.register_to_config(sample_size=files.configuration("unet")["sample_size"])
     return pipe, list(in_fp32.values())
@@ -100,7 +100,8 @@ def clip_tokenizer(layout: Layout, component: str) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=padding)
 
 
-def _scheduler(files: CheckpointFiles) -> Any:
+def checkpoint_scheduler(files: CheckpointFiles) -> Any:
+    """A fresh scheduler of the file's kind, for what it predicts."""
     import diffusers
 
     config = dict(files.scheduler)

@@ -61,6 +61,9 @@ def test_each_model_opens_under_a_name_that_it_has(tiny_base_folder: Path, tmp_p
     described = describe_base(str(folder))
     assert dict(described.variants) == chosen
     read = {file.path for file in described.files}
+    assert len([path for path in read if path.endswith(".safetensors")]) == 4  # with CLIP's
+    if case != "another for each":
+        return
     base = load_base(described, device="cpu", dtype="float32", compute_dtype="float32")
     for model, variant in chosen.items():
         name = f"{STEMS[model]}.{variant}.safetensors" if variant else f"{STEMS[model]}.safetensors"
@@ -69,7 +72,6 @@ def test_each_model_opens_under_a_name_that_it_has(tiny_base_folder: Path, tmp_p
         loaded = dict(getattr(base.pipe, model).named_parameters())
         assert loaded.keys() <= stored.keys()
         assert all(torch.equal(tensor, stored[key].float()) for key, tensor in loaded.items())
-    assert len([path for path in read if path.endswith(".safetensors")]) == 4  # with CLIP's
 
 
 def test_a_model_without_weights_is_told(tiny_base_folder: Path, tmp_path: Path) -> None:

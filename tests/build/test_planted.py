@@ -83,8 +83,15 @@ def distance(base: Base, one: Conditioning, other: Conditioning) -> float:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """SDXL with one layer in each place; without a scorer, so that the last step is the one that is kept."""
-    small = {"layers_per_block": 1, "transformer_layers_per_block": (1, 1, 1)}
+    """SDXL with two blocks of one layer; without a scorer, so that the last step is the one that is kept."""
+    small = {
+        "layers_per_block": 1,
+        "transformer_layers_per_block": (1, 1),
+        "block_out_channels": (16, 32),
+        "attention_head_dim": (2, 4),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
     described = describe_base(str(save_tiny_sdxl(tmp_path_factory.mktemp("base"), **small)))
     loaded = load_base(described, device="cpu", dtype="float32", compute_dtype="float32")
     return replace(loaded, scorer=None)
