@@ -233,6 +233,24 @@ def axis(option: str, text: str) -> Axis:
     return Axis(option, tuple(float(value) for value in choices(option, text)))
 
 
+def axis_of(option: str, text: str) -> Axis:
+    """One side of a sweep as `KEY=V,V,...` says it: a setting of any method, and its numbers."""
+    from perfusion_registry.methods.settings import Axis
+    from perfusion_registry.methods.table import find_setting
+
+    key, equals, values = text.partition("=")
+    try:
+        setting = find_setting(key.strip())
+        if not equals:
+            raise PerfError("there are no values", hint=f"write --{option} {setting.key}=.5,1")
+        if setting.words:
+            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
+        numbers = {float(setting.read(part.strip())) for part in values.split(",")}
+    except PerfError as error:
+        raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
+    return Axis(setting.key, tuple(sorted(numbers)))
+
+
 def _setting(option: str) -> Setting:
     """The setting that an option of a command is for."""
     from perfusion_registry.methods.table import shipped_settings

@@ -18,6 +18,7 @@ from perfusion_registry.cli.drawing import (
     PromptArguments,
     ResidualOption,
     axis,
+    axis_of,
     concept_names,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
@@ -27,6 +28,10 @@ from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composition import Composition
+    from perfusion_registry.methods.settings import Axis
+
+BIASES, TEMPERATURES = "0.5,0.7,0.9,1.1,1.3", "0.1,0.15"
+"""What `perf sweep` says of its defaults."""
 
 
 @spread
@@ -121,12 +126,37 @@ def sweep(
     compute: Compute,
     common: CommonWithProgress,
     bias: Annotated[
-        str, typer.Option(metavar="B,B,...", help="The biases, from left to right.", rich_help_panel=GATES)
-    ] = "0.5,0.7,0.9,1.1,1.3",
+        str | None,
+        typer.Option(
+            metavar="B,B,...",
+            help="The biases, from left to right.",
+            show_default=BIASES,
+            rich_help_panel=GATES,
+        ),
+    ] = None,
     temperature: Annotated[
-        str,
-        typer.Option(metavar="T,T,...", help="The temperatures, from top to bottom.", rich_help_panel=GATES),
-    ] = "0.1,0.15",
+        str | None,
+        typer.Option(
+            metavar="T,T,...",
+            help="The temperatures, from top to bottom.",
+            show_default=TEMPERATURES,
+            rich_help_panel=GATES,
+        ),
+    ] = None,
+    across: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,V,...",
+            help="Another option than the bias, such as residual=.5,1; alone it is one row.",
+            rich_help_panel=GATES,
+        ),
+    ] = None,
+    down: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=V,V,...", help="Another option than the temperature.", rich_help_panel=GATES
+        ),
+    ] = None,
     concept: Annotated[
         list[str] | None,
         typer.Option(
@@ -147,16 +177,19 @@ def sweep(
 ) -> None:
     """Draw a prompt over a grid of gate biases and temperatures.
 
-    All with one seed, as in the paper's Figure 7.
+    All with one seed, as in the paper's Figure 7. Any other option that is a number may take the place of
+    either.
     """
     from perfusion_registry.operations.sweep import Grid, SweepOptions
     from perfusion_registry.operations.sweep import sweep as run
 
     options = SweepOptions(
-        grid=Grid(
-            axis("bias", bias),
-            axis("temperature", temperature),
-            concept_names(concept) if concept else None,
+        grid=Grid.of(
+            bias=_axis("bias", bias),
+            temperature=_axis("temperature", temperature),
+            across=_axis_of("across", across),
+            down=_axis_of("down", down),
+            names=concept_names(concept) if concept else None,
         ),
         overrides=picture.read(),
         prompt=prompt.read(lockfile, compute, GateOptions(lock=lock, residual=residual)),
@@ -171,3 +204,11 @@ def sweep(
         console.say(result.sheet)
     if show:
         typer.launch(result.sheet)
+
+
+def _axis(option: str, text: str | None) -> Axis | None:
+    return None if text is None else axis(option, text)
+
+
+def _axis_of(option: str, text: str | None) -> Axis | None:
+    return None if text is None else axis_of(option, text)

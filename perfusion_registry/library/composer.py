@@ -140,8 +140,10 @@ class Composer:
         self,
         prompt: str | None = None,
         *,
-        biases: Iterable[float] = (0.5, 0.7, 0.9, 1.1, 1.3),
-        temperatures: Iterable[float] = (0.1, 0.15),
+        biases: Iterable[float] | None = None,
+        temperatures: Iterable[float] | None = None,
+        across: tuple[str, Iterable[float]] | None = None,
+        down: tuple[str, Iterable[float]] | None = None,
         names: Collection[str] | None = None,
         scene: str | None = None,
         gates: Gates | None = None,
@@ -158,16 +160,22 @@ class Composer:
     ) -> SweepResult:
         """Draw a prompt over a grid of gate biases and temperatures, with one seed, onto one sheet.
 
-        names: the concepts whose gates vary; None for all. gates: what does not vary, such as a key lock.
+        biases, temperatures: None for those of the command. across, down: what varies in the place of either,
+        any option that is a number, `("residual", (0.5, 1.0))`; across alone is one row. names: the concepts
+        that vary; None for all that have these options. gates: what does not vary, such as a key lock.
         out: the sheet; None for one in `renders/` of the project. force: overwrite another file. The rest as
         in `render`.
         """
         options = SweepOptions(
             prompt=self._prompt(prompt, scene, gates, files),
-            grid=Grid(
-                Axis("bias", tuple(dict.fromkeys(biases))),
-                Axis("temperature", tuple(dict.fromkeys(temperatures))),
-                None if names is None else tuple(canonical_name(name.removesuffix("*")) for name in names),
+            grid=Grid.of(
+                bias=_axis("bias", biases),
+                temperature=_axis("temperature", temperatures),
+                across=None if across is None else _axis(*across),
+                down=None if down is None else _axis(*down),
+                names=None
+                if names is None
+                else tuple(canonical_name(name.removesuffix("*")) for name in names),
             ),
             overrides=RenderOverrides(
                 seeds=None if seed is None else (seed,),
@@ -257,3 +265,8 @@ class Composer:
             locked=self._locked,
             frozen=self._frozen,
         )
+
+
+def _axis(key: str, values: Iterable[float] | None) -> Axis | None:
+    """One side of a sweep, each value once; None where nothing is said."""
+    return None if values is None else Axis(key, tuple(dict.fromkeys(values)))

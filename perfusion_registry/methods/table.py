@@ -115,6 +115,20 @@ def check_choices(field: str, values: Iterable[Any]) -> None:
             raise refused
 
 
+def find_setting(key: str) -> Setting:
+    """The setting of that key, of whichever method has one. Raises PerfError, without a place, where there is
+    none.
+    """
+    keys = []
+    for methods in (shipped_methods, usable_methods):
+        for setting in (setting for method in methods() for setting in method.settings):
+            if setting.key == key:
+                return setting
+            keys.append(setting.key)
+    hint = did_you_mean(key, keys, f"the options are {', '.join(dict.fromkeys(keys))}", form="{}")
+    raise PerfError(f"{key!r} is no option of any concept", hint=hint)
+
+
 def _refusal(field: str, value: Any, methods: Sequence[Method]) -> PerfError | None:
     """Why none of these methods takes this value of a setting; None where one does."""
     settings = [setting for method in methods for setting in method.settings]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -13,7 +15,7 @@ from perfusion_registry.methods.table import check_choices
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.render import folder_of, note_of, title_of
-from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.render.output import check_formats, check_sheet, slug, write_picture
 
@@ -21,15 +23,46 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
+BIASES = (0.5, 0.7, 0.9, 1.1, 1.3)
+TEMPERATURES = (0.1, 0.15)
+"""What is swept where nothing is said."""
+
+
 @dataclass(frozen=True)
 class Grid:
-    """What is swept, from left to right and from top to bottom. names: the concepts that vary; None for all
-    that have both settings.
+    """What is swept, from left to right and, unless that is None, from top to bottom. names: the concepts
+    that vary; None for all that have these settings.
     """
 
     across: Axis
-    down: Axis
+    down: Axis | None
     names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        bias: Axis | None = None,
+        temperature: Axis | None = None,
+        across: Axis | None = None,
+        down: Axis | None = None,
+        names: tuple[str, ...] | None = None,
+    ) -> Grid:
+        """Biases against temperatures, or what stands in the place of either; another setting across without
+        anything down is one row. Raises PerfError where both are given.
+        """
+        for side, stands, other, axis in (
+            ("across", across, "bias", bias),
+            ("down", down, "temperature", temperature),
+        ):
+            if stands is not None and axis is not None:
+                raise PerfError(
+                    f"{side} is both {stands.key} and {other}", hint=f"leave out one: {side}, or {other}"
+                )
+        below = down or temperature
+        if below is None and across is None:
+            below = Axis("temperature", TEMPERATURES)
+        return cls(across or bias or Axis("bias", BIASES), below, names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +80,27 @@ class SweepOptions:
 
     def __post_init__(self) -> None:
         """Raise PerfError for a setting that no method has, and for values that it cannot have."""
-        for axis in (self.grid.across, self.grid.down):
-            check_choices(axis.key, axis.values)
+        across, down = self.grid.across, self.grid.down
+        for axis in (across, down):
+            if axis is not None:
+                check_choices(axis.key, axis.values)
+        if down is not None and across.key == down.key:
+            raise PerfError(
+                f"{across.key} is swept on both sides", hint="sweep another setting on one of them"
+            )
 
 
 class SweepResult(Result):
-    """`perf sweep`. biases, temperatures: of gates, where these were swept; axes: whatever was."""
+    """`perf sweep`. biases, temperatures: of gates, where these were swept; axes: what else was, by key."""
 
     schema_: Literal["perf.sweep/1"] = named("perf.sweep/1")
     sheet: str
     biases: tuple[float, ...]
     temperatures: tuple[float, ...]
     composition: Composition
-    axes: InProcess[tuple[Axis, Axis]]
+    axes: Annotated[dict[str, tuple[float, ...]], Field(exclude_if=lambda axes: not axes)] = Field(
+        default_factory=dict
+    )
 
 
 def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = None) -> SweepResult:
@@ -68,12 +109,12 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
     job = load_job(workspace, options.prompt, options.overrides, loaded)
 
     from perfusion_registry.render.draw import planned
+    from perfusion_registry.render.grid import Axes, sweep_sheet, sweepable, swept
     from perfusion_registry.render.grid import sweep as draw
-    from perfusion_registry.render.grid import sweep_sheet, sweepable, swept
     from perfusion_registry.render.metadata import sheet_bytes
 
     ready, grid = job.loaded, options.grid
-    composition, axes = ready.composition, (grid.across, grid.down)
+    composition, axes = ready.composition, Axes(grid.across, grid.down)
     called = [concept.name for concept in composition.concepts]
     names = list(grid.names) if grid.names is not None else sweepable(composition, axes)
     strangers = [name for name in names if name not in called]
@@ -87,7 +128,7 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
     still = [name for name in names or called if name not in sweepable(composition, axes)]
     if still and (grid.names is not None or not names):
         raise PerfError(
-            f"{still[0]!r} has no {axes[0].key} and {axes[1].key} to sweep: "
+            f"{still[0]!r} has no {' and '.join(axes.keys)} to sweep: "
             f"it is of the method `{composition.concept(still[0]).method}`",
             hint="`perf compose PROMPT` shows what can be set for each concept",
         )
@@ -95,9 +136,7 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
     path = options.out or folder_of(ready.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
     one = job.request.model_copy(update={"seeds": (seed,), "batch": 1})
     records = [
-        planned(ready.base, swept(composition, names, {grid.across.key: x, grid.down.key: y}), one)[0]
-        for y in grid.down.values
-        for x in grid.across.values
+        planned(ready.base, swept(composition, names, axes.settings(*place)), one)[0] for place in axes.places
     ]
     check_sheet(path, records, force=options.force)
     cells = list(
@@ -106,21 +145,20 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
             composition,
             job.request,
             ready.artifacts,
-            grid.across,
-            grid.down,
+            axes,
             names=names,
             reporter=workspace.reporter,
         )
     )
     varied = ", ".join(f"{name}*" for name in names)
     note = f"gates of {varied} · seed {seed} · {note_of(job, options=False)}"
-    keys = (grid.across.key, grid.down.key)
-    write_picture(path, sheet_bytes(sweep_sheet(title_of(composition), cells, keys, note=note), records))
-    values = {axis.key: axis.values for axis in axes}
+    sheet = sweep_sheet(title_of(composition), cells, axes.keys, note=note)
+    write_picture(path, sheet_bytes(sheet, records))
+    values = {axis.key: axis.values for axis in (grid.across, grid.down) if axis is not None}
     return SweepResult(
         sheet=str(path),
-        biases=values.get("bias", ()),
-        temperatures=values.get("temperature", ()),
+        biases=values.pop("bias", ()),
+        temperatures=values.pop("temperature", ()),
+        axes=values,
         composition=composition,
-        axes=axes,
     )

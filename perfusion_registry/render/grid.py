@@ -27,11 +27,35 @@ TITLE, AXIS, LABEL = 34, 16, 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a sweep, and the values of both sides that it was drawn with."""
+    """One picture of a sweep, and the values that it was drawn with. down: None where it has one row."""
 
     across: float
-    down: float
+    down: float | None
     rendered: Rendered
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is swept, from left to right and from top to bottom. down: None for one row."""
+
+    across: Axis
+    down: Axis | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The settings that are swept."""
+        return (self.across.key,) if self.down is None else (self.across.key, self.down.key)
+
+    @property
+    def places(self) -> list[tuple[float, float | None]]:
+        """The values of each cell, row by row."""
+        rows = (None,) if self.down is None else self.down.values
+        return [(x, y) for y in rows for x in self.across.values]
+
+    def settings(self, across: float, down: float | None) -> dict[str, float]:
+        """What a cell sets, by key."""
+        below = {} if self.down is None or down is None else {self.down.key: down}
+        return {self.across.key: across} | below
 
 
 def swept(composition: Composition, names: Sequence[str], said: Mapping[str, float]) -> Composition:
@@ -50,13 +74,13 @@ def swept(composition: Composition, names: Sequence[str], said: Mapping[str, flo
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
-def sweepable(composition: Composition, axes: Sequence[Axis]) -> list[str]:
-    """The concepts of a composition whose methods have the settings of both sides."""
-    keys = {axis.key for axis in axes}
+def sweepable(composition: Composition, axes: Axes) -> list[str]:
+    """The concepts of a composition that have the settings that are swept."""
     return [
         concept.name
         for concept in composition.concepts
-        if keys <= {setting.key for setting, _ in find_method(concept.method).shown_settings(concept.render)}
+        if {*axes.keys}
+        <= {setting.key for setting, _ in find_method(concept.method).shown_settings(concept.render)}
     ]
 
 
@@ -65,42 +89,42 @@ def sweep(
     composition: Composition,
     request: RenderRequest,
     artifacts: Mapping[str, Artifact],
-    across: Axis,
-    down: Axis,
+    axes: Axes,
     *,
     names: Sequence[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Iterator[Cell]:
     """Draw the request's first seed with every value across under every value down, row by row.
 
-    names: the concepts that vary; by default all that have both settings. Yields a cell for each pair.
+    names: the concepts that vary; by default all that have these settings. Yields a cell for each pair.
     """
     from perfusion_registry.render.draw import render
 
-    varied = names if names is not None else sweepable(composition, (across, down))
+    varied = names if names is not None else sweepable(composition, axes)
     one = request.model_copy(update={"seeds": request.seeds[:1], "batch": 1})
-    total = len(across.values) * len(down.values)
+    total = len(axes.places)
     with (reporter or Silent()).stage(f"Sweeping {total} pictures", total=total) as stage:
-        for y in down.values:
-            for x in across.values:
-                cell = swept(composition, varied, {across.key: x, down.key: y})
-                (rendered,) = render(base, cell, one, artifacts)
-                stage.advance(note=f"{across.key} {x:g}, {down.key} {y:g}")
-                yield Cell(x, y, rendered)
+        for x, y in axes.places:
+            said = axes.settings(x, y)
+            (rendered,) = render(base, swept(composition, varied, said), one, artifacts)
+            stage.advance(note=", ".join(f"{key} {value:g}" for key, value in said.items()))
+            yield Cell(x, y, rendered)
 
 
-def sweep_sheet(title: str, cells: Sequence[Cell], keys: tuple[str, str], *, note: str = "") -> Image.Image:
+def sweep_sheet(title: str, cells: Sequence[Cell], keys: Sequence[str], *, note: str = "") -> Image.Image:
     """Lay out a sweep as a table: one setting from left to right, one from top to bottom, both labelled.
 
-    cells: at least one. keys: of both settings. A pair that was not drawn leaves its place empty.
+    cells: at least one. keys: of the settings. A pair that was not drawn leaves its place empty.
     """
     columns = sorted({cell.across for cell in cells})
-    rows = sorted({cell.down for cell in cells})
+    rows = sorted({cell.down for cell in cells}, key=lambda value: value or 0.0)
+    labels = ["" if value is None else f"{value:g}" for value in rows]
+    below = keys[1] if len(keys) > 1 else ""
     size = canvas.tile_size(cells[0].rendered.image, TILE)
-    side = max(canvas.text_width(f"{t:g}", LABEL) for t in rows) + GAP
+    side = max(canvas.text_width(label, LABEL) for label in labels) + GAP
     axes = canvas.line_height(AXIS) + canvas.line_height(LABEL) + 10
     grid_width = len(columns) * (size[0] + GAP // 2) - GAP // 2
-    left_axis = max(side, canvas.text_width(keys[1], AXIS) + GAP)
+    left_axis = max(side, canvas.text_width(below, AXIS) + GAP)
     width = max(2 * MARGIN + left_axis + grid_width, 640)
     titles = canvas.wrapped(title, TITLE, width - 2 * MARGIN, 3)
     notes = canvas.wrapped(note, AXIS, width - 2 * MARGIN, 2) if note else []
@@ -118,13 +142,13 @@ def sweep_sheet(title: str, cells: Sequence[Cell], keys: tuple[str, str], *, not
         y += canvas.line_height(AXIS)
     left, top = MARGIN + left_axis, MARGIN + head + axes
     canvas.write(draw, (left, MARGIN + head), keys[0], AXIS, ink=QUIET)
-    canvas.write(draw, (MARGIN, top - 6 - canvas.line_height(AXIS)), keys[1], AXIS, ink=QUIET)
+    canvas.write(draw, (MARGIN, top - 6 - canvas.line_height(AXIS)), below, AXIS, ink=QUIET)
     for column, value in enumerate(columns):
         x = left + column * (size[0] + GAP // 2) + size[0] // 2
         canvas.write(draw, (x, top - 8 - canvas.line_height(LABEL)), f"{value:g}", LABEL, anchor="ma")
-    for row, value in enumerate(rows):
+    for row, label in enumerate(labels):
         middle = top + row * (size[1] + GAP // 2) + size[1] // 2
-        canvas.write(draw, (left - GAP, middle), f"{value:g}", LABEL, anchor="rm")
+        canvas.write(draw, (left - GAP, middle), label, LABEL, anchor="rm")
     for cell in cells:
         column, row = columns.index(cell.across), rows.index(cell.down)
         at = (left + column * (size[0] + GAP // 2), top + row * (size[1] + GAP // 2))

@@ -168,8 +168,13 @@ def test_a_sheet_of_gates(composer: perf.Composer, place: Path) -> None:
     )
     assert Image.open(result.sheet).format == "PNG"
     assert result.biases == (0.4, 0.8)
+    row = composer.sweep("a teapot*", across=("bias", [0.4]), steps=1, out=place / "row.png")
+    assert (row.biases, row.temperatures, row.axes) == ((0.4,), (), {})
     for what, mistake in {
         "a bias should be less than or equal to 2": lambda: composer.sweep(PROMPT, biases=[9]),
+        "down is both bias and temperature": lambda: composer.sweep(
+            PROMPT, temperatures=[0.1], down=("bias", [1])
+        ),
         "belongs to a scene pack": lambda: composer.tune(PROMPT, scene="pack/snow"),
         "a temperature should be": lambda: composer.tune(PROMPT, temperatures=[-1]),
     }.items():

@@ -138,7 +138,8 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
         prompt = PromptOptions(prompt=PROMPT)
         options = SweepOptions(prompt=prompt, grid=Grid(*sides), overrides=QUICK, out=tmp_path / "s.png")
         swept = sweep(workspace, options, tiny_base)
-        assert swept.axes == sides
+        assert swept.axes == {"strength": (0.0, 3.0), "haze": (0.0, 0.5)}
+        assert (swept.biases, swept.temperatures) == ((), ())
         assert Image.open(tmp_path / "s.png").width > 2 * 64
         for grid, what in {
             Grid(*sides, names=("bear",)): "'bear' has no strength and haze to sweep: .* `perfusion`",
@@ -177,6 +178,22 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
 
     said = command("explain", "a fog*{strength=2,side=far} beside a bear*")
     assert "fog* (blend): strength 2, haze 0, far side, and no gate" in said
+    row = ("--across", "strength=3,.5", "--steps", "1", "--device", "cpu")
+    printed = CliRunner().invoke(app, ["sweep", "a fog*", *row, "--out", str(tmp_path / "row.png"), "--json"])
+    assert printed.exit_code == 0, printed.output
+    assert json.loads(printed.stdout)["axes"] == {"strength": [0.5, 3.0]}
+    with Image.open(tmp_path / "row.png") as sheet, Image.open(tmp_path / "s.png") as grid:
+        assert sheet.height < grid.height
+    for wrong, what in {
+        ("--across", "strength"): "no values",
+        ("--across", "side=near"): "side is no number",
+        ("--down", "strenth=1"): "'strenth' is no option of any concept",
+        ("--across", "haze=.1", "--bias", ".5"): "across is both haze and bias",
+        ("--down", "bias=.5"): "bias is swept on both sides",
+    }.items():
+        refused = CliRunner().invoke(app, ["sweep", PROMPT, *wrong])
+        assert refused.exit_code == 2
+        assert what in " ".join(refused.stderr.split()).lower()
     table = command("compose", PROMPT)
     assert "strength" in table
     assert "1.25" in table

@@ -15,7 +15,7 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Axis
 from perfusion_registry.render.draw import native_values, render
-from perfusion_registry.render.grid import sweep
+from perfusion_registry.render.grid import Axes, sweep
 from perfusion_registry.render.request import RenderRequest, resolve_request
 from tests.compose.samples import on
 
@@ -198,8 +198,7 @@ def test_a_sweep_varies_the_gates_it_is_told_to(tiny_base, concepts):
             composition,
             request(seeds=(5, 6), steps=1),
             on(concepts),
-            Axis("bias", (0.2, 1.5)),
-            Axis("temperature", (0.1, 0.2)),
+            Axes(Axis("bias", (0.2, 1.5)), Axis("temperature", (0.1, 0.2))),
             names=["teddy"],
         )
     )
