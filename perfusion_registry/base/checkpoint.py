@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_registry.base import layouts
+from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.digest import remembered
 from perfusion_registry.base.files import BaseFiles
@@ -140,13 +141,8 @@ class CheckpointFiles(BaseFiles):
     def _check(self) -> None:
         """Raise PerfError where the file's models are not those of the layout's configurations."""
         called, tensors = self.layout.called, self.header.tensors
-        own = set(_attention_layers(super().configuration("unet")))
-        there = {
-            (name.removesuffix(".to_k.weight"), *entry.shape)
-            for name, entry in self._attention.items()
-            if name.endswith(".to_k.weight")
-        }
-        if own != there:
+        own = _attention_layers(super().configuration("unet"))
+        if set(cross_attention_shapes(self._attention)) != set(own):
             raise _refused(
                 self.file,
                 Kind(f"laid out like {called}, but its UNet has other layers of attention than {called} has"),
@@ -164,8 +160,8 @@ class CheckpointFiles(BaseFiles):
                 )
 
 
-def _attention_layers(config: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """(path, width, d) of the cross-attention layers of a UNet of this configuration."""
+def _attention_layers(config: Mapping[str, Any]) -> Iterator[tuple[str, int, int, int]]:
+    """(path, K width, V width, d) of the cross-attention layers of a UNet of this configuration."""
     widths, d, layers = (
         config["block_out_channels"],
         config["cross_attention_dim"],
@@ -182,7 +178,7 @@ def _attention_layers(config: Mapping[str, Any]) -> Iterator[tuple[str, int, int
     for block, width, count, depth in blocks:
         for j in range(count):
             for k in range(depth):
-                yield f"{block}.attentions.{j}.transformer_blocks.{k}.attn2", width, d
+                yield f"{block}.attentions.{j}.transformer_blocks.{k}.attn2", width, width, d
 
 
 def _layout(file: Path, header: Header) -> Layout:

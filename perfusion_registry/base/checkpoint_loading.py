@@ -27,7 +27,7 @@ def load_checkpoint(
 
     options: further components. Raises PerfError where the file lacks weights.
     """
-    files = _files(description)
+    files = checkpoint_files(description)
     in_fp32 = {one.component: _text_encoder(files, one.component) for one in files.layout.encoders}
     parts: dict[str, Any] = {
         name: encoder if dtype == torch.float32 else copy.deepcopy(encoder).to(dtype)
@@ -36,23 +36,23 @@ def load_checkpoint(
     parts |= {one.tokenizer: clip_tokenizer(files.layout, one.component) for one in files.layout.encoders}
     parts["scheduler"] = checkpoint_scheduler(files)
     pipe = from_single_file(kind, files.file, files.layout.folder, dtype, **parts, **options)
-    pipe.unet.register_to_config(sample_size=files.configuration("unet")["sample_size"])
     return pipe, list(in_fp32.values())
 
 
 def load_text_encoder(description: BaseDescription, component: str) -> nn.Module:
     """One of a base's text encoders, in fp32."""
-    return _text_encoder(_files(description), component)
+    return _text_encoder(checkpoint_files(description), component)
 
 
 def load_tokenizer(description: BaseDescription, component: str) -> Any:
     """One of its tokenizers."""
-    layout = _files(description).layout
+    layout = checkpoint_files(description).layout
     (encoder,) = (one for one in layout.encoders if one.tokenizer == component)
     return clip_tokenizer(layout, encoder.component)
 
 
-def _files(description: BaseDescription) -> CheckpointFiles:
+def checkpoint_files(description: BaseDescription) -> CheckpointFiles:
+    """What a base in one file is, as it was described."""
     told = description.prediction
     assert told is not None
     return CheckpointFiles.open(description.folder, Asked(told.kind, told.zero_terminal_snr))

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from perfusion_registry.base import Bank, Base, describe_base
-from perfusion_registry.base.architectures.unet import cross_attention_shapes
+from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.weights import tensor_entries
 from perfusion_registry.errors import PerfError
 from tests.tiny import save_tiny_base

@@ -12,6 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.family import family_digest, layer_order, live_text_digest
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
@@ -19,7 +20,6 @@ from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
 from perfusion_registry.errors import PerfError
-from perfusion_registry.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
     import torch
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.readers import Reader
-
-
-def cross_attention_shapes(unet_tensors: Mapping[str, TensorEntry]) -> list[tuple[str, int, int, int]]:
-    """(path, K width, V width, d) of each attn2, in bank order, from the UNet's tensor names and shapes."""
-    found = []
-    for name, entry in unet_tensors.items():
-        path, dot, rest = name.rpartition(".to_k.weight")
-        value = unet_tensors.get(f"{path}.to_v.weight")
-        if dot and not rest and path.rpartition(".")[2] == "attn2" and value is not None:
-            if len(entry.shape) != 2 or len(value.shape) != 2:
-                raise PerfError("a cross-attention layer of this UNet is not linear", where=path)
-            found.append((path, entry.shape[0], value.shape[0], entry.shape[1]))
-    return sorted(found, key=lambda item: layer_order(item[0]))
 
 
 # What a UNet's configuration says if it has to be told more than a time and text, and what that is.
@@ -214,11 +201,14 @@ def load_parts(
 
     Raises PerfError where weights are missing: the libraries would only fill them with noise.
     """
-    from perfusion_registry.base.checkpoint_loading import load_checkpoint
+    from perfusion_registry.base.checkpoint_loading import checkpoint_files, load_checkpoint
     from perfusion_registry.base.pretrained import load_pipeline, require_all_weights
 
     if description.in_one_file:
-        return load_checkpoint(kind, description, dtype, **options)
+        pipe, in_fp32 = load_checkpoint(kind, description, dtype, **options)
+        size = checkpoint_files(description).configuration("unet")["sample_size"]
+        pipe.unet.register_to_config(sample_size=size)  # which its layout alone does not decide
+        return pipe, in_fp32
     pipe = load_pipeline(kind, description, dtype, **options)
     in_fp32 = [fp32_text_encoder(getattr(pipe, name), description, name) for name in encoders]
     for model, name in zip((pipe.unet, *in_fp32), ("unet", *encoders), strict=True):
