@@ -33,7 +33,7 @@ from perfusion_registry.base import Base, Tokens, block_widths, marked
 from perfusion_registry.base.architectures.stable_diffusion import StableDiffusionBase
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.training import TrainInputs, training_step
-from perfusion_registry.edit import Metric, packed
+from perfusion_registry.edit import CovarianceMetric, packed
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.methods.perfusion.training import PerfusionTrainable
@@ -162,7 +162,7 @@ def denoising(base: Base, repeat: int, rank: float) -> dict[str, Any]:
 
     prompts = random_prompts(base, 2, torch.Generator().manual_seed(1))
     noisy, t = normal(2, 4, side, side).to(base.dtype), torch.tensor(500, device=base.device)
-    metric = Metric(torch.eye(d, dtype=torch.float64))
+    metric = CovarianceMetric(torch.eye(d, dtype=torch.float64))
     E = base.encode(prompts).states
     targets, outputs = E[0, [CALLED, 8]].clone(), normal(2, D) * 0.02
     duals = metric.dual(targets)
@@ -231,7 +231,7 @@ def training(base: Base, batch: int, repeat: int, rank: float, *, checkpointing:
         torch.ones(10, 1, side, side, device=base.device),
     )
     options = TrainOptions(batch=batch, residual_rank=rank)
-    metric = Metric(torch.eye(d, dtype=torch.float64))
+    metric = CovarianceMetric(torch.eye(d, dtype=torch.float64))
 
     def make(*_: object) -> PerfusionTrainable:  # without a tokenizer there is no word to lock to
         return PerfusionTrainable(base, lock, metric, options, torch.Generator().manual_seed(0))

@@ -26,7 +26,7 @@ from perfusion_registry.base.family import family_digest, text_digest
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
+from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
 from perfusion_registry.base.objective import FlowMatching
 from perfusion_registry.base.pretrained import load_pretrained, move
 from perfusion_registry.base.scorer import Scorer
@@ -145,8 +145,8 @@ class Loaded(Base):
     residual_blocks: ClassVar[Sequence[ResidualBlock]] = ()
 
     @property
-    def caption_projection(self) -> Sequence[Slot]:
-        return [Slot(self.denoiser, "caption_projection"), Slot(self.denoiser, "caption_norm")]
+    def caption_projection(self) -> Sequence[ModuleSlot]:
+        return [ModuleSlot(self.denoiser, "caption_projection"), ModuleSlot(self.denoiser, "caption_norm")]
 
     def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         mask, times = conditioning.mask, t.expand(len(x))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save
 
-from perfusion_registry.resolve import Project, find_covariance
+from perfusion_registry.resolve import ProjectFolder, find_covariance
 from perfusion_registry.safetensors_header import HeaderError, TensorEntry, floats, read_header
 from tests.resolve.samples import write_project
 
@@ -146,7 +146,7 @@ def test_a_covariance_has_the_digest_that_its_loader_gives_it(
     (root / "C.safetensors").write_bytes(
         save({name: matrix.clone().to(kind) for name, kind in named.items()})
     )
-    found = find_covariance(Project.read(root), None)
+    found = find_covariance(ProjectFolder.read(root), None)
     assert found.matrix == load_covariance(root / "C.safetensors").digest
 
 

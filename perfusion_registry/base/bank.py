@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from perfusion_registry.base.layers import CrossAttention, Slot, exchanged
+from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
 from perfusion_registry.errors import PerfError
 
 
@@ -39,11 +39,11 @@ class Bank:
     W: Tensor
     layers: tuple[BankLayer, ...]
     key_columns: Tensor
-    projections: tuple[tuple[Slot, nn.Linear, slice], ...]
-    captions: tuple[tuple[Slot, nn.Module], ...] = ()
+    projections: tuple[tuple[ModuleSlot, nn.Linear, slice], ...]
+    captions: tuple[tuple[ModuleSlot, nn.Module], ...] = ()
 
     @classmethod
-    def of(cls, attentions: Sequence[CrossAttention], captions: Sequence[Slot] = ()) -> Bank:
+    def of(cls, attentions: Sequence[CrossAttention], captions: Sequence[ModuleSlot] = ()) -> Bank:
         """Gather the bank of these layers, in this order, their weights unchanged.
 
         Raises PerfError when there are none, when a projection is not a plain linear layer (a LoRA that is
@@ -55,10 +55,10 @@ class Bank:
         rows: list[Tensor] = []
         keys: list[Tensor] = []
         layers: list[BankLayer] = []
-        projections: list[tuple[Slot, nn.Linear, slice]] = []
+        projections: list[tuple[ModuleSlot, nn.Linear, slice]] = []
         start = 0
         for attention in attentions:
-            places = [Slot(attention.module, name) for name in ("to_k", "to_v")]
+            places = [ModuleSlot(attention.module, name) for name in ("to_k", "to_v")]
             key, value = (_plain(place, attention.path) for place in places)
             middle = start + key.weight.shape[0]
             end = middle + value.weight.shape[0]
@@ -112,7 +112,7 @@ class Bank:
         that the bank was made of: its W would then be of another model.
         """
         kept = _Kept() if self.captions else None
-        stand_ins: list[tuple[Slot, nn.Module]] = []
+        stand_ins: list[tuple[ModuleSlot, nn.Module]] = []
         if kept is not None:
             stand_ins.append((self.captions[0][0], _CaptionStandIn(kept, self.width)))
             stand_ins += [(slot, nn.Identity()) for slot, _ in self.captions[1:]]
@@ -199,7 +199,7 @@ class _Slice(nn.Module):
         return packed
 
 
-def _plain(slot: Slot, path: str) -> nn.Linear:
+def _plain(slot: ModuleSlot, path: str) -> nn.Linear:
     """The projection in a slot of the layer at `path`."""
     projection = slot.module
     if isinstance(projection, _Slice):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.bank import Bank
     from perfusion_registry.base.conditioning import Conditioning, Embeddings
     from perfusion_registry.base.identity import BaseIdentity
-    from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
+    from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
     from perfusion_registry.base.objective import Objective
     from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.residuals import Factors
@@ -130,7 +130,7 @@ class Base(ABC):
         """Its transformer blocks, in the order of execution."""
 
     @property
-    def caption_projection(self) -> Sequence[Slot]:
+    def caption_projection(self) -> Sequence[ModuleSlot]:
         """The modules that all text passes through on its way to the layers, in their order; none where the
         layers read the text encoder's states as they are."""
         return ()

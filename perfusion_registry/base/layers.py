@@ -25,7 +25,7 @@ class CrossAttention:
 
 
 @dataclass(frozen=True, eq=False)
-class Slot:
+class ModuleSlot:
     """The place of a module in another one."""
 
     owner: nn.Module
@@ -37,7 +37,7 @@ class Slot:
         return getattr(self.owner, self.name)
 
     @classmethod
-    def at(cls, model: nn.Module, path: str) -> Slot:
+    def at(cls, model: nn.Module, path: str) -> ModuleSlot:
         """That of the module at `path` of a model."""
         parent, _, name = path.rpartition(".")
         return cls(model.get_submodule(parent), name)
@@ -52,14 +52,14 @@ class ResidualBlock:
     """
 
     path: str
-    projection: Slot
+    projection: ModuleSlot
     layers: tuple[str, ...]
 
 
 @contextmanager
-def exchanged(stand_ins: Iterable[tuple[Slot, nn.Module]]) -> Iterator[None]:
+def exchanged(stand_ins: Iterable[tuple[ModuleSlot, nn.Module]]) -> Iterator[None]:
     """A context with other modules in these places; on leaving, the very same ones are back."""
-    before: list[tuple[Slot, nn.Module]] = []
+    before: list[tuple[ModuleSlot, nn.Module]] = []
     try:
         for slot, stand_in in stand_ins:
             before.append((slot, slot.module))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from perfusion_registry.base.conditioning import Conditioning
-from perfusion_registry.base.layers import CrossAttention, Slot, exchanged
+from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
 from perfusion_registry.errors import PerfError
 
 
@@ -45,7 +45,7 @@ def readers_attached(readers: Sequence[Reader], packed: int, width: int) -> Iter
     for reader in readers:
         for attention in reader.attentions:
             for name in ("to_k", "to_v"):
-                slot = Slot(attention.module, name)
+                slot = ModuleSlot(attention.module, name)
                 stand_ins.append((slot, _LastColumns(slot.module, packed, width)))
     with exchanged(stand_ins):
         yield

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 
 _KEY = "covariance"  # of the card in the safetensors header
@@ -70,9 +70,9 @@ class Covariance:
         smallest = float(eigenvalues[0])
         return float(eigenvalues[-1]) / smallest if smallest > 0 else float("inf")
 
-    def metric(self, ridge: float = 0.01) -> Metric:
+    def metric(self, ridge: float = 0.01) -> CovarianceMetric:
         """The inner product of C^-1, after a ridge of that fraction of C's mean diagonal."""
-        return Metric(self.C, ridge)
+        return CovarianceMetric(self.C, ridge)
 
 
 def save_covariance(covariance: Covariance, path: Path) -> None:
@@ -138,6 +138,6 @@ def _check(C: Tensor, width: int | None, where: str) -> None:
     if float((C - C.T).abs().max()) > 1e-3 * float(C.abs().max()):
         raise PerfError("The covariance is not symmetric", where=where)
     try:
-        Metric(C)
+        CovarianceMetric(C)
     except ValueError as error:
         raise PerfError(f"The covariance cannot be used: {error}", where=where) from error

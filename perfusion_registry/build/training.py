@@ -19,7 +19,7 @@ from torch import Tensor
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.state import TrainState
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
@@ -46,7 +46,7 @@ class TrainInputs:
 
     base: Base
     word: str
-    metric: Metric | None
+    metric: CovarianceMetric | None
     prompts: Prompts
     latents: Latents
     options: TrainingOptions

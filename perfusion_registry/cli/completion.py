@@ -7,10 +7,10 @@ from perfusion_registry.errors import PerfError
 
 def concept_names(incomplete: str) -> list[str]:
     """The project's concepts that begin so."""
-    from perfusion_registry.resolve import Project
+    from perfusion_registry.resolve import ProjectFolder
 
     try:
-        names = sorted(Project.find(lockfile_alone=True).manifest.concepts)
+        names = sorted(ProjectFolder.find(lockfile_alone=True).manifest.concepts)
     except PerfError:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -19,10 +19,10 @@ def concept_names(incomplete: str) -> list[str]:
 def scene_names(incomplete: str) -> list[tuple[str, str]]:
     """The project's scenes that begin so, each with its prompt."""
     from perfusion_registry.cli.console import printable
-    from perfusion_registry.resolve import Project
+    from perfusion_registry.resolve import ProjectFolder
 
     try:
-        scenes = Project.find(lockfile_alone=True).manifest.scenes
+        scenes = ProjectFolder.find(lockfile_alone=True).manifest.scenes
     except PerfError:
         return []
     found = sorted(name for name in scenes if name.startswith(incomplete) and name.isprintable())
@@ -32,10 +32,10 @@ def scene_names(incomplete: str) -> list[tuple[str, str]]:
 def registry_names(incomplete: str) -> list[tuple[str, str]]:
     """The project's registries that begin so, each with its address."""
     from perfusion_registry.cli.console import printable
-    from perfusion_registry.resolve import Project
+    from perfusion_registry.resolve import ProjectFolder
 
     try:
-        known = Project.find().manifest.registries
+        known = ProjectFolder.find().manifest.registries
     except PerfError:
         return []
     return [(name, printable(known[name])) for name in sorted(known) if name.startswith(incomplete)]

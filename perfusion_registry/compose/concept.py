@@ -14,7 +14,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Settings
 from perfusion_registry.methods.table import UnknownMethodError, find_method
 from perfusion_registry.recipe import LockedConcept
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.suggestions import did_you_mean
 
 
@@ -36,7 +36,7 @@ class Concept:
 
 
 def find_concepts(
-    prompt: Prompt, project: Project, store: Store, given: Mapping[str, Concept] | None = None
+    prompt: Prompt, project: ProjectFolder, store: Store, given: Mapping[str, Concept] | None = None
 ) -> dict[str, Concept]:
     """Return the built concepts that `prompt` calls, by name, as the project's lockfile has them.
 
@@ -82,7 +82,9 @@ def _check_braces(prompt: Prompt, name: str, method: str) -> None:
     braces(prompt, name, known)
 
 
-def _locked(prompt: Prompt, call: Call, project: Project, store: Store) -> tuple[LockedConcept, str, str]:
+def _locked(
+    prompt: Prompt, call: Call, project: ProjectFolder, store: Store
+) -> tuple[LockedConcept, str, str]:
     """The block of a called concept, the digest of its artifact, and the place of the call."""
     name = call.name
     locked = project.lockfile.concept(name) if project.lockfile else None
@@ -131,7 +133,7 @@ def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> di
     return found
 
 
-def _callable(project: Project) -> list[str]:
+def _callable(project: ProjectFolder) -> list[str]:
     """The names that prompts may call, those that scene packs brought along among them."""
     blocks = project.lockfile.concepts if project.lockfile else ()
     packs = {block.name for block in blocks if block.kind == "pack"}

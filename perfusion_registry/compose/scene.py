@@ -6,11 +6,11 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import parse_pack
 from perfusion_registry.recipe import Pack, Scene
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.suggestions import did_you_mean
 
 
-def find_scene(name: str, project: Project, store: Store) -> Scene:
+def find_scene(name: str, project: ProjectFolder, store: Store) -> Scene:
     """The scene of that name; raises PerfError, with the nearest names, where there is none.
 
     A pack of a registry is read from the store, as it is locked; a pack of the project from its recipe.
@@ -27,13 +27,13 @@ def find_scene(name: str, project: Project, store: Store) -> Scene:
     raise _unknown(name, known, "the project has no scene", str(project.manifest_path))
 
 
-def pack_names(project: Project) -> list[str]:
+def pack_names(project: ProjectFolder) -> list[str]:
     """The scene packs of a project that are locked, sorted."""
     blocks = project.lockfile.concepts if project.lockfile else ()
     return sorted(block.name for block in blocks if block.kind == "pack")
 
 
-def read_pack(name: str, project: Project, store: Store) -> Pack:
+def read_pack(name: str, project: ProjectFolder, store: Store) -> Pack:
     """A locked scene pack; raises PerfError where its bytes are not here."""
     block = project.lockfile.concept(name) if project.lockfile else None
     if block is not None and block.registry is not None and block.sha256 is not None:

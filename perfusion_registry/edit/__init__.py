@@ -10,12 +10,12 @@ those of "Personalized Residuals for Concept-Driven Text-to-Image Generation".
 from perfusion_registry.edit.baselines import naive_sum, rome_weight, ungated
 from perfusion_registry.edit.encodings import packed
 from perfusion_registry.edit.gates import gate, similarity
-from perfusion_registry.edit.metric import Metric
+from perfusion_registry.edit.metric import CovarianceMetric
 from perfusion_registry.edit.projection import basis, perpendicular
 from perfusion_registry.edit.residuals import localised, residual
 
 __all__ = [
-    "Metric",
+    "CovarianceMetric",
     "basis",
     "gate",
     "localised",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from perfusion_registry.edit.gates import similarity
-from perfusion_registry.edit.metric import Metric
+from perfusion_registry.edit.metric import CovarianceMetric
 from perfusion_registry.edit.projection import perpendicular
 
 
@@ -25,7 +25,7 @@ def naive_sum(W: Tensor, C: Tensor, I: Tensor, O: Tensor) -> Tensor:
     It ignores that target inputs overlap, so no i_j is mapped to its o_j exactly once J > 1.
     W: (D, d). C: (d, d), used without a ridge. I: (J, d). O: (J, D). Returns (D, d).
     """
-    V = Metric(C, ridge=0.0).dual(I)  # (J, d)
+    V = CovarianceMetric(C, ridge=0.0).dual(I)  # (J, d)
     energy = (I * V).sum(-1, keepdim=True)  # (J, 1)
     Lambda = (O - I @ W.T) / energy  # (J, D)
     return W + Lambda.T @ V

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Metric:
+class CovarianceMetric:
     """The inner product `<a, b> = a^T C^-1 b` of a covariance C (d, d), kept in float64 on the CPU.
 
     C is symmetrised, and `ridge` times the mean of its diagonal is added to the diagonal, which keeps C^-1

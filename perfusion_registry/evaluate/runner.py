@@ -37,7 +37,7 @@ from perfusion_registry.evaluate.results import (
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import Suite
-from perfusion_registry.evaluate.worker import Setting, Worker
+from perfusion_registry.evaluate.worker import Worker, WorkerSetup
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.version import __version__
@@ -132,7 +132,7 @@ def prepared(
     *,
     figures: Sequence[str] = (),
     budget: Budget | None = None,
-) -> tuple[Outline, Setting]:
+) -> tuple[Outline, WorkerSetup]:
     """The plan of a run and what its processes need to know; nothing is built or drawn."""
     from perfusion_registry.base.device import choose_device, choose_dtype
 
@@ -158,7 +158,7 @@ def prepared(
             )
     device = choose_device(place.device)
     dino = Path(_beside(suite.dino, where)) if suite.dino else None
-    setting = Setting(
+    setting = WorkerSetup(
         root=place.root,
         base=suite.base,
         covariance=covariance,
@@ -338,7 +338,7 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
         )
 
 
-def _environment(plan: Outline, setting: Setting) -> Environment:
+def _environment(plan: Outline, setting: WorkerSetup) -> Environment:
     base = plan.bases[""]
     device, dtype = plan.computing
     return Environment(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class WorkerSetup:
     """Where and with what to compute. base: as a manifest names it.
 
     dino: a folder with a DINO model, or None.
@@ -43,7 +43,7 @@ class Setting:
 class Worker:
     """The loaded things of one process."""
 
-    setting: Setting
+    setting: WorkerSetup
     reporter: Reporter = field(default_factory=Silent)
     _bases: dict[str, Base] = field(default_factory=dict)
     _features: dict[str, Tensor] = field(default_factory=dict)

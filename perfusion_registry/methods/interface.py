@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from perfusion_registry.base import Base
-    from perfusion_registry.edit import Metric
+    from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution, Targets
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 
@@ -203,7 +203,7 @@ class Method(ABC):
         self,
         base: Base,
         word: str,
-        metric: Metric | None,
+        metric: CovarianceMetric | None,
         options: TrainingOptions,
         generator: Generator,
     ) -> Trainable:

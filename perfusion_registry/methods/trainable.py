@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Generator, Tensor
 
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.recipe.options import TrainingOptions
 
@@ -66,6 +66,6 @@ class Trainable(ABC):
         return self.parameters | self.moving
 
 
-MakeTrainable = Callable[["Base", str, Metric | None, TrainingOptions, Generator], Trainable]
+MakeTrainable = Callable[["Base", str, CovarianceMetric | None, TrainingOptions, Generator], Trainable]
 """Begins to learn a concept on a base: from its supercategory, in the metric of a covariance if the method
 needs one, with options and the generator that every random choice is drawn from."""

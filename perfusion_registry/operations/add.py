@@ -29,7 +29,7 @@ from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.recipe.recipe import checked_recipe
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.choice import choose
 
@@ -188,7 +188,7 @@ def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:
     )
 
 
-def _check_word(workspace: Workspace, project: Project, word: str) -> None:
+def _check_word(workspace: Workspace, project: ProjectFolder, word: str) -> None:
     """Refuse a supercategory of several tokens, where the base is on this machine to be asked."""
     try:
         base = workspace.base(project, download=False)
@@ -208,7 +208,7 @@ def compatible(version: str) -> str:
     return f">={parsed.public},<{epoch}{upper}"
 
 
-def _registry(project: Project, prefix: str | None, given: str | None) -> tuple[str, str | None] | None:
+def _registry(project: ProjectFolder, prefix: str | None, given: str | None) -> tuple[str, str | None] | None:
     """The registry's name, and its address where it is to be written down; None where nothing is said."""
     known = project.manifest.registries
     if given is None or not _is_address(project, given):
@@ -242,25 +242,25 @@ def _registry(project: Project, prefix: str | None, given: str | None) -> tuple[
     return name, given
 
 
-def _is_address(project: Project, text: str) -> bool:
+def _is_address(project: ProjectFolder, text: str) -> bool:
     """Whether this is a registry's address and not its name in the manifest."""
     if text in project.manifest.registries:
         return False
     return "/" in text or "\\" in text or (project.root / text).is_dir()
 
 
-def _resolved(workspace: Workspace, project: Project, text: str, name: str) -> Candidate:
+def _resolved(workspace: Workspace, project: ProjectFolder, text: str, name: str) -> Candidate:
     """What the new entry resolves to beside all that the project has."""
     wished = _checked(project, text)
     sources = workspace.registries_at(project.root, wished.manifest.registries)
     return choose(wished, plan_of(workspace, wished, names=[]).plan, sources)[name]
 
 
-def _checked(project: Project, text: str) -> Project:
+def _checked(project: ProjectFolder, text: str) -> ProjectFolder:
     """The project as it would be with this manifest."""
     manifest = parse_manifest(text, where=str(project.manifest_path))
-    return Project(project.root, manifest, project.lockfile)
+    return ProjectFolder(project.root, manifest, project.lockfile)
 
 
-def _recipe_of(project: Project, name: str) -> Path:
+def _recipe_of(project: ProjectFolder, name: str) -> Path:
     return project.root / "recipes" / f"{name}.toml"

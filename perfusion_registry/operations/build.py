@@ -27,7 +27,7 @@ from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve import BuildTask, Project, changes_of, lock
+from perfusion_registry.resolve import BuildTask, ProjectFolder, changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
 from perfusion_registry.workers import worker_pool
 
@@ -362,7 +362,7 @@ def _settle(
     planned: ProjectPlan, task: BuildTask, built: BuiltConcept, *, locked: bool, reporter: Reporter
 ) -> None:
     """Write the built concept into the lockfile as it is now on disk."""
-    project = Project.read(planned.project.root)
+    project = ProjectFolder.read(planned.project.root)
     before = project.lockfile.concept(task.name) if project.lockfile else None
     was = before.sha256 if before and before.recipe_digest == task.digest else None
     if was is not None and was != built.sha256:

@@ -15,7 +15,7 @@ from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
     from perfusion_registry.artifact import Artifact
@@ -54,7 +54,7 @@ class PromptOptions:
 class LoadedComposition:
     """A composition with everything that it is drawn from. project: None outside of one."""
 
-    project: Project | None
+    project: ProjectFolder | None
     base: Base
     composition: Composition
     artifacts: dict[str, Artifact]
@@ -131,7 +131,7 @@ def load_base(
 
 
 def _in_scene(
-    workspace: Workspace, project: Project, options: PromptOptions
+    workspace: Workspace, project: ProjectFolder, options: PromptOptions
 ) -> tuple[Prompt, SettingSources]:
     """The prompt to compose, and everything that is said about its gates outside of it."""
     if options.scene is None:
@@ -148,7 +148,7 @@ def _in_scene(
     return parse_prompt(text), replace(options.gates, scene=gates, scene_name=options.scene)
 
 
-def _check_lockfile(workspace: Workspace, project: Project, options: PromptOptions) -> None:
+def _check_lockfile(workspace: Workspace, project: ProjectFolder, options: PromptOptions) -> None:
     """Raise CheckFailedError where the lockfile is stale, or to be taken as it is and not there."""
     if options.frozen:
         if project.lockfile is None:
@@ -159,7 +159,7 @@ def _check_lockfile(workspace: Workspace, project: Project, options: PromptOptio
             raise stale(reasons, project.lockfile_path)
 
 
-def _warn_of_changes(workspace: Workspace, project: Project, called: Sequence[str]) -> None:
+def _warn_of_changes(workspace: Workspace, project: ProjectFolder, called: Sequence[str]) -> None:
     """Say which of the concepts `called` have changed since they were built; the locked are drawn anyway."""
     local = [name for name in project.local() if name in called]
     if not local:

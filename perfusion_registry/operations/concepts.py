@@ -15,7 +15,7 @@ from perfusion_registry.recipe.editing import remove_concept
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.root_requirements import reachable
 
 
@@ -88,7 +88,7 @@ def list_concepts(workspace: Workspace) -> ListResult:
     return ListResult(base=project.manifest.project.base, problem=problem, concepts=rows)
 
 
-def _states(workspace: Workspace, project: Project) -> tuple[str | None, dict[str, str]]:
+def _states(workspace: Workspace, project: ProjectFolder) -> tuple[str | None, dict[str, str]]:
     """What a build would do with each concept; or, when that cannot be told, why."""
     states: dict[str, str] = {}
     problem = None
@@ -105,7 +105,7 @@ def _states(workspace: Workspace, project: Project) -> tuple[str | None, dict[st
     return problem, states
 
 
-def _fetched(workspace: Workspace, project: Project, name: str) -> str:
+def _fetched(workspace: Workspace, project: ProjectFolder, name: str) -> str:
     """Whether a concept of a registry is here."""
     block = project.lockfile.concept(name) if project.lockfile else None
     if block is None or block.sha256 is None:
@@ -113,7 +113,7 @@ def _fetched(workspace: Workspace, project: Project, name: str) -> str:
     return "fetched" if workspace.store.has(block.sha256) else "to fetch"
 
 
-def _row(project: Project, name: str, state: str) -> ListedConcept:
+def _row(project: ProjectFolder, name: str, state: str) -> ListedConcept:
     entry = project.manifest.concepts[name]
     locked = project.lockfile.concept(name) if project.lockfile else None
     here = locked if locked and state in ("built", "fetched") else None

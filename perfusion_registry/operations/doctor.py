@@ -17,7 +17,7 @@ from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import ProjectNotFoundError
 
 _LITTLE_SPACE = 1_000_000_000  # bytes; a base with its optimizer state wants more
@@ -132,7 +132,7 @@ def _store(root: Path) -> Iterator[Finding]:
         yield _finding("store", "ok", told)
 
 
-def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
+def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
     from perfusion_registry.resolve import find_covariance
 
@@ -167,7 +167,7 @@ def _base(workspace: Workspace, project: Project) -> Iterator[Finding]:
         yield _finding("covariance", "broken", error.what, error.hint)
 
 
-def _lock(project: Project) -> Iterator[Finding]:
+def _lock(project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.resolve.root_requirements import local_concepts
     from perfusion_registry.resolve.staleness import base_unmet, unmet
 
@@ -187,7 +187,7 @@ def _lock(project: Project) -> Iterator[Finding]:
         yield _finding("lockfile", "ok", f"current, {len(project.lockfile.concepts)} locked")
 
 
-def _artifacts(project: Project, store: Store) -> Iterator[Finding]:
+def _artifacts(project: ProjectFolder, store: Store) -> Iterator[Finding]:
     """Whether the store has what is locked; what is missing is no defect, what is damaged is."""
     blocks = project.lockfile.concepts if project.lockfile else ()
     wanted = [block for block in blocks if block.sha256 and (block.registry or block.kind == "concept")]
@@ -209,7 +209,7 @@ def _artifacts(project: Project, store: Store) -> Iterator[Finding]:
         yield _finding("artifacts", "ok", f"{len(wanted)} in the store, whole")
 
 
-def _git(project: Project) -> Iterator[Finding]:
+def _git(project: ProjectFolder) -> Iterator[Finding]:
     """Whether the lockfile is shared, where it names what others can fetch, and what is drawn is not."""
     git = shutil.which("git")
     if git is None:
@@ -241,7 +241,7 @@ def _git(project: Project) -> Iterator[Finding]:
         yield _finding("git", "ok", f"{LOCKFILE_NAME} is shared, {' and '.join(WRITTEN)} are not")
 
 
-def _registries(workspace: Workspace, project: Project, *, online: bool) -> Iterator[Finding]:
+def _registries(workspace: Workspace, project: ProjectFolder, *, online: bool) -> Iterator[Finding]:
     registries = project.manifest.registries
     sources = workspace.registries_at(project.root, registries)
     for name, url in sorted(registries.items()):

@@ -18,8 +18,8 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, parsed_version
 from perfusion_registry.registries.registry import Listing
 from perfusion_registry.registries.release import Release
-from perfusion_registry.resolve import Project
-from perfusion_registry.resolve.plan import shown
+from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve.planning import shown
 
 _OF_A_RECIPE = frozenset({"scenes", "recipe"})
 _OF_A_RELEASE = frozenset(
@@ -115,7 +115,11 @@ def info(
 
 
 def _listings(
-    workspace: Workspace, project: Project | None, name: str, registry: str | None, locked_from: str | None
+    workspace: Workspace,
+    project: ProjectFolder | None,
+    name: str,
+    registry: str | None,
+    locked_from: str | None,
 ) -> tuple[str, Sequence[Listing]]:
     """The registry of a name, as people call it, and all that it has of it."""
     registries, root = known_registries(workspace, registry)
@@ -175,7 +179,7 @@ def _of_release(release: Release) -> dict[str, Any]:
     }
 
 
-def _of_recipe(workspace: Workspace, project: Project, name: str) -> dict[str, Any]:
+def _of_recipe(workspace: Workspace, project: ProjectFolder, name: str) -> dict[str, Any]:
     declared = project.declared(name)
     about = declared.pack if isinstance(declared, Pack) else declared.concept
     facts = {
@@ -194,7 +198,7 @@ def _of_recipe(workspace: Workspace, project: Project, name: str) -> dict[str, A
     return facts | kind | {"base_licence": _base_licence(workspace, project), "requires": {}}
 
 
-def _base_licence(workspace: Workspace, project: Project) -> str | None:
+def _base_licence(workspace: Workspace, project: ProjectFolder) -> str | None:
     """The licence of the project's base, if it is on this machine."""
     try:
         return workspace.base(project, download=False).licence

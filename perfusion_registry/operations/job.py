@@ -19,7 +19,7 @@ from perfusion_registry.operations.compose import LoadedComposition, PromptOptio
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.render.request import RenderRequest, plain_negative, resolve_request
 from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription, BaseIdentity
@@ -157,7 +157,7 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
 
 def _loaded(
     workspace: Workspace,
-    project: Project | None,
+    project: ProjectFolder | None,
     composition: Composition,
     gates: SettingSources,
     load: Callable[[], Base],
@@ -169,7 +169,7 @@ def _loaded(
     return LoadedComposition(project, load(), composition, artifacts)
 
 
-def _base_for(workspace: Workspace, project: Project | None, wanted: ComposedBase) -> BaseDescription:
+def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: ComposedBase) -> BaseDescription:
     """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
     root = project.root if project else None
     named = wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}"

@@ -14,7 +14,7 @@ from perfusion_registry.recipe import Lockfile, Manifest, Pack
 from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.recipe.lockfile_text import spelt_lockfile
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.resolve import Project, find_covariance
+from perfusion_registry.resolve import ProjectFolder, find_covariance
 
 
 class ConceptMetadata(FileModel):
@@ -94,7 +94,7 @@ def _plain(model: Manifest | Lockfile | Lockfile1) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _base(workspace: Workspace, project: Project) -> BaseMetadata:
+def _base(workspace: Workspace, project: ProjectFolder) -> BaseMetadata:
     name = project.manifest.project.base
     try:
         base = workspace.base(project, download=False)
@@ -115,7 +115,7 @@ def _base(workspace: Workspace, project: Project) -> BaseMetadata:
 
 
 def _concept(
-    workspace: Workspace, project: Project, lockfile: Lockfile, name: str, problems: list[str]
+    workspace: Workspace, project: ProjectFolder, lockfile: Lockfile, name: str, problems: list[str]
 ) -> ConceptMetadata:
     store = workspace.store
     entry = project.manifest.concepts.get(name)
@@ -144,7 +144,7 @@ def _concept(
         return ConceptMetadata(**facts, state="unknown", why=error.what)
 
 
-def _declared(workspace: Workspace, project: Project, name: str) -> dict[str, Any]:
+def _declared(workspace: Workspace, project: ProjectFolder, name: str) -> dict[str, Any]:
     """What the recipe says, and what a build would do."""
     declared = project.declared(name)
     if isinstance(declared, Pack):

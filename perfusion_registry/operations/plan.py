@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.resolve import Plan, Project, find_covariance
+from perfusion_registry.resolve import Plan, ProjectFolder, find_covariance
 from perfusion_registry.resolve import plan as resolve_plan
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ProjectPlan:
     """A project with everything that its plan was made from. It travels to worker processes by pickle."""
 
-    project: Project
+    project: ProjectFolder
     store: Store
     base: BaseDescription
     plan: Plan
@@ -49,7 +49,7 @@ def load_plan(
 
 def plan_of(
     workspace: Workspace,
-    project: Project,
+    project: ProjectFolder,
     names: Sequence[str] | None = None,
     *,
     force: bool = False,

@@ -23,7 +23,7 @@ from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import LARGEST_BLOB, Release, RequiredConcept
 from perfusion_registry.registries.registry import published as published_release
 from perfusion_registry.registries.release import AnyRelease
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def unyank(
     )
 
 
-def prepare(workspace: Workspace, project: Project, name: str) -> Publication:
+def prepare(workspace: Workspace, project: ProjectFolder, name: str) -> Publication:
     """The release of a concept or a scene pack of the project, from the bytes that its lockfile names.
 
     Raises PerfError where it is not built, has changed since, or its card lacks what a registry needs.
@@ -202,7 +202,7 @@ def concept_release(card: ConceptCard, blob: bytes) -> Release:
     )
 
 
-def _concept(workspace: Workspace, project: Project, name: str) -> Publication:
+def _concept(workspace: Workspace, project: ProjectFolder, name: str) -> Publication:
     (task,) = plan_of(workspace, project, [name]).plan.tasks
     locked = project.lockfile.concept(name) if project.lockfile else None
     if task.reason or locked is None or locked.sha256 is None:
@@ -224,7 +224,7 @@ def _concept(workspace: Workspace, project: Project, name: str) -> Publication:
     return Publication(concept_release(card, blob), blob)
 
 
-def pack_publication(project: Project, pack: Pack) -> Publication:
+def pack_publication(project: ProjectFolder, pack: Pack) -> Publication:
     """The release of a scene pack of the project; raises PerfError where it changed since it was locked."""
     blob, about = dump_pack(pack), pack.pack
     digest = hashlib.sha256(blob).hexdigest()

@@ -16,7 +16,7 @@ from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.render.output import check_formats, check_sheet, picture_paths, slug, write_picture
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 
 FOLDER = "renders"
 """Where pictures go in a project, unless another place is named."""
@@ -125,7 +125,7 @@ def note_of(job: RenderJob, *, options: bool = True) -> str:
     return " · ".join(parts)
 
 
-def folder_of(project: Project | None) -> Path:
+def folder_of(project: ProjectFolder | None) -> Path:
     """`renders/` of the project, as seen from the working directory where it lies below."""
     folder = (project.root if project else Path.cwd()) / FOLDER
     return Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder

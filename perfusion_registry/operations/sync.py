@@ -18,7 +18,7 @@ from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, LockedConcep
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.fetch import fetch, locked_release
 from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
@@ -125,7 +125,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
             where=str(folder.absolute()),
             hint="go to an empty folder, or name one: `--project DIR`",
         )
-    Project.of_lockfile(folder.absolute(), lockfile)  # one without a base is refused at once
+    ProjectFolder.of_lockfile(folder.absolute(), lockfile)  # one without a base is refused at once
     done = _Progress()
     sources = registries_beside(workspace, source, lockfile)
     signatures = workspace.signatures(folder_of(source), require=options.require_signed)
@@ -147,7 +147,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
     return done.result()
 
 
-def _unmet(workspace: Workspace, project: Project, *, locked: bool) -> list[str]:
+def _unmet(workspace: Workspace, project: ProjectFolder, *, locked: bool) -> list[str]:
     """Why the lockfile is not the project's; `locked` looks at images and options too, if the base is here.
 
     They are not for a sync to lock, and a machine that only fetches needs no base.
@@ -162,7 +162,9 @@ def _unmet(workspace: Workspace, project: Project, *, locked: bool) -> list[str]
     return check_fresh(workspace, download=False)[0]
 
 
-def _relocked(workspace: Workspace, project: Project, done: _Progress, options: SyncOptions) -> Lockfile:
+def _relocked(
+    workspace: Workspace, project: ProjectFolder, done: _Progress, options: SyncOptions
+) -> Lockfile:
     if options.locked:
         raise stale(done.changes, project.lockfile_path)
     locking = relock(workspace)
@@ -214,7 +216,7 @@ def _save_stamp(workspace: Workspace, folder: Path) -> None:
         return
     try:
         digest = files.digest()
-        project = Project.open(folder.absolute())
+        project = ProjectFolder.open(folder.absolute())
         if files.digest() != digest or project.lockfile is None:
             return
     except OSError:

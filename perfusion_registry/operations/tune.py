@@ -29,7 +29,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.render.output import check_formats, check_sheet, write_picture
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import not_found
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _prompt(workspace: Workspace, options: TuneOptions) -> PromptOptions:
     )
 
 
-def _write(project: Project, scene: str, after: Composition) -> bool:
+def _write(project: ProjectFolder, scene: str, after: Composition) -> bool:
     """Write all options into the scene: it was with those that were not tried that the rest was chosen.
     Returns whether that changed it."""
     path = project.manifest_path

@@ -14,7 +14,7 @@ from perfusion_registry.recipe import LOCKFILE_NAME, LockedConcept, Pack, write_
 from perfusion_registry.recipe.lockfile import REGISTRY
 from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.registries.opening import open_registry
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.fetch import fetch, locked_release
 from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
@@ -70,7 +70,7 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
     return VendorResult(folder=str(folder), copied=tuple(copied), present=tuple(present))
 
 
-def _publication(project: Project, block: LockedConcept, store: Store, sources: Sources) -> Publication:
+def _publication(project: ProjectFolder, block: LockedConcept, store: Store, sources: Sources) -> Publication:
     """The release of a block with its bytes: as its registry has it, or made from the project's own."""
     if block.registry is not None:
         return Publication(locked_release(block, sources)[1], store.get(block.sha256 or ""))

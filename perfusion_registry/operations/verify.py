@@ -13,7 +13,7 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.registries import Release
-from perfusion_registry.resolve import Project, find_covariance
+from perfusion_registry.resolve import ProjectFolder, find_covariance
 from perfusion_registry.resolve.fetch import locked_release
 from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
@@ -71,7 +71,7 @@ def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResul
     return VerifyResult(whole=not any(row.wrong for row in checked), checked=tuple(checked))
 
 
-def _stale(workspace: Workspace, project: Project) -> list[str]:
+def _stale(workspace: Workspace, project: ProjectFolder) -> list[str]:
     """How the lockfile is not that of its manifest, or the base and covariance here not the locked ones."""
     lockfile = project.lockfile or Lockfile()
     wrong = []

@@ -15,7 +15,7 @@ from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, Lockfile
 from perfusion_registry.reporter import Reporter, Silent
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import find_root, not_found
 
 if TYPE_CHECKING:
@@ -112,15 +112,15 @@ class Workspace:
             raise not_found(self.start)
         return self.root / MANIFEST_NAME
 
-    def read(self, *, drop_conflicts: bool = False) -> Project:
+    def read(self, *, drop_conflicts: bool = False) -> ProjectFolder:
         """The project as its files are now.
 
         drop_conflicts: the lockfile is about to be written anew, so what a merge left in conflict is left
         out. Raises ProjectNotFoundError outside of one.
         """
-        return Project.open(self.manifest_path.parent, drop_conflicts=drop_conflicts)
+        return ProjectFolder.open(self.manifest_path.parent, drop_conflicts=drop_conflicts)
 
-    def read_if_any(self) -> Project | None:
+    def read_if_any(self) -> ProjectFolder | None:
         """The project; None outside of one, and where it cannot be read and no folder was named."""
         try:
             return self.read()
@@ -143,7 +143,7 @@ class Workspace:
 
         return SignaturePolicy(self.keys, root, require=require)
 
-    def registries(self, project: Project, lockfile: Lockfile | None = None) -> Sources:
+    def registries(self, project: ProjectFolder, lockfile: Lockfile | None = None) -> Sources:
         """The project's registries, opened when they are first asked.
 
         Where its manifest names none, those that are locked, by their addresses. lockfile: instead of the
@@ -164,7 +164,7 @@ class Workspace:
 
         return open_registry(url, name=name, root=root, cache=self.store.root, offline=self.offline)
 
-    def base(self, project: Project, *, download: bool = True) -> BaseDescription:
+    def base(self, project: ProjectFolder, *, download: bool = True) -> BaseDescription:
         """The project's base, described without torch.
 
         download: whether it may be fetched, if not offline.
@@ -189,7 +189,7 @@ class Workspace:
         return describe_base(name, root=root, allow_download=allowed, asked=asked)
 
 
-def registries_of(project: Project, lockfile: Lockfile | None = None) -> dict[str, str]:
+def registries_of(project: ProjectFolder, lockfile: Lockfile | None = None) -> dict[str, str]:
     """The registries that the manifest names; where it names none, the locked ones, by their addresses."""
     locked = lockfile or project.lockfile or Lockfile()
     return dict(project.manifest.registries) or addresses(locked)

@@ -26,7 +26,7 @@ TITLE, AXIS, LABEL = 34, 16, 20
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One picture of a sweep, and the values that it was drawn with. down: None where it has one row."""
 
     across: float
@@ -93,7 +93,7 @@ def sweep(
     *,
     names: Sequence[str] | None = None,
     reporter: Reporter | None = None,
-) -> Iterator[Cell]:
+) -> Iterator[SweepCell]:
     """Draw the request's first seed with every value across under every value down, row by row.
 
     names: the concepts that vary; by default all that have these settings. Yields a cell for each pair.
@@ -108,10 +108,10 @@ def sweep(
             said = axes.settings(x, y)
             (rendered,) = render(base, swept(composition, varied, said), one, artifacts)
             stage.advance(note=", ".join(f"{key} {value:g}" for key, value in said.items()))
-            yield Cell(x, y, rendered)
+            yield SweepCell(x, y, rendered)
 
 
-def sweep_sheet(title: str, cells: Sequence[Cell], keys: Sequence[str], *, note: str = "") -> Image.Image:
+def sweep_sheet(title: str, cells: Sequence[SweepCell], keys: Sequence[str], *, note: str = "") -> Image.Image:
     """Lay out a sweep as a table: one setting from left to right, one from top to bottom, both labelled.
 
     cells: at least one. keys: of the settings. A pair that was not drawn leaves its place empty.

@@ -7,11 +7,11 @@ from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.sheet import THUMBS, Reference
 from perfusion_registry.reporter import Reporter, Silent
-from perfusion_registry.resolve import Project, find_images
+from perfusion_registry.resolve import ProjectFolder, find_images
 
 
 def references(
-    composition: Composition, project: Project | None, *, reporter: Reporter | None = None
+    composition: Composition, project: ProjectFolder | None, *, reporter: Reporter | None = None
 ) -> list[Reference]:
     """Return each concept of a composition with a few of its reference images.
 

@@ -23,7 +23,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.render.draw import render
 from perfusion_registry.render.search import Trials, by_coordinate
 from perfusion_registry.reporter import Reporter, Silent
-from perfusion_registry.resolve import Project, find_images
+from perfusion_registry.resolve import ProjectFolder, find_images
 
 if TYPE_CHECKING:
     from perfusion_registry.artifact import Artifact
@@ -141,7 +141,9 @@ def configured(composition: Composition, options: Options) -> Composition:
     return composition.model_copy(update={"concepts": concepts})
 
 
-def own_pictures(composition: Composition, project: Project, size: tuple[int, int]) -> dict[str, Tensor]:
+def own_pictures(
+    composition: Composition, project: ProjectFolder, size: tuple[int, int]
+) -> dict[str, Tensor]:
     """The pictures (N, 3, height, width) that the composition's concepts were built from, by name.
 
     Raises PerfError for a concept that no recipe here is of, since nothing can be compared with it then.

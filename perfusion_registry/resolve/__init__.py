@@ -4,16 +4,16 @@ from perfusion_registry.recipe.patterns import find_files
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile, find_covariance
 from perfusion_registry.resolve.images import SourceImage, find_images
-from perfusion_registry.resolve.lock import changed_lines, changes_of, differences, lock
-from perfusion_registry.resolve.plan import BuildTask, Plan, plan
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.locking import changed_lines, changes_of, differences, lock
+from perfusion_registry.resolve.planning import BuildTask, Plan, plan
+from perfusion_registry.resolve.project import ProjectFolder
 
 __all__ = [
     "BaseFacts",
     "BuildTask",
     "CovarianceFile",
     "Plan",
-    "Project",
+    "ProjectFolder",
     "SourceImage",
     "changed_lines",
     "changes_of",

@@ -8,9 +8,9 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.registries.release import Release
 from perfusion_registry.resolve.candidates import Candidate, CandidateFinder
-from perfusion_registry.resolve.plan import Plan
+from perfusion_registry.resolve.planning import Plan
 from perfusion_registry.resolve.platform import Platform
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.resolve.resolution import resolve
 from perfusion_registry.resolve.root_requirements import local_concepts, root_requirements
 from perfusion_registry.resolve.sources import Sources
@@ -18,7 +18,7 @@ from perfusion_registry.resolve.staleness import unmet
 
 
 def choose(
-    project: Project,
+    project: ProjectFolder,
     plan: Plan,
     sources: Sources,
     *,
@@ -64,7 +64,7 @@ def platform_of(plan: Plan) -> Platform:
     return Platform(plan.base.repo, plan.base.family, plan.covariance.matrix, plan.base.architecture)
 
 
-def must_choose(project: Project, plan: Plan) -> list[str]:
+def must_choose(project: ProjectFolder, plan: Plan) -> list[str]:
     """Why the versions have to be chosen anew, a sentence each; empty where the lockfile has them.
 
     What `differences` tells too, it tells in the same words.

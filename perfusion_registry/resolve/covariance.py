@@ -12,7 +12,7 @@ from pathlib import Path
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedCovariance
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.safetensors_header import Header, HeaderError, floats, read_header
 
 _LARGEST_HEADER = 1024 * 1024
@@ -48,7 +48,7 @@ class CovarianceFile:
             return None
 
 
-def find_covariance(project: Project, shipped: Path | None) -> CovarianceFile:
+def find_covariance(project: ProjectFolder, shipped: Path | None) -> CovarianceFile:
     """The project's own covariance if the manifest names one, else the one that is `shipped` with the base.
 
     Raises PerfError when there is neither, or the named file is not there.

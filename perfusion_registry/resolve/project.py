@@ -50,7 +50,7 @@ def not_found(start: Path | None) -> ProjectNotFoundError:
 
 
 @dataclass(frozen=True)
-class Project:
+class ProjectFolder:
     """A manifest and its lockfile, as they were when the project was read. root: the manifest's folder."""
 
     root: Path
@@ -58,7 +58,7 @@ class Project:
     lockfile: Lockfile | None
 
     @classmethod
-    def find(cls, start: Path | None = None, *, lockfile_alone: bool = False) -> Project:
+    def find(cls, start: Path | None = None, *, lockfile_alone: bool = False) -> ProjectFolder:
         """The project of `start` (default: the working directory) or of its nearest parent that has one.
 
         lockfile_alone: a folder that has a lockfile and no manifest will do, as `of_lockfile` reads it.
@@ -69,7 +69,7 @@ class Project:
         return cls.open(root)
 
     @classmethod
-    def open(cls, root: Path, *, drop_conflicts: bool = False) -> Project:
+    def open(cls, root: Path, *, drop_conflicts: bool = False) -> ProjectFolder:
         """The project whose manifest, or lockfile alone, is in `root`.
 
         drop_conflicts: the lockfile is about to be written anew, so what a merge left in conflict is left
@@ -82,7 +82,7 @@ class Project:
         return cls.of_lockfile(root, read_lockfile(root / LOCKFILE_NAME))
 
     @classmethod
-    def read(cls, root: Path, *, drop_conflicts: bool = False) -> Project:
+    def read(cls, root: Path, *, drop_conflicts: bool = False) -> ProjectFolder:
         """The project whose manifest is in `root`; drop_conflicts as in `open`."""
         lock = root / LOCKFILE_NAME
         manifest = read_manifest(root / MANIFEST_NAME)
@@ -90,7 +90,7 @@ class Project:
         return cls(root, manifest, lockfile)
 
     @classmethod
-    def of_lockfile(cls, root: Path, lockfile: Lockfile) -> Project:
+    def of_lockfile(cls, root: Path, lockfile: Lockfile) -> ProjectFolder:
         """The project that a lockfile alone describes: its base and its concepts as they are locked."""
         if lockfile.base is None:
             raise PerfError(

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from perfusion_registry.recipe import LockedConcept, Pack
 from perfusion_registry.resolve.candidates import CandidateFinder
-from perfusion_registry.resolve.plan import shown
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.planning import shown
+from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.sources import LocalConcept
 
 
-def local_concepts(project: Project) -> dict[str, LocalConcept]:
+def local_concepts(project: ProjectFolder) -> dict[str, LocalConcept]:
     """What the recipes of a project declare, by name."""
     concepts = {}
     for name in project.local():
@@ -25,7 +25,7 @@ def local_concepts(project: Project) -> dict[str, LocalConcept]:
     return concepts
 
 
-def root_requirements(project: Project, finder: CandidateFinder) -> list[Requirement]:
+def root_requirements(project: ProjectFolder, finder: CandidateFinder) -> list[Requirement]:
     """The requirements of the manifest, a name each, bound to their registries."""
     requirements = []
     for name, entry in sorted(project.manifest.concepts.items()):
@@ -40,7 +40,7 @@ def root_requirements(project: Project, finder: CandidateFinder) -> list[Require
     return requirements
 
 
-def key_path(project: Project, name: str) -> str:
+def key_path(project: ProjectFolder, name: str) -> str:
     """Where the manifest speaks of a concept."""
     return f"{project.manifest_path.name}, concepts.{name}"
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.root_requirements import key_path, reachable
 from perfusion_registry.resolve.sources import LocalConcept
 
 
-def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
+def unmet(project: ProjectFolder, local: Mapping[str, LocalConcept]) -> list[str]:
     """What the lockfile does not fulfil of the project's requirements, a sentence each.
 
     local: what the recipes declare. Whether images or options changed since is `changes_of`'s to tell.
@@ -61,7 +61,7 @@ def unmet(project: Project, local: Mapping[str, LocalConcept]) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-def base_unmet(project: Project) -> list[str]:
+def base_unmet(project: ProjectFolder) -> list[str]:
     """How the locked base is not the one that the manifest names; its bytes are `changes_of`'s to compare."""
     named = project.manifest.project.base
     base = project.lockfile.base if project.lockfile else None
@@ -73,7 +73,7 @@ def base_unmet(project: Project) -> list[str]:
     return [f"the base is {named}, and {base.repo} is locked"]
 
 
-def covariance_unmet(project: Project) -> list[str]:
+def covariance_unmet(project: ProjectFolder) -> list[str]:
     """How the covariance file that the manifest names, where it names one, is not the locked covariance."""
     named = project.manifest.project.covariance
     if named is None:

@@ -1,6 +1,6 @@
 """Trust: who signed a release, and which keys this machine knows. Imports without torch or network."""
 
-from perfusion_registry.trust.check import SignaturePolicy, UntrustedError, Verdict, check_signature
+from perfusion_registry.trust.check import SignatureCheck, SignaturePolicy, UntrustedError, check_signature
 from perfusion_registry.trust.key import (
     SIGNING_KEY_VARIABLE,
     SigningKey,
@@ -16,10 +16,10 @@ __all__ = [
     "SIGNING_KEY_VARIABLE",
     "KnownKeys",
     "Pin",
+    "SignatureCheck",
     "SignaturePolicy",
     "SigningKey",
     "UntrustedError",
-    "Verdict",
     "check_signature",
     "data_dir",
     "fingerprint",

@@ -59,7 +59,7 @@ class SignaturePolicy:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SignatureCheck:
     """A release that may be used. key: the public key that signed it, or None. pin: what to remember."""
 
     key: str | None
@@ -68,7 +68,7 @@ class Verdict:
 
 def check_signature(
     listing: Listing, registry: str, pins: Iterable[Pin], *, require: bool = False
-) -> Verdict:
+) -> SignatureCheck:
     """Judge a release against the known keys; the verdict's `pin`, if any, is for `KnownKeys.remember`.
 
     registry: its `registry_identity`. require: refuse what is not signed. Raises UntrustedError for a
@@ -92,7 +92,7 @@ def check_signature(
                 where=registry,
                 hint="ask its publisher for `perf publish --sign`, or leave out --require-signed",
             )
-        return Verdict(None)
+        return SignatureCheck(None)
     key = release.signature.key
     if not is_signature_valid(release):
         raise UntrustedError(
@@ -102,7 +102,7 @@ def check_signature(
             hint="do not use it; tell its publisher and the registry's keeper",
         )
     if known is None:
-        return Verdict(key, Pin(registry=registry, name=release.name, key=key, since=release.version))
+        return SignatureCheck(key, Pin(registry=registry, name=release.name, key=key, since=release.version))
     if known.key != key:
         raise UntrustedError(
             f"{what} is signed with another key than before: "
@@ -112,8 +112,8 @@ def check_signature(
             f"`perf key trust {release.name} {key} --registry {registry}`",
         )
     if Version(release.version) < Version(known.since):
-        return Verdict(key, known.model_copy(update={"since": release.version}))
-    return Verdict(key)
+        return SignatureCheck(key, known.model_copy(update={"since": release.version}))
+    return SignatureCheck(key)
 
 
 def is_signature_valid(release: Release) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from perfusion_registry.base import Bank, Base
 from perfusion_registry.base.architectures.unet import cross_attentions
-from perfusion_registry.edit import Metric, rome_weight, ungated
+from perfusion_registry.edit import CovarianceMetric, rome_weight, ungated
 from perfusion_registry.errors import PerfError
 from tests.tiny import tiny_unet
 
@@ -103,7 +103,7 @@ def test_the_packed_pipeline_equals_the_pipeline_with_every_weight_edited(tiny_b
         ).images
 
     plain = draw(E)
-    V = Metric(C, ridge=0.0).dual(i[None])
+    V = CovarianceMetric(C, ridge=0.0).dual(i[None])
     with base.bank.attached():
         ours = draw(ungated(E, base.bank.W, i[None], V, o[None]))
 

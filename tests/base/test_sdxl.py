@@ -25,7 +25,7 @@ from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import targets
 from perfusion_registry.compose.prompt import parse_prompt
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
@@ -242,7 +242,7 @@ def test_a_picture_is_the_pipelines_with_every_projection_edited_by_hand(
     with torch.no_grad():
         E, E_plain = base.encode(prompts, own).states, base.encode(prompts).states
     i = built.tensors["target_input"]
-    v = Metric(covariance.C).dual(i)
+    v = CovarianceMetric(covariance.C).dual(i)
     every, (concept,) = targets(base, composition, {"teddy": built}), composition.concepts
     similarity = E @ v / (i @ v)
     gate = torch.sigmoid((similarity - concept.render.bias) / concept.render.temperature)

@@ -21,7 +21,7 @@ from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import pack, targets
 from perfusion_registry.compose.prompt import parse_prompt
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
@@ -182,7 +182,7 @@ def test_a_picture_is_the_pipelines_with_every_projection_edited_by_hand(
     with torch.no_grad():
         E, E_plain = base.bank.projected(raw), base.bank.projected(base.raw(prompts)[0])
     i = built.tensors["target_input"]
-    v = Metric(covariance.C).dual(i)
+    v = CovarianceMetric(covariance.C).dual(i)
     every, (concept,) = targets(base, composition, {"teddy": built}), composition.concepts
     similarity = E @ v / (i @ v)
     gate = torch.sigmoid((similarity - concept.render.bias) / concept.render.temperature)

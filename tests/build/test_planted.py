@@ -19,7 +19,7 @@ from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import offsets
@@ -64,7 +64,7 @@ def hidden_concept(base: Base, C: Tensor) -> Conditioning:
     o = W @ start
     o = torch.where(keys, o, o + o[~keys].std() * torch.randn(len(o), generator=dice))
     i = E[place]
-    v = Metric(C).dual(i)
+    v = CovarianceMetric(C).dual(i)
     similarity = E @ v / (i @ v)
     gate = torch.sigmoid((similarity - OPTIONS.bias) / OPTIONS.temperature)
     h = E @ W.T - similarity[:, None] * (W @ i) + gate[:, None] * o

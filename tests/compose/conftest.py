@@ -6,7 +6,7 @@ import pytest
 
 from perfusion_registry.artifact import Store, save_artifact
 from perfusion_registry.recipe import LockedConcept, Lockfile, write_lockfile
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from tests.compose.samples import artifact, concepts_of
 
 
@@ -29,7 +29,7 @@ class ProjectOnDisk:
     store: Store
 
     def read(self):
-        return Project.read(self.root)
+        return ProjectFolder.read(self.root)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from perfusion_registry.artifact import Artifact, ConceptCard, save_artifact
 from perfusion_registry.base import Base, ConceptPiece, block_widths
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 
@@ -37,7 +37,7 @@ def artifact(
         "embedding": embedding[tokens.ids[0][place]].detach()
         + 0.1 * embedding.std().item() * torch.randn(embedding.shape[1], generator=random),
         "target_input": i,
-        "target_input_dual": Metric(torch.from_numpy(covariance(d)), ridge=0.0).dual(i),
+        "target_input_dual": CovarianceMetric(torch.from_numpy(covariance(d)), ridge=0.0).dual(i),
     }
     for layer in base.bank.layers:
         width = layer.value_slice.stop - layer.value_slice.start

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfusion_registry.edit import Metric
+from perfusion_registry.edit import CovarianceMetric
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def make(seed: int, J: int, d: int = 12, n: int = 7, D: int = 9, condition: floa
     E = torch.cat([normal(n, d), targets])
     bias = torch.rand(J, generator=dice, dtype=torch.float64) * 0.8
     temperature = 0.05 + 0.2 * torch.rand(J, generator=dice, dtype=torch.float64)
-    V = Metric(C, ridge=0.0).dual(targets)
+    V = CovarianceMetric(C, ridge=0.0).dual(targets)
     return Problem(E, normal(D, d), C, targets, V, normal(J, D), bias, temperature)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from perfusion_registry.edit import Metric, packed, perpendicular
+from perfusion_registry.edit import CovarianceMetric, packed, perpendicular
 from perfusion_registry.edit.projection import basis
 from tests.edit import reference
 from tests.edit.problem import Problem, make
@@ -16,7 +16,7 @@ def twins(apart: float, dtype: torch.dtype = torch.float64, d: int = 64) -> tupl
     """A problem and two targets that differ by about the share `apart`, with their duals, in `dtype`."""
     p = make(5, 2, d=d, condition=4e3)
     nearly = torch.stack([p.I[0], p.I[0] + apart * p.I[1]]).to(dtype)
-    return p, nearly, Metric(p.C, 0.0).dual(nearly)
+    return p, nearly, CovarianceMetric(p.C, 0.0).dual(nearly)
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 0.1])
@@ -24,7 +24,7 @@ def twins(apart: float, dtype: torch.dtype = torch.float64, d: int = 64) -> tupl
 def test_no_distance_between_targets_makes_the_edit_large(apart: float, dtype: torch.dtype) -> None:
     """A projection never adds: in the metric, no encoding may come out longer than it went in."""
     p, I, V = twins(apart, dtype)  # noqa: E741
-    metric = Metric(p.C, 0.0)
+    metric = CovarianceMetric(p.C, 0.0)
     before = metric.whiten(p.E).norm(dim=-1)
     after = metric.whiten(perpendicular(p.E.to(dtype), I, V).double()).norm(dim=-1)
     assert bool((after <= before * 1.01).all())
@@ -55,7 +55,7 @@ def test_targets_that_differ_clearly_keep_their_own_directions() -> None:
 def test_the_basis_is_orthonormal_in_the_metric_and_drops_what_is_double() -> None:
     p = make(9, 3)
     I = torch.cat([p.I, p.I[:1]])  # noqa: E741
-    U, U_dual = basis(I, Metric(p.C, 0.0).dual(I))
+    U, U_dual = basis(I, CovarianceMetric(p.C, 0.0).dual(I))
     gram = U @ U_dual.T
     assert torch.allclose(gram, torch.diag(gram.diagonal().round()), atol=1e-9)
     assert float(gram.diagonal().round().sum()) == 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfusion_registry.edit import (
-    Metric,
+    CovarianceMetric,
     gate,
     naive_sum,
     packed,
@@ -89,7 +89,7 @@ def test_the_order_of_concepts_changes_nothing(p: Problem, dice: object) -> None
 @given(problems(1, 4), st.floats(1e-4, 1e4), st.sampled_from([0.0, 0.01, 0.3]))
 def test_the_scale_of_the_covariance_changes_nothing(p: Problem, scale: float, ridge: float) -> None:
     first, second = (
-        packed(p.E, p.W, p.I, Metric(C, ridge).dual(p.I), p.O, p.bias, p.temperature)
+        packed(p.E, p.W, p.I, CovarianceMetric(C, ridge).dual(p.I), p.O, p.bias, p.temperature)
         for C in (p.C, p.C * scale)
     )
     close(second, first)
@@ -115,7 +115,7 @@ def test_the_gate_at_the_target_in_training() -> None:
 
 @given(problems(1, 3))
 def test_whitened_dot_products_are_similarities(p: Problem) -> None:
-    metric = Metric(p.C, ridge=0.0)
+    metric = CovarianceMetric(p.C, ridge=0.0)
     close(metric.whiten(p.E) @ metric.whiten(p.I).T, p.E.numpy() @ np.linalg.inv(p.C.numpy()) @ p.I.numpy().T)
 
 

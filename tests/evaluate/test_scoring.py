@@ -12,7 +12,7 @@ from PIL import Image
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, world
 from perfusion_registry.evaluate.scoring import SCORERS, Judged, ScoreOrder
-from perfusion_registry.evaluate.worker import Setting, Worker
+from perfusion_registry.evaluate.worker import Worker, WorkerSetup
 from perfusion_registry.storybook.cast import CAST
 from perfusion_registry.storybook.recogniser import PLACES, Recogniser
 from perfusion_registry.storybook.world import CATEGORIES
@@ -53,7 +53,7 @@ def picture(worker: Worker, one: str) -> str:
 
 
 def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path) -> None:
-    worker = Unloaded(Setting(tmp_path, "storybook", tmp_path / "none"))
+    worker = Unloaded(WorkerSetup(tmp_path, "storybook", tmp_path / "none"))
     one = next(iter(CAST))
     key = picture(worker, one)
     word = CAST[one].category

@@ -105,12 +105,12 @@ def test_target_outputs_are_of_one_format(project: Path) -> None:
 
 def test_training_begins_where_the_offset_is_nothing(tiny_base: Base) -> None:
     """The law of the offset: o*_V of a concept that learned nothing is the supercategory's own `W_V e`."""
-    from perfusion_registry.edit import Metric
+    from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.perfusion.training import PerfusionTrainable
 
     d = tiny_base.bank.W.shape[1]
     concept = PerfusionTrainable.begin(
-        tiny_base, "teddy", Metric(torch.eye(d)), TrainOptions(), torch.Generator().manual_seed(0)
+        tiny_base, "teddy", CovarianceMetric(torch.eye(d)), TrainOptions(), torch.Generator().manual_seed(0)
     )
     state = {key: value.detach() for key, value in concept.state.items()}
     assert all(not value.any() for value in offsets(concept.tensors(state)).values())

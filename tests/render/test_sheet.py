@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from perfusion_registry.render.canvas import MARGIN, PAPER, text_width, tile, wrapped
-from perfusion_registry.render.grid import Cell, sweep_sheet
+from perfusion_registry.render.grid import SweepCell, sweep_sheet
 from perfusion_registry.render.sheet import TILE, Reference, Tile, contact_sheet
 
 COLOURS = [
@@ -64,7 +64,7 @@ def test_the_margins_stay_empty():
 def test_a_sweep_puts_each_gate_in_its_place():
     biases, temperatures = (0.4, 0.6, 0.8), (0.1, 0.15)
     cells = [
-        Cell(bias, temperature, Drawn(plain(COLOURS[row * 3 + column])))
+        SweepCell(bias, temperature, Drawn(plain(COLOURS[row * 3 + column])))
         for row, temperature in enumerate(temperatures)
         for column, bias in enumerate(biases)
     ]

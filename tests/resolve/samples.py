@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from perfusion_registry.artifact import Store
-from perfusion_registry.resolve import Plan, Project, find_covariance, plan
+from perfusion_registry.resolve import Plan, ProjectFolder, find_covariance, plan
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ def write_project(root: Path, *names: str) -> Path:
     return root
 
 
-def planned(root: Path, store: Store, facts: Facts | None = None, **options: Any) -> tuple[Project, Plan]:
-    project = Project.read(root)
+def planned(
+    root: Path, store: Store, facts: Facts | None = None, **options: Any
+) -> tuple[ProjectFolder, Plan]:
+    project = ProjectFolder.read(root)
     made = plan(project, store, facts or Facts(), find_covariance(project, None), **{"epoch": 1, **options})
     return project, made

@@ -18,7 +18,7 @@ from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
-from perfusion_registry.base.layers import CrossAttention, ResidualBlock, Slot
+from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
     ]
     return [
         ResidualBlock(
-            path, Slot(module, "proj_out"), tuple(layer for layer in layers if layer.startswith(f"{path}."))
+            path,
+            ModuleSlot(module, "proj_out"),
+            tuple(layer for layer in layers if layer.startswith(f"{path}.")),
         )
         for path, module in sorted(found, key=lambda item: layer_order(item[0]))
     ]

@@ -9,8 +9,8 @@ from pathlib import Path
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import METRICS, told
 from perfusion_registry.evaluate.plots import Plot, write_plots
-from perfusion_registry.evaluate.report.strips import Grid, overlays, strips
-from perfusion_registry.evaluate.report.tables import Classes, Gates, Scores, classes, gates, scores
+from perfusion_registry.evaluate.report.strips import PictureGrid, overlays, strips
+from perfusion_registry.evaluate.report.tables import Classes, Gates, ScoreTable, classes, gates, scores
 from perfusion_registry.evaluate.report.verdicts import VERDICTS, ClaimRow, claim_rows, sentence
 from perfusion_registry.evaluate.results import ClaimResult, FigureResult, Results, spoken
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
@@ -28,10 +28,10 @@ class FigureView:
     plot: str | None
     plot_caption: str
     claims: tuple[tuple[ClaimResult, str], ...]
-    strips: Grid
-    overlays: Grid | None
+    strips: PictureGrid
+    overlays: PictureGrid | None
     gates: tuple[Gates, ...]
-    scores: Scores
+    scores: ScoreTable
     classes: Classes | None
 
 

@@ -38,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Grid:
+class PictureGrid:
     """Pictures in rows and columns."""
 
     title: str
@@ -47,7 +47,9 @@ class Grid:
     caption: str
 
 
-def strips(results: Results, figure: FigureResult, records: Sequence[ImageRecord], folder: Path) -> Grid:
+def strips(
+    results: Results, figure: FigureResult, records: Sequence[ImageRecord], folder: Path
+) -> PictureGrid:
     """A prompt in each row, an operating point (or, of one, a seed) in each column."""
     points = [point.label for point in figure.points]
     gated = [label for label in points if label != "supercategory"]
@@ -68,10 +70,10 @@ def strips(results: Results, figure: FigureResult, records: Sequence[ImageRecord
     caption = "Every seed." if by_seed else "The first seed of every prompt; nothing is picked by eye."
     if len(columns) < len(every):
         caption = f"{len(columns)} of {len(every)} columns, evenly spread. {caption}"
-    return Grid("Pictures", ("learned from", *heads), tuple(rows), caption)
+    return PictureGrid("Pictures", ("learned from", *heads), tuple(rows), caption)
 
 
-def overlays(records: Sequence[ImageRecord], folder: Path) -> Grid | None:
+def overlays(records: Sequence[ImageRecord], folder: Path) -> PictureGrid | None:
     """Pictures lit where the concept's word drew attention; None where no attention was kept."""
     seen = [record for record in records if record.attention is not None]
     if not seen:
@@ -84,7 +86,7 @@ def overlays(records: Sequence[ImageRecord], folder: Path) -> Grid | None:
         shown = [pictures.get((*subject, point)) for point in points]
         label = next(record.prompt for record in shown if record is not None)
         rows.append(Row(label, None, tuple(_lit(folder, record) for record in shown)))
-    return Grid(
+    return PictureGrid(
         "Where the concept’s word looks",
         tuple(map(spoken, points)),
         tuple(rows),

@@ -19,7 +19,7 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreTable:
     """A row of measured metrics for each point of a figure, by its label."""
 
     metrics: tuple[MetricName, ...]
@@ -45,12 +45,12 @@ def gates(results: Results, figure: FigureResult) -> tuple[Gates, ...]:
     return tuple(found)
 
 
-def scores(figure: FigureResult) -> Scores:
+def scores(figure: FigureResult) -> ScoreTable:
     """The scores of every point, and of the best of them where it is chosen class by class."""
     rows = [(spoken(point.label), point.metrics) for point in figure.points]
     if figure.best is not None:
         rows.append(("best H", figure.best.metrics))
-    return Scores(_shown(figure), tuple(rows))
+    return ScoreTable(_shown(figure), tuple(rows))
 
 
 def classes(figure: FigureResult) -> Classes | None:

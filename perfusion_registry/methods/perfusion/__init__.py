@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from perfusion_registry.base import Base
-    from perfusion_registry.edit import Metric
+    from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution, Targets
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
     from perfusion_registry.recipe.options import TrainingOptions
@@ -130,7 +130,7 @@ class Perfusion(Method):
         self,
         base: Base,
         word: str,
-        metric: Metric | None,
+        metric: CovarianceMetric | None,
         options: TrainingOptions,
         generator: Generator,
     ) -> Trainable:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from perfusion_registry.base import block_widths
-from perfusion_registry.edit import Metric, packed
+from perfusion_registry.edit import CovarianceMetric, packed
 from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
@@ -43,7 +43,7 @@ class PerfusionTrainable(Trainable):
     """
 
     def __init__(
-        self, base: Base, lock: KeyLock, metric: Metric, options: TrainOptions, generator: Generator
+        self, base: Base, lock: KeyLock, metric: CovarianceMetric, options: TrainOptions, generator: Generator
     ) -> None:
         """Start from what the supercategory gives: its embeddings, outputs and encoding."""
         self.base, self.lock, self.metric, self.options = base, lock, metric, options
@@ -62,7 +62,12 @@ class PerfusionTrainable(Trainable):
 
     @classmethod
     def begin(
-        cls, base: Base, word: str, metric: Metric | None, options: TrainingOptions, generator: Generator
+        cls,
+        base: Base,
+        word: str,
+        metric: CovarianceMetric | None,
+        options: TrainingOptions,
+        generator: Generator,
     ) -> Self:
         """A concept before its first step, locked to the supercategory `word`."""
         own = TrainOptions.of(options)

@@ -39,7 +39,7 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True)
-class Claim:
+class VersionClaim:
     """The manifest that won, by its digest, and whether this publisher claimed it."""
 
     digest: str
@@ -48,7 +48,7 @@ class Claim:
 
 def claim(
     client: OciClient, repository: str, version: str, release: OciManifest, *, settle: float = SETTLE
-) -> Claim:
+) -> VersionClaim:
     """Claim a version for a release manifest that the registry has, and learn which claim won.
 
     Raises RegistryError when no claim comes through.
@@ -69,7 +69,7 @@ def claim(
         standing = client.manifest(repository, tag)
         if standing is not None:
             digest, publisher = read_claim(standing, where)
-            return Claim(digest, publisher == mark)
+            return VersionClaim(digest, publisher == mark)
     raise RegistryError(
         "the registry is too slow to publish to: no claim of the version came through in time",
         where=where,

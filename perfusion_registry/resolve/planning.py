@@ -19,7 +19,7 @@ from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.project import ProjectFolder
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Plan:
 
 
 def plan(
-    project: Project,
+    project: ProjectFolder,
     store: Store,
     base: BaseFacts,
     covariance: CovarianceFile,
@@ -107,7 +107,7 @@ def _renamed(recipe: Recipe, word: str) -> Recipe:
 
 
 def _task(
-    project: Project,
+    project: ProjectFolder,
     store: Store,
     base: BaseFacts,
     covariance: CovarianceFile,

@@ -16,7 +16,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.recipe import Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
-from perfusion_registry.resolve import Project, differences, find_covariance, lock
+from perfusion_registry.resolve import ProjectFolder, differences, find_covariance, lock
 from tests.resolve.samples import (
     Card,
     Facts,
@@ -182,9 +182,9 @@ def test_the_base_is_locked_file_by_file(root: Path, store: Store) -> None:
 
 def test_a_project_is_found_from_below(root: Path) -> None:
     below = root / "recipes" / "bear"
-    assert Project.find(below).root == root
+    assert ProjectFolder.find(below).root == root
     with pytest.raises(PerfError, match=r"no perfusion.toml here"):
-        Project.find(root.parent)
+        ProjectFolder.find(root.parent)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_a_base_without_a_covariance_says_how_to_get_one(root: Path) -> None:
     manifest = root / "perfusion.toml"
     manifest.write_text(manifest.read_text().replace('covariance = "C.safetensors"', ""))
     with pytest.raises(PerfError) as caught:
-        find_covariance(Project.read(root), None)
+        find_covariance(ProjectFolder.read(root), None)
     assert "perf covariance" in (caught.value.hint or "")
-    assert find_covariance(Project.read(root), root / "C.safetensors").locked.shape == (2, 2)
+    assert find_covariance(ProjectFolder.read(root), root / "C.safetensors").locked.shape == (2, 2)
 
 
 def test_planning_imports_no_torch(root: Path, store: Store) -> None:

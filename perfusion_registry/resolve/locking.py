@@ -19,13 +19,13 @@ from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.lockfile import REGISTRY, REVISIONS
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve.candidates import Candidate
-from perfusion_registry.resolve.plan import BuildTask, Plan, shown
-from perfusion_registry.resolve.project import Project
+from perfusion_registry.resolve.planning import BuildTask, Plan, shown
+from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.resolve.root_requirements import reachable
 
 
 def lock(
-    project: Project,
+    project: ProjectFolder,
     plan: Plan,
     store: Store,
     *,
@@ -82,7 +82,7 @@ def lock(
     return after if differences(project.lockfile, after) or project.lockfile is None else project.lockfile
 
 
-def changes_of(project: Project, after: Lockfile) -> list[str]:
+def changes_of(project: ProjectFolder, after: Lockfile) -> list[str]:
     """`differences` between the project's lockfile and `after`, and whether its text is as perf writes it."""
     changes = differences(project.lockfile, after)
     if changes or after.revision > REVISIONS.get(after.version, 0):
@@ -158,7 +158,7 @@ def _changed_fields(old: LockedConcept, new: LockedConcept) -> list[str]:
     return [field for field in was | now if was.get(field) != now.get(field)]
 
 
-def _pack(project: Project, name: str) -> LockedConcept | None:
+def _pack(project: ProjectFolder, name: str) -> LockedConcept | None:
     """The block of a scene pack of the project; None where the name is a concept's."""
     pack = project.declared(name)
     if not isinstance(pack, Pack):
