@@ -16,7 +16,7 @@ from perfusion_registry.compose.packing import contributions, encodings_of, targ
 
 
 @dataclass(frozen=True, eq=False)
-class Residuals:
+class ComposedResiduals:
     """The residuals that a composition draws with.
 
     factors: of J concepts, on the base's device, their strengths in B. focus: (n, J), ones at the tokens that
@@ -39,7 +39,7 @@ class Residuals:
 
 
 @torch.no_grad()
-def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Residuals:
+def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> ComposedResiduals:
     """Return the residuals of a composition's concepts; those without one, or of strength 0, have no part.
 
     A gate that closes takes the residual with it: beside the strength that is asked for stands how far the
@@ -48,7 +48,7 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     brought = contributions(base, composition, artifacts)
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
     if not shown:
-        return Residuals([], torch.zeros(0, 0, device=base.device))
+        return ComposedResiduals([], torch.zeros(0, 0, device=base.device))
     tokens, encoded = encodings_of(base, composition, brought)
     t = targets_of(base, brought)
     similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
@@ -70,4 +70,4 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
             }
         )
         focus[places, column] = 1
-    return Residuals(factors, focus)
+    return ComposedResiduals(factors, focus)

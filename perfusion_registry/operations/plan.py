@@ -39,8 +39,8 @@ def load_plan(
 ) -> ProjectPlan:
     """Read the project and plan its concepts `names` (default: all).
 
-    force and supercategories as in `resolve.plan`, drop_conflicts as in `Workspace.read`, download as in
-    `Workspace.base`.
+    force and supercategories as in `resolve.planning.plan`, drop_conflicts as in `Workspace.read`, download
+    as in `Workspace.base`.
     """
     project = workspace.read(drop_conflicts=drop_conflicts)
     project.select(names)  # a misspelt name is reported before a base is looked for

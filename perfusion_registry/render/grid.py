@@ -111,7 +111,9 @@ def sweep(
             yield SweepCell(x, y, rendered)
 
 
-def sweep_sheet(title: str, cells: Sequence[SweepCell], keys: Sequence[str], *, note: str = "") -> Image.Image:
+def sweep_sheet(
+    title: str, cells: Sequence[SweepCell], keys: Sequence[str], *, note: str = ""
+) -> Image.Image:
     """Lay out a sweep as a table: one setting from left to right, one from top to bottom, both labelled.
 
     cells: at least one. keys: of the settings. A pair that was not drawn leaves its place empty.

@@ -14,7 +14,7 @@ from perfusion_registry.operations.lock import LockOptions, lock
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.reporter import Silent
-from perfusion_registry.resolve import Project
+from perfusion_registry.resolve import ProjectFolder
 from tests.base.test_one_file import UNET, VAE, published
 from tests.one_file import save_one_file, tiny_layout
 
@@ -59,7 +59,7 @@ def test_what_is_said_of_a_file_is_locked_and_comes_back(
     assert (asked.family, asked.digest == plain.digest) == (plain.family, False)
     assert not notes
     assert told == ("ok", "it predicts v_prediction, with a zero terminal SNR, as perfusion.toml says")
-    alone = Project.of_lockfile(place, read_lockfile(place / "perfusion.lock"))
+    alone = ProjectFolder.of_lockfile(place, read_lockfile(place / "perfusion.lock"))
     with Workspace.open(place) as workspace:
         assert workspace.base(alone).digest == asked.digest
 

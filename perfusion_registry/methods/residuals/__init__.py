@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from perfusion_registry.base import Base
-    from perfusion_registry.edit import Metric
+    from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.trainable import Trainable
     from perfusion_registry.recipe.options import TrainingOptions
@@ -76,7 +76,7 @@ class Residuals(Method):
         self,
         base: Base,
         word: str,
-        metric: Metric | None,
+        metric: CovarianceMetric | None,
         options: TrainingOptions,
         generator: Generator,
     ) -> Trainable:
