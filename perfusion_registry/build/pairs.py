@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_registry.base import Conditioning
 from perfusion_registry.build.masks import attention_masks
 from perfusion_registry.build.sampling import draw
-from perfusion_registry.methods.prompts import Prompts
+from perfusion_registry.methods.prompts import Prompts, unedited
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -55,9 +54,9 @@ def draw_pairs(
     starts = range(0, len(asked), BATCH)
     pictures = []
     with torch.no_grad(), base.attached():
-        unwanted = base.without_negative(_unedited(base, base.encode([base.tokenise([])])))
+        unwanted = base.without_negative(unedited(base, base.encode([base.tokenise([])])))
         for start in starts:
-            wanted = _unedited(base, base.encode(prompts.tokens[start : start + BATCH]))
+            wanted = unedited(base, base.encode(prompts.tokens[start : start + BATCH]))
             branches = wanted, unwanted.repeated(len(wanted))
             some = noise[start : start + BATCH]
             pictures.append(draw(base, *branches, some, steps=steps, guidance=guidance).cpu())
@@ -66,11 +65,6 @@ def draw_pairs(
         attention_masks(base, shown, supercategory, text) for shown, text in zip(pictures, texts, strict=True)
     ]
     return torch.cat(pictures), torch.cat(places)
-
-
-def _unedited(base: Base, prompts: Conditioning) -> Conditioning:
-    """Prompts packed as the base's own projections would have them."""
-    return prompts.with_states(prompts.states @ base.bank.W.T)
 
 
 def paste(images: Tensor, masks: Tensor, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -211,44 +211,58 @@ class PictureOptions:
         )
 
 
-def choices(option: str, text: str) -> tuple[Value, ...]:
-    """Read comma-separated values of the option of a setting, each once: numbers in order, words as said."""
-    setting = _setting(option)
-    try:
-        values = [setting.read(part.strip()) for part in text.split(",")]
-    except PerfError as error:
-        raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
-    return tuple(dict.fromkeys(values)) if setting.words else tuple(sorted(set(values)))
+def spaces(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value, ...]]:
+    """What may be chosen of each setting, by its field: numbers in order, words as said, each once.
 
-
-def spaces(**options: str | None) -> dict[str, tuple[Value, ...]]:
-    """What may be chosen of each setting, by its field, as `choices` reads the options that are given."""
-    return {_setting(option).field: choices(option, text) for option, text in options.items() if text}
+    tries: `KEY=V,V,...` each, of a setting of any method. options: values of the options of settings.
+    """
+    found = {
+        (setting := _setting(option)).field: _values(setting, text, f"--{option} {text}")
+        for option, text in options.items()
+        if text
+    }
+    return found | dict(_of_any("try", text)[1:] for text in tries)
 
 
 def axis(option: str, text: str) -> Axis:
-    """One side of a sweep: an option of a setting, and its numbers as in `choices`."""
+    """One side of a sweep: an option of a setting, and its numbers."""
     from perfusion_registry.methods.settings import Axis
 
-    return Axis(option, tuple(float(value) for value in choices(option, text)))
+    return Axis(option, tuple(map(float, _values(_setting(option), text, f"--{option} {text}"))))
 
 
 def axis_of(option: str, text: str) -> Axis:
     """One side of a sweep as `KEY=V,V,...` says it: a setting of any method, and its numbers."""
     from perfusion_registry.methods.settings import Axis
+
+    key, _, values = _of_any(option, text)
+    if any(isinstance(value, str) for value in values):
+        raise PerfError(f"{key} is no number", where=f"--{option} {text}", hint="sweep a setting that is one")
+    return Axis(key, tuple(map(float, values)))
+
+
+def _of_any(option: str, text: str) -> tuple[str, str, tuple[Value, ...]]:
+    """The key, the field and the values that `KEY=V,V,...` says of a setting of any method."""
     from perfusion_registry.methods.table import find_setting
 
     key, equals, values = text.partition("=")
+    where = f"--{option} {text}"
     try:
         setting = find_setting(key.strip())
-        if not equals:
-            raise PerfError("there are no values", hint=f"write --{option} {setting.key}=.5,1")
-        if setting.words:
-            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
-        numbers = {float(setting.read(part.strip())) for part in values.split(",")}
     except PerfError as error:
-        raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
-    return Axis(setting.key, tuple(sorted(numbers)))
+        raise PerfError(error.what, where=where, hint=error.hint) from error
+    if not equals:
+        raise PerfError("there are no values", where=where, hint=f"write {setting.key}={setting.example}")
+    return setting.key, setting.field, _values(setting, values, where)
+
+
+def _values(setting: Setting, text: str, where: str) -> tuple[Value, ...]:
+    """Comma-separated values of a setting, each once: numbers in order, words as said."""
+    try:
+        values = [setting.read(part.strip()) for part in text.split(",")]
+    except PerfError as error:
+        raise PerfError(error.what, where=where, hint=error.hint) from error
+    return tuple(dict.fromkeys(values)) if setting.words else tuple(sorted(set(values)))
 
 
 def _setting(option: str) -> Setting:

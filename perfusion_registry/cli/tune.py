@@ -82,6 +82,16 @@ def tune(
             rich_help_panel=GATES,
         ),
     ] = None,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="KEY=V,V,...",
+            help="The values to try of any option of a concept's method. Repeatable.",
+            show_default=False,
+            rich_help_panel=GATES,
+        ),
+    ] = None,
     files: WithOption = None,
     sheet: Annotated[
         Path | None,
@@ -104,7 +114,7 @@ def tune(
     options = TuneOptions(
         prompt=prompt,
         scene=scene,
-        choices=spaces(bias=bias, temperature=temperature, lock=lock, residual=residual),
+        choices=spaces(tries or (), bias=bias, temperature=temperature, lock=lock, residual=residual),
         images=images,
         overrides=picture.read(count),
         files=tuple(files or ()),

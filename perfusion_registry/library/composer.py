@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.library.gates import Gates, gate_sources
 from perfusion_registry.library.picture import Picture
 from perfusion_registry.methods.perfusion.options import SceneLock
-from perfusion_registry.methods.settings import Axis
+from perfusion_registry.methods.settings import Axis, Value
+from perfusion_registry.methods.table import find_setting
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
@@ -201,6 +202,7 @@ class Composer:
         temperatures: Iterable[float] | None = None,
         locks: Iterable[SceneLock] | None = None,
         residuals: Iterable[float] | None = None,
+        choices: Mapping[str, Iterable[Value]] | None = None,
         files: Collection[str | Path] = (),
         images: int = 72,
         seeds: Iterable[int] = range(4),
@@ -218,8 +220,9 @@ class Composer:
 
         scene: of the manifest, where the result is written, unless this is a dry run. biases, temperatures,
         locks, residuals: what may be chosen; None for the paper's values, all locks that are possible, and
-        residuals as they are. images: pictures to draw at most. seeds: what each choice is judged on. sheet:
-        a file for the pictures before and after. The rest as in `render`.
+        residuals as they are. choices: the same of any options of the concepts' methods, by their names, such
+        as `{"residual": (0.5, 1.0)}`. images: pictures to draw at most. seeds: what each choice is judged on.
+        sheet: a file for the pictures before and after. The rest as in `render`.
         """
         options = TuneOptions(
             prompt=prompt,
@@ -231,6 +234,7 @@ class Composer:
                     ("temperature", temperatures),
                     ("key_lock", locks),
                     ("residual", residuals),
+                    *((find_setting(name).field, values) for name, values in (choices or {}).items()),
                 )
                 if values is not None
             },

@@ -116,13 +116,13 @@ def check_choices(field: str, values: Iterable[Any]) -> None:
 
 
 def find_setting(key: str) -> Setting:
-    """The setting of that key, of whichever method has one. Raises PerfError, without a place, where there is
-    none.
+    """The setting of that key or field, of whichever method has one. Raises PerfError, without a place, where
+    there is none.
     """
     keys = []
     for methods in (shipped_methods, usable_methods):
         for setting in (setting for method in methods() for setting in method.settings):
-            if setting.key == key:
+            if key in (setting.key, setting.field):
                 return setting
             keys.append(setting.key)
     hint = did_you_mean(key, keys, f"the options are {', '.join(dict.fromkeys(keys))}", form="{}")

@@ -20,7 +20,6 @@ from perfusion_registry.methods.settings import Axis
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides
 from perfusion_registry.operations.sweep import Grid, SweepOptions, sweep
-from perfusion_registry.operations.tune import TuneOptions, tune
 from perfusion_registry.recipe import read_lockfile
 from tests.operations.conftest import edit
 from tests.second_method import install_blend
@@ -150,19 +149,25 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
         with pytest.raises(perf.PerfError, match="a haze should be"):
             SweepOptions(prompt=prompt, grid=Grid(sides[0], Axis("haze", (9.0,))))
 
-        choices = {"strength": (0.5, 2.0), "on_side": ("near",), "bias": (0.5,), "temperature": (0.1,)}
-        choices["key_lock"] = ("local",)
-        tuned = tune(
-            workspace,
-            TuneOptions(prompt=PROMPT, scene="tuned", choices=choices, images=9, overrides=QUICK),
-            tiny_base,
-        )
+    composer = perf.Composer(home.workspace, tiny_base)
+    tuned = composer.tune(
+        PROMPT,
+        scene="tuned",
+        biases=(0.5,),
+        temperatures=(0.1,),
+        locks=("local",),
+        choices={"strength": (0.5, 2.0), "side": ("near",)},
+        images=9,
+        seeds=(0,),
+        steps=1,
+    )
+    with pytest.raises(perf.PerfError, match="a strength should be less"):
+        composer.tune(PROMPT, choices={"strength": (9.0,)})
     assert {attempt.gates["fog"].strength for attempt in tuned.tried} >= {0.5, 1.25, 2.0}  # type: ignore[attr-defined]
     best = json.loads(tuned.model_dump_json(by_alias=True))["after"]["gates"]
     scene = read_manifest(home.root / "perfusion.toml").scenes["tuned"]
     assert {name: one.model_dump(exclude_none=True) for name, one in scene.gates.items()} == best
     assert set(best["fog"]) == {"strength", "haze", "on_side"}
-    composer = perf.Composer(home.workspace, tiny_base)
     assert composer.compose(tuned.spelt) == tuned.composition
 
     explained = composer.explain("a fog*{strength=2} beside a bear*")
@@ -170,6 +175,7 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
     assert "options" not in explained.printed()["concepts"][1]
 
     from perfusion_registry.cli import app
+    from perfusion_registry.cli.drawing import spaces
 
     def command(*arguments: str) -> str:
         result = CliRunner().invoke(app, arguments)
@@ -194,6 +200,13 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
         refused = CliRunner().invoke(app, ["sweep", PROMPT, *wrong])
         assert refused.exit_code == 2
         assert what in " ".join(refused.stderr.split()).lower()
+    assert spaces(("strength=2,.5,2", "side=far"), bias=".5") == {
+        "bias": (0.5,),
+        "strength": (0.5, 2.0),
+        "on_side": ("far",),
+    }
+    refused = CliRunner().invoke(app, ["tune", PROMPT, "--try", "side=up"])
+    assert "'up' is no side" in refused.stderr
     table = command("compose", PROMPT)
     assert "strength" in table
     assert "1.25" in table
