@@ -75,7 +75,7 @@ def build_key(
     Two recipes with one training key and two build keys differ only in their cards; the second needs no
     training.
     """
-    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory"})
+    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory", "preview"})
     if base_licence is not None:
         card["base_licence"] = base_licence
     return digest_of(

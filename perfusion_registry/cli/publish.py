@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +16,10 @@ from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.publish import Published, YankResult
+    from perfusion_registry.operations.publish import Published, PublishOptions, YankResult
+    from perfusion_registry.operations.release_facts import ReleaseFacts
     from perfusion_registry.operations.target import RegistryTarget
+    from perfusion_registry.operations.workspace import Workspace
     from perfusion_registry.registries import Release
 
 TargetOption = Annotated[
@@ -41,9 +46,48 @@ ReleaseArgument = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class FactsArguments:
+    """What the command line says of a release, and its recipe shall say from then on."""
+
+    licence: Annotated[
+        str | None, typer.Option(metavar="ID", help="Its licence, such as CC-BY-4.0.", show_default=False)
+    ] = None
+    authors: Annotated[
+        list[str] | None,
+        typer.Option("--author", metavar="WHO", help="Who made it. Repeatable.", show_default=False),
+    ] = None
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What it shows.", show_default=False)
+    ] = None
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Who agreed, where a person or a private thing is shown.", show_default=False
+        ),
+    ] = None
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="A picture that shows it to others.", show_default=False),
+    ] = None
+
+    def read(self) -> ReleaseFacts:
+        """What is said, for an operation."""
+        from perfusion_registry.operations.release_facts import ReleaseFacts
+
+        return ReleaseFacts(
+            licence=self.licence,
+            authors=tuple(self.authors or ()),
+            description=self.description,
+            consent=self.consent,
+            preview=self.preview,
+        )
+
+
 @spread
 def publish(
     common: Common,
+    facts: FactsArguments,
     names: Annotated[
         list[str],
         typer.Argument(
@@ -56,17 +100,63 @@ def publish(
 ) -> None:
     """Publish built concepts: the very bytes that are locked.
 
-    A published version never changes; publishing it again does nothing.
+    A published version never changes; publishing it again does nothing. What is said of a release is written
+    into its recipe. In a terminal, what no registry does without is asked for.
     """
     from perfusion_registry.operations.publish import PublishOptions
     from perfusion_registry.operations.publish import publish as run
 
-    options = PublishOptions(names=tuple(names), registry=registry, sign=sign, dry_run=dry_run)
+    options = PublishOptions(
+        names=tuple(names), registry=registry, sign=sign, dry_run=dry_run, facts=facts.read()
+    )
     with common.open() as workspace:
+        if not (common.as_json or dry_run) and sys.stdin.isatty() and sys.stdout.isatty():
+            _ask(workspace, options)
         if common.as_json:
             console.say_result(run(workspace, options))
         else:
             run(workspace, options, before=_show, after=_tell_published)
+
+
+def _ask(workspace: Workspace, options: PublishOptions) -> None:
+    """Ask for what the recipes lack, once: the answers stand in them from then on."""
+    from perfusion_registry.operations.release_facts import ReleaseFacts, missing_facts, write_facts
+
+    project = workspace.read()
+    for name in project.select(options.names):
+        missing = [key for key in missing_facts(project, name) if not getattr(options.facts, key)]
+        if not missing:
+            continue
+        asked = [key for key in _QUESTIONS if key != "consent" or not project.is_pack(name)]
+        opening = f"{name} goes out for the first time. Its recipe keeps what you say; Enter leaves it out."
+        print(console.printable(opening), file=sys.stderr)
+        answers = {key: _answer(_QUESTIONS[key]) for key in asked}
+        facts = ReleaseFacts(
+            licence=answers["licence"],
+            authors=(answers["authors"],) if answers["authors"] else (),
+            description=answers["description"],
+            consent=answers.get("consent"),
+            preview=Path(answers["preview"]) if answers["preview"] else None,
+        )
+        write_facts(workspace, name, facts)
+
+
+def _answer(question: str) -> str | None:
+    """What a person types after the question, on stderr; None for nothing."""
+    try:
+        answer: str = typer.prompt(question, default="", show_default=False, err=True)
+    except typer.Abort as error:  # Ctrl-C, or the end of what there is to read
+        raise KeyboardInterrupt from error
+    return answer.strip() or None
+
+
+_QUESTIONS = {
+    "licence": "Licence, such as CC-BY-4.0",
+    "authors": "Author, as You <you@example.org>",
+    "description": "What it shows, in a sentence",
+    "consent": "Who agreed, where a person or a private thing is shown",
+    "preview": "A picture that shows it to others, a file",
+}
 
 
 @spread

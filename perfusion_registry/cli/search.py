@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.options import Common, OfflineOption, RegistryOption
 from perfusion_registry.cli.spread import spread
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.search import FoundConcept
 
 
 @spread
@@ -39,11 +43,19 @@ def search(
             f"{row.registry}/{row.name}",
             row.version,
             "scene pack" if row.kind == "pack" else row.supercategory or "",
-            row.description or "",
+            row.licence or "",
+            _about(row),
         ]
         for row in result.concepts
     ]
-    console.say_table(["concept", "version", "super", "description"], cells)
+    console.say_table(["concept", "version", "super", "licence", "description"], cells)
+
+
+def _about(row: FoundConcept) -> str:
+    """What it says of itself, and what there is to look at before it is taken."""
+    consent = f"consent: {row.consent}" if row.consent else ""
+    preview = "has a preview" if row.preview else ""
+    return "; ".join(part for part in (row.description, consent, preview) if part)
 
 
 @spread
@@ -53,6 +65,10 @@ def info(
         str, typer.Argument(metavar="[REGISTRY/]NAME[==VERSION]", help="The concept.", show_default=False)
     ],
     registry: RegistryOption = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save its preview picture, a JPEG.", show_default=False),
+    ] = None,
     offline: OfflineOption = False,
 ) -> None:
     """Show what a concept says of itself, and its versions."""
@@ -62,7 +78,13 @@ def info(
     prefix, slash, bare = spelt.rpartition("/")
     registry = registry or (prefix if slash else None)
     with common.open(offline=offline, lockfile_alone=True, optional=True) as workspace:
-        result = run(workspace, bare.removesuffix("*"), version=version or None, registry=registry)
+        result = run(
+            workspace,
+            bare.removesuffix("*"),
+            version=version or None,
+            registry=registry,
+            preview=preview,
+        )
     if common.as_json:
         console.say_result(result)
         return
@@ -75,6 +97,10 @@ def info(
             text = ", ".join(f"{needed} {constraint}".rstrip() for needed, constraint in value.items())
         of = " (of its matrix; perfusion.lock has its file's)" if key == "covariance" else ""
         console.say(f"  {key.replace('_', ' '):<14} {_one_line(text)}{of}")
+    if result.preview is not None and preview is None:
+        console.say(f"  {'preview':<14} {console.size(result.preview.size)}, --preview FILE saves it")
+    if preview is not None:
+        console.say(f"  {'preview':<14} saved as {preview}")
     if result.registry is not None:
         listed = [f"{row.version}{' (yanked)' if row.yanked else ''}" for row in result.versions]
         console.say(f"  {'registry':<14} {result.registry}")
@@ -83,7 +109,7 @@ def info(
         console.say(f"  {'locked':<14} {result.locked}")
 
 
-_ELSEWHERE = frozenset({"schema", "name", "version", "registry", "locked", "versions"})
+_ELSEWHERE = frozenset({"schema", "name", "version", "registry", "locked", "versions", "preview"})
 """The keys that have lines of their own."""
 
 

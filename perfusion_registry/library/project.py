@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -300,16 +300,35 @@ class Project:
     # Registries
 
     def publish(
-        self, *names: str, registry: str | None = None, sign: bool = False, dry_run: bool = False
+        self,
+        *names: str,
+        registry: str | None = None,
+        sign: bool = False,
+        licence: str | None = None,
+        authors: Sequence[str] = (),
+        description: str | None = None,
+        consent: str | None = None,
+        preview: str | Path | None = None,
+        dry_run: bool = False,
     ) -> PublishResult:
         """Publish built concepts and scene packs: the very bytes that are locked.
 
         registry: its name in the manifest or its address; None for the one called `default`, or the only
-        one. sign: with the key of this machine. A published version never changes.
+        one. sign: with the key of this machine. licence, authors, description, consent (who agreed to be
+        shown) and preview (a picture): written into the recipes first; what is not said stays as it is
+        there. A published version never changes.
         """
         from perfusion_registry.operations.publish import PublishOptions, publish
+        from perfusion_registry.operations.release_facts import ReleaseFacts
 
-        options = PublishOptions(names=names, registry=registry, sign=sign, dry_run=dry_run)
+        facts = ReleaseFacts(
+            licence=licence,
+            authors=tuple(authors),
+            description=description,
+            consent=consent,
+            preview=Path(preview) if preview is not None else None,
+        )
+        options = PublishOptions(names=names, registry=registry, sign=sign, dry_run=dry_run, facts=facts)
         return self._run(lambda workspace: publish(workspace, options))
 
     def yank(
@@ -346,14 +365,24 @@ class Project:
 
         return self._run(lambda workspace: search(workspace, words, registry=registry))
 
-    def info(self, name: str, *, version: str | None = None, registry: str | None = None) -> InfoResult:
+    def info(
+        self,
+        name: str,
+        *,
+        version: str | None = None,
+        registry: str | None = None,
+        preview: str | Path | None = None,
+    ) -> InfoResult:
         """What a concept says of itself, and which versions there are.
 
-        version: default the locked one, else the newest.
+        version: default the locked one, else the newest. preview: a file to save its preview picture to.
         """
         from perfusion_registry.operations.info import info
 
-        return self._run(lambda workspace: info(workspace, name, version=version, registry=registry))
+        file = Path(preview) if preview is not None else None
+        return self._run(
+            lambda workspace: info(workspace, name, version=version, registry=registry, preview=file)
+        )
 
     def vendor(self, folder: str | Path) -> VendorResult:
         """Make a folder a registry of all that the lockfile names, with a lockfile of its own."""

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.release_facts import preview_of_recipe
+from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Pack, canonical_name
 from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, parsed_version
-from perfusion_registry.registries.registry import Listing
-from perfusion_registry.registries.release import Release
+from perfusion_registry.recipe.writing import replace_bytes
+from perfusion_registry.registries.download import fetch_preview
+from perfusion_registry.registries.registry import Listing, Registry
+from perfusion_registry.registries.release import Preview, Release
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.planning import shown
 
 _OF_A_RECIPE = frozenset({"scenes", "recipe"})
 _OF_A_RELEASE = frozenset(
-    {"base", "family", "covariance", "method", "render", *FORMAT_1_GATE, "size", "sha256", "signed_by"}
+    {
+        *("base", "family", "covariance", "method", "render", *FORMAT_1_GATE),
+        *("size", "sha256", "signed_by", "preview"),
+    }
 )
 
 
@@ -68,6 +75,7 @@ class InfoResult(Result):
     size: int | None = None
     sha256: Sha256 | None = None
     signed_by: str | None = None
+    preview: Preview | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]
 
     @model_serializer(mode="wrap")
@@ -78,17 +86,27 @@ class InfoResult(Result):
 
 
 def info(
-    workspace: Workspace, name: str, *, version: str | None = None, registry: str | None = None
+    workspace: Workspace,
+    name: str,
+    *,
+    version: str | None = None,
+    registry: str | None = None,
+    preview: Path | None = None,
 ) -> InfoResult:
     """What a concept says of itself.
 
     version: default the locked one, else the newest. registry: ask this one alone, as in `known_registries`.
+    preview: a file for its preview picture, a JPEG; raises PerfError where it has none.
     """
     name = canonical_name(name)
     project = workspace.read() if registry is None else workspace.read_if_any()
     block = project.lockfile.concept(name) if project and project.lockfile else None
     entry = project.manifest.concepts.get(name) if project else None
     if project and entry and entry.recipe is not None and registry is None:
+        if preview is not None:
+            declared, path = project.declared(name), project.recipe_path(name)
+            about = declared.pack if isinstance(declared, Pack) else declared.concept
+            _save(preview, preview_of_recipe(path, about.preview), name)
         return InfoResult(
             name=name,
             registry=None,
@@ -96,7 +114,9 @@ def info(
             versions=(),
             **_of_recipe(workspace, project, name),
         )
-    called, listings = _listings(workspace, project, name, registry, block.registry if block else None)
+    source, called, listings = _listings(
+        workspace, project, name, registry, block.registry if block else None
+    )
     wanted = version or (block.version if block and block.registry else None)
     listing = _pick(listings, wanted)
     if listing is None:
@@ -104,6 +124,8 @@ def info(
             f"`{called}` has no {name} {wanted}",
             hint=f"it has {', '.join(one.version for one in listings)}",
         )
+    if preview is not None:
+        _save(preview, fetch_preview(source, listing.release), name)
     locked = block.version if block is not None and block.registry is not None else None
     versions = tuple(
         ListedVersion(version=one.version, yanked=one.yanked, reason=one.reason or None)
@@ -120,8 +142,8 @@ def _listings(
     name: str,
     registry: str | None,
     locked_from: str | None,
-) -> tuple[str, Sequence[Listing]]:
-    """The registry of a name, as people call it, and all that it has of it."""
+) -> tuple[Registry, str, Sequence[Listing]]:
+    """The registry of a name, how people call it, and all that it has of it."""
     registries, root = known_registries(workspace, registry)
     sources = workspace.registries_at(root, registries)
     entry = project.manifest.concepts.get(name) if project else None
@@ -138,7 +160,13 @@ def _listings(
             where=place,
             hint=f"try `perf search {name}`",
         )
-    return sources.called(place), listings
+    return sources.registry(place), sources.called(place), listings
+
+
+def _save(path: Path, preview: bytes | None, name: str) -> None:
+    if preview is None:
+        raise PerfError(f"`{name}` has no preview picture", where=f"--preview {path}")
+    replace_bytes(path, preview)
 
 
 def _pick(listings: Sequence[Listing], version: str | None) -> Listing | None:
@@ -175,6 +203,7 @@ def _of_release(release: Release) -> dict[str, Any]:
         **{key: release.render[key] for key in FORMAT_1_GATE if key in release.render},
         "size": release.size,
         "sha256": release.sha256,
+        "preview": release.preview,
         "signed_by": release.signature.key if release.signature else None,
     }
 

@@ -51,8 +51,12 @@ version = "1.0.0"
 supercategory = "teddy"         # one plain word that the base knows; the concept behaves like it
 images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is ignored
 # masks = ["masks/*.png"]       # or put 1.mask.png beside 1.png: white where the thing is
+# Others read these, once it is published; `perf publish` asks for them and writes them here.
 # licence = "CC-BY-4.0"
 # authors = ["You <you@example.org>"]
+# description = "a bear with one ear"
+# consent = "the child that owns it"    # who agreed, where a person or a private thing is shown
+# preview = "example/1.png"             # a picture that shows it to others
 
 [train]                         # every key optional; the base's values, else the paper's, are the defaults
 # steps = 400

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import PurePath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer
@@ -14,15 +14,22 @@ from perfusion_registry.artifact import ConceptCard, read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.release_facts import (
+    ReleaseFacts,
+    missing_facts,
+    preview_of_recipe,
+    refuse_missing,
+    write_facts,
+)
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.target import RegistryTarget, find_target, is_address
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Pack, dump_pack
+from perfusion_registry.recipe import Pack, Recipe, dump_pack
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
-from perfusion_registry.registries import LARGEST_BLOB, Release, RequiredConcept
+from perfusion_registry.registries import LARGEST_BLOB, Registry, Release, RequiredConcept
 from perfusion_registry.registries.registry import published as published_release
-from perfusion_registry.registries.release import AnyRelease
+from perfusion_registry.registries.release import RELEASE_FORMAT, AnyRelease, Preview
 from perfusion_registry.resolve import ProjectFolder
 
 
@@ -30,13 +37,22 @@ from perfusion_registry.resolve import ProjectFolder
 class PublishOptions:
     """What to publish. registry: by its name in the manifest, or its address; None for the project's one.
 
-    sign: with the key of this machine.
+    sign: with the key of this machine. facts: of each of them, written into its recipe first.
     """
 
     names: tuple[str, ...]
     registry: str | None = None
     sign: bool = False
     dry_run: bool = False
+    facts: ReleaseFacts = field(default_factory=ReleaseFacts)
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for facts that a dry run would have to write."""
+        if self.dry_run and self.facts != ReleaseFacts():
+            raise PerfError(
+                "licence, authors and the like are written into the recipe, and a dry run writes nothing",
+                hint="leave them out, or leave out --dry-run",
+            )
 
 
 def _as_in_an_index(release: Release) -> dict[str, Any]:
@@ -76,6 +92,13 @@ class Publication:
 
     release: Release
     blob: bytes
+    preview: bytes | None = None
+
+    def to(self, registry: Registry, release: Release | None = None) -> bool:
+        """Publish it; False where it is there already. release: the same, signed."""
+        if self.preview is None:  # as backends of other distributions take it
+            return registry.publish(release or self.release, self.blob)
+        return registry.publish(release or self.release, self.blob, self.preview)
 
 
 def publish(
@@ -91,6 +114,9 @@ def publish(
     release when its turn comes, and when it is done.
     """
     target = find_target(workspace, options.registry)
+    if options.facts != ReleaseFacts():
+        for name in workspace.read().select(options.names):
+            write_facts(workspace, name, options.facts)
     project = workspace.read()
     publications = [prepare(workspace, project, name) for name in options.names]
     releases = [publication.release for publication in publications]
@@ -104,7 +130,7 @@ def publish(
     for release, publication in zip(releases, publications, strict=True):
         if before is not None:
             before(release, target)
-        new = None if options.dry_run else registry.publish(release, publication.blob)
+        new = None if options.dry_run else publication.to(registry, release)
         rows.append(Published(release=release, published=new))
         if after is not None:
             after(rows[-1], target)
@@ -161,18 +187,28 @@ def prepare(workspace: Workspace, project: ProjectFolder, name: str) -> Publicat
     made = (
         pack_publication(project, recipe) if isinstance(recipe, Pack) else _concept(workspace, project, name)
     )
-    needed = {"licence": made.release.licence, "authors": made.release.authors}
-    missing = [key for key, value in needed.items() if not value]
+    missing = missing_facts(project, name)
     if missing:
         table = "pack" if isinstance(recipe, Pack) else "concept"
-        examples = {"licence": 'licence = "CC-BY-4.0"', "authors": 'authors = ["You <you@example.org>"]'}
-        raise PerfError(
-            f"`{name}` cannot be published without {' and '.join(missing)}",
-            where=f"{path}, {table}",
-            hint=f"add {' and '.join(examples[key] for key in missing)}, then run `perf build {name}`; "
-            "nothing is trained for that",
+        raise refuse_missing(name, f"{path}, {table}", missing)
+    return _with_preview(workspace, made, path, recipe)
+
+
+def _with_preview(workspace: Workspace, made: Publication, path: Path, recipe: Recipe | Pack) -> Publication:
+    """The release with the preview picture that its recipe names, where it names one."""
+    about = recipe.pack if isinstance(recipe, Pack) else recipe.concept
+    preview = preview_of_recipe(path, about.preview)
+    if preview is None:
+        return made
+    if made.release.kind == "concept" and made.release.format == 1:
+        workspace.reporter.warn(
+            f"`{made.release.name}` {made.release.version} is of format 1, which has no previews: "
+            f"it is published without one"
         )
-    return made
+        return made
+    shown = Preview(sha256=hashlib.sha256(preview).hexdigest(), size=len(preview))
+    release = made.release.model_copy(update={"format": RELEASE_FORMAT, "preview": shown})
+    return Publication(release, made.blob, preview)
 
 
 def concept_release(card: ConceptCard, blob: bytes) -> Release:

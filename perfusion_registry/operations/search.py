@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace, registries_of
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
@@ -23,6 +25,9 @@ class FoundConcept(FileModel):
     kind: Literal["concept", "pack"]
     supercategory: str | None
     description: str | None
+    licence: str | None = left_out_if_none()
+    consent: str | None = left_out_if_none()
+    preview: Annotated[bool, Field(exclude_if=lambda there: not there)] = False
 
 
 class SearchResult(Result):
@@ -88,6 +93,9 @@ def _row(registry: str, entry: CatalogueEntry) -> FoundConcept:
         kind=entry.kind,
         supercategory=entry.supercategory,
         description=entry.description,
+        licence=entry.licence,
+        consent=entry.consent,
+        preview=entry.preview,
     )
 
 

@@ -13,6 +13,7 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, LockedConcept, Pack, write_lockfile
 from perfusion_registry.recipe.lockfile import REGISTRY
 from perfusion_registry.recipe.writing import make_folder
+from perfusion_registry.registries.download import fetch_preview
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.fetch import fetch, locked_release
@@ -61,7 +62,7 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
     with reporter.stage("Copying", len(blocks)) as stage:
         for block in blocks:
             made = _publication(project, block, store, sources)
-            new = registry.publish(made.release, made.blob)
+            new = made.to(registry)
             (copied if new else present).append(f"{block.name} {block.version}")
             vendored.append(_vendored(block, made))
             stage.advance(1, block.name)
@@ -73,7 +74,8 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
 def _publication(project: ProjectFolder, block: LockedConcept, store: Store, sources: Sources) -> Publication:
     """The release of a block with its bytes: as its registry has it, or made from the project's own."""
     if block.registry is not None:
-        return Publication(locked_release(block, sources)[1], store.get(block.sha256 or ""))
+        registry, release = locked_release(block, sources)
+        return Publication(release, store.get(block.sha256 or ""), fetch_preview(registry, release))
     if block.kind == "pack":
         pack = project.declared(block.name)
         assert isinstance(pack, Pack)

@@ -107,6 +107,17 @@ def remove_concept(text: str, name: str, where: str) -> str:
     return tomlkit.dumps(document)
 
 
+def set_keys(text: str, table: str, values: Mapping[str, str | list[str]], where: str) -> str:
+    """The text of a recipe, or of any such file, with these keys of a table that is there; comments stay."""
+    if all(parse_toml(text, where, "recipe").get(table, {}).get(key) == values[key] for key in values):
+        return text
+    document = _document(text, where)
+    section = _table(document, table)
+    for key, value in values.items():
+        section[key] = value
+    return tomlkit.dumps(document)
+
+
 def _spelling(name: str, concepts: dict[str, object]) -> str | None:
     """How the manifest spells the canonical `name`."""
     return next((key for key in concepts if re.sub("[-_]+", "-", key) == name), None)

@@ -27,6 +27,13 @@ class PackSection(FileModel):
     description: Line | None = None
     licence: Line | None = None
     authors: tuple[Line, ...] = ()
+    preview: Annotated[
+        Line | None,
+        Field(
+            description="A picture beside the recipe, shown to others. No build reads it.",
+            exclude_if=lambda name: name is None,
+        ),
+    ] = None
     requires: Annotated[
         dict[Name, Constraint], Field(description='Concepts that the scenes call: `teddy = ">=1,<2"`.')
     ] = Field(default_factory=dict)
@@ -89,7 +96,7 @@ def parse_pack(blob: bytes, settings: FindSettings, *, where: str) -> Pack:
 
 def dump_pack(pack: Pack) -> bytes:
     """The pack as it is published and locked: one spelling, whatever its file's comments and order."""
-    head = pack.pack.model_dump(exclude_none=True)
+    head = pack.pack.model_dump(exclude_none=True, exclude={"preview"})  # a file of its author
     head["requires"] = dict(sorted(head["requires"].items()))
     blocks = ["\n".join(["[pack]", *(f"{key} = {toml_value(head[key])}" for key in head if head[key])])]
     for name in sorted(pack.scenes):

@@ -65,6 +65,13 @@ class ConceptSection(FileModel):
         Line | None, Field(description="Who agreed to be shown, when a person or a private thing is.")
     ] = None
     description: Line | None = None
+    preview: Annotated[
+        Line | None,
+        Field(
+            description="A picture beside the recipe, shown to others. No build reads it.",
+            exclude_if=lambda name: name is None,
+        ),
+    ] = None
 
 
 class Recipe(FileModel):

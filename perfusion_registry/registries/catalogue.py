@@ -14,7 +14,6 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries.index import Index, first_mistake
 from perfusion_registry.registries.registry import CatalogueEntry, RegistryError
-from perfusion_registry.registries.release import Release
 
 CATALOGUE_KEY = "catalogue.jsonl"
 LARGEST_CATALOGUE = 64 * 2**20
@@ -31,6 +30,9 @@ class CatalogueLine(FileModel):
     kind: Literal["concept", "pack"]
     supercategory: _Short | None = None
     description: _Short | None = None
+    licence: _Short | None = None
+    consent: _Short | None = None
+    preview: bool | None = None
 
 
 def read_catalogue(data: bytes, where: str) -> tuple[CatalogueEntry, ...]:
@@ -45,9 +47,7 @@ def read_catalogue(data: bytes, where: str) -> tuple[CatalogueEntry, ...]:
                 where=f"{where}, line {number}",
                 hint="any publication to the registry writes it anew",
             ) from error
-        entries[read.name] = CatalogueEntry(
-            read.name, read.version, read.kind, read.supercategory, read.description
-        )
+        entries[read.name] = CatalogueEntry(**read.model_dump() | {"preview": bool(read.preview)})
     return tuple(entries[name] for name in sorted(entries))
 
 
@@ -63,7 +63,7 @@ def renewed(data: bytes, index: Index) -> bytes:
     lines.pop(index.name, None)
     releases = [listing.release for listing in index.sorted() if not listing.yanked]
     if releases:
-        lines[index.name] = _line(releases[-1])
+        lines[index.name] = _line(CatalogueEntry.of(releases[-1]))
     return _written(lines[name] for name in sorted(lines))
 
 
@@ -72,13 +72,16 @@ def catalogue_bytes(entries: Iterable[CatalogueEntry]) -> bytes:
     return _written(map(_line, entries))
 
 
-def _line(of: Release | CatalogueEntry) -> CatalogueLine:
+def _line(of: CatalogueEntry) -> CatalogueLine:
     return CatalogueLine(
         name=of.name,
         version=of.version,
         kind=of.kind,
         supercategory=_cut(of.supercategory),
         description=_cut(of.description),
+        licence=_cut(of.licence),
+        consent=_cut(of.consent),
+        preview=of.preview or None,
     )
 
 

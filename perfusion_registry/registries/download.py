@@ -8,7 +8,7 @@ import time
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries.backoff import BACKOFF
 from perfusion_registry.registries.registry import Registry, TransferError
-from perfusion_registry.registries.release import Release
+from perfusion_registry.registries.release import Release, preview_of
 from perfusion_registry.reporter import Reporter, Silent
 
 ATTEMPTS = 4
@@ -63,3 +63,9 @@ def _whole(registry: Registry, release: Release, reporter: Reporter) -> bytes:
             f"its bytes have the SHA-256 {digest.hexdigest()[:12]}, not {release.sha256[:12]} as announced"
         )
     return b"".join(pieces)
+
+
+def fetch_preview(registry: Registry, release: Release) -> bytes | None:
+    """The preview picture of a release, hashed; None where it has none. Raises RegistryError."""
+    shown = preview_of(release)
+    return None if shown is None else _whole(registry, shown, Silent())

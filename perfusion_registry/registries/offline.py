@@ -36,7 +36,7 @@ class OfflineRegistry:
         """Raise RegistryError: no bytes are remembered beside those in the store."""
         raise self._offline(f"the bytes of {release.name} {release.version}")
 
-    def publish(self, release: Release, blob: bytes) -> bool:
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
         """Raise RegistryError."""
         raise self._offline("publishing")
 

@@ -55,6 +55,23 @@ class CatalogueEntry:
     kind: Literal["concept", "pack"]
     supercategory: str | None
     description: str | None
+    licence: str | None = None
+    consent: str | None = None
+    preview: bool = False
+
+    @classmethod
+    def of(cls, release: Release) -> CatalogueEntry:
+        """The line of a release."""
+        return cls(
+            release.name,
+            release.version,
+            release.kind,
+            release.supercategory,
+            release.description,
+            release.licence,
+            release.consent,
+            release.preview is not None,
+        )
 
 
 class Registry(Protocol):
@@ -75,9 +92,10 @@ class Registry(Protocol):
     def blob(self, release: Release) -> Iterator[bytes]:
         """The bytes of a release's blob in pieces, not yet hashed."""
 
-    def publish(self, release: Release, blob: bytes) -> bool:
-        """Publish: the blob first, the index last. False where the very same release is there already.
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
+        """Publish: the blobs first, the index last. False where the very same release is there already.
 
+        preview: the bytes of the release's preview, where it has one; `blob(preview_of(release))` reads them.
         Raises AlreadyPublishedError when the version is there with other bytes; of two publishers of one
         version exactly one wins, and the other gets this error.
         """

@@ -6,6 +6,7 @@ signed. What was published as format 1 stays format 1, to the byte.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,8 @@ __all__ = [
     "Release",
     "RequiredConcept",
     "Signature",
+    "blobs_of",
+    "preview_of",
 ]
 
 RELEASE_FORMAT = 2
@@ -136,6 +139,28 @@ class Release(FileModel):
     def signed_bytes(self) -> bytes:
         """What a signature covers: every field but the signature, in the spelling of its format."""
         return self.model_copy(update={"signature": None}).model_dump_json(exclude_none=True).encode()
+
+
+def preview_of(release: Release) -> Release | None:
+    """A release whose blob is the preview of another, for whoever reads blobs; None where it has none."""
+    shown = release.preview
+    return release.model_copy(update={"sha256": shown.sha256, "size": shown.size}) if shown else None
+
+
+def blobs_of(release: Release, blob: bytes, preview: bytes | None) -> list[tuple[Release, bytes]]:
+    """The blobs of a release, each with a release that names it alone.
+
+    Raises ValueError where they are not the ones that it names.
+    """
+    pairs = [(release, blob)]
+    shown = preview_of(release)
+    if shown is not None and preview is not None:
+        pairs.append((shown, preview))
+    if (shown is None) != (preview is None) or any(
+        hashlib.sha256(data).hexdigest() != named.sha256 or len(data) != named.size for named, data in pairs
+    ):
+        raise ValueError(f"the bytes of {release.name} {release.version} are not those of its release")
+    return pairs
 
 
 class _EitherFormat:

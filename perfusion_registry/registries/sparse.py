@@ -11,7 +11,6 @@ moment the registry is whole, and of two publishers of one version exactly one w
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +50,7 @@ from perfusion_registry.registries.registry import (
     ensure_same,
     never_published,
 )
-from perfusion_registry.registries.release import LARGEST_BLOB, Release
+from perfusion_registry.registries.release import LARGEST_BLOB, Release, blobs_of
 
 MARKER_KEY = "perf-registry.json"
 MARKER_FORMAT = 1
@@ -114,16 +113,18 @@ class SparseRegistry:
             )
         return pieces
 
-    def publish(self, release: Release, blob: bytes) -> bool:
-        """Publish a release: the blob, its verification, the index, and the catalogue.
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
+        """Publish a release: its blobs, their verification, the index, and the catalogue.
 
         False where the very same release is there already. Raises AlreadyPublishedError, naming both
         digests, when the version is there with other bytes, and RegistryError when the blob is not what
         `release` says.
         """
         name = canonical_name(release.name)
-        if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
-            raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
+        try:
+            blobs = blobs_of(release, blob, preview)
+        except ValueError as error:
+            raise RegistryError(str(error)) from error
         event = Publish(release=Release.model_validate(release.model_dump()))
         Index(name).appended(event)  # what an index cannot hold is refused before anything is written
         self._bucket.check_writable()
@@ -139,7 +140,8 @@ class SparseRegistry:
         # Checked before the blob is sent, and again, for good, with the compare and swap.
         if decide(self._current(name)[0]) is None:
             return False
-        self._put_blob(release, blob)
+        for named, data in blobs:
+            self._put_blob(named, data)
         return self._append(name, decide)
 
     def yank(self, name: str, version: str, *, reason: str = "") -> bool:

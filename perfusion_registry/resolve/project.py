@@ -148,6 +148,10 @@ class ProjectFolder:
             )
         return parsed
 
+    def is_pack(self, name: str) -> bool:
+        """Whether the recipe of that name is a scene pack's."""
+        return isinstance(self.declared(name), Pack)
+
     def recipe(self, name: str) -> Recipe:
         """The checked recipe of a concept; raises PerfError for a scene pack, of which nothing is built."""
         declared = self.declared(name)

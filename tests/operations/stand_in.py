@@ -14,13 +14,16 @@ from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.resolve import lock
 
 
-def stand_in(root: Path, name: str = "bear") -> str:
-    """Put an artifact of the recipe as it is now into the store and lock it; returns its SHA-256."""
+def stand_in(root: Path, name: str = "bear", *, form: int = 1) -> str:
+    """Put an artifact of the recipe as it is now into the store and lock it; returns its SHA-256.
+
+    form: the format of its card.
+    """
     with Workspace.open(root) as workspace:
-        return _stand_in(workspace, name)
+        return _stand_in(workspace, name, form)
 
 
-def _stand_in(workspace: Workspace, name: str) -> str:
+def _stand_in(workspace: Workspace, name: str, form: int) -> str:
     planned = load_plan(workspace, [name])
     (task,) = planned.plan.tasks
     concept = task.recipe.concept
@@ -34,7 +37,7 @@ def _stand_in(workspace: Workspace, name: str) -> str:
         train=task.train,
         render=task.render,
         built=Built(covariance=planned.plan.covariance.matrix, step=1),
-        schema_version=1,
+        schema_version=form,
         licence=concept.licence,
         authors=concept.authors,
         consent=concept.consent,

@@ -105,6 +105,7 @@ def test_the_card_in_an_artifact_is_valid() -> None:
 
 def test_the_projects_own_files_are_valid() -> None:
     for path in ROOT.glob("recipes/*.toml"):
-        validator("recipe").validate(tomli.loads(path.read_text(encoding="utf-8")))
+        recipe = tomli.loads(path.read_text(encoding="utf-8"))
+        validator("pack" if "pack" in recipe else "recipe").validate(recipe)
     if (ROOT / MANIFEST_NAME).exists():
         validator("manifest").validate(tomli.loads((ROOT / MANIFEST_NAME).read_text(encoding="utf-8")))

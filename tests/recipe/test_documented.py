@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 import tomli
 
-from perfusion_registry.methods.files import parse_manifest
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.methods.files import parse_manifest, read_recipe_or_pack
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderSection, TrainSection
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
+from perfusion_registry.recipe import Pack
 from perfusion_registry.recipe.options import MaskSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 
-def examples() -> list[str]:
-    """The indented blocks of the page."""
+def examples(page: str = PAGE) -> list[str]:
+    """The indented blocks of a page."""
     blocks: list[list[str]] = [[]]
-    for line in PAGE.splitlines():
+    for line in page.splitlines():
         if line.startswith("    ") or (not line and blocks[-1]):
             blocks[-1].append(line)
         elif blocks[-1]:
@@ -41,9 +43,12 @@ def test_every_mask_and_preset_is_named() -> None:
 
 
 def test_the_examples_are_a_recipe_and_a_scene() -> None:
-    recipe, scene = examples()
+    recipe, release, scene = examples()
     read = PerfusionRecipe.model_validate_json(_json(recipe))
     assert read.train.flip is False
+    whole = tomli.loads(recipe)
+    whole["concept"] |= tomli.loads(release)["concept"]
+    assert PerfusionRecipe.model_validate_json(json.dumps(whole)).concept.preview == "bunny/1.png"
     assert read.render.key_lock == "global"
     project = '[project]\nname = "p"\nbase = "storybook"\n'
     manifest = parse_manifest(project + scene, where="docs/recipes.md")
@@ -52,3 +57,15 @@ def test_the_examples_are_a_recipe_and_a_scene() -> None:
 
 def _json(text: str) -> str:
     return json.dumps(tomli.loads(text))
+
+
+def test_the_page_on_packs_shows_the_pack_that_is_there() -> None:
+    root = Path(__file__).parents[2]
+    file = (root / "recipes" / "outings.toml").read_text(encoding="utf-8")
+    (shown,) = examples((root / "docs" / "packs.md").read_text(encoding="utf-8"))
+    assert shown.strip() == file.split("\n\n", 1)[1].strip()
+    pack = read_recipe_or_pack(root / "recipes" / "outings.toml")
+    assert isinstance(pack, Pack)
+    for scene in pack.scenes.values():
+        assert set(parse_prompt(scene.prompt).names) <= set(pack.pack.requires)
+        assert set(scene.gates) <= set(parse_prompt(scene.prompt).names)

@@ -69,7 +69,7 @@ class MemoryRegistry:
             raise RegistryError("the bytes are not here", where=self._url)
         yield self._blobs[release.sha256]
 
-    def publish(self, release: Release, blob: bytes) -> bool:
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
         known = self._listings.get((release.name, release.version))
         if known is not None:
             if known.release != release:

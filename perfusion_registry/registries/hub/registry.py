@@ -68,14 +68,15 @@ class HubRegistry:
         self._check_online()
         return self._sparse.blob(release)
 
-    def publish(self, release: Release, blob: bytes) -> bool:
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
         """Publish a release in one commit.
 
         False where the very same release is there already. Raises AlreadyPublishedError, naming both digests,
         when the version is there with other bytes, RegistryError when the blob is not what `release` says.
         """
         return self._committed(
-            lambda registry: registry.publish(release, blob), f"Publish {release.name} {release.version}"
+            lambda registry: registry.publish(release, blob, preview),
+            f"Publish {release.name} {release.version}",
         )
 
     def yank(self, name: str, version: str, *, reason: str = "") -> bool:

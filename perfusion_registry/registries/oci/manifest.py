@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from perfusion_registry.registries.index import LARGEST_LINE, LONGEST_REASON, first_mistake
 from perfusion_registry.registries.oci.tag import tag_version, version_tag
 from perfusion_registry.registries.registry import RegistryError
-from perfusion_registry.registries.release import LARGEST_BLOB, Release
+from perfusion_registry.registries.release import LARGEST_BLOB, Release, preview_of
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -35,6 +35,7 @@ _BLOB_TYPES = {
     "concept": "application/vnd.perf.concept.v1+safetensors",
     "pack": "application/vnd.perf.pack.v1+toml",
 }
+_PREVIEW_TYPE = "image/jpeg"
 _SUFFIXES = {"concept": "safetensors", "pack": "toml"}
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _ANNOTATION = "org.opencontainers.image."
@@ -131,17 +132,22 @@ def release_manifest(release: Release) -> OciManifest:
         annotations["description"] = release.description
     if release.authors:
         annotations["authors"] = ", ".join(release.authors)
+    stem = f"{release.name}-{release.version}"
+    files = [(release, _BLOB_TYPES[release.kind], f"{stem}.{_SUFFIXES[release.kind]}")]
+    if (shown := preview_of(release)) is not None:
+        files.append((shown, _PREVIEW_TYPE, f"{stem}.jpg"))
     return _manifest(
         CONCEPT_TYPE,
         _descriptor(RELEASE_TYPE, config, embed=True),
-        {
-            "mediaType": _BLOB_TYPES[release.kind],
-            "digest": f"sha256:{release.sha256}",
-            "size": release.size,
-            "annotations": {
-                f"{_ANNOTATION}title": f"{release.name}-{release.version}.{_SUFFIXES[release.kind]}"
-            },
-        },
+        [
+            {
+                "mediaType": media_type,
+                "digest": f"sha256:{named.sha256}",
+                "size": named.size,
+                "annotations": {f"{_ANNOTATION}title": title},
+            }
+            for named, media_type, title in files
+        ],
         {f"{_ANNOTATION}{key}": value for key, value in annotations.items()},
     )
 
@@ -149,7 +155,7 @@ def release_manifest(release: Release) -> OciManifest:
 def release_config(manifest: OciManifest, where: str) -> Descriptor:
     """The descriptor of a release's JSON; raises RegistryError when the manifest is not one of a release."""
     body = manifest.body(where)
-    if body.artifact_type != CONCEPT_TYPE or body.config is None or len(body.layers) != 1:
+    if body.artifact_type != CONCEPT_TYPE or body.config is None or not body.layers:
         raise RegistryError(
             "this is not the manifest of a concept", where=where, hint="tell the registry's owner"
         )
@@ -174,7 +180,7 @@ def claimed_release(manifest: OciManifest, where: str) -> str:
 
 def read_release(manifest: OciManifest, config: bytes, name: str, version: str, where: str) -> Release:
     """The release of a manifest and its config, checked against each other and what was asked."""
-    layer = manifest.body(where).layers[0]
+    layers = [(layer.digest, layer.size) for layer in manifest.body(where).layers]
     try:
         release = Release.model_validate_json(config)
     except ValidationError as error:
@@ -190,9 +196,10 @@ def read_release(manifest: OciManifest, config: bytes, name: str, version: str, 
             where=where,
             hint="tell the registry's owner; perf refuses it",
         )
-    if (layer.digest, layer.size) != (f"sha256:{release.sha256}", release.size):
+    named = [release, *([shown] if (shown := preview_of(release)) else [])]
+    if layers != [(f"sha256:{blob.sha256}", blob.size) for blob in named]:
         raise RegistryError(
-            "the manifest's layer is not the blob that the release names",
+            "the manifest's layers are not the blobs that the release names",
             where=where,
             hint="tell the registry's owner; perf refuses it",
         )
@@ -262,11 +269,14 @@ def entry_manifest(name: str) -> OciManifest:
 def _note(artifact_type: str, annotations: Mapping[str, str]) -> OciManifest:
     """A manifest that carries annotations and no bytes."""
     empty = _descriptor(_EMPTY_TYPE, EMPTY, embed=True)
-    return _manifest(artifact_type, empty, empty, annotations)
+    return _manifest(artifact_type, empty, [empty], annotations)
 
 
 def _manifest(
-    artifact_type: str, config: dict[str, Any], layer: dict[str, Any], annotations: Mapping[str, str]
+    artifact_type: str,
+    config: dict[str, Any],
+    layers: list[dict[str, Any]],
+    annotations: Mapping[str, str],
 ) -> OciManifest:
     return OciManifest(
         _json(
@@ -275,7 +285,7 @@ def _manifest(
                 "mediaType": MANIFEST_TYPE,
                 "artifactType": artifact_type,
                 "config": config,
-                "layers": [layer],
+                "layers": layers,
                 "annotations": dict(annotations),
             }
         )

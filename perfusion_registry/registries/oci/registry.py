@@ -14,7 +14,6 @@ are not PEP 440 versions, and versions that are not perf artifacts, are skipped.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -56,7 +55,7 @@ from perfusion_registry.registries.registry import (
     ensure_same,
     never_published,
 )
-from perfusion_registry.registries.release import Release
+from perfusion_registry.registries.release import Release, blobs_of
 
 _CATALOGUE = "perf.catalogue"
 _AT_ONCE = 8
@@ -119,24 +118,27 @@ class OciRegistry:
         """The bytes of a release's blob in pieces; TransferError at their end when they are others."""
         return self._client.blob(self._repository(release.name), f"sha256:{release.sha256}", release.size)
 
-    def publish(self, release: Release, blob: bytes) -> bool:
+    def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
         """Publish a release: blobs, their verification, the manifest, the claim, the tag.
 
         False where the very same release is there already. Raises AlreadyPublishedError, naming both digests,
         when the version is there with other bytes, RegistryError when the blob is not what `release` says.
         """
         name = canonical_name(release.name)
-        if hashlib.sha256(blob).hexdigest() != release.sha256 or len(blob) != release.size:
-            raise RegistryError(f"the bytes of {name} {release.version} are not those of its release")
+        try:
+            blobs = blobs_of(release, blob, preview)
+        except ValueError as error:
+            raise RegistryError(str(error)) from error
         repository, manifest = self._repository(name), release_manifest(release)
         version_tag(release.version)
         published = self._published(name, release.version)
         if published is not None:
             ensure_same(published.release, release, self.url)
             return False
-        for data in (release_bytes(release), blob):
+        for data in (release_bytes(release), *(data for _, data in blobs)):
             self._client.upload(repository, data)
-        self._client.whole(repository, f"sha256:{release.sha256}", release.size)  # hashed on the way
+        for named, _ in blobs:
+            self._client.whole(repository, f"sha256:{named.sha256}", named.size)  # hashed on the way
         if self._client.manifest(repository, manifest.digest) is None:
             self._client.put_manifest(repository, manifest.digest, manifest)
         winner = claim(
@@ -162,13 +164,7 @@ class OciRegistry:
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name, with its newest version that is not yanked."""
         newest = _map_threads(self._newest, self._names())
-        entries = tuple(
-            CatalogueEntry(
-                listing.name, listing.version, listing.kind, listing.supercategory, listing.description
-            )
-            for listing in newest
-            if listing is not None
-        )
+        entries = tuple(CatalogueEntry.of(release) for release in newest if release is not None)
         self._seen.keep_catalogue(entries)
         return entries
 

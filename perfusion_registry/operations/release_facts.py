@@ -1,0 +1,131 @@
+"""What belongs to a release beside its bytes: licence, authors, description, consent and a preview picture.
+
+They stand in the recipe, whoever wrote them there: a person, or `publish`, which asks once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import recipe_model
+from perfusion_registry.operations.build import ComputeOptions, build_plan
+from perfusion_registry.operations.lock import relock
+from perfusion_registry.operations.plan import load_plan
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Pack, write_lockfile
+from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe.editing import set_keys
+from perfusion_registry.recipe.recipe import checked_recipe
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.resolve import ProjectFolder
+
+PREVIEW_SIDE = 256
+"""Pixels of the longer side of a preview."""
+REQUIRED = ("licence", "authors")
+"""What no registry takes a release without."""
+EXAMPLES = {"licence": 'licence = "CC-BY-4.0"', "authors": 'authors = ["You <you@example.org>"]'}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFacts:
+    """What is said of a release; None, or nothing, leaves what the recipe has.
+
+    consent: who agreed to be shown, where a person or a private thing is; a scene pack has none. preview: a
+    picture, as seen from the working directory.
+    """
+
+    licence: str | None = None
+    authors: tuple[str, ...] = ()
+    description: str | None = None
+    consent: str | None = None
+    preview: Path | None = None
+
+    def keys(self, folder: Path) -> dict[str, str | list[str]]:
+        """What is said, as keys of a recipe in this folder."""
+        keys: dict[str, str | list[str] | None] = {
+            "licence": self.licence,
+            "authors": list(self.authors) or None,
+            "description": self.description,
+            "consent": self.consent,
+            "preview": Path(os.path.relpath(self.preview, folder)).as_posix() if self.preview else None,
+        }
+        return {key: value for key, value in keys.items() if value is not None}
+
+
+def missing_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
+    """The keys without which no registry takes the concept or scene pack, and which its recipe lacks."""
+    declared = project.declared(name)
+    about = declared.pack if isinstance(declared, Pack) else declared.concept
+    return tuple(key for key in REQUIRED if not getattr(about, key))
+
+
+def write_facts(workspace: Workspace, name: str, facts: ReleaseFacts) -> None:
+    """Write what is said into the recipe of a concept or scene pack; what is built and locked follows.
+
+    Only the card of an artifact changes, so nothing is trained. Raises PerfError, and writes nothing, where
+    the recipe would not be one, or the preview is no picture.
+    """
+    project = workspace.read()
+    (name,) = project.select([name])
+    path, declared = project.recipe_path(name), project.declared(name)
+    is_pack = isinstance(declared, Pack)
+    keys = facts.keys(path.parent)
+    if is_pack and "consent" in keys:
+        what = f"`{name}` is a scene pack, which shows nobody"
+        raise PerfError(what, where="--consent", hint="leave it out")
+    if facts.preview is not None:
+        preview_bytes(facts.preview)  # told before anything is written
+    before = read_text(path, "recipe")
+    text = set_keys(before, "pack" if is_pack else "concept", keys, str(path))
+    data = parse_toml(text, str(path), "recipe")
+    if is_pack:
+        validate(data, Pack, text=text, where=str(path), kind="pack")
+    else:
+        checked_recipe(data, recipe_model, text=text, where=str(path))
+    if text == before:
+        return
+    current = is_pack or not load_plan(workspace, [name]).plan.needed
+    replace_text(path, text)
+    if is_pack:
+        locking = relock(workspace)
+        if locking.changes:
+            write_lockfile(locking.plan.project.lockfile_path, locking.after)
+    elif current:
+        planned = load_plan(workspace, [name])
+        if all(task.reusable for task in planned.plan.needed):
+            build_plan(planned, ComputeOptions(), locked=False, reporter=workspace.reporter)
+
+
+def preview_of_recipe(path: Path, preview: str | None) -> bytes | None:
+    """The bytes of the preview that the recipe at `path` names; None where it names none."""
+    return None if preview is None else preview_bytes(path.parent / preview, where=f"{path}, preview")
+
+
+def preview_bytes(picture: Path, *, where: str | None = None) -> bytes:
+    """A picture as a preview: at most 256 pixels wide and high, as JPEG, with nothing beside its pixels.
+
+    Raises PerfError where it is no picture that can be read.
+    """
+    from perfusion_registry.build.images import load_image
+
+    image = load_image(picture, where).pixels
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    file = BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def refuse_missing(name: str, where: str, missing: Sequence[str]) -> PerfError:
+    """The error for a release that lacks what no registry takes it without."""
+    options = {"licence": "--licence CC-BY-4.0", "authors": '--author "You <you@example.org>"'}
+    return PerfError(
+        f"`{name}` cannot be published without {' and '.join(missing)}",
+        where=where,
+        hint=f"`perf publish {name} {' '.join(options[key] for key in missing)}` writes "
+        f"{' and '.join(EXAMPLES[key] for key in missing)} there; nothing is trained for that",
+    )

@@ -1,0 +1,130 @@
+"""What belongs to a release beside its bytes: said or asked for once, kept in the recipe, shown to others."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from perfusion_registry.methods.files import read_recipe, read_recipe_or_pack
+from perfusion_registry.recipe import Pack
+from tests.cli.running import Perf, edit, perf_process
+from tests.operations.stand_in import stand_in
+
+SAID = (
+    *("--licence", "CC-BY-4.0", "--author", "You <you@example.org>", "--author", "Also"),
+    *("--description", "a bear with one ear", "--consent", "the child that owns it"),
+)
+
+
+@pytest.fixture
+def author(project: Path) -> Path:
+    """A project with a built bear, whose recipe says nothing of a release, and a registry beside it."""
+    with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[registries]\nstudio = "gallery"\n')
+    stand_in(project, form=2)
+    Image.effect_noise((900, 450), 90).convert("RGB").save(project / "look.png")
+    return project
+
+
+def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
+    perf: Perf, author: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = author / "recipes" / "bear.toml"
+    refused = perf("publish", "bear")
+    assert refused.code == 2
+    assert "without licence and authors" in refused.err
+    assert "--licence CC-BY-4.0 --author" in refused.err
+    before = recipe.read_bytes()
+    for wrong in (("--preview", "nowhere.png"), ("--description", "x" * 3000), ("--dry-run",)):
+        assert perf("publish", "bear", *SAID[:4], *wrong).code == 2
+        assert recipe.read_bytes() == before
+
+    said = perf("publish", "bear", *SAID, "--preview", "look.png")
+    assert said.code == 0, said.err
+    concept = read_recipe(recipe).concept
+    assert (concept.licence, concept.authors) == ("CC-BY-4.0", ("You <you@example.org>", "Also"))
+    assert (concept.consent, concept.preview) == ("the child that owns it", "../look.png")
+    assert recipe.read_text().startswith("#:schema ")
+    assert perf("build", "--dry-run", "--json").json["needed"] == []  # the card alone was written anew
+    assert perf("publish", "bear").out.endswith("bear 1.0.0 is in studio already\n")
+
+    # The reader needs neither the recipe nor the project.
+    monkeypatch.chdir(author.parent)
+    shown = perf("info", "bear", "--registry", str(author / "gallery"), "--preview", str(author / "seen.jpg"))
+    assert shown.code == 0, shown.err
+    for text in ("CC-BY-4.0", "You <you@example.org>, Also", "a bear with one ear", "the child that owns it"):
+        assert text in shown.out
+    with Image.open(author / "seen.jpg") as preview:
+        assert (preview.format, preview.size) == ("JPEG", (256, 128))
+    (row,) = perf("search", "--registry", str(author / "gallery"), "--json").json["concepts"]
+    assert (row["licence"], row["consent"], row["preview"]) == ("CC-BY-4.0", "the child that owns it", True)
+    table = perf("search", "--registry", str(author / "gallery")).out
+    assert "CC-BY-4.0" in table
+    assert "consent: the child that owns it; has a preview" in " ".join(table.split())
+
+
+def test_a_preview_is_vendored_with_its_release(perf: Perf, author: Path) -> None:
+    assert perf("publish", "bear", *SAID[:4], "--preview", "look.png", "--sign").code != 0  # no key yet
+    assert perf("key", "new").code == 0
+    assert perf("publish", "bear", "--sign").code == 0
+    team = author / "team"
+    team.mkdir()
+    manifest = (author / "perfusion.toml").read_text(encoding="utf-8")
+    for old, new in {
+        '{ recipe = "recipes/bear.toml" }': '{ version = "" }',
+        '"gallery"': '"../gallery"',
+        '"C.safe': '"../C.safe',
+    }.items():
+        manifest = manifest.replace(old, new)
+    (team / "perfusion.toml").write_text(manifest, encoding="utf-8")
+    assert perf("lock", "--project", "team").code == 0
+    assert perf("vendor", "stick", "--project", "team").code == 0
+    assert perf("info", "bear", "--registry", str(author / "stick"), "--preview", "seen.jpg").code == 0
+    assert Image.open(author / "seen.jpg").size == (256, 128)
+
+
+def test_a_scene_pack_has_a_preview_too_and_nobody_in_it(perf: Perf, author: Path) -> None:
+    text = '# Mine.\n[pack]\nname = "tour"\nversion = "1.0.0"\n\n[scenes.sea]\nprompt = "a boat"\n'
+    (author / "recipes" / "tour.toml").write_text(text, encoding="utf-8")
+    assert perf("add", "tour").code == 0
+    assert perf("lock").code == 0
+    assert "shows nobody" in perf("publish", "tour", *SAID).err
+    said = perf("publish", "tour", *SAID[:6], "--preview", "look.png")
+    assert said.code == 0, said.err
+    pack = read_recipe_or_pack(author / "recipes" / "tour.toml")
+    assert isinstance(pack, Pack)
+    assert pack.pack.preview == "../look.png"
+    assert (author / "recipes" / "tour.toml").read_text(encoding="utf-8").startswith("# Mine.\n")
+    info = perf("info", "tour", "--registry", "studio", "--preview", "seen.jpg", "--json").json
+    assert info["preview"]["size"] == (author / "seen.jpg").stat().st_size
+    Image.open(BytesIO((author / "seen.jpg").read_bytes())).load()
+
+
+def test_a_terminal_is_asked_once(perf: Perf, author: Path) -> None:
+    answers = "CC0-1.0\nMe\n\n\nlook.png\n"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        perf_process("publish", "bear"), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=os.environ
+    ) as process:
+        os.close(theirs)
+        os.write(ours, answers.encode())
+        _, asked = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == 0, asked
+    assert "Licence, such as CC-BY-4.0" in asked.decode()
+    concept = read_recipe(author / "recipes" / "bear.toml").concept
+    assert (concept.licence, concept.authors, concept.preview) == ("CC0-1.0", ("Me",), "../look.png")
+    assert concept.description is None
+    said = json.loads(perf("info", "bear", "--registry", "studio", "--json").out)
+    assert said["licence"] == "CC0-1.0"
+    # Nobody is asked where nobody would answer, nor twice: this run has no terminal, the recipe says it all.
+    edit(author / "recipes" / "bear.toml", '"1.0.0"', '"1.1.0"')
+    assert perf("build").code == 0
+    assert perf("publish", "bear").code == 0
