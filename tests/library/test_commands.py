@@ -70,6 +70,7 @@ SEVERAL = {
         "temperature": "temperatures",
         "lock": "locks",
         "residual": "residuals",
+        "tries": "choices",
     },
 }
 
