@@ -46,5 +46,7 @@ class BaseCard(BaseModel):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise PerfError(f"the base's card cannot be read: {error}", where=str(path)) from error
         except ValidationError as error:
-            found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise PerfError(f"the base's card is not valid: {'; '.join(found)}", where=str(path)) from error
+            mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            raise PerfError(
+                f"the base's card is not valid: {'; '.join(mistakes)}", where=str(path)
+            ) from error

@@ -77,15 +77,15 @@ class CheckpointFiles(BaseFiles):
 
     def configuration(self, component: str) -> Mapping[str, Any]:
         """That of the layout; of a UNet with the channels that it takes and the size that it is for."""
-        said = dict(super().configuration(component))
+        configuration = dict(super().configuration(component))
         if component == "unet":
-            said["in_channels"] = self.header.tensors[f"{UNET}input_blocks.0.0.weight"].shape[1]
+            configuration["in_channels"] = self.header.tensors[f"{UNET}input_blocks.0.0.weight"].shape[1]
             sides = native_sides(self.header)
             if sides is not None:
-                said["sample_size"] = [side // 8 for side in sides]
+                configuration["sample_size"] = [side // 8 for side in sides]
             elif self.layout.is_second and self.prediction.kind == "v_prediction":
-                said["sample_size"] = 96  # of both kinds of SD 2, the one that is made for 768 pixels
-        return said
+                configuration["sample_size"] = 96  # of both kinds of SD 2, that for 768 pixels
+        return configuration
 
     @property
     def scheduler(self) -> Mapping[str, Any]:
@@ -127,7 +127,7 @@ class CheckpointFiles(BaseFiles):
     @cached_property
     def _attention(self) -> dict[str, TensorEntry]:
         per_block = super().configuration("unet")["layers_per_block"] + 1
-        found = {}
+        shapes = {}
         for name, entry in self.header.tensors.items():
             place = _ATTENTION.fullmatch(name.removeprefix(UNET)) if name.startswith(UNET) else None
             if place is None:
@@ -135,8 +135,8 @@ class CheckpointFiles(BaseFiles):
             block, within = divmod(int(place["block"] or 0) - (place["side"] == "input"), per_block)
             path = {"input": "down_blocks.{}.attentions.{}", "output": "up_blocks.{}.attentions.{}"}
             where = path.get(place["side"] or "", "mid_block.attentions.0").format(block, within)
-            found[f"{where}.{place['rest']}"] = entry
-        return found
+            shapes[f"{where}.{place['rest']}"] = entry
+        return shapes
 
     def _check(self) -> None:
         """Raise PerfError where the file's models are not those of the layout's configurations."""
@@ -148,14 +148,15 @@ class CheckpointFiles(BaseFiles):
                 Kind(f"laid out like {called}, but its UNet has other layers of attention than {called} has"),
             )
         for encoder in self.layout.encoders:
-            said = super().configuration(encoder.component)
+            configuration = super().configuration(encoder.component)
             words, width = tensors[encoder.embeddings].shape
-            if (words, width) != (said["vocab_size"], said["hidden_size"]):
+            if (words, width) != (configuration["vocab_size"], configuration["hidden_size"]):
                 raise _refused(
                     self.file,
                     Kind(
                         f"laid out like {called}, but its {encoder.component} has {words} words of {width} "
-                        f"numbers, and {called}'s has {said['vocab_size']} of {said['hidden_size']}"
+                        f"numbers, and {called}'s has {configuration['vocab_size']} of "
+                        f"{configuration['hidden_size']}"
                     ),
                 )
 

@@ -53,9 +53,9 @@ def load_tokenizer(description: BaseDescription, component: str) -> Any:
 
 def checkpoint_files(description: BaseDescription) -> CheckpointFiles:
     """What a base in one file is, as it was described."""
-    told = description.prediction
-    assert told is not None
-    return CheckpointFiles.open(description.folder, Asked(told.kind, told.zero_terminal_snr))
+    prediction = description.prediction
+    assert prediction is not None
+    return CheckpointFiles.open(description.folder, Asked(prediction.kind, prediction.zero_terminal_snr))
 
 
 def _text_encoder(files: CheckpointFiles, component: str) -> nn.Module:

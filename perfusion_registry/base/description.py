@@ -87,26 +87,26 @@ def _find(reference: BaseReference, root: Path | None, allow_download: bool | No
 
 def require_trainable(description: BaseDescription) -> None:
     """Raise PerfError for a base that can draw concepts and on which none can be trained."""
-    told = description.prediction
+    prediction = description.prediction
     files = BaseFiles(description.folder, description.variants)
-    if told is not None:
-        files = CheckpointFiles.open(description.folder, Asked(told.kind, told.zero_terminal_snr))
+    if prediction is not None:
+        files = CheckpointFiles.open(description.folder, Asked(prediction.kind, prediction.zero_terminal_snr))
     architecture(description.architecture).require_trainable(files, description.card)
 
 
 def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> BaseDescription:
-    family, told = kind.family(files), files.prediction
+    family, prediction = kind.family(files), files.prediction
     digest = file_digest(files.file)
-    said = f"{digest} {told.kind} {told.zero_terminal_snr}"
+    stated = f"{digest} {prediction.kind} {prediction.zero_terminal_snr}"
     return BaseDescription(
         repo=repo,
         folder=files.file,
         files=(BaseFile(files.file.name, digest, files.file.stat().st_size),),
-        digest=hashlib.sha256(said.encode()).hexdigest(),
+        digest=hashlib.sha256(stated.encode()).hexdigest(),
         family=family,
         architecture=kind.name,
         text_digest=files.text_digest,
-        prediction=told,
+        prediction=prediction,
     )
 
 
@@ -168,12 +168,12 @@ def _models(folder: Path) -> tuple[str, ...]:
 
 def _files(folder: Path, card: BaseCard, kind: Architecture, weights: Iterable[Path]) -> set[Path]:
     """Every file that changes what the base draws or how its pictures are scored; never the covariance."""
-    found = {folder / INDEX, folder / CARD_FILE, *weights}
+    files = {folder / INDEX, folder / CARD_FILE, *weights}
     for model in kind.models:
-        found.add(folder / model / "config.json")
+        files.add(folder / model / "config.json")
     for plain in {"scheduler", *kind.text} - {*kind.models}:
-        found.update(path for path in (folder / plain).glob("*") if path.suffix in (".json", ".txt"))
+        files.update(path for path in (folder / plain).glob("*") if path.suffix in (".json", ".txt"))
     clip = folder / card.clip
-    found.update(weight_files(clip))
-    found.update(path for path in clip.glob("*") if path.suffix in (".json", ".txt"))
-    return {path for path in found if path.is_file()}
+    files.update(weight_files(clip))
+    files.update(path for path in clip.glob("*") if path.suffix in (".json", ".txt"))
+    return {path for path in files if path.is_file()}

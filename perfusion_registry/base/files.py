@@ -46,7 +46,9 @@ class BaseFiles:
     def classes(self) -> Mapping[str, str | None]:
         """The class of each component that the index names, such as `vae`."""
         return {
-            name: said[1] for name, said in self.index.items() if isinstance(said, list) and len(said) == 2
+            name: library_and_class[1]
+            for name, library_and_class in self.index.items()
+            if isinstance(library_and_class, list) and len(library_and_class) == 2
         }
 
     @property
@@ -71,15 +73,15 @@ class BaseFiles:
         """The safetensors files of a model, and their index if they are several. Raises PerfError where it
         has none."""
         folder = self.folder / model
-        found = weight_files(folder, self.variants.get(model))
-        if not found:
+        paths = weight_files(folder, self.variants.get(model))
+        if not paths:
             pickled = any(folder.glob("*.bin"))
             raise PerfError(
                 f"the base's {model} has no safetensors weights" + (", only pickled ones" if pickled else ""),
                 where=str(folder),
                 hint="convert them to safetensors; perf never opens pickles" if pickled else _INCOMPLETE,
             )
-        return found
+        return paths
 
     def tensor_files(self, model: str) -> tuple[Path, ...]:
         """Its safetensors files alone."""
@@ -116,13 +118,13 @@ class BaseFiles:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PerfError(
             f"the base has no {path.parent.name}/{path.name}", where=str(path.parent), hint=_INCOMPLETE
         ) from None
     except (OSError, ValueError) as error:
         raise PerfError("the file cannot be read as JSON", where=str(path), hint=_INCOMPLETE) from error
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise PerfError("the file does not hold a JSON object", where=str(path), hint=_INCOMPLETE)
-    return said
+    return content

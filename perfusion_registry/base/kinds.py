@@ -96,8 +96,8 @@ def kind_of_tensors(names: Iterable[str], metadata: Mapping[str, str] | None = N
         return CONCEPT
     listed = list(names)
     for marker, kind in _MARKERS:
-        found = re.compile(marker)
-        if any(found.search(name) for name in listed):
+        pattern = re.compile(marker)
+        if any(pattern.search(name) for name in listed):
             return kind
     return None
 
@@ -120,13 +120,17 @@ def kind_of_folder(folder: Path) -> Kind:
     """What a folder without `model_index.json` is."""
     if (folder / "adapter_config.json").is_file():
         return LORA
-    said = _json(folder / "config.json")
-    named = str(said.get("_class_name", ""))
+    configuration = _json(folder / "config.json")
+    named = str(configuration.get("_class_name", ""))
     for expression, kind in _MODELS:
         if re.search(expression, named):
             return kind
-    if named or said:
-        of = named or ", ".join(map(str, said.get("architectures") or ())) or said.get("model_type", "")
+    if named or configuration:
+        of = (
+            named
+            or ", ".join(map(str, configuration.get("architectures") or ()))
+            or configuration.get("model_type", "")
+        )
         return Kind(f"one model ({of}), not a text-to-image pipeline", _WHOLE) if of else _UNKNOWN
     if (folder / "snapshots").is_dir() and (folder / "refs").is_dir():
         repo = "/".join(folder.name.removeprefix("models--").split("--", 1))
@@ -154,7 +158,7 @@ def no_base(path: Path) -> PerfError:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -23,5 +23,5 @@ def base_licence(folder: Path) -> str | None:
     if not text.startswith("---\n"):
         return None
     front = text[4:].partition("\n---")[0]
-    said = {bool(found["kind"]): found["said"] for found in _LICENCE.finditer(front)}
-    return said.get(True) or said.get(False)
+    lines = {bool(match["kind"]): match["said"] for match in _LICENCE.finditer(front)}
+    return lines.get(True) or lines.get(False)

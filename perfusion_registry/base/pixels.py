@@ -46,10 +46,10 @@ class Preprocessing:
         if not path.is_file():
             return default
         try:
-            said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            mean = tuple(float(value) for value in said.get("image_mean", default.mean))
-            std = tuple(float(value) for value in said.get("image_std", default.std))
-            size = said.get("crop_size" if default.crop else "size", default.size)
+            configuration: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            mean = tuple(float(value) for value in configuration.get("image_mean", default.mean))
+            std = tuple(float(value) for value in configuration.get("image_std", default.std))
+            size = configuration.get("crop_size" if default.crop else "size", default.size)
             if isinstance(size, dict):
                 size = size.get("height", default.size)
             return replace(default, mean=mean, std=std, size=int(size))

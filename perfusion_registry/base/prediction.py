@@ -75,9 +75,9 @@ def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: b
     if asked.prediction is not None:
         return Prediction(asked.prediction, zero, "perfusion.toml", given)
     for key in _METADATA:
-        said = _SPELT.get(header.metadata.get(key, "").strip().lower())
-        if said is not None:
-            return Prediction(said, zero, f"`{key}` in the file", given)
+        prediction = _SPELT.get(header.metadata.get(key, "").strip().lower())
+        if prediction is not None:
+            return Prediction(prediction, zero, f"`{key}` in the file", given)
     if "v_pred" in tensors:
         return Prediction("v_prediction", zero, "`v_pred` in the file", given)
     if by_statistic and _STATISTIC in tensors:
@@ -88,8 +88,8 @@ def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: b
 
 def native_sides(header: Header) -> tuple[int, int] | None:
     """(height, width) in pixels that the file's metadata says it was made for; None where it says nothing."""
-    said = re.fullmatch(r"(\d{2,5})\s*x\s*(\d{2,5})", header.metadata.get("modelspec.resolution", ""))
-    return (int(said[2]), int(said[1])) if said else None
+    match = re.fullmatch(r"(\d{2,5})\s*x\s*(\d{2,5})", header.metadata.get("modelspec.resolution", ""))
+    return (int(match[2]), int(match[1])) if match else None
 
 
 def scheduler_of(prediction: Prediction, plain: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ _NO_CHAIN = re.compile(
 
 def require_noise_chain(files: BaseFiles) -> None:
     """Raise PerfError where the base's scheduler has no chain of noise levels to train on."""
-    said = files.scheduler
-    name, prediction = str(said.get("_class_name", "")), said.get("prediction_type", "epsilon")
+    scheduler = files.scheduler
+    name, prediction = str(scheduler.get("_class_name", "")), scheduler.get("prediction_type", "epsilon")
     where = files.place("scheduler")
     if _NO_CHAIN.search(name):
         raise PerfError(
@@ -32,10 +32,10 @@ def require_noise_chain(files: BaseFiles) -> None:
             where=where,
             hint=_OTHER_FAMILY,
         )
-    if prediction not in CHAIN_PREDICTIONS or said.get("use_flow_sigmas"):
-        told = "flow" if said.get("use_flow_sigmas") else prediction
+    if prediction not in CHAIN_PREDICTIONS or scheduler.get("use_flow_sigmas"):
+        kind = "flow" if scheduler.get("use_flow_sigmas") else prediction
         raise PerfError(
-            f"no concept can be trained on this base: its scheduler predicts {told!r}",
+            f"no concept can be trained on this base: its scheduler predicts {kind!r}",
             where=where,
             hint=_OTHER_FAMILY,
         )

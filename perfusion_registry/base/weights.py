@@ -42,9 +42,9 @@ def weight_variants(folder: Path) -> tuple[str | None, ...]:
     """Under which names the model in `folder` has safetensors weights, the best first: None for the plain
     one, else what stands before `.safetensors`, such as "fp16", "bf16" or "non_ema"."""
     named = {
-        found["own"] or found["index"]
+        match["own"] or match["index"]
         for path in folder.glob("*")
-        if (found := _VARIANT.fullmatch(path.name))
+        if (match := _VARIANT.fullmatch(path.name))
     }
     order = sorted(named, key=lambda name: (_BEST.index(name) if name in _BEST else len(_BEST), name))
     return tuple(name for name in (None, *order) if weight_files(folder, name))

@@ -69,7 +69,7 @@ def compose(
         (reporter or Silent()).warn(
             f"the prompt is too long for the text encoder; these words are lost: {tokens.dropped.strip()}"
         )
-    covariances = [one for c in called if (one := c.artifact.card.covariance) is not None]
+    covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
     plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(
         schema_version=1 if plain else COMPOSITION_SCHEMA,
@@ -158,10 +158,10 @@ def _warn_of_stray_braces(prompt: Prompt, reporter: Reporter) -> None:
     """Say that braces which look like a gate are read as words, because they do not follow a star."""
     known = shipped_settings()
     for piece in prompt.pieces:
-        for found in _STRAY.finditer(piece.text) if isinstance(piece, Text) else ():
-            if found[1] in known:
+        for match in _STRAY.finditer(piece.text) if isinstance(piece, Text) else ():
+            if match[1] in known:
                 reporter.warn(
-                    f"{found[0]} is read as words: the braces of a concept follow the star, teddy*{found[0]}"
+                    f"{match[0]} is read as words: the braces of a concept follow the star, teddy*{match[0]}"
                 )
                 break
 

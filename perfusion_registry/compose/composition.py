@@ -89,8 +89,8 @@ class ComposedConcept1(FileModel):
     @classmethod
     def of(cls, concept: ComposedConcept) -> ComposedConcept1:
         """The concept in format 1's fields, which say all of one of perfusion."""
-        said = concept.model_dump(exclude={"method", "render"})
-        return cls(**said, **concept.render.model_dump())
+        fields = concept.model_dump(exclude={"method", "render"})
+        return cls(**fields, **concept.render.model_dump())
 
     def upgraded(self) -> ComposedConcept:
         """The concept as format 2 has it."""
@@ -130,7 +130,7 @@ class Composition(FileModel):
         if not isinstance(value, list | tuple):
             return value
         first = info.mode == "json" and info.data.get("schema_version", 1) == 1
-        return tuple(_concept(one, place, first=first) for place, one in enumerate(value))
+        return tuple(_concept(concept, place, first=first) for place, concept in enumerate(value))
 
     @model_serializer(mode="wrap")
     def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
@@ -167,18 +167,18 @@ class Composition(FileModel):
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def _concept(said: Any, place: int, *, first: bool) -> Any:
+def _concept(fields: Any, place: int, *, first: bool) -> Any:
     """A concept as a file says it, `place` among its concepts. first: in format 1."""
-    if not isinstance(said, Mapping):
-        return said
+    if not isinstance(fields, Mapping):
+        return fields
     try:
         if first:
-            return ComposedConcept1.model_validate_json(json.dumps(said)).upgraded()
-        return ComposedConcept.model_validate_json(json.dumps(said))
+            return ComposedConcept1.model_validate_json(json.dumps(fields)).upgraded()
+        return ComposedConcept.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        key = ".".join(map(str, (place, *found["loc"])))
-        raise ValueError(f"{key}: {found['msg'].removeprefix('Value error, ')}") from error
+        mistake = error.errors(include_url=False)[0]
+        key = ".".join(map(str, (place, *mistake["loc"])))
+        raise ValueError(f"{key}: {mistake['msg'].removeprefix('Value error, ')}") from error
 
 
 def parse_composition(text: str, *, where: str) -> Composition:

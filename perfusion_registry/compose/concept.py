@@ -46,10 +46,10 @@ def find_concepts(
     not built, one whose bytes this machine's store does not have, and, as `braces` does, for options that its
     method does not take. Nothing is ever built here.
     """
-    found: dict[str, Concept] = dict(given or {})
+    concepts: dict[str, Concept] = dict(given or {})
     wanted: dict[str, tuple[LockedConcept, str, str]] = {}
     for call in prompt.calls:
-        if call.name not in found and call.name not in wanted:
+        if call.name not in concepts and call.name not in wanted:
             wanted[call.name] = _locked(prompt, call, project, store)
             _check_braces(prompt, call.name, wanted[call.name][0].method)
     for name, (block, sha256, where) in wanted.items():  # only now torch is imported
@@ -60,8 +60,8 @@ def find_concepts(
                 where=f"{project.lockfile_path}, concept {name}",
                 hint=f"run `perf build {name}`",
             )
-        found[name] = Concept(artifact, sha256, locked_settings(block))
-    return found
+        concepts[name] = Concept(artifact, sha256, locked_settings(block))
+    return concepts
 
 
 def locked_settings(block: LockedConcept) -> Settings:
@@ -117,11 +117,11 @@ def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> di
     So a picture or composition, which names them by hash, can be drawn again. Raises PerfError for a file
     that is no artifact, one whose concept `prompt` does not call, and two of one name.
     """
-    found: dict[str, Concept] = {}
+    concepts: dict[str, Concept] = {}
     for path in files:
         artifact = load_artifact(path)
         name = artifact.card.name
-        if name in found:
+        if name in concepts:
             raise PerfError(f"two files hold a concept {name!r}", where=str(path), hint="give one of them")
         if name not in prompt.names:
             raise PerfError(
@@ -129,8 +129,8 @@ def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> di
                 where=str(path),
                 hint=f"it calls {', '.join(prompt.names) or 'no concept'}",
             )
-        found[name] = Concept(artifact, store.put(save_artifact(artifact)))
-    return found
+        concepts[name] = Concept(artifact, store.put(save_artifact(artifact)))
+    return concepts
 
 
 def _callable(project: ProjectFolder) -> list[str]:

@@ -56,17 +56,17 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     focus = torch.zeros(len(tokens), len(shown), device=base.device)
     factors: list[Factors] = []
     for column, concept in enumerate(shown):
-        one, places = brought[concept.name], list(concept.positions)
-        strength = one.strength
-        if one.target is not None:
+        contribution, places = brought[concept.name], list(concept.positions)
+        strength = contribution.strength
+        if contribution.target is not None:
             j = t.names.index(concept.name)
-            options = [similarity.new_tensor([value]) for value in one.target.trained]
+            options = [similarity.new_tensor([value]) for value in contribution.target.trained]
             trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
             strength *= float((gates[places, j] / trained).clamp(max=1).amax())
         factors.append(
             {
                 path: (down.float().to(base.device), up.float().to(base.device) * strength)
-                for path, (down, up) in one.factors.items()
+                for path, (down, up) in contribution.factors.items()
             }
         )
         focus[places, column] = 1

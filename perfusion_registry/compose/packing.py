@@ -47,7 +47,11 @@ def pack(
     E = encoded.states.to(W)  # (B, n, d)
     h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature)  # (B, n, D)
 
-    swapped = frozenset(name for name, one in brought.items() if one.target and one.target.plain_keys)
+    swapped = frozenset(
+        name
+        for name, contribution in brought.items()
+        if contribution.target and contribution.target.plain_keys
+    )
     if swapped:
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
@@ -171,15 +175,17 @@ def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
     """`targets` with what the concepts bring, as `contributions` gives it."""
     W = base.bank.W
     D, d = W.shape
-    found = {name: one.target for name, one in brought.items() if one.target is not None}
-    every = found.values()
+    by_name = {
+        name: contribution.target for name, contribution in brought.items() if contribution.target is not None
+    }
+    every = by_name.values()
     return Targets(
-        tuple(found),
-        torch.stack([one.i for one in every]) if found else W.new_zeros(0, d),
-        torch.stack([one.v for one in every]) if found else W.new_zeros(0, d),
-        torch.stack([one.o for one in every]) if found else W.new_zeros(0, D),
-        bias=W.new_tensor([one.bias for one in every]),
-        temperature=W.new_tensor([one.temperature for one in every]),
+        tuple(by_name),
+        torch.stack([contribution.i for contribution in every]) if by_name else W.new_zeros(0, d),
+        torch.stack([contribution.v for contribution in every]) if by_name else W.new_zeros(0, d),
+        torch.stack([contribution.o for contribution in every]) if by_name else W.new_zeros(0, D),
+        bias=W.new_tensor([contribution.bias for contribution in every]),
+        temperature=W.new_tensor([contribution.temperature for contribution in every]),
     )
 
 

@@ -19,10 +19,12 @@ def find_scene(name: str, project: ProjectFolder, store: Store) -> Scene:
         return project.manifest.scenes[name]
     pack, slash, scene = name.partition("/")
     if slash and pack in pack_names(project):
-        found = read_pack(pack, project, store)
-        if scene in found.scenes:
-            return found.scenes[scene]
-        raise _unknown(name, [f"{pack}/{known}" for known in found.scenes], f"the pack `{pack}` has no scene")
+        pack_scenes = read_pack(pack, project, store)
+        if scene in pack_scenes.scenes:
+            return pack_scenes.scenes[scene]
+        raise _unknown(
+            name, [f"{pack}/{known}" for known in pack_scenes.scenes], f"the pack `{pack}` has no scene"
+        )
     known = [*project.manifest.scenes, *(f"{pack}/..." for pack in pack_names(project))]
     raise _unknown(name, known, "the project has no scene", str(project.manifest_path))
 
@@ -44,14 +46,14 @@ def read_pack(name: str, project: ProjectFolder, store: Store) -> Pack:
                 hint="run `perf sync`",
             )
         return parse_pack(store.get(block.sha256), f"{name} {block.version}")
-    found = project.declared(name)
-    if not isinstance(found, Pack):
+    declared = project.declared(name)
+    if not isinstance(declared, Pack):
         raise PerfError(
             f"`{name}` is locked as a scene pack, and its recipe is a concept's",
             where=str(project.recipe_path(name)),
             hint="run `perf lock`",
         )
-    return found
+    return declared
 
 
 def _unknown(scene: str, known: list[str], what: str, where: str | None = None) -> PerfError:

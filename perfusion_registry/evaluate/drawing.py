@@ -101,7 +101,7 @@ class DrawOrder:
     def gated(self) -> bool:
         """Whether gates say where its concepts act: it is drawn by Eq. 4."""
         methods = [find_method(concept.method) for concept in self.concepts]
-        return self.drawing is None and bool(methods) and all(one.needs_covariance for one in methods)
+        return self.drawing is None and bool(methods) and all(method.needs_covariance for method in methods)
 
     @property
     def title(self) -> str:
@@ -170,8 +170,8 @@ class DrawOrder:
             drawn = list(render(base, composition, request, artifacts, packing=packing))
         maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None
         if packing is not pack:  # the record tells of Eq. 4, by which `perf render --from` would draw
-            return [_png(one.image) for one in drawn], maps
-        return [png_bytes(one.image, one.record) for one in drawn], maps
+            return [_png(picture.image) for picture in drawn], maps
+        return [png_bytes(picture.image, picture.record) for picture in drawn], maps
 
 
 def _greys(attention: Tensor) -> bytes:

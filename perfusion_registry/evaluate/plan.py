@@ -180,7 +180,7 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
     count = min(figure.seeds or suite.render.seeds, budget.seeds or suite.render.seeds)
     always: tuple[MetricName, ...] = ("text", "image")
     metrics = frozenset((*figure.metrics, *always))
-    found = []
+    planned = []
     for variant in compared(figure):
         for point in points(variant):
             for group in suite.prompts:
@@ -188,10 +188,10 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
                     continue
                 subjects = _subjects(group, concepts, names, budget)
                 for subject, template in itertools.product(subjects, spread(group.templates, budget.prompts)):
-                    found.append(
+                    planned.append(
                         Cell(figure.id, point, subject, group, template, tuple(range(count)), metrics)
                     )
-    return found
+    return planned
 
 
 def _subjects(

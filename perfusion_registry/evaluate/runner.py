@@ -247,11 +247,11 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
     once = {order.key: order for _, order in shown.values() if order.kept(cache) is None}
     for _ in run(list(once.values())):
         pass
-    found = []
+    all_tables = []
     for cell, gates in shown.values():
         values = gates.kept(cache)
         assert values is not None
-        found.append(
+        all_tables.append(
             GateTable(
                 figure=cell.figure,
                 point=cell.point.label,
@@ -269,7 +269,7 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
                 ),
             )
         )
-    return found
+    return all_tables
 
 
 def _records(

@@ -162,8 +162,8 @@ class Variant(FileModel):
         if self.training not in (END_TO_END, *method.trainings):
             ways = ", ".join(f"`{way}`" for way in (END_TO_END, *method.trainings))
             raise ValueError(f"`{method.name}` is not trained by `{self.training}`; there is {ways}")
-        said = self.train.model_dump(exclude_none=True).keys()
-        strange = said - train_section(method.name).model_fields.keys()
+        keys = self.train.model_dump(exclude_none=True).keys()
+        strange = keys - train_section(method.name).model_fields.keys()
         if strange:
             raise ValueError(f"`{sorted(strange)[0]}` is no option of [train] of the method `{method.name}`")
         fields = {setting.field for setting in method.settings}
@@ -200,13 +200,13 @@ class Variant(FileModel):
                 parts.append(f"{bias:g}")
             if len(self.temperature) > 1:
                 parts.append(f"t{temperature:g}")
-            said: dict[str, Value | None] = {
+            values: dict[str, Value | None] = {
                 "bias": bias,
                 "temperature": temperature,
                 "key_lock": self.key_lock,
                 "residual": self.residual,
             }
-            points["@".join(parts)] = {field: value for field, value in said.items() if value is not None}
+            points["@".join(parts)] = {field: value for field, value in values.items() if value is not None}
         return points
 
     @property

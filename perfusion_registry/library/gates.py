@@ -21,9 +21,9 @@ def gate_sources(gates: Gates | None) -> SettingSources:
     if gates is None:
         return SettingSources()
     by_name: dict[str, Settings] = {
-        canonical_name(name.removesuffix("*")): said
-        for name, said in gates.items()
-        if isinstance(said, Mapping)
+        canonical_name(name.removesuffix("*")): setting
+        for name, setting in gates.items()
+        if isinstance(setting, Mapping)
     }
     every = {field: value for field, value in gates.items() if not isinstance(value, Mapping)}
     return SettingSources(by_name, every)

@@ -69,7 +69,7 @@ class Targets:
     def only(self, chosen: Sequence[int], columns: Tensor) -> Targets:
         """Return the `chosen` concepts, with the `columns` (D,) bool of their target outputs."""
         j = torch.tensor(list(chosen), dtype=torch.long, device=self.I.device)
-        names = tuple(self.names[one] for one in chosen)
+        names = tuple(self.names[index] for index in chosen)
         return Targets(names, self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
 
 
@@ -77,9 +77,9 @@ def vector(tensors: Mapping[str, Tensor], key: str, width: int, name: str) -> Te
     """One vector (width,) of the concept `name` in fp32. Raises PerfError when it does not fit the base."""
     tensor = tensors.get(key)
     if tensor is None or tensor.shape != (width,):
-        found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+        problem = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
         raise PerfError(
-            f"the artifact of {name!r} does not fit this base: {key} {found}, and ({width},) is needed",
+            f"the artifact of {name!r} does not fit this base: {key} {problem}, and ({width},) is needed",
             hint=f"build it for this base: `perf build {name}`",
         )
     return tensor.float()

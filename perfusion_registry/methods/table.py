@@ -66,12 +66,12 @@ def shipped_methods() -> list[Method]:
 
 def usable_methods() -> list[Method]:
     """All methods there are. One that cannot be used is left out; who asks for it by name is told why."""
-    found = shipped_methods()
+    methods = shipped_methods()
     for name in method_names():
         if name not in METHODS:
             with suppress(PerfError):
-                found.append(find_method(name))
-    return found
+                methods.append(find_method(name))
+    return methods
 
 
 def find_drawing(name: str) -> tuple[Method, str | None]:
@@ -90,11 +90,11 @@ def find_drawing(name: str) -> tuple[Method, str | None]:
 
 def shipped_settings() -> dict[str, Setting]:
     """The settings of the methods that come with perf, by key: what commands have options for."""
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for method in shipped_methods():
         for setting in method.settings:
-            found.setdefault(setting.key, setting)
-    return found
+            settings.setdefault(setting.key, setting)
+    return settings
 
 
 def check_general(settings: Mapping[str, Any]) -> None:

@@ -133,15 +133,17 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
 def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, str]:
     """Of these names, or of all, those that nothing is trained for, and what to do with each instead."""
     project, tasks = planned.project, {task.name for task in planned.plan.tasks}
-    told = {}
+    reasons = {}
     for name in project.select(names):
         if name in tasks:
             continue
         if project.manifest.concepts[name].recipe is None:
-            told[name] = "comes from a registry: `perf sync` fetches it"
+            reasons[name] = "comes from a registry: `perf sync` fetches it"
         else:
-            told[name] = f"is a scene pack, of which nothing is trained: `perf render --scene {name}/SCENE`"
-    return told
+            reasons[name] = (
+                f"is a scene pack, of which nothing is trained: `perf render --scene {name}/SCENE`"
+            )
+    return reasons
 
 
 def needed_of(planned: ProjectPlan) -> tuple[NeededConcept, ...]:
@@ -339,7 +341,7 @@ class ConceptBuilder:
 def _with_card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> Artifact:
     """The artifact with the card of the task's recipe, and with what training found out."""
     concept = task.recipe.concept
-    said = {
+    fields = {
         "name": concept.name,
         "version": concept.version,
         "recipe_digest": task.digest,
@@ -352,9 +354,9 @@ def _with_card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> Art
     }
     older = artifact.format_1
     return Artifact(
-        artifact.card.model_copy(update=said),
+        artifact.card.model_copy(update=fields),
         artifact.tensors,
-        older and Artifact(older.card.model_copy(update=said), older.tensors),
+        older and Artifact(older.card.model_copy(update=fields), older.tensors),
     )
 
 

@@ -118,9 +118,10 @@ def prune_cache(
     return CachePruneResult(
         dry_run=dry_run,
         removed=tuple(
-            RemovedFile(kind=one.kind, path=str(one.path), size=one.size) for one in pruning.removed
+            RemovedFile(kind=removal.kind, path=str(removal.path), size=removal.size)
+            for removal in pruning.removed
         ),
-        freed=sum(one.size for one in pruning.removed),
+        freed=sum(removal.size for removal in pruning.removed),
         left=pruning.left,
         locked=pruning.locked,
         lockfiles=tuple(str(path) for path in pruning.lockfiles),

@@ -53,7 +53,7 @@ def doctor(workspace: Workspace, *, online: bool = False) -> DoctorResult:
     online: also ask whether remote registries answer.
     """
     findings = tuple(_examine(workspace, online=online))
-    return DoctorResult(healthy=all(one.state != "broken" for one in findings), findings=findings)
+    return DoctorResult(healthy=all(finding.state != "broken" for finding in findings), findings=findings)
 
 
 def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
@@ -76,15 +76,15 @@ def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
     yield from _registries(workspace, project, online=online)
 
 
-def _finding(what: str, state: State, told: str, hint: str | None = None) -> Finding:
-    return Finding(what=what, state=state, told=told, hint=hint)
+def _finding(what: str, state: State, text: str, hint: str | None = None) -> Finding:
+    return Finding(what=what, state=state, told=text, hint=hint)
 
 
 def _python() -> Iterator[Finding]:
     from perfusion_registry.version import __version__
 
-    told = f"perf {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield _finding("Python", "ok", told)
+    text = f"perf {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield _finding("Python", "ok", text)
 
 
 def _torch() -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _torch() -> Iterator[Finding]:
         return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     formats = " with products in ".join(
-        dict.fromkeys(str(one).removeprefix("torch.") for one in (dtype, compute))
+        dict.fromkeys(str(dtype_used).removeprefix("torch.") for dtype_used in (dtype, compute))
     )
     yield _finding("device", "ok", f"{device.type} ({name}), {formats}")
 
@@ -122,14 +122,14 @@ def _store(root: Path) -> Iterator[Finding]:
             pass
         free = shutil.disk_usage(root).free
     except OSError as error:
-        told = f"{root} cannot be written: {error.strerror or error}"
-        yield _finding("store", "broken", told, "set PERF_CACHE_DIR to a folder that can be written")
+        text = f"{root} cannot be written: {error.strerror or error}"
+        yield _finding("store", "broken", text, "set PERF_CACHE_DIR to a folder that can be written")
         return
-    told = f"{root}, {free / 1e9:.1f} GB free"
+    text = f"{root}, {free / 1e9:.1f} GB free"
     if free < _LITTLE_SPACE:
-        yield _finding("store", "note", told, "`perf cache prune` frees some space")
+        yield _finding("store", "note", text, "`perf cache prune` frees some space")
     else:
-        yield _finding("store", "ok", told)
+        yield _finding("store", "ok", text)
 
 
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
@@ -143,14 +143,14 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         return
     locked = project.lockfile.base if project.lockfile else None
     size = sum(file.size for file in base.files)
-    told = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
+    text = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
     if locked is not None and locked.digest != base.digest:
         here = {file.path: file.sha256 for file in base.files}
         other = [file.path for file in locked.files if here.get(file.path) != file.sha256]
-        told = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
-        yield _finding("base", "broken", told, "restore the files, or `perf lock` to take these")
+        text = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
+        yield _finding("base", "broken", text, "restore the files, or `perf lock` to take these")
     else:
-        yield _finding("base", "ok", told if locked else f"{told}, not locked yet")
+        yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:
         yield _finding("prediction", "ok" if base.prediction.told_by else "note", base.prediction.sentence)
     if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
@@ -160,9 +160,11 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     except PerfError as error:
         yield _finding("training", "broken" if project.manifest.concepts else "note", error.what, error.hint)
     try:
-        found = find_covariance(project, base.covariance)
-        matrix = found.matrix[:12] if found.matrix else "unreadable"
-        yield _finding("covariance", "ok", f"{found.path}, file {found.digest[:12]}, matrix {matrix}")
+        covariance = find_covariance(project, base.covariance)
+        matrix = covariance.matrix[:12] if covariance.matrix else "unreadable"
+        yield _finding(
+            "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"
+        )
     except PerfError as error:
         yield _finding("covariance", "broken", error.what, error.hint)
 
@@ -198,13 +200,13 @@ def _artifacts(project: ProjectFolder, store: Store) -> Iterator[Finding]:
     ]
     missing = [one.name for one in wanted if not store.path(one.sha256 or "").is_file()]
     if damaged:
-        told = f"damaged in the store: {', '.join(damaged[:5])}"
+        text = f"damaged in the store: {', '.join(damaged[:5])}"
         yield _finding(
-            "artifacts", "broken", told, "run `perf cache verify`, then `perf sync` or `perf build`"
+            "artifacts", "broken", text, "run `perf cache verify`, then `perf sync` or `perf build`"
         )
     elif missing:
-        told = f"not in this store: {', '.join(missing[:5])}"
-        yield _finding("artifacts", "note", told, "run `perf sync`, or `perf build`")
+        text = f"not in this store: {', '.join(missing[:5])}"
+        yield _finding("artifacts", "note", text, "run `perf sync`, or `perf build`")
     elif wanted:
         yield _finding("artifacts", "ok", f"{len(wanted)} in the store, whole")
 
@@ -226,17 +228,17 @@ def _git(project: ProjectFolder) -> Iterator[Finding]:
     shared = bool(project.manifest.registries) or any(block.registry for block in blocks)
     written = [folder for folder in WRITTEN if not runs("check-ignore", "-q", f"{folder}x.png")]
     if ignored and shared:
-        told = f"{LOCKFILE_NAME} is ignored, so nobody else gets these bytes"
-        yield _finding("git", "note", told, f"take {LOCKFILE_NAME} out of .gitignore and commit it")
+        text = f"{LOCKFILE_NAME} is ignored, so nobody else gets these bytes"
+        yield _finding("git", "note", text, f"take {LOCKFILE_NAME} out of .gitignore and commit it")
     elif written:
-        told = f"what perf writes to {' and '.join(written)} would be committed"
+        text = f"what perf writes to {' and '.join(written)} would be committed"
         lines = " and ".join(f"`{folder}`" for folder in written)
-        yield _finding("git", "note", told, f"add {lines} to .gitignore")
+        yield _finding("git", "note", text, f"add {lines} to .gitignore")
     elif ignored:
-        told = (
+        text = (
             f"{LOCKFILE_NAME} is ignored: all that it names is built on each machine, and no registry has it"
         )
-        yield _finding("git", "ok", told)
+        yield _finding("git", "ok", text)
     else:
         yield _finding("git", "ok", f"{LOCKFILE_NAME} is shared, {' and '.join(WRITTEN)} are not")
 

@@ -234,7 +234,9 @@ def _warn_of_others(folder: Path, figures: tuple[str, ...], reporter: Reporter) 
     except (OSError, PerfError):
         return
     chosen = {name.lower() for name in figures}
-    others = [one.id for one in before.figures if one.id.lower() not in chosen and not one.left_out]
+    others = [
+        figure.id for figure in before.figures if figure.id.lower() not in chosen and not figure.left_out
+    ]
     if others:
         reporter.warn(
             f"{folder} held figures {', '.join(others)}; this run's report replaces theirs "

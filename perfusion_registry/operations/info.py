@@ -178,9 +178,9 @@ def _pick(listings: Sequence[Listing], version: str | None) -> Listing | None:
             wanted = parsed_version(version)
         except InvalidVersion as error:
             raise PerfError(f"`{version}` is not a version such as `1.0.0`") from error
-        return next((one for one in listings if parsed_version(one.version) == wanted), None)
-    good = [one for one in listings if not one.yanked]
-    final = [one for one in good if not parsed_version(one.version).is_prerelease]
+        return next((listing for listing in listings if parsed_version(listing.version) == wanted), None)
+    good = [listing for listing in listings if not listing.yanked]
+    final = [listing for listing in good if not parsed_version(listing.version).is_prerelease]
     return (final or good or list(listings))[-1]
 
 

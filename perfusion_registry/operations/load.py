@@ -55,12 +55,12 @@ def load_concepts(workspace: Workspace, options: LoadOptions) -> dict[str, Conce
     for source in options.sources:
         text = str(source)
         if text.endswith(SUFFIX):
-            found = [_of_file(workspace, expand_user(text))]
+            artifacts = [_of_file(workspace, expand_user(text))]
         elif is_remote(text) or text.endswith(".lock") or expand_user(text).is_dir():
-            found = _of_lockfile(workspace, text, options)
+            artifacts = _of_lockfile(workspace, text, options)
         else:
-            found = [_of_registry(workspace, text, options)]
-        for concept in found:
+            artifacts = [_of_registry(workspace, text, options)]
+        for concept in artifacts:
             if concept.name in concepts:
                 raise PerfError(
                     f"two sources have a concept {concept.name!r}", where=text, hint="give one of them"
@@ -149,12 +149,12 @@ def _unavailable(
     text: str, place: str, finder: CandidateFinder, listings: Sequence[Listing], requirement: Requirement
 ) -> PerfError:
     """The error for a release that a registry has not, with what it has instead."""
-    said = []
+    reasons = []
     for listing in reversed(listings):
         reason = finder.refusal(listing)
         if reason is None and not requirement.admits(listing.version):
             reason = "not what was asked for"
-        said.append(f"\n  - {listing.version}: {reason}")
-    if not said:
+        reasons.append(f"\n  - {listing.version}: {reason}")
+    if not reasons:
         return PerfError(f"there is no concept {requirement.name!r} in this registry", where=place)
-    return PerfError(f"no release of {text!r} can be taken:{''.join(said[:8])}", where=place)
+    return PerfError(f"no release of {text!r} can be taken:{''.join(reasons[:8])}", where=place)

@@ -70,6 +70,6 @@ def _row(
         locked=block.version,
         allowed=newest(wanted.get(block.name, "")),
         latest=latest,
-        yanked=any(one.yanked for one in listings if one.version == block.version),
+        yanked=any(listing.yanked for listing in listings if listing.version == block.version),
         registry=finder.sources.called(block.registry),
     )

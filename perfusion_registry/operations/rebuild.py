@@ -136,10 +136,12 @@ def _distances(again: Artifact, locked: Artifact) -> dict[str, float]:
 def _wrong(again: Artifact, locked: Artifact) -> list[str]:
     """What differs that no processor explains; the scores and the kept step depend on numbers."""
     wrong = []
-    shapes = [{key: tuple(value.shape) for key, value in one.tensors.items()} for one in (again, locked)]
+    shapes = [
+        {key: tuple(value.shape) for key, value in artifact.tensors.items()} for artifact in (again, locked)
+    ]
     if shapes[0] != shapes[1]:
         wrong.append("it has other tensors")
     numbers: dict[str, Any] = {"scores": True, "built": {"step"}}
-    cards = [one.card.model_dump(exclude=numbers) for one in (again, locked)]
+    cards = [artifact.card.model_dump(exclude=numbers) for artifact in (again, locked)]
     wrong += [f"its card's {field} differs" for field in cards[0] if cards[0][field] != cards[1][field]]
     return wrong

@@ -120,8 +120,8 @@ def note_of(job: RenderJob, *, options: bool = True) -> str:
         f"guidance {request.guidance:g}",
     ]
     for concept in composition.concepts if options else ():
-        told = find_method(concept.method).summary(concept.render, brief=True)
-        parts.append(f"{concept.name}* {told or concept.method}")
+        summary = find_method(concept.method).summary(concept.render, brief=True)
+        parts.append(f"{concept.name}* {summary or concept.method}")
     return " · ".join(parts)
 
 

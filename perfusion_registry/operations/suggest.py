@@ -81,12 +81,12 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
         considered=len(ranked),
         words=tuple(
             SuggestedWord(
-                word=one.word,
-                similarity=round(one.similarity, 6),
-                best_of=one.best_of,
-                tokens=one.tokens,
+                word=suggestion.word,
+                similarity=round(suggestion.similarity, 6),
+                best_of=suggestion.best_of,
+                tokens=suggestion.tokens,
             )
-            for one in ranked[: options.limit]
+            for suggestion in ranked[: options.limit]
         ),
     )
 

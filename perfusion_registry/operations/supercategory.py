@@ -35,11 +35,13 @@ def check_supercategory(folder: Path, word: str) -> None:
 def _vocabulary(folder: Path) -> set[str]:
     try:
         if (folder / "vocab.json").is_file():
-            found = json.loads((folder / "vocab.json").read_bytes())
+            content = json.loads((folder / "vocab.json").read_bytes())
         else:
-            found = json.loads((folder / "tokenizer.json").read_bytes())["model"]["vocab"]
+            content = json.loads((folder / "tokenizer.json").read_bytes())["model"]["vocab"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
     return (
-        set(found) if isinstance(found, dict) and any(str(token).endswith(_END) for token in found) else set()
+        set(content)
+        if isinstance(content, dict) and any(str(token).endswith(_END) for token in content)
+        else set()
     )

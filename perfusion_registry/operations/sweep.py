@@ -134,9 +134,10 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
         )
     seed = job.request.seeds[0]
     path = options.out or folder_of(ready.project) / f"{slug(title_of(composition))}-sweep-{seed}.png"
-    one = job.request.model_copy(update={"seeds": (seed,), "batch": 1})
+    request = job.request.model_copy(update={"seeds": (seed,), "batch": 1})
     records = [
-        planned(ready.base, swept(composition, names, axes.settings(*place)), one)[0] for place in axes.places
+        planned(ready.base, swept(composition, names, axes.settings(*place)), request)[0]
+        for place in axes.places
     ]
     check_sheet(path, records, force=options.force)
     cells = list(

@@ -226,7 +226,7 @@ def _row(names: Sequence[str], attempt: Attempt) -> TuneAttempt:
 
 def _spoken(composition: Composition) -> str:
     """How each concept is drawn."""
-    return "; ".join(find_method(one.method).summary(one.render) for one in composition.concepts)
+    return "; ".join(find_method(concept.method).summary(concept.render) for concept in composition.concepts)
 
 
 def _spelt(after: Composition) -> str:

@@ -127,10 +127,12 @@ def _concept(
 
 
 def _pack(block: LockedConcept, data: bytes) -> list[str]:
-    said = parse_pack(data, f"{block.name} {block.version}").pack
-    if (said.name, said.version) != (block.name, block.version):
-        return [f"its bytes say that they are {said.name} {said.version}"]
-    return [] if dict(said.requires) == dict(block.requires) else ["it requires other things than are locked"]
+    section = parse_pack(data, f"{block.name} {block.version}").pack
+    if (section.name, section.version) != (block.name, block.version):
+        return [f"its bytes say that they are {section.name} {section.version}"]
+    return (
+        [] if dict(section.requires) == dict(block.requires) else ["it requires other things than are locked"]
+    )
 
 
 def _card(block: LockedConcept, data: bytes, lockfile: Lockfile) -> list[str]:

@@ -58,7 +58,7 @@ class Axes:
         return {self.across.key: across} | below
 
 
-def swept(composition: Composition, names: Sequence[str], said: Mapping[str, float]) -> Composition:
+def swept(composition: Composition, names: Sequence[str], values: Mapping[str, float]) -> Composition:
     """Return the composition with settings of the concepts `names` changed. said: by key.
 
     Raises PerfError for a concept whose method does not have them.
@@ -67,7 +67,7 @@ def swept(composition: Composition, names: Sequence[str], said: Mapping[str, flo
     for concept in composition.concepts:
         if concept.name in names:
             method, name = find_method(concept.method), concept.name
-            place = {method.setting(key, name).field: value for key, value in said.items()}
+            place = {method.setting(key, name).field: value for key, value in values.items()}
             render = method.set_options(name, concept.render, [method.checked(place, name)])
             concept = concept.model_copy(update={"render": render})
         changed.append(concept)
@@ -101,13 +101,13 @@ def sweep(
     from perfusion_registry.render.draw import render
 
     varied = names if names is not None else sweepable(composition, axes)
-    one = request.model_copy(update={"seeds": request.seeds[:1], "batch": 1})
+    first = request.model_copy(update={"seeds": request.seeds[:1], "batch": 1})
     total = len(axes.places)
     with (reporter or Silent()).stage(f"Sweeping {total} pictures", total=total) as stage:
         for x, y in axes.places:
-            said = axes.settings(x, y)
-            (rendered,) = render(base, swept(composition, varied, said), one, artifacts)
-            stage.advance(note=", ".join(f"{key} {value:g}" for key, value in said.items()))
+            values = axes.settings(x, y)
+            (rendered,) = render(base, swept(composition, varied, values), first, artifacts)
+            stage.advance(note=", ".join(f"{key} {value:g}" for key, value in values.items()))
             yield SweepCell(x, y, rendered)
 
 

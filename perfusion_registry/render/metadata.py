@@ -68,8 +68,8 @@ class RenderRecord(FileModel):
 
 def sheet_digest(records: Sequence[RenderRecord]) -> str:
     """The digest of what a sheet of these pictures shows; versions of the software do not count."""
-    told = "".join(record.model_copy(update={"perf": "", "libraries": {}}).to_json() for record in records)
-    return sha256(told.encode()).hexdigest()
+    text = "".join(record.model_copy(update={"perf": "", "libraries": {}}).to_json() for record in records)
+    return sha256(text.encode()).hexdigest()
 
 
 def _asked(record: RenderRecord) -> tuple[Composition, RenderRequest, int, str, str, str]:
@@ -87,7 +87,7 @@ def record(base: Base, composition: Composition, request: RenderRequest, index: 
         dtype=str(base.dtype).removeprefix("torch."),
         compute_dtype=str(base.compute_dtype).removeprefix("torch."),
         perf=__version__,
-        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        libraries={name: version for name in _LIBRARIES if (version := _version(name))},
     )
 
 

@@ -18,7 +18,7 @@ def references(
     A concept that the project has no recipe of, or whose images cannot be read, comes without images: a sheet
     is still worth having. What could not be read is reported as a warning.
     """
-    found = []
+    pictures = []
     for concept in composition.concepts:
         images = []
         entry = project.manifest.concepts.get(concept.name) if project else None
@@ -32,7 +32,9 @@ def references(
                 by_name = sorted(sources, key=lambda source: source.path.name)
                 images = [load_image(source.path).pixels for source in by_name[:THUMBS]]
             except PerfError as error:
-                told = f"{error.what} ({error.where})" if error.where else error.what
-                (reporter or Silent()).warn(f"the sheet lacks images of {concept.name}: {told}")
-        found.append(Reference(f"{concept.name}*", f"a {concept.supercategory}, {concept.version}", images))
-    return found
+                problem = f"{error.what} ({error.where})" if error.where else error.what
+                (reporter or Silent()).warn(f"the sheet lacks images of {concept.name}: {problem}")
+        pictures.append(
+            Reference(f"{concept.name}*", f"a {concept.supercategory}, {concept.version}", images)
+        )
+    return pictures

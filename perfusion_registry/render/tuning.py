@@ -109,7 +109,7 @@ def tune(
         judge = _Judge(base, composition, artifacts, request, references, stage)
         start = tuple(concept.render for concept in composition.concepts)
         before = judge.attempt(start, seeds)
-        trials = Trials(lambda one, n: judge.attempt(one, n).scores.harmonic, judge.cost)
+        trials = Trials(lambda candidate, n: judge.attempt(candidate, n).scores.harmonic, judge.cost)
         # What leads on a few seeds may not lead on all; so much is kept to find out.
         budget = images - judge.drawn - (seeds - 1)
         best = by_coordinate(start, spaces, trials, seeds=seeds, budget=budget)
@@ -148,7 +148,7 @@ def own_pictures(
 
     Raises PerfError for a concept that no recipe here is of, since nothing can be compared with it then.
     """
-    found = {}
+    pictures = {}
     for concept in composition.concepts:
         entry = project.manifest.concepts.get(concept.name)
         if entry is None or entry.recipe is None:
@@ -160,10 +160,10 @@ def own_pictures(
             )
         recipe, path = project.recipe(concept.name), project.recipe_path(concept.name)
         sources = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
-        found[concept.name] = torch.stack(
+        pictures[concept.name] = torch.stack(
             [square(load_image(source.path).pixels, size) for source in sources]
         )
-    return found
+    return pictures
 
 
 class _Judge:
@@ -212,8 +212,8 @@ class _Judge:
 
     def attempts(self) -> tuple[Attempt, ...]:
         """All options as far as they were tried, those on most seeds first, and the best of these first."""
-        told = [self.attempt(options, len(done)) for options, done in self._drawn.items() if done]
-        return tuple(sorted(told, key=lambda one: (-one.seeds, -one.scores.harmonic)))
+        made = [self.attempt(options, len(done)) for options, done in self._drawn.items() if done]
+        return tuple(sorted(made, key=lambda attempt: (-attempt.seeds, -attempt.scores.harmonic)))
 
     def pictures(self, options: Options) -> Sequence[Image.Image]:
         """The pictures of options that were tried on all seeds."""
@@ -221,10 +221,10 @@ class _Judge:
 
     def _draw(self, composition: Composition, seed: int) -> tuple[Image.Image, Tensor]:
         """One picture, and its CLIP features (f,)."""
-        one = self._request.model_copy(update={"seeds": (seed,), "batch": 1})
-        (rendered,) = render(self._base, composition, one, self._artifacts)
+        request = self._request.model_copy(update={"seeds": (seed,), "batch": 1})
+        (rendered,) = render(self._base, composition, request, self._artifacts)
         self.drawn += 1
-        self._stage.advance(one.steps, f"picture {self.drawn}")
+        self._stage.advance(request.steps, f"picture {self.drawn}")
         pixels = torch.from_numpy(np.array(rendered.image.convert("RGB"), dtype=np.float32) / 255)
         feature = self._scorer.image_features(pixels.permute(2, 0, 1)[None])[0].cpu()
         return rendered.image, feature

@@ -250,12 +250,12 @@ class StableDiffusionXLBase(unet.UNetBase):
         if sizes is None:
             height, width = (side * self.pixels_per_latent for side in x.shape[-2:])
             sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=x.device)
-        told = {
+        arguments = {
             "text_embeds": conditioning.pooled.to(self.dtype),
             "time_ids": sizes.to(x.device).expand(len(x), -1),
         }
         states = conditioning.states.to(self.dtype)
-        answer: Tensor = self.denoiser(x.to(self.dtype), t, states, added_cond_kwargs=told).sample
+        answer: Tensor = self.denoiser(x.to(self.dtype), t, states, added_cond_kwargs=arguments).sample
         return answer
 
     def inputs(self, wanted: Conditioning, unwanted: Conditioning) -> dict[str, Any]:

@@ -41,11 +41,12 @@ _MORE = {
 def require_text_alone(files: BaseFiles, allowed: Mapping[str, str] = MappingProxyType({})) -> None:
     """Raise PerfError where the UNet has to be told more than a time and text. allowed: what it may say all
     the same, by key."""
-    said = files.configuration("unet")
+    configuration = files.configuration("unet")
     for key, what in _MORE.items():
-        if said.get(key) not in (None, allowed.get(key)):
+        if configuration.get(key) not in (None, allowed.get(key)):
             raise PerfError(
-                f"the base's UNet also takes {what} ({key} = {said[key]!r}), which perf cannot give it",
+                f"the base's UNet also takes {what} ({key} = {configuration[key]!r}), "
+                "which perf cannot give it",
                 where=files.place("unet"),
                 hint=SUITABLE,
             )
@@ -56,17 +57,17 @@ def cross_attentions(unet: nn.Module) -> list[CrossAttention]:
 
     Raises PerfError where there is none, or where text is changed between encoder and projections.
     """
-    found = [
+    attentions = [
         CrossAttention(path, module)
         for path, module in unet.named_modules()
         if path.rpartition(".")[2] == "attn2" and hasattr(module, "to_k") and hasattr(module, "to_v")
     ]
     config: Any = getattr(unet, "config", {})
-    if not found:
+    if not attentions:
         raise PerfError("this model has no text cross-attention that could be edited", hint=SUITABLE)
     if config.get("encoder_hid_dim_type") is not None:
         raise PerfError("this UNet projects its text encodings before the cross-attention", hint=SUITABLE)
-    for attention in found:
+    for attention in attentions:
         if getattr(attention.module, "norm_cross", None):
             raise PerfError(
                 "this UNet normalises its text encodings in each layer", where=attention.path, hint=SUITABLE
@@ -77,7 +78,7 @@ def cross_attentions(unet: nn.Module) -> list[CrossAttention]:
                 where=attention.path,
                 hint="call unfuse_qkv_projections() first",
             )
-    return sorted(found, key=lambda attention: layer_order(attention.path))
+    return sorted(attentions, key=lambda attention: layer_order(attention.path))
 
 
 def controlnets(pipe: Any) -> list[Reader]:
@@ -94,7 +95,7 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
     """What the paper calls a block: attention layers between two projections, `proj_in` and `proj_out`, of
     which diffusers may have several layers deep."""
     layers = [attention.path for attention in cross_attentions(unet)]
-    found = [
+    blocks = [
         (path, module)
         for path, module in unet.named_modules()
         if hasattr(module, "proj_out") and hasattr(module, "transformer_blocks")
@@ -105,7 +106,7 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
             ModuleSlot(module, "proj_out"),
             tuple(layer for layer in layers if layer.startswith(f"{path}.")),
         )
-        for path, module in sorted(found, key=lambda item: layer_order(item[0]))
+        for path, module in sorted(blocks, key=lambda item: layer_order(item[0]))
     ]
 
 

@@ -38,11 +38,11 @@ class Classes:
 def gates(results: Results, figure: FigureResult) -> tuple[Gates, ...]:
     """The gates of a figure, prompt after prompt."""
     tables = [table for table in results.gates if table.figure == figure.id]
-    found = []
+    all_gates = []
     for prompt in dict.fromkeys(table.prompt for table in tables):
         same = tuple(table for table in tables if table.prompt == prompt)
-        found += [Gates(name, prompt, same) for name in same[0].biases]
-    return tuple(found)
+        all_gates += [Gates(name, prompt, same) for name in same[0].biases]
+    return tuple(all_gates)
 
 
 def scores(figure: FigureResult) -> ScoreTable:

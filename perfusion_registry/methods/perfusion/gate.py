@@ -45,8 +45,8 @@ class Gate(Mapping[str, Value]):
         """What is set of a field."""
         if field not in vars(self) or (value := getattr(self, field)) is None:
             raise KeyError(field)
-        said: Value = value
-        return said
+        setting: Value = value
+        return setting
 
     def __iter__(self) -> Iterator[str]:
         """The fields that are set."""

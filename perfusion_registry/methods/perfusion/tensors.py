@@ -72,9 +72,9 @@ def mistake(train: TrainOptions, tensors: Mapping[str, Tensor]) -> str | None:
     """What keeps tensors that follow `RULES` from being those of a concept trained so; None where nothing
     does.
     """
-    told = embeddings.mistake(tensors)
-    if told is not None:
-        return told
+    mistake = embeddings.mistake(tensors)
+    if mistake is not None:
+        return mistake
     for key in VECTORS:
         if key not in tensors:
             return f"the tensor `{key}` is missing"
