@@ -57,8 +57,6 @@ class Base(ABC):
 
     attends_to_padding: ClassVar[bool] = True
     """Whether cross-attention looks at padding positions too, which then belong into C."""
-    has_pooled: ClassVar[bool] = False
-    """Whether the denoiser also takes the prompt as one vector."""
     pipelines: ClassVar[Mapping[str, str]]
     """The classes that draw with the base, as `module:Class`: of `text`, `image` and `inpaint` those there
     are."""

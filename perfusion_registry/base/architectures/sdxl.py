@@ -150,7 +150,6 @@ class StableDiffusionXLBase(unet.UNetBase):
 
     text_encoders: tuple[Any, Any]
 
-    has_pooled: ClassVar = True
     pipelines: ClassVar = {
         "text": "diffusers:StableDiffusionXLPipeline",
         "image": "diffusers:StableDiffusionXLImg2ImgPipeline",
