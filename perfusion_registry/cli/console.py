@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -70,8 +70,17 @@ def count(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; the columns named in `right` are aligned to the right."""
+def say_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """Print a table; the columns named in `right` are aligned to the right.
+
+    styles: how cells with exactly these texts look, where there are colours.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -79,7 +88,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in row))
+        table.add_row(*(_styled(escape(printable(cell)), (styles or {}).get(cell)) for cell in row))
     screen = stdout()
     if screen.is_terminal:
         screen.print(table)
@@ -88,6 +97,10 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
         screen.print(table)
     for line in captured.get().splitlines():
         print(line.rstrip())  # what fills up the last column is nothing to a program
+
+
+def _styled(cell: str, style: str | None) -> str:
+    return f"[{style}]{cell}[/]" if style else cell
 
 
 def show_error(error: PerfError) -> None:

@@ -13,6 +13,7 @@ from perfusion_registry.errors import CheckFailedError, PerfError
 
 FORMATS = (1,)
 _SIGNS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
+_STYLES = {"ok": "green", "note": "yellow", "BROKEN": "bold red"}
 
 
 @spread
@@ -39,7 +40,7 @@ def doctor(
             rows.append([_SIGNS[finding.state], finding.what, finding.told])
             if finding.hint:
                 rows.append(["", "", f"next: {finding.hint}"])
-        console.say_table(["", "what", "found"], rows)
+        console.say_table(["", "what", "found"], rows, styles=_STYLES)
     if result.broken:
         count = len(result.broken)
         raise CheckFailedError(

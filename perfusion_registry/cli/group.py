@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 from perfusion_registry.cli.help import GENERAL, Command
 from perfusion_registry.cli.interrupt import INTERRUPTED, interruptible
 from perfusion_registry.cli.style import heading, styled, term
+from perfusion_registry.cli.synonyms import synonym
 from perfusion_registry.errors import PerfError
 
 _UsageError: Any = typer.BadParameter.__base__
@@ -80,6 +82,9 @@ def _refused(error: Any, ctx: Any) -> BaseException:
     if type(error).__name__ == "NoArgsIsHelpError":
         return error  # type: ignore[no-any-return]
     where = getattr(error.ctx or ctx, "command_path", "perf")
+    known = synonym(error, where)
     what = error.format_message().rstrip(".")
-    console.show_error(PerfError(what, where=where, hint=f"`{where} --help` tells what it takes"))
+    if known is not None:  # an option that is only spelt alike would lead astray
+        what = re.sub(r"[.:]? ?\(?(Did you mean|Possible options).*", "", what)
+    console.show_error(PerfError(what, where=where, hint=known or f"`{where} --help` tells what it takes"))
     return typer.Exit(error.exit_code)

@@ -1,0 +1,28 @@
+"""Other tools' names of options and commands are answered by what they mean, not by how they are spelt."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfusion_registry.cli.synonyms import COMMANDS, OPTIONS
+from tests.cli.running import Perf
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_of_another_tool_is_translated(perf: Perf, option: str) -> None:
+    refused = perf("render", "a sea", option, "7")
+    assert refused.code == 2
+    assert OPTIONS[option] in refused.err
+    assert "Did you mean" not in refused.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_verb_of_another_tool_is_translated(perf: Perf, command: str) -> None:
+    refused = perf(command)
+    assert refused.code == 2
+    assert COMMANDS[command] in refused.err
+
+
+def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> None:
+    assert "--steps" in perf("render", "a sea", "--step", "7").err
+    assert "tells what it takes" in perf("lock", "--cfg").err
