@@ -36,7 +36,7 @@ OPTIONS = {
     **dict.fromkeys(("--grid", "--preview"), "--sheet FILE lays the pictures out on one sheet"),
     **dict.fromkeys(("--model", "--checkpoint", "--ckpt", "-m"), _BASE),
 }
-"""Options of A1111, ComfyUI, diffusers' and sd-scripts' programs and InvokeAI, and how a picture says it here."""
+"""Options of A1111, ComfyUI, diffusers' and sd-scripts' programs and InvokeAI, and how they are said here."""
 
 COMMANDS = {
     **dict.fromkeys(("install", "i", "ci", "fetch"), "perf sync fetches what perfusion.lock names"),

@@ -45,6 +45,11 @@ class PromptOptions:
     def __post_init__(self) -> None:
         """Raise PerfError where there is no prompt, or a mistake in it."""
         if self.prompt is not None:
+            if self.prompt.strip() == "-":
+                raise PerfError(
+                    "`-` is no prompt, and none is read from standard input",
+                    hint='write it out: perf render "a teddy* in the snow"',
+                )
             parse_prompt(self.prompt)
         elif self.scene is None:
             raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")

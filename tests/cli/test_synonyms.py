@@ -26,3 +26,10 @@ def test_a_verb_of_another_tool_is_translated(perf: Perf, command: str) -> None:
 def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> None:
     assert "--steps" in perf("render", "a sea", "--step", "7").err
     assert "tells what it takes" in perf("lock", "--cfg").err
+
+
+def test_a_dash_is_no_prompt(perf: Perf) -> None:
+    for command in ("render", "compose", "explain"):
+        refused = perf(command, "-")
+        assert refused.code == 2
+        assert "none is read from standard input" in refused.err
