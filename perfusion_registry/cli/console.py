@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Stage
@@ -81,22 +81,52 @@ def say_table(
 
     styles: how cells with exactly these texts look, where there are colours.
     """
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    rows = [[printable(cell) for cell in row] for row in rows]
+    screen, flexible = stdout(), _flexible(columns, rows)
+    for number, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(
+            column, justify=justify, overflow="fold", no_wrap=screen.is_terminal and number != flexible
+        )
     for row in rows:
-        table.add_row(*(_styled(escape(printable(cell)), (styles or {}).get(cell)) for cell in row))
-    screen = stdout()
+        table.add_row(*(_styled(escape(cell), (styles or {}).get(cell)) for cell in row))
     if screen.is_terminal:
-        screen.print(table)
+        widths = [max(cell_len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
+        words = [cell_len(word) for row in rows for word in row[flexible].split()] or [0]
+        if sum(widths) - widths[flexible] + max(words) + 2 * len(widths) > screen.width:
+            _say_records(columns, rows)  # the terminal wraps what no line has room for, and cuts nothing
+        else:
+            screen.print(table)
         return
     with screen.capture() as captured:
         screen.print(table)
     for line in captured.get().splitlines():
         print(line.rstrip())  # what fills up the last column is nothing to a program
+
+
+def _flexible(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The column that is wrapped between words where a table is too wide: that of the longest sentence."""
+
+    def longest(number: int) -> int:
+        return max((len(row[number]) for row in rows if " " in row[number].strip()), default=0)
+
+    return max(range(len(columns)), key=lambda number: (longest(number), number))
+
+
+def _say_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines of its own, for a terminal with no room for the table."""
+    wide = max(map(len, columns))
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                print(f"{column:<{wide}}  {cell}".rstrip())
 
 
 def _styled(cell: str, style: str | None) -> str:
