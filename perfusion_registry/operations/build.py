@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
+from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, save_artifact
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.lock import stale
@@ -22,17 +22,17 @@ from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import write_lockfile
+from perfusion_registry.recipe import Lockfile, write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve import BuildTask, ProjectFolder, changes_of, lock
+from perfusion_registry.resolve import BuildTask, Plan, ProjectFolder, changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
 from perfusion_registry.workers import worker_pool
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.build import Covariance
 
 
@@ -200,7 +200,7 @@ def _run(
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
     """Build what is needed, here or in other processes; what needs no training is done here."""
     needed = planned.plan.needed
-    trained = [task for task in needed if _cached(planned, task) is None]
+    trained = [task for task in needed if _cached(planned.store, task) is None]
     pictures = [
         (image.path, image.mask if reads_mask_files(task.train.mask) else None)
         for task in trained
@@ -209,7 +209,7 @@ def _run(
     check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
     alone = jobs == 1 or len(trained) < 2
     here = needed if alone else [task for task in needed if task not in trained]
-    begin = partial(ConceptBuilder, planned, compute)
+    begin = partial(ConceptBuilder, BuildInputs.of(planned), compute)
     for tasks, processes in ((here, 1), ([] if alone else trained, min(jobs, len(trained)))):
         trainings = [_Training(task) for task in tasks]
         with worker_pool(begin, processes, reporter) as run, closing(run(trainings)) as results:
@@ -231,9 +231,28 @@ class _Training:
         return worker.build(self.task)
 
 
-def _cached(planned: ProjectPlan, task: BuildTask) -> str | None:
+def _cached(store: Store, task: BuildTask) -> str | None:
     """The artifact with the task's tensors, if the store has it and they are not to be trained anyway."""
-    return None if task.reason == "forced" else planned.store.lookup(task.training)
+    return None if task.reason == "forced" else store.lookup(task.training)
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """What a builder needs of a planned project. It travels to worker processes by pickle, which a manifest
+    cannot: the model of its scenes is made for the methods that are installed.
+
+    lockfile: as it was before the build.
+    """
+
+    store: Store
+    base: BaseDescription
+    plan: Plan
+    lockfile: Lockfile | None
+
+    @classmethod
+    def of(cls, planned: ProjectPlan) -> BuildInputs:
+        """Those of a project."""
+        return cls(planned.store, planned.base, planned.plan, planned.project.lockfile)
 
 
 class ConceptBuilder:
@@ -241,8 +260,8 @@ class ConceptBuilder:
     needed.
     """
 
-    def __init__(self, planned: ProjectPlan, compute: ComputeOptions, reporter: Reporter) -> None:
-        self._planned = planned
+    def __init__(self, inputs: BuildInputs, compute: ComputeOptions, reporter: Reporter) -> None:
+        self._inputs = inputs
         self._compute = compute
         self._reporter = reporter
         self._loaded: tuple[Base, Covariance] | None = None
@@ -250,12 +269,12 @@ class ConceptBuilder:
     def load(self) -> tuple[Base, Covariance]:
         """The base and the covariance."""
         if self._loaded is None:
-            with self._reporter.stage(f"Loading {self._planned.base.repo}"):
+            with self._reporter.stage(f"Loading {self._inputs.base.repo}"):
                 from perfusion_registry.base import load_base
                 from perfusion_registry.build import load_covariance
 
-                base = load_base(self._planned.base, device=self._compute.device, dtype=self._compute.dtype)
-                self._loaded = base, load_covariance(self._planned.plan.covariance.path)
+                base = load_base(self._inputs.base, device=self._compute.device, dtype=self._compute.dtype)
+                self._loaded = base, load_covariance(self._inputs.plan.covariance.path)
         return self._loaded
 
     def build(self, task: BuildTask, *, format_1: bool | None = None) -> BuiltConcept:
@@ -264,11 +283,11 @@ class ConceptBuilder:
         format_1: whether to write format 1, where that has the method. None writes it where the lockfile pins
         exactly those bytes, and else the newest format.
         """
-        store = self._planned.store
+        store = self._inputs.store
         with store.building(task.training, task.name, self._reporter):
             begun = time.monotonic()
             # Another process may have finished the work while this one waited for the lock.
-            cached = _cached(self._planned, task)
+            cached = _cached(self._inputs.store, task)
             artifact = self._train(task) if cached is None else load_artifact(store.get(cached))
             artifact, data = self._written(task, artifact, format_1)
             sha256 = store.put(data)
@@ -290,11 +309,11 @@ class ConceptBuilder:
 
     def _written(self, task: BuildTask, artifact: Artifact, format_1: bool | None) -> tuple[Artifact, bytes]:
         """The artifact with the card of the task's recipe, in the format it is to have, and its bytes."""
-        artifact = _with_card(self._planned, task, artifact)
+        artifact = _with_card(self._inputs, task, artifact)
         older = artifact.format_1
         if older is None or format_1 is False:
             return artifact, save_artifact(artifact)
-        before = self._planned.project.lockfile
+        before = self._inputs.lockfile
         locked = before.concept(task.name) if before else None
         pinned = locked.sha256 if locked else None
         if format_1 or pinned is not None:
@@ -307,7 +326,7 @@ class ConceptBuilder:
         from perfusion_registry.build import ConceptSources, build_concept
 
         base, covariance = self.load()
-        store, concept = self._planned.store, task.recipe.concept
+        store, concept = self._inputs.store, task.recipe.concept
         if task.reason == "forced":
             store.discard_workspace(task.training)
         sources = ConceptSources(
@@ -338,7 +357,7 @@ class ConceptBuilder:
         return artifact
 
 
-def _with_card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> Artifact:
+def _with_card(inputs: BuildInputs, task: BuildTask, artifact: Artifact) -> Artifact:
     """The artifact with the card of the task's recipe, and with what training found out."""
     concept = task.recipe.concept
     fields = {
@@ -347,7 +366,7 @@ def _with_card(planned: ProjectPlan, task: BuildTask, artifact: Artifact) -> Art
         "recipe_digest": task.digest,
         "render": task.render,
         "licence": concept.licence,
-        "base_licence": planned.base.licence,
+        "base_licence": inputs.base.licence,
         "authors": concept.authors,
         "consent": concept.consent,
         "description": concept.description,

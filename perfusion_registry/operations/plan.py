@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProjectPlan:
-    """A project with everything that its plan was made from. It travels to worker processes by pickle."""
+    """A project with everything that its plan was made from."""
 
     project: ProjectFolder
     store: Store

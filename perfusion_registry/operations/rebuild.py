@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
 from perfusion_registry.errors import CheckFailedError
-from perfusion_registry.operations.build import ComputeOptions, ConceptBuilder
+from perfusion_registry.operations.build import BuildInputs, ComputeOptions, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
@@ -86,7 +86,7 @@ def rebuild(workspace: Workspace, options: RebuildOptions) -> RebuildResult:
     rows = []
     with tempfile.TemporaryDirectory(prefix="perf-rebuild-") as folder:
         fresh = replace(planned, store=Store(Path(folder)))
-        builder = ConceptBuilder(fresh, options.compute, workspace.reporter)
+        builder = ConceptBuilder(BuildInputs.of(fresh), options.compute, workspace.reporter)
         for task in planned.plan.tasks:
             assert task.built is not None
             locked = load_artifact(planned.store.get(task.built))

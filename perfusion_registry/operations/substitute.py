@@ -12,6 +12,7 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import (
+    BuildInputs,
     BuildOptions,
     BuildResult,
     ConceptBuilder,
@@ -60,7 +61,7 @@ def build_substitute(
         return result_of(planned, begun, needed=needed_of(planned))
     built, sha256 = [], task.built
     if task.reason:
-        built.append(ConceptBuilder(planned, options.compute, workspace.reporter).build(task))
+        built.append(ConceptBuilder(BuildInputs.of(planned), options.compute, workspace.reporter).build(task))
         sha256 = built[0].sha256
     assert sha256 is not None
     replace_bytes(override.out, planned.store.get(sha256))

@@ -14,7 +14,13 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.drawing import contribution
 from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import offsets, outputs
-from perfusion_registry.operations.build import BuildOptions, ComputeOptions, ConceptBuilder, build
+from perfusion_registry.operations.build import (
+    BuildInputs,
+    BuildOptions,
+    ComputeOptions,
+    ConceptBuilder,
+    build,
+)
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace
@@ -43,7 +49,7 @@ def test_a_lockfile_that_pins_format_1_gets_format_1_to_the_byte(project: Path, 
 
         # The same training, written as it was before: the very same numbers, of which one is an offset.
         planned = load_plan(workspace, None, force=True)
-        builder = ConceptBuilder(planned, ComputeOptions(), Silent())
+        builder = ConceptBuilder(BuildInputs.of(planned), ComputeOptions(), Silent())
         older = builder.build(planned.plan.tasks[0], format_1=True)
         old = load_artifact(store.get(older.sha256))
         assert old.card.schema_version == 1
@@ -78,7 +84,7 @@ def test_an_artifact_of_format_1_from_another_processor_is_compared_as_what_it_i
     with Workspace.open(project) as workspace:
         build(workspace, BuildOptions())
         planned = load_plan(workspace, None, force=True)
-        builder = ConceptBuilder(planned, ComputeOptions(), Silent())
+        builder = ConceptBuilder(BuildInputs.of(planned), ComputeOptions(), Silent())
         older = builder.build(planned.plan.tasks[0], format_1=True)
         old = load_artifact(workspace.store.get(older.sha256))
         near = Artifact(old.card, {key: value * 1.01 for key, value in old.tensors.items()})
