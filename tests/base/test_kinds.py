@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import shutil
@@ -60,10 +61,11 @@ def unet(base: Base, **changes: Any) -> UNet2DConditionModel:
 
 
 def pipeline(base: Base, kind: Any, **others: Any) -> Any:
-    """A pipeline of the tiny base's parts, and of others."""
+    """A pipeline of copies of the tiny base's parts, and of others; some pipelines change their parts, as the
+    upscaler does its autoencoder's scaling factor."""
     takes = inspect.signature(kind.__init__).parameters
     parts = {**base.pipe.components, **PLAIN, **others}
-    return kind(**{name: part for name, part in parts.items() if name in takes})
+    return kind(**{name: copy.deepcopy(part) for name, part in parts.items() if name in takes})
 
 
 ALONE: dict[str, tuple[Callable[[Base], Any], str, str]] = {

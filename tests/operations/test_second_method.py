@@ -224,8 +224,4 @@ def test_a_composition_and_a_picture_say_it_again(
     }
     (picture,) = composer.render(composition, steps=1)
     picture.save(tmp_path / "fog.png")
-    again = perf.redraw(tmp_path / "fog.png", offline=True)
-    assert again.record == picture.record
-    # Of a base that is loaded anew, whose weights may lie otherwise in memory.
-    before, after = (np.asarray(one.image, dtype=int) for one in (picture, again))
-    assert abs(before - after).max() <= 1
+    assert perf.redraw(tmp_path / "fog.png", offline=True).png() == picture.png()
