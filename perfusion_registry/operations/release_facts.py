@@ -115,8 +115,10 @@ def preview_bytes(picture: Path, *, where: str | None = None) -> bytes:
 
     image = load_image(picture, where).pixels
     image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    image = image.convert("RGB")
+    image.info.clear()  # a comment in it would be written along
     file = BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=85)
+    image.save(file, "JPEG", quality=85)
     return file.getvalue()
 
 

@@ -8,11 +8,13 @@ import pty
 import subprocess
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from perfusion_registry.methods.files import read_recipe, read_recipe_or_pack
+from perfusion_registry.operations.release_facts import preview_bytes
 from perfusion_registry.recipe import Pack
 from tests.cli.running import Perf, edit, perf_process
 from tests.operations.stand_in import stand_in
@@ -128,3 +130,22 @@ def test_a_terminal_is_asked_once(perf: Perf, author: Path) -> None:
     edit(author / "recipes" / "bear.toml", '"1.0.0"', '"1.1.0"')
     assert perf("build").code == 0
     assert perf("publish", "bear").code == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "PNG"])
+def test_a_preview_tells_nothing_beside_its_pixels(tmp_path: Path, kind: str) -> None:
+    """What a photograph says of its place, of its maker or in a comment stays at home."""
+    exif = Image.Exif()
+    exif[0x010E] = "a secret place"
+    beside: dict[str, Any] = {
+        "JPEG": {"comment": b"a secret place", "exif": exif},
+        "GIF": {"comment": b"a secret place"},
+        "PNG": {"exif": exif},
+    }[kind]
+    picture = tmp_path / f"it.{kind.lower()}"
+    Image.new("RGB", (300, 200), "teal").save(picture, kind, **beside)
+    assert b"a secret place" in picture.read_bytes()
+    preview = preview_bytes(picture)
+    assert b"a secret place" not in preview
+    with Image.open(BytesIO(preview)) as shown:
+        assert (shown.format, shown.size) == ("JPEG", (256, 171))
