@@ -45,34 +45,27 @@ class Run(Protocol):
         """Run these tasks; may be called again when all are done."""
 
 
-PRELOADED = (
-    "torch",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.processing_clip",
-    "transformers.models.clipseg.modeling_clipseg",
-    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-)
-"""What takes seconds to import, and every worker wants."""
-
-
-def _context() -> ForkServerContext | SpawnContext:
-    """How processes begin: on Linux as forks of one that has imported what all of them want, and done nothing
-    else; elsewhere each as a Python of its own."""
+def _context(preload: Sequence[str]) -> ForkServerContext | SpawnContext:
+    """How processes begin: on Linux as forks of one that has imported `preload`, and done nothing else;
+    elsewhere each as a Python of its own."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload(list(preload))
     return context
 
 
 @contextmanager
-def worker_pool(begin: Callable[[Reporter], Any], jobs: int, reporter: Reporter) -> Iterator[Run]:
+def worker_pool(
+    begin: Callable[[Reporter], Any], jobs: int, reporter: Reporter, *, preload: Sequence[str] = ("torch",)
+) -> Iterator[Run]:
     """A function that runs tasks in this process (`jobs` is 1) or in `jobs` others.
 
-    begin: makes what tasks run with, once in each process; it travels by pickle. The processes start with the
-    first tasks and share out the threads that torch would take. When one task fails, or the caller stops
-    early, the others are ended where they are: what they keep, they keep whole or not at all. Raises the
-    PerfError of a task, or one where a process dies.
+    begin: makes what tasks run with, once in each process; it travels by pickle. preload: modules that take
+    seconds to import and that every process wants; importing them does and says nothing else. The processes
+    start with the first tasks and share out the threads that torch would take. When one task fails, or the
+    caller stops early, the others are ended where they are: what they keep, they keep whole or not at all.
+    Raises the PerfError of a task, or one where a process dies.
     """
     if jobs == 1:
         worker = begin(reporter)
@@ -87,7 +80,7 @@ def worker_pool(begin: Callable[[Reporter], Any], jobs: int, reporter: Reporter)
 
     def run_there(tasks: Sequence[T]) -> Generator[tuple[T, Any]]:
         if tasks and not workers:
-            workers.extend(_Worker.start(begin, jobs) for _ in range(jobs))
+            workers.extend(_Worker.start(begin, jobs, preload) for _ in range(jobs))
         yield from _spread(tasks, workers, reporter)
 
     try:
@@ -108,8 +101,8 @@ class _Worker:
     pipe: Connection
 
     @classmethod
-    def start(cls, begin: Callable[[Reporter], Any], share: int) -> _Worker:
-        context = _context()
+    def start(cls, begin: Callable[[Reporter], Any], share: int, preload: Sequence[str]) -> _Worker:
+        context = _context(preload)
         ours, theirs = context.Pipe()
         arguments = theirs, begin, share, dict(os.environ)
         process = context.Process(target=_work, args=arguments, daemon=True)

@@ -18,11 +18,12 @@ from torch import Tensor
 from perfusion_registry.base import Base
 from perfusion_registry.methods.contribution import Contribution
 from perfusion_registry.methods.embeddings import embeddings_for, word_embeddings
+from perfusion_registry.methods.interface import KeptStep
 from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.methods.table import ENTRY_POINTS
 from perfusion_registry.methods.textual_inversion import TextualInversion
-from perfusion_registry.methods.textual_inversion.options import Built, TrainOptions, TrainSection
+from perfusion_registry.methods.textual_inversion.options import TrainOptions, TrainSection
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import Recipe
 from tests.distribution import install
@@ -58,7 +59,7 @@ class Blend(TextualInversion):
 
     name = "blend"
     recipe_model = BlendRecipe
-    tables = MappingProxyType({"train": TrainOptions, "render": BlendOptions, "built": Built})
+    tables = MappingProxyType({"train": TrainOptions, "render": BlendOptions, "built": KeptStep})
     draw_model = BlendOptions
     settings = (
         Setting("strength", Strength, "1.5"),

@@ -216,12 +216,21 @@ def spaces(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value
 
     tries: `KEY=V,V,...` each, of a setting of any method. options: values of the options of settings.
     """
-    found = {
-        (setting := _setting(option)).field: _values(setting, text, f"--{option} {text}")
-        for option, text in options.items()
-        if text
-    }
-    return found | dict(_of_any("try", text)[1:] for text in tries)
+    chosen: dict[str, tuple[Value, ...]] = {}
+    for option, text in options.items():
+        if text:
+            setting = _setting(option)
+            chosen[setting.field] = _values(setting, text, f"--{option} {text}")
+    for text in tries:
+        key, field, values = _of_any("try", text)
+        if field in chosen:
+            raise PerfError(
+                f"what may be chosen of {key} is said twice",
+                where=f"--try {text}",
+                hint=f"say all its values once, such as --try {key}=V,V",
+            )
+        chosen[field] = values
+    return chosen
 
 
 def axis(option: str, text: str) -> Axis:

@@ -20,7 +20,7 @@ from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Settings
-from perfusion_registry.methods.table import check_general, find_method, shipped_settings
+from perfusion_registry.methods.table import check_general, find_method, find_setting, shipped_settings
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
@@ -91,7 +91,9 @@ def check(
     called = [concepts[name] for name in prompt.names]
     _check_kin(prompt, called, base)
     check_used(gates, prompt.names)
-    return {name: _settled(prompt, concepts[name], gates) for name in prompt.names}
+    settled = {name: _settled(prompt, concepts[name], gates) for name in prompt.names}
+    _check_taken(gates.command_all, {name: concepts[name].artifact.card.method for name in settled}, settled)
+    return settled
 
 
 def regated(composition: Composition, gates: SettingSources) -> Composition:
@@ -110,6 +112,11 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
             every = method.applicable(gates.command_all, name)
             render = method.set_options(name, concept.render, [named], [every])
         changed.append(concept.model_copy(update={"render": render}))
+    _check_taken(
+        gates.command_all,
+        {concept.name: concept.method for concept in changed},
+        {concept.name: concept.render for concept in changed},
+    )
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
@@ -152,6 +159,26 @@ def check_used(gates: SettingSources, called: Sequence[str]) -> None:
             "which the prompt does not call",
             hint=f"the prompt calls {', '.join(called) or 'no concept'}",
         )
+
+
+def _check_taken(general: Settings, methods: Mapping[str, str], settled: Mapping[str, FileModel]) -> None:
+    """Check that each thing that the command line sets for all concepts is set for one of them at least.
+
+    methods, settled: of the concepts that are called, by name. One that is set, and that the options of a
+    concept do not have in the end, did nothing, as the strength of a residual that was not learned.
+    """
+    for called, value in general.items():
+        for name, options in settled.items():
+            taken = find_method(methods[name]).applicable({called: value}, name)
+            if any(getattr(options, own, value) is not None for own in taken):
+                break
+        else:
+            key = find_setting(called).key
+            raise PerfError(
+                f"no concept that the prompt calls has a {key}",
+                where=f"--{key}",
+                hint="leave it out, or call a concept that has one",
+            )
 
 
 def _warn_of_stray_braces(prompt: Prompt, reporter: Reporter) -> None:

@@ -89,7 +89,9 @@ def evaluate(
     for name, why in plan.skipped.items():
         reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
-    with worker_pool(partial(Worker, setting), place.jobs, reporter) as run:
+    preload = ["perfusion_registry.base.preloaded"]
+    pool = worker_pool(partial(Worker, setting), place.jobs, reporter, preload=preload)
+    with pool as run:
         built = _build(plan, Store(place.root), run, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
         _draw([order for _, order in orders], suite.render.batch, cache, run, reporter)

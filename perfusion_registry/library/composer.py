@@ -224,20 +224,11 @@ class Composer:
         as `{"residual": (0.5, 1.0)}`. images: pictures to draw at most. seeds: what each choice is judged on.
         sheet: a file for the pictures before and after. The rest as in `render`.
         """
+        named = {"bias": biases, "temperature": temperatures, "lock": locks, "residual": residuals}
         options = TuneOptions(
             prompt=prompt,
             scene=scene,
-            choices={
-                field: tuple(dict.fromkeys(values))
-                for field, values in (
-                    ("bias", biases),
-                    ("temperature", temperatures),
-                    ("key_lock", locks),
-                    ("residual", residuals),
-                    *((find_setting(name).field, values) for name, values in (choices or {}).items()),
-                )
-                if values is not None
-            },
+            choices=_choices([*named.items(), *(choices or {}).items()]),
             images=images,
             overrides=RenderOverrides(
                 seeds=tuple(seeds),
@@ -274,3 +265,15 @@ class Composer:
 def _axis(key: str, values: Iterable[float] | None) -> Axis | None:
     """One side of a sweep, each value once; None where nothing is said."""
     return None if values is None else Axis(key, tuple(dict.fromkeys(values)))
+
+
+def _choices(said: Iterable[tuple[str, Iterable[Value] | None]]) -> dict[str, tuple[Value, ...]]:
+    """What may be chosen of options, by field, each value once. said: by name; None says nothing."""
+    choices: dict[str, tuple[Value, ...]] = {}
+    for name, values in said:
+        if values is not None:
+            field = find_setting(name).field
+            if field in choices:
+                raise PerfError(f"what may be chosen of {name} is said twice", hint="say all its values once")
+            choices[field] = tuple(dict.fromkeys(values))
+    return choices

@@ -22,9 +22,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import SerializeAsAny, WithJsonSchema
+from pydantic import Field, SerializeAsAny, WithJsonSchema
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.defaults import of_the_base, over_defaults
 from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
@@ -44,6 +45,12 @@ Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 
 PATH = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
 """The path of a module within a denoiser, as a regular expression."""
+
+
+class KeptStep(FileModel):
+    """A card's `built` of a method that finds out nothing else. step: the training step that was kept."""
+
+    step: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,16 @@ class Method(ABC):
     drawings: ClassVar[tuple[str, ...]] = ()
     trainings: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:
-        """The recipe's `[train]` over the base card's over the method's own values.
+        """The recipe's `[train]` over the base card's over the method's own values; of the card only what is
+        about the base, as the rest there is meant for perfusion.
 
         base_defaults: the card's keys, None meaning absent. Raises PerfError for an impossible value of the
         card.
         """
+        options = over_defaults(self.tables["train"], recipe.train, of_the_base(base_defaults), "train")
+        assert isinstance(options, TrainingOptions)
+        return options
 
     @abstractmethod
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
@@ -215,9 +225,11 @@ class Method(ABC):
         """Begins to learn a concept in one of the other ways of `trainings`; called as `trainable` is."""
         raise KeyError(training)
 
-    @abstractmethod
     def built(self, step: int, covariance: str | None) -> FileModel:
-        """The card's `built`. step: the training step that was kept. covariance: the digest of C."""
+        """The card's `built`. step: the training step that was kept. covariance: the digest of C, which a
+        method that does not need one leaves out.
+        """
+        return self.tables["built"].model_validate({"step": step})
 
     @abstractmethod
     def contribution(

@@ -22,6 +22,9 @@ Settings = Mapping[str, Value]
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One thing that may be set.
@@ -54,7 +57,7 @@ class Setting:
             return self.check(text)
         if not _NUMBER.fullmatch(text):
             raise PerfError(f"{text!r} is not a number", hint=self._for_instance)
-        return self.check(float(text), text)
+        return self.check(int(text) if _WHOLE.fullmatch(text) else float(text), text)
 
     def check(self, value: object, written: str | None = None) -> Value:
         """A value of a program or of a file. Raises as `read` does; written: as the error shows it."""

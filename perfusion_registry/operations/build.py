@@ -210,9 +210,11 @@ def _run(
     alone = jobs == 1 or len(trained) < 2
     here = needed if alone else [task for task in needed if task not in trained]
     begin = partial(ConceptBuilder, BuildInputs.of(planned), compute)
+    preload = ["perfusion_registry.base.preloaded"]
     for tasks, processes in ((here, 1), ([] if alone else trained, min(jobs, len(trained)))):
         trainings = [_Training(task) for task in tasks]
-        with worker_pool(begin, processes, reporter) as run, closing(run(trainings)) as results:
+        pool = worker_pool(begin, processes, reporter, preload=preload)
+        with pool as run, closing(run(trainings)) as results:
             for done, built in results:
                 yield done.task, built
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
-from perfusion_registry.recipe.scene import FindSettings, Scene, SceneSettings, keys_set, scene_model
+from perfusion_registry.recipe.scene import FindSettings, Scene, keys_set, with_scenes
 
 MANIFEST_NAME = "perfusion.toml"
 LOCKFILE_NAME = "perfusion.lock"
@@ -102,25 +101,14 @@ class Manifest(FileModel):
         return self
 
 
-@cache
-def manifest_model(settings: type[SceneSettings]) -> type[Manifest]:
-    """The model of manifests whose scenes may set these."""
-    scene: Any = scene_model(settings)
-    return create_model(
-        "Manifest",
-        __base__=Manifest,
-        __doc__=Manifest.__doc__,
-        scenes=(dict[str, scene], Field(default_factory=dict)),
-    )
-
-
 def parse_manifest(text: str, find: FindSettings, *, where: str) -> Manifest:
     """Check the text of a manifest; every mistake in it is in the one PerfError that is raised.
 
     find: what scenes may set.
     """
     data = parse_toml(text, where, "manifest")
-    return validate(data, manifest_model(find(keys_set(data))), text=text, where=where, kind="manifest")
+    model = with_scenes(Manifest, find(keys_set(data)))
+    return validate(data, model, text=text, where=where, kind="manifest")
 
 
 def read_manifest(path: Path, find: FindSettings) -> Manifest:
@@ -136,7 +124,6 @@ __all__ = [
     "Manifest",
     "ProjectSection",
     "canonical_name",
-    "manifest_model",
     "parse_manifest",
     "read_manifest",
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
@@ -14,7 +13,7 @@ from perfusion_registry.recipe.lockfile_text import toml_key, toml_value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, Version
 from perfusion_registry.recipe.recipe import FindRecipe, Line, Recipe, checked_recipe
-from perfusion_registry.recipe.scene import FindSettings, Scene, SceneSettings, keys_set, scene_model
+from perfusion_registry.recipe.scene import FindSettings, Scene, keys_set, with_scenes
 
 SceneName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -56,18 +55,6 @@ class Pack(FileModel):
         return self
 
 
-@cache
-def pack_model(settings: type[SceneSettings]) -> type[Pack]:
-    """The model of packs whose scenes may set these."""
-    scene: Any = scene_model(settings)
-    return create_model(
-        "Pack",
-        __base__=Pack,
-        __doc__=Pack.__doc__,
-        scenes=(dict[SceneName, scene], Field(default_factory=dict)),
-    )
-
-
 def read_recipe_or_pack(path: Path, find: FindRecipe, settings: FindSettings) -> Recipe | Pack:
     """Read a file of `recipes/`: with `[pack]` it is a scene pack, else the recipe of a concept.
 
@@ -77,7 +64,8 @@ def read_recipe_or_pack(path: Path, find: FindRecipe, settings: FindSettings) ->
     text = read_text(path, "recipe")
     data = parse_toml(text, str(path), "recipe")
     if "pack" in data and "concept" not in data:
-        return validate(data, pack_model(settings(keys_set(data))), text=text, where=str(path), kind="pack")
+        model = with_scenes(Pack, settings(keys_set(data)))
+        return validate(data, model, text=text, where=str(path), kind="pack")
     return checked_recipe(data, find, text=text, where=str(path))
 
 
@@ -91,7 +79,7 @@ def parse_pack(blob: bytes, settings: FindSettings, *, where: str) -> Pack:
     except UnicodeDecodeError as error:
         raise PerfError("the pack is not UTF-8 text", where=where) from error
     data = parse_toml(text, where, "pack")
-    return validate(data, pack_model(settings(keys_set(data))), text=text, where=where, kind="pack")
+    return validate(data, with_scenes(Pack, settings(keys_set(data))), text=text, where=where, kind="pack")
 
 
 def dump_pack(pack: Pack) -> bytes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import Field, create_model
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
+
+File = TypeVar("File", bound=FileModel)
 
 
 class SceneSettings(FileModel):
@@ -30,16 +32,24 @@ FindSettings = Callable[[Collection[str]], type[SceneSettings]]
 """The model of what scenes may set; it is asked with the keys that the scenes of a file have."""
 
 
+def with_scenes(model: type[File], settings: type[SceneSettings]) -> type[File]:
+    """The model of a file whose field `scenes` has scenes that may set these; one for each pair."""
+    extended: Any = _with_scenes(model, settings)
+    return cast("type[File]", extended)
+
+
 @cache
-def scene_model(settings: type[SceneSettings]) -> type[Scene]:
-    """The model of scenes that may set these."""
+def _with_scenes(model: type[FileModel], settings: type[SceneSettings]) -> type[FileModel]:
     kind: Any = settings
-    return create_model(
+    scene: Any = create_model(
         "Scene",
         __base__=Scene,
         __doc__=Scene.__doc__,
         gates=(dict[Name, kind], Field(default_factory=dict)),
     )
+    names: Any = get_args(model.model_fields["scenes"].annotation)[0]
+    scenes: Any = (dict[names, scene], Field(default_factory=dict))
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, scenes=scenes)
 
 
 def keys_set(data: Mapping[str, Any]) -> set[str]:

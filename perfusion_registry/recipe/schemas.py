@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from perfusion_registry.recipe.manifest import manifest_model
-from perfusion_registry.recipe.pack import pack_model
-from perfusion_registry.recipe.scene import SceneSettings
+from perfusion_registry.recipe.manifest import Manifest
+from perfusion_registry.recipe.pack import Pack
+from perfusion_registry.recipe.scene import SceneSettings, with_scenes
 from perfusion_registry.recipe.writing import make_folder, replace_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,7 +53,11 @@ def edited_models(recipe: type[BaseModel], settings: type[SceneSettings]) -> dic
 
     recipe: that of recipes. settings: what scenes may set.
     """
-    return {"manifest": manifest_model(settings), "recipe": recipe, "pack": pack_model(settings)}
+    return {
+        "manifest": with_scenes(Manifest, settings),
+        "recipe": recipe,
+        "pack": with_scenes(Pack, settings),
+    }
 
 
 def place_schemas(root: Path, models: Mapping[str, type[BaseModel]]) -> str:

@@ -104,7 +104,7 @@ def tune(
             where=f"--images {images}",
             hint="allow more, or use fewer seeds",
         )
-    title = f"Trying gates, at most {images} pictures"
+    title = f"Trying options, at most {images} pictures"
     with (reporter or Silent()).stage(title, images * request.steps) as stage:
         judge = _Judge(base, composition, artifacts, request, references, stage)
         start = tuple(concept.render for concept in composition.concepts)

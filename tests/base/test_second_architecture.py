@@ -72,7 +72,7 @@ def built(base: Base, covariance: Covariance, tmp_path_factory: pytest.TempPathF
 
 
 def composed(base: Base, built: Artifact, prompt: str, lock: str = "local") -> Composition:
-    gates = SettingSources(command_all=Gate(key_lock=lock))
+    gates = SettingSources(command={"teddy": Gate(key_lock=lock)} if "*" in prompt else {})
     return compose(parse_prompt(prompt), {"teddy": Concept(built, "0" * 64, Gate())}, base, gates)
 
 

@@ -16,7 +16,8 @@ from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.methods.files import scene_settings
 from perfusion_registry.operations.publish import concept_release
 from perfusion_registry.recipe import dump_pack, read_lockfile
-from perfusion_registry.recipe.pack import pack_model
+from perfusion_registry.recipe.pack import Pack
+from perfusion_registry.recipe.scene import with_scenes
 from perfusion_registry.registries.registry import Registry
 from tests import forked
 from tests.cli.running import Said, perf_process
@@ -77,7 +78,7 @@ class Studio:
 
     def publish_pack(self, name: str, requires: dict[str, str], scenes: dict[str, Any]) -> None:
         blob = dump_pack(
-            pack_model(scene_settings(())).model_validate(
+            with_scenes(Pack, scene_settings(())).model_validate(
                 {"pack": {"name": name, "version": "1.0.0", "requires": requires}, "scenes": scenes}
             )
         )

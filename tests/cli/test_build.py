@@ -206,6 +206,7 @@ def test_several_builds_at_once_are_as_one_after_the_other(
     assert many.code == 0, many.err
     for name in ("bear", "cub", "paw"):
         assert f"{name}: training" in many.err
+    assert "[transformers]" not in many.err
     assert len([line for line in many.err.split("\n") if re.match(r"Loading .* \.\.\.$", line)]) == 2
     rows = {row["name"]: row["sha256"] for row in many.json["built"]}
     assert rows == {row["name"]: row["sha256"] for row in alone.json["built"]}

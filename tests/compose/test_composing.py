@@ -266,6 +266,22 @@ def test_a_composition_takes_another_strength_like_another_gate(tiny_base, conce
         regated(composition, SettingSources(command={"teapot": Gate(residual=0.5)}))
 
 
+def test_what_is_set_for_all_must_be_taken_by_one(tiny_base, concepts):
+    teapot = compose(parse_prompt("a teapot*"), concepts, tiny_base)
+    residual = SettingSources(command_all=Gate(residual=0.5))
+    for draw in (
+        lambda: compose(parse_prompt("a teapot*"), concepts, tiny_base, residual),
+        lambda: regated(teapot, residual),
+    ):
+        with pytest.raises(PerfError, match="no concept that the prompt calls has a residual") as caught:
+            draw()
+        assert caught.value.where == "--residual"
+    with pytest.raises(PerfError, match="has a bias"):
+        compose(parse_prompt("a pot"), concepts, tiny_base, SettingSources(command_all=Gate(bias=0.5)))
+    preset = SettingSources(command_all=Gate(preset="faithful"))
+    compose(parse_prompt("a teapot*"), concepts, tiny_base, preset)
+
+
 def test_braces_away_from_a_star_are_words_and_said_to_be(tiny_base, concepts):
     notes = Heard()
     compose(parse_prompt("a teddy* {bias=.5} at night"), concepts, tiny_base, reporter=notes)

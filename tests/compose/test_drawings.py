@@ -10,8 +10,8 @@ from perfusion_registry.compose.composing import SettingSources, compose
 from perfusion_registry.compose.packing import encodings, pack_by, targets
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.interface import KeptStep
 from perfusion_registry.methods.perfusion.gate import Gate
-from perfusion_registry.methods.textual_inversion.options import Built as InversionBuilt
 from perfusion_registry.methods.textual_inversion.options import NoOptions
 from perfusion_registry.methods.textual_inversion.options import TrainOptions as InversionOptions
 from tests.compose.samples import artifact, concepts_of, covariance, on
@@ -93,7 +93,7 @@ def test_a_concept_of_another_method_cannot_be_drawn_so(tiny_base, concepts):
         "method": "textual-inversion",
         "train": InversionOptions(),
         "render": NoOptions(),
-        "built": InversionBuilt(step=1),
+        "built": KeptStep(step=1),
         "architecture": "stable-diffusion",
         "requires_perf": "0.1",
         "schema_version": 2,

@@ -177,6 +177,7 @@ def test_a_sheet_of_gates(composer: perf.Composer, place: Path) -> None:
         ),
         "belongs to a scene pack": lambda: composer.tune(PROMPT, scene="pack/snow"),
         "a temperature should be": lambda: composer.tune(PROMPT, temperatures=[-1]),
+        "bias is said twice": lambda: composer.tune(PROMPT, biases=[0.5], choices={"bias": [0.6]}),
     }.items():
         with pytest.raises(perf.PerfError, match=what):
             mistake()

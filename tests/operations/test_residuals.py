@@ -128,3 +128,5 @@ def test_from_a_recipe_to_a_prompt_with_a_perfusion_concept(project: Path, tiny_
     assert not np.array_equal(drawn("a oak* in the snow"), plain)
     with pytest.raises(perf.PerfError, match="'bias' is no option of oak"):
         composer.compose("an oak*{bias=.5}")
+    with pytest.raises(perf.PerfError, match="no concept that the prompt calls has a bias"):
+        composer.compose("an oak*", gates={"bias": 0.5})

@@ -207,6 +207,10 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
     }
     refused = CliRunner().invoke(app, ["tune", PROMPT, "--try", "side=up"])
     assert "'up' is no side" in refused.stderr
+    for twice in (["--try", "bias=.5", "--try", "bias=.6"], ["--bias", ".5", "--try", "bias=.6"]):
+        refused = CliRunner().invoke(app, ["tune", PROMPT, *twice])
+        assert refused.exit_code == 2
+        assert "bias is said twice" in refused.stderr
     table = command("compose", PROMPT)
     assert "strength" in table
     assert "1.25" in table

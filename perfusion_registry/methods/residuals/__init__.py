@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.methods.defaults import of_the_base, over_defaults
-from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.defaults import over_defaults
+from perfusion_registry.methods.interface import KeptStep, Method
 from perfusion_registry.methods.residuals import tensors as kept
 from perfusion_registry.methods.residuals.options import (
     NAME,
     STRENGTH,
-    Built,
     DrawOptions,
     ResidualsRecipe,
     TrainOptions,
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.trainable import Trainable
     from perfusion_registry.recipe.options import TrainingOptions
 
-STRENGTHS = (0.6, 0.8, 1.0, 1.2)
-"""What `perf tune` tries where nothing else is asked for."""
+STRENGTHS = (1.0, 0.8, 1.2, 0.6)
+"""What `perf tune` tries where nothing else is asked for, the paper's own first."""
 
 
 class Residuals(Method):
@@ -48,14 +47,10 @@ class Residuals(Method):
     name = NAME
     epoch = 1
     recipe_model = ResidualsRecipe
-    tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": Built})
+    tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": KeptStep})
     draw_model = DrawOptions
     settings = (STRENGTH,)
     tensor_rules = (kept.RULE,)
-
-    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
-        """Of a base card's `[train]` only what is about the base."""
-        return over_defaults(TrainOptions, recipe.train, of_the_base(base_defaults), "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> DrawOptions:
         """Nothing of a base card's `[render]`: the strength there is for residuals beside an edit."""
@@ -85,10 +80,6 @@ class Residuals(Method):
 
         assert isinstance(options, TrainOptions)
         return ResidualTrainable(base, word, options, generator)
-
-    def built(self, step: int, covariance: str | None) -> Built:
-        """The kept step."""
-        return Built(step=step)
 
     def contribution(
         self,

@@ -61,12 +61,6 @@ class DrawOptions(FileModel):
     residual: Residual = 1.0
 
 
-class Built(FileModel):
-    """What a build found out. step: the training step that was kept."""
-
-    step: Annotated[int, Field(ge=0)]
-
-
 class ResidualsConcept(ConceptSection):
     """`[concept]` of a recipe; prompts say its supercategory, the macro class, where they call it."""
 

@@ -7,11 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.methods import embeddings
-from perfusion_registry.methods.defaults import of_the_base, over_defaults
-from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.interface import KeptStep, Method
 from perfusion_registry.methods.textual_inversion.options import (
     NAME,
-    Built,
     InversionRecipe,
     NoOptions,
     TrainOptions,
@@ -35,13 +33,9 @@ class TextualInversion(Method):
     name = NAME
     epoch = 1
     recipe_model = InversionRecipe
-    tables = MappingProxyType({"train": TrainOptions, "render": NoOptions, "built": Built})
+    tables = MappingProxyType({"train": TrainOptions, "render": NoOptions, "built": KeptStep})
     draw_model = NoOptions
     tensor_rules = (embeddings.RULE,)
-
-    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
-        """Of a base card's `[train]` only what is about the base."""
-        return over_defaults(TrainOptions, recipe.train, of_the_base(base_defaults), "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> NoOptions:
         """Nothing."""
@@ -60,10 +54,6 @@ class TextualInversion(Method):
 
         assert isinstance(options, TrainOptions)
         return InversionTrainable(base, word, options)
-
-    def built(self, step: int, covariance: str | None) -> Built:
-        """The kept step."""
-        return Built(step=step)
 
     def contribution(
         self,

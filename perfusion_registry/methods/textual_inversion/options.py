@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import (
@@ -41,12 +39,6 @@ class TrainOptions(TrainingOptions):
 
 class NoOptions(FileModel):
     """What a prompt may set: nothing."""
-
-
-class Built(FileModel):
-    """What a build found out. step: the training step that was kept."""
-
-    step: Annotated[int, Field(ge=0)]
 
 
 class InversionConcept(ConceptSection):
