@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.storybook2.training.loop import Schedule
+from perfusion_registry.storybook2.training.loop import Schedule, load
 from perfusion_registry.storybook2.training.pause import is_paused, paused
+from perfusion_registry.storybook2.training.state import begin_from, load_state, save_state
 from perfusion_registry.storybook2.training.work import Work
 from tests import forked
 from tests.storybook2.learners import LEARNERS, trained
@@ -79,6 +80,28 @@ trained("denoiser", Path({str(tmp_path / "killed")!r}), 10**9, save_every=0.0)
     resumed, progress = trained("denoiser", tmp_path / "killed", 40)
     assert progress.pages == 40
     assert_same(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_what_is_half_trained_goes_on_elsewhere_from_its_weights(name: str, tmp_path: Path) -> None:
+    here, there = Work(tmp_path / "here"), Work(tmp_path / "there")
+    learner, progress = trained(name, here.root, 8)
+    save_state(here, tmp_path / "parts")
+    load_state(tmp_path / "parts", there)
+    again = LEARNERS[name]()
+    assert begin_from(there, name, again)
+    assert not begin_from(there, name, again)
+    arrived = LEARNERS[name]()
+    assert load(there.checkpoint(name), arrived) == progress
+    state = learner.state_dict()
+    weights = state["weights"] | (state["averages"][0]["values"] if "averages" in state else {})
+    for key, value in arrived.state_dict()["weights"].items():
+        assert torch.equal(value, weights[key].half().to(value.dtype)), key
+    for average in arrived.state_dict().get("averages", ()):
+        assert average["steps"] == progress.step
+        for key, value in average["values"].items():
+            assert torch.equal(value, weights[key].half().float()), key
+    assert trained(name, there.root, 16)[1].pages == 16
 
 
 def test_a_torn_checkpoint_beside_is_no_checkpoint(tmp_path: Path) -> None:

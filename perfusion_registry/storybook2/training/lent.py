@@ -19,10 +19,10 @@ import torch
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.training.drawings import HELD_BACK
-from perfusion_registry.storybook2.training.painting import denoiser, new_learner
+from perfusion_registry.storybook2.training.painting import denoiser
 from perfusion_registry.storybook2.training.plan import Plan, read_plan
 from perfusion_registry.storybook2.training.producing import encode_shards
-from perfusion_registry.storybook2.training.state import begin_from, load_state, save_state
+from perfusion_registry.storybook2.training.state import load_state, save_state
 from perfusion_registry.storybook2.training.work import Work
 
 _LEAST = 5.0
@@ -51,7 +51,6 @@ def lent(work: Work, *, state: Path | None, out: Path, seconds: float, reserve: 
     left = max(_LEAST, seconds - reserve - (time.monotonic() - begun))
     plan = lent_plan(read_plan(work), cores=os.cpu_count() or 1, device=device, seconds=left)
     encode_shards(work, [HELD_BACK], count=plan.budgets.shard, workers=1)
-    begin_from(work, new_learner(work, plan, None))
     denoiser(work, plan)
     save_state(work, out)
     return out

@@ -39,6 +39,7 @@ from perfusion_registry.storybook2.training.loop import (
 )
 from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.producing import draw_shards
+from perfusion_registry.storybook2.training.state import begin_from
 from perfusion_registry.storybook2.training.work import Work
 
 FITTED = 600
@@ -137,7 +138,9 @@ def train_and_fall(
 def plateau(
     work: Work, plan: Plan, name: str, learner: Learner, *, pages: int, hooks: Sequence[Hook] = ()
 ) -> Progress:
-    """Train a stage at the constant rate until it has seen `pages`."""
+    """Train a stage at the constant rate until it has seen `pages`; it begins with the weights that were
+    carried here, where there are any."""
+    begin_from(work, name, learner)
     schedule = Schedule(warmup=WARMUP * learner.batch)
     return train(
         name,

@@ -1,5 +1,6 @@
-"""The state of an unfinished training in one file, to carry to another machine in parts: the averaged weights
-in fp16, and whatever else is trained already. Optimisers start anew from it."""
+"""The state of an unfinished training in one file, to carry to another machine in parts: what is trained
+already, and in fp16 the weights of what is half trained, averaged where they are. Optimisers start anew from
+it, and a rate that had begun to fall stands where the fall began."""
 
 from __future__ import annotations
 
@@ -12,8 +13,7 @@ from pathlib import Path
 import torch
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.storybook2.training.denoiser import DenoiserLearner
-from perfusion_registry.storybook2.training.loop import Progress, save
+from perfusion_registry.storybook2.training.loop import Learner, Progress, save
 from perfusion_registry.storybook2.training.parts import join, split
 from perfusion_registry.storybook2.training.plan import Plan, read_plan
 from perfusion_registry.storybook2.training.work import Work
@@ -21,7 +21,14 @@ from perfusion_registry.storybook2.training.work import Work
 _FILES = ("plan.json", "recogniser.safetensors", "measured.jsonl")
 _FOLDERS = ("tokenizer", "encoder", "vae", "vae-decoder", "clip", "segmenter")
 _ARCHIVE = "storybook2.tar"
-_DENOISER = "denoiser-fp16.pt"
+_STAGES = {
+    "autoencoder": "vae",
+    "recogniser": "recogniser.safetensors",
+    "clip": "clip",
+    "segmenter": "segmenter",
+    "denoiser": "denoiser.safetensors",
+}
+"""Networks that may be half trained, and what there is of each when it is done (of the denoiser, never)."""
 
 
 def save_state(work: Work, target: Path) -> list[Path]:
@@ -32,11 +39,12 @@ def save_state(work: Work, target: Path) -> list[Path]:
             for name in (*_FILES, *_FOLDERS):
                 if (work.root / name).exists():
                     tar.add(work.root / name, name)
-            checkpoint = work.checkpoint("denoiser")
-            if checkpoint.exists():
-                small = Path(folder) / _DENOISER
-                _shrink(checkpoint, small)
-                tar.add(small, _DENOISER)
+            for stage, result in _STAGES.items():
+                checkpoint = work.checkpoint(stage)
+                if checkpoint.exists() and not (work.root / result).exists():
+                    small = _small(Path(folder), stage)
+                    _shrink(checkpoint, small)
+                    tar.add(small, small.name)
         return split(archive, target)
 
 
@@ -59,27 +67,34 @@ def load_state(source: Path, work: Work) -> Plan:
     return read_plan(work)
 
 
-def begin_from(work: Work, learner: DenoiserLearner) -> bool:
-    """Make the denoiser's checkpoint from the weights that `load_state` brought; False where there are none,
-    or a checkpoint is there already."""
-    source, target = work.root / _DENOISER, work.checkpoint("denoiser")
+def begin_from(work: Work, name: str, learner: Learner) -> bool:
+    """Make a stage's checkpoint from the weights that `load_state` brought; False where there are none, or a
+    checkpoint is there already. The learner may be left as the checkpoint is."""
+    source, target = _small(work.root, name), work.checkpoint(name)
     if target.exists() or not source.exists():
         return False
     saved = torch.load(source, weights_only=True, map_location="cpu")
     weights = {n: v.float() if v.is_floating_point() else v for n, v in saved["weights"].items()}
-    learner.model.load_state_dict(weights)
-    for average in learner.averages:
-        for name, value in average.values.items():
-            value.copy_(weights[name])
-        average.steps = saved["progress"]["step"]
+    state = learner.state_dict()
+    state["weights"] = weights
+    for average in state.get("averages", ()):
+        average["values"] = {name: weights[name] for name in average["values"]}
+        average["steps"] = saved["progress"]["step"]
+    learner.load_state_dict(state)
     save(target, learner, Progress(**saved["progress"]))
     return True
+
+
+def _small(folder: Path, stage: str) -> Path:
+    """Where a stage's weights lie that are to be carried, or were."""
+    return folder / f"{stage}-fp16.pt"
 
 
 def _shrink(checkpoint: Path, target: Path) -> None:
     saved = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
     learner = saved["learner"]
-    weights = {**learner["weights"], **learner["averages"][0]["values"]}
+    averages = [average["values"] for average in learner.get("averages", ())[:1]]
+    weights = learner["weights"] | (averages[0] if averages else {})
     small = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
     progress = json.loads(json.dumps(saved["progress"]))
     torch.save({"weights": small, "progress": progress}, target)
