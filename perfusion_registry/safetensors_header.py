@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,6 +25,11 @@ LARGEST_HEADER = 100_000_000
 """Bytes that the safetensors library itself accepts."""
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2,
+    "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Of one number. There are others, which nothing here reads."""
 
 
 class HeaderError(ValueError):
@@ -90,6 +96,9 @@ def _read(file: BinaryIO, size: int, limit: int) -> Header:
     ends = max((entry.end for entry in tensors.values()), default=8 + length)
     if ends != size:
         raise HeaderError("it is truncated" if ends > size else "it has bytes that belong to no tensor")
+    for name, entry in tensors.items():
+        if entry.dtype in _BYTES and entry.end - entry.start != _BYTES[entry.dtype] * prod(entry.shape):
+            raise HeaderError(f"`{name[:100]!r}` has not as many bytes as its shape and format take")
     return Header({key: text for key, text in texts if isinstance(text, str)}, tensors)
 
 

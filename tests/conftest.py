@@ -115,9 +115,22 @@ def tiny_base_folder(shared: Callable[[str, Callable[[Path], object]], Path]) ->
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tiny_base_folder: Path) -> Base:
-    """The tiny base loaded on the CPU in fp32. Shared: leave it as it was."""
+def loaded_tiny_base(tiny_base_folder: Path) -> Base:
+    """What `tiny_base` gives, each module of tests the same."""
     from perfusion_registry.base import describe_base, load_base
 
     description = describe_base(str(tiny_base_folder))
     return load_base(description, device="cpu", dtype="float32", compute_dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def tiny_base(loaded_tiny_base: Base) -> Iterator[Base]:
+    """The tiny base loaded on the CPU in fp32. Shared: a module that does not leave it as it was fails here,
+    where the fault is, and not the next one that draws with it."""
+    from tests.tiny import state_of
+
+    before = state_of(loaded_tiny_base)
+    yield loaded_tiny_base
+    after = state_of(loaded_tiny_base)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert not changed, f"the shared base was changed: {', '.join(changed)}"

@@ -6,12 +6,14 @@ Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -25,6 +27,9 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
 )
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
 
 WORDS = tuple(
     word
@@ -179,3 +184,20 @@ def fine_tuned(base: Path, folder: Path) -> Path:
     }
     save_file(moved, path)
     return folder
+
+
+def state_of(base: Base) -> dict[str, str]:
+    """All that a test could leave changed of a loaded base, by name: modules and their modes, tensors and
+    gradients, configurations."""
+    state: dict[str, str] = {}
+    for name, part in base.pipe.components.items():
+        state[f"{name}.config"] = str(getattr(part, "config", None))
+        if not isinstance(part, torch.nn.Module):
+            continue
+        for path, module in part.named_modules():
+            hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
+            state[f"{name}.{path}"] = f"{type(module).__qualname__} {module.training} {hooks}"
+        for path, tensor in (*part.named_parameters(), *part.named_buffers()):
+            numbers = hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()
+            state[f"{name}.{path}"] = f"{numbers} {tensor.requires_grad} {tensor.grad is not None}"
+    return state

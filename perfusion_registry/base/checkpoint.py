@@ -56,12 +56,18 @@ class CheckpointFiles(BaseFiles):
         """Tell what a file is. Raises PerfError, with what it is, for one that holds no base."""
         if file.suffix.lower() != ".safetensors":
             raise _refused(file, kind_of_file(file))
+        if file.suffix != ".safetensors":
+            raise PerfError(
+                f"what loads it knows a safetensors file by `.safetensors`, and not by `{file.suffix}`",
+                where=str(file),
+                hint=f"rename it to {file.stem}.safetensors",
+            )
         try:
             header = read_header(file)
         except (OSError, HeaderError):
             raise _refused(file, kind_of_file(file)) from None
         layout = _layout(file, header)
-        prediction = tell_prediction(file, header, asked, by_statistic=layout.is_second)
+        prediction = tell_prediction(file, header, asked, by_statistic=layout.is_stable_diffusion_2)
         files = cls(folder=layout.folder, file=file, layout=layout, header=header, prediction=prediction)
         files._check()
         return files
@@ -83,7 +89,7 @@ class CheckpointFiles(BaseFiles):
             sides = native_sides(self.header)
             if sides is not None:
                 configuration["sample_size"] = [side // 8 for side in sides]
-            elif self.layout.is_second and self.prediction.kind == "v_prediction":
+            elif self.layout.is_stable_diffusion_2 and self.prediction.kind == "v_prediction":
                 configuration["sample_size"] = 96  # of both kinds of SD 2, that for 768 pixels
         return configuration
 
@@ -217,9 +223,20 @@ def _not_usable(tensors: Mapping[str, TensorEntry], encoders: tuple[TextEncoder,
     if f"{AUTOENCODER}decoder.conv_in.weight" not in tensors:
         return Kind("a model without its autoencoder", _WHOLE)
     read = (UNET, AUTOENCODER, *(encoder.prefix for encoder in encoders))
-    for name, entry in tensors.items():
-        if name.startswith(read) and name.endswith(".weight") and entry.dtype not in FLOATS:
+    weights = {
+        name: entry
+        for name, entry in tensors.items()
+        if name.startswith(read) and name.endswith(("weight", "bias", "embedding", "projection"))
+    }
+    for name, entry in weights.items():
+        if entry.dtype not in FLOATS:
             return Kind(f"a model whose weights are in {entry.dtype}", "convert it to fp16 or bf16 first")
+        if not all(entry.shape or (0,)):
+            return Kind(f"a model without any numbers in its `{name}`")
+    ranks = {f"{UNET}input_blocks.0.0.weight": 4, **{encoder.embeddings: 2 for encoder in encoders}}
+    for name, rank in ranks.items():
+        if len(tensors[name].shape) != rank:
+            return Kind(f"a model whose `{name}` has {len(tensors[name].shape)} dimensions instead of {rank}")
     return None
 
 

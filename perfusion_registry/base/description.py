@@ -107,6 +107,7 @@ def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> Bas
         architecture=kind.name,
         text_digest=files.text_digest,
         prediction=prediction,
+        zero_terminal_snr=prediction.zero_terminal_snr,
     )
 
 
@@ -131,6 +132,7 @@ def _describe(repo: str, revision: str | None, kind: Architecture, files: BaseFi
         variants=files.variants,
         architecture=kind.name,
         text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
+        zero_terminal_snr=files.scheduler.get("rescale_betas_zero_snr") is True,
     )
 
 

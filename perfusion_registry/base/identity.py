@@ -28,7 +28,8 @@ class BaseIdentity:
     name of its kind. family: hex sha256; concepts transfer between bases of one family. digest: hex sha256
     over its files. text_digest: hex sha256 over those that decide what a caption is encoded to. Of a pipeline
     that is not read from files both digests are "unknown". card: its defaults. prediction: of a base in one
-    file, what its denoiser predicts, which a folder says in its scheduler.
+    file, what its denoiser predicts, which a folder says in its scheduler. zero_terminal_snr: whether nothing
+    of the picture is left at the end of its noise schedule.
     """
 
     repo: str
@@ -39,11 +40,12 @@ class BaseIdentity:
     text_digest: str = "unknown"
     card: BaseCard = field(default_factory=BaseCard)
     prediction: Prediction | None = None
+    zero_terminal_snr: bool = False
 
     @property
     def guidance_rescale(self) -> float:
         """How far guided predictions are scaled back; 0: not at all."""
-        return GUIDANCE_RESCALE if self.prediction and self.prediction.zero_terminal_snr else 0.0
+        return GUIDANCE_RESCALE if self.zero_terminal_snr else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

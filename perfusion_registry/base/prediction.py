@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from perfusion_registry.base.weights import FLOATS
 from perfusion_registry.safetensors_header import Header, floats
 
-Kind = Literal["epsilon", "v_prediction"]
+PredictionKind = Literal["epsilon", "v_prediction"]
 GUIDANCE_RESCALE = 0.7
 """Of schedules without signal at their end, as Lin et al. (2023) have it; else pictures are overexposed."""
 
 # `modelspec.prediction_type` as kohya-ss writes it, `modelspec.predict_key` as the standard has it.
 _METADATA = ("modelspec.prediction_type", "modelspec.predict_key")
-_SPELT: dict[str, Kind] = {
+_SPELT: dict[str, PredictionKind] = {
     "epsilon": "epsilon",
     "eps": "epsilon",
     "v": "v_prediction",
@@ -25,6 +26,7 @@ _SPELT: dict[str, Kind] = {
 # Of SD 2: the standard deviation of this tensor is greater where the velocity is predicted (ComfyUI).
 _STATISTIC = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _GREATER = 0.09
+_SIDES = (64, 4096)  # pixels, between which a native size is believed
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Prediction:
     picture is left at the end of its noise schedule. told_by: where this is known from; None where it is
     assumed. asked: whether somebody said any of it in `perfusion.toml`."""
 
-    kind: Kind
+    kind: PredictionKind
     zero_terminal_snr: bool = False
     told_by: str | None = None
     asked: bool = False
@@ -60,7 +62,7 @@ class Prediction:
 class Asked:
     """What somebody says of a base in one file, in `perfusion.toml`; None: nothing."""
 
-    prediction: Kind | None = None
+    prediction: PredictionKind | None = None
     zero_terminal_snr: bool | None = None
 
 
@@ -80,16 +82,21 @@ def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: b
             return Prediction(prediction, zero, f"`{key}` in the file", given)
     if "v_pred" in tensors:
         return Prediction("v_prediction", zero, "`v_pred` in the file", given)
-    if by_statistic and _STATISTIC in tensors:
-        kind: Kind = "v_prediction" if _deviation(file, header) > _GREATER else "epsilon"
+    if by_statistic and _STATISTIC in tensors and tensors[_STATISTIC].dtype in FLOATS:
+        kind: PredictionKind = "v_prediction" if _deviation(file, header) > _GREATER else "epsilon"
         return Prediction(kind, zero, "a tensor of its UNet", given)
     return Prediction("epsilon", zero, asked=given)
 
 
 def native_sides(header: Header) -> tuple[int, int] | None:
-    """(height, width) in pixels that the file's metadata says it was made for; None where it says nothing."""
-    match = re.fullmatch(r"(\d{2,5})\s*x\s*(\d{2,5})", header.metadata.get("modelspec.resolution", ""))
-    return (int(match[2]), int(match[1])) if match else None
+    """(height, width) in pixels that the file's metadata says it was made for; None where it says nothing, or
+    a size that no such base draws."""
+    said = header.metadata.get("modelspec.resolution", "")
+    match = re.fullmatch(r"(\d{2,4})\s*x\s*(\d{2,4})", said, re.ASCII)
+    sides = (int(match[2]), int(match[1])) if match else ()
+    if not sides or any(side % 8 or not _SIDES[0] <= side <= _SIDES[1] for side in sides):
+        return None
+    return sides
 
 
 def scheduler_of(prediction: Prediction, plain: dict[str, Any]) -> dict[str, Any]:

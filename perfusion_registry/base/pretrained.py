@@ -52,9 +52,17 @@ def from_single_file(kind: Any, file: Path, folder: Path, dtype: torch.dtype, **
 
 
 def _class_of(folder: Path, model: str) -> Any:
-    """The class of a model, as the base's index names it."""
-    library, name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))[model]
-    return getattr(import_module(library), name)
+    """The class of a model, as the base's index names it. Raises PerfError for what is no model's class of
+    diffusers or transformers: nothing else is imported because a folder says so."""
+    index = folder / "model_index.json"
+    with quiet(), _told(f"the base's {model}", index):
+        library, name = json.loads(index.read_text(encoding="utf-8"))[model]
+        if library not in ("diffusers", "transformers"):
+            raise ValueError(f"it is a {name} of {library}, and not of diffusers or transformers")
+        kind = getattr(import_module(library), name, None)
+        if not hasattr(kind, "from_pretrained"):
+            raise ValueError(f"{library} has no model called {name}")
+        return kind
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from perfusion_registry.base.layouts import TextEncoder
-from perfusion_registry.base.weights import FLOATS, half_digest
+from perfusion_registry.base.weights import half_digest, is_learned
 from perfusion_registry.safetensors_header import TensorEntry, floats
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def text_tensors(
     own = {
         name.removeprefix(encoder.prefix): entry
         for name, entry in tensors.items()
-        if name.startswith(encoder.prefix) and entry.dtype in FLOATS
+        if name.startswith(encoder.prefix) and is_learned(name, entry)
     }
     if not encoder.open_clip:
         return {name: Part(entry, entry.shape) for name, entry in own.items()}

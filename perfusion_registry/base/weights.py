@@ -74,6 +74,12 @@ def tensor_entries(path: Path) -> Mapping[str, TensorEntry]:
         ) from error
 
 
+def is_learned(name: str, entry: TensorEntry) -> bool:
+    """Whether a tensor of a text encoder is one of its weights, and not the numbers of its positions: some
+    versions of transformers save these and others do not, and tools that merge models make floats of them."""
+    return entry.dtype in FLOATS and not name.endswith("position_ids")
+
+
 def half_precision_digest(path: Path) -> str:
     """A hex sha256 over a file's floating-point tensors rounded to fp16, by name.
 
@@ -87,8 +93,8 @@ def half_precision_digest(path: Path) -> str:
         with path.open("rb") as file:
             for name in sorted(entries, key=plain_name):
                 entry = entries[name]
-                if entry.dtype not in FLOATS:
-                    continue  # position numbers, which some versions of transformers save and others do not
+                if not is_learned(name, entry):
+                    continue
                 file.seek(entry.start)
                 yield name, entry.shape, _to_half(file.read(entry.end - entry.start), entry.dtype)
 

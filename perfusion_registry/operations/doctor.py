@@ -135,6 +135,7 @@ def _store(root: Path) -> Iterator[Finding]:
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
     from perfusion_registry.resolve import find_covariance
+    from perfusion_registry.resolve.staleness import EDITED, asked_as_locked
 
     try:
         base = workspace.base(project, download=False)
@@ -147,8 +148,11 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     if locked is not None and locked.digest != base.digest:
         here = {file.path: file.sha256 for file in base.files}
         other = [file.path for file in locked.files if here.get(file.path) != file.sha256]
-        text = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
-        yield _finding("base", "broken", text, "restore the files, or `perf lock` to take these")
+        if not other and not asked_as_locked(project):
+            yield _finding("base", "broken", EDITED, "take it back, or `perf lock` and build again")
+        else:
+            text = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
+            yield _finding("base", "broken", text, "restore the files, or `perf lock` to take these")
     else:
         yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:

@@ -100,7 +100,7 @@ class ProjectFolder:
             )
         base = lockfile.base
         manifest = Manifest(
-            base=_asked(base.prediction),
+            base=said_of_base(base.prediction),
             project=ProjectSection(
                 name=root.name or "project",
                 base=base.repo if base.revision is None else f"{base.repo}@{base.revision}",
@@ -188,7 +188,7 @@ class ProjectFolder:
         )
 
 
-def _asked(prediction: str | None) -> BaseSection:
+def said_of_base(prediction: str | None) -> BaseSection:
     """What a lockfile says of a base in one file."""
     if prediction is None:
         return BaseSection()

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
-from perfusion_registry.resolve.project import ProjectFolder
+from perfusion_registry.recipe.manifest import BaseSection
+from perfusion_registry.resolve.project import ProjectFolder, said_of_base
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.root_requirements import key_path, reachable
 from perfusion_registry.resolve.sources import LocalConcept
@@ -61,6 +62,9 @@ def unmet(project: ProjectFolder, local: Mapping[str, LocalConcept]) -> list[str
     return list(dict.fromkeys(reasons))
 
 
+EDITED = "[base] in perfusion.toml was edited since the base was locked"
+
+
 def base_unmet(project: ProjectFolder) -> list[str]:
     """How the locked base is not the one that the manifest names; its bytes are `changes_of`'s to compare."""
     named = project.manifest.project.base
@@ -69,8 +73,18 @@ def base_unmet(project: ProjectFolder) -> list[str]:
         return ["the base is not locked"]
     revisions = (named, named.partition("@")[0]) if base.revision else (named,)
     if base.repo in revisions and ("@" not in named or _revision_fits(named, base.revision)):
-        return []
+        return [] if asked_as_locked(project) else [EDITED]
     return [f"the base is {named}, and {base.repo} is locked"]
+
+
+def asked_as_locked(project: ProjectFolder) -> bool:
+    """Whether `[base]` says of a base in one file what it said when it was locked."""
+    asked, base = project.manifest.base, project.lockfile.base if project.lockfile else None
+    locked = said_of_base(base.prediction if base else None)
+    if BaseSection() in (asked, locked):
+        return asked == locked
+    # What is left out is as the file says, which the lockfile repeats.
+    return all(value in (None, getattr(locked, key)) for key, value in asked.model_dump().items())
 
 
 def covariance_unmet(project: ProjectFolder) -> list[str]:

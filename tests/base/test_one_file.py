@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from math import prod
@@ -254,6 +255,8 @@ def test_a_size_is_the_metadatas_or_that_of_the_kind(tmp_path: Path) -> None:
     assert (size(parts=WHOLE_1), size(parts=WHOLE_XL)) == (64, 128)
     assert (size(parts=WHOLE_2), size(parts=WHOLE_2, values={STATISTIC: 0.2})) == (64, 96)
     assert size(parts=WHOLE_1, metadata={"modelspec.resolution": "768x512"}) == [64, 96]
+    for nonsense in ("0x0", "1000x1001", "99999x99999", "8x8", "1024", "٥١٢x٥١٢", "-512x512"):
+        assert size(parts=WHOLE_1, metadata={"modelspec.resolution": nonsense}) == 64
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -323,6 +326,11 @@ def test_a_file_is_the_base_of_its_folder(tiny: tuple[Path, Layout], tmp_path: P
     path = save_one_file(folder, layout, tmp_path / "a model.safetensors")
     file, own = loaded(path), loaded(folder)
     described = file.description
+    merged = {name: tensor.contiguous().clone() for name, tensor in one_file(folder, layout).items()}
+    for name in [name for name in merged if name.endswith("position_ids")]:
+        merged[name] = merged[name].half()  # as tools that merge models leave them
+    save_file(merged, tmp_path / "merged.safetensors")
+    assert describe_base(str(tmp_path / "merged.safetensors")).family == described.family
     assert (described.family, described.architecture) == (
         own.description.family,
         own.description.architecture,
@@ -396,8 +404,8 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
     )
     assert loaded(wide).picture_size == (64, 96)
     composition = compose(parse_prompt("a teddy"), {}, base)
-    how = {"steps": 2, "guidance": 7.0, "width": 64, "height": 64, "scheduler": "ddim", "seeds": (3,)}
-    ((picture),) = render(base, composition, RenderRequest(**how), {})
+    request = {"steps": 2, "guidance": 7.0, "width": 64, "height": 64, "scheduler": "ddim", "seeds": (3,)}
+    ((picture),) = render(base, composition, RenderRequest(**request), {})
     stock = base.pipeline(scheduler="DDIMScheduler")
     how = {
         "num_inference_steps": 2,
@@ -410,6 +418,65 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
     np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(expected))
     with pytest.raises(PerfError, match="this base is a folder"):
         describe_base(str(folder), asked=asked)
+    same = Path(shutil.copytree(folder, tmp_path / "folder"))
+    scheduler = same / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(dict(base.pipe.scheduler.config)))
+    said = describe_base(str(same))
+    assert (said.guidance_rescale, describe_base(str(folder)).guidance_rescale) == (0.7, 0)
+    own = load_base(said, device="cpu", dtype="float32", compute_dtype="float32")
+    ((again),) = render(own, compose(parse_prompt("a teddy"), {}, own), RenderRequest(**request), {})
+    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(expected))
+
+
+NONSENSE = ("", "v", "sample", "1x1", "\0", "9" * 400)
+KEYS = ("modelspec.prediction_type", "modelspec.resolution", "modelspec.predict_key")
+TELLING = ("token_embedding", "input_blocks.0.0.weight", "in_proj", ".attn2.to_", "projection", "norm1.bias")
+"""Within the names of tensors from whose format and shape something is told."""
+
+
+def mutated(tensors: Mapping[str, torch.Tensor], rng: random.Random) -> bytes:
+    """A safetensors file of zeros, whole by its header, in which a few tensors have another format or shape,
+    and metadata is nonsense."""
+    telling = [name for name in tensors if any(part in name for part in TELLING)]
+    changed = rng.sample(telling if rng.random() < 0.7 else sorted(tensors), rng.choice((1, 3)))
+    header: dict[str, Any] = {"__metadata__": {rng.choice(KEYS): rng.choice(NONSENSE)}}
+    end = 0
+    for name, tensor in tensors.items():
+        dtype, shape = "I64" if name.endswith("position_ids") else "F16", list(tensor.shape)
+        if name in changed:
+            dtype = rng.choice(["F16", "F8_E4M3", "BF16", "I64", "F4", "BOOL"])
+            shape = rng.choice([shape, [], [0], shape[1:], [*shape, 1], [0, *shape], [n + 1 for n in shape]])
+        start, end = end, end + {"F16": 2, "BF16": 2, "I64": 8}.get(dtype, 1) * prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)
+
+
+@pytest.mark.usefixtures("known")
+def test_whatever_a_header_says_there_is_a_base_or_an_error(
+    tiny: tuple[Path, Layout], tmp_path: Path
+) -> None:
+    tensors, path = one_file(*tiny), tmp_path / "it.safetensors"
+    refused: list[str] = []
+    for seed in range(60):
+        path.write_bytes(mutated(tensors, random.Random(seed)))
+        try:
+            loaded(path)
+        except PerfError as error:
+            refused.append(error.what)
+    assert len(refused) > 20
+    assert not any("\n" in what for what in refused)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("tiny", ["SD 1"], indirect=True)
+def test_a_file_is_told_to_be_renamed_where_libraries_would_not_know_it(
+    tiny: tuple[Path, Layout], tmp_path: Path
+) -> None:
+    path = save_one_file(*tiny, tmp_path / "IT.SAFETENSORS")
+    with pytest.raises(PerfError) as caught:
+        describe_base(str(path))
+    assert (caught.value.where, caught.value.hint) == (str(path), "rename it to IT.safetensors")
 
 
 @pytest.mark.usefixtures("known")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -83,3 +84,25 @@ def test_a_model_without_weights_is_told(tiny_base_folder: Path, tmp_path: Path)
     save_as(folder, "vae", "fp16", "bf16", "odd_one")
     assert weight_variants(folder / "vae") == ("fp16", "bf16", "odd_one")
     assert weight_variants(folder / "text_encoder") == (None,)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (["os", "system"], "it is a system of os, and not of diffusers or transformers"),
+        (["diffusers", "NoSuchModel"], "diffusers has no model called NoSuchModel"),
+        (["transformers", "logging"], "transformers has no model called logging"),
+        ("UNet2DConditionModel", "cannot be loaded"),
+    ],
+)
+def test_an_index_imports_models_of_the_two_libraries_and_nothing_else(
+    tiny_base_folder: Path, tmp_path: Path, said: object, told: str
+) -> None:
+    folder = shutil.copytree(tiny_base_folder, tmp_path / "base")
+    save_as(folder, "vae", "bf16")
+    index = folder / "model_index.json"
+    described = describe_base(str(folder))
+    index.write_text(json.dumps({**json.loads(index.read_text()), "vae": said}))
+    with pytest.raises(PerfError, match=told) as caught:
+        load_base(described, device="cpu", dtype="float32", compute_dtype="float32")
+    assert caught.value.where == str(index)

@@ -11,13 +11,13 @@ from tests.compose.samples import artifact, concepts_of
 
 
 @pytest.fixture(scope="session")
-def concepts(tiny_base):
+def concepts(loaded_tiny_base):
     """teddy*, teapot*, cat* (with trained keys) and hugsy*, a teddy with a residual, by name."""
     return concepts_of(
-        artifact(tiny_base, "teddy", "teddy", 1),
-        artifact(tiny_base, "teapot", "teapot", 2),
-        artifact(tiny_base, "cat", "cat", 3, trained_keys=True),
-        artifact(tiny_base, "hugsy", "teddy", 4, rank=0.1),
+        artifact(loaded_tiny_base, "teddy", "teddy", 1),
+        artifact(loaded_tiny_base, "teapot", "teapot", 2),
+        artifact(loaded_tiny_base, "cat", "cat", 3, trained_keys=True),
+        artifact(loaded_tiny_base, "hugsy", "teddy", 4, rank=0.1),
     )
 
 

@@ -39,7 +39,7 @@ gates = { teddy = { bias = 0.6, temperature = 0.2 } }
 
 
 @pytest.fixture(scope="session")
-def party(shared: Callable[..., Path], tiny_base: Any, tiny_base_folder: Path) -> Path:
+def party(shared: Callable[..., Path], loaded_tiny_base: Any, tiny_base_folder: Path) -> Path:
     """A folder with a base, a covariance, a registry of a teddy and a teapot, and a project, not locked."""
 
     def make(folder: Path) -> None:
@@ -54,7 +54,7 @@ def party(shared: Callable[..., Path], tiny_base: Any, tiny_base_folder: Path) -
         for seed, name in enumerate(("teddy", "teapot")):
             rank = 0.1 * seed  # the teapot has a residual
             made = artifact(
-                tiny_base,
+                loaded_tiny_base,
                 name,
                 name,
                 seed,

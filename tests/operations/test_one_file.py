@@ -59,6 +59,17 @@ def test_what_is_said_of_a_file_is_locked_and_comes_back(
     assert (asked.family, asked.digest == plain.digest) == (plain.family, False)
     assert not notes
     assert told == ("ok", "it predicts v_prediction, with a zero terminal SNR, as perfusion.toml says")
+    kept, _, _ = manifest.read_text().partition("\n[base]")
+    for edited in (SAID.replace("v_prediction", "epsilon"), SAID.replace("true", "false"), ""):
+        manifest.write_text(kept + edited)
+        with Workspace.open(place) as workspace:
+            findings = {one.what: one for one in doctor(workspace).findings}
+        assert "[base] in perfusion.toml was edited" in findings["base"].told
+        assert "[base] in perfusion.toml was edited" in findings["lockfile"].told
+    manifest.write_text(kept + SAID)
+    with Workspace.open(place) as workspace:
+        findings = {one.what: one.state for one in doctor(workspace).findings}
+    assert (findings["base"], findings["lockfile"]) == ("ok", "ok")
     alone = ProjectFolder.of_lockfile(place, read_lockfile(place / "perfusion.lock"))
     with Workspace.open(place) as workspace:
         assert workspace.base(alone).digest == asked.digest

@@ -58,8 +58,8 @@ class Layout:
     vocabulary: Path = _SHIPPED / "clip" / "merges.txt"
 
     @property
-    def is_second(self) -> bool:
-        """Whether it is that of Stable Diffusion 2, whose text encoder is OpenCLIP's alone."""
+    def is_stable_diffusion_2(self) -> bool:
+        """Whether its text encoder is OpenCLIP's alone."""
         return [encoder.open_clip for encoder in self.encoders] == [True]
 
     def encoder(self, component: str) -> TextEncoder:
