@@ -227,12 +227,19 @@ def _work(
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // share))
-    worker = begin(WorkerReporter(pipe))
+    failed: PerfError | None = None
+    try:
+        worker = begin(WorkerReporter(pipe))
+    except PerfError as error:
+        failed = error  # the answer to whatever is asked of this process
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
+        if failed is not None:
+            pipe.send(failed)
+            continue
         try:
             pipe.send(_Done(task.run(worker)))
         except PerfError as error:

@@ -73,6 +73,11 @@ class Hang(Square):
         return super().run(worker)
 
 
+def cannot_load(reporter: Reporter) -> Loaded:
+    """What processes begin with, where it cannot be had."""
+    raise PerfError("there is no x", where="x.toml", hint="make one")
+
+
 class Heard(Silent):
     """A reporter that keeps what it is told."""
 
@@ -125,6 +130,12 @@ def test_several_jobs_load_once_report_here_and_end_together() -> None:
     died = pytest.raises(PerfError, match="the square of 2` died; perhaps it ran out of memory")
     with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, died:
         list(run([Square(1), Die(2), Square(3)]))
+    assert multiprocessing.active_children() == []
+
+    no_base = pytest.raises(PerfError, match="there is no x")
+    with worker_pool(cannot_load, 2, Silent()) as run, no_base as refused:
+        list(run(tasks))
+    assert (refused.value.where, refused.value.hint) == ("x.toml", "make one")
     assert multiprocessing.active_children() == []
 
     with worker_pool(partial(Loaded, "x"), 2, Silent()) as run, closing(run(tasks)) as results:

@@ -85,7 +85,6 @@ class PromptArguments:
         )
 
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
 OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
 
 

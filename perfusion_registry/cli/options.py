@@ -39,6 +39,7 @@ JsonOption = Annotated[
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=GENERAL)
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")]
 LockedOption = Annotated[
     bool,

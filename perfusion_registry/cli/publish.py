@@ -16,10 +16,9 @@ from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.publish import Published, PublishOptions, YankResult
+    from perfusion_registry.operations.publish import Published, YankResult
     from perfusion_registry.operations.release_facts import ReleaseFacts
     from perfusion_registry.operations.target import RegistryTarget
-    from perfusion_registry.operations.workspace import Workspace
     from perfusion_registry.registries import Release
 
 TargetOption = Annotated[
@@ -110,35 +109,28 @@ def publish(
         names=tuple(names), registry=registry, sign=sign, dry_run=dry_run, facts=facts.read()
     )
     with common.open() as workspace:
-        if not (common.as_json or dry_run) and sys.stdin.isatty() and sys.stdout.isatty():
-            _ask(workspace, options)
         if common.as_json:
             console.say_result(run(workspace, options))
         else:
-            run(workspace, options, before=_show, after=_tell_published)
+            ask = _ask if sys.stdin.isatty() and sys.stdout.isatty() else None
+            run(workspace, options, ask=ask, before=_show, after=_tell_published)
 
 
-def _ask(workspace: Workspace, options: PublishOptions) -> None:
-    """Ask for what the recipes lack, once: the answers stand in them from then on."""
-    from perfusion_registry.operations.release_facts import ReleaseFacts, missing_facts, write_facts
+def _ask(name: str, keys: tuple[str, ...]) -> ReleaseFacts:
+    """Ask for what a recipe lacks: the answers stand in it from then on."""
+    from perfusion_registry.operations.release_facts import ReleaseFacts
 
-    project = workspace.read()
-    for name in project.select(options.names):
-        missing = [key for key in missing_facts(project, name) if not getattr(options.facts, key)]
-        if not missing:
-            continue
-        asked = [key for key in _QUESTIONS if key != "consent" or not project.is_pack(name)]
-        opening = f"{name} goes out for the first time. Its recipe keeps what you say; Enter leaves it out."
-        print(console.printable(opening), file=sys.stderr)
-        answers = {key: _answer(_QUESTIONS[key]) for key in asked}
-        facts = ReleaseFacts(
-            licence=answers["licence"],
-            authors=(answers["authors"],) if answers["authors"] else (),
-            description=answers["description"],
-            consent=answers.get("consent"),
-            preview=Path(answers["preview"]) if answers["preview"] else None,
-        )
-        write_facts(workspace, name, facts)
+    opening = f"The recipe of {name} keeps what you say of it here; Enter leaves it out."
+    print(console.printable(opening), file=sys.stderr)
+    answers = {key: _answer(_QUESTIONS[key]) for key in _QUESTIONS if key in keys}
+    author, preview = answers.get("authors"), answers.get("preview")
+    return ReleaseFacts(
+        licence=answers.get("licence"),
+        authors=(author,) if author else (),
+        description=answers.get("description"),
+        consent=answers.get("consent"),
+        preview=Path(preview) if preview else None,
+    )
 
 
 def _answer(question: str) -> str | None:

@@ -10,7 +10,6 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import (
-    ForceOption,
     GateOptions,
     LockOption,
     OpenOption,
@@ -22,7 +21,7 @@ from perfusion_registry.cli.drawing import (
     concept_names,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 

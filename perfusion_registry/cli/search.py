@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli import console
-from perfusion_registry.cli.options import Common, OfflineOption, RegistryOption
+from perfusion_registry.cli.options import Common, ForceOption, OfflineOption, RegistryOption
 from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def info(
         Path | None,
         typer.Option(metavar="FILE", help="Save its preview picture, a JPEG.", show_default=False),
     ] = None,
+    force: ForceOption = False,
     offline: OfflineOption = False,
 ) -> None:
     """Show what a concept says of itself, and its versions."""
@@ -84,6 +85,7 @@ def info(
             version=version or None,
             registry=registry,
             preview=preview,
+            force=force,
         )
     if common.as_json:
         console.say_result(result)

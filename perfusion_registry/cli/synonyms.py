@@ -63,6 +63,8 @@ def synonym(error: Any, where: str) -> str | None:
     """
     option = getattr(error, "option_name", None)
     if option is not None:
-        return OPTIONS.get(option) if where in _DRAWS else None
+        meant = OPTIONS.get(option) if where in _DRAWS else None
+        known = {name for parameter in error.ctx.command.params for name in parameter.opts}
+        return meant if meant and known.issuperset(re.findall(r"--[a-z-]+", meant)) else None
     command = re.match(r"No such command '([^']*)'", error.format_message())
     return COMMANDS.get(command[1]) if command and where == "perf" else None

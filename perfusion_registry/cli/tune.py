@@ -11,7 +11,6 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import (
-    ForceOption,
     OpenOption,
     PictureOptions,
     PromptArgument,
@@ -19,7 +18,7 @@ from perfusion_registry.cli.drawing import (
     spaces,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
-from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
 from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:

@@ -372,16 +372,20 @@ class Project:
         version: str | None = None,
         registry: str | None = None,
         preview: str | Path | None = None,
+        force: bool = False,
     ) -> InfoResult:
         """What a concept says of itself, and which versions there are.
 
-        version: default the locked one, else the newest. preview: a file to save its preview picture to.
+        version: default the locked one, else the newest. preview: a file to save its preview picture to;
+        force overwrites another one there.
         """
         from perfusion_registry.operations.info import info
 
         file = Path(preview) if preview is not None else None
         return self._run(
-            lambda workspace: info(workspace, name, version=version, registry=registry, preview=file)
+            lambda workspace: info(
+                workspace, name, version=version, registry=registry, preview=file, force=force
+            )
         )
 
     def vendor(self, folder: str | Path) -> VendorResult:

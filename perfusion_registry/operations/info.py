@@ -10,7 +10,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.release_facts import preview_of_recipe
+from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
 from perfusion_registry.operations.workspace import Workspace
@@ -92,11 +92,13 @@ def info(
     version: str | None = None,
     registry: str | None = None,
     preview: Path | None = None,
+    force: bool = False,
 ) -> InfoResult:
     """What a concept says of itself.
 
     version: default the locked one, else the newest. registry: ask this one alone, as in `known_registries`.
-    preview: a file for its preview picture, a JPEG; raises PerfError where it has none.
+    preview: a file for its preview picture, a JPEG; raises PerfError where it has none, or another file is
+    there, which force overwrites.
     """
     name = canonical_name(name)
     project = workspace.read() if registry is None else workspace.read_if_any()
@@ -106,7 +108,7 @@ def info(
         if preview is not None:
             declared, path = project.declared(name), project.recipe_path(name)
             about = declared.pack if isinstance(declared, Pack) else declared.concept
-            _save(preview, preview_of_recipe(path, about.preview), name)
+            _save(preview, preview_of_recipe(path, about.preview), name, force=force)
         return InfoResult(
             name=name,
             registry=None,
@@ -125,7 +127,8 @@ def info(
             hint=f"it has {', '.join(one.version for one in listings)}",
         )
     if preview is not None:
-        _save(preview, fetch_preview(source, listing.release), name)
+        picture = fetch_preview(source, listing.release, workspace.store, workspace.reporter)
+        _save(preview, picture, name, force=force)
     locked = block.version if block is not None and block.registry is not None else None
     versions = tuple(
         ListedVersion(version=one.version, yanked=one.yanked, reason=one.reason or None)
@@ -163,9 +166,14 @@ def _listings(
     return sources.registry(place), sources.called(place), listings
 
 
-def _save(path: Path, preview: bytes | None, name: str) -> None:
+def _save(path: Path, preview: bytes | None, name: str, *, force: bool) -> None:
+    """Write a preview, which somebody else may have published, where it is a JPEG that can be decoded."""
     if preview is None:
         raise PerfError(f"`{name}` has no preview picture", where=f"--preview {path}")
+    check_preview(preview, name)
+    if not force and path.exists() and (path.is_dir() or path.read_bytes() != preview):
+        hint = "choose another name, or overwrite it with --force"
+        raise PerfError("there is another file here already", where=f"--preview {path}", hint=hint)
     replace_bytes(path, preview)
 
 

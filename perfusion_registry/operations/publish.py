@@ -15,10 +15,13 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import read_recipe_or_pack
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.release_facts import (
+    REQUIRED,
     ReleaseFacts,
     missing_facts,
     preview_of_recipe,
     refuse_missing,
+    says_more,
+    unsaid_facts,
     write_facts,
 )
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -28,6 +31,7 @@ from perfusion_registry.recipe import Pack, Recipe, dump_pack
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import LARGEST_BLOB, Registry, Release, RequiredConcept
+from perfusion_registry.registries.registry import ensure_same, find_published
 from perfusion_registry.registries.registry import published as published_release
 from perfusion_registry.registries.release import RELEASE_FORMAT, AnyRelease, Preview
 from perfusion_registry.resolve import ProjectFolder
@@ -88,44 +92,57 @@ class YankResult(Result):
 
 @dataclass(frozen=True)
 class Publication:
-    """A release with its bytes, ready to be published."""
+    """A release with its bytes, ready to be published. published: as it is out already."""
 
     release: Release
     blob: bytes
     preview: bytes | None = None
+    published: Release | None = None
 
     def to(self, registry: Registry, release: Release | None = None) -> bool:
         """Publish it; False where it is there already. release: the same, signed."""
+        if self.published is not None:
+            ensure_same(self.published, release or self.release, registry.url)
+            return False
         if self.preview is None:  # as backends of other distributions take it
             return registry.publish(release or self.release, self.blob)
         return registry.publish(release or self.release, self.blob, self.preview)
+
+
+Ask = Callable[[str, tuple[str, ...]], ReleaseFacts]
+"""Asks a person: for the name of a concept or scene pack, what is to be said of it, by these keys."""
 
 
 def publish(
     workspace: Workspace,
     options: PublishOptions,
     *,
+    ask: Ask | None = None,
     before: Callable[[Release, RegistryTarget], None] | None = None,
     after: Callable[[Published, RegistryTarget], None] | None = None,
 ) -> PublishResult:
     """Publish built concepts and scene packs: the very bytes that are locked.
 
-    A published version never changes; publishing it again does nothing. before, after: called with each
-    release when its turn comes, and when it is done.
+    A published version never changes; publishing it again does nothing. ask: called for what no registry does
+    without, where neither a recipe nor the options say it, and for what else may be said beside it. before,
+    after: called with each release when its turn comes, and when it is done. Raises PerfError before anything
+    is written where a version is out already and more is to be said of it.
     """
     target = find_target(workspace, options.registry)
-    if options.facts != ReleaseFacts():
-        for name in workspace.read().select(options.names):
-            write_facts(workspace, name, options.facts)
+    registry = target.open(workspace)
+    names = workspace.read().select(options.names) if options.names else []
+    for name in names:
+        facts = _facts(workspace, target, registry, name, options, ask)
+        if facts != ReleaseFacts():
+            write_facts(workspace, name, facts)
     project = workspace.read()
-    publications = [prepare(workspace, project, name) for name in options.names]
+    publications = [as_published(registry, prepare(workspace, project, name)) for name in names]
     releases = [publication.release for publication in publications]
     if options.sign:
         from perfusion_registry.trust import signing_key
 
         key = signing_key()
         releases = [key.sign(release) for release in releases]
-    registry = target.open(workspace)
     rows = []
     for release, publication in zip(releases, publications, strict=True):
         if before is not None:
@@ -135,6 +152,45 @@ def publish(
         if after is not None:
             after(rows[-1], target)
     return PublishResult(registry=target.url, dry_run=options.dry_run, releases=tuple(rows))
+
+
+def _facts(
+    workspace: Workspace,
+    target: RegistryTarget,
+    registry: Registry,
+    name: str,
+    options: PublishOptions,
+    ask: Ask | None,
+) -> ReleaseFacts:
+    """What is to be written into the recipe of a concept or scene pack, now that it goes out."""
+    project, facts = workspace.read(), options.facts
+    declared = project.declared(name)
+    version = (declared.pack if isinstance(declared, Pack) else declared.concept).version
+    if find_published(registry, name, version) is not None:
+        if says_more(project, name, facts):
+            raise PerfError(
+                f"`{name}` {version} is out already, and what it says of itself stays as it is",
+                where=target.url,
+                hint=f"raise the version in {project.recipe_path(name)}, or leave the options out",
+            )
+        return ReleaseFacts()
+    unsaid = tuple(key for key in unsaid_facts(project, name) if not getattr(facts, key))
+    if ask is not None and not options.dry_run and set(unsaid) & set(REQUIRED):
+        facts = facts.over(ask(name, unsaid))
+    return facts
+
+
+def as_published(registry: Registry, made: Publication) -> Publication:
+    """The same with the preview that its registry shows for its bytes, where they are out already: encoded
+    anew, by another version of a library, a picture may have other bytes."""
+    release = made.release
+    there = find_published(registry, release.name, release.version)
+    if there is None or there.release.sha256 != release.sha256:
+        return made
+    if None in (there.release.preview, release.preview) or there.release.preview == release.preview:
+        return made
+    shown = release.model_copy(update={"preview": there.release.preview})
+    return Publication(shown, made.blob, made.preview, published=there.release)
 
 
 def yank(
@@ -191,10 +247,10 @@ def prepare(workspace: Workspace, project: ProjectFolder, name: str) -> Publicat
     if missing:
         table = "pack" if isinstance(recipe, Pack) else "concept"
         raise refuse_missing(name, f"{path}, {table}", missing)
-    return _with_preview(workspace, made, path, recipe)
+    return with_preview(workspace, made, path, recipe)
 
 
-def _with_preview(workspace: Workspace, made: Publication, path: Path, recipe: Recipe | Pack) -> Publication:
+def with_preview(workspace: Workspace, made: Publication, path: Path, recipe: Recipe | Pack) -> Publication:
     """The release with the preview picture that its recipe names, where it names one."""
     about = recipe.pack if isinstance(recipe, Pack) else recipe.concept
     preview = preview_of_recipe(path, about.preview)

@@ -6,8 +6,9 @@ They stand in the recipe, whoever wrote them there: a person, or `publish`, whic
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Pack, write_lockfile
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.editing import set_keys
-from perfusion_registry.recipe.recipe import checked_recipe
+from perfusion_registry.recipe.pack import PackSection
+from perfusion_registry.recipe.recipe import ConceptSection, checked_recipe
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import ProjectFolder
 
@@ -56,12 +58,39 @@ class ReleaseFacts:
         }
         return {key: value for key, value in keys.items() if value is not None}
 
+    def over(self, other: ReleaseFacts) -> ReleaseFacts:
+        """These, and of `other` what these leave open."""
+        own = {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
+        return replace(other, **own)
+
+
+_KEYS = tuple(field.name for field in fields(ReleaseFacts))
+
 
 def missing_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
     """The keys without which no registry takes the concept or scene pack, and which its recipe lacks."""
+    return tuple(key for key in unsaid_facts(project, name) if key in REQUIRED)
+
+
+def unsaid_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
+    """The keys of what may be said of the concept or scene pack, and its recipe does not say."""
+    about = _about(project, name)
+    return tuple(key for key in _KEYS if hasattr(about, key) and not getattr(about, key))
+
+
+def says_more(project: ProjectFolder, name: str, facts: ReleaseFacts) -> bool:
+    """Whether the recipe of the concept or scene pack does not say all of this already."""
+    about, said = _about(project, name), facts.keys(project.recipe_path(name).parent)
+    return any(_plain(getattr(about, key, None)) != value for key, value in said.items())
+
+
+def _about(project: ProjectFolder, name: str) -> PackSection | ConceptSection:
     declared = project.declared(name)
-    about = declared.pack if isinstance(declared, Pack) else declared.concept
-    return tuple(key for key in REQUIRED if not getattr(about, key))
+    return declared.pack if isinstance(declared, Pack) else declared.concept
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def write_facts(workspace: Workspace, name: str, facts: ReleaseFacts) -> None:
@@ -120,6 +149,22 @@ def preview_bytes(picture: Path, *, where: str | None = None) -> bytes:
     file = BytesIO()
     image.save(file, "JPEG", quality=85)
     return file.getvalue()
+
+
+def check_preview(data: bytes, name: str) -> None:
+    """Raise PerfError unless these bytes, which anybody may have published, are a JPEG that can be read."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+                image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+        raise PerfError(
+            f"the preview of `{name}` is no JPEG that can be read: {error}",
+            hint="nothing was written; tell whoever published it",
+        ) from error
 
 
 def refuse_missing(name: str, where: str, missing: Sequence[str]) -> PerfError:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from perfusion_registry.artifact import Store, read_card
+from perfusion_registry.artifact import read_card
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.publish import Publication, concept_release, pack_publication
+from perfusion_registry.operations.publish import (
+    Publication,
+    as_published,
+    concept_release,
+    pack_publication,
+    with_preview,
+)
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, LockedConcept, Pack, write_lockfile
@@ -61,7 +67,7 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
     vendored: list[LockedConcept] = []
     with reporter.stage("Copying", len(blocks)) as stage:
         for block in blocks:
-            made = _publication(project, block, store, sources)
+            made = as_published(registry, _publication(workspace, project, block, sources))
             new = made.to(registry)
             (copied if new else present).append(f"{block.name} {block.version}")
             vendored.append(_vendored(block, made))
@@ -71,21 +77,26 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
     return VendorResult(folder=str(folder), copied=tuple(copied), present=tuple(present))
 
 
-def _publication(project: ProjectFolder, block: LockedConcept, store: Store, sources: Sources) -> Publication:
-    """The release of a block with its bytes: as its registry has it, or made from the project's own."""
+def _publication(
+    workspace: Workspace, project: ProjectFolder, block: LockedConcept, sources: Sources
+) -> Publication:
+    """The release of a block with its bytes and its preview: as its registry has it, or made from the
+    project's own."""
+    store = workspace.store
     if block.registry is not None:
         registry, release = locked_release(block, sources)
-        return Publication(release, store.get(block.sha256 or ""), fetch_preview(registry, release))
-    if block.kind == "pack":
-        pack = project.declared(block.name)
-        assert isinstance(pack, Pack)
-        return pack_publication(project, pack)
+        preview = fetch_preview(registry, release, store, workspace.reporter)
+        return Publication(release, store.get(block.sha256 or ""), preview)
+    path, declared = project.recipe_path(block.name), project.declared(block.name)
+    if isinstance(declared, Pack):
+        return with_preview(workspace, pack_publication(project, declared), path, declared)
     if block.sha256 is None:
         raise PerfError(
             f"`{block.name}` is not built yet", where=block.source, hint=f"run `perf build {block.name}`"
         )
     blob = store.get(block.sha256)
-    return Publication(concept_release(read_card(blob), blob), blob)
+    made = Publication(concept_release(read_card(blob), blob), blob)
+    return with_preview(workspace, made, path, declared)
 
 
 def _vendored(block: LockedConcept, made: Publication) -> LockedConcept:

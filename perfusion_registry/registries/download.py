@@ -7,11 +7,13 @@ import time
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.registries.backoff import BACKOFF
-from perfusion_registry.registries.registry import Registry, TransferError
+from perfusion_registry.registries.registry import Registry, RegistryError, TransferError
 from perfusion_registry.registries.release import Release, preview_of
 from perfusion_registry.reporter import Reporter, Silent
 
 ATTEMPTS = 4
+LARGEST_PREVIEW = 1024 * 1024
+"""Bytes of a preview that is fetched; those that `perf publish` makes have some 20,000."""
 
 
 def download(registry: Registry, release: Release, store: Store, reporter: Reporter | None = None) -> None:
@@ -65,7 +67,21 @@ def _whole(registry: Registry, release: Release, reporter: Reporter) -> bytes:
     return b"".join(pieces)
 
 
-def fetch_preview(registry: Registry, release: Release) -> bytes | None:
-    """The preview picture of a release, hashed; None where it has none. Raises RegistryError."""
+def fetch_preview(
+    registry: Registry, release: Release, store: Store, reporter: Reporter | None = None
+) -> bytes | None:
+    """The preview picture of a release, by way of the store as `download` does it; None where it has none.
+
+    Raises RegistryError also where it is larger than any preview.
+    """
     shown = preview_of(release)
-    return None if shown is None else _whole(registry, shown, Silent())
+    if shown is None:
+        return None
+    if shown.size > LARGEST_PREVIEW:
+        raise RegistryError(
+            f"the preview of `{release.name}` {release.version} is said to have {shown.size:,} bytes; "
+            f"{LARGEST_PREVIEW:,} are allowed",
+            where=registry.url,
+        )
+    download(registry, shown, store, reporter)
+    return store.get(shown.sha256)

@@ -20,6 +20,10 @@ class RegistryError(PerfError):
     """A registry could not be reached, or its answer cannot be trusted."""
 
 
+class NoRegistryError(RegistryError):
+    """There is no registry at an address, where a first publication may make one."""
+
+
 class TransferError(RegistryError):
     """A transfer broke off or brought something wrong; the next one may succeed."""
 
@@ -140,6 +144,16 @@ def published(registry: Registry, name: str, version: str) -> Listing:
         if parsed_version(listing.version) == requested:
             return listing
     raise never_published(name, version, listings, registry.url)
+
+
+def find_published(registry: Registry, name: str, version: str) -> Listing | None:
+    """The listing of a version, however it is spelled; None where there is none, or no registry yet."""
+    try:
+        listings = registry.versions(name)
+    except NoRegistryError:
+        return None
+    requested = parsed_version(version)
+    return next((one for one in listings if parsed_version(one.version) == requested), None)
 
 
 def never_published(name: str, version: str, listings: Sequence[Listing], where: str) -> RegistryError:

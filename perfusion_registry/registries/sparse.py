@@ -46,6 +46,7 @@ from perfusion_registry.registries.memory import Memory
 from perfusion_registry.registries.registry import (
     CatalogueEntry,
     Listing,
+    NoRegistryError,
     RegistryError,
     ensure_same,
     never_published,
@@ -198,7 +199,7 @@ class SparseRegistry:
             self._bucket.create(MARKER_KEY, marker.model_dump_json().encode() + b"\n")
             stored = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
         if not isinstance(stored, StoredObject):
-            raise RegistryError(
+            raise NoRegistryError(
                 "there is no registry here",
                 where=self.url,
                 hint="check the address; the first `perf publish` to a folder or bucket makes it a registry",

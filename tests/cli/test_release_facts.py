@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -16,8 +17,10 @@ from PIL import Image
 from perfusion_registry.methods.files import read_recipe, read_recipe_or_pack
 from perfusion_registry.operations.release_facts import preview_bytes
 from perfusion_registry.recipe import Pack
+from perfusion_registry.registries.release import Preview
 from tests.cli.running import Perf, edit, perf_process
 from tests.operations.stand_in import stand_in
+from tests.registries.samples import folder_registry
 
 SAID = (
     *("--licence", "CC-BY-4.0", "--author", "You <you@example.org>", "--author", "Also"),
@@ -65,11 +68,57 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
         assert text in shown.out
     with Image.open(author / "seen.jpg") as preview:
         assert (preview.format, preview.size) == ("JPEG", (256, 128))
+    other = author / "mine.jpg"
+    other.write_bytes(b"mine")
+    save = ("info", "bear", "--registry", str(author / "gallery"), "--preview")
+    assert "another file here already" in perf(*save, str(other)).err
+    assert other.read_bytes() == b"mine"
+    assert perf(*save, str(author / "seen.jpg")).code == 0  # the very picture
+    assert perf(*save, str(other), "--force").code == 0
+    assert other.read_bytes() == (author / "seen.jpg").read_bytes()
     (row,) = perf("search", "--registry", str(author / "gallery"), "--json").json["concepts"]
     assert (row["licence"], row["consent"], row["preview"]) == ("CC-BY-4.0", "the child that owns it", True)
     table = perf("search", "--registry", str(author / "gallery")).out
     assert "CC-BY-4.0" in table
     assert "consent: the child that owns it; has a preview" in " ".join(table.split())
+
+
+def test_what_is_out_already_stays_and_nothing_is_written_for_it(perf: Perf, author: Path) -> None:
+    recipe = author / "recipes" / "bear.toml"
+    assert perf("publish", "bear", *SAID, "--preview", "look.png").code == 0
+    kept = {path: path.read_bytes() for path in (recipe, author / "perfusion.lock")}
+    refused = perf("publish", "bear", "--licence", "MIT")
+    assert refused.code == 2
+    assert "`bear` 1.0.0 is out already" in " ".join(refused.err.split())
+    assert "raise the version" in refused.err
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert perf("publish", "bear", *SAID).out.endswith("bear 1.0.0 is in studio already\n")
+    # A picture that another library encodes to other bytes is the one that is out.
+    Image.effect_noise((900, 450), 30).convert("RGB").save(author / "look.png")
+    assert perf("publish", "bear").out.endswith("bear 1.0.0 is in studio already\n")
+
+
+def test_nothing_is_written_where_there_is_nowhere_to_publish(perf: Perf, author: Path) -> None:
+    recipe = (author / "recipes" / "bear.toml").read_bytes()
+    refused = perf("publish", "bear", *SAID, "--registry", "studdio")
+    assert "no registry `studdio`" in refused.err
+    assert (author / "recipes" / "bear.toml").read_bytes() == recipe
+
+
+def test_what_a_stranger_calls_a_preview_is_looked_at(perf: Perf, author: Path) -> None:
+    assert perf("publish", "bear", *SAID, "--preview", "look.png").code == 0
+    registry = folder_registry(author / "gallery")
+    release = registry.versions("bear")[0].release
+    blob = b"".join(registry.blob(release))
+    pictures = {b"<html>": "no JPEG that can be read", bytes(2**21): "1,048,576 are allowed"}
+    for number, (picture, told) in enumerate(pictures.items()):
+        other = author / f"other-{number}"
+        shown = Preview(sha256=hashlib.sha256(picture).hexdigest(), size=len(picture))
+        folder_registry(other).publish(release.model_copy(update={"preview": shown}), blob, picture)
+        refused = perf("info", "bear", "--registry", str(other), "--preview", "seen.jpg")
+        assert refused.code == 2
+        assert told in " ".join(refused.err.split())
+        assert not (author / "seen.jpg").exists()
 
 
 def test_a_preview_is_vendored_with_its_release(perf: Perf, author: Path) -> None:
@@ -88,6 +137,14 @@ def test_a_preview_is_vendored_with_its_release(perf: Perf, author: Path) -> Non
     (team / "perfusion.toml").write_text(manifest, encoding="utf-8")
     assert perf("lock", "--project", "team").code == 0
     assert perf("vendor", "stick", "--project", "team").code == 0
+    # What came once needs no network, and what is built here has its preview too.
+    assert perf("vendor", "again", "--project", "team", "--offline").code == 0
+    assert perf("vendor", "own").code == 0
+    for folder in ("again", "own"):
+        saved = perf("info", "bear", "--registry", str(author / folder), "--preview", f"{folder}.jpg")
+        assert saved.code == 0, saved.err
+        assert (author / f"{folder}.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert perf("vendor", "own").code == 0
     assert perf("info", "bear", "--registry", str(author / "stick"), "--preview", "seen.jpg").code == 0
     assert Image.open(author / "seen.jpg").size == (256, 128)
 
@@ -121,6 +178,7 @@ def test_a_terminal_is_asked_once(perf: Perf, author: Path) -> None:
     os.close(ours)
     assert process.returncode == 0, asked
     assert "Licence, such as CC-BY-4.0" in asked.decode()
+    assert "first time" not in asked.decode()
     concept = read_recipe(author / "recipes" / "bear.toml").concept
     assert (concept.licence, concept.authors, concept.preview) == ("CC0-1.0", ("Me",), "../look.png")
     assert concept.description is None
@@ -130,6 +188,29 @@ def test_a_terminal_is_asked_once(perf: Perf, author: Path) -> None:
     edit(author / "recipes" / "bear.toml", '"1.0.0"', '"1.1.0"')
     assert perf("build").code == 0
     assert perf("publish", "bear").code == 0
+
+
+def test_a_terminal_is_asked_only_for_what_nobody_has_said(perf: Perf, author: Path) -> None:
+    ours, theirs = pty.openpty()
+    said = ("--licence", "MIT", "--description", "a bear")
+    with subprocess.Popen(
+        perf_process("publish", "bear", *said),
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=os.environ,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        os.write(ours, b"Me\n\n\n")
+        _, asked = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == 0, asked
+    for question, put in {
+        "Licence": False,
+        "What it shows,": False,
+        "Author": True,
+        "Who agreed": True,
+    }.items():
+        assert (question in asked.decode()) is put, question
+    concept = read_recipe(author / "recipes" / "bear.toml").concept
+    assert (concept.licence, concept.authors, concept.description) == ("MIT", ("Me",), "a bear")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF", "PNG"])

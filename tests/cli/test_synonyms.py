@@ -23,6 +23,16 @@ def test_a_verb_of_another_tool_is_translated(perf: Perf, command: str) -> None:
     assert COMMANDS[command] in refused.err
 
 
+def test_an_answer_names_no_option_that_the_command_lacks(perf: Perf) -> None:
+    assert "--size WxH" in perf("sweep", "a sea", "--width", "512").err
+    for command in ("compose", "explain"):
+        for option in ("--width", "--cfg", "-n", "--sampler", "--grid"):
+            refused = perf(command, "a sea", option, "7")
+            assert refused.code == 2
+            assert OPTIONS[option] not in refused.err
+    assert "--count" not in perf("tune", "a sea", "-n", "4").err
+
+
 def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> None:
     assert "--steps" in perf("render", "a sea", "--step", "7").err
     assert "tells what it takes" in perf("lock", "--cfg").err
