@@ -21,7 +21,7 @@ from operator import itemgetter
 from typing import Annotated, Literal, overload
 
 from packaging.version import Version as ParsedVersion
-from pydantic import Field, RootModel, ValidationError
+from pydantic import ConfigDict, Field, RootModel, ValidationError
 
 from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe.model import FileModel
@@ -45,7 +45,13 @@ _NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
 _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 
 
-class Publish(FileModel):
+class _Line(FileModel):
+    """What all lines have in common. A newer perf may add keys that this one can do without."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Publish(_Line):
     """A release enters the registry."""
 
     event: Literal["publish"] = "publish"
@@ -53,7 +59,7 @@ class Publish(FileModel):
     chain: Sha256 = _UNCHAINED
 
 
-class Yank(FileModel):
+class Yank(_Line):
     """A version is hidden from resolution."""
 
     event: Literal["yank"] = "yank"
@@ -63,7 +69,7 @@ class Yank(FileModel):
     chain: Sha256 = _UNCHAINED
 
 
-class Unyank(FileModel):
+class Unyank(_Line):
     """A yanked version is shown again."""
 
     event: Literal["unyank"] = "unyank"

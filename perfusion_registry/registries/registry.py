@@ -163,7 +163,10 @@ def never_published(name: str, version: str, listings: Sequence[Listing], where:
 
 
 def ensure_same(published: Release, release: Release, where: str) -> None:
-    """Raise AlreadyPublishedError unless the published release is the one that is being published."""
+    """Raise AlreadyPublishedError unless the published release is the one that is being published.
+
+    What a newer perf said of the published one, in keys that this one does not know, makes no other release.
+    """
     version = f"`{published.name}` {published.version}"
     if published.sha256 != release.sha256:
         raise AlreadyPublishedError(
@@ -172,11 +175,14 @@ def ensure_same(published: Release, release: Release, where: str) -> None:
             where=where,
             hint="a published version never changes; raise the version in the recipe and publish that",
         )
-    unsigned = published.model_copy(update={"signature": None})
-    if release not in (published, unsigned):
-        differing = sorted(
-            field for field in Release.model_fields if getattr(published, field) != getattr(release, field)
-        )
+    differing = sorted(
+        field
+        for field in Release.model_fields
+        if getattr(published, field) != getattr(release, field)
+        and not (field == "signature" and release.signature is None)
+    )
+    differing += sorted(key for key, value in release.foreign.items() if published.foreign.get(key) != value)
+    if differing:
         raise AlreadyPublishedError(
             f"{version} is published already with the same bytes ({published.sha256}) and another "
             f"{', '.join(differing)}",

@@ -15,11 +15,16 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
 from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
-from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 from perfusion_registry.registries.release1 import Release1
-from perfusion_registry.registries.release_parts import LARGEST_BLOB, RequiredConcept, Signature, Text
+from perfusion_registry.registries.release_parts import (
+    LARGEST_BLOB,
+    Growing,
+    RequiredConcept,
+    Signature,
+    Text,
+)
 
 __all__ = [
     "LARGEST_BLOB",
@@ -41,14 +46,14 @@ ARCHITECTURE = "stable-diffusion"
 Key = Annotated[str, Field(max_length=100)]
 
 
-class Preview(FileModel):
+class Preview(Growing):
     """A small picture that belongs to a release, a blob of its own."""
 
     sha256: Sha256
     size: Annotated[int, Field(ge=1, le=LARGEST_BLOB)]
 
 
-class Release(FileModel):
+class Release(Growing):
     """One published name@version; immutable once it is in an index.
 
     kind: `concept` (a blob in the artifact format) or `pack` (a scene pack: a blob of TOML with prompts and
@@ -132,8 +137,7 @@ class Release(FileModel):
     def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """In the fields of its own format."""
         if self.format != 1:
-            values: dict[str, Any] = handler(self)
-            return values
+            return self._ordered(handler(self))
         return self.as_format_1().model_dump(mode=info.mode, exclude_none=info.exclude_none)
 
     def signed_bytes(self) -> bytes:

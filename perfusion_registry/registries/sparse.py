@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import canonical_name
@@ -62,7 +62,12 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class RegistryMarker(FileModel):
-    """`perf-registry.json`: that this is a registry, and of which format."""
+    """`perf-registry.json`: that this is a registry, and of which format.
+
+    A newer perf may add keys; what an older one must not overlook has another format.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     format: Annotated[int, Field(ge=1)] = MARKER_FORMAT
     name: Annotated[str, Field(max_length=200)]
@@ -126,7 +131,7 @@ class SparseRegistry:
             blobs = blobs_of(release, blob, preview)
         except ValueError as error:
             raise RegistryError(str(error)) from error
-        event = Publish(release=Release.model_validate(release.model_dump()))
+        event = Publish(release=Release.model_validate_json(release.model_dump_json(exclude_none=True)))
         Index(name).appended(event)  # what an index cannot hold is refused before anything is written
         self._bucket.check_writable()
         self._check(make=True)
