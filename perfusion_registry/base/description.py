@@ -18,7 +18,6 @@ from perfusion_registry.base.identity import BaseDescription, BaseFile
 from perfusion_registry.base.prediction import Asked
 from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files
-from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 
 
@@ -74,7 +73,9 @@ def _find(reference: BaseReference, root: Path | None, allow_download: bool | No
     elif reference.kind == "hub":
         folder = snapshot(reference, allow_download=allow_download, models=_models)
     else:
-        folder = ((root or Path.cwd()) / expand_user(reference.repo)).resolve()
+        path = reference.place(root)
+        assert path is not None
+        folder = path
         if not folder.exists():
             what = "file" if folder.suffix.lower() in FILES else "folder"
             raise PerfError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 
 EMBEDDED = "storybook"
@@ -51,3 +53,16 @@ class BaseReference:
             hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, "./folder", '
             'or a file as "model.safetensors"',
         )
+
+    def place(self, root: Path | None = None) -> Path | None:
+        """Where a base lies that is named by its path, absolute; None for the other kinds.
+
+        root: what a relative path is relative to; the working directory by default.
+        """
+        if self.kind != "path":
+            return None
+        return ((root or Path.cwd()) / expand_user(self.repo)).resolve()
+
+    def seen_from(self, root: Path) -> str:
+        """The reference as it reads from anywhere: a path, which is relative to `root`, is absolute."""
+        return str(self.place(root) or self.text)

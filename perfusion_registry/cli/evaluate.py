@@ -90,7 +90,7 @@ def evaluate(
         report=report,
         compute=ComputeOptions(device, dtype),
     )
-    with Workspace.outside(reporter=console.reporter(quiet)) as workspace:
+    with Workspace.open(optional=True, reporter=console.reporter(quiet)) as workspace:
         if dry_run:
             _tell_plan(plan_evaluation(workspace, options), as_json=as_json)
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
@@ -140,7 +141,7 @@ class Outline:
         return self.sources[name].under(variant, self.suite)
 
     def _reference(self, variant: Variant) -> str:
-        return self.suite.bases[variant.base] if variant.base else self.suite.base
+        return self.suite.bases[variant.base] if variant.base else self.suite.base or EMBEDDED
 
     def _card_steps(self, variant: Variant) -> int:
         from perfusion_registry.render.request import PAPER_STEPS

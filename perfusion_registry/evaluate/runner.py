@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import cast
 from perfusion_registry.artifact import Store, digest_of, load_artifact
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.reference import EMBEDDED, BaseReference
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
@@ -37,7 +38,7 @@ from perfusion_registry.evaluate.results import (
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import Suite
-from perfusion_registry.evaluate.worker import Worker, WorkerSetup
+from perfusion_registry.evaluate.worker import Worker, WorkerSetup, without_clip
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.version import __version__
@@ -50,6 +51,16 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
+class SuiteBases:
+    """Where the bases of a suite come from. describe: of its references, absolute where they are paths. own:
+    the reference of a suite that names none. covariance: that of `own`, where it is not the base's."""
+
+    describe: Callable[[str], BaseDescription] = describe_base
+    own: str = EMBEDDED
+    covariance: Path | None = None
+
+
+@dataclass(frozen=True)
 class Workplace:
     """Where to compute and to keep things. jobs: processes at once. root: the folder of the store."""
 
@@ -58,6 +69,7 @@ class Workplace:
     device: str = "auto"
     dtype: str = "auto"
     jobs: int = 1
+    bases: SuiteBases = SuiteBases()
 
 
 @dataclass(frozen=True)
@@ -140,33 +152,43 @@ def prepared(
 
     for identity in figures:
         suite.figure(identity)  # a misspelt one is told before anything is read
-    base = describe_base(_beside(suite.base, where))
-    suite = suite.model_copy(update={"base": _beside(suite.base, where)})
-    named = {name: _beside(reference, where) for name, reference in suite.bases.items() if reference}
-    suite = suite.model_copy(update={"bases": {**suite.bases, **named}})
-    covariance = where.parent / suite.covariance if suite.covariance else base.covariance
+    describe = place.bases.describe
+    reference = place.bases.own if suite.base is None else _beside(suite.base, where)
+    base = describe(reference)
+    named = {name: _beside(other, where) for name, other in suite.bases.items() if other}
+    covariance = base.covariance
+    if suite.covariance:
+        covariance = where.parent / suite.covariance
+    elif suite.base is None and place.bases.covariance is not None:
+        covariance = place.bases.covariance
+    suite = suite.model_copy(update={"base": reference, "bases": {**suite.bases, **named}})
     if covariance is None or not covariance.is_file():
         raise PerfError(
             "the suite's base comes without a covariance",
-            where=str(covariance or suite.base),
+            where=str(covariance or reference),
             hint="run `perf covariance CAPTIONS --out FILE`, and name it as `covariance` in the suite",
         )
-    bases = {"": base} | {name: describe_base(reference) for name, reference in named.items()}
+    bases = {"": base} | {name: describe(other) for name, other in named.items()}
     for name, other in bases.items():
         if other.family != base.family:
             raise PerfError(
-                f"the base {name!r} is of another family than {suite.base}: concepts do not transfer to it",
+                f"the base {name!r} is of another family than {reference}: concepts do not transfer to it",
                 where=suite.bases[name],
             )
     device = choose_device(place.device)
-    dino = Path(_beside(suite.dino, where)) if suite.dino else None
+    dino = (where.parent / expand_user(suite.dino)).resolve() if suite.dino else None
+    clip = (where.parent / expand_user(suite.clip)).resolve() if suite.clip else None
+    if clip is None and not (base.folder / base.card.clip).is_dir():
+        raise without_clip(reference)
     setting = WorkerSetup(
         root=place.root,
-        base=suite.base,
+        base=reference,
         covariance=covariance,
         device=place.device,
         dtype=place.dtype,
         dino=dino,
+        bases={reference: base} | {named[name]: bases[name] for name in named},
+        clip=clip,
     )
     plan = outline(
         suite,
@@ -176,7 +198,7 @@ def prepared(
         figures=figures,
         budget=budget,
         computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
-        judges=_judges(base, suite.base, dino),
+        judges=_judges(base, reference, dino, clip),
     )
     return plan, setting
 
@@ -358,10 +380,11 @@ def _environment(plan: Outline, setting: WorkerSetup) -> Environment:
     )
 
 
-def _judges(base: BaseDescription, reference: str, dino: Path | None) -> str:
-    """A digest of the models that judge: the base's CLIP, the drawn world's, DINO."""
+def _judges(base: BaseDescription, reference: str, dino: Path | None, clip: Path | None) -> str:
+    """A digest of the models that judge: the base's CLIP, the drawn world's, DINO, the suite's CLIP."""
+    digests = [base.digest, file_digest(world().judge_file(reference))]
     return digest_of(
-        [base.digest, file_digest(world().judge_file(reference)), _folder_digest(dino) if dino else None]
+        [*digests, _folder_digest(dino) if dino else None, *([_folder_digest(clip, "CLIP")] if clip else ())]
     )
 
 
@@ -369,11 +392,11 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path, what: str = "DINO") -> str:
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
     if not files:
         raise PerfError(
-            "the DINO model is missing",
+            f"the {what} model is missing",
             where=str(folder),
             hint="name a folder with its config.json, preprocessor_config.json and model.safetensors",
         )
@@ -381,10 +404,8 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _beside(reference: str, where: Path) -> str:
-    """A base's reference with a relative folder made absolute, as seen from the suite's file."""
-    if reference.startswith((".", "~")):
-        return str((where.parent / expand_user(reference)).resolve())
-    return reference
+    """A base's reference with a relative path made absolute, as seen from the suite's file."""
+    return BaseReference.parse(reference, where=str(where)).seen_from(where.parent)
 
 
 def _version(package: str) -> str | None:

@@ -297,17 +297,19 @@ class Bootstrap(FileModel):
 class Suite(FileModel):
     """A suite file.
 
-    bases: further bases by the names that variants use; "" is a slot to be filled. train: over the base's
-    card, and under the recipes and variants; a variant takes of it what its method has. pairs: for the
-    variants that ask for them.
+    base: what its concepts are for; None is the project's, and outside of a project the embedded one. clip: a
+    folder with a CLIP model that judges, for a base that comes without one. bases: further bases by the names
+    that variants use; "" is a slot to be filled. train: over the base's card, and under the recipes and
+    variants; a variant takes of it what its method has. pairs: for the variants that ask for them.
     """
 
     schema_version: Literal[1] = 1
     name: Key
     title: Text
     about: Text = ""
-    base: str = "storybook"
+    base: str | None = None
     covariance: str | None = None
+    clip: str | None = None
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
     train: TrainSection = TrainSection()

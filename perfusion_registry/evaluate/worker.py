@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
-from perfusion_registry.base import describe_base, load_base
+from perfusion_registry.base import BaseDescription, load_base
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class WorkerSetup:
     """Where and with what to compute. base: as a manifest names it.
 
-    dino: a folder with a DINO model, or None.
+    dino: a folder with a DINO model, or None. bases: that base and the others, described, by reference. clip:
+    a folder with the CLIP model that judges; None for the base's own.
     """
 
     root: Path
@@ -37,6 +38,8 @@ class WorkerSetup:
     device: str = "auto"
     dtype: str = "auto"
     dino: Path | None = None
+    bases: Mapping[str, BaseDescription] = field(default_factory=dict)
+    clip: Path | None = None
 
 
 @dataclass
@@ -68,20 +71,20 @@ class Worker:
         named = reference or self.setting.base
         if named not in self._bases:
             self._bases[named] = load_base(
-                describe_base(named), device=self.setting.device, dtype=self.setting.dtype
+                self.setting.bases[named], device=self.setting.device, dtype=self.setting.dtype
             )
         return self._bases[named]
 
-    @property
+    @cached_property
     def scorer(self) -> Scorer:
-        """The CLIP model of the suite's base, which judges every variant's pictures."""
+        """The CLIP model that judges every variant's pictures: the suite's, else that of its base."""
+        if self.setting.clip is not None:
+            from perfusion_registry.base import Scorer
+
+            return Scorer.load(self.setting.clip, self.base().device)
         scorer = self.base().scorer
         if scorer is None:
-            raise PerfError(
-                "the base has no CLIP model to measure similarity with",
-                where=self.setting.base,
-                hint="put one into its folder `clip`",
-            )
+            raise without_clip(self.setting.base)
         return scorer
 
     @cached_property
@@ -117,3 +120,12 @@ class Worker:
         if features is not None:
             self._features[key] = features
         return self._features.get(key)
+
+
+def without_clip(base: str) -> PerfError:
+    """The error for a base that brings no CLIP model, by its reference."""
+    return PerfError(
+        "the suite's base comes without a CLIP model to judge pictures with",
+        where=base,
+        hint="name the folder of one as `clip` in the suite, such as a copy of openai/clip-vit-large-patch14",
+    )

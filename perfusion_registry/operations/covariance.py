@@ -16,7 +16,6 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import BaseDescription
     from perfusion_registry.build import Covariance
 
 ENOUGH = 1000
@@ -82,7 +81,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
 
     A run that is interrupted resumes when it is given the same captions again.
     """
-    from perfusion_registry.base import describe_base, require_trainable
+    from perfusion_registry.base import require_trainable
     from perfusion_registry.build import read_captions
 
     begun, reporter = time.monotonic(), reporter or Silent()
@@ -90,7 +89,8 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     skip = (lambda where, why: skipped.append(where)) if options.skip_bad else None
     stream = read_captions(options.captions, options.column, skip)
     stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
-    description = _base_here(reporter) if options.base is None else describe_base(options.base)
+    with Workspace.open(optional=True, reporter=reporter) as workspace:
+        description = workspace.base_or_own(options.base)
     require_trainable(description)
     if description.prediction is not None:
         reporter.note(f"{description.repo}: {description.prediction.sentence}")
@@ -137,15 +137,6 @@ def ridged(covariance: Covariance) -> float:
 
     values = torch.linalg.eigvalsh(covariance.metric().C)
     return float(values[-1] / values[0])
-
-
-def _base_here(reporter: Reporter) -> BaseDescription:
-    with Workspace.open(optional=True, reporter=reporter) as workspace:
-        if workspace.root is not None:
-            return workspace.base(workspace.read())
-    from perfusion_registry.base import describe_base
-
-    return describe_base("storybook")
 
 
 def _check_rank(covariance: Covariance, reporter: Reporter) -> None:

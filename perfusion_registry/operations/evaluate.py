@@ -197,6 +197,8 @@ def list_suites() -> EvaluateListResult:
 
 def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
     """The suite with the bases and the DINO model of the options, and its file."""
+    from perfusion_registry.base import BaseReference
+
     path = find_suite(options.suite)
     suite = read_suite(path)
     bases = dict(suite.bases)
@@ -204,7 +206,7 @@ def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
         if name not in bases:
             there = f"it has {', '.join(bases)}" if bases else "it has none; leave the option out"
             raise PerfError(f"this suite has no slot {name!r} for a base", where="--with-base", hint=there)
-        bases[name] = str(Path(reference).absolute()) if reference.startswith(".") else reference
+        bases[name] = BaseReference.parse(reference, where="--with-base").seen_from(Path.cwd())
     update: dict[str, Any] = {"bases": bases}
     if options.dino is not None:
         update["dino"] = str(options.dino.absolute())
@@ -216,11 +218,18 @@ def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
 
 
 def _workplace(workspace: Workspace, suite: Suite, options: EvaluateOptions) -> Workplace:
-    from perfusion_registry.evaluate.runner import Workplace
+    from perfusion_registry.base import BaseReference
+    from perfusion_registry.evaluate.runner import SuiteBases, Workplace
 
     folder = options.out or Path("out") / suite.name
-    compute = options.compute
-    return Workplace(workspace.store.root, folder, compute.device, compute.dtype, options.jobs)
+    compute, bases = options.compute, SuiteBases(workspace.base_named)
+    if suite.base is None and workspace.root is not None:
+        project = workspace.read()
+        named = project.manifest.project
+        own = BaseReference.parse(named.base, where=str(project.manifest_path)).seen_from(project.root)
+        covariance = project.root / named.covariance if named.covariance else None
+        bases = SuiteBases(workspace.base_named, own, covariance)
+    return Workplace(workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases)
 
 
 def _warn_of_others(folder: Path, figures: tuple[str, ...], reporter: Reporter) -> None:

@@ -61,7 +61,7 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
     """Rank words by how well they describe the images; the judge is the base's CLIP model."""
     paths = [source.path for source in given_images(options.images, "IMAGES")]
     given = _read(options.words) if options.words is not None else None
-    description = _describe(workspace, options.base)
+    description = workspace.base_or_own(options.base)
     choice, source = given or _nouns(description)
 
     from perfusion_registry.base import Scorer, load_tokenizer
@@ -89,15 +89,6 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
             for suggestion in ranked[: options.limit]
         ),
     )
-
-
-def _describe(workspace: Workspace, base: str | None) -> BaseDescription:
-    """The base that is named, else that of the project, else the embedded one."""
-    if base is None:
-        project = workspace.read_if_any()
-        if project is not None:
-            return workspace.base(project)
-    return workspace.base_named(base or EMBEDDED)
 
 
 def _read(path: Path) -> tuple[list[str], str]:

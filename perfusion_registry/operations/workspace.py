@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.lockfiles import note_lockfile
 from perfusion_registry.artifact.locking import read_lock
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, Lockfile
@@ -169,24 +170,39 @@ class Workspace:
 
         download: whether it may be fetched, if not offline.
         """
-        from perfusion_registry.base import Asked
+        return self._describe(project.manifest.project.base, project.root, download, _asked(project))
 
-        manifest = project.manifest
-        asked = Asked(manifest.base.prediction, manifest.base.zero_terminal_snr)
-        return self.base_named(manifest.project.base, project.root, download=download, asked=asked)
+    def base_named(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
+        """A base by its name in a manifest; where that is the project's, it is what `[base]` says.
 
-    def base_named(
-        self, name: str, root: Path | None = None, *, download: bool = True, asked: Asked | None = None
-    ) -> BaseDescription:
-        """A base by its name in a manifest.
-
-        root: what a path is relative to; default the working directory. asked: what is said of a base in one
-        file.
+        root: what a path is relative to; default the working directory.
         """
+        from perfusion_registry.base import BaseReference
+
+        asked, place = None, BaseReference.parse(name).place(root)
+        project = self.read_if_any() if place is not None else None
+        if project is not None:
+            own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
+            asked = _asked(project) if own.place(project.root) == place else None
+        return self._describe(name, root, download, asked)
+
+    def base_or_own(self, name: str | None) -> BaseDescription:
+        """The base of that name; for None the project's, and outside of a project the embedded one."""
+        if name is None and self.root is not None:
+            return self.base(self.read())
+        return self.base_named(name or EMBEDDED)
+
+    def _describe(self, name: str, root: Path | None, download: bool, asked: Asked | None) -> BaseDescription:
         from perfusion_registry.base import describe_base
 
         allowed = None if download and not self.offline else False
         return describe_base(name, root=root, allow_download=allowed, asked=asked)
+
+
+def _asked(project: ProjectFolder) -> Asked:
+    from perfusion_registry.base import Asked
+
+    return Asked(project.manifest.base.prediction, project.manifest.base.zero_terminal_snr)
 
 
 def registries_of(project: ProjectFolder, lockfile: Lockfile | None = None) -> dict[str, str]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from perfusion_registry.base import layouts
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
+from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
 from perfusion_registry.operations.init import init
 from perfusion_registry.operations.lock import LockOptions, lock
 from perfusion_registry.operations.workspace import Workspace
@@ -90,3 +94,86 @@ def test_what_is_no_base_is_refused_by_init_lock_and_doctor(place: Path) -> None
         assert caught.value.where == str(place / "refiner.safetensors")
         (found,) = [one for one in doctor(workspace).findings if one.what == "base"]
     assert (found.state, "SDXL's refiner" in found.told) == ("broken", True)
+
+
+SUITE = """\
+name = "mine"
+title = "Words alone"
+[render]
+seeds = 1
+steps = 1
+[[concepts]]
+name = "bear"
+group = "toys"
+recipe = "bear.toml"
+[[prompts]]
+name = "scenes"
+templates = ["a photo of a {}"]
+[[figures]]
+id = "1"
+title = "Words"
+kind = "bars"
+metrics = ["scene"]
+[[figures.variants]]
+name = "words"
+method = "supercategory"
+"""
+
+
+def test_what_a_project_says_of_its_base_holds_wherever_it_is_named(
+    place: Path, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = tiny_layout(tiny_base_folder, layouts.LAYOUTS[1])
+    monkeypatch.setattr(layouts, "LAYOUTS", (layout,))
+    save_one_file(tiny_base_folder, layout, place / "it.safetensors")
+    save_one_file(tiny_base_folder, layout, place / "another.safetensors")
+    (place / "C.safetensors").write_bytes(b"read by builds alone")
+    init(place, base="it.safetensors")
+    manifest = place / "perfusion.toml"
+    head = '[project]\ncovariance = "C.safetensors"\n'
+    manifest.write_text(manifest.read_text().replace("[project]\n", head) + SAID)
+    suites = place / "suites"
+    suites.mkdir()
+    (suites / "bear.toml").write_text(
+        '[concept]\nname = "bear"\nversion = "1.0.0"\nsupercategory = "teddy"\nimages = ["*.png"]\n'
+    )
+    Image.new("RGB", (64, 64)).save(suites / "a.png")
+    own = suites / "own.toml"
+    suite = f'clip = "{tiny_base_folder}/clip"\n{SUITE}'
+    own.write_text(suite)
+    named = suites / "named.toml"
+    named.write_text(f'base = "../it.safetensors"\ncovariance = "../C.safetensors"\n{suite}')
+    bare = place / "bare.toml"  # a path without `./`, from the suite's own folder
+    near = suite.replace("bear.toml", "suites/bear.toml")
+    bare.write_text(f'base = "it.safetensors"\ncovariance = "C.safetensors"\n{near}')
+    other = suites / "other.toml"
+    other.write_text(f'base = "../another.safetensors"\ncovariance = "../C.safetensors"\n{suite}')
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    def measured(suite: Path) -> str:
+        options = EvaluateOptions(
+            suite=str(suite), out=place / "out", report=False, compute=ComputeOptions("cpu", "float32")
+        )
+        digest: str = evaluate(workspace, options).measured.environment.base_digest
+        return digest
+
+    with Workspace.open(place) as workspace:
+        base = workspace.base(workspace.read())
+        assert (base.prediction.kind, base.guidance_rescale) == ("v_prediction", 0.7)
+        assert {measured(suite) for suite in (own, named, bare)} == {base.digest}
+        assert measured(other) != base.digest
+        own.write_text(SUITE)
+        with pytest.raises(PerfError, match="without a CLIP model") as caught:
+            measured(own)
+        assert "`clip` in the suite" in caught.value.hint
+        for name in ("../it.safetensors", str(place / "it.safetensors"), None):
+            assert workspace.base_or_own(name).digest == base.digest
+        assert workspace.base_or_own("../another.safetensors").prediction.told_by is None
+    captions = elsewhere / "captions.txt"
+    captions.write_text("a teddy\n" * 40)
+    notes = Notes()
+    out = elsewhere / "C.safetensors"
+    estimate(CovarianceOptions(captions=[str(captions)], out=out, base="../it.safetensors"), notes)
+    assert "as perfusion.toml says" in notes.notes[0]
