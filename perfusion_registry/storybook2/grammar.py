@@ -56,15 +56,16 @@ _KINDS: tuple[tuple[str, float], ...] = (
 )
 
 
-def sample_page(rng: Random, *, split: str = "train") -> Page:
+def sample_page(rng: Random, *, split: str = "train", kind: str | None = None) -> Page:
     """A page by chance.
 
-    split: `train` shows nothing that is held out; `held-out` shows something of it on every other page.
+    split: `train` shows nothing that is held out; `held-out` shows something of it on every other page. kind:
+    such as `alone` or `beside`; by chance, where none is asked for.
     """
     wanted = split == "held-out" and rng.random() < 0.5
     while True:
-        kind = rng.choices([kind for kind, _ in _KINDS], [weight for _, weight in _KINDS])[0]
-        page = _SAMPLERS[kind](rng)
+        of = kind or rng.choices([name for name, _ in _KINDS], [weight for _, weight in _KINDS])[0]
+        page = _SAMPLERS[of](rng)
         if page is None:
             continue
         page = whole(page)

@@ -33,6 +33,7 @@ from perfusion_registry.storybook2.training.loop import load
 from perfusion_registry.storybook2.training.painting import new_learner, sheet
 from perfusion_registry.storybook2.training.plan import Plan, changed, read_plan
 from perfusion_registry.storybook2.training.prompts import PROMPTS
+from perfusion_registry.storybook2.training.questions import KINDS
 from perfusion_registry.storybook2.training.truth import LABELS
 from perfusion_registry.storybook2.training.work import Work
 
@@ -189,6 +190,22 @@ def test_the_state_goes_to_another_machine_and_comes_back(
     moved = saved[1]["weights"]["unet.conv_in.weight"] - saved[0]["weights"]["unet.conv_in.weight"]
     assert moved.abs().max() > 0
     assert command.main([str(there), "load-weights", str(tmp_path / "back")]) == 2
+
+
+def test_a_base_is_measured(trained: Path, tmp_path: Path) -> None:
+    here = Path(shutil.copytree(trained, tmp_path / "here"))
+    perform(here, "freeze", "--set", "measure.pictures=2", "measure.steps=1")
+    perform(here, "measure")
+    rows = json.loads((here / "measure.json").read_text())
+    assert rows.keys() == {*KINDS, "exchange"}
+    for kind, row in rows.items():
+        if kind == "exchange":
+            assert 0 <= row["moved"] <= row["counted"] <= 2
+            continue
+        for shares in row.values():
+            assert shares.keys() >= {"things", "place", "colours"}
+            assert all(share["low"] <= share["share"] <= share["high"] for share in shares.values())
+        assert (here / "sheets" / f"measure-{kind.replace(' ', '-')}.png").exists()
 
 
 def test_a_sheet_shows_its_prompts(trained: Path) -> None:

@@ -8,6 +8,7 @@
     trial NAME [--set ...]  an autoencoder of another layout, beside the chosen one, in WORK/trials/NAME
     anneal --pages N        let the denoiser's rate fall over N pages, in a file of its own
     pause -- COMMAND        run COMMAND while the training holds still
+    measure                 what the base draws of what it is asked for, answered by the recogniser
     sheet                   draw the fixed prompts with the averaged denoiser
     export TARGET           write the diffusers folder
     save-weights FOLDER     the unfinished state in parts under 16 MiB; load-weights FOLDER brings it back
@@ -29,6 +30,7 @@ import torch
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.training import painting, reading, stages
 from perfusion_registry.storybook2.training.lent import lent
+from perfusion_registry.storybook2.training.measuring import measure
 from perfusion_registry.storybook2.training.pause import paused
 from perfusion_registry.storybook2.training.plan import Plan, changed, read_plan, write_plan
 from perfusion_registry.storybook2.training.producing import work_ahead
@@ -80,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("work", help="the work folder, or - for the user's cache folder")
     commands = main.add_subparsers(dest="command", required=True)
-    for name in ("freeze", "run", "resume", "sheet"):
+    for name in ("freeze", "run", "resume", "measure", "sheet"):
         commands.add_parser(name)
     commands.choices["freeze"].add_argument("--set", nargs="*", action="extend", default=[], metavar="X.Y=Z")
     one = commands.add_parser("stage")
@@ -137,6 +139,10 @@ def act(arguments: argparse.Namespace) -> int:
                 raise PerfError("pause needs a command to run", hint="pause -- COMMAND ...")
             with paused(work.pause):
                 return subprocess.run(command, check=False).returncode
+        case "measure":
+            give_way()
+            torch.set_num_threads(plan.machine.threads)
+            measure(work, plan)
         case "sheet":
             painting.sheet_of_checkpoint(work, plan)
         case "export":

@@ -68,6 +68,15 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class MeasurePlan:
+    """How a base is measured. pictures: of each kind of question. steps, guidance: as its card says."""
+
+    pictures: int = 200
+    steps: int = 25
+    guidance: float = 4.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """All of it."""
 
@@ -79,6 +88,7 @@ class Plan:
     segmenter: SegmenterPlan = field(default_factory=SegmenterPlan)
     denoiser: DenoiserPlan = field(default_factory=DenoiserPlan)
     admission: Admission = field(default_factory=Admission)
+    measure: MeasurePlan = field(default_factory=MeasurePlan)
 
 
 def read_plan(work: Work) -> Plan:

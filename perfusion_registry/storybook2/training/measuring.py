@@ -1,0 +1,72 @@
+"""What a trained base draws of what it is asked for, in numbers: the stage `measure`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perfusion_registry.storybook2.recogniser import Recogniser
+from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline
+from perfusion_registry.storybook2.training.exchange import exchange
+from perfusion_registry.storybook2.training.painting import chosen
+from perfusion_registry.storybook2.training.plan import Plan
+from perfusion_registry.storybook2.training.questions import KINDS, Question, answers, questions, wilson
+from perfusion_registry.storybook2.training.recognition import redrawn
+from perfusion_registry.storybook2.training.sheet import save_sheet
+from perfusion_registry.storybook2.training.stages import best_decoder, tokenizer_of
+from perfusion_registry.storybook2.training.truth import LABELS
+from perfusion_registry.storybook2.training.work import Work
+
+_SHOWN = 24  # pictures of a kind on its sheet
+
+
+def measure(work: Work, plan: Plan) -> dict[str, Any]:
+    """Ask the base `plan.measure.pictures` questions of each kind, and have the recogniser answer for its
+    pictures, for the pages themselves and for these through the autoencoder; writes `measure.json`, a sheet
+    of each kind, and the log."""
+    recogniser = Recogniser.load(work.root / "recogniser.safetensors", LABELS)
+    vae, how = best_decoder(work), {"steps": plan.measure.steps, "guidance": plan.measure.guidance}
+    pipe = pipeline(vae, chosen(work), tokenizer_of(work))
+    rows: dict[str, Any] = {}
+    for kind in KINDS:
+        asked = questions(kind, plan.measure.pictures)
+        prompts, pages = [question.prompt for question in asked], _pages(asked)
+        pictures = drawn_by(pipe, prompts, **how)  # type: ignore[arg-type]
+        save_sheet(pictures[:_SHOWN], prompts[:_SHOWN], work.sheets / f"measure-{kind.replace(' ', '-')}.png")
+        sources = {
+            "pictures": pictures,
+            "pages": _floats(torch.from_numpy(pages)),
+            "pages through the autoencoder": _floats(redrawn(vae, pages, f"measure/{kind}", off=0.0)),
+        }
+        rows[kind] = {name: _shares(answers(recogniser, images, asked)) for name, images in sources.items()}
+        for name, shares in rows[kind].items():
+            told = "  ".join(f"{what} {row['share']:.3f}" for what, row in shares.items())
+            work.log(f"measure, {kind}, {name}: {told}")
+    asked = questions("two things", plan.measure.pictures)
+    rows["exchange"] = asdict(exchange(pipe, recogniser, asked, **how))  # type: ignore[arg-type]
+    work.log("measure, exchange: " + "  ".join(f"{name} {value}" for name, value in rows["exchange"].items()))
+    (work.root / "measure.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return rows
+
+
+def _pages(asked: Sequence[Question]) -> NDArray[np.uint8]:
+    return np.stack([question.page.draw().image for question in asked])
+
+
+def _floats(images: Tensor) -> Tensor:
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def _shares(right: Mapping[str, Sequence[bool]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for what, answered in right.items():
+        low, high = wilson(sum(answered), len(answered))
+        found[what] = {"share": sum(answered) / len(answered), "low": low, "high": high, "of": len(answered)}
+    return found
