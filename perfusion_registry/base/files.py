@@ -44,12 +44,17 @@ class BaseFiles:
 
     @cached_property
     def classes(self) -> Mapping[str, str | None]:
-        """The class of each component that the index names, such as `vae`."""
-        return {
-            name: library_and_class[1]
-            for name, library_and_class in self.index.items()
-            if isinstance(library_and_class, list) and len(library_and_class) == 2
-        }
+        """The class of each component that the index names, such as `vae`. Raises PerfError where it names
+        anything but a library and a class, or null for both."""
+        named = {name: said for name, said in self.index.items() if isinstance(said, list)}
+        for name, said in named.items():
+            if len(said) != 2 or [type(one) for one in said] not in ([str, str], [type(None)] * 2):
+                raise PerfError(
+                    f"the base's index does not say which class its `{name}` has",
+                    where=str(self.folder / INDEX),
+                    hint=_INCOMPLETE,
+                )
+        return {name: said[1] for name, said in named.items()}
 
     @property
     def card(self) -> BaseCard:
@@ -123,7 +128,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise PerfError(
             f"the base has no {path.parent.name}/{path.name}", where=str(path.parent), hint=_INCOMPLETE
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PerfError("the file cannot be read as JSON", where=str(path), hint=_INCOMPLETE) from error
     if not isinstance(content, dict):
         raise PerfError("the file does not hold a JSON object", where=str(path), hint=_INCOMPLETE)

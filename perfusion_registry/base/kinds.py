@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfusion_registry.base.reference import PICKLES
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import HeaderError, read_header
 
@@ -104,9 +105,9 @@ def kind_of_tensors(names: Iterable[str], metadata: Mapping[str, str] | None = N
 
 def kind_of_file(path: Path) -> Kind:
     """What a file is. Opens no pickle."""
-    if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+    if path.suffix.lower() in PICKLES:
         return Kind("a pickle, which perf never opens", "convert it to safetensors first")
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         return Kind("a GGUF file, which perf does not read")
     try:
         header = read_header(path)
@@ -136,10 +137,10 @@ def kind_of_folder(folder: Path) -> Kind:
         repo = "/".join(folder.name.removeprefix("models--").split("--", 1))
         return Kind("the Hub's cache of a model", f'name the model, as in base = "{repo}"')
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    kinds = {kind_of_file(path) for path in files if path.suffix == ".safetensors"}
+    kinds = {kind_of_file(path) for path in files if path.suffix.lower() == ".safetensors"}
     if len(kinds) == 1:
         return kinds.pop()
-    if not kinds and (pickles := [path for path in files if path.suffix in (".ckpt", ".pt", ".bin")]):
+    if not kinds and (pickles := [path for path in files if path.suffix.lower() in PICKLES]):
         return kind_of_file(pickles[0])
     inside = sorted(path.parent.name for path in folder.glob("*/model_index.json"))
     if inside:
@@ -159,6 +160,6 @@ def no_base(path: Path) -> PerfError:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ _SPELT: dict[str, PredictionKind] = {
 }
 # Of SD 2: the standard deviation of this tensor is greater where the velocity is predicted (ComfyUI).
 _STATISTIC = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_INPUT = "model.diffusion_model.input_blocks.0.0.weight"  # which has as many channels
 _GREATER = 0.09
 _SIDES = (64, 4096)  # pixels, between which a native size is believed
 
@@ -82,8 +84,9 @@ def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: b
             return Prediction(prediction, zero, f"`{key}` in the file", given)
     if "v_pred" in tensors:
         return Prediction("v_prediction", zero, "`v_pred` in the file", given)
-    if by_statistic and _STATISTIC in tensors and tensors[_STATISTIC].dtype in FLOATS:
-        kind: PredictionKind = "v_prediction" if _deviation(file, header) > _GREATER else "epsilon"
+    deviation = _deviation(file, header) if by_statistic else None
+    if deviation is not None:
+        kind: PredictionKind = "v_prediction" if deviation > _GREATER else "epsilon"
         return Prediction(kind, zero, "a tensor of its UNet", given)
     return Prediction("epsilon", zero, asked=given)
 
@@ -110,8 +113,12 @@ def scheduler_of(prediction: Prediction, plain: dict[str, Any]) -> dict[str, Any
     return {**config, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
-def _deviation(file: Path, header: Header) -> float:
-    entry = header.tensors[_STATISTIC]
+def _deviation(file: Path, header: Header) -> float | None:
+    """Of the tensor that tells; None where it is not there, or is not one number for each channel."""
+    entry, width = header.tensors.get(_STATISTIC), header.tensors[_INPUT].shape[0]
+    if entry is None or entry.dtype not in FLOATS or entry.shape != (width,):
+        return None
     with file.open("rb") as opened:
         opened.seek(entry.start)
-        return float(floats(opened.read(entry.end - entry.start), entry.dtype).astype("f8").std())
+        numbers = floats(opened.read(entry.end - entry.start), entry.dtype).astype("f8")
+    return float(numbers.std()) if all(map(isfinite, numbers)) else None

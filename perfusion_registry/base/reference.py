@@ -14,8 +14,9 @@ EMBEDDED = "storybook"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^\s@]+))?")
 _FOLDER = re.compile(r"\.{1,2}(?:[/\\].*)?|~?[/\\].*|[A-Za-z]:[/\\].*", re.DOTALL)
-FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
-"""How a path ends that is a file, whatever comes before."""
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+FILES = (".safetensors", *PICKLES, ".gguf")
+"""How a path ends that is a file, in any case, whatever comes before."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class BaseReference:
         """
         if self.kind != "path":
             return None
-        return ((root or Path.cwd()) / expand_user(self.repo)).resolve()
+        path = (root or Path.cwd()) / expand_user(self.repo)
+        # A file is known by how its name ends, and a link to it may lead to a name that ends otherwise, as
+        # those of the Hub's cache do.
+        return path.parent.resolve() / path.name if path.is_file() else path.resolve()
 
     def seen_from(self, root: Path) -> str:
         """The reference as it reads from anywhere: a path, which is relative to `root`, is absolute."""

@@ -53,7 +53,7 @@ def weight_variants(folder: Path) -> tuple[str | None, ...]:
 def _shards(index: Path) -> list[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise PerfError(
             "the index of the weights cannot be read", where=str(index), hint=_INCOMPLETE
         ) from error

@@ -183,7 +183,9 @@ class Workspace:
         project = self.read_if_any() if place is not None else None
         if project is not None:
             own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
-            asked = _asked(project) if own.place(project.root) == place else None
+            there = own.place(project.root)
+            same = place is not None and there is not None and place.resolve() == there.resolve()
+            asked = _asked(project) if same else None
         return self._describe(name, root, download, asked)
 
     def base_or_own(self, name: str | None) -> BaseDescription:

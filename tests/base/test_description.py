@@ -134,6 +134,9 @@ def rewrite(**changes: object) -> Callable[[Path], None]:
         ("model_index.json", Path.unlink, "not a diffusers folder"),
         ("model_index.json", garble, "cannot be read as JSON"),
         ("model_index.json", lambda path: path.write_text("[]"), "JSON object"),
+        ("model_index.json", lambda path: path.write_text("[" * 100_000), "cannot be read as JSON"),
+        ("model_index.json", rewrite(tokenizer=["transformers", 5]), "which class its `tokenizer` has"),
+        ("model_index.json", rewrite(scheduler=["diffusers"]), "which class its `scheduler` has"),
         (
             "model_index.json",
             rewrite(unet=[None, None], transformer=["diffusers", "X"]),

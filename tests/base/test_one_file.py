@@ -232,6 +232,21 @@ PREDICTS: dict[str, tuple[dict[str, Any], Asked, tuple[str, bool, str | None]]] 
         ("epsilon", False, "a tensor of its UNet"),
     ),
     "SD 1": ({"parts": WHOLE_1, "values": {STATISTIC: 0.2}}, Asked(), ("epsilon", False, None)),
+    "SD 2 with a tensor of another length": (
+        {"parts": WHOLE_2, "more": {STATISTIC: [640]}, "values": {STATISTIC: 0.2}},
+        Asked(),
+        ("epsilon", False, None),
+    ),
+    "SD 2 with a tensor of another rank": (
+        {"parts": WHOLE_2, "more": {STATISTIC: [320, 1]}, "values": {STATISTIC: 0.2}},
+        Asked(),
+        ("epsilon", False, None),
+    ),
+    "SD 2 with a tensor of no numbers": (
+        {"parts": WHOLE_2, "values": {STATISTIC: float("nan")}},
+        Asked(),
+        ("epsilon", False, None),
+    ),
 }
 
 
@@ -423,6 +438,11 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
     scheduler.write_text(json.dumps(dict(base.pipe.scheduler.config)))
     said = describe_base(str(same))
     assert (said.guidance_rescale, describe_base(str(folder)).guidance_rescale) == (0.7, 0)
+    plain = loaded(folder).pipe
+    assert (wrap(base.pipe).description.guidance_rescale, wrap(plain).description.guidance_rescale) == (
+        0.7,
+        0,
+    )
     own = load_base(said, device="cpu", dtype="float32", compute_dtype="float32")
     ((again),) = render(own, compose(parse_prompt("a teddy"), {}, own), RenderRequest(**request), {})
     np.testing.assert_array_equal(np.asarray(again.image), np.asarray(expected))
@@ -477,6 +497,22 @@ def test_a_file_is_told_to_be_renamed_where_libraries_would_not_know_it(
     with pytest.raises(PerfError) as caught:
         describe_base(str(path))
     assert (caught.value.where, caught.value.hint) == (str(path), "rename it to IT.safetensors")
+    (tmp_path / "OLD.CKPT").write_bytes(b"\x80\x02")
+    with pytest.raises(PerfError, match="a pickle, which perf never opens"):
+        describe_base(str(tmp_path / "OLD.CKPT"))
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("tiny", ["SD 1"], indirect=True)
+def test_a_link_is_the_file_that_it_leads_to_by_its_own_name(
+    tiny: tuple[Path, Layout], tmp_path: Path
+) -> None:
+    blob = save_one_file(*tiny, tmp_path / "blob.safetensors").rename(tmp_path / "0123456789abcdef")
+    link = tmp_path / "it.safetensors"
+    link.symlink_to(blob)  # as the Hub's cache has files
+    base = loaded(link)
+    assert base.description.folder == link
+    assert base.description.family == describe_base(str(tiny[0])).family
 
 
 @pytest.mark.usefixtures("known")

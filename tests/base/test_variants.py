@@ -93,6 +93,7 @@ def test_a_model_without_weights_is_told(tiny_base_folder: Path, tmp_path: Path)
         (["diffusers", "NoSuchModel"], "diffusers has no model called NoSuchModel"),
         (["transformers", "logging"], "transformers has no model called logging"),
         ("UNet2DConditionModel", "cannot be loaded"),
+        (["diffusers", 5], "cannot be loaded"),
     ],
 )
 def test_an_index_imports_models_of_the_two_libraries_and_nothing_else(

@@ -256,6 +256,7 @@ def live_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> Base
             [live_text_digest(encoder.state_dict()) for encoder in encoders],
             cross_attention_shapes(pipe.unet.state_dict()),
         ),
+        zero_terminal_snr=pipe.scheduler.config.get("rescale_betas_zero_snr") is True,
     )
 
 
