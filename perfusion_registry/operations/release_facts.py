@@ -67,11 +67,6 @@ class ReleaseFacts:
 _KEYS = tuple(field.name for field in fields(ReleaseFacts))
 
 
-def missing_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
-    """The keys without which no registry takes the concept or scene pack, and which its recipe lacks."""
-    return tuple(key for key in unsaid_facts(project, name) if key in REQUIRED)
-
-
 def unsaid_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
     """The keys of what may be said of the concept or scene pack, and its recipe does not say."""
     about = _about(project, name)
@@ -93,39 +88,61 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def write_facts(workspace: Workspace, name: str, facts: ReleaseFacts) -> None:
-    """Write what is said into the recipe of a concept or scene pack; what is built and locked follows.
+@dataclass(frozen=True)
+class FactsEdit:
+    """What is said of a release, in the recipe at `path`. name: of the concept or scene pack. before, after:
+    the recipe's text."""
 
-    Only the card of an artifact changes, so nothing is trained. Raises PerfError, and writes nothing, where
-    the recipe would not be one, or the preview is no picture.
+    name: str
+    path: Path
+    is_pack: bool
+    before: str
+    after: str
+
+
+def edit_facts(project: ProjectFolder, name: str, facts: ReleaseFacts) -> FactsEdit:
+    """Say something in the recipe of a concept or scene pack, and write nothing yet.
+
+    Raises PerfError where the recipe would not be one, would still lack what no registry does without, or
+    its preview is no picture.
     """
-    project = workspace.read()
-    (name,) = project.select([name])
-    path, declared = project.recipe_path(name), project.declared(name)
-    is_pack = isinstance(declared, Pack)
-    keys = facts.keys(path.parent)
+    path, is_pack = project.recipe_path(name), project.is_pack(name)
+    table, keys = "pack" if is_pack else "concept", facts.keys(path.parent)
     if is_pack and "consent" in keys:
         what = f"`{name}` is a scene pack, which shows nobody"
         raise PerfError(what, where="--consent", hint="leave it out")
     if facts.preview is not None:
-        preview_bytes(facts.preview)  # told before anything is written
+        preview_bytes(facts.preview)
     before = read_text(path, "recipe")
-    text = set_keys(before, "pack" if is_pack else "concept", keys, str(path))
+    text = set_keys(before, table, keys, str(path))
     data = parse_toml(text, str(path), "recipe")
+    about: PackSection | ConceptSection
     if is_pack:
-        validate(data, Pack, text=text, where=str(path), kind="pack")
+        about = validate(data, Pack, text=text, where=str(path), kind="pack").pack
     else:
-        checked_recipe(data, recipe_model, text=text, where=str(path))
-    if text == before:
+        about = checked_recipe(data, recipe_model, text=text, where=str(path)).concept
+    if missing := [key for key in REQUIRED if not getattr(about, key)]:
+        raise _refuse_missing(name, f"{path}, {table}", missing)
+    if facts.preview is None:
+        preview_of_recipe(path, about.preview)
+    return FactsEdit(name, path, is_pack, before, text)
+
+
+def write_facts(workspace: Workspace, edit: FactsEdit) -> None:
+    """Write what is said into the recipe; what is built and locked follows.
+
+    Only the card of an artifact changes, so nothing is trained.
+    """
+    if edit.after == edit.before:
         return
-    current = is_pack or not load_plan(workspace, [name]).plan.needed
-    replace_text(path, text)
-    if is_pack:
+    current = edit.is_pack or not load_plan(workspace, [edit.name]).plan.needed
+    replace_text(edit.path, edit.after)
+    if edit.is_pack:
         locking = relock(workspace)
         if locking.changes:
             write_lockfile(locking.plan.project.lockfile_path, locking.after)
     elif current:
-        planned = load_plan(workspace, [name])
+        planned = load_plan(workspace, [edit.name])
         if all(task.reusable for task in planned.plan.needed):
             build_plan(planned, ComputeOptions(), locked=False, reporter=workspace.reporter)
 
@@ -167,7 +184,7 @@ def check_preview(data: bytes, name: str) -> None:
         ) from error
 
 
-def refuse_missing(name: str, where: str, missing: Sequence[str]) -> PerfError:
+def _refuse_missing(name: str, where: str, missing: Sequence[str]) -> PerfError:
     """The error for a release that lacks what no registry takes it without."""
     options = {"licence": "--licence CC-BY-4.0", "authors": '--author "You <you@example.org>"'}
     return PerfError(

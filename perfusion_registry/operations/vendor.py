@@ -7,7 +7,7 @@ from typing import Literal
 
 from perfusion_registry.artifact import read_card
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.publish import (
+from perfusion_registry.operations.publication import (
     Publication,
     as_published,
     concept_release,
@@ -57,17 +57,17 @@ def vendor(workspace: Workspace, folder: Path) -> VendorResult:
     store, reporter = workspace.store, workspace.reporter
     blocks = project.lockfile.concepts
     sources = workspace.registries(project)
-    missing = [block for block in blocks if block.registry and not store.has(block.sha256 or "0" * 64)]
-    if missing:
-        fetch(missing, store, sources, reporter=reporter)
+    if elsewhere := [block for block in blocks if block.registry is not None]:
+        fetch(elsewhere, store, sources, reporter=reporter, previews=True)
+    publications = [_publication(workspace, project, block, sources) for block in blocks]
     make_folder(folder)
     registry = open_registry(".", name=folder.name or "vendor", root=folder, cache=store.root)
     copied: list[str] = []
     present: list[str] = []
     vendored: list[LockedConcept] = []
     with reporter.stage("Copying", len(blocks)) as stage:
-        for block in blocks:
-            made = as_published(registry, _publication(workspace, project, block, sources))
+        for block, publication in zip(blocks, publications, strict=True):
+            made = as_published(registry, publication)
             new = made.to(registry)
             (copied if new else present).append(f"{block.name} {block.version}")
             vendored.append(_vendored(block, made))

@@ -34,7 +34,9 @@ class OfflineRegistry:
 
     def blob(self, release: Release) -> Iterator[bytes]:
         """Raise RegistryError: no bytes are remembered beside those in the store."""
-        raise self._offline(f"the bytes of {release.name} {release.version}")
+        is_preview = release.preview is not None and release.preview.sha256 == release.sha256
+        what = "the preview" if is_preview else "the bytes"
+        raise self._offline(f"{what} of {release.name} {release.version}")
 
     def publish(self, release: Release, blob: bytes, preview: bytes | None = None) -> bool:
         """Raise RegistryError."""

@@ -10,7 +10,7 @@ from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.recipe.name import parsed_version
-from perfusion_registry.registries.download import download
+from perfusion_registry.registries.download import download, fetch_preview
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.registries.release import Release
 from perfusion_registry.reporter import Reporter, Silent, Stage
@@ -29,11 +29,13 @@ def fetch(
     *,
     approve: Approval | None = None,
     reporter: Reporter | None = None,
+    previews: bool = False,
 ) -> None:
     """Have the bytes of every block in the store, from the registry that it is locked from.
 
-    approve: asked of every release before its bytes are fetched; it raises PerfError to refuse. Raises
-    PerfError where a registry has a locked version no longer, or with other bytes: those are never taken.
+    approve: asked of every release before its bytes are fetched; it raises PerfError to refuse. previews:
+    fetch the preview of each as well. Raises PerfError where a registry has a locked version no longer, or
+    with other bytes: those are never taken.
     """
     reporter = reporter or Silent()
     sources.prepare((block.registry, block.name) for block in blocks if block.registry is not None)
@@ -44,7 +46,8 @@ def fetch(
     with reporter.stage("Fetching", len(releases)) as stage, ThreadPoolExecutor(_AT_ONCE) as pool:
         quiet = _WordsOnly(reporter)
         work = {
-            pool.submit(_fetch, registry, release, store, quiet): release for registry, release in releases
+            pool.submit(_fetch, registry, release, store, quiet, previews): release
+            for registry, release in releases
         }
         try:
             for done in as_completed(work):
@@ -74,8 +77,10 @@ def locked_release(block: LockedConcept, sources: Sources) -> tuple[Registry, Re
     )
 
 
-def _fetch(registry: Registry, release: Release, store: Store, reporter: Reporter) -> None:
+def _fetch(registry: Registry, release: Release, store: Store, reporter: Reporter, previews: bool) -> None:
     download(registry, release, store, reporter)
+    if previews:
+        fetch_preview(registry, release, store, reporter)
     if release.kind == "concept":
         card = read_card(store.path(release.sha256))
         stated, listed = (card.name, card.version), (release.name, release.version)

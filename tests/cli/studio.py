@@ -14,7 +14,7 @@ from PIL import Image
 from perfusion_registry.artifact import Artifact, save_artifact
 from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.methods.files import scene_settings
-from perfusion_registry.operations.publish import concept_release
+from perfusion_registry.operations.publication import concept_release
 from perfusion_registry.recipe import dump_pack, read_lockfile
 from perfusion_registry.recipe.pack import Pack
 from perfusion_registry.recipe.scene import with_scenes

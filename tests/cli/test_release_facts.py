@@ -18,9 +18,11 @@ from perfusion_registry.methods.files import read_recipe, read_recipe_or_pack
 from perfusion_registry.operations.release_facts import preview_bytes
 from perfusion_registry.recipe import Pack
 from perfusion_registry.registries.release import Preview
+from perfusion_registry.registries.sparse import blob_key
 from tests.cli.running import Perf, edit, perf_process
 from tests.operations.stand_in import stand_in
 from tests.registries.samples import folder_registry
+from tests.registries.web import first, of, serving
 
 SAID = (
     *("--licence", "CC-BY-4.0", "--author", "You <you@example.org>", "--author", "Also"),
@@ -105,6 +107,39 @@ def test_nothing_is_written_where_there_is_nowhere_to_publish(perf: Perf, author
     assert (author / "recipes" / "bear.toml").read_bytes() == recipe
 
 
+def test_nothing_is_written_and_nobody_asked_before_all_of_it_can_go_out(perf: Perf, author: Path) -> None:
+    """Of several names, by recipe, lockfile and key: not one is written where one cannot go."""
+    text = '[pack]\nname = "tour"\nversion = "1.0.0"\n\n[scenes.sea]\nprompt = "a boat"\n'
+    (author / "recipes" / "tour.toml").write_text(text, encoding="utf-8")
+    assert perf("add", "tour").code == 0
+    assert perf("lock").code == 0
+    files = [author / "recipes" / "bear.toml", author / "recipes" / "tour.toml", author / "perfusion.lock"]
+    kept = {path: path.read_bytes() for path in files}
+    for arguments, told in {
+        ("tour", "--sign", *SAID[:4]): "no signing key",
+        ("bear", "tour", *SAID): "shows nobody",
+        ("bear", "tour", *SAID[:2]): "cannot be published without authors",
+    }.items():
+        refused = perf("publish", *arguments)
+        assert refused.code == 2
+        assert told in " ".join(refused.err.split())
+        assert {path: path.read_bytes() for path in files} == kept
+    edit(files[0], '"1.0.0"', '"1.1.0"')
+    kept = {path: path.read_bytes() for path in files}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        perf_process("publish", "tour", "bear"), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE
+    ) as process:
+        os.close(theirs)
+        os.write(ours, b"MIT\nMe\n\n\n\n\n\n\n\n")
+        _, asked = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == 2
+    assert "run `perf build bear`" in asked.decode()
+    assert {path: path.read_bytes() for path in files} == kept
+    assert not (author / "gallery").exists()
+
+
 def test_what_a_stranger_calls_a_preview_is_looked_at(perf: Perf, author: Path) -> None:
     assert perf("publish", "bear", *SAID, "--preview", "look.png").code == 0
     registry = folder_registry(author / "gallery")
@@ -122,9 +157,8 @@ def test_what_a_stranger_calls_a_preview_is_looked_at(perf: Perf, author: Path) 
 
 
 def test_a_preview_is_vendored_with_its_release(perf: Perf, author: Path) -> None:
-    assert perf("publish", "bear", *SAID[:4], "--preview", "look.png", "--sign").code != 0  # no key yet
     assert perf("key", "new").code == 0
-    assert perf("publish", "bear", "--sign").code == 0
+    assert perf("publish", "bear", *SAID[:4], "--preview", "look.png", "--sign").code == 0
     team = author / "team"
     team.mkdir()
     manifest = (author / "perfusion.toml").read_text(encoding="utf-8")
@@ -147,6 +181,37 @@ def test_a_preview_is_vendored_with_its_release(perf: Perf, author: Path) -> Non
     assert perf("vendor", "own").code == 0
     assert perf("info", "bear", "--registry", str(author / "stick"), "--preview", "seen.jpg").code == 0
     assert Image.open(author / "seen.jpg").size == (256, 128)
+
+
+def test_a_preview_comes_with_the_bytes_that_are_vendored_and_is_tried_again_as_they_are(
+    perf: Perf, author: Path
+) -> None:
+    assert perf("publish", "bear", *SAID[:4], "--preview", "look.png").code == 0
+    listing = folder_registry(author / "gallery").versions("bear")[0]
+    assert listing.release.preview is not None
+    picture = blob_key(listing.release.preview.sha256)
+    manifest = (author / "perfusion.toml").read_text(encoding="utf-8")
+    with serving(author / "gallery") as web:
+        for old, new in {
+            '{ recipe = "recipes/bear.toml" }': '{ version = "" }',
+            '"gallery"': f'"{web.url}"',
+        }.items():
+            manifest = manifest.replace(old, new)
+        (author / "perfusion.toml").write_text(manifest, encoding="utf-8")
+        assert perf("lock").code == 0
+        assert perf("sync").code == 0
+        assert not any(picture in request.path for request in web.requests)
+        refused = perf("vendor", "stick", "--offline")
+        assert refused.code == 2
+        assert "preview of bear 1.0.0 needs the network" in " ".join(refused.err.split())
+        assert not (author / "stick").exists()
+        bad = first(2, of(200, b"\xff\xd8\xff"))
+        web.twist = lambda request, answer: bad(request, answer) if picture in request.path else answer
+        assert perf("vendor", "stick").code == 0
+        assert sum(picture in request.path for request in web.requests) == 3
+    assert perf("vendor", "again", "--offline").code == 0
+    for folder in ("stick", "again"):
+        assert (author / folder / picture).read_bytes() == (author / "gallery" / picture).read_bytes()
 
 
 def test_a_scene_pack_has_a_preview_too_and_nobody_in_it(perf: Perf, author: Path) -> None:

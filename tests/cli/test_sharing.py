@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from perfusion_registry.artifact import save_artifact
-from perfusion_registry.operations.publish import concept_release
+from perfusion_registry.operations.publication import concept_release
 from perfusion_registry.recipe import read_lockfile
 from tests.cli.studio import Studio
 

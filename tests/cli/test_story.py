@@ -16,7 +16,7 @@ from PIL import Image
 
 from perfusion_registry.artifact import save_artifact
 from perfusion_registry.methods.perfusion.options import Built
-from perfusion_registry.operations.publish import concept_release
+from perfusion_registry.operations.publication import concept_release
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.registries.opening import open_registry
 from tests.cli.running import git

@@ -14,7 +14,7 @@ from perfusion_registry.artifact import save_artifact
 from perfusion_registry.build import load_covariance
 from perfusion_registry.cache_folder import CACHE_VARIABLE, DATA_VARIABLE
 from perfusion_registry.methods.perfusion.options import Built
-from perfusion_registry.operations.publish import concept_release
+from perfusion_registry.operations.publication import concept_release
 from perfusion_registry.registries.opening import open_registry
 from perfusion_registry.trust import SIGNING_KEY_VARIABLE
 from tests.compose.samples import artifact

@@ -14,7 +14,7 @@ import perfusion_registry as perf
 from perfusion_registry.artifact import save_artifact
 from perfusion_registry.build import load_covariance
 from perfusion_registry.methods.perfusion.options import Built
-from perfusion_registry.operations.publish import concept_release
+from perfusion_registry.operations.publication import concept_release
 from perfusion_registry.registries.opening import open_registry
 from tests.compose.samples import artifact
 
