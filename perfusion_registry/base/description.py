@@ -107,6 +107,7 @@ def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> Bas
         family=family,
         architecture=kind.name,
         text_digest=files.text_digest,
+        text_weights=_text_weights(kind, files),
         prediction=prediction,
         zero_terminal_snr=prediction.zero_terminal_snr,
     )
@@ -133,6 +134,7 @@ def _describe(repo: str, revision: str | None, kind: Architecture, files: BaseFi
         variants=files.variants,
         architecture=kind.name,
         text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
+        text_weights=_text_weights(kind, files),
         zero_terminal_snr=files.scheduler.get("rescale_betas_zero_snr") is True,
     )
 
@@ -154,6 +156,12 @@ def _recognised(path: Path, asked: Asked | None = None) -> tuple[Architecture, B
     for model in kind.models:
         files.tensors(model)
     return kind, files
+
+
+def _text_weights(kind: Architecture, files: BaseFiles) -> str:
+    encoders = [component for component in kind.text if component in kind.models]
+    digests = [digest for component in encoders for digest in files.text_digests(component)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _digest(files: Iterable[BaseFile]) -> str:

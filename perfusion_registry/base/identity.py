@@ -26,10 +26,11 @@ class BaseIdentity:
 
     repo: as in `BaseReference.repo`. revision: 40 hex digits for a hub model, else None. architecture: the
     name of its kind. family: hex sha256; concepts transfer between bases of one family. digest: hex sha256
-    over its files. text_digest: hex sha256 over those that decide what a caption is encoded to. Of a pipeline
-    that is not read from files both digests are "unknown". card: its defaults. prediction: of a base in one
-    file, what its denoiser predicts, which a folder says in its scheduler. zero_terminal_snr: whether nothing
-    of the picture is left at the end of its noise schedule.
+    over its files. text_digest: hex sha256 over those that decide what a caption is encoded to; text_weights:
+    over the numbers of its text encoders rounded to fp16, in whatever files they are. Of a pipeline that is
+    not read from files these digests are "unknown". card: its defaults. prediction: of a base in one file,
+    what its denoiser predicts, which a folder says in its scheduler. zero_terminal_snr: whether nothing of
+    the picture is left at the end of its noise schedule.
     """
 
     repo: str
@@ -38,6 +39,7 @@ class BaseIdentity:
     revision: str | None = None
     digest: str = "unknown"
     text_digest: str = "unknown"
+    text_weights: str = "unknown"
     card: BaseCard = field(default_factory=BaseCard)
     prediction: Prediction | None = None
     zero_terminal_snr: bool = False

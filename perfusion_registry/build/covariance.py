@@ -7,11 +7,11 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
@@ -28,9 +28,11 @@ class CovarianceCard(BaseModel):
     many. tokens: how many positions hold start, words or end. positions: how many positions C counts in all.
     padding: whether padding positions are among them. padding_sample: padding was computed for every how
     many-th caption. encoder: hex sha256 of the text encoder's and tokenizer's files, or "unknown".
+    text_weights: of the text encoder's numbers in fp16, in whatever files they are, or "unknown". What a
+    newer perf says beside these is passed over.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Literal[1] = 1
     corpus: str = "unknown"
@@ -40,6 +42,7 @@ class CovarianceCard(BaseModel):
     padding: Literal["all", "none", "unknown"] = "unknown"
     padding_sample: int = 1
     encoder: str = "unknown"
+    text_weights: Annotated[str, Field(exclude_if=lambda digest: digest == "unknown")] = "unknown"
 
 
 @dataclass(frozen=True, eq=False)

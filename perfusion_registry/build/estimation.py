@@ -57,7 +57,13 @@ def estimate_covariance(
     Raises PerfError when there are no captions, or when the checkpoint is of another run.
     """
     padding = padding if base.attends_to_padding else "none"
-    start = _Progress(encoder=base.description.text_digest, padding=padding, padding_sample=padding_sample)
+    about = base.description
+    start = _Progress(
+        encoder=about.text_digest,
+        text_weights=about.text_weights,
+        padding=padding,
+        padding_sample=padding_sample,
+    )
     progress, sums = _restore(checkpoint, start, base)
     stream = iter(captions)
     corpus = hashlib.sha256()
@@ -99,6 +105,7 @@ class _Progress(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: str
+    text_weights: str = "unknown"
     padding: Literal["all", "none"]
     padding_sample: int
     corpus: str = ""
@@ -208,5 +215,6 @@ def _mean(progress: _Progress, sums: dict[str, Tensor]) -> Covariance:
         padding=progress.padding,
         padding_sample=progress.padding_sample,
         encoder=progress.encoder,
+        text_weights=progress.text_weights,
     )
     return Covariance((C + C.T) / 2, card)

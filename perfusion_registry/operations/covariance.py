@@ -127,7 +127,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
         seconds=round(time.monotonic() - begun, 3),
         ridged=ridged(covariance),
         skipped_at=tuple(skipped),
-        **covariance.card.model_dump(exclude={"version"}),
+        **covariance.card.model_dump(exclude={"version", "text_weights"}),
     )
 
 

@@ -134,7 +134,7 @@ def _store(root: Path) -> Iterator[Finding]:
 
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
-    from perfusion_registry.resolve import find_covariance
+    from perfusion_registry.resolve import check_encoder, find_covariance
     from perfusion_registry.resolve.staleness import EDITED, asked_as_locked
 
     try:
@@ -165,6 +165,7 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         yield _finding("training", "broken" if project.manifest.concepts else "note", error.what, error.hint)
     try:
         covariance = find_covariance(project, base.covariance)
+        check_encoder(covariance, base)
         matrix = covariance.matrix[:12] if covariance.matrix else "unreadable"
         yield _finding(
             "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"

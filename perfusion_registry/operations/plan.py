@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.resolve import Plan, ProjectFolder, find_covariance
+from perfusion_registry.resolve import Plan, ProjectFolder, check_encoder, find_covariance
 from perfusion_registry.resolve import plan as resolve_plan
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def plan_of(
 
     base = workspace.base(project, download=download)
     covariance = find_covariance(project, base.covariance)
+    check_encoder(covariance, base)
     plan = resolve_plan(
         project,
         workspace.store,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
@@ -20,11 +22,15 @@ _LARGEST_HEADER = 1024 * 1024
 
 @dataclass(frozen=True)
 class CovarianceFile:
-    """A covariance on disk. digest: the SHA-256 of the file. locked: what a lockfile records of it."""
+    """A covariance on disk. digest: the SHA-256 of the file. locked: what a lockfile records of it. encoder,
+    text_weights: of the text encoder that it was estimated with, as its card says; None where it does not.
+    """
 
     path: Path
     digest: str
     locked: LockedCovariance
+    encoder: str | None = None
+    text_weights: str | None = None
 
     @cached_property
     def matrix(self) -> str | None:
@@ -76,7 +82,49 @@ def find_covariance(project: ProjectFolder, shipped: Path | None) -> CovarianceF
             corpus=card.get("corpus"),
             builder=card.get("encoder"),
         ),
+        encoder=_known(card, "encoder"),
+        text_weights=_known(card, "text_weights"),
     )
+
+
+class TextFacts(Protocol):
+    """What is known of a base's text encoder, and of the covariance that comes with it."""
+
+    @property
+    def covariance(self) -> Path | None:
+        """The file that ships with the base."""
+
+    @property
+    def text_digest(self) -> str:
+        """Of its files."""
+
+    @property
+    def text_weights(self) -> str:
+        """Of its numbers."""
+
+
+def check_encoder(found: CovarianceFile, base: TextFacts) -> None:
+    """Raise PerfError for a covariance of another text encoder than the base's, which may well have its
+    width.
+
+    A covariance that ships with a base is vouched for by whoever made that; of one that says nothing, such as
+    a bare matrix, nothing can be told.
+    """
+    if found.path == base.covariance:
+        return
+    pairs = ((found.text_weights, base.text_weights), (found.encoder, base.text_digest))
+    of, own = next(((of, own) for of, own in pairs if of is not None), (None, "unknown"))
+    if of is not None and "unknown" != own != of:
+        raise PerfError(
+            f"the covariance is of another text encoder ({of[:12]}) than this base's ({own[:12]})",
+            where=str(found.path),
+            hint="estimate one for this base: perf covariance CAPTIONS --out FILE",
+        )
+
+
+def _known(card: Mapping[str, str], key: str) -> str | None:
+    value = card.get(key)
+    return None if value == "unknown" else value
 
 
 def _header(path: Path) -> Header:

@@ -1,0 +1,56 @@
+"""A covariance belongs to the text encoder that it was estimated with, in whatever files that is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.covariance import CovarianceOptions, estimate
+from perfusion_registry.operations.doctor import doctor
+from perfusion_registry.operations.lock import LockOptions, lock
+from perfusion_registry.operations.workspace import Workspace
+from tests.tiny import save_tiny_base
+
+MANIFEST = '[project]\nname = "p"\nbase = "./{base}"\ncovariance = "C.safetensors"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the covariance of the base `own`, the same in fp16, and another of the same width."""
+    shutil.copytree(tiny_base_folder, tmp_path / "own")
+    save_tiny_base(tmp_path / "other", seed=1)
+    weights = shutil.copytree(tiny_base_folder, tmp_path / "half") / "text_encoder" / "model.safetensors"
+    save_file({name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()}, weights)
+    monkeypatch.chdir(tmp_path)
+    captions = tmp_path / "captions.txt"
+    words = [(word, number) for word in ("cat", "dog") for number in range(600)]
+    captions.write_text("".join(f"a photo of a {word} {number}\n" for word, number in words))
+    estimate(CovarianceOptions(captions=(str(captions),), out=tmp_path / "C.safetensors", base="./own"))
+    return tmp_path
+
+
+def test_a_covariance_of_another_text_encoder_is_refused_though_its_width_fits(project: Path) -> None:
+    for base in ("own", "half"):
+        (project / "perfusion.toml").write_text(MANIFEST.format(base=base))
+        with Workspace.open(project) as workspace:
+            lock(workspace, LockOptions())
+    (project / "perfusion.toml").write_text(MANIFEST.format(base="other"))
+    with Workspace.open(project) as workspace:
+        with pytest.raises(PerfError, match="is of another text encoder") as caught:
+            lock(workspace, LockOptions())
+        (found,) = [one for one in doctor(workspace).findings if one.what == "covariance"]
+    assert caught.value.where == str(project / "C.safetensors")
+    assert (found.state, "another text encoder" in found.told) == ("broken", True)
+
+
+def test_of_a_bare_matrix_nothing_can_be_told(project: Path) -> None:
+    matrix = load_file(project / "C.safetensors")
+    save_file(matrix, project / "C.safetensors")
+    (project / "perfusion.toml").write_text(MANIFEST.format(base="other"))
+    with Workspace.open(project) as workspace:
+        lock(workspace, LockOptions())
