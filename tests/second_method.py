@@ -30,13 +30,28 @@ from tests.distribution import install
 
 Strength = Annotated[float, Field(ge=0, le=3)]
 Haze = Annotated[float, Field(ge=0, le=1)]
+Patience = Annotated[int, Field(ge=1, le=9)]
 Side = Literal["near", "far"]
+
+
+class BlendTrainSection(TrainSection):
+    """`[train]` of a recipe."""
+
+    patience: Patience | None = None
+
+
+class BlendTrainOptions(TrainOptions):
+    """With an option that no other method has; it changes nothing but keys."""
+
+    patience: Patience = 3
 
 
 class BlendSection(FileModel):
     """`[render]` of a recipe."""
 
     strength: Strength | None = None
+    haze: Haze | None = None
+    on_side: Side | None = None
 
 
 class BlendOptions(FileModel):
@@ -50,7 +65,7 @@ class BlendOptions(FileModel):
 class BlendRecipe(Recipe):
     """A recipe whose method is `blend`."""
 
-    train: TrainSection = TrainSection()
+    train: BlendTrainSection = BlendTrainSection()
     render: BlendSection = BlendSection()
 
 
@@ -59,7 +74,7 @@ class Blend(TextualInversion):
 
     name = "blend"
     recipe_model = BlendRecipe
-    tables = MappingProxyType({"train": TrainOptions, "render": BlendOptions, "built": KeptStep})
+    tables = MappingProxyType({"train": BlendTrainOptions, "render": BlendOptions, "built": KeptStep})
     draw_model = BlendOptions
     settings = (
         Setting("strength", Strength, "1.5"),

@@ -21,7 +21,6 @@ from perfusion_registry.evaluate.results import (
 )
 from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
 from perfusion_registry.evaluate.suite import WORDS, Bootstrap, Claim, Figure
-from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 BEST = "best H"
 """What claims call the choice of the best point of each class."""
@@ -141,6 +140,7 @@ def _point(
         variant=point.variant.name,
         bias=point.number("bias"),
         temperature=point.number("temperature"),
+        settings=dict(point.settings),
         metrics=metrics,
         classes=classes,
     )
@@ -155,12 +155,13 @@ def _best(
 ) -> tuple[BestPoint | None, dict[MetricName, Estimate] | None]:
     """The point of the greatest harmonic mean of each class, chosen once and not anew in every replicate.
 
-    The paper's choice is one of run-time parameters for a single trained model, and so is this.
+    The paper's choice is one of run-time parameters for a single trained model, and so is this, whatever the
+    method: of one that has none to choose there is no best point.
     """
-    own = [p for p in points if p.variant.method == DEFAULT_METHOD and p.variant.base is None]
+    own = [p for p in points if p.variant.learned_by and not p.variant.drawing and p.variant.base is None]
     trained = own[0].variant.training_options if own else ()
     candidates = [p.label for p in own if p.variant.training_options == trained]
-    if not figure.best or not candidates or "harmonic" not in estimates[candidates[0]]:
+    if not figure.best or len(candidates) < 2 or "harmonic" not in estimates[candidates[0]]:
         return None, None
     heights = np.stack([estimates[label]["harmonic"].value for label in candidates])  # (points, C)
     which = np.nan_to_num(heights, nan=-1.0).argmax(0).tolist()

@@ -39,11 +39,13 @@ class DrawnConcept:
 
     @property
     def key(self) -> list[Value | None]:
-        """What changes pictures: the artifact, and each option of the method that can be set."""
-        method = find_method(self.method)
-        options = (setting.field for setting in method.settings)
-        own = [field for field in options if field in method.draw_model.model_fields]
-        return [self.sha256, *(dict(self.settings).get(field) for field in own)]
+        """What changes pictures: the artifact, each option of the method that can be set, and settings that
+        stand for options, such as presets, where one is set."""
+        method, said = find_method(self.method), dict(self.settings)
+        fields = method.draw_model.model_fields
+        own = [setting.field for setting in method.settings if setting.field in fields]
+        others = [part for field in sorted(said.keys() - own) for part in (field, said[field])]
+        return [self.sha256, *(said.get(field) for field in own), *others]
 
 
 @dataclass(frozen=True)

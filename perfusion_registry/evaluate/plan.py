@@ -18,6 +18,7 @@ from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
 from perfusion_registry.evaluate.suite import WORDS, Figure, PromptGroup, Suite, SuiteConcept, Variant
 from perfusion_registry.methods.settings import Value
+from perfusion_registry.methods.table import find_method
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -149,6 +150,22 @@ class Outline:
         return int(self.bases[variant.base or ""].card.render.get("steps") or PAPER_STEPS)
 
 
+def _check_settings(order: BuildOrder, point: Point, where: str) -> None:
+    """Refuse, before anything is built, what a point sets for a concept that cannot be drawn so."""
+    name, method = order.source.name, find_method(order.source.recipe.concept.method)
+    place = f"{where}, {point.label}"
+    try:
+        own = method.own_options(order.train, order.render, {})
+        draw = method.set_options(name, own, [point.settings])
+    except PerfError as error:
+        raise PerfError(error.what, where=place, hint=error.hint) from error
+    mistake = method.options_mistake(name, order.train, draw)
+    if mistake is None and point.variant.drawing is not None:
+        mistake = method.drawing_mistake(point.variant.drawing, draw)
+    if mistake is not None:
+        raise PerfError(mistake.what, where=place, hint=mistake.hint)
+
+
 def filled(template: str, words: Sequence[str]) -> str:
     """A template with its subjects' words in place."""
     text = template.replace("{}", words[0])
@@ -250,4 +267,6 @@ def outline(
                     builds[key] = BuildOrder.of(
                         source, variant.other_training, bases[""], covariance, budget.train_steps
                     )
+                    for point in points(variant):
+                        _check_settings(builds[key], point, f"{suite.name}, figure {cell.figure}")
     return Outline(suite, chosen, tuple(planned), sources, builds, bases, skipped, budget, computing, judges)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.suite import Bootstrap, Suite
+from perfusion_registry.methods.settings import Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.writing import replace_bytes
 
@@ -20,9 +22,14 @@ RESULTS = "results.json"
 Verdict = Literal["holds", "fails", "open", "unmeasured"]
 
 
+Settings = Annotated[dict[str, Value], Field(exclude_if=lambda settings: not settings)]
+"""Values of a method's settings, by field."""
+
+
 class ImageRecord(FileModel):
     """One picture. concepts: whom it is judged by. point: the label of its operating point. picture: its
-    file, beside the results. metrics: those that say something of it."""
+    file, beside the results. settings: what its point sets, by field; bias to key_lock are those of them that
+    perfusion has. metrics: those that say something of it."""
 
     figure: str
     variant: str
@@ -31,6 +38,7 @@ class ImageRecord(FileModel):
     bias: float | None
     temperature: float | None
     key_lock: str | None
+    settings: Settings = Field(default_factory=dict)
     concepts: tuple[str, ...]
     group: str
     shape_preserving: bool
@@ -53,12 +61,14 @@ class Measured(FileModel):
 
 
 class PointResult(FileModel):
-    """The scores of an operating point: balanced over classes, and of each class."""
+    """The scores of an operating point: balanced over classes, and of each class. settings: what it sets, by
+    field."""
 
     label: str
     variant: str
     bias: float | None
     temperature: float | None
+    settings: Settings = Field(default_factory=dict)
     metrics: dict[MetricName, Measured]
     classes: dict[str, dict[MetricName, float]]
 
@@ -128,7 +138,8 @@ class GatedToken(FileModel):
 
 
 class GateTable(FileModel):
-    """The gates of a prompt under one point of a figure. biases, temperatures: by concept."""
+    """The gates of a prompt under one point of a figure. biases, temperatures: by concept, where its method
+    has them."""
 
     figure: str
     point: str
@@ -136,6 +147,18 @@ class GateTable(FileModel):
     biases: dict[str, float]
     temperatures: dict[str, float]
     tokens: tuple[GatedToken, ...]
+
+
+class DrawnOptions(FileModel):
+    """The options with which one point of a figure draws a concept that no gate table tells of. summary: as
+    its method says them."""
+
+    figure: str
+    point: str
+    concept: str
+    method: str
+    options: dict[str, Value]
+    summary: str
 
 
 class ConceptResult(FileModel):
@@ -162,6 +185,7 @@ class Results(FileModel):
     concepts: tuple[ConceptResult, ...]
     figures: tuple[FigureResult, ...]
     gates: tuple[GateTable, ...] = ()
+    options: Annotated[tuple[DrawnOptions, ...], Field(exclude_if=lambda drawn: not drawn)] = ()
     images: tuple[ImageRecord, ...]
 
     def to_json(self) -> str:
@@ -171,7 +195,11 @@ class Results(FileModel):
 
 def spoken(label: str) -> str:
     """The label of a point as people read it."""
-    return label.replace("@t", " at temperature ").replace("@", " at ")
+    first, *others = label.split("@")
+    told = [
+        re.sub(r"^t(?=[\d.])", "temperature ", other).replace("=", " ").replace("_", " ") for other in others
+    ]
+    return " at ".join((first, *told))
 
 
 def write_results(results: Results, folder: Path) -> Path:

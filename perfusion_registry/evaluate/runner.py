@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from perfusion_registry.artifact import Store, digest_of, load_artifact
 from perfusion_registry.base import BaseDescription, describe_base
@@ -27,6 +27,7 @@ from perfusion_registry.evaluate.metrics import MetricName, world
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
+    DrawnOptions,
     Environment,
     FigureResult,
     GatedToken,
@@ -37,8 +38,9 @@ from perfusion_registry.evaluate.results import (
 )
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.sources import sources
-from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.evaluate.suite import WORDS, Suite
 from perfusion_registry.evaluate.worker import Worker, WorkerSetup, without_clip
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.version import __version__
@@ -133,6 +135,7 @@ def evaluate(
         concepts=tuple(_concepts(plan, built, Store(place.root), place.out)),
         figures=(*found, *left_out),
         gates=tuple(gates),
+        options=tuple(_options(plan, built, Store(place.root), gates)),
         images=tuple(images),
     )
     write_results(results, place.out)
@@ -275,13 +278,15 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
     for cell, gates in shown.values():
         values = gates.kept(cache)
         assert values is not None
+        if not any(token["gate"] for token in values["tokens"]):
+            continue  # a method that needs a covariance may do without gates
         all_tables.append(
             GateTable(
                 figure=cell.figure,
                 point=cell.point.label,
                 prompt=values["prompt"],
-                biases={concept["name"]: concept["bias"] for concept in values["concepts"]},
-                temperatures={concept["name"]: concept["temperature"] for concept in values["concepts"]},
+                biases=_numbers(values["concepts"], "bias"),
+                temperatures=_numbers(values["concepts"], "temperature"),
                 tokens=tuple(
                     GatedToken(
                         word=token["word"],
@@ -294,6 +299,52 @@ def _gates(orders: Sequence[tuple[Cell, DrawOrder]], cache: Cache, run: Run) -> 
             )
         )
     return all_tables
+
+
+def _numbers(concepts: Sequence[Mapping[str, Any]], option: str) -> dict[str, float]:
+    """A number of each concept that has it."""
+    return {concept["name"]: concept[option] for concept in concepts if concept[option] is not None}
+
+
+def _options(
+    plan: Outline, built: Mapping[str, str], store: Store, gates: Sequence[GateTable]
+) -> Iterator[DrawnOptions]:
+    """How the first concepts of each figure are drawn at each of its points, where gates do not tell it."""
+    told = {(table.figure, table.point) for table in gates}
+    shown: dict[tuple[str, str, str], DrawnOptions] = {}
+    subjects: dict[str, list[tuple[str, ...]]] = {}
+    for cell in plan.cells:
+        point, known = cell.point, subjects.setdefault(cell.figure, [])
+        if cell.subject not in known and len(known) < TABLES:
+            known.append(cell.subject)
+        if (cell.figure, point.label) in told or cell.subject not in known:
+            continue
+        if point.variant.method == WORDS or point.variant.drawing is not None:
+            continue
+        for name in cell.subject:
+            key = (cell.figure, point.label, name)
+            if key not in shown:
+                card = load_artifact(
+                    store.get(built[plan.builds[cell.figure, point.variant.name, name].digest])
+                ).card
+                method = find_method(card.method)
+                own = method.own_options(card.train, card.render, {})
+                draw = method.set_options(name, own, [point.settings])
+                options = {setting.field: value for setting, value in method.shown_settings(draw)}
+                if options:
+                    shown[key] = DrawnOptions(
+                        figure=cell.figure,
+                        point=point.label,
+                        concept=name,
+                        method=card.method,
+                        options=options,
+                        summary=method.summary(draw),
+                    )
+    yield from shown.values()
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _records(
@@ -310,7 +361,8 @@ def _records(
             method=variant.method,
             bias=cell.point.number("bias"),
             temperature=cell.point.number("temperature"),
-            key_lock=variant.key_lock,
+            key_lock=_word(cell.point.settings.get("key_lock")),
+            settings=dict(cell.point.settings),
             concepts=cell.subject,
             group=cell.group.name,
             shape_preserving=cell.group.shape_preserving,

@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SerializeAsAny, WrapValidator, model_validator
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import MetricName
-from perfusion_registry.methods.files import any_train_section, train_section
-from perfusion_registry.methods.settings import Value
-from perfusion_registry.methods.table import UnknownMethodError, find_drawing, usable_methods
+from perfusion_registry.evaluate.variant import WORDS as WORDS
+from perfusion_registry.evaluate.variant import Count, Key, TrainSection, train_of_any
+from perfusion_registry.evaluate.variant import Variant as Variant
+from perfusion_registry.methods.checking import table_of
+from perfusion_registry.methods.files import train_section
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import (
-    Bias,
-    Guidance,
-    PairPrompts,
-    Residual,
-    Temperature,
-    TrainingSection,
-)
-from perfusion_registry.recipe.recipe import Word
+from perfusion_registry.recipe.options import Guidance, PairPrompts
 from perfusion_registry.render.request import SchedulerName
 from perfusion_registry.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parent / "suites"
 """The folder of the suites that come with the package."""
 
-Label = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^@\n]+$")]
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
 Text = Annotated[str, Field(max_length=4000)]
-Count = Annotated[int, Field(ge=1, le=10_000)]
-
-WORDS = "supercategory"
-"""In the place of a method: no concept at all, but the words alone, drawn by the untouched base."""
-END_TO_END = "end-to-end"
-"""Every method's own way to train."""
-
-if TYPE_CHECKING:
-    TrainSection = TrainingSection
-else:  # made of the sections of all methods
-    TrainSection = any_train_section()
-
-
-def _known_method(name: str) -> str:
-    if name != WORDS:
-        try:
-            find_drawing(name)
-        except UnknownMethodError as error:
-            ways = [way for method in usable_methods() for way in (method.name, *method.drawings)]
-            there = f"there are {', '.join((*ways, WORDS))}"
-            meant = did_you_mean(name, (*ways, WORDS), there, form="`{}`")
-            raise ValueError(f"there is no method `{name}`, and no way to draw; {meant}") from error
-        except PerfError as error:
-            raise ValueError(error.what) from error
-    return name
-
-
-Method = Annotated[
-    str,
-    AfterValidator(_known_method),
-    Field(max_length=64, description="A method, another of a method's ways to draw, or `supercategory`."),
-]
 
 
 def _template(text: str) -> str:
@@ -127,92 +86,6 @@ class SuitePairs(FileModel):
 
     for_groups: tuple[Key, ...]
     templates: PairPrompts
-
-
-class Variant(FileModel):
-    """A way to build and to render, drawn at every combination of its biases and temperatures.
-
-    method: by which concepts are learned and drawn, or what it is compared with: another way to draw of a
-    method (`methods.perfusion.baselines`), or `supercategory`. training: another way to train of the method;
-    `one-index` optimises o* at the concept's token alone, as vanilla ROME does. images: how many of the
-    concept's. supercategory: in place of the concept's own. train: over the recipe and the base's card.
-    pairs: also learn it in the suite's pairs, where those are for its group. bias, temperature: none means
-    the concept's own. key_lock: `none` needs trained keys. residual: its strength, where one is trained.
-    base: one of the suite's `bases`, to render on.
-    """
-
-    name: Label
-    method: Method = "perfusion"
-    training: Annotated[str, Field(max_length=64)] = END_TO_END
-    images: Count | None = None
-    supercategory: Word | None = None
-    train: TrainSection = TrainSection()
-    pairs: Annotated[bool, Field(validation_alias=AliasChoices("pairs", "company"))] = False
-    bias: tuple[Bias, ...] = ()
-    temperature: tuple[Temperature, ...] = ()
-    key_lock: Literal["local", "global", "none"] | None = None
-    residual: Residual | None = None
-    base: Key | None = None
-
-    @model_validator(mode="after")
-    def _of_the_method(self) -> Variant:
-        if self.method == WORDS:
-            return self
-        method, _ = find_drawing(self.method)
-        if self.training not in (END_TO_END, *method.trainings):
-            ways = ", ".join(f"`{way}`" for way in (END_TO_END, *method.trainings))
-            raise ValueError(f"`{method.name}` is not trained by `{self.training}`; there is {ways}")
-        keys = self.train.model_dump(exclude_none=True).keys()
-        strange = keys - train_section(method.name).model_fields.keys()
-        if strange:
-            raise ValueError(f"`{sorted(strange)[0]}` is no option of [train] of the method `{method.name}`")
-        fields = {setting.field for setting in method.settings}
-        for point in self.points().values():
-            for field in point.keys() - fields:
-                raise ValueError(f"a concept of the method `{method.name}` has no {field} to set")
-        return self
-
-    @property
-    def learned_by(self) -> str:
-        """The method by which its concepts are learned; "" where there are none."""
-        return "" if self.method == WORDS else find_drawing(self.method)[0].name
-
-    @property
-    def drawing(self) -> str | None:
-        """The other way to draw than the method's own, where it is one."""
-        return None if self.method == WORDS else find_drawing(self.method)[1]
-
-    @property
-    def other_training(self) -> str | None:
-        """The other way to train than the method's own, where it is one."""
-        return None if self.training == END_TO_END else self.training
-
-    def points(self) -> dict[str, dict[str, Value]]:
-        """Its operating points, biases first: by label what it sets for each concept, the rest as the
-        concept has it.
-
-        A label is the variant's name and what varies within it, such as `local@0.55` or `local@0.55@t0.1`.
-        """
-        points = {}
-        for temperature, bias in itertools.product(self.temperature or (None,), self.bias or (None,)):
-            parts = [self.name]
-            if len(self.bias) > 1:
-                parts.append(f"{bias:g}")
-            if len(self.temperature) > 1:
-                parts.append(f"t{temperature:g}")
-            values: dict[str, Value | None] = {
-                "bias": bias,
-                "temperature": temperature,
-                "key_lock": self.key_lock,
-                "residual": self.residual,
-            }
-            points["@".join(parts)] = {field: value for field, value in values.items() if value is not None}
-        return points
-
-    @property
-    def training_options(self) -> tuple[object, ...]:
-        """All of it that makes another artifact; variants alike in this differ at render time alone."""
-        return self.learned_by, self.training, self.images, self.supercategory, self.train, self.pairs
 
 
 class Claim(FileModel):
@@ -312,7 +185,7 @@ class Suite(FileModel):
     clip: str | None = None
     dino: str | None = None
     bases: dict[Key, str] = Field(default_factory=dict)
-    train: TrainSection = TrainSection()
+    train: Annotated[SerializeAsAny[TrainSection], WrapValidator(train_of_any)] = TrainSection()
     pairs: Annotated[SuitePairs | None, Field(validation_alias=AliasChoices("pairs", "company"))] = None
     render: SuiteRender = SuiteRender()
     bootstrap: Bootstrap = Bootstrap()
@@ -350,6 +223,15 @@ class Suite(FileModel):
             for claim in figure.claims:
                 sides = [side for side in (claim.better, claim.than) if side]
                 _known("variant or point", sides, chosen, where)
+        return self
+
+    @model_validator(mode="after")
+    def _train_is_for_its_methods(self) -> Suite:
+        said = self.train.model_dump(exclude_none=True)
+        for name in dict.fromkeys(v.learned_by for f in self.figures for v in f.variants if v.learned_by):
+            section = train_section(name)
+            own = {key: value for key, value in said.items() if key in section.model_fields}
+            table_of(section, own, f"is no option of [train] of the method `{name}`", below=("train",))
         return self
 
     def pair_prompts_of(self, group: str) -> tuple[str, ...]:

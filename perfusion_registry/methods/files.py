@@ -84,12 +84,23 @@ def train_section(method: str) -> type[TrainingSection]:
     return section
 
 
+def any_train_section(keys: Collection[str] = ()) -> type[TrainingSection]:
+    """What `[train]` may say where methods meet: all that those which come with perf have there, and, where
+    these do not have a key among `keys`, all that those which are installed have.
+    """
+    shipped = _sections_of(tuple(METHODS))
+    if shipped.model_fields.keys() >= set(keys):
+        return shipped
+    return _sections_of((*METHODS, *(m.name for m in usable_methods() if m.name not in METHODS)))
+
+
 @cache
-def any_train_section() -> type[TrainingSection]:
-    """What `[train]` may say where methods meet: all that those which come with perf have there."""
-    sections = dict.fromkeys(train_section(name) for name in METHODS)
+def _sections_of(methods: tuple[str, ...]) -> type[TrainingSection]:
+    every = dict.fromkeys(train_section(name) for name in methods)
+    # What another is made of says nothing more, and could not stand before it.
+    bases = [one for one in every if not any(issubclass(other, one) for other in every if other is not one)]
     doc = "`[train]` whatever the method, which takes what it has; left out: the base's, else the method's."
-    return create_model("TrainSection", __base__=tuple(sections), __doc__=doc)
+    return create_model("TrainSection", __base__=tuple(bases), __doc__=doc)
 
 
 def any_recipe() -> type[BaseModel]:

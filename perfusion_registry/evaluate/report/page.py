@@ -10,9 +10,17 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import METRICS, told
 from perfusion_registry.evaluate.plots import Plot, write_plots
 from perfusion_registry.evaluate.report.strips import PictureGrid, overlays, strips
-from perfusion_registry.evaluate.report.tables import Classes, Gates, ScoreTable, classes, gates, scores
+from perfusion_registry.evaluate.report.tables import (
+    Classes,
+    Gates,
+    ScoreTable,
+    classes,
+    gates,
+    options,
+    scores,
+)
 from perfusion_registry.evaluate.report.verdicts import VERDICTS, ClaimRow, claim_rows, sentence
-from perfusion_registry.evaluate.results import ClaimResult, FigureResult, Results, spoken
+from perfusion_registry.evaluate.results import ClaimResult, DrawnOptions, FigureResult, Results, spoken
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 
 REPORT = "report.html"
@@ -31,6 +39,7 @@ class FigureView:
     strips: PictureGrid
     overlays: PictureGrid | None
     gates: tuple[Gates, ...]
+    options: tuple[DrawnOptions, ...]
     scores: ScoreTable
     classes: Classes | None
 
@@ -93,6 +102,7 @@ def _view(
         strips(results, figure, records, folder),
         overlays(records, folder),
         gates(results, figure),
+        options(results, figure),
         scores(figure),
         classes(figure),
     )

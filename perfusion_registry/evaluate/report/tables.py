@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perfusion_registry.evaluate.metrics import METRICS, MetricName
-from perfusion_registry.evaluate.results import FigureResult, GateTable, Measured, Results, spoken
+from perfusion_registry.evaluate.results import (
+    DrawnOptions,
+    FigureResult,
+    GateTable,
+    Measured,
+    Results,
+    spoken,
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,14 @@ def gates(results: Results, figure: FigureResult) -> tuple[Gates, ...]:
     all_gates = []
     for prompt in dict.fromkeys(table.prompt for table in tables):
         same = tuple(table for table in tables if table.prompt == prompt)
-        all_gates += [Gates(name, prompt, same) for name in same[0].biases]
+        names = dict.fromkeys(name for token in same[0].tokens for name in token.gate)
+        all_gates += [Gates(name, prompt, same) for name in names]
     return tuple(all_gates)
+
+
+def options(results: Results, figure: FigureResult) -> tuple[DrawnOptions, ...]:
+    """How a figure's concepts are drawn, point by point, where their method has options and no gates."""
+    return tuple(drawn for drawn in results.options if drawn.figure == figure.id)
 
 
 def scores(figure: FigureResult) -> ScoreTable:
