@@ -16,6 +16,7 @@ from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve.staleness import base_differs
 
 if TYPE_CHECKING:
     from perfusion_registry.artifact import Artifact
@@ -98,10 +99,11 @@ def load_prompt(
     description = workspace.base(project)
     check(parsed, concepts, description, gates)
     locked = project.lockfile.base if project.lockfile else None
-    if locked is not None and locked.digest != description.digest:
-        what = f"the base {description.repo} here is not the locked one"
+    differs = base_differs(locked, description)
+    if differs is not None:
+        what = f"the base {description.repo} here is not the locked one: {differs[0]}"
         if options.locked and not options.frozen:
-            raise CheckFailedError(what, where=str(description.folder), hint="get the locked base")
+            raise CheckFailedError(what, where=str(description.folder), hint=differs[1])
         reporter.warn(f"{what}, so pictures may differ")
     base = load_base(workspace, description, options.compute, loaded=loaded)
     composition = resolve(parsed, concepts, base, gates, reporter=reporter)

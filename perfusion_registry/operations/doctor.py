@@ -135,7 +135,7 @@ def _store(root: Path) -> Iterator[Finding]:
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
     from perfusion_registry.resolve import check_encoder, find_covariance
-    from perfusion_registry.resolve.staleness import EDITED, asked_as_locked
+    from perfusion_registry.resolve.staleness import base_differs
 
     try:
         base = workspace.base(project, download=False)
@@ -143,16 +143,11 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         yield _finding("base", "broken", str(error), error.hint)
         return
     locked = project.lockfile.base if project.lockfile else None
+    differs = base_differs(locked, base)
     size = sum(file.size for file in base.files)
     text = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
-    if locked is not None and locked.digest != base.digest:
-        here = {file.path: file.sha256 for file in base.files}
-        other = [file.path for file in locked.files if here.get(file.path) != file.sha256]
-        if not other and not asked_as_locked(project):
-            yield _finding("base", "broken", EDITED, "take it back, or `perf lock` and build again")
-        else:
-            text = f"its files are not those locked: {', '.join(other[:3]) or 'there are more'}"
-            yield _finding("base", "broken", text, "restore the files, or `perf lock` to take these")
+    if differs is not None:
+        yield _finding("base", "broken", *differs)
     else:
         yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:

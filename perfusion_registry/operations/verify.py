@@ -17,7 +17,7 @@ from perfusion_registry.resolve import ProjectFolder, find_covariance
 from perfusion_registry.resolve.fetch import locked_release
 from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
-from perfusion_registry.resolve.staleness import base_unmet, unmet
+from perfusion_registry.resolve.staleness import EDITED, base_differs, base_unmet, unmet
 from perfusion_registry.trust import SignaturePolicy
 
 
@@ -82,12 +82,9 @@ def _stale(workspace: Workspace, project: ProjectFolder) -> list[str]:
             wrong.append(error.what)
     try:
         base = workspace.base(project, download=False)
-        if lockfile.base is not None and base.digest != lockfile.base.digest:
-            here = {file.path: file.sha256 for file in base.files}
-            other = [file.path for file in lockfile.base.files if here.get(file.path) != file.sha256]
-            wrong.append(
-                f"the base's files are not the locked ones: {', '.join(other[:3]) or 'there are more'}"
-            )
+        differs = base_differs(lockfile.base, base)
+        if differs is not None and EDITED not in wrong:
+            wrong.append(f"the base {base.repo} here is not the locked one: {differs[0]}")
         if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
             covariance = find_covariance(project, base.covariance)
             if lockfile.covariance is not None and covariance.digest != lockfile.covariance.sha256:

@@ -22,6 +22,7 @@ from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.planning import BuildTask, Plan, shown
 from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.resolve.root_requirements import reachable
+from perfusion_registry.resolve.staleness import EDITED
 
 
 def lock(
@@ -97,7 +98,7 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
         before = Lockfile()
     reasons = []
     if before.base != after.base:
-        reasons.append("the base changed" if before.base else "the base is not locked")
+        reasons.append(_base_change(before.base, after.base) if before.base else "the base is not locked")
     if before.covariance != after.covariance:
         reasons.append("the covariance changed" if before.covariance else "the covariance is not locked")
     for concept in after.concepts:
@@ -111,6 +112,11 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
     names = {concept.name for concept in after.concepts}
     reasons += [f"`{old.name}` is needed no longer" for old in before.concepts if old.name not in names]
     return reasons
+
+
+def _base_change(before: LockedBase, after: LockedBase | None) -> str:
+    same = after is not None and (before.repo, before.files) == (after.repo, after.files)
+    return EDITED if same and after and before.prediction != after.prediction else "the base changed"
 
 
 def changed_lines(before: Lockfile | None, after: Lockfile) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
+from perfusion_registry.recipe.lockfile import LockedBase
 from perfusion_registry.recipe.manifest import BaseSection
+from perfusion_registry.resolve.base import BaseFacts
 from perfusion_registry.resolve.project import ProjectFolder, said_of_base
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.root_requirements import key_path, reachable
@@ -85,6 +87,24 @@ def asked_as_locked(project: ProjectFolder) -> bool:
         return asked == locked
     # What is left out is as the file says, which the lockfile repeats.
     return all(value in (None, getattr(locked, key)) for key, value in asked.model_dump().items())
+
+
+def base_differs(locked: LockedBase | None, base: BaseFacts) -> tuple[str, str] | None:
+    """How the base here is not the locked one, and what to do; None where it is, or none is locked."""
+    if locked is None or locked.digest == base.digest:
+        return None
+    here = {file.path: file.sha256 for file in base.files}
+    there = {file.path: file.sha256 for file in locked.files}
+    other = [path for path in {**there, **here} if here.get(path) != there.get(path)]
+    if other:
+        what = f"its files are not those locked: {', '.join(other[:3])}"
+        return what, "restore the files, or `perf lock` to take these"
+    if locked.prediction == base.prediction_asked:
+        what = "perf now tells otherwise what it predicts than when it was locked"
+        return what, "say it under [base] in perfusion.toml, or `perf lock` and build again"
+    said = [prediction or "nothing" for prediction in (base.prediction_asked, locked.prediction)]
+    what = f"{EDITED}: it says {said[0]}, and said {said[1]}"
+    return what, "take the edit back, or `perf lock` and build again"
 
 
 def covariance_unmet(project: ProjectFolder) -> list[str]:

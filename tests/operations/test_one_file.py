@@ -14,7 +14,8 @@ from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
 from perfusion_registry.operations.init import init
-from perfusion_registry.operations.lock import LockOptions, lock
+from perfusion_registry.operations.lock import LockOptions, check_fresh, lock
+from perfusion_registry.operations.verify import verify
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.reporter import Silent
@@ -64,12 +65,19 @@ def test_what_is_said_of_a_file_is_locked_and_comes_back(
     assert not notes
     assert told == ("ok", "it predicts v_prediction, with a zero terminal SNR, as perfusion.toml says")
     kept, _, _ = manifest.read_text().partition("\n[base]")
-    for edited in (SAID.replace("v_prediction", "epsilon"), SAID.replace("true", "false"), ""):
+    shorter = SAID.replace("zero_terminal_snr = true\n", "")  # which only the file can tell from the same
+    for edited in (SAID.replace("v_prediction", "epsilon"), SAID.replace("true", "false"), "", shorter):
         manifest.write_text(kept + edited)
         with Workspace.open(place) as workspace:
             findings = {one.what: one for one in doctor(workspace).findings}
+            wrong = verify(workspace).checked[0].wrong
+            reasons, _ = check_fresh(workspace)
         assert "[base] in perfusion.toml was edited" in findings["base"].told
-        assert "[base] in perfusion.toml was edited" in findings["lockfile"].told
+        assert "`perf lock` and build again" in findings["base"].hint
+        assert edited == shorter or "[base] in perfusion.toml was edited" in findings["lockfile"].told
+        assert "[base] in perfusion.toml was edited" in str(wrong)
+        assert "files" not in str(wrong)
+        assert reasons == ["[base] in perfusion.toml was edited since the base was locked"]
     manifest.write_text(kept + SAID)
     with Workspace.open(place) as workspace:
         findings = {one.what: one.state for one in doctor(workspace).findings}
