@@ -43,6 +43,7 @@ from perfusion_registry.evaluate.worker import Worker, WorkerSetup, without_clip
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.resolve.covariance import check_encoder, covariance_file
 from perfusion_registry.version import __version__
 from perfusion_registry.workers import Run, worker_pool
 
@@ -171,6 +172,7 @@ def prepared(
             where=str(covariance or reference),
             hint="run `perf covariance CAPTIONS --out FILE`, and name it as `covariance` in the suite",
         )
+    check_encoder(covariance_file(covariance), base)
     bases = {"": base} | {name: describe(other) for name, other in named.items()}
     for name, other in bases.items():
         if other.family != base.family:

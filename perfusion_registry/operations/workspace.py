@@ -180,7 +180,8 @@ class Workspace:
         from perfusion_registry.base import BaseReference
 
         asked, place = None, BaseReference.parse(name).place(root)
-        project = self.read_if_any() if place is not None else None
+        inside = place is not None and self.root is not None
+        project = self.read_if_any() if inside else None
         if project is not None:
             own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
             there = own.place(project.root)

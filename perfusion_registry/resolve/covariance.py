@@ -68,6 +68,11 @@ def find_covariance(project: ProjectFolder, shipped: Path | None) -> CovarianceF
             hint="run `perf covariance CAPTIONS --out covariance.safetensors`, "
             'then set `covariance = "covariance.safetensors"` in [project]',
         )
+    return covariance_file(path)
+
+
+def covariance_file(path: Path) -> CovarianceFile:
+    """A covariance by its file. Raises PerfError where there is none."""
     if not path.is_file():
         raise PerfError("there is no covariance file here", where=str(path))
     digest = sha256_of(path)

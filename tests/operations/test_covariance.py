@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
+from perfusion_registry.operations.evaluate import EvaluateOptions, plan_evaluation
 from perfusion_registry.operations.lock import LockOptions, lock
 from perfusion_registry.operations.workspace import Workspace
 from tests.tiny import save_tiny_base
@@ -46,6 +48,40 @@ def test_a_covariance_of_another_text_encoder_is_refused_though_its_width_fits(p
         (found,) = [one for one in doctor(workspace).findings if one.what == "covariance"]
     assert caught.value.where == str(project / "C.safetensors")
     assert (found.state, "another text encoder" in found.told) == ("broken", True)
+
+
+SUITE = """\
+name = "mine"
+title = "Mine"
+base = "./{base}"
+covariance = "C.safetensors"
+[[concepts]]
+name = "bear"
+group = "toys"
+recipe = "bear.toml"
+[[prompts]]
+name = "scenes"
+templates = ["a photo of a {{}}"]
+[[figures]]
+id = "1"
+title = "Words"
+[[figures.variants]]
+name = "words"
+method = "supercategory"
+"""
+
+
+def test_a_suite_refuses_it_too(project: Path) -> None:
+    recipe = '[concept]\nname = "bear"\nversion = "1.0.0"\nsupercategory = "teddy"\nimages = ["*.png"]\n'
+    (project / "bear.toml").write_text(recipe)
+    Image.new("RGB", (64, 64)).save(project / "a.png")
+    suite = project / "suite.toml"
+    with Workspace.open(project, optional=True) as workspace:
+        suite.write_text(SUITE.format(base="half"))
+        assert plan_evaluation(workspace, EvaluateOptions(suite=str(suite))).pictures.needed
+        suite.write_text(SUITE.format(base="other"))
+        with pytest.raises(PerfError, match="is of another text encoder"):
+            plan_evaluation(workspace, EvaluateOptions(suite=str(suite)))
 
 
 def test_of_a_bare_matrix_nothing_can_be_told(project: Path) -> None:
