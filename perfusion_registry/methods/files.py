@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
-from pydantic import BaseModel, RootModel, create_model
+from pydantic import BaseModel, create_model
 
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import (
@@ -20,7 +20,7 @@ from perfusion_registry.recipe import manifest, pack, recipe, schemas
 from perfusion_registry.recipe.manifest import Manifest
 from perfusion_registry.recipe.options import TrainingSection
 from perfusion_registry.recipe.pack import Pack
-from perfusion_registry.recipe.recipe import Recipe
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, Recipe
 from perfusion_registry.recipe.scene import SceneSettings
 
 
@@ -103,13 +103,19 @@ def _sections_of(methods: tuple[str, ...]) -> type[TrainingSection]:
     return create_model("TrainSection", __base__=tuple(bases), __doc__=doc)
 
 
-def any_recipe() -> type[BaseModel]:
-    """The model of a recipe of any method that comes with perf, for its JSON Schema."""
-    models = [recipe_model(name) for name in METHODS]
-    union: Any = Union[tuple(models)]  # noqa: UP007
-    return RootModel[union]
+def recipe_tables() -> dict[type[BaseModel], schemas.ByMethod]:
+    """For the JSON Schema of recipes: the tables of each method that comes with perf."""
+    tables = {table: {name: _section(name, table) for name in METHODS} for table in ("train", "render")}
+    return {Recipe: schemas.ByMethod(("concept", "method"), tables, DEFAULT_METHOD)}
+
+
+def _section(method: str, table: str) -> type[BaseModel]:
+    section = recipe_model(method).model_fields[table].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, BaseModel)
+    return section
 
 
 def edited_models() -> dict[str, type[BaseModel]]:
     """The models of the files that people write, by the names of their JSON Schemas."""
-    return schemas.edited_models(any_recipe(), scene_settings(()))
+    return schemas.edited_models(Recipe, scene_settings(()))

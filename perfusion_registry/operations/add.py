@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.files import edited_models, parse_manifest
+from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
 from perfusion_registry.methods.table import recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
@@ -129,7 +129,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     else:
         images = patterns_beside(recipe, name, [source.path for source in copied])
         pictures = check_pictures(recipe.parent, images, str(beside), may_be_none=bool(copied))
-    schemas = place_schemas(project.root, edited_models())
+    schemas = place_schemas(project.root, edited_models(), recipe_tables())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={

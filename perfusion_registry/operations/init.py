@@ -8,7 +8,7 @@ from typing import Literal
 
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.files import edited_models
+from perfusion_registry.methods.files import edited_models, recipe_tables
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.recipe import MANIFEST_NAME
 from perfusion_registry.recipe.document import quote, read_text
@@ -105,7 +105,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
         )
     base, base_here = _checked_base(base, folder)
     make_folder(folder / "recipes")
-    schemas = place_schemas(folder, edited_models())
+    schemas = place_schemas(folder, edited_models(), recipe_tables())
     title = name or folder.absolute().name or "project"
     replace_text(manifest, _MANIFEST.format(name=quote(title), base=quote(base), schemas=schemas))
     written = [MANIFEST_NAME]

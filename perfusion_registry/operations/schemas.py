@@ -16,7 +16,9 @@ from perfusion_registry.artifact.format1 import Card1
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
-from perfusion_registry.methods.files import edited_models
+from perfusion_registry.evaluate.variant import Variant
+from perfusion_registry.methods.files import edited_models, recipe_tables, train_section
+from perfusion_registry.methods.table import shipped_methods
 from perfusion_registry.operations.add import AddResult
 from perfusion_registry.operations.build import BuildResult
 from perfusion_registry.operations.cache import (
@@ -49,10 +51,13 @@ from perfusion_registry.operations.tune import TuneResult
 from perfusion_registry.operations.vendor import VendorResult
 from perfusion_registry.operations.verify import VerifyResult
 from perfusion_registry.recipe import Lockfile
+from perfusion_registry.recipe.lockfile import LockedConcept
 from perfusion_registry.recipe.lockfile1 import Lockfile1
-from perfusion_registry.recipe.schemas import schema_file, schema_text
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD
+from perfusion_registry.recipe.schemas import ByMethod, schema_file, schema_text
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.index import IndexLine
+from perfusion_registry.registries.release import Release
 
 AnyResult = (
     InitResult
@@ -125,9 +130,29 @@ MODELS: dict[str, type[BaseModel]] = {
 _TOML = ("manifest", "recipe", "pack", "lockfile", "suite")
 
 
+def _tables(*names: str) -> dict[str, dict[str, type[BaseModel]]]:
+    """Tables of cards by name and method, of the methods that come with perf."""
+    return {table: {method.name: method.tables[table] for method in shipped_methods()} for table in names}
+
+
+_BY_METHOD: dict[type[BaseModel], ByMethod] = {
+    **recipe_tables(),
+    ConceptCard: ByMethod(("method",), _tables("train", "render", "built"), DEFAULT_METHOD),
+    LockedConcept: ByMethod(("method",), _tables("render"), DEFAULT_METHOD),
+    # A newer perf may add to what a release says.
+    Release: ByMethod(("method",), _tables("render"), DEFAULT_METHOD, closed=False),
+    Variant: ByMethod(
+        ("method",),
+        {"train": {method.name: train_section(method.name) for method in shipped_methods()}},
+        DEFAULT_METHOD,
+        {method.name: tuple(method.drawings) for method in shipped_methods()},
+    ),
+}
+
+
 def text_of(name: str) -> str:
     """The JSON Schema of that name, as its file has it."""
-    return schema_text(MODELS[name], toml=name in _TOML)
+    return schema_text(MODELS[name], toml=name in _TOML, by_method=_BY_METHOD)
 
 
 def write_schemas(folder: Path) -> list[str]:
