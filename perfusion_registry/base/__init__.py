@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.bank import BankLayer as BankLayer
     from perfusion_registry.base.card import BaseCard as BaseCard
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
+    from perfusion_registry.base.description import as_drawn as as_drawn
     from perfusion_registry.base.description import check_base as check_base
     from perfusion_registry.base.description import describe_base as describe_base
     from perfusion_registry.base.description import require_trainable as require_trainable
@@ -54,6 +55,7 @@ _HOME = {
     "Scorer": "scorer",
     "Segmenter": "segment",
     "Tokens": "tokens",
+    "as_drawn": "description",
     "beside": "readers",
     "block_widths": "residuals",
     "check_base": "description",

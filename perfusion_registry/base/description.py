@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import resources
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from perfusion_registry.base.architecture import Architecture
 from perfusion_registry.base.architectures import architecture, recognise
@@ -15,7 +18,7 @@ from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.hub import NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile
-from perfusion_registry.base.prediction import Asked
+from perfusion_registry.base.prediction import Asked, Prediction, PredictionKind
 from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files
 from perfusion_registry.errors import PerfError
@@ -95,15 +98,30 @@ def require_trainable(description: BaseDescription) -> None:
     architecture(description.architecture).require_trainable(files, description.card)
 
 
+def as_drawn(description: BaseDescription, digest: str) -> BaseDescription:
+    """A base in one file as it was where its digest is known from: what its denoiser was said to predict is a
+    part of that. As it is, where that digest is of another file, or of a folder."""
+    if description.prediction is None or description.digest == digest:
+        return description
+    for kind, zero in product(get_args(PredictionKind), (False, True)):
+        if _file_base_digest(description.files[0].sha256, kind, zero) == digest:
+            prediction = Prediction(kind, zero, "what was drawn with it", asked=True)
+            return replace(description, digest=digest, prediction=prediction, zero_terminal_snr=zero)
+    return description
+
+
+def _file_base_digest(sha256: str, kind: PredictionKind, zero_terminal_snr: bool) -> str:
+    return hashlib.sha256(f"{sha256} {kind} {zero_terminal_snr}".encode()).hexdigest()
+
+
 def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> BaseDescription:
     family, prediction = kind.family(files), files.prediction
     digest = file_digest(files.file)
-    stated = f"{digest} {prediction.kind} {prediction.zero_terminal_snr}"
     return BaseDescription(
         repo=repo,
         folder=files.file,
         files=(BaseFile(files.file.name, digest, files.file.stat().st_size),),
-        digest=hashlib.sha256(stated.encode()).hexdigest(),
+        digest=_file_base_digest(digest, prediction.kind, prediction.zero_terminal_snr),
         family=family,
         architecture=kind.name,
         text_digest=files.text_digest,

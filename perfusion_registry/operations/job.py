@@ -171,6 +171,8 @@ def _loaded(
 
 def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: ComposedBase) -> BaseDescription:
     """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
+    from perfusion_registry.base import as_drawn
+
     root = project.root if project else None
     named = wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}"
     places = [partial(workspace.base, project)] if project else []
@@ -179,7 +181,7 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
     problems: list[PerfError] = []
     for place in places:
         try:
-            bases.append(place())
+            bases.append(as_drawn(place(), wanted.digest))
         except PerfError as error:
             problems.append(error)
             continue

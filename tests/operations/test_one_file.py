@@ -10,10 +10,12 @@ from PIL import Image
 from perfusion_registry.base import layouts
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
 from perfusion_registry.operations.init import init
+from perfusion_registry.operations.job import CompositionSource, RenderOverrides, load_job
 from perfusion_registry.operations.lock import LockOptions, check_fresh, lock
 from perfusion_registry.operations.verify import verify
 from perfusion_registry.operations.workspace import Workspace
@@ -179,6 +181,23 @@ def test_what_a_project_says_of_its_base_holds_wherever_it_is_named(
         for name in ("../it.safetensors", str(place / "it.safetensors"), None):
             assert workspace.base_or_own(name).digest == base.digest
         assert workspace.base_or_own("../another.safetensors").prediction.told_by is None
+        compute = ComputeOptions("cpu", "float32")
+        composition = load_prompt(workspace, PromptOptions(prompt="a teddy", compute=compute)).composition
+    assert composition.base.digest == base.digest
+    monkeypatch.chdir(place)
+    manifest.rename(
+        place / "away.toml"
+    )  # what was composed is drawn as it was, also where no project says it
+    with Workspace.open(optional=True) as workspace:
+        assert workspace.base_or_own("it.safetensors").digest != base.digest
+        job = load_job(
+            workspace, CompositionSource(composition=composition, compute=compute), RenderOverrides()
+        )
+    assert job.loaded.base.description.digest == base.digest
+    assert job.loaded.base.pipe.scheduler.config.prediction_type == "v_prediction"
+    assert job.loaded.base.description.guidance_rescale == 0.7
+    (place / "away.toml").rename(manifest)
+    monkeypatch.chdir(elsewhere)
     captions = elsewhere / "captions.txt"
     captions.write_text("a teddy\n" * 40)
     notes = Notes()
