@@ -29,23 +29,16 @@ check: setup
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-# By hand before a release, since they download much: the oldest packages that pyproject.toml allows, and newer Pythons.
+# By hand before a release, since they download much: the oldest packages that pyproject.toml allows, as uv finds them,
+# and newer Pythons.
 test-lowest:
+	@command -v uv >/dev/null || { echo "test-lowest needs uv: pip install uv"; exit 1; }
 	@mkdir -p out
-	@$(PYTHON) -c "$$LOWEST" > out/lowest.txt
-	@torch=$$(sed -n 's/^torch==\(.*\)\.\*/\1.0/p' out/lowest.txt); \
-	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=out/lowest.txt TORCH=$$torch
+	@uv pip compile pyproject.toml --all-extras --resolution lowest-direct --python $(PYTHON) --quiet --output-file out/lowest.txt
+	@$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=out/lowest.txt TORCH=$$(sed -n 's/^torch==//p' out/lowest.txt)
 
 test-pythons:
 	@for version in 3.12 3.13; do $(MAKE) pytest VENV=.venv-$$version PYTHON=python$$version || exit 1; done
-
-define LOWEST
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    for package in tomllib.load(file)["project"]["dependencies"]:
-        print(package.replace(">=", "==") + ".*")
-endef
-export LOWEST
 
 setup: $(READY)
 
@@ -58,7 +51,8 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
 		$(BIN)/pip install -q --no-compile "torch==$(TORCH)+cpu" 2>/dev/null \
-		|| $(BIN)/pip install -q --no-compile --index-url https://download.pytorch.org/whl/cpu "torch==$(TORCH)+cpu"; \
+		|| $(BIN)/pip install -q --no-compile --index-url https://download.pytorch.org/whl/cpu "torch==$(TORCH)+cpu" 2>/dev/null \
+		|| echo "PyTorch's CPU build is not to be had here: taking the default one, of some gigabytes"; \
 	fi
 	@$(BIN)/pip install -q --no-compile -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $(READY)

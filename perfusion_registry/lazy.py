@@ -25,7 +25,12 @@ def lazy_exports(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        try:
+            value = getattr(import_module(f"{package}.{homes[name]}"), name)
+        except ModuleNotFoundError as error:
+            from perfusion_registry.extras import lacking
+
+            raise lacking(error) or error from error
         setattr(sys.modules[package], name, value)
         return value
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "file_lock", "lazy", "reporter", "suggestions", "version"),
+    ("errors", "file_lock", "reporter", "suggestions", "version"),
+    ("extras",),
+    ("lazy",),
     ("cache_folder",),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
     ("base",),

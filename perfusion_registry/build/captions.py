@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.extras import lacking
 
 OBVIOUS_COLUMNS = ("caption", "text", "prompt")
 """Names, in any case, that are taken for the caption column when none is asked for; the first one wins."""
@@ -123,8 +124,7 @@ def _parquet(stream: IO[bytes], path: str, column: str | None) -> Iterator[tuple
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        hint = "pip install 'perfusion-registry[parquet]'"
-        raise PerfError("Parquet files need pyarrow", where=path, hint=hint) from error
+        raise lacking(error, "to read Parquet files", path) or error from error
     with tempfile.TemporaryFile() as unpacked:
         source = stream
         if path.endswith(".gz"):  # parquet is read from its end, gzip only from its start

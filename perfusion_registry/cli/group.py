@@ -14,6 +14,7 @@ from perfusion_registry.cli.interrupt import INTERRUPTED, interruptible
 from perfusion_registry.cli.style import heading, styled, term
 from perfusion_registry.cli.synonyms import synonym
 from perfusion_registry.errors import PerfError
+from perfusion_registry.extras import lacking
 
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a mistake on the command line, and does not name itself."""
@@ -61,6 +62,12 @@ class Group(TyperGroup):
         except PerfError as error:
             console.show_error(error)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            lack = lacking(error)
+            if lack is None:
+                raise
+            console.show_error(lack)
+            raise typer.Exit(lack.exit_code) from error
         except KeyboardInterrupt as error:
             resumes = ctx.invoked_subcommand in ("build", "covariance", "evaluate")
             console.show_interrupt(ctx.invoked_subcommand if resumes else None)

@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import METRICS, MetricName
 from perfusion_registry.evaluate.results import FigureResult, Measured, PointResult, spoken
+from perfusion_registry.extras import lacking
 from perfusion_registry.recipe.writing import replace_bytes
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def require_matplotlib() -> Any:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError as error:
-        raise PerfError(
-            "plots need matplotlib, which is not installed",
-            hint="pip install 'perfusion-registry[evaluate]'; what was drawn is kept",
-        ) from error
+        raise lacking(error, "for plots") or error from error
     return pyplot
 
 

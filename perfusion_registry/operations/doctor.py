@@ -12,6 +12,7 @@ from typing import Literal
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.extras import lacking
 from perfusion_registry.operations.init import WRITTEN
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
@@ -93,6 +94,10 @@ def _torch() -> Iterator[Finding]:
 
         from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
     except (ImportError, OSError) as error:
+        lack = lacking(error) if isinstance(error, ImportError) else None
+        if lack is not None:
+            yield _finding("torch", "note", lack.what, lack.hint)
+            return
         yield _finding(
             "torch", "broken", f"it cannot be imported: {error}", "install perfusion-registry again"
         )

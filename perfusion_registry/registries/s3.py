@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
+from perfusion_registry.extras import lacking
 from perfusion_registry.registries.bucket import NotModified, StoredObject
 from perfusion_registry.registries.credentials import variable
 from perfusion_registry.registries.memory import identity
@@ -155,11 +156,7 @@ class S3Bucket:
             from obstore.exceptions import BaseError
             from obstore.store import S3Store
         except ImportError as error:
-            raise RegistryError(
-                "registries in S3 need a library that is not installed",
-                where=self._url,
-                hint='pip install "perfusion-registry[s3]"',
-            ) from error
+            raise lacking(error, "for registries in S3 buckets", self._url) or error from error
         endpoint = self._query.get("endpoint") or _first(_ENDPOINTS)
         config: S3Config = {"region": self._query.get("region") or _first(_REGIONS) or "us-east-1"}
         client: ClientConfig = {"timeout": "30s", "connect_timeout": "10s"}

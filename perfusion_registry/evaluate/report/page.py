@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import METRICS, told
 from perfusion_registry.evaluate.plots import Plot, write_plots
 from perfusion_registry.evaluate.report.strips import PictureGrid, overlays, strips
@@ -21,6 +20,7 @@ from perfusion_registry.evaluate.report.tables import (
 )
 from perfusion_registry.evaluate.report.verdicts import VERDICTS, ClaimRow, claim_rows, sentence
 from perfusion_registry.evaluate.results import ClaimResult, DrawnOptions, FigureResult, Results, spoken
+from perfusion_registry.extras import lacking
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 
 REPORT = "report.html"
@@ -62,9 +62,7 @@ def page(results: Results, folder: Path, plots: Mapping[str, Plot]) -> str:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise PerfError(
-            "a report needs Jinja, which is not installed", hint="pip install 'perfusion-registry[evaluate]'"
-        ) from error
+        raise lacking(error, "for a report") or error from error
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
