@@ -11,6 +11,7 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names, registry_names
+from perfusion_registry.cli.facts import say_facts, values_said
 from perfusion_registry.cli.options import Common, DryRunOption
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
@@ -242,21 +243,21 @@ def _show(release: Release, target: RegistryTarget) -> None:
     from perfusion_registry.trust import fingerprint
 
     console.say(f"{release.name} {release.version} -> {target.name} ({target.url})")
-    gate = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in release.render.items()) or None
     requires = ", ".join(f"{need.name} {need.version}".strip() for need in release.requires)
-    lines = {
-        "what": release.description,
-        "kind": "scene pack" if release.kind == "pack" else f"concept, a kind of {release.supercategory}",
-        "requires": requires or None,
-        "gate": gate,
-        "licence": release.licence,
-        "authors": ", ".join(release.authors),
-        "consent": release.consent or ("nothing said" if release.kind == "concept" else None),
-        "base": release.base,
-        "base licence": release.base_licence or ("unknown" if release.base else None),
-        "bytes": f"{console.size(release.size)}, sha256 {release.sha256}",
-        "signed by": fingerprint(release.signature.key) if release.signature else None,
-    }
-    for label, text in lines.items():
-        if text:
-            console.say(f"  {label:<13}{text.replace(chr(10), chr(10) + ' ' * 15)}")
+    say_facts(
+        {
+            "description": release.description,
+            "kind": "scene pack" if release.kind == "pack" else f"concept, a kind of {release.supercategory}",
+            "requires": requires or None,
+            "render": values_said(release.render),
+            "licence": release.licence,
+            "authors": ", ".join(release.authors),
+            "consent": release.consent or ("nothing said" if release.kind == "concept" else None),
+            "base": release.base,
+            "base licence": release.base_licence or ("unknown" if release.base else None),
+            "size": console.size(release.size),
+            "sha256": release.sha256,
+            "preview": f"{console.size(release.preview.size)}, a JPEG" if release.preview else None,
+            "signed by": fingerprint(release.signature.key) if release.signature else None,
+        }
+    )

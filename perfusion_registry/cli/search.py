@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli import console
+from perfusion_registry.cli.facts import say_facts, values_said
 from perfusion_registry.cli.options import Common, ForceOption, OfflineOption, RegistryOption
 from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
+    from perfusion_registry.operations.info import InfoResult
     from perfusion_registry.operations.search import FoundConcept
 
 
@@ -91,28 +93,46 @@ def info(
         console.say_result(result)
         return
     console.say(f"{result.name} {result.version}")
+    say_facts({key.replace("_", " "): text for key, text in _told(result, saved=preview).items()})
+
+
+def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
+    """What there is to say, by key. saved: where its preview is now."""
+    from perfusion_registry.trust import fingerprint
+
+    told = {}
     for key, value in result.printed().items():
-        if value in (None, [], {}) or key in _ELSEWHERE:
+        if value in (None, [], {}) or key in _ELSEWHERE or key in result.render:
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if isinstance(value, dict):
-            text = ", ".join(f"{needed} {constraint}".rstrip() for needed, constraint in value.items())
-        of = " (of its matrix; perfusion.lock has its file's)" if key == "covariance" else ""
-        console.say(f"  {key.replace('_', ' '):<14} {_one_line(text)}{of}")
-    if result.preview is not None and preview is None:
-        console.say(f"  {'preview':<14} {console.size(result.preview.size)}, --preview FILE saves it")
-    if preview is not None:
-        console.say(f"  {'preview':<14} saved as {preview}")
+            text = values_said(value)
+        told[key] = _one_line(text)
+    if result.kind == "pack":
+        told["kind"] = "scene pack"
+        told.pop("method", None)  # which draws its concepts, and is theirs
+    if result.covariance is not None:
+        told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
+    if result.size is not None:
+        told["size"] = console.size(result.size)
+    if result.signed_by is not None:
+        told["signed_by"] = fingerprint(result.signed_by)
+    if saved is not None:
+        told["preview"] = f"saved as {saved}"
+    elif result.preview is not None:
+        told["preview"] = f"{console.size(result.preview.size)}, --preview FILE saves it"
     if result.registry is not None:
-        listed = [f"{row.version}{' (yanked)' if row.yanked else ''}" for row in result.versions]
-        console.say(f"  {'registry':<14} {result.registry}")
-        console.say(f"  {'versions':<14} {', '.join(listed)}")
+        told["registry"] = result.registry
+        told["versions"] = ", ".join(
+            f"{row.version}{' (yanked)' if row.yanked else ''}" for row in result.versions
+        )
     if result.locked is not None:
-        console.say(f"  {'locked':<14} {result.locked}")
+        told["locked"] = result.locked
+    return told
 
 
 _ELSEWHERE = frozenset({"schema", "name", "version", "registry", "locked", "versions", "preview"})
-"""The keys that have lines of their own."""
+"""The keys that are told otherwise."""
 
 
 def _one_line(text: str) -> str:

@@ -50,6 +50,11 @@ def read_recipe_or_pack(path: Path) -> Recipe | Pack:
     return pack.read_recipe_or_pack(path, recipe_model, scene_settings)
 
 
+def parse_recipe_or_pack(text: str, *, where: str) -> Recipe | Pack:
+    """Check the text of such a file, as `read_recipe_or_pack` does."""
+    return pack.parse_recipe_or_pack(text, recipe_model, scene_settings, where=where)
+
+
 def parse_pack(blob: bytes, where: str) -> Pack:
     """The pack of a published blob; nothing in it is trusted. Raises PerfError when it is none."""
     return pack.parse_pack(blob, scene_settings, where=where)

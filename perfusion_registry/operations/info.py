@@ -18,7 +18,7 @@ from perfusion_registry.recipe import Pack, canonical_name
 from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, parsed_version
-from perfusion_registry.recipe.writing import replace_bytes
+from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.registries.download import fetch_preview
 from perfusion_registry.registries.registry import Listing, Registry
 from perfusion_registry.registries.release import Preview, Release
@@ -174,6 +174,7 @@ def _save(path: Path, preview: bytes | None, name: str, *, force: bool) -> None:
     if not force and path.exists() and (path.is_dir() or path.read_bytes() != preview):
         hint = "choose another name, or overwrite it with --force"
         raise PerfError("there is another file here already", where=f"--preview {path}", hint=hint)
+    make_folder(path.parent)
     replace_bytes(path, preview)
 
 

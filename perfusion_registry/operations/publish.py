@@ -29,6 +29,7 @@ from perfusion_registry.registries.registry import find_published
 from perfusion_registry.registries.registry import published as published_release
 from perfusion_registry.registries.release import AnyRelease
 from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve.planning import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +149,11 @@ def _edit(
     facts, version = options.facts, without_preview(workspace, project, name).release.version
     if find_published(registry, name, version) is not None:
         if says_more(project, name, facts):
+            recipe = shown(project.recipe_path(name), project.root)
             raise PerfError(
                 f"`{name}` {version} is out already, and what it says of itself stays as it is",
                 where=target.url,
-                hint=f"raise the version in {project.recipe_path(name)}, or leave the options out",
+                hint=f"raise the version in {recipe}, or leave the options out",
             )
         return edit_facts(project, name, ReleaseFacts())
     unsaid = tuple(key for key in unsaid_facts(project, name) if not getattr(facts, key))

@@ -13,16 +13,16 @@ from io import BytesIO
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.table import recipe_model
+from perfusion_registry.methods.files import parse_recipe_or_pack
 from perfusion_registry.operations.build import ComputeOptions, build_plan
 from perfusion_registry.operations.lock import relock
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import Pack, write_lockfile
-from perfusion_registry.recipe.document import parse_toml, read_text, validate
+from perfusion_registry.recipe import Pack, Recipe, write_lockfile
+from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.editing import set_keys
 from perfusion_registry.recipe.pack import PackSection
-from perfusion_registry.recipe.recipe import ConceptSection, checked_recipe
+from perfusion_registry.recipe.recipe import ConceptSection
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.resolve import ProjectFolder
 
@@ -69,18 +69,17 @@ _KEYS = tuple(field.name for field in fields(ReleaseFacts))
 
 def unsaid_facts(project: ProjectFolder, name: str) -> tuple[str, ...]:
     """The keys of what may be said of the concept or scene pack, and its recipe does not say."""
-    about = _about(project, name)
+    about = _about(project.declared(name))
     return tuple(key for key in _KEYS if hasattr(about, key) and not getattr(about, key))
 
 
 def says_more(project: ProjectFolder, name: str, facts: ReleaseFacts) -> bool:
     """Whether the recipe of the concept or scene pack does not say all of this already."""
-    about, said = _about(project, name), facts.keys(project.recipe_path(name).parent)
+    about, said = _about(project.declared(name)), facts.keys(project.recipe_path(name).parent)
     return any(_plain(getattr(about, key, None)) != value for key, value in said.items())
 
 
-def _about(project: ProjectFolder, name: str) -> PackSection | ConceptSection:
-    declared = project.declared(name)
+def _about(declared: Recipe | Pack) -> PackSection | ConceptSection:
     return declared.pack if isinstance(declared, Pack) else declared.concept
 
 
@@ -115,12 +114,7 @@ def edit_facts(project: ProjectFolder, name: str, facts: ReleaseFacts) -> FactsE
         preview_bytes(facts.preview)
     before = read_text(path, "recipe")
     text = set_keys(before, table, keys, str(path))
-    data = parse_toml(text, str(path), "recipe")
-    about: PackSection | ConceptSection
-    if is_pack:
-        about = validate(data, Pack, text=text, where=str(path), kind="pack").pack
-    else:
-        about = checked_recipe(data, recipe_model, text=text, where=str(path)).concept
+    about = _about(parse_recipe_or_pack(text, where=str(path)))
     if missing := [key for key in REQUIRED if not getattr(about, key)]:
         raise _refuse_missing(name, f"{path}, {table}", missing)
     if facts.preview is None:

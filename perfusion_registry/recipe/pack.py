@@ -61,12 +61,16 @@ def read_recipe_or_pack(path: Path, find: FindRecipe, settings: FindSettings) ->
     find: the recipe model of a method. settings: what scenes may set. Every mistake in the file is in the one
     PerfError that is raised.
     """
-    text = read_text(path, "recipe")
-    data = parse_toml(text, str(path), "recipe")
+    return parse_recipe_or_pack(read_text(path, "recipe"), find, settings, where=str(path))
+
+
+def parse_recipe_or_pack(text: str, find: FindRecipe, settings: FindSettings, *, where: str) -> Recipe | Pack:
+    """Check the text of such a file, as `read_recipe_or_pack` does."""
+    data = parse_toml(text, where, "recipe")
     if "pack" in data and "concept" not in data:
         model = with_scenes(Pack, settings(keys_set(data)))
-        return validate(data, model, text=text, where=str(path), kind="pack")
-    return checked_recipe(data, find, text=text, where=str(path))
+        return validate(data, model, text=text, where=where, kind="pack")
+    return checked_recipe(data, find, text=text, where=where)
 
 
 def parse_pack(blob: bytes, settings: FindSettings, *, where: str) -> Pack:

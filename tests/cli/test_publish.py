@@ -49,7 +49,7 @@ def test_publishing_from_the_first_mistake_to_a_yanked_version(
 
     planned = perf("publish", "bear", "--dry-run")
     assert planned.code == 0, planned.err
-    for told in ("a bear", "CC-BY-4.0", "A. N. Author", "it is my own bear", sha256, "base licence unknown"):
+    for told in ("a bear", "CC-BY-4.0", "A. N. Author", "it is my own bear", sha256, "base licence  unknown"):
         assert told in planned.out
     assert "Would publish bear 1.0.0 to studio" in planned.out
     assert not (project / "gallery").exists()

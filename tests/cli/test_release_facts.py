@@ -55,6 +55,7 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
 
     said = perf("publish", "bear", *SAID, "--preview", "look.png")
     assert said.code == 0, said.err
+    assert " KB, a JPEG\n" in said.out
     concept = read_recipe(recipe).concept
     assert (concept.licence, concept.authors) == ("CC-BY-4.0", ("You <you@example.org>", "Also"))
     assert (concept.consent, concept.preview) == ("the child that owns it", "../look.png")
@@ -70,12 +71,14 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
         assert text in shown.out
     with Image.open(author / "seen.jpg") as preview:
         assert (preview.format, preview.size) == ("JPEG", (256, 128))
+    assert shown.out.count("\n  bias") == shown.out.count("key_lock") == 0  # told once, under render
     other = author / "mine.jpg"
     other.write_bytes(b"mine")
     save = ("info", "bear", "--registry", str(author / "gallery"), "--preview")
     assert "another file here already" in perf(*save, str(other)).err
     assert other.read_bytes() == b"mine"
     assert perf(*save, str(author / "seen.jpg")).code == 0  # the very picture
+    assert perf(*save, str(author / "new" / "folder" / "seen.jpg")).code == 0
     assert perf(*save, str(other), "--force").code == 0
     assert other.read_bytes() == (author / "seen.jpg").read_bytes()
     (row,) = perf("search", "--registry", str(author / "gallery"), "--json").json["concepts"]
@@ -215,7 +218,8 @@ def test_a_preview_comes_with_the_bytes_that_are_vendored_and_is_tried_again_as_
 
 
 def test_a_scene_pack_has_a_preview_too_and_nobody_in_it(perf: Perf, author: Path) -> None:
-    text = '# Mine.\n[pack]\nname = "tour"\nversion = "1.0.0"\n\n[scenes.sea]\nprompt = "a boat"\n'
+    text = '# Mine.\n[pack]\nname = "tour"\nversion = "1.0.0"\n\n[pack.requires]\nbear = ">=1"\n\n'
+    text += '[scenes.sea]\nprompt = "a bear*"\ngates = { bear = { bias = 0.5, preset = "together" } }\n'
     (author / "recipes" / "tour.toml").write_text(text, encoding="utf-8")
     assert perf("add", "tour").code == 0
     assert perf("lock").code == 0

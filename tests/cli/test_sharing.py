@@ -281,7 +281,7 @@ def test_search_and_info_show_what_others_wrote_harmlessly(studio: Studio) -> No
     info = team.perf("info", "studio/teddy")
     assert "\x1b" not in info.out
     assert [line for line in info.out.split("\n") if line.startswith("  licence")] == [
-        "  licence        CC0-1.0"
+        "  licence       CC0-1.0"
     ]
     assert "3.0.0, 2.0.0, 1.1.0, 1.0.0" in info.out
     said = team.perf("info", "teddy==1.1.0", "--json").json
