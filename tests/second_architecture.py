@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeline, SanaTransformer2DModel
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
+from perfusion_registry.base.live import live_identity
 from perfusion_registry.base.objective import FlowMatching
 from perfusion_registry.base.pretrained import load_pretrained, move
 from perfusion_registry.base.scorer import Scorer
@@ -37,6 +39,41 @@ from tests.tiny import save_tiny_tokenizer, text_config, tiny_clip
 LENGTH = 24
 ENCODERS = ("text_encoder", "text_encoder_2")
 PATHS = ("transformer_blocks.0.attn2", "transformer_blocks.1.attn2")
+
+
+class TextPipeline(SanaPipeline):
+    """Sana's pipeline with the second text encoder; what both say is given to it encoded."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        text_encoder_2: Any,
+        vae: Any,
+        transformer: Any,
+        scheduler: Any,
+    ) -> None:
+        super().__init__(tokenizer, text_encoder, vae, transformer, scheduler)
+        self.register_modules(text_encoder_2=text_encoder_2)
+
+
+class ImagePipeline(TextPipeline):
+    """Image to image: begins in the middle of the noise, `strength` of it, over the image's latents."""
+
+    def __call__(  # type: ignore[override]
+        self, image: Any, strength: float, num_inference_steps: int, generator: Any, **call: Any
+    ) -> Any:
+        pixels = self.image_processor.preprocess(image).to(self.transformer.dtype)
+        z = self.vae.encode(pixels).latent * self.vae.config.scaling_factor
+        sigmas = np.linspace(1, 1 / num_inference_steps, num_inference_steps)
+        sigmas = sigmas[round(num_inference_steps * (1 - strength)) :]
+        self.scheduler.set_timesteps(sigmas=sigmas)
+        first = float(self.scheduler.sigmas[0])
+        x = (1 - first) * z + first * torch.randn(z.shape, generator=generator)
+        height, width = pixels.shape[-2:]
+        return super().__call__(
+            **call, height=height, width=width, latents=x, sigmas=list(sigmas), generator=generator
+        )
 
 
 class SanaWithTwoEncoders:
@@ -77,7 +114,7 @@ class SanaWithTwoEncoders:
         move((first, second, transformer, vae), device)
         scheduler = load_pretrained(FlowMatchEulerDiscreteScheduler, description.folder / "scheduler", "it")
         return Loaded(
-            pipe=SanaPipeline(self.tokenizer(description), first, vae, transformer, scheduler),
+            pipe=TextPipeline(self.tokenizer(description), first, second, vae, transformer, scheduler),
             encoders=(first, second),
             device=device,
             dtype=dtype,
@@ -87,7 +124,21 @@ class SanaWithTwoEncoders:
         )
 
     def wrap(self, pipe: Any, description: BaseDescription | None) -> Base | None:
-        return None
+        if not isinstance(pipe, TextPipeline):
+            return None
+        encoders, shapes = (pipe.text_encoder, pipe.text_encoder_2), pipe.transformer.state_dict()
+        layers = [
+            (path, *(shapes[f"{path}.{side}.weight"].shape[0] for side in ("to_k", "to_v")), 32)
+            for path in PATHS
+        ]
+        return Loaded(
+            pipe=pipe,
+            encoders=encoders,
+            device=pipe.transformer.device,
+            dtype=pipe.transformer.dtype,
+            compute_dtype=pipe.transformer.dtype,
+            description=description or live_identity(pipe, self.name, encoders, layers),
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,7 +146,10 @@ class Loaded(Base):
     encoders: tuple[Any, Any]
 
     attends_to_padding: ClassVar = False
-    pipelines: ClassVar = {"text": "diffusers:SanaPipeline"}
+    pipelines: ClassVar = {
+        "text": "tests.second_architecture:TextPipeline",
+        "image": "tests.second_architecture:ImagePipeline",
+    }
     objective = FlowMatching()
     text_length = LENGTH
     pixels_per_latent = 8

@@ -103,7 +103,7 @@ def test_it_is_known_by_its_entry_point_alone(base: Base) -> None:
     assert "sana-with-two-encoders" not in [known.name for known in every_architecture()]
     with pytest.raises(PerfError, match="SanaWithTwoEncoders cannot carry"):
         describe_base(str(base.description.folder))
-    with pytest.raises(PerfError, match="SanaPipeline cannot carry concepts"):
+    with pytest.raises(PerfError, match="TextPipeline cannot carry concepts"):
         wrap(base.pipe)
 
 
@@ -233,8 +233,8 @@ def test_what_it_has_not_is_told(base: Base, covariance: Covariance, built: Arti
     alone = replace(sources, method="residuals")
     with pytest.raises(PerfError, match="no transformer blocks that 'teddy' could learn a residual for"):
         build_concept(base, None, alone, residuals.TrainOptions(), residuals.DrawOptions(), digest="ab" * 32)
-    with pytest.raises(PerfError, match="no pipeline for 'image'"):
-        base.pipeline("image")
+    with pytest.raises(PerfError, match="no pipeline for 'inpaint'"):
+        base.pipeline("inpaint")
     with pytest.raises(PerfError, match="no form as DDIMScheduler"):
         base.scheduler("DDIMScheduler")
     assert pack(base, composed(base, built, "a teddy*"), {"teddy": built}).mask is not None

@@ -134,7 +134,7 @@ class StableDiffusionXL:
                 device=place,
                 dtype=pipe.unet.dtype,
                 compute_dtype=pipe.unet.dtype,
-                description=description or unet.live_identity(pipe, self.name, own),
+                description=description or unet.live_unet_identity(pipe, self.name, own),
             )
             _ = base.bank, base.readers  # what cannot be worked with is told now
         return base

@@ -113,7 +113,7 @@ class StableDiffusion:
                 device=place,
                 dtype=pipe.unet.dtype,
                 compute_dtype=pipe.unet.dtype,
-                description=description or unet.live_identity(pipe, self.name, [pipe.text_encoder]),
+                description=description or unet.live_unet_identity(pipe, self.name, [pipe.text_encoder]),
             )
             _ = base.bank, base.readers  # what cannot be worked with is told now
         return base

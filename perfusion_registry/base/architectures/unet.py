@@ -13,12 +13,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
-from perfusion_registry.base.family import family_digest, layer_order, live_text_digest
+from perfusion_registry.base.family import family_digest, layer_order
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
+from perfusion_registry.base.live import live_identity
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -236,28 +237,9 @@ def fp32_text_encoder(own: Any, description: BaseDescription | None, component: 
     return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
 
 
-def live_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> BaseIdentity:
-    """What a live pipeline is, by its text encoders as they are and by the shapes of its UNet's layers.
-
-    Raises PerfError where an encoder is in a format in which it cannot be told.
-    """
-    for encoder in encoders:
-        if str(encoder.dtype) not in ("torch.float32", "torch.float16"):
-            raise PerfError(
-                f"the pipeline's text encoder is in {encoder.dtype}, which has lost too many digits to tell "
-                "which concepts fit it",
-                hint="load the pipeline in fp32 or fp16, or name the base that it was loaded from",
-            )
-    return BaseIdentity(
-        repo=str(pipe.config.get("_name_or_path") or type(pipe).__name__),
-        architecture=architecture,
-        family=family_digest(
-            [encoder.config.to_dict() for encoder in encoders],
-            [live_text_digest(encoder.state_dict()) for encoder in encoders],
-            cross_attention_shapes(pipe.unet.state_dict()),
-        ),
-        zero_terminal_snr=pipe.scheduler.config.get("rescale_betas_zero_snr") is True,
-    )
+def live_unet_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> BaseIdentity:
+    """What a live pipeline with a UNet is (see `live_identity`)."""
+    return live_identity(pipe, architecture, encoders, cross_attention_shapes(pipe.unet.state_dict()))
 
 
 def file_family(files: BaseFiles, encoders: Sequence[str]) -> str:
