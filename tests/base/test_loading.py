@@ -90,3 +90,24 @@ def test_files_that_do_not_fit_their_configuration_are_told(folder: Path) -> Non
 def test_a_base_without_clip_has_no_scorer(folder: Path) -> None:
     shutil.rmtree(folder / "clip")
     assert load_base(describe_base(str(folder)), device="cpu").scorer is None
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("text_encoder", {"attention_dropout": []}),
+        ("text_encoder", {"hidden_act": 3.5}),
+        ("unet", {"block_out_channels": []}),
+        ("vae", {"norm_num_groups": 0}),
+        ("scheduler", {"num_train_timesteps": "x"}),
+    ],
+)
+def test_whatever_a_configuration_says_it_is_an_error_of_ours(
+    tiny_base_folder: Path, tmp_path: Path, part: str, change: dict[str, object]
+) -> None:
+    folder = Path(shutil.copytree(tiny_base_folder, tmp_path / "base"))
+    path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(PerfError, match="cannot be loaded") as caught:
+        load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
+    assert "\n" not in caught.value.what

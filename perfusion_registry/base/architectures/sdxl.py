@@ -15,7 +15,7 @@ Bases are recognised and described without torch, so what needs it is imported w
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -66,11 +66,11 @@ class StableDiffusionXL:
         unet.require_latents_alone(files)
         unet.require_text_alone(files, {"addition_embed_type": "text_time"})
         told, texts = files.configuration("unet"), [files.configuration(encoder) for encoder in ENCODERS]
-        widths = [int(text.get("hidden_size", 0)) for text in texts]
+        widths = [_number(text, "hidden_size") for text in texts]
         if told.get("cross_attention_dim") != sum(widths):
             raise _misfit(files, "of each token", told.get("cross_attention_dim"), *widths)
         taken = told.get("projection_class_embeddings_input_dim")
-        given = int(texts[1].get("projection_dim", 0)), _SIZES * int(told.get("addition_time_embed_dim") or 0)
+        given = _number(texts[1], "projection_dim"), _SIZES * _number(told, "addition_time_embed_dim")
         if taken != sum(given):
             raise _misfit(files, "of the prompt and of the picture's size", taken, *given)
         return unet.file_family(files, ENCODERS)
@@ -272,6 +272,12 @@ class StableDiffusionXLBase(unet.UNetBase):
 
 
 ARCHITECTURE = StableDiffusionXL()
+
+
+def _number(configuration: Mapping[str, Any], key: str) -> int:
+    """A whole number of a configuration; 0 where it has anything else there."""
+    value = configuration.get(key)
+    return value if type(value) is int else 0
 
 
 def _misfit(files: BaseFiles, of: str, taken: object, *given: int) -> PerfError:
