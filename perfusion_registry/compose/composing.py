@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,15 +19,13 @@ from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Settings
-from perfusion_registry.methods.table import check_general, find_method, find_setting, shipped_settings
+from perfusion_registry.methods.table import check_general, find_method, find_setting
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseIdentity
-
-_STRAY = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,8 @@ def compose(
     gates = gates or SettingSources()
     settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
-    _warn_of_stray_braces(prompt, reporter or Silent())
     tokens = tokenised(base, prompt, {c.name: _word(c) for c in called})
-    if tokens.dropped:
-        (reporter or Silent()).warn(
-            f"the prompt is too long for the text encoder; these words are lost: {tokens.dropped.strip()}"
-        )
+    warn_of_lost(tokens, "prompt", reporter or Silent())
     covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
     plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(
@@ -136,6 +129,13 @@ def tokenised(
     return base.tokenise(pieces)
 
 
+def warn_of_lost(tokens: Tokens, what: str, reporter: Reporter) -> None:
+    """Say which words of a prompt do not fit into its text encoder. what: the prompt is called."""
+    if tokens.dropped:
+        lost = tokens.dropped.strip()
+        reporter.warn(f"the {what} is too long for the text encoder; these words are lost: {lost}")
+
+
 def described(base: Base) -> ComposedBase:
     """What a composition says of its base."""
     description = base.description
@@ -179,18 +179,6 @@ def _check_taken(general: Settings, methods: Mapping[str, str], settled: Mapping
                 where=f"--{key}",
                 hint="leave it out, or call a concept that has one",
             )
-
-
-def _warn_of_stray_braces(prompt: Prompt, reporter: Reporter) -> None:
-    """Say that braces which look like a gate are read as words, because they do not follow a star."""
-    known = shipped_settings()
-    for piece in prompt.pieces:
-        for match in _STRAY.finditer(piece.text) if isinstance(piece, Text) else ():
-            if match[1] in known:
-                reporter.warn(
-                    f"{match[0]} is read as words: the braces of a concept follow the star, teddy*{match[0]}"
-                )
-                break
 
 
 def _check_known(prompt: Prompt, concepts: Mapping[str, Concept]) -> None:

@@ -79,15 +79,20 @@ def composed(
     plain = plain_negative(negative_prompt)
 
     from perfusion_registry.base import beside, wrap
-    from perfusion_registry.compose.composing import compose
+    from perfusion_registry.compose.composing import compose, warn_of_lost
     from perfusion_registry.compose.focusing import residuals
+    from perfusion_registry.compose.habits import habits
     from perfusion_registry.compose.packing import pack, spelled_out
 
     base = wrap(pipe)
     if not isinstance(concepts, Mapping):
         sources = (concepts,) if isinstance(concepts, str | Path) else tuple(concepts)
         concepts = _loaded(base, sources, registry, False, None, False, reporter)
-    composition = compose(parsed, concepts, base, gate_sources(gates), reporter=reporter or Logging())
+    reporter = reporter or Logging()
+    composition = compose(parsed, concepts, base, gate_sources(gates), reporter=reporter)
+    for habit in habits(parsed, concepts):
+        reporter.warn(habit)
+    warn_of_lost(base.tokenise([plain]), "negative prompt", reporter)
     if not composition.concepts:
         with base.exclusive():
             yield base.plain_inputs([parsed.spoken({})], [plain])

@@ -86,6 +86,7 @@ def load_prompt(
     from perfusion_registry.compose.composing import check, check_used
     from perfusion_registry.compose.composing import compose as resolve
     from perfusion_registry.compose.concept import concepts_of_files, find_concepts
+    from perfusion_registry.compose.habits import habits
 
     project, store, reporter = workspace.read(), workspace.store, workspace.reporter
     _check_lockfile(workspace, project, options)
@@ -107,6 +108,8 @@ def load_prompt(
         reporter.warn(f"{what}, so pictures may differ")
     base = load_base(workspace, description, options.compute, loaded=loaded)
     composition = resolve(parsed, concepts, base, gates, reporter=reporter)
+    for habit in habits(parsed, project.manifest.concepts):
+        reporter.warn(habit)
     artifacts = {name: concept.artifact for name, concept in concepts.items()}
     return LoadedComposition(project, base, composition, artifacts)
 

@@ -92,12 +92,18 @@ def load_job(
 
     loaded: as in `load_base`; not for a picture, which has its own device and number formats.
     """
+    from perfusion_registry.compose.composing import warn_of_lost
+
     if isinstance(source, CompositionSource):
-        return _of_composition(workspace, source, overrides, loaded)
-    if isinstance(source, PictureSource):
-        return _of_picture(workspace, source, overrides)
-    ready = load_prompt(workspace, source, loaded)
-    return RenderJob(ready, _request(ready, overrides))
+        job = _of_composition(workspace, source, overrides, loaded)
+    elif isinstance(source, PictureSource):
+        job = _of_picture(workspace, source, overrides)
+    else:
+        ready = load_prompt(workspace, source, loaded)
+        job = RenderJob(ready, _request(ready, overrides))
+    negative = job.loaded.base.tokenise([plain_negative(job.request.negative_prompt)])
+    warn_of_lost(negative, "negative prompt", workspace.reporter)
+    return job
 
 
 def _of_composition(

@@ -280,12 +280,3 @@ def test_what_is_set_for_all_must_be_taken_by_one(tiny_base, concepts):
         compose(parse_prompt("a pot"), concepts, tiny_base, SettingSources(command_all=Gate(bias=0.5)))
     preset = SettingSources(command_all=Gate(preset="faithful"))
     compose(parse_prompt("a teapot*"), concepts, tiny_base, preset)
-
-
-def test_braces_away_from_a_star_are_words_and_said_to_be(tiny_base, concepts):
-    notes = Heard()
-    compose(parse_prompt("a teddy* {bias=.5} at night"), concepts, tiny_base, reporter=notes)
-    assert [text for text in notes.warnings if "{bias=.5} is read as words" in text]
-    quiet = Heard()
-    compose(parse_prompt("a teddy*{bias=.5} {at night}"), concepts, tiny_base, reporter=quiet)
-    assert quiet.warnings == []

@@ -86,6 +86,17 @@ def test_mistakes_are_told_before_anything_is_drawn(composer: perf.Composer, pla
         picture.save(place / "picture.jpg")
 
 
+def test_what_is_lost_or_read_as_words_is_said(
+    composer: perf.Composer, caplog: pytest.LogCaptureFixture
+) -> None:
+    composer.render("a teddy in a teapot*", negative_prompt=" ".join(["fog"] * 90))
+    assert "the negative prompt is too long for the text encoder; these words are lost: fog" in caplog.text
+    assert "teddy without a star is the plain word; teddy* calls the concept" in caplog.text
+    caplog.clear()
+    composer.render(PROMPT, negative_prompt="fog")
+    assert not caplog.records
+
+
 def test_a_file_stands_in_and_the_project_is_read_anew(
     project: perf.Project, composer: perf.Composer, place: Path
 ) -> None:

@@ -1,0 +1,70 @@
+"""What other tools have people write in prompts, and what it is here: words, as is said before drawing.
+
+Nothing here changes a prompt; a person may mean the words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from perfusion_registry.compose.prompt import Prompt, Text
+from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import shipped_settings
+from perfusion_registry.recipe.name import canonical_name
+
+_BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
+_EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
+_WEIGHT = re.compile(r"[(\[][^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")
+_KEYWORD = re.compile(r"(?<![\w-])(BREAK|AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
+_STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
+_STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
+_WORD = re.compile(r"[\w-]+")
+
+
+def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
+    """What of a prompt is read as words and may have been meant as more, a sentence each.
+
+    known: the names of the concepts that the prompt might call.
+    """
+    called = set(prompt.names)
+    for piece in prompt.pieces:
+        if isinstance(piece, Text):
+            yield from _within(piece.text, set(known), called)
+    # `(teddy*:1.3)` lies in two pieces of text, with the call between them.
+    yield from _weights(prompt)
+
+
+def _within(text: str, known: Collection[str], called: Collection[str]) -> Iterator[str]:
+    for match in _BRACES.finditer(text):
+        if match[1] in shipped_settings():
+            yield f"{match[0]} is read as words: the braces of a concept follow the star, teddy*{match[0]}"
+            break
+    for match in _EXTRA_NETWORK.finditer(text):
+        name = match[2] or match[3]
+        yield f"{match[0]} is read as words: a concept is called with a star, {_name(name, 'teddy')}*"
+    for match in _KEYWORD.finditer(text):
+        yield f"{match[1]} is read as a word: a prompt is one text here, which the text encoder reads at once"
+    starred = {}
+    for match in _STAR.finditer(text):
+        name = _name(match[1])
+        if name in known:
+            starred[name] = match[0].strip()
+            yield f"{match[0].strip()} is read as words: a plain star right behind the name calls it, {name}*"
+    for name in dict.fromkeys(_name(word) for word in _WORD.findall(text)):
+        if name in known and name not in called and name not in starred:
+            yield f"{name} without a star is the plain word; {name}* calls the concept"
+
+
+def _weights(prompt: Prompt) -> Iterator[str]:
+    """`(word:1.3)` and `[word:0.5]`, also around calls."""
+    if match := _WEIGHT.search(prompt.source):
+        options = "teddy*{bias=.5} makes a concept stronger, teddy*{bias=.75} weaker"
+        yield f"{match[0]} is read as it stands: words have no weights here, and {options}"
+
+
+def _name(word: str, otherwise: str = "") -> str:
+    try:
+        return canonical_name(word.strip().lower())
+    except PerfError:
+        return otherwise

@@ -1,0 +1,55 @@
+"""What other tools have people write in prompts is said to be words here."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfusion_registry.compose import parse_prompt
+from perfusion_registry.compose.habits import habits
+
+KNOWN = ("teddy", "tea-pot")
+
+SAID = {
+    "a teddy* {bias=.5} at night": ["{bias=.5} is read as words"],
+    "a teddy * at night": ["teddy * is read as words", "teddy*"],
+    "a teddy\N{FULLWIDTH ASTERISK} at night": ["teddy\N{FULLWIDTH ASTERISK} is read as words"],
+    "a Teddy in a tea-pot*": ["teddy without a star is the plain word"],
+    "a tea_pot": ["tea-pot without a star"],
+    "(teddy*:1.3) at night": [
+        "(teddy*:1.3) is read as it stands",
+        "teddy*{bias=.5} makes a concept stronger",
+    ],
+    "a cat, [rain: 0.5]": ["words have no weights here"],
+    "<lora:Teddy:1> a cat": ["<lora:Teddy:1> is read as words", "teddy*"],
+    "embedding:teddy a cat": ["embedding:teddy is read as words"],
+    "a cat BREAK a dog": ["BREAK is read as a word"],
+    "a teddy* AND a cat": ["AND is read as a word"],
+}
+
+
+@pytest.mark.parametrize("prompt", SAID)
+def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
+    told = " | ".join(habits(parse_prompt(prompt), KNOWN))
+    for part in SAID[prompt]:
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a teddy* in a tea-pot*{bias=.5} at night",
+        "a teddy* and another teddy",  # the plain word beside the concept is meant
+        "a cat and a dog, 16:9, at 10:30",
+        "brand, breakfast and a teddybear",
+        "a cup (blue) [small]",
+        "a \\* of a cat",
+        "a teddy*{bias=.5} {at night}",
+        "",
+    ],
+)
+def test_what_is_meant_is_left_alone(prompt: str) -> None:
+    assert list(habits(parse_prompt(prompt), KNOWN)) == []
+
+
+def test_a_word_is_told_of_only_where_it_names_a_concept() -> None:
+    assert list(habits(parse_prompt("a teddy * and a cat"), ())) == []
