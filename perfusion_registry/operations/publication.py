@@ -38,26 +38,38 @@ class Publication:
         return registry.publish(release or self.release, self.blob, self.preview)
 
 
-def as_published(registry: Registry, made: Publication) -> Publication:
-    """The same with the preview that its registry shows for its bytes, where they are out already: encoded
-    anew, by another version of a library, a picture may have other bytes."""
-    release = made.release
-    there = find_published(registry, release.name, release.version)
-    if there is None or there.release.sha256 != release.sha256:
-        return made
-    if None in (there.release.preview, release.preview) or there.release.preview == release.preview:
-        return made
-    shown = release.model_copy(update={"preview": there.release.preview})
-    return Publication(shown, made.blob, made.preview, published=there.release)
-
-
-def prepare(workspace: Workspace, project: ProjectFolder, name: str) -> Publication:
-    """The release of a concept or a scene pack of the project, with its preview.
+def prepare(workspace: Workspace, project: ProjectFolder, name: str, registry: Registry) -> Publication:
+    """The release of a concept or a scene pack of the project, with its preview: the one that the registry
+    shows, where the same bytes are out already.
 
     Raises PerfError where it is not built, or has changed since, or its preview is no picture.
     """
-    made = without_preview(workspace, project, name)
-    return with_preview(workspace, made, project.recipe_path(name), project.declared(name))
+    made, declared = without_preview(workspace, project, name), project.declared(name)
+    about = declared.pack if isinstance(declared, Pack) else declared.concept
+    there = _same_bytes(registry, made.release)
+    if about.preview is not None and there is not None and there.preview is not None:
+        return _shown_as(there, made)
+    return with_preview(workspace, made, project.recipe_path(name), declared)
+
+
+def as_published(registry: Registry, made: Publication) -> Publication:
+    """The same with the preview that its registry shows for its bytes, where they are out already: encoded
+    anew, by another version of a library, a picture may have other bytes."""
+    there = _same_bytes(registry, made.release)
+    if there is None or None in (there.preview, made.release.preview):
+        return made
+    return _shown_as(there, made)
+
+
+def _same_bytes(registry: Registry, release: Release) -> Release | None:
+    """The release of that version in the registry, where its artifact is the same."""
+    there = find_published(registry, release.name, release.version)
+    return there.release if there is not None and there.release.sha256 == release.sha256 else None
+
+
+def _shown_as(there: Release, made: Publication) -> Publication:
+    shown = made.release.model_copy(update={"format": RELEASE_FORMAT, "preview": there.preview})
+    return Publication(shown, made.blob, published=there)
 
 
 def without_preview(workspace: Workspace, project: ProjectFolder, name: str) -> Publication:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainSerializer
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.publication import as_published, prepare, without_preview
+from perfusion_registry.operations.publication import prepare, without_preview
 from perfusion_registry.operations.release_facts import (
     REQUIRED,
     FactsEdit,
@@ -116,9 +116,10 @@ def publish(
     names = project.select(options.names) if options.names else []
     edits = [_edit(workspace, project, target, registry, name, options, ask) for name in names]
     for edit in edits:
-        write_facts(workspace, edit)
+        if edit is not None:
+            write_facts(workspace, edit)
     project = workspace.read()
-    publications = [as_published(registry, prepare(workspace, project, name)) for name in names]
+    publications = [prepare(workspace, project, name, registry) for name in names]
     releases = [publication.release for publication in publications]
     if key is not None:
         releases = [key.sign(release) for release in releases]
@@ -141,8 +142,9 @@ def _edit(
     name: str,
     options: PublishOptions,
     ask: Ask | None,
-) -> FactsEdit:
-    """What is to be written into the recipe of a concept or scene pack, now that it goes out.
+) -> FactsEdit | None:
+    """What is to be written into the recipe of a concept or scene pack, now that it goes out; None where it
+    is out already.
 
     Raises PerfError where it cannot go out, with that or without.
     """
@@ -155,7 +157,7 @@ def _edit(
                 where=target.url,
                 hint=f"raise the version in {recipe}, or leave the options out",
             )
-        return edit_facts(project, name, ReleaseFacts())
+        return None
     unsaid = tuple(key for key in unsaid_facts(project, name) if not getattr(facts, key))
     if ask is not None and not options.dry_run and set(unsaid) & set(REQUIRED):
         facts = facts.over(ask(name, unsaid))

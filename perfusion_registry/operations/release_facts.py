@@ -28,6 +28,8 @@ from perfusion_registry.resolve import ProjectFolder
 
 PREVIEW_SIDE = 256
 """Pixels of the longer side of a preview."""
+LARGEST_SIDE = 4096
+"""Pixels of a preview that is saved, whoever made it."""
 REQUIRED = ("licence", "authors")
 """What no registry takes a release without."""
 EXAMPLES = {"licence": 'licence = "CC-BY-4.0"', "authors": 'authors = ["You <you@example.org>"]'}
@@ -170,6 +172,8 @@ def check_preview(data: bytes, name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+                if max(image.size) > LARGEST_SIDE:
+                    raise ValueError(f"{image.width} x {image.height} pixels are no small picture")
                 image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         raise PerfError(

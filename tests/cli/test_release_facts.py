@@ -98,9 +98,13 @@ def test_what_is_out_already_stays_and_nothing_is_written_for_it(perf: Perf, aut
     assert "raise the version" in refused.err
     assert {path: path.read_bytes() for path in kept} == kept
     assert perf("publish", "bear", *SAID).out.endswith("bear 1.0.0 is in studio already\n")
-    # A picture that another library encodes to other bytes is the one that is out.
+    # A picture that another library encodes to other bytes is the one that is out, as is one that is gone.
     Image.effect_noise((900, 450), 30).convert("RGB").save(author / "look.png")
     assert perf("publish", "bear").out.endswith("bear 1.0.0 is in studio already\n")
+    (author / "look.png").unlink()
+    again = perf("publish", "bear", "--json").json["releases"][0]
+    shown = folder_registry(author / "gallery").versions("bear")[0].release.preview
+    assert (again["published"], again["release"]["preview"]) == (False, shown and shown.model_dump())
 
 
 def test_nothing_is_written_where_there_is_nowhere_to_publish(perf: Perf, author: Path) -> None:
@@ -148,7 +152,13 @@ def test_what_a_stranger_calls_a_preview_is_looked_at(perf: Perf, author: Path) 
     registry = folder_registry(author / "gallery")
     release = registry.versions("bear")[0].release
     blob = b"".join(registry.blob(release))
-    pictures = {b"<html>": "no JPEG that can be read", bytes(2**21): "1,048,576 are allowed"}
+    wide = BytesIO()
+    Image.new("L", (5000, 8)).save(wide, "JPEG")
+    pictures = {
+        b"<html>": "no JPEG that can be read",
+        wide.getvalue(): "5000 x 8 pixels",
+        bytes(2**21): "1,048,576 are allowed",
+    }
     for number, (picture, told) in enumerate(pictures.items()):
         other = author / f"other-{number}"
         shown = Preview(sha256=hashlib.sha256(picture).hexdigest(), size=len(picture))
