@@ -101,6 +101,10 @@ class Base(ABC):
     def several_tokens(self, word: str) -> str | None:
         """What to tell of a supercategory that is several tokens to this base; None where it is one."""
 
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """The words in a prompt that this base has never seen, where that is known: of a small vocabulary."""
+        return []
+
     def without_negative(self, empty: Conditioning) -> Conditioning:
         """What guidance leads away from where no negative prompt is given.
 

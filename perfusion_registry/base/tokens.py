@@ -11,6 +11,9 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.suggestions import closest
 
 _END_OF_WORD = "</w>"
+OF_A_LANGUAGE = 10_000
+"""Tokens, from which a vocabulary is that of a language; CLIP's has 49,408."""
+_WORDS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,40 @@ def supercategory_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 def several_tokens(tokenizer: Any, word: str) -> str | None:
-    """What to tell of a supercategory of several tokens, with words that are one; None where it is one."""
+    """What to tell of a supercategory of several tokens, with words that are one; None where it is one.
+
+    Raises PerfError where its last word is in pieces: a concept would be locked to the keys of a fragment.
+    """
     ids = supercategory_tokens(tokenizer, word)
     if len(ids) == 1:
         return None
-    parts = ", ".join(part.removesuffix(_END_OF_WORD) for part in tokenizer.convert_ids_to_tokens(ids))
+    parts = [part.removesuffix(_END_OF_WORD) for part in tokenizer.convert_ids_to_tokens(ids)]
+    last = word.split()[-1]
+    if len(supercategory_tokens(tokenizer, last)) > 1:
+        similar = _similar_words(tokenizer, last)
+        raise PerfError(
+            f"this base reads the supercategory {word!r} in pieces ({', '.join(parts)}), and the concept "
+            f"would be locked to the keys of {parts[-1]!r}",
+            hint=f"use a plain word that is one token, such as {' or '.join(similar)}"
+            if similar
+            else "use a plain word that is one token; `perf suggest-super IMAGES` asks your pictures",
+        )
     similar = _similar_words(tokenizer, word)
     instead = f"; words of one token are {', '.join(similar)}" if similar else ""
     return (
-        f"the supercategory {word!r} is {len(ids)} tokens to this base ({parts}), and a concept is one: "
-        f"it is locked to the keys of the last{instead}"
+        f"the supercategory {word!r} is {len(ids)} tokens to this base ({', '.join(parts)}), and a concept "
+        f"is one: it is locked to the keys of the last{instead}"
     )
+
+
+def unknown_words(tokenizer: Any, texts: Sequence[str]) -> list[str]:
+    """The words that a base of few words reads in pieces, and so has never seen; none of a base whose
+    vocabulary is that of a language, which knows words in pieces too.
+    """
+    if len(tokenizer) >= OF_A_LANGUAGE:
+        return []
+    words = dict.fromkeys(word for text in texts for word in _WORDS.findall(text.lower()))
+    return [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) > 1]
 
 
 @dataclass(frozen=True)

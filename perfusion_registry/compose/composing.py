@@ -61,7 +61,14 @@ def compose(
     settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
     tokens = tokenised(base, prompt, {c.name: _word(c) for c in called})
-    warn_of_lost(tokens, "prompt", reporter or Silent())
+    reporter = reporter or Silent()
+    warn_of_lost(tokens, "prompt", reporter)
+    unknown = base.unknown_words([piece.text for piece in prompt.pieces if isinstance(piece, Text)])
+    if unknown:
+        reporter.warn(
+            f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
+            "it draws nothing of it, or something else"
+        )
     covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
     plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(

@@ -194,7 +194,7 @@ def _check_word(workspace: Workspace, project: ProjectFolder, word: str) -> None
         base = workspace.base(project, download=False)
     except PerfError:
         return
-    check_supercategory(base.folder, word)
+    check_supercategory(base, word)
 
 
 def compatible(version: str) -> str:

@@ -52,7 +52,7 @@ def build_substitute(
     begun = time.monotonic()
     words = {override.name: override.word}
     planned = load_plan(workspace, [override.name], force=options.force, supercategories=words)
-    check_supercategory(planned.base.folder, override.word)
+    check_supercategory(planned.base, override.word)
     (task,) = planned.plan.tasks
     if task.reason and not options.force:
         task = replace(task, reason="under another supercategory")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.pictures import given_images
 from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.supercategory import nouns_drawn
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
@@ -74,6 +74,11 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
         tokenizer = load_tokenizer(description)
     pixels = _pixels(paths, scorer.preprocessing.size, reporter)
     ranked = rank(scorer, tokenizer, pixels, choice, several_tokens=options.any_length, reporter=reporter)
+    if ranked[0].similarity <= 0:
+        reporter.warn(
+            f"none of these words fits: {ranked[0].word}, the nearest, is no nearer to the images than "
+            f"chance ({ranked[0].similarity:.2f})"
+        )
     return SuggestResult(
         base=description.repo,
         source=source,
@@ -99,10 +104,9 @@ def _read(path: Path) -> tuple[list[str], str]:
 
 def _nouns(description: BaseDescription) -> tuple[list[str], str]:
     """The nouns of a base, and what to call their list."""
-    if description.repo == EMBEDDED:
-        from perfusion_registry.storybook.world import CATEGORIES
-
-        return list(CATEGORIES), EMBEDDED
+    drawn = nouns_drawn(description)
+    if drawn:
+        return list(drawn), description.repo
     from perfusion_registry.build.nouns import wordnet_nouns
 
     nouns = wordnet_nouns()

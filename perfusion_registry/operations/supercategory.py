@@ -4,31 +4,52 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.errors import PerfError
 from perfusion_registry.suggestions import closest
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
 
 _END = "</w>"
 
 
-def check_supercategory(folder: Path, word: str) -> None:
-    """Raise PerfError when the base in `folder` would read `word` in pieces: most often it is misspelt.
+def nouns_drawn(base: BaseDescription) -> tuple[str, ...]:
+    """What a base of few words draws; of others nobody has a list."""
+    if base.repo != EMBEDDED:
+        return ()
+    from perfusion_registry.storybook.world import CATEGORIES
+
+    return tuple(CATEGORIES)
+
+
+def check_supercategory(base: BaseDescription, word: str) -> None:
+    """Raise PerfError when a base would read `word` in pieces: most often it is misspelt.
 
     Several words ("teddy bear") pass where each is known; a build says what becomes of them. Reads the
     vocabulary only, without loading a tokenizer; a folder without one in CLIP's format passes, and the build
     will judge.
     """
-    vocabulary = _vocabulary(folder / "tokenizer")
+    vocabulary = _vocabulary(base.folder / "tokenizer")
     parts = word.lower().replace("-", " ").split()
     if not vocabulary or all(part + _END in vocabulary for part in parts):
         return
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
     inside = [part for part in parts if part + _END in vocabulary]
-    near = inside[-1:] or closest(word, [known for known in words if known.isalpha()])
+    drawn = nouns_drawn(base)
+    near = inside[-1:] or closest(word, drawn or [known for known in words if known.isalpha()])
+    if near:
+        hint = f"use a plain word that the base knows, such as `{near[0]}`"
+    elif drawn:
+        hint = f"this base draws {', '.join(drawn)}; `perf suggest-super IMAGES` asks your pictures"
+    else:
+        hint = "use a plain word that the base knows; `perf suggest-super IMAGES` asks your pictures"
     raise PerfError(
         f"the supercategory `{word}` is no word to this base, which would read several tokens",
         where="--super",
-        hint=f"use a plain word that the base knows{f', such as `{near[0]}`' if near else ''}",
+        hint=hint,
     )
 
 

@@ -69,7 +69,15 @@ def test_a_supercategory_of_several_tokens_is_told_with_better_words(tiny_base: 
     assert "2 tokens" in told
     assert "(glass, teapot)" in told
     assert "words of one token are teapot" in told
-    assert "chair" in str(tiny_base.several_tokens("chairs"))
+    for word in ("chairs", "glass chairs"):
+        with pytest.raises(PerfError, match="locked to the keys of 's'") as caught:
+            tiny_base.several_tokens(word)
+        assert "such as chair" in (caught.value.hint or "")
+
+
+def test_words_that_a_small_vocabulary_never_saw_are_known(tiny_base: Base) -> None:
+    texts = ["a red Teapot, in the desert", "desert chairs at 5"]
+    assert tiny_base.unknown_words(texts) == ["desert", "chairs"]
 
 
 def test_a_concept_is_one_token_until_its_supercategory_is_spelled(tiny_base: Base) -> None:

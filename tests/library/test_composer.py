@@ -93,6 +93,9 @@ def test_what_is_lost_or_read_as_words_is_said(
     assert "the negative prompt is too long for the text encoder; these words are lost: fog" in caplog.text
     assert "teddy without a star is the plain word; teddy* calls the concept" in caplog.text
     caplog.clear()
+    composer.render("a teddy* in the desert")
+    assert "has never seen desert: it draws nothing of it, or something else" in caplog.text
+    caplog.clear()
     composer.render(PROMPT, negative_prompt="fog")
     assert not caplog.records
 

@@ -16,7 +16,7 @@ from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens
+from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens, unknown_words
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 
 if TYPE_CHECKING:
@@ -178,6 +178,10 @@ class StableDiffusionBase(unet.UNetBase):
     def several_tokens(self, word: str) -> str | None:
         """With words of one token."""
         return several_tokens(self._tokenizer, word)
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Those that its tokenizer reads in pieces."""
+        return unknown_words(self._tokenizer, texts)
 
     def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """One call of the UNet."""
