@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,6 +75,19 @@ def add(
         bool | None,
         typer.Option("--flip/--no-flip", help="Whether mirrored pictures look right.", show_default=False),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How it is learned and drawn.", show_default="perfusion"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other option of its method: residual_rank=.05, train.bias=.7, render.key_lock=global.",
+            show_default=False,
+        ),
+    ] = None,
     offline: OfflineOption = False,
 ) -> None:
     """Declare a concept: built here (--super), or from a registry.
@@ -89,9 +103,10 @@ def add(
         has_unlisted_recipe,
     )
     from perfusion_registry.operations.add import add as run
+    from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
     if registry is not None or "/" in name or (supercategory is None and not images and not more):
-        unused = (supercategory, images, more, bias, temperature, steps, seed, flip)
+        unused = (supercategory, images, more, bias, temperature, steps, seed, flip, method, settings)
         if copy or any(option is not None for option in unused):
             raise PerfError(
                 f"`{name}` comes from a registry, so images and training options have no use",
@@ -124,6 +139,8 @@ def add(
             steps=steps,
             seed=seed,
             flip=flip,
+            method=method or DEFAULT_METHOD,
+            options=_options(settings or ()),
         )
         with common.open(offline=offline) as workspace:
             result = run(workspace, options)
@@ -141,6 +158,21 @@ def add(
         if any(Path(pattern).is_absolute() for pattern in result.images or ()):
             console.say("The pictures lie outside the project; --copy would have kept them with it.")
         console.say("Next: perf build")
+
+
+def _options(settings: Iterable[str]) -> dict[str, Any]:
+    """What `--set` says, by key."""
+    from perfusion_registry.operations.recipe_options import read_value
+
+    options: dict[str, Any] = {}
+    for said in settings:
+        key, equals, value = (part.strip() for part in said.partition("="))
+        if not (key and equals and value):
+            raise PerfError(f"{said!r} says no value", where="--set", hint="for instance --set train.bias=.7")
+        if key in options:
+            raise PerfError(f"`{key}` is said twice", where="--set", hint="say it once")
+        options[key] = read_value(value)
+    return options
 
 
 @spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter
@@ -84,16 +84,20 @@ class Project:
         steps: int | None = None,
         seed: int | None = None,
         flip: bool | None = None,
+        method: str = "perfusion",
+        options: Mapping[str, Any] | None = None,
     ) -> AddResult:
         """Write a recipe for a concept of your own, and its entry in the manifest.
 
         supercategory: a plain word that the base knows. images: files or patterns from the working directory;
         none means the folder beside the recipe that is called like the concept. copy: copy them there first.
-        Of the rest what is None is left to the base's card.
+        bias, temperature: of its gate in prompts. method: how it is learned and drawn. options: any others of
+        the method, by key, or by table and key where `[train]` and `[render]` have it (`train.bias`). Of all
+        these what is None is left to the base's card.
         """
         from perfusion_registry.operations.add import AddOptions, add
 
-        options = AddOptions(
+        wished = AddOptions(
             name=name,
             supercategory=supercategory,
             images=tuple(map(str, images)),
@@ -104,8 +108,10 @@ class Project:
             steps=steps,
             seed=seed,
             flip=flip,
+            method=method,
+            options=options or {},
         )
-        return self._run(lambda workspace: add(workspace, options))
+        return self._run(lambda workspace: add(workspace, wished))
 
     def add_release(self, name: str, version: str | None = None, *, registry: str | None = None) -> AddResult:
         """Write a concept of a registry into the manifest.

@@ -110,11 +110,12 @@ def _sections_of(methods: tuple[str, ...]) -> type[TrainingSection]:
 
 def recipe_tables() -> dict[type[BaseModel], schemas.ByMethod]:
     """For the JSON Schema of recipes: the tables of each method that comes with perf."""
-    tables = {table: {name: _section(name, table) for name in METHODS} for table in ("train", "render")}
+    tables = {table: {name: recipe_section(name, table) for name in METHODS} for table in ("train", "render")}
     return {Recipe: schemas.ByMethod(("concept", "method"), tables, DEFAULT_METHOD)}
 
 
-def _section(method: str, table: str) -> type[BaseModel]:
+def recipe_section(method: str, table: str) -> type[BaseModel]:
+    """What a table of the recipes of a method, `train` or `render`, may say. Raises UnknownMethodError."""
     section = recipe_model(method).model_fields[table].annotation
     assert isinstance(section, type)
     assert issubclass(section, BaseModel)

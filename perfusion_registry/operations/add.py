@@ -4,9 +4,10 @@ down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
@@ -19,6 +20,7 @@ from perfusion_registry.operations.pictures import (
     patterns_of,
 )
 from perfusion_registry.operations.plan import plan_of
+from perfusion_registry.operations.recipe_options import in_tables
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
@@ -26,7 +28,7 @@ from perfusion_registry.recipe import MANIFEST_NAME, canonical_name
 from perfusion_registry.recipe.document import parse_toml, read_text
 from perfusion_registry.recipe.editing import add_concept, add_registry, new_recipe
 from perfusion_registry.recipe.name import Name, Version
-from perfusion_registry.recipe.recipe import checked_recipe
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, checked_recipe
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
 from perfusion_registry.resolve import ProjectFolder
@@ -39,7 +41,9 @@ class AddOptions:
     """A concept to build here.
 
     images: patterns or files, from the working directory; none means the folder beside the recipe that is
-    called like the concept. copy: copy the pictures there first. None: the recipe says nothing.
+    called like the concept. copy: copy the pictures there first. method: how it is learned and drawn. bias,
+    temperature: of its gate in prompts. options: any others of the method, by key, or by table and key where
+    both have it (`train.bias`). None: the recipe says nothing.
     """
 
     name: str
@@ -52,6 +56,8 @@ class AddOptions:
     steps: int | None = None
     seed: int | None = None
     flip: bool | None = None
+    method: str = DEFAULT_METHOD
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +135,26 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     else:
         images = patterns_beside(recipe, name, [source.path for source in copied])
         pictures = check_pictures(recipe.parent, images, str(beside), may_be_none=bool(copied))
+    tables = in_tables(
+        options.method,
+        options.options,
+        {
+            "train": {"steps": options.steps, "seed": options.seed, "flip": options.flip},
+            "render": {"bias": options.bias, "temperature": options.temperature},
+        },
+        "perf add",
+    )
     schemas = place_schemas(project.root, edited_models(), recipe_tables())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={
             "name": name,
             "version": options.version,
+            "method": None if options.method == DEFAULT_METHOD else options.method,
             "supercategory": options.supercategory,
             "images": images,
         },
-        train={"steps": options.steps, "seed": options.seed, "flip": options.flip},
-        render={"bias": options.bias, "temperature": options.temperature},
+        **tables,
     )
     checked_recipe(parse_toml(text, "perf add", "recipe"), recipe_model, text="", where="perf add")
     if copied:

@@ -1,0 +1,106 @@
+"""`add` with any option of any method: written into the recipe's tables, checked by the method."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import tomli
+from typer.testing import CliRunner
+
+import perfusion_registry as perf
+from perfusion_registry.cli import app
+from perfusion_registry.operations.recipe_options import read_value
+from tests.second_method import install_blend
+
+
+def add(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["add", *arguments, "--super", "teddy", "--images", "photos/*"])
+    return result.exit_code, " ".join((result.stdout + result.stderr).split())
+
+
+def recipe(project: Path, name: str) -> dict[str, dict[str, object]]:
+    return tomli.loads((project / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def test_options_of_perfusion_stand_in_both_tables(project: Path) -> None:
+    sets = (
+        "residual_rank=.05",
+        "train.bias=.7",
+        "train.temperature=0.2",
+        "key_lock=global",
+        "sizes=[1.0, 0.5]",
+    )
+    code, said = add(
+        "dog", "--bias", ".6", "--steps", "9", *(part for one in sets for part in ("--set", one))
+    )
+    assert code == 0, said
+    assert recipe(project, "dog")["train"] == {
+        "steps": 9,
+        "residual_rank": 0.05,
+        "bias": 0.7,
+        "temperature": 0.2,
+        "sizes": [1.0, 0.5],
+    }
+    assert recipe(project, "dog")["render"] == {"bias": 0.6, "key_lock": "global"}
+    assert "method" not in recipe(project, "dog")["concept"]
+
+
+def test_another_method_has_its_own(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    install_blend(site)
+    monkeypatch.syspath_prepend(site)
+    code, said = add("fog", "--method", "blend", "--set", "patience=2", "--set", "on_side=far")
+    assert code == 0, said
+    written = recipe(project, "fog")
+    assert written["concept"]["method"] == "blend"
+    assert (written["train"], written["render"]) == ({"patience": 2}, {"on_side": "far"})
+    home = perf.open(project)
+    home.add("mist", "teddy", ["photos/*"], method="residuals", options={"rank": 0.1, "residual": 0.5})
+    assert recipe(project, "mist")["train"] == {"rank": 0.1}
+    with pytest.raises(perf.PerfError, match=r"`rank` is no key of .* of the method `textual-inversion`"):
+        home.add("haze", "teddy", ["photos/*"], method="textual-inversion", options={"rank": 0.1})
+    assert not (project / "recipes" / "haze.toml").exists()
+    sys.modules.pop("perf_blend", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--set", "bias=.5"), "say train.bias or render.bias"),
+        (("--set", "residual_rnk=.5"), "did you mean `residual_rank`?"),
+        (("--set", "train.key_lock=local"), "`key_lock` is no key of [train] of the method `perfusion`"),
+        (("--set", "train.bias"), "says no value"),
+        (("--set", "train.bias=9"), "less than or equal to"),
+        (("--set", "train.bias=high"), "train.bias"),
+        (("--bias", ".5", "--set", "render.bias=.6"), "`render.bias` is said twice"),
+        (("--set", "steps=3", "--set", "steps=4"), "`steps` is said twice"),
+        (("--method", "residuals", "--bias", ".5"), "render.bias"),
+        (("--method", "residual"), "did you mean"),
+    ],
+)
+def test_a_mistake_is_told_and_nothing_is_written(
+    project: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    before = (project / "perfusion.toml").read_text(encoding="utf-8")
+    code, said = add("dog", *arguments)
+    assert code != 0
+    assert told in said
+    assert not (project / "recipes" / "dog.toml").exists()
+    assert (project / "perfusion.toml").read_text(encoding="utf-8") == before
+
+
+def test_values_are_read_as_people_write_them() -> None:
+    said = {
+        "3": 3,
+        ".5": 0.5,
+        "1e-3": 0.001,
+        "true": True,
+        "far": "far",
+        '["a {}"]': ["a {}"],
+        "nan.": "nan.",
+    }
+    assert {text: read_value(text) for text in said} == said
