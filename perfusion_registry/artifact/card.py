@@ -139,6 +139,14 @@ class ConceptCard(FileModel):
         return step
 
     @property
+    def own_similarity(self) -> float | None:
+        """The similarity of Eq. 4 at its own word in the prompts that it was learned with; None where its
+        card does not say it.
+        """
+        similarity: float | None = getattr(self.built, "similarity", None)
+        return similarity
+
+    @property
     def hindrance(self) -> str | None:
         """Why this perf can neither build nor draw such a concept, as a sentence; None where it can."""
         return method_hindrance(self.method, self.requires_perf)
@@ -156,6 +164,12 @@ class ConceptCard(FileModel):
 def in_format_1(card: ConceptCard) -> ConceptCard:
     """A card of perfusion on Stable Diffusion, as it is spelt in format 1."""
     return card.model_copy(update={"schema_version": 1, "requires_perf": None})
+
+
+def as_before(card: ConceptCard) -> ConceptCard:
+    """A card as a perf wrote it that found out less: without what `built` need not say."""
+    optional = {name for name, field in type(card.built).model_fields.items() if field.default is None}
+    return card.model_copy(update={"built": card.built.model_copy(update=dict.fromkeys(optional))})
 
 
 def card_fields(card: ConceptCard) -> FileModel:

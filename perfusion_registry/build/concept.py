@@ -20,7 +20,6 @@ from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import find_masks
 from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste
 from perfusion_registry.build.selection import Scores, select
-from perfusion_registry.build.state import Snapshot
 from perfusion_registry.build.training import TrainInputs, repeatable, train
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
@@ -111,7 +110,10 @@ def build_concept(
         )
     if scores is None:
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
-    card = _card(base, method, covariance, sources, train_options, render_options, digest, kept, scores)
+    own = Prompts(inputs.prompts.tokens[: len(train_options.templates)])
+    built = method.built(kept.step, covariance.digest if covariance is not None else None)
+    built = built.model_copy(update=dict(trained.concept.found(kept.tensors, own)))
+    card = _card(base, method, sources, train_options, render_options, digest, built, scores)
     older = trained.concept.format_1_tensors(kept.tensors) if card.architecture == ARCHITECTURE else None
     return Artifact(
         card,
@@ -195,12 +197,11 @@ def _mask_files(sources: ConceptSources) -> tuple[Path | bytes | None, ...]:
 def _card(
     base: Base,
     method: Method,
-    covariance: Covariance | None,
     sources: ConceptSources,
     train_options: TrainingOptions,
     render_options: FileModel,
     digest: str,
-    kept: Snapshot,
+    built: FileModel,
     scores: Scores | None,
 ) -> ConceptCard:
     """The card; its scores are empty where no CLIP model was there to choose the step."""
@@ -217,7 +218,7 @@ def _card(
         base_revision=base.description.revision,
         train=train_options,
         render=render_options,
-        built=method.built(kept.step, covariance.digest if covariance is not None else None),
+        built=built,
         scores=scores.rounded() if scores else {},
         licence=sources.licence,
         authors=sources.authors,

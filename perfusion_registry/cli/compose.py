@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from perfusion_registry.compose.composition import ComposedConcept, Composition
-    from perfusion_registry.compose.explained import ExplainedToken, Explanation
+    from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
     from perfusion_registry.methods.settings import Setting
     from perfusion_registry.operations.explain import ExplainResult
 
@@ -159,15 +159,19 @@ def _show(explanation: ExplainResult) -> None:
             continue
         line = Text(f"{concept.name}*", style=colours[concept.name])
         line.append(f" ({summary}) ")
-        line.append(_opened(concept.name, explanation), style="default")
+        line.append(_opened(concept, explanation), style="default")
         screen.print(line)
 
 
-def _opened(name: str, explanation: Explanation) -> str:
-    """Say at which words a concept's gate is at least half open."""
+def _opened(concept: ExplainedConcept, explanation: Explanation) -> str:
+    """Say at which words a concept's gate is at least half open; where at none, what its own word had in
+    training."""
+    name = concept.name
     wide = [row for row in explanation.tokens if row.gate[name] >= 0.5]
     if not wide:
-        return "opens nowhere: lower its bias to see more of it"
+        own = concept.own_similarity
+        seen = "" if own is None else f" (in training its word had a similarity of {own:.2f})"
+        return f"opens nowhere: lower its bias to see more of it{seen}"
     wide.sort(key=lambda row: -row.gate[name])
     words = [f"{f'{row.concept}*' if row.concept else _shown(row)} {row.gate[name]:.2f}" for row in wide[:8]]
     rest = f" and {len(wide) - 8} more" if len(wide) > 8 else ""

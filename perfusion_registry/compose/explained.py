@@ -19,7 +19,8 @@ class ExplainedConcept(FileModel):
     """How a concept is drawn and the words at which its gate is at least half open, widest first.
 
     bias to residual: of a concept whose method has such options, else None. options: what else its method
-    has of options.
+    has of options. own_similarity: of its own word in the prompts that it was learned with, where its card
+    says it.
     """
 
     name: str
@@ -32,13 +33,23 @@ class ExplainedConcept(FileModel):
         default_factory=dict
     )
     opens_at: tuple[str, ...]
+    own_similarity: Annotated[float | None, Field(exclude_if=lambda value: value is None)] = None
 
     @classmethod
-    def of(cls, concept: ComposedConcept, opens_at: tuple[str, ...]) -> ExplainedConcept:
+    def of(
+        cls, concept: ComposedConcept, opens_at: tuple[str, ...], own_similarity: float | None = None
+    ) -> ExplainedConcept:
         """A concept of a composition, with the words at which its gate opens."""
         options = concept.render.model_dump(exclude_none=True)
         own = {key: options.pop(key, None) for key in _OPTIONS}
-        return cls(name=concept.name, method=concept.method, **own, options=options, opens_at=opens_at)
+        return cls(
+            name=concept.name,
+            method=concept.method,
+            **own,
+            options=options,
+            opens_at=opens_at,
+            own_similarity=own_similarity,
+        )
 
 
 class ExplainedToken(FileModel):

@@ -68,7 +68,11 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     return Explanation(
         prompt=composition.prompt,
         concepts=tuple(
-            ExplainedConcept.of(concept, _opens_at(concept.name, rows) if concept.name in names else ())
+            ExplainedConcept.of(
+                concept,
+                _opens_at(concept.name, rows) if concept.name in names else (),
+                artifacts[concept.name].card.own_similarity,
+            )
             for concept in composition.concepts
         ),
         tokens=tuple(rows),

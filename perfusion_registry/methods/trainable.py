@@ -56,6 +56,13 @@ class Trainable(ABC):
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """The tensors of the artifact of a state, as the method's rules have them."""
 
+    def found(self, state: Tensors, prompts: Prompts) -> dict[str, float]:
+        """What a build finds out of the state that is kept, by the card's fields in `built`; nothing here.
+
+        prompts: those of the training.
+        """
+        return {}
+
     def format_1_tensors(self, state: Tensors) -> dict[str, Tensor] | None:
         """The tensors as artifacts of format 1 have them; None for a method that format 1 does not have."""
         return None

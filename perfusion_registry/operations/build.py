@@ -15,6 +15,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, save_artifact
+from perfusion_registry.artifact.card import as_before
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.lock import stale
@@ -310,18 +311,20 @@ class ConceptBuilder:
         )
 
     def _written(self, task: BuildTask, artifact: Artifact, format_1: bool | None) -> tuple[Artifact, bytes]:
-        """The artifact with the card of the task's recipe, in the format it is to have, and its bytes."""
+        """The artifact with the card of the task's recipe, in the format it is to have, and its bytes: those
+        that the lockfile pins, where an earlier perf has written these."""
         artifact = _with_card(self._inputs, task, artifact)
         older = artifact.format_1
-        if older is None or format_1 is False:
-            return artifact, save_artifact(artifact)
+        if older is not None and format_1:
+            return older, save_artifact(older)
         before = self._inputs.lockfile
         locked = before.concept(task.name) if before else None
-        pinned = locked.sha256 if locked else None
-        if format_1 or pinned is not None:
-            data = save_artifact(older)
-            if format_1 or pinned == hashlib.sha256(data).hexdigest():
-                return older, data
+        if locked is not None and locked.sha256 is not None:
+            less = Artifact(as_before(artifact.card), artifact.tensors, older)
+            for known in (older if format_1 is None else None, less):
+                data = save_artifact(known) if known is not None else b""
+                if known is not None and locked.sha256 == hashlib.sha256(data).hexdigest():
+                    return known, data
         return artifact, save_artifact(artifact)
 
     def _train(self, task: BuildTask) -> Artifact:

@@ -10,6 +10,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.own_word import own_similarity
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
@@ -46,7 +47,8 @@ class InfoResult(Result):
     """`perf info`: of a recipe what it says; of a registry's concept also what was built.
 
     registry: its name, or None for a concept that only has a recipe here. locked: the version that the
-    project has locked. versions: of the registry, newest first.
+    project has locked. similarity: of its own word in the prompts that it was learned with, where its
+    artifact is in the store and says it. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -76,6 +78,7 @@ class InfoResult(Result):
     sha256: Sha256 | None = None
     signed_by: str | None = None
     preview: Preview | None = left_out_if_none()
+    similarity: float | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]
 
     @model_serializer(mode="wrap")
@@ -114,6 +117,7 @@ def info(
             registry=None,
             locked=block.version if block else None,
             versions=(),
+            similarity=own_similarity(workspace.store, block.sha256 if block else None),
             **_of_recipe(workspace, project, name),
         )
     source, called, listings = _listings(
@@ -135,7 +139,12 @@ def info(
         for one in reversed(listings)
     )
     return InfoResult(
-        name=name, registry=called, locked=locked, versions=versions, **_of_release(listing.release)
+        name=name,
+        registry=called,
+        locked=locked,
+        versions=versions,
+        similarity=own_similarity(workspace.store, listing.release.sha256),
+        **_of_release(listing.release),
     )
 
 

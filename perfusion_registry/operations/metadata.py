@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.own_word import own_similarity
 from perfusion_registry.operations.plan import plan_of
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Lockfile, Manifest, Pack
 from perfusion_registry.recipe.lockfile1 import Lockfile1
@@ -23,6 +24,7 @@ class ConceptMetadata(FileModel):
     recipe, artifact: absolute paths; artifact is where the bytes are or would be. state: `built` (or fetched:
     the artifact is in the store, whole), `to-build`, `to-sync`, or `unknown` where a problem hides it. why:
     of a state that is not `built`. dependency: whether only a scene pack asks for it.
+    similarity: of its own word in the prompts that it was learned with, where its card says it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ConceptMetadata(FileModel):
     why: str | None = None
     sha256: str | None = None
     artifact: str | None = None
+    similarity: float | None = left_out_if_none()
 
 
 class BaseMetadata(FileModel):
@@ -133,7 +136,7 @@ def _concept(
     }
     if entry is None or entry.recipe is None:
         if sha256 and store.has(sha256):
-            return ConceptMetadata(**facts, state="built")
+            return ConceptMetadata(**facts, state="built", similarity=own_similarity(store, sha256))
         why = "it is not in this store" if block else "it is not locked"
         return ConceptMetadata(**facts, state="to-sync", why=why)
     facts["recipe"] = str(project.root / entry.recipe)
@@ -154,5 +157,7 @@ def _declared(workspace: Workspace, project: ProjectFolder, name: str) -> dict[s
     (task,) = plan_of(workspace, project, [name]).plan.tasks
     if task.built:
         path = workspace.store.path(task.built)
-        return facts | {"state": "built", "sha256": task.built, "artifact": str(path)}
+        similarity = own_similarity(workspace.store, task.built)
+        there = {"state": "built", "sha256": task.built, "artifact": str(path)}
+        return facts | there | {"similarity": similarity}
     return facts | {"state": "to-build", "why": task.reason}

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from perfusion_registry.base import block_widths
-from perfusion_registry.edit import CovarianceMetric, packed
+from perfusion_registry.edit import CovarianceMetric, packed, similarity
 from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
@@ -129,6 +129,15 @@ class PerfusionTrainable(Trainable):
     def factors(self, state: Tensors) -> Factors:
         """The residual; none where none is learned."""
         return residual_of(state)
+
+    @torch.no_grad()
+    def found(self, state: Tensors, prompts: Prompts) -> dict[str, float]:
+        """The similarity of Eq. 4 at the concept's own word, the mean over its training prompts: how far a
+        gate opens where the concept is called. To the four digits that a card keeps."""
+        embeddings = [tensor.to(self.base.device) for tensor in embeddings_of(state)]
+        _, e = prompts.encode(self.base, range(len(prompts.tokens)), embeddings)  # (U, d)
+        i = state[TARGET_INPUT].to(e)[None]
+        return {"similarity": round(float(similarity(e, i, self.metric.dual(i)).mean()), 4)}
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """See `methods.perfusion.tensors`."""
