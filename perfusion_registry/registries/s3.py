@@ -156,7 +156,8 @@ class S3Bucket:
             from obstore.exceptions import BaseError
             from obstore.store import S3Store
         except ImportError as error:
-            raise lacking(error, "for registries in S3 buckets", self._url) or error from error
+            lack = lacking(error, "for registries in S3")
+            raise RegistryError(lack.what, where=self._url, hint=lack.hint) if lack else error from error
         endpoint = self._query.get("endpoint") or _first(_ENDPOINTS)
         config: S3Config = {"region": self._query.get("region") or _first(_REGIONS) or "us-east-1"}
         client: ClientConfig = {"timeout": "30s", "connect_timeout": "10s"}

@@ -152,4 +152,4 @@ def test_without_the_library_the_error_says_how_to_install_it(tmp_path: Path) ->
         "    except RegistryError as error: print(error.hint)"
     )
     run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert run.stdout == 'pip install "perfusion-registry[s3]"\n' * 2
+    assert run.stdout == "pip install 'perfusion-registry[s3]'\n" * 2
