@@ -20,7 +20,7 @@ from perfusion_registry.storybook2.training.work import Work
 
 _FILES = ("plan.json", "recogniser.safetensors", "measured.jsonl")
 _FOLDERS = ("tokenizer", "encoder", "vae", "vae-decoder", "clip", "segmenter")
-_ARCHIVE = "storybook2.tar"
+_ARCHIVE = "storybook2.tar.gz"
 _STAGES = {
     "autoencoder": "vae",
     "recogniser": "recogniser.safetensors",
@@ -35,7 +35,7 @@ def save_state(work: Work, target: Path) -> list[Path]:
     """Write the state as parts into the folder `target`; returns them."""
     with tempfile.TemporaryDirectory(dir=work.root) as folder:
         archive = Path(folder) / _ARCHIVE
-        with tarfile.open(archive, "w") as tar:
+        with tarfile.open(archive, "w:gz") as tar:
             for name in (*_FILES, *_FOLDERS):
                 if (work.root / name).exists():
                     tar.add(work.root / name, name)
