@@ -79,7 +79,7 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="How it is learned and drawn.", show_default="perfusion"),
     ] = None,
-    settings: Annotated[
+    options: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
@@ -106,7 +106,7 @@ def add(
     from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
     if registry is not None or "/" in name or (supercategory is None and not images and not more):
-        unused = (supercategory, images, more, bias, temperature, steps, seed, flip, method, settings)
+        unused = (supercategory, images, more, bias, temperature, steps, seed, flip, method, options)
         if copy or any(option is not None for option in unused):
             raise PerfError(
                 f"`{name}` comes from a registry, so images and training options have no use",
@@ -128,7 +128,7 @@ def add(
             "a concept that is built here needs its supercategory", where="--super", hint="--super teddy"
         )
     else:
-        options = AddOptions(
+        wished = AddOptions(
             name=name,
             supercategory=supercategory,
             images=(*(images or ()), *(more or ())),
@@ -140,10 +140,10 @@ def add(
             seed=seed,
             flip=flip,
             method=method or DEFAULT_METHOD,
-            options=_options(settings or ()),
+            options=_options(options or ()),
         )
         with common.open(offline=offline) as workspace:
-            result = run(workspace, options)
+            result = run(workspace, wished)
     if common.as_json:
         console.say_result(result)
     elif result.recipe is None:
