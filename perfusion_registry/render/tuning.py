@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from perfusion_registry.render.request import RenderRequest
     from perfusion_registry.reporter import Stage
 
+MOST_LOST = 0.1
+"""Share of its image or text similarity that a choice may lose, at most."""
+_LOST = 10.0  # what sets choices that lose more behind all others
+
 Options = tuple[FileModel, ...]
 """How each concept is drawn, by its method's options, in the order of the composition."""
 
@@ -68,6 +72,7 @@ def tune(
     choices: Choices,
     *,
     images: int,
+    most_lost: float = MOST_LOST,
     reporter: Reporter | None = None,
 ) -> Tuned:
     """Choose the options of each concept, drawing at most `images` pictures.
@@ -75,8 +80,9 @@ def tune(
     references: the concepts' own pictures (N, 3, H, W) in 0..1, by name. Options are judged on the request's
     seeds, the same for all, by the harmonic mean of image similarity (mean cosine to each concept's pictures,
     and the mean of that over the concepts) and text similarity (to the prompt without the concepts' words,
-    divided by what pictures of the supercategories' words reach on the same seeds). The options at the start
-    and those that are chosen are compared on all seeds, and the start stays unless it is beaten.
+    divided by what pictures of the supercategories' words reach on the same seeds). What loses more than the
+    share `most_lost` of either is never chosen, so that no concept is bought with the prompt. The options at
+    the start and those that are chosen are compared on all seeds, and the start stays unless it is beaten.
 
     Raises PerfError for a prompt without concepts, a base without a CLIP model, a concept whose method leaves
     nothing to choose, choices of what no concept has, and a budget that is too small to compare anything.
@@ -109,15 +115,28 @@ def tune(
         judge = _Judge(base, composition, artifacts, request, references, stage)
         start = tuple(concept.render for concept in composition.concepts)
         before = judge.attempt(start, seeds)
-        trials = Trials(lambda candidate, n: judge.attempt(candidate, n).scores.harmonic, judge.cost)
+
+        def value(candidate: Options, n: int) -> float:
+            scores = judge.attempt(candidate, n).scores
+            kept = _keeps(scores, judge.attempt(start, n).scores, most_lost)
+            return scores.harmonic if kept else scores.harmonic - _LOST
+
+        trials = Trials(value, judge.cost)
         # What leads on a few seeds may not lead on all; so much is kept to find out.
         budget = images - judge.drawn - (seeds - 1)
         best = by_coordinate(start, spaces, trials, seeds=seeds, budget=budget)
         after = judge.attempt(best, seeds)
-        if after.scores.harmonic <= before.scores.harmonic:
+        better = after.scores.harmonic > before.scores.harmonic
+        if not (better and _keeps(after.scores, before.scores, most_lost)):
             after = before
     pairs = zip(judge.pictures(start), judge.pictures(after.options), strict=True)
     return Tuned(before, after, judge.attempts(), judge.drawn, tuple(pairs))
+
+
+def _keeps(scores: Scores, before: Scores, most_lost: float) -> bool:
+    """Whether neither similarity has lost more than that share of what it was."""
+    pairs = ((scores.image, before.image), (scores.text, before.text))
+    return all(now >= was - most_lost * abs(was) for now, was in pairs)
 
 
 def _space(concept: ComposedConcept, artifact: Artifact, choices: Choices) -> list[FileModel]:

@@ -25,6 +25,7 @@ from perfusion_registry.render.tuning import tune
 from tests.compose.samples import on
 
 REQUEST = RenderRequest(seeds=(5, 6), steps=1, guidance=2.0, width=64, height=64)
+ANY = 1e9  # so that the best of all is chosen, whatever it loses
 SPACE = {"bias": (0.1, 0.9), "temperature": (0.1,)}
 
 
@@ -80,7 +81,7 @@ def settings_of(composition):
 def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_base_folder, concepts):
     composition = compose(parse_prompt("watercolor painting of teddy*"), concepts, tiny_base)
     references = {"teddy": own(1)}
-    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100)
+    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100, most_lost=ANY)
     judge = ByHand(
         tiny_base, tiny_base_folder, composition, {"teddy": concepts["teddy"]}, references,
         "watercolor painting of",
@@ -95,7 +96,7 @@ def test_with_room_for_all_one_concept_has_the_best_of_the_grid(tiny_base, tiny_
     assert {one.options: one.scores.harmonic for one in tuned.attempts} == pytest.approx(scores, abs=1e-4)
     assert tuned.before.scores.harmonic == pytest.approx(scores[grid[0]], abs=1e-4)
     assert tuned.drawn == 2 * (len(grid) + 1)
-    again = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100)
+    again = tune(tiny_base, composition, on(concepts), REQUEST, references, SPACE, images=100, most_lost=ANY)
     assert again.attempts == tuned.attempts
     assert all(
         x.tobytes() == y.tobytes()
@@ -108,7 +109,7 @@ def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, con
     composition = compose(parse_prompt("oil painting of the teddy* and the cat*"), concepts, tiny_base)
     references = {"teddy": own(1), "cat": own(2)}
     space = SPACE | {"key_lock": ("local", "none")}
-    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=1000)
+    tuned = tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=1000, most_lost=ANY)
     called = {name: concepts[name] for name in ("teddy", "cat")}
     judge = ByHand(
         tiny_base, tiny_base_folder, composition, called, references, "oil painting of the and the"
@@ -126,7 +127,35 @@ def test_of_two_concepts_no_single_change_helps(tiny_base, tiny_base_folder, con
             assert judge.harmonic(tuple(other)) <= mine + 1e-4
 
 
-def test_residuals_are_tried_only_where_they_are_asked_for(tiny_base, tiny_base_folder, concepts):
+def test_neither_similarity_is_bought_with_the_other(tiny_base, concepts):
+    """Of the same choices, with a bound and without one: with it, what is chosen loses little of either."""
+    composition = compose(parse_prompt("watercolor painting of teddy*"), concepts, tiny_base)
+    chosen = {}
+    for seed in range(6):
+        for most_lost in (0.0, 0.02, ANY):
+            tuned = tune(
+                tiny_base, composition, on(concepts), REQUEST, {"teddy": own(seed)}, SPACE, images=100,
+                most_lost=most_lost,
+            )  # fmt: skip
+            before, after = tuned.before.scores, tuned.after.scores
+            for was, now in ((before.image, after.image), (before.text, after.text)):
+                assert now >= was - most_lost * abs(was)
+            chosen[seed, most_lost] = tuned.after.options
+            best = max(
+                (
+                    one
+                    for one in tuned.attempts
+                    if one.seeds == 2
+                    and one.scores.image >= before.image - most_lost * abs(before.image)
+                    and one.scores.text >= before.text - most_lost * abs(before.text)
+                ),
+                key=lambda one: one.scores.harmonic,
+            )
+            assert after.harmonic == best.scores.harmonic
+    assert any(chosen[seed, 0.0] != chosen[seed, ANY] for seed in range(6))
+
+
+def test_residuals_are_tried_with_the_gate_as_it_is_or_as_asked(tiny_base, tiny_base_folder, concepts):
     text = "watercolor painting of hugsy*{residual=.7} and teddy*"
     composition = compose(parse_prompt(text), concepts, tiny_base)
     references = {"hugsy": own(1), "teddy": own(2)}
@@ -136,7 +165,9 @@ def test_residuals_are_tried_only_where_they_are_asked_for(tiny_base, tiny_base_
         space |= {} if residuals is None else {"residual": residuals}
         return tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=100)
 
-    assert {one.options[0].residual for one in tried(None).attempts} == {0.7}
+    alone = {one.options[0] for one in tried(None).attempts}
+    assert {options.residual for options in alone} == {0.7, 0.6, 0.8, 1.0, 1.2}
+    assert {options.bias for options in alone if options.residual != 0.7} == {0.65}
     tuned = tried((0.0, 1.5))
     assert {one.options[0].residual for one in tuned.attempts} == {0.7, 0.0, 1.5}
     assert {one.options[1].residual for one in tuned.attempts} == {None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
+from perfusion_registry.methods.residuals.options import STRENGTHS
 from perfusion_registry.methods.settings import Value
 
 LOCAL_BIASES = (0.45, 0.55, 0.65, 0.75)
@@ -20,13 +21,14 @@ def search_space(
     """The options to try for a concept, local lock first.
 
     choices: by field; what it leaves out is the paper's ranges, every lock that the concept can have, and its
-    residual as strong as it is: strengths are not the paper's, and every one multiplies the choices.
+    residual as strong as it is. Other strengths, which are not the paper's, are tried with the gate as it is,
+    since with each gate they would multiply the choices.
     """
     locks: list[SceneLock] = ["local", "global"]
     if trained_keys:
         locks.append("none")
     strengths = [now.residual] if now.residual is None else choices.get("residual") or [now.residual]
-    return [
+    gates = [
         DrawOptions.model_validate(
             {"bias": bias, "temperature": temperature, "key_lock": lock, "residual": strength}
         )
@@ -36,3 +38,7 @@ def search_space(
         for temperature in choices.get("temperature") or TEMPERATURES
         for strength in strengths
     ]
+    if now.residual is None or choices.get("residual"):
+        return gates
+    others = [strength for strength in STRENGTHS if strength != now.residual]
+    return [*gates, *(now.model_copy(update={"residual": strength}) for strength in others)]

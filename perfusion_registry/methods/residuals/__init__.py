@@ -16,6 +16,7 @@ from perfusion_registry.methods.residuals import tensors as kept
 from perfusion_registry.methods.residuals.options import (
     NAME,
     STRENGTH,
+    STRENGTHS,
     DrawOptions,
     ResidualsRecipe,
     TrainOptions,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.trainable import Trainable
     from perfusion_registry.recipe.options import TrainingOptions
-
-STRENGTHS = (1.0, 0.8, 1.2, 0.6)
-"""What `perf tune` tries where nothing else is asked for, the paper's own first."""
 
 
 class Residuals(Method):

@@ -23,6 +23,8 @@ from perfusion_registry.recipe.recipe import ConceptSection, Recipe
 NAME = "residuals"
 STRENGTH = Setting("residual", Residual, ".8", usual=1.0)
 """How strongly a residual applies: what a prompt may set of one."""
+STRENGTHS = (1.0, 0.8, 1.2, 0.6)
+"""What `perf tune` tries where nothing else is asked for, the paper's own first."""
 
 Rank = Annotated[
     float, Field(gt=0, le=1, description="Rank of the residual, as a share of each block's width.")
