@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.artifact.card import as_before
 from perfusion_registry.errors import CheckFailedError
 from perfusion_registry.operations.build import BuildInputs, ComputeOptions, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
@@ -134,7 +135,8 @@ def _distances(again: Artifact, locked: Artifact) -> dict[str, float]:
 
 
 def _wrong(again: Artifact, locked: Artifact) -> list[str]:
-    """What differs that no processor explains; the scores and the kept step depend on numbers."""
+    """What differs that no processor explains; the scores, the kept step and what else a build finds out
+    depend on numbers."""
     wrong = []
     shapes = [
         {key: tuple(value.shape) for key, value in artifact.tensors.items()} for artifact in (again, locked)
@@ -142,6 +144,6 @@ def _wrong(again: Artifact, locked: Artifact) -> list[str]:
     if shapes[0] != shapes[1]:
         wrong.append("it has other tensors")
     numbers: dict[str, Any] = {"scores": True, "built": {"step"}}
-    cards = [artifact.card.model_dump(exclude=numbers) for artifact in (again, locked)]
+    cards = [as_before(artifact.card).model_dump(exclude=numbers) for artifact in (again, locked)]
     wrong += [f"its card's {field} differs" for field in cards[0] if cards[0][field] != cards[1][field]]
     return wrong

@@ -88,3 +88,26 @@ def test_a_pinned_artifact_that_does_not_say_it_is_built_again_to_the_byte(proje
         (again,) = rebuild(workspace, RebuildOptions(compute=ComputeOptions(device="cpu"))).rebuilt
     assert again.same_bytes
     assert again.sha256 == digest
+
+
+@pytest.mark.parametrize("own", [None, 0.1234])
+def test_a_rebuild_on_another_processor_may_find_another_or_the_first(
+    project: Path, own: float | None
+) -> None:
+    artifact = load_artifact(built(project))
+    name = "target_input"
+    tensors = {**artifact.tensors, name: artifact.tensors[name] * (1 + 1e-6)}
+    found = artifact.card.built.model_copy(update={"similarity": own})
+    other = save_artifact(Artifact(artifact.card.model_copy(update={"built": found}), tensors))
+    digest, lockfile = hashlib.sha256(other).hexdigest(), project / "perfusion.lock"
+    block = read_lockfile(lockfile).concept("bear")
+    assert block is not None
+    old = f'sha256 = "{block.sha256}"\nsize = {block.size}'
+    edit(lockfile, old, f'sha256 = "{digest}"\nsize = {len(other)}')
+    with perf.open(project).workspace() as workspace:
+        workspace.store.put(other)
+        workspace.store.record(block.recipe_digest or "", digest)
+        (again,) = rebuild(workspace, RebuildOptions(compute=ComputeOptions(device="cpu"))).rebuilt
+    assert not again.same_bytes
+    assert again.wrong == ()
+    assert again.within(1e-4)
