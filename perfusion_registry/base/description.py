@@ -106,7 +106,7 @@ def as_drawn(description: BaseDescription, digest: str) -> BaseDescription:
     for kind, zero in product(get_args(PredictionKind), (False, True)):
         if _file_base_digest(description.files[0].sha256, kind, zero) == digest:
             prediction = Prediction(kind, zero, "what was drawn with it", asked=True)
-            return replace(description, digest=digest, prediction=prediction, zero_terminal_snr=zero)
+            return replace(description, digest=digest, prediction=prediction)
     return description
 
 
@@ -127,7 +127,6 @@ def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> Bas
         text_digest=files.text_digest,
         text_weights=_text_weights(kind, files),
         prediction=prediction,
-        zero_terminal_snr=prediction.zero_terminal_snr,
     )
 
 
@@ -153,7 +152,6 @@ def _describe(repo: str, revision: str | None, kind: Architecture, files: BaseFi
         architecture=kind.name,
         text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
         text_weights=_text_weights(kind, files),
-        zero_terminal_snr=files.scheduler.get("rescale_betas_zero_snr") is True,
     )
 
 

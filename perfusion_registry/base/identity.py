@@ -29,8 +29,7 @@ class BaseIdentity:
     over its files. text_digest: hex sha256 over those that decide what a caption is encoded to; text_weights:
     over the numbers of its text encoders rounded to fp16, in whatever files they are. Of a pipeline that is
     not read from files these digests are "unknown". card: its defaults. prediction: of a base in one file,
-    what its denoiser predicts, which a folder says in its scheduler. zero_terminal_snr: whether nothing of
-    the picture is left at the end of its noise schedule.
+    what its denoiser predicts, which a folder says in its scheduler.
     """
 
     repo: str
@@ -42,12 +41,13 @@ class BaseIdentity:
     text_weights: str = "unknown"
     card: BaseCard = field(default_factory=BaseCard)
     prediction: Prediction | None = None
-    zero_terminal_snr: bool = False
 
     @property
     def guidance_rescale(self) -> float:
-        """How far guided predictions are scaled back; 0: not at all."""
-        return GUIDANCE_RESCALE if self.zero_terminal_snr else 0.0
+        """How far guided predictions are scaled back; 0: not at all. A folder or a live pipeline is drawn as
+        its own pipeline draws; of a file there is none, and a schedule without signal at its end wants it.
+        """
+        return GUIDANCE_RESCALE if self.prediction and self.prediction.zero_terminal_snr else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

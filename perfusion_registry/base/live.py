@@ -33,5 +33,4 @@ def live_identity(
             [live_text_digest(encoder.state_dict()) for encoder in encoders],
             layers,
         ),
-        zero_terminal_snr=pipe.scheduler.config.get("rescale_betas_zero_snr") is True,
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -9,6 +10,8 @@ from diffusers import StableDiffusionPipeline
 from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.base.loading import Base
 from perfusion_registry.build import gate_report, load_covariance
+from perfusion_registry.compose import compose, parse_prompt
+from perfusion_registry.render import RenderRequest, render
 from perfusion_registry.storybook.measure import draw
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.training.autoencoder import psnr
@@ -38,6 +41,16 @@ def test_the_stock_pipeline_opens_it(folder: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     image = pipe("a teddy", num_inference_steps=1, output_type="pt").images
     assert image.shape == (1, 3, 128, 128)
+
+
+def test_it_is_drawn_as_the_stock_pipeline_draws_it(base: Base) -> None:
+    """Guidance, steps and schedule are those that its card was measured with, and nothing beside them."""
+    request = RenderRequest(seeds=(5,), steps=4, guidance=4.0, width=128, height=128)
+    ((drawn),) = render(base, compose(parse_prompt("a teddy in the snow"), {}, base), request, {})
+    pipe = base.pipeline(scheduler="DDIMScheduler")
+    how = {"num_inference_steps": 4, "guidance_scale": 4.0, "width": 128, "height": 128}
+    expected = pipe("a teddy in the snow", generator=[torch.Generator().manual_seed(5)], **how).images[0]
+    assert (np.asarray(drawn.image) == np.asarray(expected)).all()
 
 
 def test_it_draws_every_category(base: Base, folder: Path) -> None:
