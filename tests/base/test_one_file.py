@@ -444,6 +444,30 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
     np.testing.assert_array_equal(np.asarray(again.image), np.asarray(expected))
 
 
+NONSENSE = ("", "v", "sample", "1x1", "\0", "9" * 400)
+KEYS = ("modelspec.prediction_type", "modelspec.resolution", "modelspec.predict_key")
+TELLING = ("token_embedding", "input_blocks.0.0.weight", "in_proj", ".attn2.to_", "projection", "norm1.bias")
+"""Within the names of tensors from whose format and shape something is told."""
+
+
+def mutated(tensors: Mapping[str, torch.Tensor], rng: random.Random) -> bytes:
+    """A safetensors file of zeros, whole by its header, in which a few tensors have another format or shape,
+    and metadata is nonsense."""
+    telling = [name for name in tensors if any(part in name for part in TELLING)]
+    changed = rng.sample(telling if rng.random() < 0.7 else sorted(tensors), rng.choice((1, 3)))
+    header: dict[str, Any] = {"__metadata__": {rng.choice(KEYS): rng.choice(NONSENSE)}}
+    end = 0
+    for name, tensor in tensors.items():
+        dtype, shape = "I64" if name.endswith("position_ids") else "F16", list(tensor.shape)
+        if name in changed:
+            dtype = rng.choice(["F16", "F8_E4M3", "BF16", "I64", "F4", "BOOL"])
+            shape = rng.choice([shape, [], [0], shape[1:], [*shape, 1], [0, *shape], [n + 1 for n in shape]])
+        start, end = end, end + {"F16": 2, "BF16": 2, "I64": 8}.get(dtype, 1) * prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)
+
+
 @pytest.mark.usefixtures("known")
 def test_whatever_a_header_says_there_is_a_base_or_an_error(
     tiny: tuple[Path, Layout], tmp_path: Path
