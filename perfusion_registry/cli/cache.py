@@ -65,7 +65,7 @@ def show_size(as_json: JsonOption = False) -> None:
 def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
     """Hash everything in the store, and set aside what is damaged.
 
-    It can be built or fetched again.     Exits with 1 when something is damaged.
+    It can be built or fetched again. Exits with 1 when something is damaged.
     """
     from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import verify_cache
