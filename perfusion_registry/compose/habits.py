@@ -15,7 +15,7 @@ from perfusion_registry.recipe.name import canonical_name
 
 _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
-_WEIGHT = re.compile(r"[(\[][^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")
+_WEIGHT = re.compile(r"[(\[][^()\[\]]*[^\W\d][^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")  # and no (10:30)
 _KEYWORD = re.compile(r"(?<![\w-])(BREAK|AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
@@ -23,16 +23,15 @@ _WORD = re.compile(r"[\w-]+")
 
 
 def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
-    """What of a prompt is read as words and may have been meant as more, a sentence each.
+    """What of a prompt is read as words and may have been meant as more, a sentence each, once.
 
     known: the names of the concepts that the prompt might call.
     """
     called = set(prompt.names)
-    for piece in prompt.pieces:
-        if isinstance(piece, Text):
-            yield from _within(piece.text, set(known), called)
+    texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
+    said = [habit for text in texts for habit in _within(text, set(known), called)]
     # `(teddy*:1.3)` lies in two pieces of text, with the call between them.
-    yield from _weights(prompt)
+    yield from dict.fromkeys((*said, *_weights(prompt)))
 
 
 def _within(text: str, known: Collection[str], called: Collection[str]) -> Iterator[str]:

@@ -108,7 +108,9 @@ def load_prompt(
         reporter.warn(f"{what}, so pictures may differ")
     base = load_base(workspace, description, options.compute, loaded=loaded)
     composition = resolve(parsed, concepts, base, gates, reporter=reporter)
-    for habit in habits(parsed, project.manifest.concepts):
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    packs = {block.name for block in blocks if block.kind == "pack"}  # which no prompt calls
+    for habit in habits(parsed, project.manifest.concepts.keys() - packs):
         reporter.warn(habit)
     artifacts = {name: concept.artifact for name, concept in concepts.items()}
     return LoadedComposition(project, base, composition, artifacts)

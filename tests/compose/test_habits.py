@@ -39,7 +39,7 @@ def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
     [
         "a teddy* in a tea-pot*{bias=.5} at night",
         "a teddy* and another teddy",  # the plain word beside the concept is meant
-        "a cat and a dog, 16:9, at 10:30",
+        "a cat and a dog, 16:9, at 10:30 (12:00)",
         "brand, breakfast and a teddybear",
         "a cup (blue) [small]",
         "a \\* of a cat",
@@ -49,6 +49,11 @@ def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
 )
 def test_what_is_meant_is_left_alone(prompt: str) -> None:
     assert list(habits(parse_prompt(prompt), KNOWN)) == []
+
+
+def test_each_is_told_once() -> None:
+    (told,) = habits(parse_prompt("a teddy beside a cat* near a teddy"), ("teddy", "cat"))
+    assert told.startswith("teddy without a star")
 
 
 def test_a_word_is_told_of_only_where_it_names_a_concept() -> None:
