@@ -25,7 +25,7 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
 from perfusion_registry.registries import Registry, Release
-from perfusion_registry.registries.registry import find_published
+from perfusion_registry.registries.registry import ensure_same, ensure_same_bytes, find_published
 from perfusion_registry.registries.registry import published as published_release
 from perfusion_registry.registries.release import AnyRelease
 from perfusion_registry.resolve import ProjectFolder
@@ -99,11 +99,11 @@ def publish(
 ) -> PublishResult:
     """Publish built concepts and scene packs: the very bytes that are locked.
 
-    A published version never changes; publishing it again does nothing. ask: called for what no registry does
-    without, where neither a recipe nor the options say it, and for what else may be said beside it. before,
-    after: called with each release when its turn comes, and when it is done.
-    Raises PerfError where one of them is not built, or is out already and more is to be said of it, before
-    anybody is asked; and where what is said is not enough, before anything is written.
+    A published version never changes; publishing it again does nothing, and a dry run says so. ask: called
+    for what no registry does without, where neither a recipe nor the options say it, and for what else may be
+    said beside it. before, after: called with each release when its turn comes, and when it is done.
+    Raises PerfError where one of them is not built, or is out already and is another, or more is to be said
+    of it, before anybody is asked; and where what is said is not enough, before anything is written.
     """
     target = find_target(workspace, options.registry)
     registry = target.open(workspace)
@@ -123,15 +123,24 @@ def publish(
     releases = [publication.release for publication in publications]
     if key is not None:
         releases = [key.sign(release) for release in releases]
+    there = [_is_out(registry, release) for release in releases]
     rows = []
-    for release, publication in zip(releases, publications, strict=True):
+    for release, publication, out in zip(releases, publications, there, strict=True):
         if before is not None:
             before(release, target)
-        new = None if options.dry_run else publication.to(registry, release)
+        new = (False if out else None) if options.dry_run else publication.to(registry, release)
         rows.append(Published(release=release, published=new))
         if after is not None:
             after(rows[-1], target)
     return PublishResult(registry=target.url, dry_run=options.dry_run, releases=tuple(rows))
+
+
+def _is_out(registry: Registry, release: Release) -> bool:
+    """Whether the registry has it. Raises AlreadyPublishedError where that is another."""
+    there = find_published(registry, release.name, release.version)
+    if there is not None:
+        ensure_same(there.release, release, registry.url)
+    return there is not None
 
 
 def _edit(
@@ -148,8 +157,10 @@ def _edit(
 
     Raises PerfError where it cannot go out, with that or without.
     """
-    facts, version = options.facts, without_preview(workspace, project, name).release.version
-    if find_published(registry, name, version) is not None:
+    facts, release = options.facts, without_preview(workspace, project, name).release
+    there, version = find_published(registry, name, release.version), release.version
+    if there is not None:
+        ensure_same_bytes(there.release, release, registry.url)
         if says_more(project, name, facts):
             recipe = shown(project.recipe_path(name), project.root)
             raise PerfError(

@@ -10,10 +10,14 @@ from typing import Literal, Protocol
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.registries.release import Release
+from perfusion_registry.registries.release_parts import Growing
 
 
 class AlreadyPublishedError(PerfError):
     """The name@version is in the registry with other bytes; a published version never changes."""
+
+
+_RAISE = "a published version never changes; raise the version in the recipe and publish that"
 
 
 class RegistryError(PerfError):
@@ -162,30 +166,44 @@ def never_published(name: str, version: str, listings: Sequence[Listing], where:
     return RegistryError(f"`{name}` {version} was never published here; there are: {have}", where=where)
 
 
+def ensure_same_bytes(published: Release, release: Release, where: str) -> None:
+    """Raise AlreadyPublishedError unless the published release has the artifact of the other."""
+    if published.sha256 != release.sha256:
+        raise AlreadyPublishedError(
+            f"`{published.name}` {published.version} is published already with other bytes: "
+            f"{published.sha256} there, {release.sha256} here",
+            where=where,
+            hint=_RAISE,
+        )
+
+
+def _says(there: object, here: object) -> bool:
+    """Whether what is published says the same, or beside it what only a newer perf knows, at any depth."""
+    if isinstance(there, Growing) and isinstance(here, Growing):
+        known = all(_says(getattr(there, key), getattr(here, key)) for key in type(here).model_fields)
+        return known and there.foreign.items() >= here.foreign.items()
+    if isinstance(there, tuple) and isinstance(here, tuple):
+        return len(there) == len(here) and all(map(_says, there, here))
+    return there == here
+
+
 def ensure_same(published: Release, release: Release, where: str) -> None:
     """Raise AlreadyPublishedError unless the published release is the one that is being published.
 
     What a newer perf said of the published one, in keys that this one does not know, makes no other release.
     """
-    version = f"`{published.name}` {published.version}"
-    if published.sha256 != release.sha256:
-        raise AlreadyPublishedError(
-            f"{version} is published already with other bytes: "
-            f"{published.sha256} there, {release.sha256} here",
-            where=where,
-            hint="a published version never changes; raise the version in the recipe and publish that",
-        )
+    ensure_same_bytes(published, release, where)
     differing = sorted(
         field
         for field in Release.model_fields
-        if getattr(published, field) != getattr(release, field)
+        if not _says(getattr(published, field), getattr(release, field))
         and not (field == "signature" and release.signature is None)
     )
     differing += sorted(key for key, value in release.foreign.items() if published.foreign.get(key) != value)
     if differing:
         raise AlreadyPublishedError(
-            f"{version} is published already with the same bytes ({published.sha256}) and another "
-            f"{', '.join(differing)}",
+            f"`{published.name}` {published.version} is published already with the same bytes "
+            f"({published.sha256}) and another {', '.join(differing)}",
             where=where,
-            hint="a published version never changes; raise the version in the recipe and publish that",
+            hint=_RAISE,
         )

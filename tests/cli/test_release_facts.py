@@ -107,6 +107,26 @@ def test_what_is_out_already_stays_and_nothing_is_written_for_it(perf: Perf, aut
     assert (again["published"], again["release"]["preview"]) == (False, shown and shown.model_dump())
 
 
+def test_of_several_none_goes_out_where_one_is_out_with_other_bytes(perf: Perf, author: Path) -> None:
+    assert perf("publish", "bear", *SAID[:4]).code == 0
+    said = perf("publish", "bear", "--dry-run")
+    assert (said.code, said.out.endswith("bear 1.0.0 is in studio already\n")) == (0, True)
+    text = '[pack]\nname = "tour"\nversion = "1.0.0"\nlicence = "MIT"\nauthors = ["Me"]\n'
+    (author / "recipes" / "tour.toml").write_text(
+        f'{text}[scenes.sea]\nprompt = "a boat"\n', encoding="utf-8"
+    )
+    assert perf("add", "tour").code == 0
+    edit(author / "recipes" / "bear.toml", "CC-BY-4.0", "MIT")
+    stand_in(author, form=2)
+    for arguments in (("tour", "bear"), ("bear", "--dry-run")):
+        refused = perf("publish", *arguments)
+        assert refused.code == 2
+        assert "`bear` 1.0.0 is published already with other bytes" in " ".join(refused.err.split())
+    assert folder_registry(author / "gallery").versions("tour") == ()
+    # What a prompt says of a journey is no concept: packs are not called.
+    assert "tour*" not in perf("compose", "a bear* on a tour").err
+
+
 def test_nothing_is_written_where_there_is_nowhere_to_publish(perf: Perf, author: Path) -> None:
     recipe = (author / "recipes" / "bear.toml").read_bytes()
     refused = perf("publish", "bear", *SAID, "--registry", "studdio")

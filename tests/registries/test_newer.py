@@ -75,6 +75,12 @@ def test_a_newer_perfs_words_on_a_release_make_no_other_release_of_it(tmp_path: 
     other = newer.model_copy(update={"licence": "CC0"})
     with pytest.raises(AlreadyPublishedError, match="another licence"):
         registry.publish(other, b"bear")
+    assert registry.publish(Release.model_validate_json(json.dumps(grown(second("1.2.0")))), b"bear")
+    needs = second("1.2.0", requires=({"name": "cat", "version": ">=1"},))
+    assert not registry.publish(needs, b"bear")  # whose requirement the newer perf gave a reason
+    for others in ((), ({"name": "cat", "version": ">=2"},)):
+        with pytest.raises(AlreadyPublishedError, match="another requires"):
+            registry.publish(second("1.2.0", requires=others), b"bear")
     assert registry.publish(second("1.1.0"), b"bear")
     with pytest.raises(AlreadyPublishedError, match="another tags"):
         registry.publish(newer.model_copy(update={"version": "1.1.0"}), b"bear")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import subprocess
@@ -262,21 +261,3 @@ def test_publishers_that_are_killed_leave_a_whole_registry_and_no_lock(tmp_path:
         registry.unyank("teddy", "0.1")
         assert time.monotonic() - begun < 30
     assert len(told(root)) > 1
-
-
-def test_what_a_newer_perf_wrote_into_the_catalogue_is_kept(tmp_path: Path) -> None:
-    registry, place = folder_registry(tmp_path / "r"), tmp_path / "r" / "catalogue.jsonl"
-    for name in ("cat", "teddy"):
-        registry.publish(release(name=name), b"bear")
-    before = place.read_text().splitlines()
-    more = {**json.loads(before[1]), "rating": {"stars": 5}}
-    newer = {"format": 2, "name": "dog", "kind": "style", "of": ["anything"]}
-    place.write_text("".join(json.dumps(line) + "\n" for line in (json.loads(before[0]), newer, more)))
-    assert [one.name for one in folder_registry(tmp_path / "r").catalogue()] == ["cat", "teddy"]
-    registry.publish(release("1.1.0", b"cub", name="cat"), b"cub")
-    lines = [json.loads(line) for line in place.read_text().splitlines()]
-    assert [(line["name"], line.get("version")) for line in lines] == [
-        ("cat", "1.1.0"), ("dog", None), ("teddy", "1.0.0")
-    ]  # fmt: skip
-    assert lines[1:] == [newer, more]
-    assert "format" not in lines[0]
