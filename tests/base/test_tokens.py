@@ -69,6 +69,8 @@ def test_a_supercategory_of_several_tokens_is_told_with_better_words(tiny_base: 
     assert "2 tokens" in told
     assert "(glass, teapot)" in told
     assert "words of one token are teapot" in told
+    for word in ("chair-teapot", "glass chair-teapot"):
+        assert "locked to the keys of the last" in (tiny_base.several_tokens(word) or "")
     for word in ("chairs", "glass chairs"):
         with pytest.raises(PerfError, match="locked to the keys of 's'") as caught:
             tiny_base.several_tokens(word)
