@@ -64,10 +64,10 @@ def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
     try:
         project = workspace.read()
     except ProjectNotFoundError as error:
-        yield _finding("project", "note", str(error))
+        yield _finding("project", "note", error.what, error.hint)
         return
     except PerfError as error:
-        yield _finding("project", "broken", str(error), "correct the file")
+        yield _broken("project", error, "correct the file")
         return
     yield _finding("project", "ok", f"{project.manifest.project.name} in {project.root}")
     yield from _base(workspace, project)
@@ -79,6 +79,12 @@ def _examine(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
 
 def _finding(what: str, state: State, text: str, hint: str | None = None) -> Finding:
     return Finding(what=what, state=state, told=text, hint=hint)
+
+
+def _broken(what: str, error: PerfError, hint: str | None = None) -> Finding:
+    """What an error says, its place included. hint: where it has none of its own."""
+    told = f"{error.what}\n  at {error.where}" if error.where else error.what
+    return _finding(what, "broken", told, error.hint or hint)
 
 
 def _python() -> Iterator[Finding]:
@@ -145,7 +151,7 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     try:
         base = workspace.base(project, download=False)
     except PerfError as error:
-        yield _finding("base", "broken", str(error), error.hint)
+        yield _broken("base", error)
         return
     locked = project.lockfile.base if project.lockfile else None
     differs = base_differs(locked, base)
@@ -171,7 +177,7 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
             "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"
         )
     except PerfError as error:
-        yield _finding("covariance", "broken", error.what, error.hint)
+        yield _broken("covariance", error)
 
 
 def _lock(project: ProjectFolder) -> Iterator[Finding]:
@@ -184,7 +190,7 @@ def _lock(project: ProjectFolder) -> Iterator[Finding]:
     try:
         stale = unmet(project, local_concepts(project)) + base_unmet(project)
     except PerfError as error:
-        yield _finding("lockfile", "broken", str(error), error.hint)
+        yield _broken("lockfile", error)
         return
     if project.lockfile is None:
         yield _finding("lockfile", "note", "there is none yet", "run `perf lock`")
@@ -258,6 +264,6 @@ def _registries(workspace: Workspace, project: ProjectFolder, *, online: bool) -
         try:
             entries = sources.registry(url).catalogue()
         except PerfError as error:
-            yield _finding(f"registry {name}", "broken", str(error), error.hint)
+            yield _broken(f"registry {name}", error)
         else:
             yield _finding(f"registry {name}", "ok", f"{url}, {len(entries)} concepts")

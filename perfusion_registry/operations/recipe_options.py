@@ -22,9 +22,10 @@ def read_value(text: str) -> Any:
     if _NUMBER.fullmatch(text):
         return int(text) if _WHOLE.fullmatch(text) else float(text)
     try:
-        return tomli.loads(f"value = {text}")["value"]
+        read = tomli.loads(f"value = {text}")
     except ValueError:
         return text
+    return read["value"] if len(read) == 1 else text
 
 
 def in_tables(

@@ -399,6 +399,7 @@ def test_doctor_finds_what_is_broken(perf: Perf, project: Path, monkeypatch: pyt
     broken = {what for what, (state, _) in found.items() if state == "broken"}
     assert broken == {"covariance", "lockfile", "artifacts", "registry studio"}
     assert "not asked" in found["registry far"][1]
+    assert not any("next:" in told for _, told in found.values())  # each says it once, in its hint
     assert "BROKEN" in perf("doctor").out
     monkeypatch.setenv("PERF_CACHE_DIR", "/proc/nothing")
     assert findings(perf)["store"][0] == "broken"

@@ -102,5 +102,6 @@ def test_values_are_read_as_people_write_them() -> None:
         "far": "far",
         '["a {}"]': ["a {}"],
         "nan.": "nan.",
+        "1\nsteps = 2": "1\nsteps = 2",
     }
     assert {text: read_value(text) for text in said} == said
