@@ -73,6 +73,8 @@ class PictureSource:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
 
+_NAMED = 4  # words that a warning names
+
 Source = PromptOptions | CompositionSource | PictureSource
 
 
@@ -103,7 +105,31 @@ def load_job(
         job = RenderJob(ready, _request(ready, overrides))
     negative = job.loaded.base.tokenise([plain_negative(job.request.negative_prompt)])
     warn_of_lost(negative, "negative prompt", workspace.reporter)
+    _warn_of_gates(job.loaded, workspace.reporter)
     return job
+
+
+def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
+    """Say where a concept's gate opens by half or more at other words than its own, or does not at its own."""
+    from perfusion_registry.compose.explanation import explain
+
+    measured = explain(loaded.base, loaded.composition, loaded.artifacts)
+    for concept in measured.concepts:
+        if concept.name not in measured.tokens[0].gate:
+            continue
+        own = f"{concept.name}*"
+        others = list(dict.fromkeys(word for word in concept.opens_at if word != own))
+        if others:
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            reporter.warn(
+                f"the gate of {own} opens at {', '.join(others[:_NAMED])}{more} too: a higher bias closes it, "
+                "and `perf explain` shows how far"
+            )
+        if own not in concept.opens_at:
+            reporter.warn(
+                f"the gate of {own} stays closed at its own word, so the picture shows the plain word: "
+                "a lower bias opens it, and `perf explain` shows how far"
+            )
 
 
 def _of_composition(

@@ -93,11 +93,18 @@ def test_what_is_lost_or_read_as_words_is_said(
     assert "the negative prompt is too long for the text encoder; these words are lost: fog" in caplog.text
     assert "teddy without a star is the plain word; teddy* calls the concept" in caplog.text
     caplog.clear()
+    composer.render("a teddy* in the desert", gates=perf.Gate(bias=0.0))
+    assert "the gate of teddy* opens at " in caplog.text
+    caplog.clear()
+    composer.render("a teddy* in the desert", gates=perf.Gate(bias=2.0))
+    assert "the gate of teddy* stays closed at its own word" in caplog.text
+    caplog.clear()
     composer.render("a teddy* in the desert")
     assert "has never seen desert: it draws nothing of it, or something else" in caplog.text
     caplog.clear()
     composer.render(PROMPT, negative_prompt="fog")
-    assert not caplog.records
+    gates = [record for record in caplog.records if "the gate of" in record.getMessage()]
+    assert caplog.records == gates  # those of an untrained base open where they like
 
 
 def test_a_file_stands_in_and_the_project_is_read_anew(
