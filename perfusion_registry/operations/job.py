@@ -110,7 +110,7 @@ def load_job(
 
 
 def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
-    """Say where a concept's gate opens by half or more at other words than its own, or does not at its own."""
+    """Say where a concept's gate opens by half or more at other words than its own, or not at its own."""
     from perfusion_registry.compose.explanation import explain
 
     measured = explain(loaded.base, loaded.composition, loaded.artifacts)
