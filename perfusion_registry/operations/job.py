@@ -122,8 +122,8 @@ def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
         if others:
             more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
             reporter.warn(
-                f"the gate of {own} opens at {', '.join(others[:_NAMED])}{more} too: a higher bias closes it, "
-                "and `perf explain` shows how far"
+                f"the gate of {own} opens at {', '.join(others[:_NAMED])}{more} too: a higher bias closes "
+                "it, and `perf explain` shows how far"
             )
         if own not in concept.opens_at:
             reporter.warn(
