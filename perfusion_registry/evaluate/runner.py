@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from perfusion_registry.artifact import Store, digest_of, load_artifact
+from perfusion_registry.artifact import Store, digest_of, load_artifact, read_card
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.reference import EMBEDDED, BaseReference
@@ -313,7 +313,7 @@ def _options(
 ) -> Iterator[DrawnOptions]:
     """How the first concepts of each figure are drawn at each of its points, where gates do not tell it."""
     told = {(table.figure, table.point) for table in gates}
-    shown: dict[tuple[str, str, str], DrawnOptions] = {}
+    seen: set[tuple[str, str, str]] = set()
     subjects: dict[str, list[tuple[str, ...]]] = {}
     for cell in plan.cells:
         point, known = cell.point, subjects.setdefault(cell.figure, [])
@@ -325,24 +325,24 @@ def _options(
             continue
         for name in cell.subject:
             key = (cell.figure, point.label, name)
-            if key not in shown:
-                card = load_artifact(
-                    store.get(built[plan.builds[cell.figure, point.variant.name, name].digest])
-                ).card
-                method = find_method(card.method)
-                own = method.own_options(card.train, card.render, {})
-                draw = method.set_options(name, own, [point.settings])
-                options = {setting.field: value for setting, value in method.shown_settings(draw)}
-                if options:
-                    shown[key] = DrawnOptions(
-                        figure=cell.figure,
-                        point=point.label,
-                        concept=name,
-                        method=card.method,
-                        options=options,
-                        summary=method.summary(draw),
-                    )
-    yield from shown.values()
+            if key in seen:
+                continue
+            seen.add(key)
+            order = plan.builds[cell.figure, point.variant.name, name]
+            card = read_card(store.path(built[order.digest]))
+            method = find_method(card.method)
+            own = method.own_options(card.train, card.render, {})
+            draw = method.set_options(name, own, [point.settings])
+            options = {setting.field: value for setting, value in method.shown_settings(draw)}
+            if options:
+                yield DrawnOptions(
+                    figure=cell.figure,
+                    point=point.label,
+                    concept=name,
+                    method=card.method,
+                    options=options,
+                    summary=method.summary(draw),
+                )
 
 
 def _word(value: object) -> str | None:

@@ -266,4 +266,5 @@ def _registries(workspace: Workspace, project: ProjectFolder, *, online: bool) -
         except PerfError as error:
             yield _broken(f"registry {name}", error)
         else:
-            yield _finding(f"registry {name}", "ok", f"{url}, {len(entries)} concepts")
+            concepts = "1 concept" if len(entries) == 1 else f"{len(entries)} concepts"
+            yield _finding(f"registry {name}", "ok", f"{url}, {concepts}")

@@ -117,11 +117,12 @@ def check_encoder(found: CovarianceFile, base: TextFacts) -> None:
     """
     if found.path == base.covariance:
         return
-    pairs = ((found.text_weights, base.text_weights), (found.encoder, base.text_digest))
-    of, own = next(((of, own) for of, own in pairs if of is not None), (None, "unknown"))
+    of, own, what = found.text_weights, base.text_weights, "is of another text encoder"
+    if of is None:  # as cards are that an earlier perf wrote
+        of, own, what = found.encoder, base.text_digest, "was estimated with other files of a text encoder"
     if of is not None and "unknown" != own != of:
         raise PerfError(
-            f"the covariance is of another text encoder ({of[:12]}) than this base's ({own[:12]})",
+            f"the covariance {what} ({of[:12]}) than this base's ({own[:12]})",
             where=str(found.path),
             hint="estimate one for this base: perf covariance CAPTIONS --out FILE",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, plan_evaluation
 from perfusion_registry.operations.lock import LockOptions, lock
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.safetensors_header import read_header
 from tests.tiny import save_tiny_base
 
 MANIFEST = '[project]\nname = "p"\nbase = "./{base}"\ncovariance = "C.safetensors"\n'
@@ -48,6 +50,19 @@ def test_a_covariance_of_another_text_encoder_is_refused_though_its_width_fits(p
         (found,) = [one for one in doctor(workspace).findings if one.what == "covariance"]
     assert caught.value.where == str(project / "C.safetensors")
     assert (found.state, "another text encoder" in found.told) == ("broken", True)
+
+
+def test_of_a_card_without_the_numbers_only_the_files_are_told(project: Path) -> None:
+    card = json.loads(read_header(project / "C.safetensors").metadata["covariance"])
+    del card["text_weights"]
+    save_file(load_file(project / "C.safetensors"), project / "C.safetensors", {"covariance": json.dumps(card)})
+    (project / "perfusion.toml").write_text(MANIFEST.format(base="own"))
+    with Workspace.open(project) as workspace:
+        lock(workspace, LockOptions())
+    (project / "perfusion.toml").write_text(MANIFEST.format(base="half"))
+    other = pytest.raises(PerfError, match="was estimated with other files of a text encoder")
+    with Workspace.open(project) as workspace, other:
+        lock(workspace, LockOptions())
 
 
 SUITE = """\
