@@ -53,9 +53,10 @@ def test_a_covariance_of_another_text_encoder_is_refused_though_its_width_fits(p
 
 
 def test_of_a_card_without_the_numbers_only_the_files_are_told(project: Path) -> None:
-    card = json.loads(read_header(project / "C.safetensors").metadata["covariance"])
+    file = project / "C.safetensors"
+    card = json.loads(read_header(file).metadata["covariance"])
     del card["text_weights"]
-    save_file(load_file(project / "C.safetensors"), project / "C.safetensors", {"covariance": json.dumps(card)})
+    save_file(load_file(file), file, {"covariance": json.dumps(card)})
     (project / "perfusion.toml").write_text(MANIFEST.format(base="own"))
     with Workspace.open(project) as workspace:
         lock(workspace, LockOptions())
