@@ -148,8 +148,13 @@ class PictureOptions:
     """What the command line says of a picture."""
 
     seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="The first seed.", show_default="0", rich_help_panel=PICTURE),
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="The first seed; or several: 1,5,9, 0-5, random.",
+            show_default="0",
+            rich_help_panel=PICTURE,
+        ),
     ] = None
     steps: Annotated[
         int | None,
@@ -189,17 +194,16 @@ class PictureOptions:
         ),
     ] = None
 
-    def read(self, count: int | None = None, batch: int | None = None) -> RenderOverrides:
-        """What is said, for `count` seeds from the first on; none where neither is given."""
+    def read(
+        self, count: int | None = None, batch: int | None = None, usual: int | None = None
+    ) -> RenderOverrides:
+        """What is said, with the seeds as `read_seeds` has them."""
         from perfusion_registry.operations.job import RenderOverrides
+        from perfusion_registry.render.seeds import read_seeds
 
         width, height = _size(self.size) if self.size is not None else (None, None)
-        seeds = None
-        if self.seed is not None or count is not None:
-            first = self.seed or 0
-            seeds = tuple(range(first, first + (1 if count is None else count)))
         return RenderOverrides(
-            seeds=seeds,
+            seeds=read_seeds(self.seed, count, usual),
             steps=self.steps,
             guidance=self.guidance,
             negative_prompt=self.negative,

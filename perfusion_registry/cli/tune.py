@@ -43,11 +43,17 @@ def tune(
     ] = None,
     images: Annotated[int, typer.Option(metavar="N", min=1, help="Draw so many pictures at most.")] = 72,
     count: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--seeds", metavar="N", min=1, max=100, help="Judge on so many seeds.", rich_help_panel=PICTURE
+            "--seeds",
+            metavar="N",
+            min=1,
+            max=100,
+            help="Judge on so many seeds.",
+            show_default="4",
+            rich_help_panel=PICTURE,
         ),
-    ] = 4,
+    ] = None,
     bias: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +121,7 @@ def tune(
         scene=scene,
         choices=spaces(tries or (), bias=bias, temperature=temperature, lock=lock, residual=residual),
         images=images,
-        overrides=picture.read(count),
+        overrides=picture.read(count, usual=4),
         files=tuple(files or ()),
         sheet=sheet,
         force=force,
