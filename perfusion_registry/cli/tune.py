@@ -83,7 +83,7 @@ def tune(
         typer.Option(
             metavar="R,R,...",
             help="The strengths of residuals to try.",
-            show_default="as they are",
+            show_default="0.6 to 1.2, with the gate as it is",
             rich_help_panel=GATES,
         ),
     ] = None,

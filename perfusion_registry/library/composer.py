@@ -220,9 +220,10 @@ class Composer:
 
         scene: of the manifest, where the result is written, unless this is a dry run. biases, temperatures,
         locks, residuals: what may be chosen; None for the paper's values, all locks that are possible, and
-        residuals as they are. choices: the same of any options of the concepts' methods, by their names, such
-        as `{"residual": (0.5, 1.0)}`. images: pictures to draw at most. seeds: what each choice is judged on.
-        sheet: a file for the pictures before and after. The rest as in `render`.
+        the usual strengths of a residual with the gate as it is. choices: the same of any options of the
+        concepts' methods, by their names, such as `{"residual": (0.5, 1.0)}`. images: pictures to draw at
+        most. seeds: what each choice is judged on. sheet: a file for the pictures before and after. The rest
+        as in `render`.
         """
         named = {"bias": biases, "temperature": temperatures, "lock": locks, "residual": residuals}
         options = TuneOptions(

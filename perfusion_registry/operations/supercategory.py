@@ -37,8 +37,8 @@ def check_supercategory(base: BaseDescription, word: str) -> None:
     if not vocabulary or all(part + _END in vocabulary for part in parts):
         return
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
-    inside = [part for part in parts if part + _END in vocabulary]
     drawn = nouns_drawn(base)
+    inside = [part for part in parts if part + _END in vocabulary and (not drawn or part in drawn)]
     near = inside[-1:] or closest(word, drawn or [known for known in words if known.isalpha()])
     if near:
         hint = f"use a plain word that the base knows, such as `{near[0]}`"
