@@ -74,6 +74,7 @@ class PictureSource:
 
 
 _NAMED = 4  # words that a warning names
+_FAR = 1.5  # times the native side, or a part of it
 
 Source = PromptOptions | CompositionSource | PictureSource
 
@@ -106,7 +107,21 @@ def load_job(
     negative = job.loaded.base.tokenise([plain_negative(job.request.negative_prompt)])
     warn_of_lost(negative, "negative prompt", workspace.reporter)
     _warn_of_gates(job.loaded, workspace.reporter)
+    _warn_of_size(job, workspace.reporter)
     return job
+
+
+def _warn_of_size(job: RenderJob, reporter: Reporter) -> None:
+    """Say what to expect of a size that is far from the one that the base was made for."""
+    height, width = job.loaded.base.native_size
+    shares = (job.request.width / width, job.request.height / height)
+    said = (
+        f"the base was made for {width}x{height} pixels: at {job.request.width}x{job.request.height} expect"
+    )
+    if max(shares) > _FAR:
+        reporter.warn(f"{said} things twice, or joined")
+    elif min(shares) < 1 / _FAR:
+        reporter.warn(f"{said} rough things, or parts of them")
 
 
 def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:

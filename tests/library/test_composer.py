@@ -103,6 +103,14 @@ def test_what_is_lost_or_read_as_words_is_said(
     assert "has never seen desert: it draws nothing of it, or something else" in caplog.text
     caplog.clear()
     composer.render(PROMPT, negative_prompt="fog")
+    caplog.clear()
+    composer.render(PROMPT, height=32)
+    assert "the base was made for 64x64 pixels: at 64x32 expect rough things" in caplog.text
+    caplog.clear()
+    composer.render(PROMPT, width=128)
+    assert "at 128x64 expect things twice, or joined" in caplog.text
+    caplog.clear()
+    composer.render(PROMPT, width=96, negative_prompt="fog")
     gates = [record for record in caplog.records if "the gate of" in record.getMessage()]
     assert caplog.records == gates  # those of an untrained base open where they like
 
