@@ -230,7 +230,7 @@ def _tell_yanked(result: YankResult, verb: str, *, as_json: bool) -> None:
 
 def _tell_published(row: Published, target: RegistryTarget) -> None:
     what = f"{row.release.name} {row.release.version}"
-    if row.published is None:
+    if row.published is None and not row.out:
         console.say(f"Would publish {what} to {target.name}")
     elif row.published:
         console.say(f"Published {what} to {target.name}")

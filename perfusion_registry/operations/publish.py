@@ -59,10 +59,13 @@ def _as_in_an_index(release: Release) -> dict[str, Any]:
 
 
 class Published(FileModel):
-    """A release. published: False where it was there already, None where nothing was done."""
+    """A release. published: False where it was there already, None where nothing was done. out: whether the
+    registry had it before.
+    """
 
     release: Annotated[AnyRelease, PlainSerializer(_as_in_an_index)]
     published: bool | None
+    out: InProcess[bool] = False
 
 
 class PublishResult(Result):
@@ -128,8 +131,8 @@ def publish(
     for release, publication, out in zip(releases, publications, there, strict=True):
         if before is not None:
             before(release, target)
-        new = (False if out else None) if options.dry_run else publication.to(registry, release)
-        rows.append(Published(release=release, published=new))
+        new = None if options.dry_run else publication.to(registry, release)
+        rows.append(Published(release=release, published=new, out=out))
         if after is not None:
             after(rows[-1], target)
     return PublishResult(registry=target.url, dry_run=options.dry_run, releases=tuple(rows))
