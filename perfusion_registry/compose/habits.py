@@ -15,7 +15,7 @@ from perfusion_registry.recipe.name import canonical_name
 
 _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
-_WEIGHT = re.compile(r"[(\[][^()\[\]]*[^\W\d][^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")  # and no (10:30)
+_WEIGHT = re.compile(r"[(\[](?=[^()\[\]]*[^\W\d])[^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")  # and no (10:30)
 _KEYWORD = re.compile(r"(?<![\w-])(BREAK|AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
