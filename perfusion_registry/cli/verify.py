@@ -71,6 +71,7 @@ def verify(
 
 
 def _tell_checked(result: VerifyResult, *, as_json: bool) -> None:
+    from perfusion_registry.recipe.lockfile import REGISTRY
     from perfusion_registry.trust import fingerprint
 
     failed = result.failed
@@ -80,14 +81,19 @@ def _tell_checked(result: VerifyResult, *, as_json: bool) -> None:
         cells = [[row.name, row.version or "", wrong] for row in failed for wrong in row.wrong]
         console.say_table(["what", "version", "what is wrong"], cells)
     else:
-        signed = sorted({fingerprint(row.key) for row in result.checked if row.key})
-        by = f"; signed by {', '.join(signed)}" if signed else ""
-        console.say(f"All is as locked: {console.count(len(result.checked) - 1, 'concept')}{by}")
+        console.say(f"All is as locked: {console.count(len(result.checked) - 1, 'concept')}")
+        published = [row for row in result.checked if (row.source or "").startswith(REGISTRY)]
+        for key in sorted({row.key for row in published if row.key}):
+            names = ", ".join(row.name for row in published if row.key == key)
+            console.say(f"Signed by {fingerprint(key)}: {names}")
+        unsigned = [row.name for row in published if not row.key]
+        if unsigned:
+            console.say(f"Not signed: {', '.join(unsigned)}")
     if failed:
         raise CheckFailedError(
-            f"{console.count(len(failed), 'thing')} of {len(result.checked)} failed the check",
+            f"the check failed for {', '.join(row.name for row in failed)}",
             hint="`perf sync` fetches what is missing or damaged, `perf build` builds it, "
-            "`perf lock` locks what changed",
+            "`perf lock` locks what changed; only its publisher can sign a release",
         )
 
 

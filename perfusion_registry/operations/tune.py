@@ -29,6 +29,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.render.output import check_formats, check_sheet, write_picture
+from perfusion_registry.render.search import check_room
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import not_found
 
@@ -67,6 +68,7 @@ class TuneOptions:
                 hint="name a scene of perfusion.toml, or a new one",
             )
         PromptOptions(prompt=self.prompt, scene=self.scene)
+        check_room(self.images, len(self.overrides.seeds or (0,)))
         for field_, values in self.choices.items():
             check_choices(field_, values)
 

@@ -11,7 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from perfusion_registry.errors import PerfError
+
 T = TypeVar("T")
+
+
+def check_room(images: int, seeds: int) -> None:
+    """Raise PerfError where so many pictures do not suffice to compare anything on so many seeds."""
+    if images < 3 * seeds:
+        raise PerfError(
+            f"{images} pictures are too few: the words alone, the gates as they are and one other choice "
+            f"take {3 * seeds} on {seeds} seeds",
+            where=f"--images {images}",
+            hint="allow more with --images, or judge on fewer seeds with --seeds",
+        )
 
 
 @dataclass(frozen=True)

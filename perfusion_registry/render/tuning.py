@@ -21,7 +21,7 @@ from perfusion_registry.methods.settings import Value
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.render.draw import render
-from perfusion_registry.render.search import Trials, by_coordinate
+from perfusion_registry.render.search import Trials, by_coordinate, check_room
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.resolve import ProjectFolder, find_images
 
@@ -103,13 +103,7 @@ def tune(
             )
     spaces = [_space(concept, artifacts[concept.name], choices) for concept in composition.concepts]
     seeds = len(request.seeds)
-    if images < 3 * seeds:
-        raise PerfError(
-            f"{images} pictures are too few: the words alone, the gates as they are and one other choice "
-            f"take {3 * seeds} on {seeds} seeds",
-            where=f"--images {images}",
-            hint="allow more, or use fewer seeds",
-        )
+    check_room(images, seeds)
     title = f"Trying options, at most {images} pictures"
     with (reporter or Silent()).stage(title, images * request.steps) as stage:
         judge = _Judge(base, composition, artifacts, request, references, stage)

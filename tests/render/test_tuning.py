@@ -162,7 +162,8 @@ def test_residuals_are_tried_with_the_gate_as_it_is_or_as_asked(tiny_base, tiny_
 
     def tried(residuals):
         space = {"bias": (0.2,), "temperature": (0.1,), "key_lock": ("local",)}
-        space |= {} if residuals is None else {"residual": residuals}
+        wider = {"bias": (0.2, 0.65), "temperature": (0.15,)}
+        space |= wider if residuals is None else {"residual": residuals}
         return tune(tiny_base, composition, on(concepts), REQUEST, references, space, images=100)
 
     alone = {one.options[0] for one in tried(None).attempts}

@@ -38,7 +38,9 @@ def search_space(
         for temperature in choices.get("temperature") or TEMPERATURES
         for strength in strengths
     ]
-    if now.residual is None or choices.get("residual"):
+    asked = ("bias", "temperature", "key_lock")
+    allowed = all(not choices.get(key) or getattr(now, key) in choices[key] for key in asked)
+    if now.residual is None or choices.get("residual") or not allowed:
         return gates
     others = [strength for strength in STRENGTHS if strength != now.residual]
     return [*gates, *(now.model_copy(update={"residual": strength}) for strength in others)]
