@@ -79,7 +79,9 @@ class SweepOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        """Raise PerfError for a setting that no method has, and for values that it cannot have."""
+        """Raise PerfError for a setting that no method has, for values that it cannot have, and for several
+        seeds.
+        """
         across, down = self.grid.across, self.grid.down
         for axis in (across, down):
             if axis is not None:
@@ -87,6 +89,13 @@ class SweepOptions:
         if down is not None and across.key == down.key:
             raise PerfError(
                 f"{across.key} is swept on both sides", hint="sweep another setting on one of them"
+            )
+        seeds = self.overrides.seeds or ()
+        if len(seeds) > 1:
+            raise PerfError(
+                f"a sweep draws all its pictures with one seed, and {len(seeds)} are asked for",
+                where="--seed",
+                hint="say one, and sweep again for another",
             )
 
 

@@ -137,6 +137,7 @@ def test_a_sweep_is_one_sheet(perf):
     perf("sweep", "a red hat", code=2)
     perf("sweep", PROMPT, "--concept", "cat", code=2)
     perf("sweep", PROMPT, "--bias", "high", code=2)
+    assert "with one seed" in perf("sweep", PROMPT, "--seed", "1,5", code=2).stderr
 
 
 def test_render_says_what_it_did_as_json(perf):
