@@ -31,7 +31,8 @@ def init(
     if as_json:
         console.say_result(result)
         return
-    console.say(f"Began `{result.name}` on the base {base}: {', '.join(result.written)}")
+    console.say(f"Began `{result.name}` on the base {base}")
+    console.say(f"Wrote {', '.join(result.written)}")
     if not result.base_here:
         console.say(f"{base} is not on this machine yet: PERF_ALLOW_DOWNLOAD=1 lets perf download it")
     console.say("Next: perf add NAME --super WORD --images GLOB")
