@@ -158,9 +158,7 @@ def _tell_table(result: BuildResult) -> None:
     columns = ["concept", "version", "why", "time", "size", "step", *_SCORES]
     console.say_table(columns, cells, right=["time", "size", "step", *_SCORES])
     if any(row.scores for row in result.built):
-        console.say(
-            "image: likeness to your pictures; text: to the prompts (the plain word: 1)"
-        )
+        console.say("image: likeness to your pictures; text: to the prompts (the plain word: 1)")
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     count = console.count(len(result.built), "concept")
     console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")
