@@ -1,8 +1,11 @@
 """What every process that works with a base imports, for worker pools to import once; it takes seconds."""
 
+# ruff: noqa: F401 (imported to be there)
+
 from perfusion_registry.base.pretrained import quiet
 
 with quiet():
+    import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion
     import transformers.models.clip.modeling_clip
     import transformers.models.clip.processing_clip
-    import transformers.models.clipseg.modeling_clipseg  # noqa: F401
+    import transformers.models.clipseg.modeling_clipseg

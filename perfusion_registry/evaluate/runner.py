@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from perfusion_registry.artifact import Store, digest_of, load_artifact, read_card
+from perfusion_registry.artifact import Store, load_artifact, read_card
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.reference import EMBEDDED, BaseReference
@@ -22,13 +20,13 @@ from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.drawing import DrawOrder
+from perfusion_registry.evaluate.environment import environment, judges
 from perfusion_registry.evaluate.gating import GateOrder
-from perfusion_registry.evaluate.metrics import MetricName, world
+from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.plan import Cell, Outline, compared, outline, points
 from perfusion_registry.evaluate.results import (
     ConceptResult,
     DrawnOptions,
-    Environment,
     FigureResult,
     GatedToken,
     GateTable,
@@ -44,13 +42,10 @@ from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.resolve.covariance import check_encoder, covariance_file
-from perfusion_registry.version import __version__
 from perfusion_registry.workers import Run, worker_pool
 
 TABLES = 2
 """Of how many subjects a figure keeps the gates."""
-
-_LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def evaluate(
         suite=suite,
         budget=plan.budget,
         bootstrap=suite.bootstrap,
-        environment=_environment(plan, setting),
+        environment=environment(plan, setting),
         concepts=tuple(_concepts(plan, built, Store(place.root), place.out)),
         figures=(*found, *left_out),
         gates=tuple(gates),
@@ -203,7 +198,7 @@ def prepared(
         figures=figures,
         budget=budget,
         computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
-        judges=_judges(base, reference, dino, clip),
+        judges=judges(base, reference, dino, clip),
     )
     return plan, setting
 
@@ -416,54 +411,10 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
         )
 
 
-def _environment(plan: Outline, setting: WorkerSetup) -> Environment:
-    base = plan.bases[""]
-    device, dtype = plan.computing
-    return Environment(
-        perf=__version__,
-        libraries={name: version for name in _LIBRARIES if (version := _version(name))},
-        base=base.repo,
-        base_digest=base.digest,
-        base_revision=base.revision,
-        bases={name: other.digest for name, other in plan.bases.items() if name},
-        covariance=file_digest(setting.covariance),
-        device=device,
-        dtype=dtype,
-        processor=platform.processor() or platform.machine(),
-        dino=_folder_digest(setting.dino) if setting.dino else None,
-    )
-
-
-def _judges(base: BaseDescription, reference: str, dino: Path | None, clip: Path | None) -> str:
-    """A digest of the models that judge: the base's CLIP, the drawn world's, DINO, the suite's CLIP."""
-    digests = [base.digest, file_digest(world().judge_file(reference))]
-    return digest_of(
-        [*digests, _folder_digest(dino) if dino else None, *([_folder_digest(clip, "CLIP")] if clip else ())]
-    )
-
-
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _folder_digest(folder: Path, what: str = "DINO") -> str:
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-    if not files:
-        raise PerfError(
-            f"the {what} model is missing",
-            where=str(folder),
-            hint="name a folder with its config.json, preprocessor_config.json and model.safetensors",
-        )
-    return digest_of([[path.name, file_digest(path)] for path in files])
 
 
 def _beside(reference: str, where: Path) -> str:
     """A base's reference with a relative path made absolute, as seen from the suite's file."""
     return BaseReference.parse(reference, where=str(where)).seen_from(where.parent)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

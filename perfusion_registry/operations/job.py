@@ -16,6 +16,7 @@ from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import LoadedComposition, PromptOptions, load_base, load_prompt
+from perfusion_registry.operations.foresight import warn_before_drawing
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.render.request import RenderRequest, plain_negative, resolve_request
 from perfusion_registry.reporter import Reporter
@@ -73,9 +74,6 @@ class PictureSource:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
 
-_NAMED = 4  # words that a warning names
-_FAR = 1.5  # times the native side, or a part of it
-
 Source = PromptOptions | CompositionSource | PictureSource
 
 
@@ -95,8 +93,6 @@ def load_job(
 
     loaded: as in `load_base`; not for a picture, which has its own device and number formats.
     """
-    from perfusion_registry.compose.composing import warn_of_lost
-
     if isinstance(source, CompositionSource):
         job = _of_composition(workspace, source, overrides, loaded)
     elif isinstance(source, PictureSource):
@@ -104,47 +100,9 @@ def load_job(
     else:
         ready = load_prompt(workspace, source, loaded)
         job = RenderJob(ready, _request(ready, overrides))
-    negative = job.loaded.base.tokenise([plain_negative(job.request.negative_prompt)])
-    warn_of_lost(negative, "negative prompt", workspace.reporter)
-    _warn_of_gates(job.loaded, workspace.reporter)
-    _warn_of_size(job, workspace.reporter)
+    sized = overrides.width is not None or overrides.height is not None
+    warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=sized)
     return job
-
-
-def _warn_of_size(job: RenderJob, reporter: Reporter) -> None:
-    """Say what to expect of a size that is far from the one that the base was made for."""
-    height, width = job.loaded.base.native_size
-    shares = (job.request.width / width, job.request.height / height)
-    said = (
-        f"the base was made for {width}x{height} pixels: at {job.request.width}x{job.request.height} expect"
-    )
-    if max(shares) > _FAR:
-        reporter.warn(f"{said} things twice, or joined")
-    elif min(shares) < 1 / _FAR:
-        reporter.warn(f"{said} rough things, or parts of them")
-
-
-def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
-    """Say where a concept's gate opens by half or more at other words than its own, or not at its own."""
-    from perfusion_registry.compose.explanation import explain
-
-    measured = explain(loaded.base, loaded.composition, loaded.artifacts)
-    for concept in measured.concepts:
-        if concept.name not in measured.tokens[0].gate:
-            continue
-        own = f"{concept.name}*"
-        others = list(dict.fromkeys(word for word in concept.opens_at if word != own))
-        if others:
-            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-            reporter.warn(
-                f"the gate of {own} opens at {', '.join(others[:_NAMED])}{more} too: a higher bias closes "
-                "it, and `perf explain` shows how far"
-            )
-        if own not in concept.opens_at:
-            reporter.warn(
-                f"the gate of {own} stays closed at its own word, so the picture shows the plain word: "
-                "a lower bias opens it, and `perf explain` shows how far"
-            )
 
 
 def _of_composition(

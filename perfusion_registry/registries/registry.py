@@ -143,19 +143,22 @@ def published(registry: Registry, name: str, version: str) -> Listing:
 
     Raises RegistryError where there is none.
     """
-    listings, requested = registry.versions(name), parsed_version(version)
-    for listing in listings:
-        if parsed_version(listing.version) == requested:
-            return listing
-    raise never_published(name, version, listings, registry.url)
+    listings = registry.versions(name)
+    listing = _of_version(listings, version)
+    if listing is None:
+        raise never_published(name, version, listings, registry.url)
+    return listing
 
 
 def find_published(registry: Registry, name: str, version: str) -> Listing | None:
     """The listing of a version, however it is spelled; None where there is none, or no registry yet."""
     try:
-        listings = registry.versions(name)
+        return _of_version(registry.versions(name), version)
     except NoRegistryError:
         return None
+
+
+def _of_version(listings: Sequence[Listing], version: str) -> Listing | None:
     requested = parsed_version(version)
     return next((one for one in listings if parsed_version(one.version) == requested), None)
 

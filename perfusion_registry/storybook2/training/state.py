@@ -26,9 +26,9 @@ _STAGES = {
     "recogniser": "recogniser.safetensors",
     "clip": "clip",
     "segmenter": "segmenter",
-    "denoiser": "denoiser.safetensors",
+    "denoiser": None,
 }
-"""Networks that may be half trained, and what there is of each when it is done (of the denoiser, never)."""
+"""Networks that may be half trained, and what there is of each when it is done; of the denoiser, nothing."""
 
 
 def save_state(work: Work, target: Path) -> list[Path]:
@@ -41,7 +41,8 @@ def save_state(work: Work, target: Path) -> list[Path]:
                     tar.add(work.root / name, name)
             for stage, result in _STAGES.items():
                 checkpoint = work.checkpoint(stage)
-                if checkpoint.exists() and not (work.root / result).exists():
+                done = result is not None and (work.root / result).exists()
+                if checkpoint.exists() and not done:
                     small = _small(Path(folder), stage)
                     _shrink(checkpoint, small)
                     tar.add(small, small.name)
