@@ -7,7 +7,8 @@
 `chain` is the SHA-256 of the line before's `chain` (none for the first line) and of this line without its
 own: a byte that changed anywhere, a line that was lost, moved or put in, breaks it. The chain guards against
 accidents and careless edits; against a dishonest server there is the memory of what was seen before
-(`memory`), and signatures.
+(`memory`), and signatures. A newer perf may write events of other kinds, which an older one passes over, and
+releases of later formats, which it lists and cannot use.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Annotated, Literal, overload
 
 from packaging.version import Version as ParsedVersion
 from pydantic import ConfigDict, Field, RootModel, ValidationError
+from pydantic_core import from_json
 
 from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name, parsed_version
 from perfusion_registry.registries.registry import Listing, RegistryError
-from perfusion_registry.registries.release import RELEASE_FORMAT, AnyRelease, Release
+from perfusion_registry.registries.release import AnyRelease, Release
 
 LARGEST_LINE = 64 * 2**10
 LARGEST_INDEX = 8 * 2**20
@@ -41,7 +43,7 @@ _PLAIN = tuple(
 _DIGITS = re.compile(rb"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
 _UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
-_NEWER = re.compile(rb'"format":(\d{1,9})[,}]')
+_KNOWN_EVENTS = ("publish", "yank", "unyank")
 _ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
 
 
@@ -142,6 +144,8 @@ def read_index(data: bytes, name: str, where: str) -> Index:
     for number, line in enumerate(lines, 1):
         at = f"{where}, line {number}"
         event, chain = _read_line(line, chain, at)
+        if event is None:
+            continue
         subject = event.release if isinstance(event, Publish) else event
         if subject.name != name:
             raise RegistryError(
@@ -186,6 +190,8 @@ def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
     listings: list[tuple[ParsedVersion, Listing]] = []
     for line in whole:
         event = _parsed(line, where)
+        if event is None:
+            continue
         if isinstance(event, Publish):
             listings.append((parsed_version(event.release.version), Listing(event.release)))
             continue
@@ -284,7 +290,7 @@ def index_key(name: str) -> str:
     return f"index/{name[:2]}/{name}.jsonl"
 
 
-def _read_line(line: bytes, before: str, at: str) -> tuple[Event, str]:
+def _read_line(line: bytes, before: str, at: str) -> tuple[Event | None, str]:
     """One event and its chain."""
     if len(line) > LARGEST_LINE:
         raise RegistryError(f"a line of the index has more than {LARGEST_LINE:,} bytes", where=at)
@@ -296,19 +302,24 @@ def _read_line(line: bytes, before: str, at: str) -> tuple[Event, str]:
     return _parsed(line, at), chain[1].decode()
 
 
-def _parsed(line: bytes, at: str) -> Event:
-    """The event of a line."""
+def _parsed(line: bytes, at: str) -> Event | None:
+    """The event of a line; None for one of a kind that a newer perf knows."""
     try:
         return IndexLine.model_validate_json(line).root
     except ValidationError as error:
-        newer = max((int(match[1]) for match in _NEWER.finditer(line)), default=0)
-        if newer > RELEASE_FORMAT:
-            raise RegistryError(
-                f"the index has a release of format {newer}; this perf reads up to {RELEASE_FORMAT}",
-                where=at,
-                hint="upgrade perf (`pip install -U perfusion-registry`)",
-            ) from error
+        if _is_of_later_kind(line):
+            return None
         raise RegistryError(f"the index is malformed: {first_mistake(error)}", where=at) from error
+
+
+def _is_of_later_kind(line: bytes) -> bool:
+    """Whether a line that cannot be read is an event of a kind that this perf does not know."""
+    try:
+        told = from_json(line)
+    except ValueError:
+        return False
+    event = told.get("event") if isinstance(told, dict) else None
+    return isinstance(event, str) and event not in _KNOWN_EVENTS
 
 
 def first_mistake(error: ValidationError) -> str:

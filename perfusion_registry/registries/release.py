@@ -10,7 +10,16 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, SerializationInfo, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
@@ -86,6 +95,28 @@ class Release(Growing):
     description: Text | None = None
     preview: Preview | None = None
     signature: Signature | None = None
+    _later: Mapping[str, Any] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_any_format(
+        cls, fields: Any, handler: ModelWrapValidatorHandler[Release], info: ValidationInfo
+    ) -> Release:
+        """The release, also where it is of a format that comes after this perf's."""
+        later = info.mode == "json" and isinstance(fields, Mapping) and _is_later(fields.get("format"))
+        if not later:
+            return handler(fields)
+        told = _Told.model_validate(fields)
+        made = cls.model_construct(_fields_set=None, format=fields["format"], **dict(told))
+        made._later = fields
+        return made
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why this perf can use nothing of the release, as a sentence; None where it can read all of it."""
+        if self._later is None:
+            return None
+        return f"it is told in format {self.format}, and this perf reads up to {RELEASE_FORMAT}"
 
     @model_validator(mode="before")
     @classmethod
@@ -118,7 +149,7 @@ class Release(Growing):
     def _whole(self) -> Release:
         if self.format == 1:
             self.as_format_1()
-        elif self.kind == "concept" and None in (self.family, self.architecture):
+        elif self._later is None and self.kind == "concept" and None in (self.family, self.architecture):
             raise ValueError("a concept's release tells its architecture and family")
         return self
 
@@ -136,6 +167,9 @@ class Release(Growing):
     @model_serializer(mode="wrap")
     def _spelt(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """In the fields of its own format."""
+        if self._later is not None:
+            signed = self.signature is not None
+            return {key: value for key, value in self._later.items() if signed or key != "signature"}
         if self.format != 1:
             return self._ordered(handler(self))
         return self.as_format_1().model_dump(mode=info.mode, exclude_none=info.exclude_none)
@@ -143,6 +177,21 @@ class Release(Growing):
     def signed_bytes(self) -> bytes:
         """What a signature covers: every field but the signature, in the spelling of its format."""
         return self.model_copy(update={"signature": None}).model_dump_json(exclude_none=True).encode()
+
+
+class _Told(BaseModel):
+    """What a release of any format says."""
+
+    name: Name
+    version: Version
+    kind: Literal["concept", "pack"] = "concept"
+    sha256: Sha256
+    size: Annotated[int, Field(ge=1, le=LARGEST_BLOB)]
+    signature: Signature | None = None
+
+
+def _is_later(format_: object) -> bool:
+    return isinstance(format_, int) and not isinstance(format_, bool) and format_ > RELEASE_FORMAT
 
 
 def preview_of(release: Release) -> Release | None:

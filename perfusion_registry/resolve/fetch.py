@@ -61,13 +61,20 @@ def fetch(
 def locked_release(block: LockedConcept, sources: Sources) -> tuple[Registry, Release]:
     """The release that a block is locked to, and its registry.
 
-    Raises PerfError where the registry has the version no longer, or with other bytes.
+    Raises PerfError where the registry has the version no longer, or with other bytes, or tells of it in a
+    format that this perf cannot read.
     """
     assert block.registry is not None
     wanted = parsed_version(block.version)
     for listing in sources.listings(block.registry, block.name):
         if parsed_version(listing.version) == wanted:
             check_bytes(listing.release, block, sources.called(block.registry))
+            if (hindrance := listing.release.hindrance) is not None:
+                raise PerfError(
+                    f"{block.name} {block.version} is not for this perf: {hindrance}",
+                    where=block.source,
+                    hint="upgrade perf (`pip install -U perfusion-registry`)",
+                )
             return sources.registry(block.registry), listing.release
     raise PerfError(
         f"`{sources.called(block.registry)}` has no {block.name} {block.version}, which is locked",

@@ -24,10 +24,13 @@ class Platform:
 
     def refusal(self, release: Release) -> str | None:
         """Why a release cannot compose with the project's base, in words that follow its version; or None."""
+        hindrance = release.hindrance
+        if hindrance is None and release.kind == "concept":
+            hindrance = method_hindrance(release.method, release.requires_perf)
+        if hindrance is not None:
+            return f"not for this perf: {one_line(hindrance)}"
         if release.kind == "pack":
             return None
-        if (hindrance := method_hindrance(release.method, release.requires_perf)) is not None:
-            return f"not for this perf: {one_line(hindrance)}"
         if self.architecture is not None and release.architecture not in (None, self.architecture):
             return (
                 f"built for bases of the architecture {one_line(release.architecture)}; "

@@ -69,6 +69,15 @@ def test_a_release_of_a_method_that_is_not_here_is_shown_and_is_no_candidate() -
         resolve([requirement("teddy")], far)
 
 
+def test_a_release_of_a_later_format_is_no_candidate_and_hides_no_other() -> None:
+    said = json.loads(second("1.1").model_dump_json(exclude_none=True)) | {"format": 3, "kind": "pack"}
+    later = Release.model_validate_json(json.dumps(said))
+    made = finder(release("teddy", "1.0"), later)
+    assert resolve([requirement("teddy")], made)["teddy"].version == "1.0"
+    with pytest.raises(PerfError, match=r"1\.1: not for this perf: it is told in format 3"):
+        resolve([requirement("teddy", ">=1.1")], made)
+
+
 def test_a_release_without_a_covariance_fits_any() -> None:
     plain = second("1.0", method="perfusion")
     assert resolve([requirement("teddy")], finder(plain))["teddy"].version == "1.0"

@@ -151,3 +151,55 @@ def test_what_is_no_line_of_any_format_goes_with_the_next_publication(tmp_path: 
     place.write_bytes(line + b"\n" + whole)
     registry.publish(release("0.9.0"), b"bear")
     assert place.read_bytes() == whole
+
+
+def later(version: str) -> dict[str, Any]:
+    """A release in a format of tomorrow, in which known keys mean other things."""
+    said = {"before": TOMORROW} | json.loads(second(version).model_dump_json(exclude_none=True))
+    said |= {"format": 3, "method": ["perfusion", "lora"], "render": [0.65, TOMORROW], "licence": None}
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw().hex()
+    return said | {"signature": {"key": public, "signature": key.sign(to_json(said)).hex()}}
+
+
+def test_what_a_newer_perf_publishes_hides_nothing_of_a_concept(tmp_path: Path) -> None:
+    said = later("1.1.0")
+    events = [
+        {"event": "publish", "release": json.loads(release().model_dump_json(exclude_none=True))},
+        {"event": "publish", "release": said},
+        {"event": "retract", "name": "teddy", "version": "1.0.0", "since": TOMORROW},
+        {"event": "yank", "name": "teddy", "version": "1.1.0", "reason": "a wrong ear"},
+        {"event": "unyank", "name": "teddy", "version": "1.1.0"},
+        {"event": "publish", "release": json.loads(second("1.2.0").model_dump_json(exclude_none=True))},
+    ]
+    data = chained(*events)
+    index = read_index(data, "teddy", "here")
+    assert [listing.version for listing in index.sorted()] == ["1.0.0", "1.1.0", "1.2.0"]
+    assert tuple(reread(data, "teddy", "here")) == index.sorted()
+    one = index.sorted()[1].release
+    assert [listing.release.hindrance is None for listing in index.sorted()] == [True, False, True]
+    assert one.hindrance == "it is told in format 3, and this perf reads up to 2"
+    assert is_signature_valid(one)
+    assert not is_signature_valid(one.model_copy(update={"signature": None}))
+    again = Index("teddy").appended(Publish(release=one))
+    assert json.loads(again.data)["release"] == said
+    assert list(json.loads(again.data)["release"]) == list(said)
+
+    registry = folder_registry(tmp_path / "r")
+    assert registry.publish(release(), b"bear")
+    place = tmp_path / "r" / "index" / "te" / "teddy.jsonl"
+    place.write_bytes(data)
+    assert [listing.version for listing in registry.versions("teddy")] == ["1.0.0", "1.1.0", "1.2.0"]
+    with pytest.raises(AlreadyPublishedError):
+        registry.publish(second("1.1.0"), b"bear")
+    assert registry.publish(second("1.3.0"), b"bear")  # behind what it cannot read, to the byte
+    assert place.read_bytes().startswith(data)
+    assert registry.yank("teddy", "1.1.0")
+    assert registry.versions("teddy")[1].yanked
+
+
+def test_a_manifest_may_tell_of_a_release_in_a_later_format() -> None:
+    body = release_manifest(second()).data
+    read = read_release(OciManifest(body), json.dumps(later("1.0.0")).encode(), "teddy", "1.0.0", "here")
+    assert read.hindrance is not None
+    assert json.loads(read.model_dump_json()) == later("1.0.0") | {"signature": read.signature.model_dump()}  # type: ignore[union-attr]
