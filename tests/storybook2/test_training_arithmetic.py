@@ -40,6 +40,7 @@ from perfusion_registry.storybook2.training.masks import averaged_down
 from perfusion_registry.storybook2.training.muon import Muon, orthogonalised
 from perfusion_registry.storybook2.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook2.training.parts import join, split
+from perfusion_registry.storybook2.training.recognition import moved
 from perfusion_registry.storybook2.training.seeds import generator, seed_of
 from tests.storybook2.learners import SHAPE, denoiser, shard
 
@@ -307,3 +308,34 @@ def test_parts_make_the_file_again_and_nothing_else_does(tmp_path: Path) -> None
     part.unlink()
     with pytest.raises(PerfError, match="a part is missing"):
         join(tmp_path / "parts", tmp_path / "torn")
+
+
+class Chances:
+    """Numbers that are known: for the zoom of pages first, for their shifts then."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = [np.asarray(value, np.float64) for value in values]
+
+    def uniform(self, low: float, high: float, shape: object) -> np.ndarray:
+        return self.values.pop(0)
+
+
+def test_pages_and_their_masks_move_together() -> None:
+    chance = generator("moved")
+    x, masks = torch.rand(2, 3, 128, 128, generator=chance), torch.rand(2, 2, 16, 16, generator=chance)
+    still = moved(x, masks, np.random.default_rng(0), zoom=0, shift=0)
+    assert torch.allclose(still[0], x, atol=1e-5)
+    assert torch.allclose(still[1], masks, atol=1e-5)
+    # One page a cell to the left and two up; the other drawn half as large about its middle.
+    chances = Chances([0, 1], [[1, 2], [0, 0]])
+    seen, shown = moved(x, masks, chances, zoom=1, shift=1 / 16)  # type: ignore[arg-type]
+    assert torch.allclose(seen[0, :, :-16, :-8], x[0, :, 16:, 8:], atol=1e-4)
+    assert torch.allclose(seen[0, :, -16:, :-8], x[0, :, -1:, 8:].expand(-1, 16, -1), atol=1e-4)
+    assert torch.allclose(shown[0, :, :-2, :-1], masks[0, :, 2:, 1:], atol=1e-4)
+    assert not shown[0, :, -2:].any()
+    assert not shown[0, :, :, -1:].any()
+    middle = shown[1, :, 4:12, 4:12]
+    assert torch.allclose(middle, masks[1].unfold(1, 2, 2).unfold(2, 2, 2).mean((-2, -1)), atol=1e-4)
+    assert not shown[1, :, :3].any()
+    inside = seen[1, :, 32:96, 32:96]
+    assert torch.allclose(inside, x[1].unfold(1, 2, 2).unfold(2, 2, 2).mean((-2, -1)), atol=1e-4)

@@ -30,6 +30,7 @@ from perfusion_registry.storybook2.training.encoding import latents_of, tokenise
 from perfusion_registry.storybook2.training.latents import read_encoded
 from perfusion_registry.storybook2.training.linear import load as load_encoder
 from perfusion_registry.storybook2.training.loop import load
+from perfusion_registry.storybook2.training.masks import averaged_down
 from perfusion_registry.storybook2.training.painting import new_learner, sheet
 from perfusion_registry.storybook2.training.plan import Plan, changed, read_plan
 from perfusion_registry.storybook2.training.prompts import PROMPTS
@@ -40,7 +41,7 @@ from perfusion_registry.storybook2.training.work import Work
 pytestmark = pytest.mark.slow
 PAGES = 6
 SETTINGS = (
-    f"budgets.shard={PAGES}", "budgets.pictured=1", "budgets.redrawn=1",
+    f"budgets.shard={PAGES}", "budgets.pictured=1", "budgets.redrawn=1", "budgets.read=2",
     "budgets.autoencoder=2", "budgets.autoencoder_fall=2", "autoencoder.widths=[8,8,8,8,16]",
     "autoencoder.channels=4", "autoencoder.batch=1", "autoencoder.crop=64", "autoencoder.fused=false",
     "budgets.decoder=1", "budgets.decoder_fall=1",
@@ -70,6 +71,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         perform(work, "run")
         perform(work, "stage", "decoder", "clip", "segmenter")
     return work
+
+
+def test_the_recogniser_learns_from_shards_that_keep_small_pictures(trained: Path) -> None:
+    read = read_drawing(trained / "small" / "000001")
+    again = drawn(1, PAGES)
+    assert read.wordings == again.wordings
+    assert read.images.shape == (PAGES, 128, 128, 3)
+    means = again.images.reshape(PAGES, 128, 2, 128, 2, 3).mean((2, 4))
+    assert np.abs(read.images - means).max() <= 0.5
+    assert np.abs(read.slots().astype(float) - averaged_down(again.masks, 4)).max() <= 1
+    assert not (trained / "small" / "000000").exists()
 
 
 def test_a_shard_is_the_same_in_every_process_and_appears_whole(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Wording:
 @dataclass(frozen=True)
 class Drawing:
     """A shard: images (n, 256, 256, 3) uint8; masks (n, 6, 64, 64) uint8, what is visible of each slot;
-    wordings."""
+    wordings. Both may be kept smaller, by the same factor."""
 
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Drawing:
 
     def slots(self) -> NDArray[np.uint8]:
         """The masks on the latent's grid (n, 6, 16, 16)."""
-        return averaged_down(self.masks, FINE // GRID)
+        return averaged_down(self.masks, self.masks.shape[-1] // GRID)
 
 
 def page_of(shard: int, index: int) -> tuple[Page, Random]:
@@ -98,13 +98,24 @@ def check_epoch(folder: Path) -> None:
     note.write_text(str(WORLD_EPOCH))
 
 
-def draw_shard(folder: Path, number: int, *, count: int = SHARD) -> Path:
+def draw_shard(folder: Path, number: int, *, count: int = SHARD, size: int = 256) -> Path:
     """Draw shard `number` into `folder` unless it is there; it appears whole or not at all. Returns its
-    folder."""
+    folder. size: of the pictures that are kept; the masks shrink with them."""
     target = folder / f"{number:06d}"
     if not target.exists():
-        write_drawing(target, drawn(number, count))
+        write_drawing(target, smaller(drawn(number, count), size))
     return target
+
+
+def smaller(drawing: Drawing, size: int) -> Drawing:
+    """The shard with pictures of `size`, a part of 256, by area."""
+    factor = drawing.images.shape[1] // size
+    if factor == 1:
+        return drawing
+    images = np.stack(
+        [averaged_down(page.transpose(2, 0, 1), factor).transpose(1, 2, 0) for page in drawing.images]
+    )
+    return Drawing(images, averaged_down(drawing.masks, factor), drawing.wordings)
 
 
 def write_drawing(target: Path, drawing: Drawing) -> None:

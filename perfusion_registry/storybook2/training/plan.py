@@ -26,21 +26,23 @@ class Budgets:
     a stage stops for now, on a machine that is lent for a while.
 
     shard: pages of a shard. pictured: shards that keep their
-    pictures. held_back: those for measuring. redrawn: shards that the recogniser sees through the autoencoder
-    too. A stage's name: pages at the constant rate; with `_fall`, pages over which the rate falls at its end.
-    sheet_every and the like: pages of the denoiser.
+    pictures. held_back: those for measuring. read: shards that the recogniser learns from; beyond
+    those that keep their pictures it has small ones of its own. redrawn: those that it sees through the
+    autoencoder too. A stage's name: pages at the constant rate; with `_fall`, pages over which the rate falls
+    at its end. sheet_every and the like: pages of the denoiser.
     """
 
     shard: int = SHARD
     pictured: int = 30
     held_back: int = 1
-    redrawn: int = 6
+    read: int = 120
+    redrawn: int = 20
     autoencoder: int = 24_000
     autoencoder_fall: int = 6_000
     decoder: int = 20_000
     decoder_fall: int = 6_000
-    recogniser: int = 150_000
-    recogniser_fall: int = 50_000
+    recogniser: int = 400_000
+    recogniser_fall: int = 100_000
     clip: int = 400_000
     clip_fall: int = 100_000
     segmenter: int = 150_000

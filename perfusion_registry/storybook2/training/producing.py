@@ -23,11 +23,13 @@ from perfusion_registry.storybook2.training.work import Work
 from perfusion_registry.workers import block_sigint, exit_with_parent
 
 
-def draw_shards(work: Work, numbers: Sequence[int], *, count: int, workers: int) -> None:
-    """Draw the shards that are missing, with their pictures, in `workers` processes."""
-    check_epoch(work.drawings)
-    missing = [n for n in numbers if not (work.drawings / f"{n:06d}").exists()]
-    _in_processes(partial(_draw, work, count), missing, workers)
+def draw_shards(
+    work: Work, folder: Path, numbers: Sequence[int], *, count: int, workers: int, size: int = 256
+) -> None:
+    """Draw the shards that `folder` lacks, with pictures of `size`, in `workers` processes."""
+    check_epoch(folder)
+    missing = [n for n in numbers if not (folder / f"{n:06d}").exists()]
+    _in_processes(partial(_draw, work, folder, count, size), missing, workers)
 
 
 def encode_shards(work: Work, numbers: Sequence[int], *, count: int, workers: int) -> None:
@@ -48,9 +50,9 @@ def encode_one(work: Work, count: int, number: int) -> Path:
     return target
 
 
-def _draw(work: Work, count: int, number: int) -> None:
+def _draw(work: Work, folder: Path, count: int, size: int, number: int) -> None:
     wait_while_paused(work.pause)
-    draw_shard(work.drawings, number, count=count)
+    draw_shard(folder, number, count=count, size=size)
 
 
 def _in_processes(act: Callable[[int], object], numbers: Sequence[int], workers: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPSegForImageSegmentation
 
-from perfusion_registry.storybook2.recogniser import Recogniser
+from perfusion_registry.storybook2.recogniser import SIZE, Recogniser
 from perfusion_registry.storybook2.training.assembly import save_reader
 from perfusion_registry.storybook2.training.contrast import ClipLearner, Lessons, captions_found
 from perfusion_registry.storybook2.training.drawings import (
@@ -26,6 +26,7 @@ from perfusion_registry.storybook2.training.drawings import (
 from perfusion_registry.storybook2.training.encoding import tokenised
 from perfusion_registry.storybook2.training.pause import wait_while_paused
 from perfusion_registry.storybook2.training.plan import Plan
+from perfusion_registry.storybook2.training.producing import draw_shards
 from perfusion_registry.storybook2.training.recognition import (
     Lesson,
     RecogniserLearner,
@@ -73,7 +74,8 @@ def lessons(work: Work, numbers: Sequence[int], *, through: bool = False) -> lis
     """The shards as the recogniser learns from them. through: as the autoencoder gives them back."""
     found = []
     for number in numbers:
-        drawing = read_drawing(work.drawings / f"{number:06d}")
+        kept = work.drawings / f"{number:06d}"
+        drawing = read_drawing(kept if kept.exists() else work.root / "small" / kept.name)
         images = drawing.images
         if through:
             images = np.load(work.root / "redrawn" / f"{number:06d}" / "images.npy", mmap_mode="r")
@@ -87,7 +89,11 @@ def recogniser(work: Work, plan: Plan) -> None:
     if target.exists():
         return
     redraw(work, plan)
-    drawn = lessons(work, pictured(plan))
+    read = range(max(plan.budgets.read, plan.budgets.pictured))
+    small = read[plan.budgets.pictured :]
+    budgets, workers = plan.budgets, plan.machine.workers
+    draw_shards(work, work.root / "small", small, count=budgets.shard, workers=workers, size=SIZE)
+    drawn = lessons(work, read)
     again = lessons(work, range(plan.budgets.redrawn), through=True)
 
     def new() -> RecogniserLearner:

@@ -64,13 +64,16 @@ class Lesson:
 @dataclass(frozen=True)
 class RecogniserPlan:
     """How to train. where: weight of the loss that puts each noun's attention on its thing. redrawn: share of
-    the batches that went through the autoencoder, where there are any."""
+    the batches that went through the autoencoder, where there are any. zoom, shift: the most that a page is
+    made larger or smaller, and moved, as shares of its size."""
 
     batch: int = 48
     matrix_rate: float = 4e-3
     rest_rate: float = 2e-3
     where: float = 0.3
-    redrawn: float = 0.5
+    redrawn: float = 0.3
+    zoom: float = 0.15
+    shift: float = 0.06
     seed: int = 0
 
 
@@ -107,8 +110,9 @@ class RecogniserLearner:
             rng.choice(len(lesson.images), min(self.plan.batch, len(lesson.images)), replace=False)
         )
         x = torch.from_numpy(lesson.images[rows]).permute(0, 3, 1, 2).float() / 255
-        x = varied(x.to(self.device), rng)
         masks = torch.from_numpy(lesson.masks[rows]).float().to(self.device) / 255
+        x, masks = moved(x.to(self.device), masks, rng, zoom=self.plan.zoom, shift=self.plan.shift)
+        x = varied(x, rng)
         truth = lesson.truth[torch.from_numpy(rows)]
         with autocast(self.device):
             look = self.model.look(x)
@@ -176,8 +180,30 @@ def varied(x: Tensor, rng: np.random.Generator) -> Tensor:
     return (x + torch.randn_like(x) * 0.04 * float(rng.random())).clamp(0, 1)
 
 
+def moved(
+    x: Tensor, masks: Tensor, rng: np.random.Generator, *, zoom: float, shift: float
+) -> tuple[Tensor, Tensor]:
+    """Pages (B, 3, h, w) and their masks (B, k, s, s), each page zoomed and moved by chance; what comes in at
+    an edge goes on as the edge is, and has no mask. zoom, shift: the most, as shares of the size."""
+    scale = torch.from_numpy(1 + zoom * rng.uniform(-1, 1, len(x))).float()
+    theta = torch.zeros(len(x), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = torch.from_numpy(2 * shift * rng.uniform(-1, 1, (len(x), 2))).float()
+    theta = theta.to(x.device)
+    seen = [
+        functional.grid_sample(
+            part,
+            functional.affine_grid(theta, list(part.shape), align_corners=False),
+            padding_mode=edge,
+            align_corners=False,
+        )
+        for part, edge in ((x, "border"), (masks, "zeros"))
+    ]
+    return seen[0], seen[1]
+
+
 def lesson_of(images: NDArray[np.uint8], masks: NDArray[np.uint8], truth: Truth) -> Lesson:
-    """A lesson from pictures (n, 256, 256, 3) and masks (n, 6, 64, 64)."""
+    """A lesson from pictures (n, h, h, 3), h at least 128, and masks (n, 6, s, s), s at least 16."""
     things = truth.things.shape[1]
     return Lesson(shrunk(images), averaged_down(np.asarray(masks[:, :things]), masks.shape[-1] // 16), truth)
 

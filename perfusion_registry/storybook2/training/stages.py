@@ -80,6 +80,7 @@ def draw(work: Work, plan: Plan) -> None:
     """Draw the shards that keep their pictures, the one for measuring first."""
     draw_shards(
         work,
+        work.drawings,
         [*held_back(plan), *pictured(plan)],
         count=plan.budgets.shard,
         workers=plan.machine.workers,
