@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from importlib.resources import files
 
 import pytest
@@ -14,7 +15,13 @@ from transformers import CLIPTokenizer
 from perfusion_registry.storybook2.grammar import is_held_out
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.denoiser import DenoiserShape, Model
-from perfusion_registry.storybook2.training.exchange import attention_kept, keys_exchanged, nouns_of
+from perfusion_registry.storybook2.training.exchange import (
+    attention_kept,
+    exchanged,
+    in_place_of,
+    keys_of,
+    nouns_of,
+)
 from perfusion_registry.storybook2.training.questions import KINDS, answers, questions, wilson
 from perfusion_registry.storybook2.training.truth import LABELS, truth_of
 
@@ -82,7 +89,7 @@ def test_exchanged_keys_are_those_of_the_other_token() -> None:
     z, text = torch.randn(4, 4, 16, 16), torch.randn(4, 48, 16)
     tokens = torch.tensor([[2, 5], [7, 3]])
     plain = unet(z, 500, text).sample
-    with keys_exchanged(unet, tokens):
+    with keys_of(unet, partial(exchanged, tokens=tokens)):
         found = unet(z, 500, text).sample
     assert torch.equal(found[:2], plain[:2])
     assert not torch.allclose(found[2:], plain[2:])
@@ -124,3 +131,13 @@ def test_nouns_of_several_tokens_are_left_out() -> None:
             assert (position == -1) is (len(own) != 1)
             if position >= 0:
                 assert ids[position] == own[0]
+
+
+def test_a_question_with_another_noun_asks_for_the_same_of_it() -> None:
+    question = next(q for q in questions("one thing", 12) if q.prompt.count("teapot") == 0)
+    other = in_place_of(question, "teapot")
+    ((start, end, slot, _),) = other.wording.spans
+    ((noun, colour),) = question.things
+    assert (other.prompt[start:end], slot) == ("teapot", 0)
+    assert other.prompt.replace("teapot", noun) == question.prompt
+    assert other.things == (("teapot", colour),)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline
-from perfusion_registry.storybook2.training.exchange import exchange
+from perfusion_registry.storybook2.training.exchange import exchange, swap
 from perfusion_registry.storybook2.training.painting import chosen
 from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.questions import KINDS, Question, answers, questions, wilson
@@ -51,7 +51,10 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
             work.log(f"measure, {kind}, {name}: {told}")
     asked = questions("two things", plan.measure.pictures)
     rows["exchange"] = asdict(exchange(pipe, recogniser, asked, **how))  # type: ignore[arg-type]
-    work.log("measure, exchange: " + "  ".join(f"{name} {value}" for name, value in rows["exchange"].items()))
+    asked = questions("one thing", plan.measure.pictures)
+    rows["key swap"] = asdict(swap(pipe, recogniser, asked, **how))  # type: ignore[arg-type]
+    for name in ("exchange", "key swap"):
+        work.log(f"measure, {name}: " + "  ".join(f"{what} {value}" for what, value in rows[name].items()))
     (work.root / "measure.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows
 
