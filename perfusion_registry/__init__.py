@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfusion_registry.library.project import Project as Project
     from perfusion_registry.methods.perfusion.gate import Gate as Gate
     from perfusion_registry.operations.lock import StaleLockfileError as StaleLockfileError
+    from perfusion_registry.progress import terminal_reporter as terminal_reporter
     from perfusion_registry.render.metadata import RenderRecord as RenderRecord
     from perfusion_registry.reporter import Reporter as Reporter
 
@@ -51,6 +52,7 @@ _HOME = {
     "read_record": "library.picture",
     "redraw": "library.picture",
     "sync_lockfile": "library.opening",
+    "terminal_reporter": "progress",
 }
 
 __all__ = sorted(_HOME)

@@ -17,7 +17,7 @@ PACKAGE = "perfusion_registry"
 
 FLOORS = (
     ("errors", "file_lock", "reporter", "suggestions", "version"),
-    ("extras",),
+    ("extras", "progress"),
     ("lazy",),
     ("cache_folder",),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
@@ -174,9 +174,14 @@ def test_bases_alone_know_the_libraries_of_models() -> None:
 
 
 def test_the_terminal_is_the_command_lines_alone() -> None:
-    """But for how wide a letter is, which a caret under a prompt needs."""
+    """But for progress, which programs may want to draw too, and how wide a letter is, which a caret under a
+    prompt needs."""
+    progress = f"{PACKAGE}.progress"
     for module, tree in modules().items():
-        if not module.startswith(f"{PACKAGE}.cli"):
+        if module == progress:
+            assert {name.split(".")[0] for name in imported(tree)} & {"typer", "click"} == set()
+        elif not module.startswith(f"{PACKAGE}.cli"):
+            assert progress not in {name.rpartition(".")[0] for name in imported(tree)} or module == PACKAGE
             used = {name for name in imported(tree) if name.split(".")[0] in ("typer", "rich", "click")}
             assert used <= {"rich.cells.cell_len"}, module
 
