@@ -104,13 +104,13 @@ def _tell(composition: Composition) -> None:
 
 
 def _settings(composition: Composition) -> list[Setting]:
-    """The settings that concepts of a composition have, each once."""
+    """The settings of which concepts of a composition have a value, each once."""
     from perfusion_registry.methods.table import find_method
 
     found: dict[str, Setting] = {}
     for concept in composition.concepts:
         for setting in find_method(concept.method).settings:
-            if setting.field in type(concept.render).model_fields:
+            if getattr(concept.render, setting.field, None) is not None:
                 found.setdefault(setting.key, setting)
     return list(found.values())
 
@@ -219,8 +219,14 @@ def _show_presets(*, as_json: bool) -> None:
         console.say_result(result)
         return
     rows = [
-        [row.name, f"{row.local_bias:g}", f"{row.global_bias:g}", f"{row.temperature:g}", row.meaning]
+        [
+            row.name,
+            f"{row.local_relative_bias:g}",
+            f"{row.global_relative_bias:g}",
+            f"{row.temperature:g}",
+            row.meaning,
+        ]
         for row in result.presets
     ]
-    columns = ["preset", "bias (local)", "bias (global)", "temperature", "meaning"]
+    columns = ["preset", "relative bias (local)", "(global)", "temperature", "meaning"]
     console.say_table(columns, rows, right=columns[1:4])

@@ -119,6 +119,16 @@ class GateOptions:
             rich_help_panel=GATES,
         ),
     ] = None
+    relative_bias: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--relative-bias",
+            metavar="[NAME=]R",
+            help="Instead of a bias: a share of the similarity of the concept's own word; 1 opens its gate "
+            "by half there. Repeatable.",
+            rich_help_panel=GATES,
+        ),
+    ] = None
 
     def read(self) -> SettingSources:
         """What is set by concept name, and of all."""
@@ -135,7 +145,9 @@ class GateOptions:
                     said = {setting.field: setting.read(value.strip())}
                     folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
                 except PerfError as error:
-                    raise PerfError(error.what, where=f"--{option} {text}", hint=error.hint) from error
+                    raise PerfError(
+                        error.what, where=f"--{setting.option} {text}", hint=error.hint
+                    ) from error
                 if folded is None:
                     every |= said
                 else:

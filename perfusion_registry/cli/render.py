@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from perfusion_registry.compose.composition import Composition
     from perfusion_registry.methods.settings import Axis
 
-BIASES, TEMPERATURES = "0.5,0.7,0.9,1.1,1.3", "0.1,0.15"
+BIASES, TEMPERATURES = "relative ones: 0.6,0.85,0.95,1.05,1.15", "0.1,0.15"
 """What `perf sweep` says of its defaults."""
 
 

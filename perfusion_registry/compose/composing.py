@@ -174,10 +174,9 @@ def _check_taken(general: Settings, methods: Mapping[str, str], settled: Mapping
     methods, settled: of the concepts that are called, by name. One that is set, and that the options of a
     concept do not have in the end, did nothing, as the strength of a residual that was not learned.
     """
-    for called, value in general.items():
+    for called in general:
         for name, options in settled.items():
-            taken = find_method(methods[name]).applicable({called: value}, name)
-            if any(getattr(options, own, value) is not None for own in taken):
+            if find_method(methods[name]).has_setting(options, called):
                 break
         else:
             key = find_setting(called).key

@@ -27,7 +27,7 @@ from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version
-from perfusion_registry.recipe.options import Bias, Residual, Temperature
+from perfusion_registry.recipe.options import Bias, RelativeBias, Residual, Temperature
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
 COMPOSITION_SCHEMA = 2
@@ -81,7 +81,8 @@ class ComposedConcept1(FileModel):
     recipe_digest: Sha256
     supercategory: Annotated[str, Field(min_length=1, max_length=64)]
     positions: tuple[Annotated[int, Field(ge=0)], ...]
-    bias: Bias
+    bias: Annotated[Bias | None, Field(exclude_if=lambda bias: bias is None)] = None
+    relative_bias: Annotated[RelativeBias | None, Field(exclude_if=lambda bias: bias is None)] = None
     temperature: Temperature
     key_lock: SceneLock
     residual: Residual | None = None

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import (
@@ -74,10 +74,13 @@ def scene_settings(keys: Collection[str]) -> type[SceneSettings]:
 @cache
 def _settings_of(methods: tuple[Method, ...]) -> type[SceneSettings]:
     types: dict[str, Any] = {}
+    unsaid = {False: Field(None, exclude_if=lambda value: value is None), True: None}
+    nulls: dict[str, bool] = {}
     for setting in (setting for method in methods for setting in method.settings):
+        nulls[setting.field] = setting.null or nulls.get(setting.field, False)
         known = types.setdefault(setting.field, setting.type)
         types[setting.field] = known if known == setting.type else Union[known, setting.type]  # noqa: UP007
-    fields: dict[str, Any] = {field: (kind | None, None) for field, kind in types.items()}
+    fields: dict[str, Any] = {field: (kind | None, unsaid[nulls[field]]) for field, kind in types.items()}
     return create_model("SceneSettings", __base__=SceneSettings, __doc__=SceneSettings.__doc__, **fields)
 
 

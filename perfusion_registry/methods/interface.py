@@ -182,6 +182,11 @@ class Method(ABC):
         values = ((setting, getattr(draw, setting.field, None)) for setting in self.settings)
         return [(setting, value) for setting, value in values if value is not None]
 
+    def has_setting(self, draw: FileModel, called: str) -> bool:
+        """Whether a concept with options of `draw_model` has the setting of that key or field, so that
+        another value of it would change something."""
+        return any(called in (setting.key, setting.field) for setting, _ in self.shown_settings(draw))
+
     def summary(self, draw: FileModel, *, brief: bool = False) -> str:
         """Options of `draw_model` in a few words, empty where there are none. brief: without usual values."""
         return ", ".join(

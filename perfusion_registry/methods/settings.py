@@ -32,7 +32,8 @@ class Setting:
     key: as braces and commands say it. field: as files' tables and the method's options say it; by default
     the same. type: of its values, a number or a `Literal` of words, with pydantic's constraints. example: a
     value, as somebody would write it. noun: what a word of it is called, in errors. usual: a value that
-    summaries need not mention.
+    summaries need not mention. null: whether a scene that does not say it has a null in its place, as scenes
+    of format 1 have for what there was then.
     """
 
     key: str
@@ -41,10 +42,16 @@ class Setting:
     field: str = ""
     noun: str = ""
     usual: Value | None = None
+    null: bool = True
 
     def __post_init__(self) -> None:
         """Give the field its default."""
         object.__setattr__(self, "field", self.field or self.key)
+
+    @property
+    def option(self) -> str:
+        """Its key as commands spell options: `relative-bias`."""
+        return self.key.replace("_", "-")
 
     @property
     def words(self) -> tuple[str, ...]:

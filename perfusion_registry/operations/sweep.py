@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
-BIASES = (0.5, 0.7, 0.9, 1.1, 1.3)
+RELATIVE_BIASES = (0.6, 0.85, 0.95, 1.05, 1.15)
 TEMPERATURES = (0.1, 0.15)
 """What is swept where nothing is said."""
 
@@ -48,8 +48,8 @@ class Grid:
         down: Axis | None = None,
         names: tuple[str, ...] | None = None,
     ) -> Grid:
-        """Biases against temperatures, or what stands in the place of either; another setting across without
-        anything down is one row. Raises PerfError where both are given.
+        """Relative biases against temperatures, or what stands in the place of either; another setting
+        across without anything down is one row. Raises PerfError where both are given.
         """
         for side, stands, other, axis in (
             ("across", across, "bias", bias),
@@ -62,7 +62,7 @@ class Grid:
         below = down or temperature
         if below is None and across is None:
             below = Axis("temperature", TEMPERATURES)
-        return cls(across or bias or Axis("bias", BIASES), below, names)
+        return cls(across or bias or Axis("relative_bias", RELATIVE_BIASES), below, names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,10 @@ def _one_concept(prompt: str) -> str:
 
 
 Bias = Annotated[float, Field(ge=0, le=2, description="Gate bias (beta): higher is less concept.")]
+_RELATIVE = (
+    "Gate bias as a share of the similarity of the concept's own word: at 1 its gate is half open there."
+)
+RelativeBias = Annotated[float, Field(ge=0, le=2, description=_RELATIVE)]
 Temperature = Annotated[float, Field(gt=0, le=10, description="Gate temperature (tau): lower is sharper.")]
 Template = Annotated[
     str, AfterValidator(_one_concept), Field(max_length=400, json_schema_extra={"pattern": r"\{\}"})

@@ -79,8 +79,7 @@ def sweepable(composition: Composition, axes: Axes) -> list[str]:
     return [
         concept.name
         for concept in composition.concepts
-        if {*axes.keys}
-        <= {setting.key for setting, _ in find_method(concept.method).shown_settings(concept.render)}
+        if all(find_method(concept.method).has_setting(concept.render, key) for key in axes.keys)
     ]
 
 

@@ -95,7 +95,7 @@ def tune(
             hint="put one into its folder, or tune on a base that has one",
         )
     for field in choices:
-        if all(getattr(concept.render, field, None) is None for concept in composition.concepts):
+        if not any(find_method(one.method).has_setting(one.render, field) for one in composition.concepts):
             raise PerfError(
                 f"none of these concepts has a {field} that could be tried",
                 where=f"--{field.removeprefix('key_')}",

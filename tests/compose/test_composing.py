@@ -11,6 +11,7 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import Built, RenderOptions
+from perfusion_registry.methods.perfusion.presets import PRESETS
 from tests.compose.samples import artifact, concept, concepts_of, on
 
 PROMPT = "A teddy* sailing in a teapot* on the sea"
@@ -75,7 +76,7 @@ def test_values_of_one_gate_may_come_from_different_places(tiny_base, concepts):
         command_all=Gate(temperature=0.3, key_lock="global"), scene={"teddy": Gate(0.4, 0.4)}
     )
     composition = compose(parse_prompt("a teddy*{lock=local} on a teapot*"), concepts, tiny_base, sources)
-    assert gates(composition) == {"teddy": (0.4, 0.3, "local"), "teapot": (0.65, 0.3, "global")}
+    assert gates(composition) == {"teddy": (0.4, 0.3, "local"), "teapot": (0.5, 0.3, "global")}
 
 
 def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, concepts):
@@ -86,9 +87,13 @@ def test_a_preset_stands_for_the_numbers_of_the_lock_that_is_settled(tiny_base, 
     composition = compose(
         parse_prompt("a teddy*{preset=faithful} on a teapot*{bias=.9}"), concepts, tiny_base, sources
     )
-    assert gates(composition) == {"teddy": (0.4, 0.15, "global"), "teapot": (0.9, 0.15, "local")}
+    assert gates(composition) == {"teddy": (None, 0.15, "global"), "teapot": (0.9, 0.15, "local")}
+    assert composition.concept("teddy").render.relative_bias == PRESETS["faithful"].global_relative_bias
     again = regated(composition, SettingSources({"teapot": Gate(key_lock="global")}, Gate(preset="editable")))
-    assert gates(again) == {"teddy": (0.6, 0.15, "global"), "teapot": (0.6, 0.15, "global")}
+    assert gates(again) == {"teddy": (None, 0.15, "global"), "teapot": (None, 0.15, "global")}
+    editable = PRESETS["editable"].global_relative_bias
+    assert [one.render.relative_bias for one in again.concepts] == [editable, editable]
+    assert parse_composition(again.to_json(), where="") == again
     assert regated(composition, SettingSources()) == composition
     with pytest.raises(PerfError, match="two values of preset, faithful and editable"):
         compose(parse_prompt("a teddy*{preset=faithful} and teddy*{preset=editable}"), concepts, tiny_base)

@@ -167,7 +167,7 @@ def test_one_concept_is_equation_3(tiny_base, concepts):
 def test_global_lock_is_appendix_c(tiny_base, concepts):
     """K of the supercategory prompt, unedited; V as under the local lock."""
     prompt = parse_prompt(PROMPT)
-    command = SettingSources(command_all=Gate(key_lock="global"))
+    command = SettingSources(command_all=Gate(bias=0.65, key_lock="global"))
     composition = compose(prompt, concepts, tiny_base, command)
     packed = pack(tiny_base, composition, on(concepts)).states[0]
     local = pack(tiny_base, compose(prompt, concepts, tiny_base), on(concepts)).states[0]
@@ -180,7 +180,7 @@ def test_global_lock_is_appendix_c(tiny_base, concepts):
 
 
 def test_mixed_locks_edit_the_keys_for_the_local_concepts_only(tiny_base, concepts):
-    prompt = parse_prompt("A teddy*{lock=global} sailing in a teapot*")
+    prompt = parse_prompt("A teddy*{lock=global,bias=.65} sailing in a teapot*")
     composition = compose(prompt, concepts, tiny_base)
     artifacts = on(concepts)
     packed = pack(tiny_base, composition, artifacts).states[0]

@@ -13,7 +13,10 @@ COMPOSITIONS: dict[str, tuple[str, ...]] = {
     "gates-in-the-prompt": ("author", "a bear*{bias=0.5, temperature=0.2} and a pot*{lock=local}"),
     "gates-of-the-command": ("author", TWO, "--bias", "0.6", "--temperature", "dog=0.3", "--residual", "0.4"),
     "a-preset": ("author", "a pot* and a bear*", "--preset", "together"),
-    "locks": ("author", "a bear* and a pot* and a cat*", "--lock", "bear=global", "--lock", "cat=none"),
+    "locks": (
+        *("author", "a bear* and a pot* and a cat*", "--lock", "bear=global", "--lock", "cat=none"),
+        *("--bias", "bear=0.65"),  # since a global lock by itself has another
+    ),
     "trained-keys": ("author", "a photo of a cat*"),
     "two-words": ("author", "a boat* in the sea"),
     "every-option": ("author", "a hat* on a table"),
@@ -30,6 +33,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
     "two": (
         *("author", TWO, "--seed", "7", "--steps", "3", "--guidance", "3.5", "--negative", "red"),
         *("--scheduler", "euler", "--lock", "bear=global", "--residual", "0.5"),
+        *("--bias", "bear=0.65"),
     ),
 }
 """Pictures by name: the project, and the arguments of `perf render`."""
@@ -73,7 +77,10 @@ JSON: dict[str, tuple[str, ...]] = {
     "key-list": ("team", "key", "list"),
     "key-show": ("team", "key", "show"),
     "explain": ("author", "explain", TWO),
-    "explain-locks": ("author", "explain", "a cat* and a pot*", "--preset", "pot=editable"),
+    "explain-locks": (
+        *("author", "explain", "a cat* and a pot*"),
+        *("--bias", "pot=0.6", "--temperature", "pot=0.15"),  # what --preset pot=editable was then
+    ),
     "explain-presets": ("author", "explain", "--presets"),
     "vendor": ("team", "vendor"),
     "cache-verify": ("author", "cache", "verify"),

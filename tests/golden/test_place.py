@@ -74,8 +74,16 @@ def alike(now: Any, then: Any, at: str = "") -> None:
         assert now == then, at
 
 
-ADDED = ("method", "render")
-"""Keys that `info` has printed since format 2; within one version keys are only added."""
+ADDED = ("method", "render", "local_relative_bias", "global_relative_bias")
+"""Keys that `info` has printed since format 2, and `explain --presets` since presets are relative; within one
+version keys are only added."""
+
+PRESETS = {
+    "a-preset": ('"bias": 0.55', '"relative_bias": 0.55'),
+    "a-scene": ('"bias": 0.675', '"relative_bias": 0.85'),
+    "a-scene-with-a-prompt": ('"bias": 0.675', '"relative_bias": 0.85'),
+}
+"""What a preset of a prompt or a scene was then and is now."""
 
 
 def without_added(now: Any, then: Any) -> Any:
@@ -96,10 +104,13 @@ def test_a_command_prints_the_json_that_it_printed(name: str, said: dict[str, Sa
     as_then(JSON[name][0])
     then = golden_json(f"said/{name}.json")
     out = reading.parsed(portable(said[name].out, place))
+    if name == "explain-presets":  # the middle of the paper's range is no longer what it stands for
+        then["out"]["presets"][1]["meaning"] = "between both"
     for value in (out, then["out"]):
         value |= {key: "of then or now" for key in ("perf", "seconds") if key in value}
     assert said[name].code == then["code"], said[name].err
     if JSON[name][1] == "explain":  # it computes
+        out = without_added(out, then["out"])
         alike(out, then["out"])
     else:
         if JSON[name][1] == "info":
@@ -118,7 +129,8 @@ def test_a_prompt_is_composed_as_it_was(name: str, place: Path, said: dict[str, 
     as_then(project)
     now = perf(place, project, "compose", *arguments, "--json")
     assert now.code == 0, now.err
-    assert now.out == (GOLDEN / "compositions" / f"{name}.json").read_text(encoding="utf-8")
+    then = (GOLDEN / "compositions" / f"{name}.json").read_text(encoding="utf-8")
+    assert now.out == then.replace(*PRESETS.get(name, ("", "")))
 
 
 def test_old_bytes_need_no_training(fresh: Path) -> None:

@@ -55,7 +55,7 @@ SPELT_OTHERWISE = {
     "release": "version",
     "concept": "names",
     "composition": "prompt",
-    **dict.fromkeys(("bias", "temperature", "lock", "residual", "preset"), "gates"),
+    **dict.fromkeys(("bias", "relative_bias", "temperature", "lock", "residual", "preset"), "gates"),
     **dict.fromkeys(("concepts", "prompts", "seeds", "steps", "train_steps"), "budget"),
 }
 """Options and parameters of two names."""

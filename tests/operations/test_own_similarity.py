@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from perfusion_registry.artifact.card import as_before
 from perfusion_registry.base import Base
 from perfusion_registry.cli import app
 from perfusion_registry.edit import similarity
-from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
@@ -111,3 +112,43 @@ def test_a_rebuild_on_another_processor_may_find_another_or_the_first(
     assert not again.same_bytes
     assert again.wrong == ()
     assert again.within(1e-4)
+
+
+def test_a_relative_bias_is_a_share_of_it_whether_a_card_says_it_or_not(project: Path) -> None:
+    path = built(project)
+    artifact = load_artifact(path)
+    own = artifact.card.own_similarity
+    assert own is not None
+    assert own > 0
+    older = project / "older.safetensors"
+    older.write_bytes(save_artifact(Artifact(as_before(artifact.card), artifact.tensors)))
+    home = perf.open(project)
+    composer = home.composer(device="cpu")
+    said = composer.explain("a bear*{relative_bias=.8,temperature=.15}")
+    (concept,) = said.concepts
+    assert concept.bias is None
+    assert concept.options == {"relative_bias": 0.8}
+    for row in said.tokens:
+        gate = 1 / (1 + math.exp(-(row.similarity["bear"] - 0.8 * own) / 0.15))
+        assert row.gate["bear"] == pytest.approx(gate, abs=1e-3)
+    again = composer.explain("a bear*{relative_bias=.8,temperature=.15}", files=[older])
+    assert again.tokens == said.tokens
+    absolute = composer.explain(f"a bear*{{bias={0.8 * own},temperature=.15}}")
+    assert absolute.tokens == said.tokens
+
+
+def test_a_recipe_may_say_a_relative_bias(project: Path) -> None:
+    recipe = project / "recipes" / "bear.toml"
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8") + "\n[render]\nrelative_bias = 0.9\n", encoding="utf-8"
+    )
+    card = load_artifact(built(project)).card
+    assert card.render.model_dump() == RenderOptions(relative_bias=0.9).model_dump()
+    assert "bias" not in card.render.model_dump()
+    block = read_lockfile(project / "perfusion.lock").concept("bear")
+    assert block is not None
+    home = perf.open(project)
+    composition = home.composer(device="cpu").compose("a bear*")
+    assert composition.concept("bear").render.model_dump(include={"bias", "relative_bias"}) == {
+        "relative_bias": 0.9
+    }

@@ -81,25 +81,42 @@ def test_the_presets_are_the_papers_ranges() -> None:
     assert tuple(PRESETS) == PRESET_NAMES
 
 
+def test_presets_go_from_more_to_less_of_a_concept() -> None:
+    for lock in ("local", "global", "none"):
+        faithful, balanced, editable = (
+            PRESETS[name].relative_bias(lock) for name in ("faithful", "balanced", "editable")
+        )
+        assert faithful < balanced < editable
+
+
 @pytest.mark.parametrize(
     ("section", "card", "expected"),
     [
-        ({"preset": "faithful"}, {}, (0.6, 0.15, "local")),
-        ({"preset": "faithful", "key_lock": "global"}, {}, (0.4, 0.15, "global")),
+        ({"preset": "faithful"}, {}, (0.6, None, 0.15, "local")),
+        ({"preset": "faithful", "key_lock": "global"}, {}, (0.4, None, 0.15, "global")),
         (
             {"preset": "editable"},
             {"key_lock": "global", "bias": 0.1, "temperature": 0.9},
-            (0.6, 0.15, "global"),
+            (0.6, None, 0.15, "global"),
         ),
-        ({"preset": "editable", "bias": 0.2}, {"temperature": 0.9}, (0.2, 0.15, "local")),
-        ({"preset": "editable", "temperature": 0.3}, {"bias": 0.1}, (0.75, 0.3, "local")),
+        ({"preset": "editable", "bias": 0.2}, {"temperature": 0.9}, (0.2, None, 0.15, "local")),
+        ({"preset": "editable", "temperature": 0.3}, {"bias": 0.1}, (0.75, None, 0.3, "local")),
+        ({"relative_bias": 0.9}, {"bias": 0.1}, (None, 0.9, 0.15, "local")),
+        ({"preset": "editable", "relative_bias": 0.8}, {}, (None, 0.8, 0.15, "local")),
     ],
 )
 def test_a_preset_of_a_recipe_is_numbers_to_everybody_else(
-    section: dict[str, Any], card: dict[str, Any], expected: tuple[float, float, str]
+    section: dict[str, Any], card: dict[str, Any], expected: tuple[float | None, float | None, float, str]
 ) -> None:
     options = resolve_render(recipe(render=RenderSection(**section)), card)
-    assert (options.bias, options.temperature, options.key_lock) == expected
+    assert isinstance(options, RenderOptions)
+    assert (options.bias, options.relative_bias, options.temperature, options.key_lock) == expected
+    assert RenderOptions.model_validate_json(options.model_dump_json()) == options
+
+
+def test_a_recipe_says_one_kind_of_bias() -> None:
+    with pytest.raises(ValidationError, match="say bias or relative_bias, not both"):
+        RenderSection(bias=0.5, relative_bias=0.9)
 
 
 def test_a_base_card_also_speaks_to_the_renderer() -> None:

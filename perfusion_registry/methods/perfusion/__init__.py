@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.options import TrainingOptions
 
 
+_BIASES = ("bias", "relative_bias")
+
+
 class Perfusion(Method):
     """The method of files that name none."""
 
@@ -59,14 +62,22 @@ class Perfusion(Method):
         return over_defaults(TrainOptions, recipe.train, base_defaults, "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOptions:
-        """A base card's `[render]` also speaks of steps, sizes and guidance, which concern the renderer."""
+        """A base card's `[render]` also speaks of steps, sizes and guidance, which concern the renderer.
+
+        A recipe's preset is the paper's bias, as keys and cards had it before there were relative ones.
+        """
         known = {key: value for key, value in base_defaults.items() if key in RenderOptions.model_fields}
         section = recipe.render
         assert isinstance(section, RenderSection)
+        said = (section.bias, section.relative_bias) != (None, None)
+        if said or section.preset is not None:
+            known = {key: value for key, value in known.items() if key not in _BIASES}
         if section.preset is not None:
             preset = PRESETS[section.preset]
             lock = section.key_lock or known.get("key_lock") or RenderOptions().key_lock
-            known |= {"bias": preset.bias(lock), "temperature": preset.temperature}
+            known["temperature"] = preset.temperature
+            if not said:
+                known["bias"] = preset.bias(lock)
         return over_defaults(RenderOptions, section.model_copy(update={"preset": None}), known, "render")
 
     def own_options(self, train: FileModel, render: FileModel, locked: Settings) -> DrawOptions:
@@ -74,7 +85,7 @@ class Perfusion(Method):
         the default of the recipe. One that learned no residual has no strength of it.
         """
         trained, own = TrainOptions.of(train), RenderOptions.of(render)
-        gate = Gate.of(locked).over(Gate(own.bias, own.temperature, own.key_lock, own.residual))
+        gate = Gate.of(locked).over_own(_gate(own))
         if trained.trained_keys and gate.key_lock == "local":
             gate = replace(gate, key_lock="none")
         return _options(gate if trained.residual_rank else replace(gate, residual=None))
@@ -92,9 +103,12 @@ class Perfusion(Method):
                 f"a strength is set for the residual of {name!r}, but none was learned for it",
                 hint="leave it out, or build the concept with residual_rank = 0.05 under [train]",
             )
-        was = Gate(now.bias, now.temperature, now.key_lock, now.residual)
-        gate = reduce(Gate.over, [*places, was]).settled()
+        gate = reduce(Gate.over, places, Gate()).over_own(_gate(now)).settled()
         return _options(gate if now.residual is not None else replace(gate, residual=None))
+
+    def has_setting(self, draw: FileModel, called: str) -> bool:
+        """Of the two kinds of bias every concept has one, which the other or a preset may replace."""
+        return called in (*_BIASES, "preset") or super().has_setting(draw, called)
 
     def options_mistake(self, name: str, train: FileModel, draw: FileModel) -> PerfError | None:
         """Keys that were not trained cannot be used."""
@@ -180,6 +194,11 @@ class Perfusion(Method):
         """See `methods.perfusion.tensors`."""
         assert isinstance(train, TrainOptions)
         return kept.mistake(train, tensors)
+
+
+def _gate(options: RenderOptions | DrawOptions) -> Gate:
+    """A concept's options as a place like the others."""
+    return Gate.of(options.model_dump(exclude_none=True))
 
 
 def _options(gate: Gate) -> DrawOptions:

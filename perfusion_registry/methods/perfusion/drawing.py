@@ -10,6 +10,7 @@ from torch import Tensor
 from perfusion_registry.methods.contribution import Contribution, Target, vector
 from perfusion_registry.methods.embeddings import embeddings_for
 from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
+from perfusion_registry.methods.perfusion.own_word import absolute_bias
 from perfusion_registry.methods.perfusion.tensors import (
     OFFSET,
     OUTPUT,
@@ -56,7 +57,7 @@ def contribution(
         vector(tensors, TARGET_INPUT, d, name).to(W),
         vector(tensors, TARGET_INPUT_DUAL, d, name).to(W),
         o,
-        draw.bias,
+        absolute_bias(base, tensors, name, word, train, draw),
         max(draw.temperature, SMALLEST_TEMPERATURE),
         (train.bias, train.temperature),
         plain_keys=draw.key_lock == "global",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import (
     Bias,
     KeyLock,
     LearningRate,
+    RelativeBias,
     Residual,
     Temperature,
     TrainingOptions,
@@ -29,6 +31,29 @@ _KEYS = "Train the keys instead of locking them to the supercategory's: key lock
 _LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
 
 
+class OneBias(FileModel):
+    """What has `bias` or, in its place, `relative_bias`. Where the second is said, the first has no default;
+    both are a mistake.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("relative_bias") is None:
+            return values
+        if values.get("bias") is not None:
+            raise ValueError("say bias or relative_bias, not both")
+        return {**values, "bias": None}
+
+
+def _unset(value: object) -> bool:
+    return value is None
+
+
+_OwnBias = Annotated[Bias | None, Field(exclude_if=_unset)]
+_OwnRelativeBias = Annotated[RelativeBias | None, Field(exclude_if=_unset)]
+
+
 class TrainSection(TrainingSection):
     """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's."""
 
@@ -41,13 +66,14 @@ class TrainSection(TrainingSection):
     trained_keys: Annotated[bool | None, Field(description=_KEYS)] = None
 
 
-class RenderSection(FileModel):
+class RenderSection(OneBias):
     """`[render]` of a recipe; a key left out means the base's default, else the paper's.
 
     preset: stands for the bias and temperature that are left out, under the recipe's own key lock.
     """
 
     bias: Bias | None = None
+    relative_bias: _OwnRelativeBias = None
     temperature: Temperature | None = None
     key_lock: Annotated[KeyLock | None, Field(description=_LOCK)] = None
     residual: Residual | None = None
@@ -77,10 +103,14 @@ class TrainOptions(TrainingOptions):
         return table
 
 
-class RenderOptions(FileModel):
-    """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else."""
+class RenderOptions(OneBias):
+    """The gate, key lock and strength of the residual that a concept has when a prompt says nothing else.
 
-    bias: Bias = 0.65
+    bias: None where `relative_bias` stands for it.
+    """
+
+    bias: _OwnBias = 0.65
+    relative_bias: _OwnRelativeBias = None
     temperature: Temperature = 0.15
     key_lock: KeyLock = "local"
     residual: Residual = 1.0
@@ -92,16 +122,18 @@ class RenderOptions(FileModel):
         return table
 
 
-class DrawOptions(FileModel):
+class DrawOptions(OneBias):
     """The options as they apply in one prompt.
 
-    bias, temperature: beta_j and tau_j of Eq. 4. key_lock: `local` takes the concept's keys from the
-    supercategory's encoding, `global` takes the keys of the whole prompt from the prompt with the
+    bias, temperature: beta_j and tau_j of Eq. 4. relative_bias: where it is said, beta_j is that share of the
+    similarity of the concept's own word, and `bias` is None. key_lock: `local` takes the concept's keys from
+    the supercategory's encoding, `global` takes the keys of the whole prompt from the prompt with the
     supercategory's word in its place, `none` takes the keys that were trained. residual: how strongly its
     personalised residual applies; None where it has none.
     """
 
-    bias: Bias
+    bias: _OwnBias = None
+    relative_bias: _OwnRelativeBias = None
     temperature: Temperature
     key_lock: SceneLock
     residual: Residual | None = None

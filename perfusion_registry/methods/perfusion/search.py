@@ -30,17 +30,24 @@ def search_space(
     strengths = [now.residual] if now.residual is None else choices.get("residual") or [now.residual]
     gates = [
         DrawOptions.model_validate(
-            {"bias": bias, "temperature": temperature, "key_lock": lock, "residual": strength}
+            {kind: bias, "temperature": temperature, "key_lock": lock, "residual": strength}
         )
         for lock in locks
         if not choices.get("key_lock") or lock in choices["key_lock"]
-        for bias in choices.get("bias") or (GLOBAL_BIASES if lock == "global" else LOCAL_BIASES)
+        for kind, bias in _biases(choices, lock)
         for temperature in choices.get("temperature") or TEMPERATURES
         for strength in strengths
     ]
-    asked = ("bias", "temperature", "key_lock")
+    asked = ("bias", "relative_bias", "temperature", "key_lock")
     allowed = all(not choices.get(key) or getattr(now, key) in choices[key] for key in asked)
     if now.residual is None or choices.get("residual") or not allowed:
         return gates
     others = [strength for strength in STRENGTHS if strength != now.residual]
     return [*gates, *(now.model_copy(update={"residual": strength}) for strength in others)]
+
+
+def _biases(choices: Mapping[str, Sequence[Value]], lock: SceneLock) -> list[tuple[str, Value]]:
+    """The biases to try under a lock, of the kinds that are asked for."""
+    asked = [(kind, bias) for kind in ("bias", "relative_bias") for bias in choices.get(kind) or ()]
+    usual = GLOBAL_BIASES if lock == "global" else LOCAL_BIASES
+    return asked or [("bias", bias) for bias in usual]

@@ -12,10 +12,11 @@ import torch
 from torch import Generator, Tensor
 
 from perfusion_registry.base import block_widths
-from perfusion_registry.edit import CovarianceMetric, packed, similarity
+from perfusion_registry.edit import CovarianceMetric, packed
 from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
+from perfusion_registry.methods.perfusion.own_word import own_similarity
 from perfusion_registry.methods.perfusion.tensors import (
     OFFSET,
     OUTPUT,
@@ -130,14 +131,12 @@ class PerfusionTrainable(Trainable):
         """The residual; none where none is learned."""
         return residual_of(state)
 
-    @torch.no_grad()
     def found(self, state: Tensors, prompts: Prompts) -> dict[str, float]:
         """The similarity of Eq. 4 at the concept's own word, the mean over its training prompts: how far a
         gate opens where the concept is called. To the four digits that a card keeps."""
-        embeddings = [tensor.to(self.base.device) for tensor in embeddings_of(state)]
-        _, e = prompts.encode(self.base, range(len(prompts.tokens)), embeddings)  # (U, d)
-        i = state[TARGET_INPUT].to(e)[None]
-        return {"similarity": round(float(similarity(e, i, self.metric.dual(i)).mean()), 4)}
+        i = state[TARGET_INPUT]
+        own = own_similarity(self.base, prompts, embeddings_of(state), i, self.metric.dual(i))
+        return {"similarity": own}
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """See `methods.perfusion.tensors`."""
