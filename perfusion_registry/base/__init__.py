@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base.loading import load_base as load_base
     from perfusion_registry.base.loading import load_tokenizer as load_tokenizer
     from perfusion_registry.base.loading import wrap as wrap
+    from perfusion_registry.base.options import BaseOptions as BaseOptions
+    from perfusion_registry.base.options import SaidOfBase as SaidOfBase
     from perfusion_registry.base.prediction import Asked as Asked
     from perfusion_registry.base.readers import beside as beside
     from perfusion_registry.base.reference import BaseReference as BaseReference
@@ -48,10 +50,12 @@ _HOME = {
     "BaseDescription": "identity",
     "BaseFile": "identity",
     "BaseIdentity": "identity",
+    "BaseOptions": "options",
     "BaseReference": "reference",
     "ConceptPiece": "tokens",
     "Conditioning": "conditioning",
     "Factors": "residuals",
+    "SaidOfBase": "options",
     "Scorer": "scorer",
     "Segmenter": "segment",
     "Tokens": "tokens",

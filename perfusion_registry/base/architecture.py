@@ -22,6 +22,11 @@ class Architecture(Protocol):
 
     name: in lower case, with dashes. models: the components with weights, each a folder of the base. text:
     the components that decide what a prompt is encoded to: text encoders and tokenizers.
+
+    It may also have `options`, a set of what its `load` applies of `description.options`: "clip_skip", "vae",
+    "lora", "embeddings" (`base.altered` has the means); what it does not name is refused of its bases. With
+    "clip_skip" goes `layers_left_out(files, clip_skip)`, the number of layers that are left out of the end of
+    each text encoder, by component; it raises ValueError, with a sentence, for one that there is not.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -34,6 +35,10 @@ class BaseCard(BaseModel):
     render: dict[str, Any] = {}
     clip: Annotated[str, AfterValidator(_inside)] = "clip"
     covariance: Annotated[str, AfterValidator(_inside)] = "covariance.safetensors"
+
+    def with_defaults(self, render: Mapping[str, Any]) -> BaseCard:
+        """The card with other defaults for pictures, where there are any."""
+        return self.model_copy(update={"render": {**self.render, **render}}) if render else self
 
     @classmethod
     def read(cls, folder: Path) -> BaseCard:

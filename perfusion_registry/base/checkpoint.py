@@ -29,7 +29,7 @@ from perfusion_registry.base.prediction import (
     tell_prediction,
 )
 from perfusion_registry.base.text_tensors import Part, text_tensors, text_tensors_digest
-from perfusion_registry.base.weights import FLOATS
+from perfusion_registry.base.weights import FLOATS, is_read
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import Header, HeaderError, TensorEntry, read_header
 
@@ -83,7 +83,7 @@ class CheckpointFiles(BaseFiles):
 
     def configuration(self, component: str) -> Mapping[str, Any]:
         """That of the layout; of a UNet with the channels that it takes and the size that it is for."""
-        configuration = dict(super().configuration(component))
+        configuration = dict(super().configuration(component))  # without the layers that are left out
         if component == "unet":
             configuration["in_channels"] = self.header.tensors[f"{UNET}input_blocks.0.0.weight"].shape[1]
             sides = native_sides(self.header)
@@ -110,8 +110,10 @@ class CheckpointFiles(BaseFiles):
 
     def text_parts(self, component: str) -> dict[str, Part]:
         """The tensors of a text encoder, by transformers' names."""
-        encoder = self.layout.encoder(component)
-        return text_tensors(self.header.tensors, encoder, super().configuration(component))
+        encoder, own = self.layout.encoder(component), super().configuration(component)
+        parts = text_tensors(self.header.tensors, encoder, own)
+        layers = own["num_hidden_layers"] if self.left_out.get(component) else None
+        return {name: part for name, part in parts.items() if is_read(name, layers)}
 
     def text_digests(self, component: str) -> list[str]:
         """One, as a folder with the text encoder in one file has."""
@@ -120,14 +122,17 @@ class CheckpointFiles(BaseFiles):
             with file.open("rb") as opened:
                 return text_tensors_digest(opened, self.text_parts(component))
 
-        return [remembered(f"half {component}", self.file, compute)]
+        fewer = self.left_out.get(component)
+        kind = f"half {component}" + (f" without {fewer}" if fewer else "")
+        return [remembered(kind, self.file, compute), *self.text_marks]
 
     @property
     def text_digest(self) -> str:
         """The hex sha256 of what decides what a caption is encoded to."""
         total = hashlib.sha256(self.layout.vocabulary.read_bytes())
         for encoder in self.layout.encoders:
-            total.update(f"{encoder.padding} {self.text_digests(encoder.component)[0]}\n".encode())
+            digests = " ".join(self.text_digests(encoder.component))
+            total.update(f"{encoder.padding} {digests}\n".encode())
         return total.hexdigest()
 
     @cached_property

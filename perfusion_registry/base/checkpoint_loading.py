@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.layouts import END, START, Layout
-from perfusion_registry.base.prediction import Asked
 from perfusion_registry.base.pretrained import BROKEN, from_single_file, quiet
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.errors import PerfError
@@ -55,7 +55,8 @@ def checkpoint_files(description: BaseDescription) -> CheckpointFiles:
     """What a base in one file is, as it was described."""
     prediction = description.prediction
     assert prediction is not None
-    return CheckpointFiles.open(description.folder, Asked(prediction.kind, prediction.zero_terminal_snr))
+    files = CheckpointFiles.open(description.folder, prediction.asked_again)
+    return replace(files, left_out=description.options.left_out)
 
 
 def _text_encoder(files: CheckpointFiles, component: str) -> nn.Module:

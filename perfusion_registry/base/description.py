@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -18,10 +18,13 @@ from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.hub import NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile
+from perfusion_registry.base.option_files import find_options
+from perfusion_registry.base.options import SaidOfBase
 from perfusion_registry.base.prediction import Asked, Prediction, PredictionKind
 from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.base_section import BaseSection
 
 
 def describe_base(
@@ -29,21 +32,40 @@ def describe_base(
     *,
     root: Path | None = None,
     allow_download: bool | None = None,
-    asked: Asked | None = None,
+    said: SaidOfBase | None = None,
 ) -> BaseDescription:
     """Find a base on this machine and describe it, without importing torch.
 
     root: what a relative path is relative to; the working directory by default.
     allow_download: whether a hub model that is not here may be downloaded; None asks PERF_ALLOW_DOWNLOAD.
-    asked: what is said of a base in one file.
-    Raises PerfError when the base is not here, incomplete, or of no architecture that can carry concepts.
+    said: what `[base]` of a project says of it.
+    Raises PerfError when the base is not here, incomplete, or of no architecture that can carry concepts, and
+    for what is said and cannot be.
     """
     reference = BaseReference.parse(reference) if isinstance(reference, str) else reference
     path = _find(reference, root, allow_download)
-    kind, files = _recognised(path, asked)
-    if isinstance(files, CheckpointFiles):
-        return _describe_file(reference.repo, kind, files)
-    return _describe(reference.repo, path.name if reference.kind == "hub" else None, kind, files)
+    kind, files = _recognised(path, said)
+    options = find_options(said, kind, files, allow_download)
+    files = replace(files, left_out=options.left_out, text_marks=options.text_marks)
+    revision = path.name if reference.kind == "hub" else None
+    own = _of_file(files) if isinstance(files, CheckpointFiles) else _of_folder(kind, files)
+    card = own.card.with_defaults(options.said.defaults if options.said else {})
+    return BaseDescription(
+        repo=reference.repo,
+        revision=revision,
+        folder=files.file if isinstance(files, CheckpointFiles) else files.folder,
+        files=(*own.files, *options.files),
+        digest=options.drawing_digest(own.digest),
+        plain_digest=own.digest,
+        family=kind.family(files),
+        card=card,
+        variants=files.variants,
+        architecture=kind.name,
+        text_digest=options.text_digest(own.text_digest),
+        text_weights=_text_weights(kind, files),
+        prediction=files.prediction if isinstance(files, CheckpointFiles) else None,
+        options=options,
+    )
 
 
 def check_base(name: str, *, root: Path | None = None) -> bool:
@@ -94,7 +116,7 @@ def require_trainable(description: BaseDescription) -> None:
     prediction = description.prediction
     files = BaseFiles(description.folder, description.variants)
     if prediction is not None:
-        files = CheckpointFiles.open(description.folder, Asked(prediction.kind, prediction.zero_terminal_snr))
+        files = CheckpointFiles.open(description.folder, prediction.asked_again)
     architecture(description.architecture).require_trainable(files, description.card)
 
 
@@ -104,9 +126,10 @@ def as_drawn(description: BaseDescription, digest: str) -> BaseDescription:
     if description.prediction is None or description.digest == digest:
         return description
     for kind, zero in product(get_args(PredictionKind), (False, True)):
-        if _file_base_digest(description.files[0].sha256, kind, zero) == digest:
+        plain = _file_base_digest(description.files[0].sha256, kind, zero)
+        if description.options.drawing_digest(plain) == digest:
             prediction = Prediction(kind, zero, "what was drawn with it", asked=True)
-            return replace(description, digest=digest, prediction=prediction)
+            return replace(description, digest=digest, plain_digest=plain, prediction=prediction)
     return description
 
 
@@ -114,58 +137,49 @@ def _file_base_digest(sha256: str, kind: PredictionKind, zero_terminal_snr: bool
     return hashlib.sha256(f"{sha256} {kind} {zero_terminal_snr}".encode()).hexdigest()
 
 
-def _describe_file(repo: str, kind: Architecture, files: CheckpointFiles) -> BaseDescription:
-    family, prediction = kind.family(files), files.prediction
-    digest = file_digest(files.file)
-    return BaseDescription(
-        repo=repo,
-        folder=files.file,
-        files=(BaseFile(files.file.name, digest, files.file.stat().st_size),),
-        digest=_file_base_digest(digest, prediction.kind, prediction.zero_terminal_snr),
-        family=family,
-        architecture=kind.name,
-        text_digest=files.text_digest,
-        text_weights=_text_weights(kind, files),
-        prediction=prediction,
-    )
+@dataclass(frozen=True)
+class _Own:
+    """What a base is by its own files."""
+
+    files: tuple[BaseFile, ...]
+    digest: str
+    text_digest: str
+    card: BaseCard
 
 
-def _describe(repo: str, revision: str | None, kind: Architecture, files: BaseFiles) -> BaseDescription:
-    folder = files.folder
+def _of_file(files: CheckpointFiles) -> _Own:
+    digest, prediction = file_digest(files.file), files.prediction
+    plain = _file_base_digest(digest, prediction.kind, prediction.zero_terminal_snr)
+    file = BaseFile(files.file.name, digest, files.file.stat().st_size)
+    return _Own((file,), plain, replace(files, left_out={}, text_marks=()).text_digest, files.card)
+
+
+def _of_folder(kind: Architecture, files: BaseFiles) -> _Own:
+    folder, card = files.folder, files.card
     weights = [path for model in kind.models for path in files.weights(model)]
-    family, card = kind.family(files), files.card
     described = tuple(
         BaseFile(path.relative_to(folder).as_posix(), file_digest(path), path.stat().st_size)
         for path in sorted(
             _files(folder, card, kind, weights), key=lambda path: path.relative_to(folder).as_posix()
         )
     )
-    return BaseDescription(
-        repo=repo,
-        revision=revision,
-        folder=folder,
-        files=described,
-        digest=_digest(described),
-        family=family,
-        card=card,
-        variants=files.variants,
-        architecture=kind.name,
-        text_digest=_digest(file for file in described if file.path.startswith(_folders(kind.text))),
-        text_weights=_text_weights(kind, files),
-    )
+    text = _digest(file for file in described if file.path.startswith(_folders(kind.text)))
+    return _Own(described, _digest(described), text, card)
 
 
-def _recognised(path: Path, asked: Asked | None = None) -> tuple[Architecture, BaseFiles]:
+def _recognised(path: Path, said: SaidOfBase | None = None) -> tuple[Architecture, BaseFiles]:
     """What kind of base this is, and its files; damaged ones are told before gigabytes are hashed."""
     if path.is_file():
-        checkpoint = CheckpointFiles.open(path, asked or Asked())
+        section = said.section if said else BaseSection()
+        checkpoint = CheckpointFiles.open(path, Asked(section.prediction, section.zero_terminal_snr))
         return recognise(checkpoint), checkpoint
-    if asked is not None and asked != Asked():
-        raise PerfError(
-            "[base] in perfusion.toml says what a base in one file predicts, and this base is a folder",
-            where=str(path),
-            hint="take the table out: a folder says it in scheduler/scheduler_config.json",
-        )
+    for key in ("prediction", "zero_terminal_snr"):
+        if said is not None and getattr(said.section, key) is not None:
+            raise PerfError(
+                f"`{key}` is for a base in one file, and this base is a folder: {path}",
+                where=said.at(key),
+                hint="take the line out: a folder says it in scheduler/scheduler_config.json",
+            )
     files = BaseFiles(path)
     kind = recognise(files)
     files = files.with_variants(kind.models)

@@ -53,9 +53,14 @@ def family_digest(
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def text_digest(path: Path) -> str:
-    """The digest of a file of a text encoder's weights, as `family_digest` takes it; remembered."""
-    return remembered("half", path, half_precision_digest)
+def text_digest(path: Path, layers: int | None = None) -> str:
+    """The digest of a file of a text encoder's weights, as `family_digest` takes it; remembered.
+
+    layers: how many are read, from the first; all by default.
+    """
+    if layers is None:
+        return remembered("half", path, half_precision_digest)
+    return remembered(f"half of {layers} layers", path, lambda file: half_precision_digest(file, layers))
 
 
 def live_text_digest(weights: Mapping[str, Tensor]) -> str:

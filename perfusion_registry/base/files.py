@@ -24,11 +24,14 @@ _INCOMPLETE = "fetch the base again; something of it is missing or damaged"
 class BaseFiles:
     """A base's folder, as far as an architecture has to look into it.
 
-    variants: the name under which each model's weights are taken; None for the plain one.
+    variants: the name under which each model's weights are taken; None for the plain one. left_out: how many
+    layers are left out of the end of each text encoder. text_marks: digests of what is fused into them.
     """
 
     folder: Path
     variants: Mapping[str, str | None] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    text_marks: tuple[str, ...] = ()
 
     @cached_property
     def index(self) -> Mapping[str, Any]:
@@ -66,8 +69,10 @@ class BaseFiles:
         return str(self.folder / component)
 
     def configuration(self, component: str) -> Mapping[str, Any]:
-        """The `config.json` of a component. Raises PerfError when it is missing or broken."""
-        return _read_json(self.folder / component / "config.json")
+        """The `config.json` of a component, without the layers that are left out. Raises PerfError when it is
+        missing or broken."""
+        config, fewer = _read_json(self.folder / component / "config.json"), self.left_out.get(component, 0)
+        return {**config, "num_hidden_layers": config["num_hidden_layers"] - fewer} if fewer else config
 
     @property
     def scheduler(self) -> Mapping[str, Any]:
@@ -99,8 +104,10 @@ class BaseFiles:
         }
 
     def text_digests(self, component: str) -> list[str]:
-        """The digest of each file of a text encoder, as `family_digest` takes it."""
-        return [text_digest(path) for path in self.tensor_files(component)]
+        """The digest of each file of a text encoder, as `family_digest` takes it, and of what is fused into
+        it."""
+        layers = self.configuration(component)["num_hidden_layers"] if self.left_out.get(component) else None
+        return [*(text_digest(path, layers) for path in self.tensor_files(component)), *self.text_marks]
 
     def with_variants(self, models: Sequence[str]) -> BaseFiles:
         """The same, each of `models` under a name under which it has weights: one that all have, if there is

@@ -73,10 +73,13 @@ def snapshot(
     )
 
 
-def model_folder(reference: BaseReference, allow_download: bool | None) -> Path:
-    """The folder of a hub model that is one transformers model, such as CLIPSeg; as `snapshot` otherwise."""
-    patterns = ("*.json", "*.txt", "model.safetensors")
-    local = _local_snapshot(reference, "model.safetensors")
+def model_folder(
+    reference: BaseReference, allow_download: bool | None, file: str = "model.safetensors"
+) -> Path:
+    """The folder of a hub model that is one model, such as CLIPSeg; as `snapshot` otherwise. file: the name
+    of its weights, which transformers and diffusers call differently."""
+    patterns = ("*.json", "*.txt", file)
+    local = _local_snapshot(reference, file)
     if local is not None:
         return local
     if not (downloads_allowed() if allow_download is None else allow_download):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.licence import base_licence
+from perfusion_registry.base.options import BaseFile as BaseFile
+from perfusion_registry.base.options import BaseOptions
 from perfusion_registry.base.prediction import GUIDANCE_RESCALE, Prediction
-
-
-@dataclass(frozen=True)
-class BaseFile:
-    """One file that a base is made of. path: within the base's folder, with `/`. sha256: hex. size: bytes."""
-
-    path: str
-    sha256: str
-    size: int
+from perfusion_registry.recipe.base_section import BaseSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +23,8 @@ class BaseIdentity:
     over its files. text_digest: hex sha256 over those that decide what a caption is encoded to; text_weights:
     over the numbers of its text encoders rounded to fp16, in whatever files they are. Of a pipeline that is
     not read from files these digests are "unknown". card: its defaults. prediction: of a base in one file,
-    what its denoiser predicts, which a folder says in its scheduler.
+    what its denoiser predicts, which a folder says in its scheduler. options: what `[base]` of a project
+    puts into it, which `digest` and `family` are of too. plain_digest: that of its own files alone.
     """
 
     repo: str
@@ -41,6 +36,8 @@ class BaseIdentity:
     text_weights: str = "unknown"
     card: BaseCard = field(default_factory=BaseCard)
     prediction: Prediction | None = None
+    options: BaseOptions = field(default_factory=BaseOptions)
+    plain_digest: str = "unknown"
 
     @property
     def guidance_rescale(self) -> float:
@@ -54,7 +51,8 @@ class BaseIdentity:
 class BaseDescription(BaseIdentity):
     """A base that is present on this machine.
 
-    folder: where it lies; of a base in one file, that file. files: what it is made of, sorted by path.
+    folder: where it lies; of a base in one file, that file. files: what it is made of, its own sorted by
+    path, then those that `[base]` names.
     variants: the name under which the weights of each model are, such as "fp16"; None for the plain one.
     """
 
@@ -71,6 +69,31 @@ class BaseDescription(BaseIdentity):
     def prediction_asked(self) -> str | None:
         """What was asked of a base in one file, as a lockfile says it; None where nothing was."""
         return self.prediction.as_locked if self.prediction else None
+
+    @property
+    def options_asked(self) -> BaseSection | None:
+        """What else `[base]` says, as a lockfile has it; None where it says nothing."""
+        return self.options.said
+
+    def training_digest(self, prompts: Iterable[str]) -> str:
+        """The digest of all of it that a concept depends on. prompts: those that it is learned by."""
+        return self.options.training_digest(self.plain_digest, prompts)
+
+    @property
+    def for_training(self) -> BaseDescription:
+        """The base that concepts are learned on: without what is there for drawing alone."""
+        options = self.options.for_training
+        if options == self.options:
+            return self
+        return replace(self, options=options, digest=options.drawing_digest(self.plain_digest))
+
+    @property
+    def clip(self) -> Path | None:
+        """The folder of the CLIP model that scores pictures, or None."""
+        if self.options.scorer is not None:
+            return self.options.scorer.place
+        folder = self.folder / self.card.clip
+        return folder if folder.is_dir() else None
 
     @property
     def covariance(self) -> Path | None:

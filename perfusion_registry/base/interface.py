@@ -234,8 +234,14 @@ class Base(ABC):
     @property
     def schedulers(self) -> Mapping[str, type]:
         """The schedulers that can take the base's own noise schedule, by their names in diffusers."""
+        import diffusers
+
+        from perfusion_registry.base.scheduler_names import COMPATIBLE, FEW_STEPS
+
         own = self.pipe.scheduler
-        return {type(own).__name__: type(own)} | {kind.__name__: kind for kind in own.compatibles}
+        there = {type(own).__name__: type(own)} | {kind.__name__: kind for kind in own.compatibles}
+        few = FEW_STEPS if type(own).__name__ in COMPATIBLE else ()
+        return there | {name: getattr(diffusers, name) for name in few}
 
     def scheduler(self, name: str | None = None) -> Any:
         """A fresh scheduler over the base's own noise schedule.

@@ -30,8 +30,7 @@ def load_base(
     place = choose_device(device)
     weights = choose_dtype(place, dtype)
     products = choose_compute_dtype(place, weights, compute_dtype)
-    clip = description.folder / description.card.clip
-    scorer = Scorer.load(clip, place) if clip.is_dir() else None
+    scorer = Scorer.load(description.clip, place) if description.clip is not None else None
     return architecture(description.architecture).load(description, place, weights, products, scorer)
 
 

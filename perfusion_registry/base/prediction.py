@@ -49,6 +49,11 @@ class Prediction:
         return " ".join(words) if self.asked else None
 
     @property
+    def asked_again(self) -> Asked:
+        """What to ask of the file for it to be told so again."""
+        return Asked(self.kind, self.zero_terminal_snr)
+
+    @property
     def sentence(self) -> str:
         """In words, and what to do where it is assumed."""
         schedule = ", with a zero terminal SNR" if self.zero_terminal_snr else ""

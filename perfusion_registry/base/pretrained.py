@@ -91,6 +91,8 @@ def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, *
         options["variant"] = variants.pop()
     else:  # a pipeline is loaded under one name
         for model, variant in description.variants.items():
+            if model in options:
+                continue
             own = {_dtype_option(): dtype, "variant": variant}
             options[model] = load_pretrained(
                 _class_of(description.folder, model), description.folder / model, f"the base's {model}", **own

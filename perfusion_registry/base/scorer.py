@@ -43,14 +43,13 @@ class Scorer:
     @classmethod
     def of(cls, description: BaseDescription, device: torch.device) -> Scorer:
         """Load the CLIP model beside a base, and nothing else of it. Raises PerfError where it has none."""
-        folder = description.folder / description.card.clip
-        if not folder.is_dir():
+        if description.clip is None:
             raise PerfError(
                 f"the base {description.repo} has no CLIP model to compare images and words with",
-                where=str(folder),
-                hint="put one there as transformers saves it, or name another base",
+                where=str(description.folder),
+                hint="name one as `scorer` under [base] in perfusion.toml",
             )
-        return cls.load(folder, device)
+        return cls.load(description.clip, device)
 
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:

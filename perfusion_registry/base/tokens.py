@@ -169,9 +169,25 @@ class _Token:
 def _text_tokens(tokenizer: Any, text: str, piece: int) -> Iterator[_Token]:
     spans = [(match.start(), match.end()) for match in re.finditer(r"\S+", text)]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    several = _several_vectors(tokenizer)
     for id_, (start, _) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
         first, last = next((span for span in spans if span[0] <= start < span[1]), (start, start))
-        yield _Token(id_, text[first:last], (piece, first))
+        for one in several.get(id_, (id_,)):
+            yield _Token(one, text[first:last], (piece, first))
+
+
+def _several_vectors(tokenizer: Any) -> dict[int, list[int]]:
+    """The ids that stand for each textual inversion of several vectors, which diffusers adds as `word`,
+    `word_1`, ... and prompts call `word`."""
+    added: dict[str, int] = tokenizer.added_tokens_encoder
+    several = {}
+    for word, id_ in added.items():
+        ids = [id_]
+        while (more := added.get(f"{word}_{len(ids)}")) is not None:
+            ids.append(more)
+        if len(ids) > 1:
+            several[id_] = ids
+    return several
 
 
 def _similar_words(tokenizer: Any, word: str) -> list[str]:

@@ -80,12 +80,18 @@ def is_learned(name: str, entry: TensorEntry) -> bool:
     return entry.dtype in FLOATS and not name.endswith("position_ids")
 
 
-def half_precision_digest(path: Path) -> str:
+def is_read(name: str, layers: int | None) -> bool:
+    """Whether a tensor is one of the first so many layers of its text encoder, or of no layer."""
+    found = None if layers is None else re.match(r"encoder\.layers\.(\d+)\.", plain_name(name))
+    return found is None or int(found[1]) < (layers or 0)
+
+
+def half_precision_digest(path: Path, layers: int | None = None) -> str:
     """A hex sha256 over a file's floating-point tensors rounded to fp16, by name.
 
     A model saved in fp16 and the fp32 model it was rounded from have the same one, whatever the order of the
     tensors, the file's metadata, and the `text_model.` that older versions of transformers put before each
-    name.
+    name. layers: of those of the first so many layers alone.
     """
     entries = tensor_entries(path)
 
@@ -93,7 +99,7 @@ def half_precision_digest(path: Path) -> str:
         with path.open("rb") as file:
             for name in sorted(entries, key=plain_name):
                 entry = entries[name]
-                if not is_learned(name, entry):
+                if not (is_learned(name, entry) and is_read(name, layers)):
                     continue
                 file.seek(entry.start)
                 yield name, entry.shape, _to_half(file.read(entry.end - entry.start), entry.dtype)

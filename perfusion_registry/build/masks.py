@@ -92,8 +92,11 @@ def masks_of_files(request: MaskRequest) -> Tensor | None:
 def masks_of_clipseg(request: MaskRequest) -> Tensor | None:
     """What CLIPSeg finds for the supercategory. Tried, it is not downloaded."""
     try:
+        own = request.base.description.options.segmenter
         segmenter = Segmenter.load(
-            device=request.base.device, allow_download=None if request.asked else False
+            **({"source": own.place} if own is not None else {}),
+            device=request.base.device,
+            allow_download=None if request.asked else False,
         )
     except PerfError:
         if request.asked:

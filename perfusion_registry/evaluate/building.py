@@ -45,7 +45,7 @@ class BuildOrder:
         render = resolve_render(source.recipe, base.card.render)
         needed = covariance if find_method(source.recipe.concept.method).needs_covariance else None
         masks = list(_masks(source)) if reads_mask_files(train.mask) else []
-        inputs = (source.recipe, source.digests, masks, base.digest, needed, train)
+        inputs = (source.recipe, source.digests, masks, base.training_digest(train.prompts), needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
         training = training_key(*inputs, epoch=TRAINER_EPOCH)
         if way is not None:
@@ -91,7 +91,7 @@ class BuildOrder:
             concept.method,
         )
         return build_concept(
-            worker.base(),
+            worker.base(training=True),
             worker.covariance,
             sources,
             self.train,

@@ -178,7 +178,7 @@ def prepared(
     device = choose_device(place.device)
     dino = (where.parent / expand_user(suite.dino)).resolve() if suite.dino else None
     clip = (where.parent / expand_user(suite.clip)).resolve() if suite.clip else None
-    if clip is None and not (base.folder / base.card.clip).is_dir():
+    if clip is None and base.clip is None:
         raise without_clip(reference)
     setting = WorkerSetup(
         root=place.root,

@@ -18,8 +18,7 @@ from perfusion_registry.methods.files import train_section
 from perfusion_registry.recipe.document import read_model
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
-from perfusion_registry.recipe.options import Guidance, PairPrompts
-from perfusion_registry.render.request import SchedulerName
+from perfusion_registry.recipe.options import Guidance, PairPrompts, SchedulerName
 from perfusion_registry.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parent / "suites"

@@ -66,14 +66,16 @@ class Worker:
         """C, of the suite's base."""
         return load_covariance(self.setting.covariance)
 
-    def base(self, reference: str | None = None) -> Base:
-        """A loaded base; None is the suite's own."""
-        named = reference or self.setting.base
-        if named not in self._bases:
-            self._bases[named] = load_base(
-                self.setting.bases[named], device=self.setting.device, dtype=self.setting.dtype
+    def base(self, reference: str | None = None, *, training: bool = False) -> Base:
+        """A loaded base; None is the suite's own. training: without what is there for drawing alone."""
+        described = self.setting.bases[reference or self.setting.base]
+        if training:
+            described = described.for_training
+        if described.digest not in self._bases:
+            self._bases[described.digest] = load_base(
+                described, device=self.setting.device, dtype=self.setting.dtype
             )
-        return self._bases[named]
+        return self._bases[described.digest]
 
     @cached_property
     def scorer(self) -> Scorer:

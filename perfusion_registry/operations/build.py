@@ -276,7 +276,9 @@ class ConceptBuilder:
                 from perfusion_registry.base import load_base
                 from perfusion_registry.build import load_covariance
 
-                base = load_base(self._inputs.base, device=self._compute.device, dtype=self._compute.dtype)
+                base = load_base(
+                    self._inputs.base.for_training, device=self._compute.device, dtype=self._compute.dtype
+                )
                 self._loaded = base, load_covariance(self._inputs.plan.covariance.path)
         return self._loaded
 

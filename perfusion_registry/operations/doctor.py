@@ -155,14 +155,16 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         return
     locked = project.lockfile.base if project.lockfile else None
     differs = base_differs(locked, base)
-    size = sum(file.size for file in base.files)
-    text = f"{base.repo}, {len(base.files)} files, {size / 1e6:.0f} MB"
+    own = [file for file in base.files if file.part is None]
+    text = f"{base.repo}, {len(own)} files, {sum(file.size for file in own) / 1e6:.0f} MB"
     if differs is not None:
         yield _finding("base", "broken", *differs)
     else:
         yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:
         yield _finding("prediction", "ok" if base.prediction.told_by else "note", base.prediction.sentence)
+    for sentence in base.options.sentences:
+        yield _finding("[base]", "ok", sentence)
     if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
         return
     try:

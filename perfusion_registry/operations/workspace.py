@@ -22,7 +22,7 @@ from perfusion_registry.resolve.project import find_root, not_found
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from perfusion_registry.base import Asked, BaseDescription
+    from perfusion_registry.base import BaseDescription, SaidOfBase
     from perfusion_registry.registries.registry import Registry
     from perfusion_registry.resolve.sources import Sources
     from perfusion_registry.trust import KnownKeys, SignaturePolicy
@@ -170,7 +170,7 @@ class Workspace:
 
         download: whether it may be fetched, if not offline.
         """
-        return self._describe(project.manifest.project.base, project.root, download, _asked(project))
+        return self._describe(project.manifest.project.base, project.root, download, _said(project))
 
     def base_named(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
         """A base by its name in a manifest; where that is the project's, it is what `[base]` says.
@@ -179,15 +179,15 @@ class Workspace:
         """
         from perfusion_registry.base import BaseReference
 
-        asked, place = None, BaseReference.parse(name).place(root)
+        said, place = None, BaseReference.parse(name).place(root)
         inside = place is not None and self.root is not None
         project = self.read_if_any() if inside else None
         if project is not None:
             own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
             there = own.place(project.root)
             same = place is not None and there is not None and place.resolve() == there.resolve()
-            asked = _asked(project) if same else None
-        return self._describe(name, root, download, asked)
+            said = _said(project) if same else None
+        return self._describe(name, root, download, said)
 
     def base_or_own(self, name: str | None) -> BaseDescription:
         """The base of that name; for None the project's, and outside of a project the embedded one."""
@@ -195,17 +195,21 @@ class Workspace:
             return self.base(self.read())
         return self.base_named(name or EMBEDDED)
 
-    def _describe(self, name: str, root: Path | None, download: bool, asked: Asked | None) -> BaseDescription:
+    def _describe(
+        self, name: str, root: Path | None, download: bool, said: SaidOfBase | None
+    ) -> BaseDescription:
         from perfusion_registry.base import describe_base
 
         allowed = None if download and not self.offline else False
-        return describe_base(name, root=root, allow_download=allowed, asked=asked)
+        return describe_base(name, root=root, allow_download=allowed, said=said)
 
 
-def _asked(project: ProjectFolder) -> Asked:
-    from perfusion_registry.base import Asked
+def _said(project: ProjectFolder) -> SaidOfBase:
+    """What the manifest says of the base; of a project without one, what its lockfile repeats."""
+    from perfusion_registry.base import SaidOfBase
 
-    return Asked(project.manifest.base.prediction, project.manifest.base.zero_terminal_snr)
+    path = project.manifest_path if project.manifest_path.is_file() else project.lockfile_path
+    return SaidOfBase(project.manifest.base, project.root, str(path))
 
 
 def registries_of(project: ProjectFolder, lockfile: Lockfile | None = None) -> dict[str, str]:

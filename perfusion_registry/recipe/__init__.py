@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from perfusion_registry.recipe.base_section import BaseSection as BaseSection
     from perfusion_registry.recipe.lockfile import LockedBase as LockedBase
     from perfusion_registry.recipe.lockfile import LockedConcept as LockedConcept
     from perfusion_registry.recipe.lockfile import LockedCovariance as LockedCovariance
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.lockfile_text import write_lockfile as write_lockfile
     from perfusion_registry.recipe.manifest import LOCKFILE_NAME as LOCKFILE_NAME
     from perfusion_registry.recipe.manifest import MANIFEST_NAME as MANIFEST_NAME
-    from perfusion_registry.recipe.manifest import BaseSection as BaseSection
     from perfusion_registry.recipe.manifest import ConceptEntry as ConceptEntry
     from perfusion_registry.recipe.manifest import Manifest as Manifest
     from perfusion_registry.recipe.manifest import ProjectSection as ProjectSection
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.scene import Scene as Scene
 
 _HOME = {
-    "BaseSection": "manifest",
+    "BaseSection": "base_section",
     "ConceptEntry": "manifest",
     "ConceptSection": "recipe",
     "LOCKFILE_NAME": "manifest",

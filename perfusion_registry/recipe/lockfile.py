@@ -12,14 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from perfusion_registry.recipe.base_section import BaseSection
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, Sha256, Version
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
 FORMAT_VERSION = 2
-REVISIONS = {1: 1, 2: 0}
+REVISIONS = {1: 1, 2: 1}
 """The newest revision of each version. Revision 1 of version 1 added concepts from registries and scene
-packs."""
+packs, revision 1 of version 2 what `[base]` puts into a base."""
 REGISTRY = "registry+"
 """How the source of a concept from a registry begins; the registry's address follows."""
 FORMAT_1_GATE = ("bias", "temperature", "key_lock")
@@ -33,7 +34,7 @@ RenderValue = bool | int | float | str
 class LockedFile(FileModel):
     """One file of the base: its path inside the base's folder, and its bytes.
 
-    part: what it is to the base, where it is not of the base's own folder.
+    part: what it is to the base, where `[base]` names it; then path is as it is written there.
     """
 
     path: str
@@ -46,7 +47,7 @@ class LockedBase(FileModel):
     """The base: where it comes from and the bytes of every file that matters.
 
     architecture: None for that of version 1. prediction: what its denoiser predicts, and whether its noise
-    schedule ends in noise alone, where perfusion.toml says so.
+    schedule ends in noise alone, where perfusion.toml says so. options: the rest of what `[base]` says.
     """
 
     repo: str
@@ -55,6 +56,7 @@ class LockedBase(FileModel):
     digest: str
     architecture: str | None = None
     prediction: Annotated[str, Field(pattern=r"^(epsilon|v_prediction)( zero_terminal_snr)?$")] | None = None
+    options: BaseSection | None = None
     files: Annotated[tuple[LockedFile, ...], Field(alias="file")] = ()
 
 
@@ -138,11 +140,13 @@ class Lockfile(FileModel):
         plain = base is None or (
             base.architecture is None
             and base.prediction is None
+            and base.options is None
             and all(file.part is None for file in base.files)
         )
         if self.version > 1 or not (plain and all(concept.fits_version_1 for concept in self.concepts)):
-            newer = {} if self.version > 1 else {"version": 2, "revision": REVISIONS[2]}
-            return self.model_copy(update=newer)
+            needed = 1 if base is not None and base.options is not None else 0
+            revision = max(needed, self.revision) if self.version > 1 else needed
+            return self.model_copy(update={"version": max(2, self.version), "revision": revision})
         concepts = tuple(
             concept.model_copy(
                 update={"render": {key: concept.render[key] for key in FORMAT_1_GATE if concept.render}}

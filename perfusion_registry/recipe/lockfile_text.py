@@ -9,8 +9,8 @@ from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.document import fields_of, parse_toml, quote, read_text, validate
-from perfusion_registry.recipe.lockfile import FORMAT_VERSION, REVISIONS, LockedConcept, Lockfile
-from perfusion_registry.recipe.lockfile1 import LockedConcept1, Lockfile1
+from perfusion_registry.recipe.lockfile import FORMAT_VERSION, REVISIONS, LockedBase, LockedConcept, Lockfile
+from perfusion_registry.recipe.lockfile1 import LockedBase1, LockedConcept1, Lockfile1
 from perfusion_registry.recipe.merge import Merged, has_conflicts, merge_sides, sides
 from perfusion_registry.recipe.writing import replace_text
 
@@ -54,7 +54,7 @@ def spelt_lockfile(lock: Lockfile) -> Lockfile | Lockfile1:
 def _dumped(lock: Lockfile | Lockfile1) -> str:
     blocks = [f"version = {lock.version}\nrevision = {lock.revision}\n"]
     if lock.base is not None:
-        fields = lock.base.model_dump(exclude={"files"})
+        fields = _told_of_base(lock.base)
         blocks.append(_block("[base]", fields))
         files = sorted(lock.base.files, key=lambda file: file.path)
         blocks += [_block("[[base.file]]", file.model_dump()) for file in files]
@@ -124,6 +124,17 @@ def _told(concept: LockedConcept | LockedConcept1) -> dict[str, Any]:
     fields["requires"] = dict(sorted(concept.requires.items())) or None
     render = fields.pop("render", {})
     return fields | {f"render.{toml_key(key)}": render[key] for key in sorted(render)}
+
+
+def _told_of_base(base: LockedBase | LockedBase1) -> dict[str, Any]:
+    """A base's fields but its files; each thing that `[base]` says has a line of its own."""
+    fields = base.model_dump(exclude={"files", "options"})
+    if isinstance(base, LockedBase1) or base.options is None:
+        return fields
+    said = base.options.model_dump(include=set(base.options.said), mode="json")
+    return fields | {
+        f"options.{key}": tuple(value) if isinstance(value, list) else value for key, value in said.items()
+    }
 
 
 def _block(header: str, fields: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from perfusion_registry.recipe.base_section import BaseSection
 from perfusion_registry.recipe.document import parse_toml, read_text, validate
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name, canonical_name
@@ -27,19 +28,6 @@ class ProjectSection(FileModel):
     ] = "storybook"
     covariance: Annotated[
         str | None, Field(description="A covariance file, relative to the project; default: the base's own.")
-    ] = None
-
-
-class BaseSection(FileModel):
-    """`[base]`: what a base in one file does not say of itself."""
-
-    prediction: Annotated[
-        Literal["epsilon", "v_prediction"] | None,
-        Field(description="What its denoiser predicts; default: as the file says, else epsilon."),
-    ] = None
-    zero_terminal_snr: Annotated[
-        bool | None,
-        Field(description="Whether its noise schedule ends in noise alone; default: as the file says."),
     ] = None
 
 
@@ -119,7 +107,6 @@ def read_manifest(path: Path, find: FindSettings) -> Manifest:
 __all__ = [
     "LOCKFILE_NAME",
     "MANIFEST_NAME",
-    "BaseSection",
     "ConceptEntry",
     "Manifest",
     "ProjectSection",

@@ -70,6 +70,9 @@ Residual = Annotated[float, Field(ge=0, le=4, description="Strength of the conce
 Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SamplingSteps = Annotated[int, Field(ge=1, le=1000, description="Denoising steps of a validation image.")]
+DrawingSteps = Annotated[int, Field(ge=1, le=1000)]
+SchedulerName = Annotated[str, Field(pattern=r"^(ddim|dpmsolver|euler|[A-Z][A-Za-z0-9]*Scheduler)$")]
+Side = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 Guidance = Annotated[float, Field(ge=0, le=100, description="Classifier-free guidance scale.")]
 MaskSource = Literal["auto", "attention", "clipseg", "files", "none"]
 KeyLock = Literal["local", "global"]
@@ -147,3 +150,8 @@ class TrainingOptions(FileModel):
     validation_prompts: Templates = VALIDATION_PROMPTS
     validation_steps: SamplingSteps = 20
     validation_guidance: Guidance = 6.0
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every prompt that the training reads or draws."""
+        return (*self.templates, *self.validation_prompts, *self.pair_prompts)

@@ -13,6 +13,7 @@ from torch import Tensor
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.base.memory import enough_memory
+from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
@@ -20,7 +21,7 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
-from perfusion_registry.render.request import SHORT_NAMES, RenderRequest, plain_negative
+from perfusion_registry.render.request import RenderRequest, plain_negative
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
 Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Conditioning]
@@ -102,8 +103,8 @@ def planned(base: Base, composition: Composition, request: RenderRequest) -> lis
 
 def native_values(base: Base) -> dict[str, Any]:
     """The values of a `RenderRequest` that the base decides when nobody says: the width and height in pixels
-    that its denoiser was made for, and the paper's scheduler where the base has it, else its own."""
-    height, width = base.native_size
+    that it draws by default, and the paper's scheduler where the base has it, else its own."""
+    height, width = base.picture_size
     there = base.schedulers
     scheduler = "ddim" if SHORT_NAMES["ddim"] in there else next(iter(there))
     return {"width": width, "height": height, "scheduler": scheduler}

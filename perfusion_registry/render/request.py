@@ -11,17 +11,8 @@ from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import Guidance
+from perfusion_registry.recipe.options import DrawingSteps, Guidance, SchedulerName, Side
 
-SHORT_NAMES = {
-    "ddim": "DDIMScheduler",
-    "dpmsolver": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-}
-"""Schedulers that have a short name beside the one that diffusers gives them."""
-
-SchedulerName = Annotated[str, Field(pattern=r"^(ddim|dpmsolver|euler|[A-Z][A-Za-z0-9]*Scheduler)$")]
-Side = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 RenderSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 PAPER_STEPS = 50
@@ -39,7 +30,7 @@ class RenderRequest(FileModel):
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
     seeds: Annotated[tuple[RenderSeed, ...], Field(min_length=1, max_length=10_000)] = (0,)
-    steps: Annotated[int, Field(ge=1, le=1000)] = PAPER_STEPS
+    steps: DrawingSteps = PAPER_STEPS
     guidance: Guidance = PAPER_GUIDANCE
     width: Side
     height: Side

@@ -1,9 +1,12 @@
-"""What resolution needs to know of a base, whoever describes it."""
+"""What resolution needs to know of a base, whoever describes it, and what of it a lockfile tells apart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
+
+from perfusion_registry.recipe.base_section import BaseSection
+from perfusion_registry.recipe.lockfile import LockedBase, LockedFile, Part
 
 
 class FileFacts(Protocol):
@@ -20,6 +23,10 @@ class FileFacts(Protocol):
     @property
     def size(self) -> int:
         """Its size in bytes."""
+
+    @property
+    def part(self) -> Part | None:
+        """What it is to the base, where `[base]` names it."""
 
 
 class CardFacts(Protocol):
@@ -66,9 +73,31 @@ class BaseFacts(Protocol):
         """What was said of a base in one file, as a lockfile says it."""
 
     @property
+    def options_asked(self) -> BaseSection | None:
+        """What else `[base]` says, as a lockfile has it."""
+
+    def training_digest(self, prompts: Iterable[str]) -> str:
+        """The digest of all of it that a concept depends on that is learned by these prompts."""
+
+    @property
     def licence(self) -> str | None:
         """Its licence, as the model card beside its weights tells it."""
 
     @property
     def card(self) -> CardFacts:
         """Its defaults."""
+
+
+def own_files(base: LockedBase) -> list[LockedFile]:
+    """Its files but those that `[base]` names."""
+    return [file for file in base.files if file.part is None]
+
+
+def judges_differ(locked: LockedBase, base: BaseFacts) -> bool:
+    """Whether what scores and what masks pictures are other than when the base was locked."""
+    judges = ("scorer", "segmenter")
+    here, there = (
+        {(file.part, file.sha256) for file in files if file.part in judges}
+        for files in (base.files, locked.files)
+    )
+    return here != there

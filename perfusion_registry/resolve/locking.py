@@ -18,6 +18,7 @@ from perfusion_registry.recipe import (
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.lockfile import REGISTRY, REVISIONS
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
+from perfusion_registry.resolve.base import own_files
 from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.planning import BuildTask, Plan, shown
 from perfusion_registry.resolve.project import ProjectFolder
@@ -75,7 +76,11 @@ def lock(
             digest=base.digest,
             architecture=None if base.architecture == ARCHITECTURE else base.architecture,
             prediction=base.prediction_asked,
-            files=tuple(LockedFile(path=f.path, sha256=f.sha256, size=f.size) for f in base.files),
+            options=base.options_asked,
+            files=tuple(
+                LockedFile(path=f.path, sha256=f.sha256, size=f.size, part=f.part)
+                for f in sorted(base.files, key=lambda file: file.path)
+            ),
         ),
         covariance=plan.covariance.locked,
         concepts=tuple(sorted(concepts, key=lambda concept: concept.name)),
@@ -115,8 +120,13 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
 
 
 def _base_change(before: LockedBase, after: LockedBase | None) -> str:
-    same = after is not None and (before.repo, before.files) == (after.repo, after.files)
-    return EDITED if same and after and before.prediction != after.prediction else "the base changed"
+    if after is None or before.repo != after.repo or own_files(before) != own_files(after):
+        return "the base changed"
+    if (before.prediction, before.options) != (after.prediction, after.options):
+        return EDITED
+    return (
+        "what [base] in perfusion.toml names changed" if before.files != after.files else "the base changed"
+    )
 
 
 def changed_lines(before: Lockfile | None, after: Lockfile) -> list[str]:
@@ -150,7 +160,10 @@ def _base_line(before: LockedBase | None, after: LockedBase) -> str:
     if before is None:
         return f"+ base {now}"
     was = f"{before.repo}@{before.revision[:12]}" if before.revision else before.repo
-    return f"~ base {was} -> {now}" if was != now else f"~ base {now} (its files changed)"
+    if was != now:
+        return f"~ base {was} -> {now}"
+    edited = own_files(before) == own_files(after)
+    return f"~ base {now} ({'[base] of perfusion.toml' if edited else 'its files'} changed)"
 
 
 def _aside(concept: LockedConcept) -> str:

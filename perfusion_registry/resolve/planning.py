@@ -16,7 +16,7 @@ from perfusion_registry.recipe import ConceptSection, LockedConcept, Lockfile, R
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
-from perfusion_registry.resolve.base import BaseFacts
+from perfusion_registry.resolve.base import BaseFacts, judges_differ
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
 from perfusion_registry.resolve.project import ProjectFolder
@@ -130,7 +130,7 @@ def _task(
     pictures = [image.sha256 for image in images]
     masks = [image.mask_sha256 for image in images] if reads_mask_files(train.mask) else []
     needed = covariance.digest if find_method(recipe.concept.method).needs_covariance else None
-    inputs = (recipe, pictures, masks, base.digest, needed, train)
+    inputs = (recipe, pictures, masks, base.training_digest(train.prompts), needed, train)
     digest = build_key(*inputs, render, epoch=epoch, base_licence=base.licence)
     training = training_key(*inputs, epoch=epoch)
     locked = project.lockfile.concept(name) if project.lockfile else None
@@ -177,6 +177,7 @@ def _reason(
         return "its artifact is not in this store" if locked.sha256 else "never built"
     changes = {
         "base changed": lock.base is None or lock.base.digest != base.digest,
+        "scorer or segmenter changed": lock.base is not None and judges_differ(lock.base, base),
         "covariance changed": find_method(task.recipe.concept.method).needs_covariance
         and (lock.covariance is None or lock.covariance.sha256 != covariance.digest),
         f"method {locked.method} became {task.recipe.concept.method}": locked.method

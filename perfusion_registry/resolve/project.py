@@ -100,7 +100,7 @@ class ProjectFolder:
             )
         base = lockfile.base
         manifest = Manifest(
-            base=said_of_base(base.prediction),
+            base=said_of_base(base.prediction, base.options),
             project=ProjectSection(
                 name=root.name or "project",
                 base=base.repo if base.revision is None else f"{base.repo}@{base.revision}",
@@ -188,11 +188,10 @@ class ProjectFolder:
         )
 
 
-def said_of_base(prediction: str | None) -> BaseSection:
-    """What a lockfile says of a base in one file."""
+def said_of_base(prediction: str | None, options: BaseSection | None) -> BaseSection:
+    """`[base]` as a lockfile repeats it."""
+    said = options or BaseSection()
     if prediction is None:
-        return BaseSection()
+        return said
     kind, *more = prediction.split()
-    return BaseSection.model_validate(
-        {"prediction": kind, "zero_terminal_snr": more == ["zero_terminal_snr"]}
-    )
+    return said.model_copy(update={"prediction": kind, "zero_terminal_snr": more == ["zero_terminal_snr"]})

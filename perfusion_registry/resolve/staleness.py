@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
+from perfusion_registry.recipe.base_section import BaseSection
 from perfusion_registry.recipe.lockfile import LockedBase
-from perfusion_registry.recipe.manifest import BaseSection
-from perfusion_registry.resolve.base import BaseFacts
+from perfusion_registry.resolve.base import BaseFacts, judges_differ
 from perfusion_registry.resolve.project import ProjectFolder, said_of_base
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.root_requirements import key_path, reachable
@@ -80,9 +80,12 @@ def base_unmet(project: ProjectFolder) -> list[str]:
 
 
 def asked_as_locked(project: ProjectFolder) -> bool:
-    """Whether `[base]` says of a base in one file what it said when it was locked."""
-    asked, base = project.manifest.base, project.lockfile.base if project.lockfile else None
-    locked = said_of_base(base.prediction if base else None)
+    """Whether `[base]` says what it said when it was locked."""
+    manifest, base = project.manifest.base, project.lockfile.base if project.lockfile else None
+    if manifest.without_prediction != ((base.options if base else None) or BaseSection()):
+        return False
+    asked = BaseSection(prediction=manifest.prediction, zero_terminal_snr=manifest.zero_terminal_snr)
+    locked = said_of_base(base.prediction if base else None, None)
     if BaseSection() in (asked, locked):
         return asked == locked
     # What is left out is as the file says, which the lockfile repeats.
@@ -91,20 +94,35 @@ def asked_as_locked(project: ProjectFolder) -> bool:
 
 def base_differs(locked: LockedBase | None, base: BaseFacts) -> tuple[str, str] | None:
     """How the base here is not the locked one, and what to do; None where it is, or none is locked."""
-    if locked is None or locked.digest == base.digest:
+    if locked is None:
         return None
-    here = {file.path: file.sha256 for file in base.files}
-    there = {file.path: file.sha256 for file in locked.files}
-    other = [path for path in {**there, **here} if here.get(path) != there.get(path)]
+    same_judges = not judges_differ(locked, base) and locked.options == base.options_asked
+    if locked.digest == base.digest and same_judges:
+        return None
+    edited = (locked.options or BaseSection()) != (base.options_asked or BaseSection())
+    here, there = (
+        {(f.part, f.path): f.sha256 for f in files if not (edited and f.part)}
+        for files in (base.files, locked.files)
+    )
+    other = [path for part, path in {**there, **here} if here.get((part, path)) != there.get((part, path))]
     if other:
         what = f"its files are not those locked: {', '.join(other[:3])}"
         return what, "restore the files, or `perf lock` to take these"
+    if edited:
+        return f"{EDITED}: {_edits(locked.options, base.options_asked)}", "take the edit back, or `perf lock`"
     if locked.prediction == base.prediction_asked:
         what = "perf now tells otherwise what it predicts than when it was locked"
         return what, "say it under [base] in perfusion.toml, or `perf lock` and build again"
     said = [prediction or "nothing" for prediction in (base.prediction_asked, locked.prediction)]
     what = f"{EDITED}: it says {said[0]}, and said {said[1]}"
     return what, "take the edit back, or `perf lock` and build again"
+
+
+def _edits(before: BaseSection | None, after: BaseSection | None) -> str:
+    """Which keys say something else."""
+    was, now = (said or BaseSection() for said in (before, after))
+    keys = [key for key in BaseSection.model_fields if getattr(was, key) != getattr(now, key)]
+    return ", ".join(f"`{key}`" for key in keys)
 
 
 def covariance_unmet(project: ProjectFolder) -> list[str]:

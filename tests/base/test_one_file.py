@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from perfusion_registry.base import (
     Base,
+    SaidOfBase,
     describe_base,
     layouts,
     load_base,
@@ -35,6 +36,7 @@ from perfusion_registry.base.prediction import Asked
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.compose import compose, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import BaseSection
 from perfusion_registry.render import RenderRequest, render
 from tests.one_file import one_file, save_one_file, tiny_layout
 from tests.sdxl import save_tiny_sdxl
@@ -405,8 +407,9 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
 ) -> None:
     folder, layout = tiny
     path = save_one_file(folder, layout, tmp_path / "it.safetensors")
-    plain, asked = describe_base(str(path)), Asked("v_prediction", True)
-    base = loaded(path, asked=asked)
+    plain = describe_base(str(path))
+    section = BaseSection(prediction="v_prediction", zero_terminal_snr=True)
+    base = loaded(path, said=SaidOfBase(section, tmp_path, "perfusion.toml"))
     assert base.description.digest != plain.digest
     assert base.description.family == plain.family
     assert base.description.guidance_rescale == 0.7
@@ -432,7 +435,7 @@ def test_a_zero_terminal_snr_reaches_the_schedule_and_the_digest(
     expected = stock("a teddy", generator=[torch.Generator().manual_seed(3)], **how).images[0]
     np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(expected))
     with pytest.raises(PerfError, match="this base is a folder"):
-        describe_base(str(folder), asked=asked)
+        describe_base(str(folder), said=SaidOfBase(section, tmp_path, "perfusion.toml"))
     same = Path(shutil.copytree(folder, tmp_path / "folder"))
     scheduler = same / "scheduler" / "scheduler_config.json"
     scheduler.write_text(json.dumps(dict(base.pipe.scheduler.config)))

@@ -52,3 +52,16 @@ def test_version_2_says_all_that_it_can() -> None:
         ("oak", "textual-inversion", {}),
         ("tea-party", "perfusion", {}),
     ]
+
+
+def test_revision_1_of_version_2_says_what_is_put_into_a_base() -> None:
+    base = read_lockfile(GOLDEN / "version-2-revision-1.lock").base
+    assert base is not None
+    assert base.options is not None
+    assert base.options.said == [
+        *("clip_skip", "vae", "scorer", "lora", "embeddings"),
+        *("steps", "guidance", "scheduler"),
+    ]
+    assert [(lora.file, lora.strength, lora.train) for lora in base.options.lora] == [
+        ("loras/lcm.safetensors", 0.8, False)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from PIL import Image
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.recipe import BaseSection
+from perfusion_registry.recipe.lockfile import Part
 from perfusion_registry.resolve import Plan, ProjectFolder, find_covariance, plan
 
 
@@ -20,6 +22,7 @@ class File:
     path: str
     sha256: str
     size: int
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,14 @@ class Facts:
     files: tuple[File, ...] = (File("unet/config.json", "1" * 64, 10),)
     digest: str = "b" * 64
     prediction_asked: str | None = None
+    options_asked: BaseSection | None = None
     family: str = "f" * 64
     architecture: str = "stable-diffusion"
     licence: str | None = None
     card: Card = Card()
+
+    def training_digest(self, prompts: Iterable[str]) -> str:
+        return self.digest
 
 
 def write_images(folder: Path, *names: str) -> None:

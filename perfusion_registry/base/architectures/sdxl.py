@@ -55,6 +55,7 @@ class StableDiffusionXL:
     name = "sdxl"
     models = (*ENCODERS, "unet", "vae")
     text = (*ENCODERS, *TOKENIZERS)
+    options = unet.OPTIONS
 
     def recognise(self, files: BaseFiles) -> bool:
         """By the classes of its components."""
@@ -74,6 +75,12 @@ class StableDiffusionXL:
         if taken != sum(given):
             raise _misfit(files, "of the prompt and of the picture's size", taken, *given)
         return unet.file_family(files, ENCODERS)
+
+    def layers_left_out(self, files: BaseFiles, clip_skip: int) -> dict[str, int]:
+        """None: SDXL is always read before the last layer. Raises ValueError for another clip skip than 2."""
+        if clip_skip != 2:
+            raise ValueError("SDXL is always read before its last layers, which is a clip skip of 2")
+        return {}
 
     def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
         """A chain of noise levels, and a size."""

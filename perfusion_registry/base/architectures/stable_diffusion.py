@@ -34,12 +34,17 @@ _COMPONENTS = {
 }
 
 
+_OF_SD_2 = 1024
+"""Numbers that OpenCLIP's text encoder has for a token."""
+
+
 class StableDiffusion:
     """The architecture; see `base.architecture.Architecture`."""
 
     name = "stable-diffusion"
     models = ("text_encoder", "unet", "vae")
     text = ("text_encoder", "tokenizer")
+    options = unet.OPTIONS
 
     def recognise(self, files: BaseFiles) -> bool:
         """By the classes of its components."""
@@ -55,6 +60,23 @@ class StableDiffusion:
         unet.require_latents_alone(files)
         unet.require_text_alone(files)
         return unet.file_family(files, ["text_encoder"])
+
+    def layers_left_out(self, files: BaseFiles, clip_skip: int) -> dict[str, int]:
+        """Clip skip as A1111 counts it: any of Stable Diffusion 1; 2 of Stable Diffusion 2, whose encoder
+        is stored without its last layer. Raises ValueError for what there is not."""
+        text = files.configuration("text_encoder")
+        layers = int(text.get("num_hidden_layers", 0))
+        if text.get("hidden_size") == _OF_SD_2:
+            if clip_skip != 2:
+                raise ValueError(
+                    "Stable Diffusion 2 is always read before its last layer, which is a clip skip of 2"
+                )
+            return {}
+        if clip_skip > layers:
+            raise ValueError(
+                f"the text encoder has {layers} layers, so none is left after a clip skip of {clip_skip}"
+            )
+        return {"text_encoder": clip_skip - 1}
 
     def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
         """A chain of noise levels, and a size."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from perfusion_registry.base.readers import Reader
 
 
+OPTIONS = frozenset({"clip_skip", "vae", "lora", "embeddings"})
+"""What of `[base]` `load_parts` applies."""
+
 # What a UNet's configuration says if it has to be told more than a time and text, and what that is.
 _MORE = {
     "class_embed_type": "a class or a picture",
@@ -159,6 +162,17 @@ class UNetBase(Base):
 
         return reconstructed(self.vae, images)
 
+    def plain_inputs(self, prompts: Sequence[str], unwanted: Sequence[str]) -> dict[str, Any]:
+        """The pipeline's own, unless words were put into the base: diffusers would find these within other
+        words too."""
+        if not self.description.options.embeddings:
+            return super().plain_inputs(prompts, unwanted)
+        wanted, led_from = (
+            self.encode([self.tokenise([text]) for text in texts], length=self.text_length)
+            for texts in (prompts, unwanted)
+        )
+        return self.inputs(wanted, led_from if any(unwanted) else self.without_negative(led_from))
+
     @property
     def pixels_per_latent(self) -> int:
         """8, as a rule."""
@@ -205,18 +219,22 @@ def load_parts(
 
     Raises PerfError where weights are missing: the libraries would only fill them with noise.
     """
+    from perfusion_registry.base.altered import altered, other_autoencoder
     from perfusion_registry.base.checkpoint_loading import checkpoint_files, load_checkpoint
     from perfusion_registry.base.pretrained import load_pipeline, require_all_weights
 
+    if description.options.vae is not None:
+        options["vae"] = other_autoencoder(description, dtype)
     if description.in_one_file:
         pipe, in_fp32 = load_checkpoint(kind, description, dtype, **options)
         size = checkpoint_files(description).configuration("unet")["sample_size"]
         pipe.unet.register_to_config(sample_size=size)  # which its layout alone does not decide
-        return pipe, in_fp32
-    pipe = load_pipeline(kind, description, dtype, **options)
-    in_fp32 = [fp32_text_encoder(getattr(pipe, name), description, name) for name in encoders]
-    for model, name in zip((pipe.unet, *in_fp32), ("unet", *encoders), strict=True):
-        require_all_weights(model, description.folder / name, description.variants.get(name))
+    else:
+        pipe = load_pipeline(kind, description, dtype, **options)
+        in_fp32 = [fp32_text_encoder(getattr(pipe, name), description, name) for name in encoders]
+        for model, name in zip((pipe.unet, *in_fp32), ("unet", *encoders), strict=True):
+            require_all_weights(model, description.folder / name, description.variants.get(name))
+    altered(pipe, dict(zip(encoders, in_fp32, strict=True)), description)
     return pipe, in_fp32
 
 

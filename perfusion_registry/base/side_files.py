@@ -1,0 +1,255 @@
+"""The files that `[base]` of a project names: found on this machine, told by their headers, and hashed.
+
+What is not what it should be is refused here, before any weights are read, with its place in the manifest.
+Importing this needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.hub import model_folder
+from perfusion_registry.base.kinds import Kind, kind_of_file, kind_of_folder
+from perfusion_registry.base.options import BaseFile, FusedLora, SaidOfBase, SidePart, WordEmbedding
+from perfusion_registry.base.reference import FILES, BaseReference
+from perfusion_registry.base.weights import weight_files, weight_variants
+from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.base_section import LoraEntry
+from perfusion_registry.recipe.lockfile import Part
+from perfusion_registry.safetensors_header import Header, HeaderError, read_header
+
+_LATENTS = re.compile(r"(?:^|\.)decoder\.conv_in\.weight$")
+_TEXT_LORA = re.compile(r"^(lora_te|lora_te1|lora_te2)_|(^|\.)text_encoder(_2)?\.")
+_PLAIN_LORA = re.compile(
+    r"\.?lora(_[AB]|_(down|up)|\.(down|up)|_linear_layer\.(down|up))(\.default)?\.weight$"
+)
+_OTHER_LORA = re.compile(
+    r"\.(hada|lokr|oft|boft|glora|ia3)_?|\.dora_scale$|\.lora_magnitude_vector"
+    r"|\.(lora_mid|w_norm|b_norm|diff|diff_b|on_input)(\.|$)"
+)
+_CROSS = re.compile(
+    r"attn2[._](processor[._])?to_[kv](_lora)?[._].*?(lora_A|lora_down|lora\.down|down)(\.default)?\.weight$"
+)
+_SAME_KIND = "take one that was made for this base's kind"
+
+
+@dataclass(frozen=True)
+class SideFinder:
+    """Finds what `[base]` names. allow_download: whether a model of the Hub that is not here may be fetched;
+    None asks the environment."""
+
+    said: SaidOfBase
+    allow_download: bool | None = None
+
+    def model(self, part: Part, key: str, model_type: str, called: str) -> SidePart | None:
+        """The folder of a model of transformers. model_type: that its config.json must name. called: in
+        words that follow "this is no"."""
+        named = getattr(self.said.section, key)
+        if named is None:
+            return None
+        place = self._place(named, key, "model.safetensors")
+        config = _json(place / "config.json") if place.is_dir() else {}
+        if config.get("model_type") != model_type:
+            raise self._refused(
+                key, place, called, f"name a folder with {called} of transformers, or one of the Hub"
+            )
+        weights = weight_files(place)
+        if not weights:
+            raise self._pickled(key, called, place)
+        plain = [path for path in place.glob("*") if path.suffix in (".json", ".txt")]
+        return self._part(part, named, place, [*weights, *plain])
+
+    def autoencoder(self, own: Mapping[str, Any]) -> SidePart | None:
+        """An AutoencoderKL in a folder or one file. own: the configuration of the base's, whose latents the
+        denoiser knows."""
+        named, called = self.said.section.vae, "an autoencoder of latents (AutoencoderKL)"
+        if named is None:
+            return None
+        place = self._place(named, "vae", "diffusion_pytorch_model.safetensors")
+        alone = "name a file or a folder with the autoencoder alone"
+        if place.is_file():
+            tensors = self._header("vae", place, called).tensors
+            entries = [entry for name, entry in tensors.items() if _LATENTS.search(name)]
+            if len(entries) != 1 or len(entries[0].shape) != 4:
+                raise self._refused("vae", place, called, alone)
+            self._check_latents({**own, "latent_channels": entries[0].shape[1]}, own)
+            return self._part("vae", named, place, [place])
+        config = _json(place / "config.json")
+        if config.get("_class_name") != "AutoencoderKL":
+            raise self._refused("vae", place, called, alone)
+        variants = weight_variants(place)
+        if not variants:
+            raise self._pickled("vae", called, place)
+        self._check_latents(config, own)
+        return self._part("vae", named, place, [*weight_files(place, variants[0]), place / "config.json"])
+
+    def _check_latents(self, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        for what, key, default in (
+            ("channels of a latent", "latent_channels", 4),
+            ("scale of a latent", "scaling_factor", 0.18215),
+            ("widths of its blocks", "block_out_channels", ()),
+        ):
+            theirs, ours = config.get(key, default), own.get(key, default)
+            if key == "block_out_channels":  # as many blocks as sides are halved
+                theirs, ours = len(theirs), len(ours)
+            if theirs != ours:
+                raise PerfError(
+                    f"this autoencoder has {theirs} for the {what}, and the base's has {ours}",
+                    where=self.said.at("vae"),
+                    hint=_SAME_KIND,
+                )
+
+    def lora(self, number: int, entry: LoraEntry, width: int) -> FusedLora:
+        """A LoRA in one file. number: of the entry, from 0. width: d of the base's cross-attention."""
+        key, called = f"lora[{number}].file", "a LoRA"
+        place = self._file(entry.file, key, called)
+        header = self._header(key, place, called)
+        names = [name for name in header.tensors if not name.endswith(".alpha")]
+        if any(_OTHER_LORA.search(name) for name in names):
+            raise PerfError(
+                f"{place.name} is a LoHa, a LoKr, a DoRA or another kin of LoRA, and perf fuses plain LoRAs",
+                where=self.said.at(key),
+                hint="take the model with it merged in, as a base of its own",
+            )
+        if not names or not all(_PLAIN_LORA.search(name) for name in names):
+            raise self._refused(key, place, called, "name a LoRA's safetensors file")
+        for name, tensor in header.tensors.items():
+            if _CROSS.search(name) and tensor.shape[-1:] != (width,) and len(tensor.shape) == 2:
+                raise PerfError(
+                    f"this LoRA is for text that is {tensor.shape[1]} wide, and the base's is {width}",
+                    where=self.said.at(key),
+                    hint=_SAME_KIND,
+                )
+        in_text = any(_TEXT_LORA.search(name) for name in names)
+        if in_text and not entry.train:
+            raise PerfError(
+                "this LoRA changes the text encoder, so concepts cannot be learned without it",
+                where=self.said.at(f"lora[{number}].train"),
+                hint="take the line out, or take a LoRA of the denoiser alone",
+            )
+        return FusedLora(
+            self._part("adapter", entry.file, place, [place]), entry.strength, entry.train, in_text
+        )
+
+    def embedding(self, word: str, named: str, widths: Sequence[int]) -> WordEmbedding:
+        """A textual inversion in one file. widths: of the base's text encoders' token embeddings."""
+        key, called = f"embeddings.{word}", "a textual-inversion embedding"
+        place = self._file(named, key, called)
+        tensors = self._header(key, place, called).tensors
+        shapes = embedding_shapes({name: entry.shape for name, entry in tensors.items()})
+        if shapes is None:
+            raise self._refused(key, place, called, "name an embedding's safetensors file")
+        if [width for _, width in shapes] != list(widths):
+            theirs, ours = (" and ".join(map(str, each)) for each in ([width for _, width in shapes], widths))
+            raise PerfError(
+                f"this embedding has {theirs} numbers a token, and the base's text encoder {ours}",
+                where=self.said.at(key),
+                hint=_SAME_KIND,
+            )
+        (vectors,) = {count for count, _ in shapes}
+        return WordEmbedding(self._part("embedding", named, place, [place]), word, vectors)
+
+    def _place(self, named: str, key: str, file: str) -> Path:
+        """Where a thing is: a file, a folder, or a folder of the Hub's cache that has `file`."""
+        reference = BaseReference.parse(named, where=self.said.at(key))
+        if reference.kind == "hub":
+            near = self.said.root / named
+            if near.exists():
+                raise PerfError(
+                    f"{named!r} is both a folder here and a name of the Hub",
+                    where=self.said.at(key),
+                    hint=f'write "./{named}" for the folder',
+                )
+            try:
+                return model_folder(reference, self.allow_download, file)
+            except PerfError as error:
+                raise PerfError(error.what, where=self.said.at(key), hint=error.hint) from error
+        place = reference.place(self.said.root)
+        if place is None or not place.exists():
+            what = "file" if named.lower().endswith(FILES) else "folder"
+            raise PerfError(
+                f"the {what} does not exist: {place or named}",
+                where=self.said.at(key),
+                hint="paths begin at the project's folder",
+            )
+        return place
+
+    def _file(self, named: str, key: str, called: str) -> Path:
+        place = BaseReference(named, "path", named).place(self.said.root)
+        assert place is not None
+        if place.is_dir():
+            raise self._refused(key, place, called, "name its safetensors file")
+        if not place.is_file():
+            raise PerfError(
+                f"the file does not exist: {place}",
+                where=self.said.at(key),
+                hint="paths begin at the project's folder",
+            )
+        return place
+
+    def _pickled(self, key: str, called: str, place: Path) -> PerfError:
+        return PerfError(
+            f"{called} has no safetensors weights in {place}",
+            where=self.said.at(key),
+            hint="convert them to safetensors; perf never opens pickles",
+        )
+
+    def _header(self, key: str, place: Path, called: str) -> Header:
+        try:
+            if place.suffix.lower() == ".safetensors":
+                return read_header(place)
+        except (OSError, HeaderError):
+            pass
+        raise self._refused(key, place, called, "name a safetensors file")
+
+    def _refused(self, key: str, place: Path, called: str, hint: str) -> PerfError:
+        kind: Kind = kind_of_file(place) if place.is_file() else kind_of_folder(place)
+        what = kind.what.removesuffix(", not a base").removesuffix(", not a text-to-image pipeline")
+        if (place / "model_index.json").is_file():
+            what = "a whole base"
+        return PerfError(f"{place.name} is {what}, and not {called}", where=self.said.at(key), hint=hint)
+
+    @staticmethod
+    def _part(part: Part, named: str, place: Path, paths: Sequence[Path]) -> SidePart:
+        def shown(path: Path) -> str:
+            return named if place.is_file() else f"{named.rstrip('/')}/{path.relative_to(place).as_posix()}"
+
+        files = (BaseFile(shown(path), file_digest(path), path.stat().st_size, part) for path in paths)
+        return SidePart(named, place, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def embedding_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]] | None:
+    """(vectors, width) for each text encoder of the tensors of a textual inversion; None where they are none.
+
+    shapes: by name. A1111 calls it `emb_params`, for SDXL it is `clip_l` and `clip_g` (or `text_encoders_0`
+    and `_1`), and diffusers calls it by its token; one vector may be flat.
+    """
+    found = [shapes[name] for name in embedding_names(shapes)]
+    if not found or not all(len(shape) in (1, 2) and all(shape) for shape in found):
+        return None
+    pairs = [(shape[0] if len(shape) == 2 else 1, shape[-1]) for shape in found]
+    return pairs if len({count for count, _ in pairs}) == 1 else None
+
+
+def embedding_names(names: Mapping[str, object]) -> list[str]:
+    """The tensors of a textual inversion, one for each text encoder in their order; none where it is none."""
+    for pair in (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")):
+        if set(pair) <= names.keys():
+            return list(pair)
+    if "emb_params" in names:
+        return ["emb_params"]
+    return list(names) if len(names) == 1 else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
