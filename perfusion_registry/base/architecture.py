@@ -24,7 +24,7 @@ class Architecture(Protocol):
     the components that decide what a prompt is encoded to: text encoders and tokenizers.
 
     It may also have `options`, a set of what its `load` applies of `description.options`: "clip_skip", "vae",
-    "lora", "embeddings" (`base.altered` has the means); what it does not name is refused of its bases. With
+    "lora", "embeddings" (`base.architectures.altered` has the means); of its bases the rest is refused. With
     "clip_skip" goes `layers_left_out(files, clip_skip)`, the number of layers that are left out of the end of
     each text encoder, by component; it raises ValueError, with a sentence, for one that there is not.
     """

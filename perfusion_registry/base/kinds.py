@@ -109,6 +109,8 @@ def kind_of_file(path: Path) -> Kind:
         return Kind("a pickle, which perf never opens", "convert it to safetensors first")
     if path.suffix.lower() == ".gguf":
         return Kind("a GGUF file, which perf does not read")
+    if path.suffix.lower() == ".toml":
+        return Kind("a project's manifest, not a base", "name the base that it names")
     try:
         header = read_header(path)
     except (OSError, HeaderError) as error:

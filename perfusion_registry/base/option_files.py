@@ -35,7 +35,7 @@ def find_options(
     widths = [int(told.get("hidden_size", 0)) for told in configurations]
     return BaseOptions(
         left_out=_left_out(said, kind, files),
-        vae=find.autoencoder(files.configuration("vae")) if section.vae else None,
+        vae=find.autoencoder(files.configuration("vae"), str(files.classes["vae"])) if section.vae else None,
         scorer=find.model("scorer", "scorer", "clip", "a CLIP model"),
         segmenter=find.model("segmenter", "segmenter", "clipseg", "a CLIPSeg model"),
         loras=tuple(find.lora(number, entry, sum(widths)) for number, entry in enumerate(section.lora)),

@@ -180,8 +180,8 @@ class BaseOptions:
 
     def _weights(self, loras: Iterable[FusedLora]) -> dict[str, object]:
         said: dict[str, object] = {"left_out": dict(self.left_out)} if self.left_out else {}
-        if self.vae is not None:
-            said["vae"] = self.vae.digest
+        if (autoencoder := self.vae) is not None:
+            said["vae"] = autoencoder.digest
         fused = [[lora.part.digest, lora.strength] for lora in loras if lora.strength]
         return {**said, "loras": fused} if fused else said
 

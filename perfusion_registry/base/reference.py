@@ -17,6 +17,7 @@ _FOLDER = re.compile(r"\.{1,2}(?:[/\\].*)?|~?[/\\].*|[A-Za-z]:[/\\].*", re.DOTAL
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 FILES = (".safetensors", *PICKLES, ".gguf")
 """How a path ends that is a file, in any case, whatever comes before."""
+_MANIFEST = ".toml"
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class BaseReference:
     """A parsed base name. It says where to look, not whether anything is there.
 
     text: as written. kind: which of the three it is. repo: "storybook", "owner/name", or the path as
-    written. revision: a branch, tag or commit of a hub model; None for its default branch, and for the other
-    kinds.
+    written; of a project's manifest, its base is meant, with all that is said of it there. revision: a
+    branch, tag or commit of a hub model; None for its default branch, and for the other kinds.
     """
 
     text: str
@@ -43,7 +44,7 @@ class BaseReference:
         """
         if text == EMBEDDED:
             return cls(text, "embedded", text)
-        if _FOLDER.fullmatch(text) or (text.lower().endswith(FILES) and "://" not in text):
+        if _FOLDER.fullmatch(text) or (text.lower().endswith((*FILES, _MANIFEST)) and "://" not in text):
             return cls(text, "path", text)
         hub = _HUB.fullmatch(text)
         if hub and ".." not in hub["repo"]:
@@ -54,6 +55,11 @@ class BaseReference:
             hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, "./folder", '
             'or a file as "model.safetensors"',
         )
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it is the path of a project's manifest."""
+        return self.kind == "path" and self.repo.lower().endswith(_MANIFEST)
 
     def place(self, root: Path | None = None) -> Path | None:
         """Where a base lies that is named by its path, absolute; None for the other kinds.

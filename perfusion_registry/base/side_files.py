@@ -65,10 +65,10 @@ class SideFinder:
         plain = [path for path in place.glob("*") if path.suffix in (".json", ".txt")]
         return self._part(part, named, place, [*weights, *plain])
 
-    def autoencoder(self, own: Mapping[str, Any]) -> SidePart | None:
-        """An AutoencoderKL in a folder or one file. own: the configuration of the base's, whose latents the
-        denoiser knows."""
-        named, called = self.said.section.vae, "an autoencoder of latents (AutoencoderKL)"
+    def autoencoder(self, own: Mapping[str, Any], kind: str) -> SidePart | None:
+        """One in a folder or one file. own, kind: the configuration and the class of the base's own, whose
+        latents the denoiser knows."""
+        named, called = self.said.section.vae, f"an {kind}"
         if named is None:
             return None
         place = self._place(named, "vae", "diffusion_pytorch_model.safetensors")
@@ -81,7 +81,7 @@ class SideFinder:
             self._check_latents({**own, "latent_channels": entries[0].shape[1]}, own)
             return self._part("vae", named, place, [place])
         config = _json(place / "config.json")
-        if config.get("_class_name") != "AutoencoderKL":
+        if config.get("_class_name") != kind:
             raise self._refused("vae", place, called, alone)
         variants = weight_variants(place)
         if not variants:

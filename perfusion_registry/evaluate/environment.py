@@ -38,11 +38,18 @@ def environment(plan: Outline, setting: WorkerSetup) -> Environment:
     )
 
 
-def judges(base: BaseDescription, reference: str, dino: Path | None, clip: Path | None) -> str:
+def judges(base: BaseDescription, dino: Path | None, clip: Path | None) -> str:
     """A digest of the models that judge: the base's CLIP, the drawn world's, DINO, the suite's CLIP."""
-    digests = [base.digest, file_digest(world().judge_file(reference))]
+    digests = [base.digest, file_digest(world().judge_file(str(base.folder)))]
+    scorer = base.options.scorer
+    others = [scorer.digest] if scorer is not None and clip is None else []
     return digest_of(
-        [*digests, _folder_digest(dino) if dino else None, *([_folder_digest(clip, "CLIP")] if clip else ())]
+        [
+            *digests,
+            _folder_digest(dino) if dino else None,
+            *([_folder_digest(clip, "CLIP")] if clip else ()),
+            *others,
+        ]
     )
 
 

@@ -51,7 +51,7 @@ TABLES = 2
 @dataclass(frozen=True)
 class SuiteBases:
     """Where the bases of a suite come from. describe: of its references, absolute where they are paths. own:
-    the reference of a suite that names none. covariance: that of `own`, where it is not the base's."""
+    the reference of a suite that names none. covariance: of the suite's base, where it is not that base's."""
 
     describe: Callable[[str], BaseDescription] = describe_base
     own: str = EMBEDDED
@@ -158,7 +158,7 @@ def prepared(
     covariance = base.covariance
     if suite.covariance:
         covariance = where.parent / suite.covariance
-    elif suite.base is None and place.bases.covariance is not None:
+    elif place.bases.covariance is not None:
         covariance = place.bases.covariance
     suite = suite.model_copy(update={"base": reference, "bases": {**suite.bases, **named}})
     if covariance is None or not covariance.is_file():
@@ -198,7 +198,7 @@ def prepared(
         figures=figures,
         budget=budget,
         computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
-        judges=judges(base, reference, dino, clip),
+        judges=judges(base, dino, clip),
     )
     return plan, setting
 

@@ -100,7 +100,7 @@ class Worker:
     @cached_property
     def judge(self) -> WorldJudge:
         """What tells the drawn world's metrics."""
-        return world().judge(self.setting.base)
+        return world().judge(str(self.setting.bases[self.setting.base].folder))
 
     def artifact(self, sha256: str) -> Artifact:
         """An artifact of the store."""

@@ -12,9 +12,10 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.suite import find_suite, read_suite, shipped_suites
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
-from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.operations.workspace import Workspace, read_project
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.runner import Workplace
@@ -129,7 +130,7 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
 
     if options.report:
         require_matplotlib()  # before hours of work, not after
-    place, reporter = _workplace(workspace, suite, options), workspace.reporter
+    place, reporter = _workplace(workspace, suite, path, options), workspace.reporter
     _warn_of_others(place.out, options.figures, reporter)
     measured = run(suite, path, place, figures=options.figures, budget=options.budget, reporter=reporter)
     page = None
@@ -167,7 +168,7 @@ def plan_evaluation(workspace: Workspace, options: EvaluateOptions) -> EvaluateP
     suite, path = _suite(options)
     from perfusion_registry.evaluate.runner import ahead, prepared
 
-    place = _workplace(workspace, suite, options)
+    place = _workplace(workspace, suite, path, options)
     plan, _ = prepared(suite, path, place, figures=options.figures, budget=options.budget)
     todo = ahead(plan, place.root)
     return EvaluatePlanResult(
@@ -217,7 +218,7 @@ def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
     return suite.model_copy(update=update), path
 
 
-def _workplace(workspace: Workspace, suite: Suite, options: EvaluateOptions) -> Workplace:
+def _workplace(workspace: Workspace, suite: Suite, path: Path, options: EvaluateOptions) -> Workplace:
     from perfusion_registry.base import BaseReference
     from perfusion_registry.evaluate.runner import SuiteBases, Workplace
 
@@ -225,11 +226,18 @@ def _workplace(workspace: Workspace, suite: Suite, options: EvaluateOptions) -> 
     compute, bases = options.compute, SuiteBases(workspace.base_named)
     if suite.base is None and workspace.root is not None:
         project = workspace.read()
-        named = project.manifest.project
-        own = BaseReference.parse(named.base, where=str(project.manifest_path)).seen_from(project.root)
-        covariance = project.root / named.covariance if named.covariance else None
-        bases = SuiteBases(workspace.base_named, own, covariance)
+        own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
+        bases = SuiteBases(workspace.base_named, own.seen_from(project.root), _covariance(project))
+    elif suite.base is not None and BaseReference.parse(suite.base, where=str(path)).is_manifest:
+        other = BaseReference.parse(suite.base).place(path.parent)
+        assert other is not None
+        bases = SuiteBases(workspace.base_named, covariance=_covariance(read_project(other)))
     return Workplace(workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases)
+
+
+def _covariance(project: ProjectFolder) -> Path | None:
+    named = project.manifest.project.covariance
+    return project.root / named if named else None
 
 
 def _warn_of_others(folder: Path, figures: tuple[str, ...], reporter: Reporter) -> None:

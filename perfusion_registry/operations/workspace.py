@@ -175,11 +175,15 @@ class Workspace:
     def base_named(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
         """A base by its name in a manifest; where that is the project's, it is what `[base]` says.
 
-        root: what a path is relative to; default the working directory.
+        root: what a path is relative to; default the working directory. The path of another project's
+        manifest is that project's base, as it says.
         """
         from perfusion_registry.base import BaseReference
 
-        said, place = None, BaseReference.parse(name).place(root)
+        reference = BaseReference.parse(name)
+        said, place = None, reference.place(root)
+        if reference.is_manifest and place is not None and place.is_file():
+            return self.base(read_project(place), download=download)
         inside = place is not None and self.root is not None
         project = self.read_if_any() if inside else None
         if project is not None:
@@ -202,6 +206,17 @@ class Workspace:
 
         allowed = None if download and not self.offline else False
         return describe_base(name, root=root, allow_download=allowed, said=said)
+
+
+def read_project(manifest: Path) -> ProjectFolder:
+    """The project of a manifest that is named by its path. Raises PerfError for another file."""
+    if manifest.name != MANIFEST_NAME:
+        raise PerfError(
+            f"a project's manifest is called {MANIFEST_NAME}",
+            where=str(manifest),
+            hint="name that file, or a base",
+        )
+    return ProjectFolder.open(manifest.parent)
 
 
 def _said(project: ProjectFolder) -> SaidOfBase:

@@ -347,7 +347,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], dict[str, Any], str, str]] = {
         touched("it.safetensors", {"lora_unet_a.lora_down.weight": [1, 2]}),
         {"vae": "it.safetensors"},
         "vae",
-        "it.safetensors is a LoRA, and not an autoencoder",
+        "it.safetensors is a LoRA, and not an AutoencoderKL",
     ),
     "a VAE of 16 channels": (
         touched("it.safetensors", {"decoder.conv_in.weight": [8, 16, 3, 3]}),

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
+from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
+from perfusion_registry.operations.init import init
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.lock import LockOptions, check_fresh, lock
 from perfusion_registry.operations.plan import load_plan
@@ -112,6 +116,67 @@ def test_it_is_locked_by_hash_told_and_comes_back(said: Path) -> None:
         assert check_fresh(workspace)[0] == []
     assert locked(said) == plain
     assert "options." not in before
+
+
+def test_another_projects_manifest_is_its_base_wherever_a_base_is_named(
+    said: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(said, SAID.replace("[base]\n", "[base]\nclip_skip = 2\n", 1))
+    suites = said / "suites"
+    suites.mkdir()
+    image = next((said / "photos").iterdir())
+    shutil.copy(image, suites / "a.png")
+    recipe = '[concept]\nname = "bear"\nversion = "1.0.0"\nsupercategory = "teddy"\nimages = ["*.png"]\n'
+    (suites / "bear.toml").write_text(recipe)
+    suite = suites / "suite.toml"
+    suite.write_text(f'base = "../perfusion.toml"\n{SUITE}')
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    compute = ComputeOptions("cpu", "float32")
+    with Workspace.open(said) as workspace:
+        base = workspace.base(workspace.read())
+    with Workspace.open(optional=True) as workspace:
+        assert workspace.base_or_own("../perfusion.toml").digest == base.digest
+        assert workspace.base_named("perfusion.toml", said).digest == base.digest
+        with pytest.raises(PerfError, match=r"is called perfusion\.toml"):
+            workspace.base_named("../suites/bear.toml")
+        options = EvaluateOptions(suite=str(suite), out=elsewhere / "out", report=False, compute=compute)
+        measured = evaluate(workspace, options).measured
+    assert measured.environment.base_digest == base.digest
+    assert (elsewhere / "out" / "results.json").is_file()
+    (elsewhere / "captions.txt").write_text("a teddy on a table\n" * 40)
+    result = estimate(
+        CovarianceOptions(captions=["captions.txt"], out=Path("C.safetensors"), base="../perfusion.toml")
+    )
+    assert result
+    with safe_open(elsewhere / "C.safetensors", "pt") as opened:
+        assert base.text_weights in opened.metadata()["covariance"]  # of what is read with clip skip
+    with pytest.raises(PerfError, match="a project's manifest, not a base"):
+        init(elsewhere, base="../perfusion.toml")
+
+
+SUITE = """\
+name = "mine"
+title = "Words alone"
+[render]
+seeds = 1
+[[concepts]]
+name = "bear"
+group = "toys"
+recipe = "bear.toml"
+[[prompts]]
+name = "scenes"
+templates = ["a photo of a {}"]
+[[figures]]
+id = "1"
+title = "Words"
+kind = "bars"
+metrics = ["text"]
+[[figures.variants]]
+name = "words"
+method = "supercategory"
+"""
 
 
 def test_what_is_for_drawing_alone_makes_no_concept_stale(said: Path) -> None:

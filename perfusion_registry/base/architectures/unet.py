@@ -219,7 +219,7 @@ def load_parts(
 
     Raises PerfError where weights are missing: the libraries would only fill them with noise.
     """
-    from perfusion_registry.base.altered import altered, other_autoencoder
+    from perfusion_registry.base.architectures.altered import altered, other_autoencoder
     from perfusion_registry.base.checkpoint_loading import checkpoint_files, load_checkpoint
     from perfusion_registry.base.pretrained import load_pipeline, require_all_weights
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from perfusion_registry.base.architectures.words import add_words
 from perfusion_registry.base.checkpoint_loading import checkpoint_files
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.lora import fuse
 from perfusion_registry.base.options import BaseOptions
 from perfusion_registry.base.pretrained import BROKEN, load_pretrained, quiet
 from perfusion_registry.base.weights import weight_variants
-from perfusion_registry.base.words import add_words
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import read_header
 
