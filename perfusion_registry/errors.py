@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PerfError(Exception):
     """A mistake or mishap that a person can act on; the command line prints it without a traceback.
@@ -31,6 +34,16 @@ class CheckFailedError(PerfError):
     """A check that was asked for came out negative (`lock --check`, `verify`)."""
 
     exit_code = 1
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Say of an error within the block where it is, if it does not say so itself."""
+    try:
+        yield
+    except PerfError as error:
+        error.where = error.where or where
+        raise
 
 
 def one_line(text: str, longest: int = 200) -> str:

@@ -54,8 +54,9 @@ def build(
     """
     from perfusion_registry.operations.build import BuildOptions
     from perfusion_registry.operations.build import build as run
+    from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
 
-    override = read_override(supercategory, names, out) if supercategory else None
+    override = SupercategoryOverride.read(supercategory, names or (), out) if supercategory else None
     if override is None and out is not None:
         raise PerfError(
             "a build of a recipe goes into the store and the lockfile, not into a file",
@@ -74,8 +75,6 @@ def build(
         if override is None:
             result = run(workspace, options)
         else:
-            from perfusion_registry.operations.substitute import build_substitute
-
             result = build_substitute(workspace, override, options)
     if common.as_json:
         console.say_result(result)
@@ -83,37 +82,6 @@ def build(
         _tell_plan(result, dry_run=dry_run)
     else:
         _tell_built(result, override)
-
-
-def read_override(given: list[str], names: list[str] | None, out: Path | None) -> SupercategoryOverride:
-    """Read --super and --out. Raises PerfError unless they name one concept, one word and a file for it."""
-    from perfusion_registry.operations.substitute import SUFFIX, SupercategoryOverride
-    from perfusion_registry.recipe import canonical_name
-
-    if len(given) > 1:
-        raise PerfError(
-            "another supercategory is tried for one concept at a time",
-            where=f"--super {given[1]}",
-            hint="run `perf build` once for each",
-        )
-    name, equals, word = given[0].rpartition("=")
-    where = f"--super {given[0]}"
-    if not equals or not word.strip():
-        raise PerfError(
-            f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=boat"
-        )
-    folded = canonical_name(name.strip().removesuffix("*"))
-    if any(canonical_name(other) != folded for other in names or ()):
-        raise PerfError(
-            f"the command names other concepts than {folded!r}", where=where, hint="leave them out"
-        )
-    if out is None:
-        raise PerfError(
-            f"{folded!r} as {word.strip()!r} is not what is locked, so it needs a file of its own",
-            where=where,
-            hint=f"--out {folded}-as-{word.strip()}{SUFFIX}, or change the recipe",
-        )
-    return SupercategoryOverride(folded, word.strip(), out)
 
 
 def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +10,11 @@ import typer
 from perfusion_registry.cli import console
 from perfusion_registry.cli.group import group
 from perfusion_registry.cli.options import DryRunOption, JsonOption, QuietOption
-from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.cache import CachePruneResult
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _SHOWN = 20  # removals that are told one by one
 
 
@@ -115,6 +112,7 @@ def prune(
     """
     from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import prune_cache
+    from perfusion_registry.operations.quantities import byte_count, seconds
 
     most = None if max_size is None else byte_count(max_size)
     result = prune_cache(
@@ -133,25 +131,6 @@ def prune(
             f"{console.size(result.left)} are left: what lockfiles name, and what registries said, "
             "always stays"
         )
-
-
-def seconds(text: str) -> float:
-    """An age such as `30d` in seconds."""
-    parts = re.fullmatch(r"\s*(\d{1,6})\s*([smhdw])\s*", text.lower())
-    if parts is None:
-        raise PerfError(
-            f"`{text}` is no age", where="--older-than", hint="write 30d, 12h or 2w (s, m, h, d, w)"
-        )
-    return float(int(parts[1]) * _SECONDS[parts[2]])
-
-
-def byte_count(text: str) -> int:
-    """A size such as `2GB` or `1.5GiB` in bytes."""
-    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    if parts is None or (parts[3] and not parts[2]):
-        raise PerfError(f"`{text}` is no size", where="--max-size", hint="write 2GB, 500MB or 1GiB")
-    unit = _BYTES[parts[2]]
-    return int(float(parts[1]) * (1024 ** (len(str(unit)) // 3) if parts[3] else unit))
 
 
 def _tell(result: CachePruneResult) -> None:

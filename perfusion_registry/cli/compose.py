@@ -83,7 +83,7 @@ def _tell(composition: Composition) -> None:
     if not composition.concepts:
         console.say("calls no concept: it is drawn by the base alone")
         return
-    settings = _settings(composition)
+    settings = composition.settings()
     others = any(concept.method != DEFAULT_METHOD for concept in composition.concepts)
     rows = [
         [
@@ -101,18 +101,6 @@ def _tell(composition: Composition) -> None:
     numbers = [setting.key for setting in settings if not setting.words]
     columns = [*about, *(setting.key for setting in settings), "sha256"]
     console.say_table(columns, rows, right=["tokens", *numbers])
-
-
-def _settings(composition: Composition) -> list[Setting]:
-    """The settings of which concepts of a composition have a value, each once."""
-    from perfusion_registry.methods.table import find_method
-
-    found: dict[str, Setting] = {}
-    for concept in composition.concepts:
-        for setting in find_method(concept.method).settings:
-            if getattr(concept.render, setting.field, None) is not None:
-                found.setdefault(setting.key, setting)
-    return list(found.values())
 
 
 def _cells(concept: ComposedConcept, settings: Sequence[Setting]) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -103,6 +102,7 @@ def add(
         has_unlisted_recipe,
     )
     from perfusion_registry.operations.add import add as run
+    from perfusion_registry.operations.recipe_options import read_options
     from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
     if registry is not None or "/" in name or (supercategory is None and not images and not more):
@@ -140,7 +140,7 @@ def add(
             seed=seed,
             flip=flip,
             method=method or DEFAULT_METHOD,
-            options=_options(options or ()),
+            options=read_options(options or ()),
         )
         with common.open(offline=offline) as workspace:
             result = run(workspace, wished)
@@ -158,21 +158,6 @@ def add(
         if any(Path(pattern).is_absolute() for pattern in result.images or ()):
             console.say("The pictures lie outside the project; --copy would have kept them with it.")
         console.say("Next: perf build")
-
-
-def _options(settings: Iterable[str]) -> dict[str, Any]:
-    """What `--set` says, by key."""
-    from perfusion_registry.operations.recipe_options import read_value
-
-    options: dict[str, Any] = {}
-    for said in settings:
-        key, equals, value = (part.strip() for part in said.partition("="))
-        if not (key and equals and value):
-            raise PerfError(f"{said!r} says no value", where="--set", hint="for instance --set train.bias=.7")
-        if key in options:
-            raise PerfError(f"`{key}` is said twice", where="--set", hint="say it once")
-        options[key] = read_value(value)
-    return options
 
 
 @spread

@@ -4,7 +4,6 @@ before torch is imported.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from perfusion_registry.cli.completion import scene_names
 from perfusion_registry.cli.help import GATES, PICTURE
 from perfusion_registry.cli.options import Compute, LockfileUse
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, at
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composing import SettingSources
@@ -133,26 +132,8 @@ class GateOptions:
     def read(self) -> SettingSources:
         """What is set by concept name, and of all."""
         from perfusion_registry.compose.composing import SettingSources
-        from perfusion_registry.recipe import canonical_name
 
-        by_name: dict[str, dict[str, Value]] = {}
-        every: dict[str, Value] = {}
-        for option, texts in vars(self).items():
-            setting = _setting(option)
-            for text in texts or ():
-                name, equals, value = text.rpartition("=")
-                try:
-                    said = {setting.field: setting.read(value.strip())}
-                    folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
-                except PerfError as error:
-                    raise PerfError(
-                        error.what, where=f"--{setting.option} {text}", hint=error.hint
-                    ) from error
-                if folded is None:
-                    every |= said
-                else:
-                    by_name.setdefault(folded, {}).update(said)
-        return SettingSources(by_name, every)
+        return SettingSources.read({_setting(option): texts or () for option, texts in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -211,9 +192,10 @@ class PictureOptions:
     ) -> RenderOverrides:
         """What is said, with the seeds as `read_seeds` has them."""
         from perfusion_registry.operations.job import RenderOverrides
+        from perfusion_registry.operations.quantities import pixels
         from perfusion_registry.render.seeds import read_seeds
 
-        width, height = _size(self.size) if self.size is not None else (None, None)
+        width, height = pixels(self.size) if self.size is not None else (None, None)
         return RenderOverrides(
             seeds=read_seeds(self.seed, count, usual),
             steps=self.steps,
@@ -231,62 +213,38 @@ def spaces(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value
 
     tries: `KEY=V,V,...` each, of a setting of any method. options: values of the options of settings.
     """
+    from perfusion_registry.methods.table import read_choice
+
     chosen: dict[str, tuple[Value, ...]] = {}
     for option, text in options.items():
         if text:
             setting = _setting(option)
-            chosen[setting.field] = _values(setting, text, f"--{option} {text}")
+            with at(f"--{option} {text}"):
+                chosen[setting.field] = setting.read_several(text)
     for text in tries:
-        key, field, values = _of_any("try", text)
-        if field in chosen:
-            raise PerfError(
-                f"what may be chosen of {key} is said twice",
-                where=f"--try {text}",
-                hint=f"say all its values once, such as --try {key}=V,V",
-            )
-        chosen[field] = values
+        with at(f"--try {text}"):
+            setting, values = read_choice(text)
+            if setting.field in chosen:
+                hint = f"say all its values once, such as --try {setting.key}=V,V"
+                raise PerfError(f"what may be chosen of {setting.key} is said twice", hint=hint)
+        chosen[setting.field] = values
     return chosen
 
 
-def axis(option: str, text: str) -> Axis:
-    """One side of a sweep: an option of a setting, and its numbers."""
+def axis(option: str, text: str | None) -> Axis | None:
+    """One side of a sweep: an option of a setting and its numbers, or `KEY=V,V,...` as an option of another
+    name says it; None where nothing is said."""
     from perfusion_registry.methods.settings import Axis
+    from perfusion_registry.methods.table import read_choice, shipped_settings
 
-    return Axis(option, tuple(map(float, _values(_setting(option), text, f"--{option} {text}"))))
-
-
-def axis_of(option: str, text: str) -> Axis:
-    """One side of a sweep as `KEY=V,V,...` says it: a setting of any method, and its numbers."""
-    from perfusion_registry.methods.settings import Axis
-
-    key, _, values = _of_any(option, text)
-    if any(isinstance(value, str) for value in values):
-        raise PerfError(f"{key} is no number", where=f"--{option} {text}", hint="sweep a setting that is one")
-    return Axis(key, tuple(map(float, values)))
-
-
-def _of_any(option: str, text: str) -> tuple[str, str, tuple[Value, ...]]:
-    """The key, the field and the values that `KEY=V,V,...` says of a setting of any method."""
-    from perfusion_registry.methods.table import find_setting
-
-    key, equals, values = text.partition("=")
-    where = f"--{option} {text}"
-    try:
-        setting = find_setting(key.strip())
-    except PerfError as error:
-        raise PerfError(error.what, where=where, hint=error.hint) from error
-    if not equals:
-        raise PerfError("there are no values", where=where, hint=f"write {setting.key}={setting.example}")
-    return setting.key, setting.field, _values(setting, values, where)
-
-
-def _values(setting: Setting, text: str, where: str) -> tuple[Value, ...]:
-    """Comma-separated values of a setting, each once: numbers in order, words as said."""
-    try:
-        values = [setting.read(part.strip()) for part in text.split(",")]
-    except PerfError as error:
-        raise PerfError(error.what, where=where, hint=error.hint) from error
-    return tuple(dict.fromkeys(values)) if setting.words else tuple(sorted(set(values)))
+    if text is None:
+        return None
+    setting = shipped_settings().get(option)
+    with at(f"--{option} {text}"):
+        setting, values = (setting, setting.read_several(text)) if setting else read_choice(text)
+        if setting.words:
+            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
+    return Axis(setting.key, tuple(map(float, values)))
 
 
 def _setting(option: str) -> Setting:
@@ -301,10 +259,3 @@ def concept_names(names: Sequence[str]) -> tuple[str, ...]:
     from perfusion_registry.recipe import canonical_name
 
     return tuple(canonical_name(name.lower().removesuffix("*")) for name in names)
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text.strip().lower())
-    if sides is None:
-        raise PerfError(f"{text!r} is not a size", where="--size", hint="write it as 512x512")
-    return int(sides[1]), int(sides[2] or sides[1])

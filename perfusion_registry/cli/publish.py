@@ -14,7 +14,6 @@ from perfusion_registry.cli.completion import concept_names, registry_names
 from perfusion_registry.cli.facts import say_facts, values_said
 from perfusion_registry.cli.options import Common, DryRunOption
 from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.publish import Published, YankResult
@@ -168,6 +167,7 @@ def yank(
     Locks that have it still work.
     """
     from perfusion_registry.operations.publish import yank as run
+    from perfusion_registry.operations.target import parse_release
 
     where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
@@ -185,35 +185,12 @@ def unyank(
 ) -> None:
     """Show a yanked version again."""
     from perfusion_registry.operations.publish import unyank as run
+    from perfusion_registry.operations.target import parse_release
 
     where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
         result = run(workspace, name, version, registry=registry or where, dry_run=dry_run)
     _tell_yanked(result, "unyank", as_json=common.as_json)
-
-
-def parse_release(text: str, after: str | None = None) -> tuple[str | None, str, str]:
-    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version.
-
-    after: the version where it was said apart, as in `teddy 1.0.0`.
-    """
-    from packaging.version import InvalidVersion, Version
-
-    from perfusion_registry.operations.target import is_address
-    from perfusion_registry.recipe import canonical_name
-
-    text = text if after is None else f"{text}=={after}"
-    spelt, _, version = text.partition("==")
-    registry, slash, name = spelt.strip().rpartition("/")
-    try:
-        if slash and (not registry or is_address(registry)):
-            raise InvalidVersion(registry)
-        return registry or None, canonical_name(name), str(Version(version))
-    except InvalidVersion as error:
-        raise PerfError(
-            f"`{text}` does not name a release",
-            hint=f"write `{name or 'NAME'}==VERSION`, and an address as --registry ADDRESS",
-        ) from error
 
 
 def _tell_yanked(result: YankResult, verb: str, *, as_json: bool) -> None:

@@ -17,7 +17,6 @@ from perfusion_registry.cli.drawing import (
     PromptArguments,
     ResidualOption,
     axis,
-    axis_of,
     concept_names,
 )
 from perfusion_registry.cli.help import GATES, PICTURE
@@ -27,7 +26,6 @@ from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composition import Composition
-    from perfusion_registry.methods.settings import Axis
 
 BIASES, TEMPERATURES = "relative ones: 0.6,0.85,0.95,1.05,1.15", "0.1,0.15"
 """What `perf sweep` says of its defaults."""
@@ -184,10 +182,10 @@ def sweep(
 
     options = SweepOptions(
         grid=Grid.of(
-            bias=_axis("bias", bias),
-            temperature=_axis("temperature", temperature),
-            across=_axis_of("across", across),
-            down=_axis_of("down", down),
+            bias=axis("bias", bias),
+            temperature=axis("temperature", temperature),
+            across=axis("across", across),
+            down=axis("down", down),
             names=concept_names(concept) if concept else None,
         ),
         overrides=picture.read(),
@@ -203,11 +201,3 @@ def sweep(
         console.say(result.sheet)
     if show:
         typer.launch(result.sheet)
-
-
-def _axis(option: str, text: str | None) -> Axis | None:
-    return None if text is None else axis(option, text)
-
-
-def _axis_of(option: str, text: str | None) -> Axis | None:
-    return None if text is None else axis_of(option, text)

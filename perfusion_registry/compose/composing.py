@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,11 @@ from perfusion_registry.compose.composition import (
 )
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, parse_prompt, unparse
-from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.settings import Settings
+from perfusion_registry.errors import PerfError, at
+from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.methods.table import check_general, find_method, find_setting
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
 
@@ -41,6 +41,23 @@ class SettingSources:
     command_all: Settings = field(default_factory=dict)
     scene: Mapping[str, Settings] = field(default_factory=dict)
     scene_name: str = ""
+
+    @classmethod
+    def read(cls, said: Mapping[Setting, Iterable[str]]) -> SettingSources:
+        """What a command line says of settings, each text `VALUE` for every concept or `NAME=VALUE` for one.
+
+        Raises PerfError, whose place is the option, for what is no value of a setting and no name.
+        """
+        command: dict[str, dict[str, Value]] = {}
+        command_all: dict[str, Value] = {}
+        for setting, texts in said.items():
+            for text in texts:
+                name, equals, value = text.rpartition("=")
+                with at(f"--{setting.option} {text}"):
+                    read = {setting.field: setting.read(value.strip())}
+                    folded = canonical_name(name.strip().lower().removesuffix("*")) if equals else None
+                (command_all if folded is None else command.setdefault(folded, {})).update(read)
+        return cls(command, command_all)
 
 
 def compose(
@@ -107,7 +124,7 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
     changed = []
     for concept in composition.concepts:
         method, name = find_method(concept.method), concept.name
-        with _at(under(prompt.source, _first_call(prompt, name).span)):
+        with at(under(prompt.source, _first_call(prompt, name).span)):
             named = method.checked(gates.command.get(name, {}), name)
             every = method.applicable(gates.command_all, name)
             render = method.set_options(name, concept.render, [named], [every])
@@ -227,9 +244,9 @@ def _settled(prompt: Prompt, concept: Concept, sources: SettingSources) -> FileM
     card = concept.artifact.card
     method, name = find_method(card.method), card.name
     inside = braces(prompt, name, method)
-    with _at(f"the scene `{sources.scene_name}`, gates.{name}"):
+    with at(f"the scene `{sources.scene_name}`, gates.{name}"):
         scene = method.checked(sources.scene.get(name, {}), name)
-    with _at(under(prompt.source, _first_call(prompt, name).span)):
+    with at(under(prompt.source, _first_call(prompt, name).span)):
         named = method.checked(sources.command.get(name, {}), name)
         own = method.own_options(card.train, card.render, concept.locked)
         every = method.applicable(sources.command_all, name)
@@ -238,15 +255,6 @@ def _settled(prompt: Prompt, concept: Concept, sources: SettingSources) -> FileM
         if mistake is not None:
             raise mistake
     return options
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Give a place to an error that has none."""
-    try:
-        yield
-    except PerfError as error:
-        raise PerfError(error.what, where=error.where or where, hint=error.hint) from error
 
 
 def _composed(prompt: Prompt, concept: Concept, render: FileModel, tokens: Tokens) -> ComposedConcept:

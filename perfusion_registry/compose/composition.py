@@ -23,6 +23,7 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Table
 from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
+from perfusion_registry.methods.settings import Setting
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.model import FileModel
@@ -162,6 +163,15 @@ class Composition(FileModel):
     def concept(self, name: str) -> ComposedConcept:
         """The concept called `name`."""
         return next(concept for concept in self.concepts if concept.name == name)
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Of which settings any of its concepts has a value, each once, in the order of the concepts."""
+        settings: dict[str, Setting] = {}
+        for concept in self.concepts:
+            for setting in find_method(concept.method).settings:
+                if getattr(concept.render, setting.field, None) is not None:
+                    settings.setdefault(setting.key, setting)
+        return tuple(settings.values())
 
     def to_json(self) -> str:
         """The file's text: the same composition gives the same bytes."""

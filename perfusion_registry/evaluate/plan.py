@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.compose.prompt import parse_prompt
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, at
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
 from perfusion_registry.evaluate.building import BuildOrder
 from perfusion_registry.evaluate.drawing import DrawnConcept, DrawOrder
@@ -154,11 +154,9 @@ def _check_settings(order: BuildOrder, point: Point, where: str) -> None:
     """Refuse, before anything is built, what a point sets for a concept that cannot be drawn so."""
     name, method = order.source.name, find_method(order.source.recipe.concept.method)
     place = f"{where}, {point.label}"
-    try:
+    with at(place):
         own = method.own_options(order.train, order.render, {})
         draw = method.set_options(name, own, [point.settings])
-    except PerfError as error:
-        raise PerfError(error.what, where=place, hint=error.hint) from error
     mistake = method.options_mistake(name, order.train, draw)
     if mistake is None and point.variant.drawing is not None:
         mistake = method.drawing_mistake(point.variant.drawing, draw)

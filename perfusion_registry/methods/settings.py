@@ -66,6 +66,11 @@ class Setting:
             raise PerfError(f"{text!r} is not a number", hint=self._for_instance)
         return self.check(int(text) if _WHOLE.fullmatch(text) else float(text), text)
 
+    def read_several(self, text: str) -> tuple[Value, ...]:
+        """Values between commas, each once: numbers in order, words as they stand. Raises as `read` does."""
+        values = [self.read(part.strip()) for part in text.split(",")]
+        return tuple(dict.fromkeys(values)) if self.words else tuple(sorted(set(values)))
+
     def check(self, value: object, written: str | None = None) -> Value:
         """A value of a program or of a file. Raises as `read` does; written: as the error shows it."""
         if self.words:

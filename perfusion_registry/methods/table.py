@@ -12,7 +12,7 @@ from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
-from perfusion_registry.methods.settings import Setting
+from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import parsed_version
@@ -127,6 +127,17 @@ def find_setting(key: str) -> Setting:
             keys.append(setting.key)
     hint = did_you_mean(key, keys, f"the options are {', '.join(dict.fromkeys(keys))}", form="{}")
     raise PerfError(f"{key!r} is no option of any concept", hint=hint)
+
+
+def read_choice(text: str) -> tuple[Setting, tuple[Value, ...]]:
+    """The setting, of whichever method has it, and the values that `KEY=V,V,...` says. Raises PerfError,
+    without a place, for what says neither.
+    """
+    key, equals, values = text.partition("=")
+    setting = find_setting(key.strip())
+    if not equals:
+        raise PerfError("there are no values", hint=f"write {setting.key}={setting.example}")
+    return setting, setting.read_several(values)
 
 
 def _refusal(field: str, value: Any, methods: Sequence[Method]) -> PerfError | None:

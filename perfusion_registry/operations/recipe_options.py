@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tomli
@@ -26,6 +26,19 @@ def read_value(text: str) -> Any:
     except ValueError:
         return text
     return read["value"] if len(read) == 1 else text
+
+
+def read_options(settings: Iterable[str]) -> dict[str, Any]:
+    """What `--set KEY=VALUE` says, by key; raises PerfError for what says nothing, or something twice."""
+    options: dict[str, Any] = {}
+    for said in settings:
+        key, equals, value = (part.strip() for part in said.partition("="))
+        if not (key and equals and value):
+            raise PerfError(f"{said!r} says no value", where="--set", hint="for instance --set train.bias=.7")
+        if key in options:
+            raise PerfError(f"`{key}` is said twice", where="--set", hint="say it once")
+        options[key] = read_value(value)
+    return options
 
 
 def in_tables(

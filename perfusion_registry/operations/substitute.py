@@ -7,6 +7,7 @@ they are, for they are about the concept under its own supercategory. Prompts ta
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from perfusion_registry.operations.build import (
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.recipe.writing import replace_bytes
 
 SUFFIX = ".safetensors"
@@ -43,6 +45,37 @@ class SupercategoryOverride:
                 where=f"--out {self.out}",
                 hint=f"--out {self.name}{SUFFIX}",
             )
+
+    @classmethod
+    def read(cls, given: Sequence[str], names: Sequence[str], out: Path | None) -> SupercategoryOverride:
+        """What `--super NAME=WORD` and `--out FILE` say. names: the concepts that the command names beside.
+
+        Raises PerfError unless they name one concept, one word and a file for it.
+        """
+        if len(given) > 1:
+            raise PerfError(
+                "another supercategory is tried for one concept at a time",
+                where=f"--super {given[1]}",
+                hint="run `perf build` once for each",
+            )
+        name, equals, word = given[0].rpartition("=")
+        where = f"--super {given[0]}"
+        if not equals or not word.strip():
+            raise PerfError(
+                f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=boat"
+            )
+        folded = canonical_name(name.strip().removesuffix("*"))
+        if any(canonical_name(other) != folded for other in names):
+            raise PerfError(
+                f"the command names other concepts than {folded!r}", where=where, hint="leave them out"
+            )
+        if out is None:
+            raise PerfError(
+                f"{folded!r} as {word.strip()!r} is not what is locked, so it needs a file of its own",
+                where=where,
+                hint=f"--out {folded}-as-{word.strip()}{SUFFIX}, or change the recipe",
+            )
+        return cls(folded, word.strip(), out)
 
 
 def build_substitute(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries import Registry
 from perfusion_registry.suggestions import did_you_mean
 
@@ -37,6 +38,27 @@ class RegistryTarget:
 def is_address(text: str) -> bool:
     """Whether this is a URL or a path, and no name."""
     return _ADDRESS.match(text) is not None
+
+
+def parse_release(text: str, after: str | None = None) -> tuple[str | None, str, str]:
+    """`NAME==VERSION` or `REGISTRY/NAME==VERSION`: the registry, if one is said, the name and the version.
+
+    after: the version where it was said apart, as in `teddy 1.0.0`.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    text = text if after is None else f"{text}=={after}"
+    spelt, _, version = text.partition("==")
+    registry, slash, name = spelt.strip().rpartition("/")
+    try:
+        if slash and (not registry or is_address(registry)):
+            raise InvalidVersion(registry)
+        return registry or None, canonical_name(name), str(Version(version))
+    except InvalidVersion as error:
+        raise PerfError(
+            f"`{text}` does not name a release",
+            hint=f"write `{name or 'NAME'}==VERSION`, and an address as --registry ADDRESS",
+        ) from error
 
 
 def find_target(workspace: Workspace, wanted: str | None) -> RegistryTarget:

@@ -11,8 +11,8 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.lockfiles import known_lockfiles, note_lockfile
-from perfusion_registry.cli.cache import byte_count, seconds
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.quantities import byte_count, seconds
 from tests.cli.running import Perf
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perfusion_registry.cli.publish import parse_release
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.target import RegistryTarget, find_target
+from perfusion_registry.operations.target import RegistryTarget, find_target, parse_release
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.registries import Registry
 from perfusion_registry.trust.check import is_signature_valid
