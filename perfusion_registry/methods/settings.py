@@ -32,7 +32,8 @@ class Setting:
     key: as braces and commands say it. field: as files' tables and the method's options say it; by default
     the same. type: of its values, a number or a `Literal` of words, with pydantic's constraints. example: a
     value, as somebody would write it. noun: what a word of it is called, in errors. usual: a value that
-    summaries need not mention. null: whether a scene that does not say it has a null in its place, as scenes
+    summaries need not mention. instead_of: the field of the setting that it stands for in another measure, so
+    that no place says both. null: whether a scene that does not say it has a null in its place, as scenes
     of format 1 have for what there was then.
     """
 
@@ -42,6 +43,7 @@ class Setting:
     field: str = ""
     noun: str = ""
     usual: Value | None = None
+    instead_of: str = ""
     null: bool = True
 
     def __post_init__(self) -> None:

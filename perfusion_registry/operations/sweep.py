@@ -11,7 +11,7 @@ from pydantic import Field
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Axis
-from perfusion_registry.methods.table import check_choices
+from perfusion_registry.methods.table import check_choices, find_setting
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.render import folder_of, note_of, title_of
@@ -86,10 +86,9 @@ class SweepOptions:
         for axis in (across, down):
             if axis is not None:
                 check_choices(axis.key, axis.values)
-        if down is not None and across.key == down.key:
-            raise PerfError(
-                f"{across.key} is swept on both sides", hint="sweep another setting on one of them"
-            )
+        if down is not None and _is_one(across, down):
+            both = across.key if across.key == down.key else f"{across.key}, in the place of {down.key},"
+            raise PerfError(f"{both} is swept on both sides", hint="sweep another setting on one of them")
         seeds = self.overrides.seeds or ()
         if len(seeds) > 1:
             raise PerfError(
@@ -97,6 +96,12 @@ class SweepOptions:
                 where="--seed",
                 hint="say one, and sweep again for another",
             )
+
+
+def _is_one(across: Axis, down: Axis) -> bool:
+    """Whether two sides are one setting, or one in two measures."""
+    one, other = find_setting(across.key), find_setting(down.key)
+    return one.field == other.field or one.field == other.instead_of or one.instead_of == other.field
 
 
 class SweepResult(Result):

@@ -14,7 +14,7 @@ from perfusion_registry.recipe.options import Bias, RelativeBias, Temperature
 
 SETTINGS = (
     Setting("bias", Bias, ".55"),
-    Setting("relative_bias", RelativeBias, ".9", null=False),
+    Setting("relative_bias", RelativeBias, ".9", instead_of="bias", null=False),
     Setting("temperature", Temperature, ".15"),
     Setting("lock", SceneLock, "global", field="key_lock", noun="key lock", usual="local"),
     STRENGTH,
