@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from perfusion_registry.artifact.format import read_card as read_card
     from perfusion_registry.artifact.format import save_artifact as save_artifact
     from perfusion_registry.artifact.key import build_key as build_key
+    from perfusion_registry.artifact.key import card_key as card_key
     from perfusion_registry.artifact.key import digest_of as digest_of
     from perfusion_registry.artifact.key import training_key as training_key
+    from perfusion_registry.artifact.key import transfer_key as transfer_key
     from perfusion_registry.artifact.store import Store as Store
 
 _HOME = {
@@ -28,12 +30,14 @@ _HOME = {
     "ConceptCard": "card",
     "Store": "store",
     "build_key": "key",
+    "card_key": "key",
     "card_fields": "card",
     "digest_of": "key",
     "load_artifact": "format",
     "read_card": "format",
     "save_artifact": "format",
     "training_key": "key",
+    "transfer_key": "key",
 }
 
 __all__ = sorted(_HOME)

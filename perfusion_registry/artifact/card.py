@@ -45,6 +45,20 @@ class Imported(FileModel):
     dialect: Annotated[str, Field(min_length=1, max_length=100)]
 
 
+class TransferSource(FileModel):
+    """What a transferred concept was made from: the artifact of another family's base.
+
+    sha256: of the artifact. base, base_licence, family: as its card has them. moved: how far the target input
+    went, as a part of its length.
+    """
+
+    sha256: Sha256
+    base: str
+    base_licence: Annotated[str, Field(max_length=200)] | None = None
+    family: str
+    moved: float | None = None
+
+
 class Judgement(FileModel):
     """Whether a concept passed one test of a verdict, and the number that decided."""
 
@@ -74,7 +88,8 @@ class ConceptCard(FileModel):
     tokenised, where that is not one learned token. vectors: how many learned tokens a call becomes.
     architecture, family: of the bases that it fits. base, base_revision: the base it was trained on.
     base_licence: what the base's own card says, where it says something. recipe_digest: of all inputs of its
-    build; None where it was imported. train, render, built: the method's tables: the options of its training,
+    build; None where it was imported. transferred: what it was made from, where it was learned on a base of
+    another family. train, render, built: the method's tables: the options of its training,
     what prompts may set with the concept's own values, and what the build found out. scores: similarity
     scores of the kept step by name, such as `image`, `text` and `harmonic`. preview: the SHA-256 of a small
     picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
@@ -98,6 +113,7 @@ class ConceptCard(FileModel):
     base_licence: Annotated[str, Field(max_length=200)] | None = None
     recipe_digest: Sha256 | None = None
     imported: Imported | None = None
+    transferred: TransferSource | None = None
     train: Table
     render: Table
     built: Table

@@ -14,6 +14,8 @@ from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 _KEY_SCHEMA = 1
+TRANSFER_EPOCH = 1
+"""Raised whenever a change to transfers changes the bytes that they come to."""
 
 
 def digest_of(value: Any) -> str:
@@ -58,6 +60,24 @@ def training_key(
     return digest_of(inputs)
 
 
+def transfer_key(source: str, base: str, covariance: str | None) -> str:
+    """Digest (hex) of everything that the tensors of a transferred concept depend on; it takes the place of
+    `training_key`.
+
+    source: the SHA-256 of the artifact that is transferred. base, covariance: digests as in `training_key`.
+    """
+    inputs = {"transfer": TRANSFER_EPOCH, "source": source, "base": base, "covariance": covariance}
+    return digest_of({key: value for key, value in inputs.items() if value is not None})
+
+
+def card_key(training: str, recipe: Recipe, render: FileModel, *, base_licence: str | None = None) -> str:
+    """The recipe digest: a key of tensors, and everything else that the artifact's card says."""
+    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory", "preview"})
+    if base_licence is not None:
+        card["base_licence"] = base_licence
+    return digest_of({"training": training, "card": card, "render": render.model_dump(mode="json")})
+
+
 def build_key(
     recipe: Recipe,
     images: Sequence[str],
@@ -75,13 +95,5 @@ def build_key(
     Two recipes with one training key and two build keys differ only in their cards; the second needs no
     training.
     """
-    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory", "preview"})
-    if base_licence is not None:
-        card["base_licence"] = base_licence
-    return digest_of(
-        {
-            "training": training_key(recipe, images, masks, base, covariance, train, epoch=epoch),
-            "card": card,
-            "render": render.model_dump(mode="json"),
-        }
-    )
+    training = training_key(recipe, images, masks, base, covariance, train, epoch=epoch)
+    return card_key(training, recipe, render, base_licence=base_licence)

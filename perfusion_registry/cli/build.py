@@ -9,6 +9,7 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
+from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOption
 from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
@@ -41,21 +42,48 @@ def build(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="With --super: the .safetensors file to write.", show_default=False
+            metavar="FILE", help="With --super or --for: the .safetensors file to write.", show_default=False
         ),
     ] = None,
+    for_base: ForOption = None,
+    files: WithOption = None,
+    covariance: CovarianceOption = None,
     locked: LockedOption = False,
     jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train the concepts whose inputs changed, and lock them.
 
-    A build that is interrupted resumes where it was.
+    A build that is interrupted resumes where it was. With --for nothing is trained: concepts are transferred.
     """
     from perfusion_registry.operations.build import BuildOptions
     from perfusion_registry.operations.build import build as run
     from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
 
+    if for_base is not None:
+        from perfusion_registry.cli.transfer import check_alone, tell_transferred
+        from perfusion_registry.operations.transfer import TransferOptions, transfer
+
+        check_alone(for_base, {"--super": supercategory, "--force": force, "--locked": locked})
+        asked = TransferOptions(
+            base=for_base,
+            names=tuple(names or ()),
+            files=tuple(files or ()),
+            covariance=covariance,
+            out=out,
+            dry_run=dry_run,
+            compute=compute.read(),
+        )
+        with common.open() as workspace:
+            transferred = transfer(workspace, asked)
+        common.show(transferred, lambda result: tell_transferred(result, asked))
+        return
+    if files or covariance is not None:
+        raise PerfError(
+            "a build learns from the pictures of recipes, with the project's covariance",
+            where="--with" if files else f"--covariance {covariance}",
+            hint="leave it out; with --for BASE an artifact is transferred to another base",
+        )
     override = SupercategoryOverride.read(supercategory, names or (), out) if supercategory else None
     if override is None and out is not None:
         raise PerfError(

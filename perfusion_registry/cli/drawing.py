@@ -57,6 +57,23 @@ WithOption = Annotated[
         help="Take the concept of this artifact instead of the locked one of its name. Repeatable.",
     ),
 ]
+ForOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="BASE",
+        help="For this base: concepts that were learned on one of another family are transferred to it.",
+        show_default="the project's",
+    ),
+]
+CovarianceOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="With --for: the covariance of that base.",
+        show_default="the base's own",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,8 @@ class PromptArguments:
     prompt: PromptArgument = None
     scene: SceneOption = None
     files: WithOption = None
+    for_base: ForOption = None
+    covariance: CovarianceOption = None
 
     def read(
         self, lockfile: LockfileUse, compute: Compute | None = None, gates: GateOptions | None = None
@@ -78,6 +97,8 @@ class PromptArguments:
             scene=self.scene,
             gates=(gates or GateOptions()).read(),
             files=tuple(self.files or ()),
+            base=self.for_base,
+            covariance=self.covariance,
             locked=lockfile.locked,
             frozen=lockfile.frozen,
             compute=(compute or Compute()).read(),

@@ -88,6 +88,12 @@ def render(
             where=f"--with {prompt.files[0]}",
             hint="give a prompt instead",
         )
+    if prompt.for_base is not None and from_file:
+        raise PerfError(
+            f"{names[0]} names its base and its concepts by their hashes",
+            where=f"--for {prompt.for_base}",
+            hint="give a prompt instead",
+        )
     drawn: Source
     if source is not None:
         drawn = PictureSource(picture=source, gates=gates.read(), compute=compute.read())

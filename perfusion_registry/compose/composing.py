@@ -227,7 +227,8 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
                 f"{card.name!r} was built for {card.base} (family {card.family[:12]}), and this base, "
                 f"{base.repo}, is of another family ({base.family[:12]})",
                 where=where,
-                hint=f"build it for this base: `perf build {card.name}`",
+                hint=f"`perf build {card.name} --for {base.repo}` transfers it to this base, "
+                f"`perf build {card.name}` learns it there",
             )
         first = next((c.artifact.card for c in called if c.artifact.card.covariance), card)
         if card.covariance is not None and card.covariance != first.covariance:

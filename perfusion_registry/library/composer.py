@@ -45,12 +45,18 @@ class Composer:
         *,
         locked: bool = False,
         frozen: bool = False,
+        another: str | None = None,
+        covariance: Path | None = None,
     ) -> None:
-        """workspace: opens the project. base: what draws. locked, frozen: as in `Project.composer`."""
+        """workspace: opens the project. base: what draws. another: its name, where it is not the project's.
+        The rest as in `Project.composer`.
+        """
         self._workspace = workspace
         self._base = base
         self._locked = locked
         self._frozen = frozen
+        self._another = another
+        self._covariance = covariance
 
     def __repr__(self) -> str:
         base = self._base
@@ -258,6 +264,8 @@ class Composer:
             scene=scene,
             gates=gate_sources(gates),
             files=tuple(map(Path, files)),
+            base=self._another,
+            covariance=self._covariance,
             locked=self._locked,
             frozen=self._frozen,
         )

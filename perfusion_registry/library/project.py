@@ -277,6 +277,38 @@ class Project:
         options = BuildOptions(force=force, dry_run=dry_run, compute=ComputeOptions(device, dtype))
         return self._run(lambda workspace: build_substitute(workspace, override, options))
 
+    def transfer(
+        self,
+        base: str,
+        *names: str,
+        files: Sequence[str | Path] = (),
+        covariance: str | Path | None = None,
+        out: str | Path | None = None,
+        dry_run: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> BuildResult:
+        """Transfer concepts that were learned on another base to this one, without training (`--for`);
+        default all of them.
+
+        base: as a manifest names it. Where it is the project's, what is transferred is locked; of another the
+        store has it. files: artifacts to transfer instead of what is locked. covariance: of a base that is
+        not the project's, where none ships with it. out: a file for the one concept. The rest as in `build`.
+        """
+        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.transfer import TransferOptions, transfer
+
+        options = TransferOptions(
+            base=base,
+            names=names,
+            files=tuple(Path(file) for file in files),
+            covariance=Path(covariance) if covariance is not None else None,
+            out=Path(out) if out is not None else None,
+            dry_run=dry_run,
+            compute=ComputeOptions(device, dtype),
+        )
+        return self._run(lambda workspace: transfer(workspace, options))
+
     def verify(self, *, require_signed: bool = False) -> VerifyResult:
         """Check every locked artifact against its digest, its card and its release; `whole` of the result
         says whether all is well."""
@@ -403,21 +435,38 @@ class Project:
     # Pictures
 
     def composer(
-        self, *, locked: bool = False, frozen: bool = False, device: str = "auto", dtype: str = "auto"
+        self,
+        *,
+        locked: bool = False,
+        frozen: bool = False,
+        base: str | None = None,
+        covariance: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
     ) -> Composer:
         """Load the project's base, to compose prompts and draw them; it takes seconds and is worth keeping.
+
+        base: what to draw on instead, as a manifest names it: concepts of another family are transferred to
+        it. covariance: of that base, where none ships with it.
 
         locked: for each prompt, raise CheckFailedError where the lockfile would change, or the base is not
         the locked one. frozen: take the lockfile as it is, without a warning. device, dtype: as in `build`.
         """
         from perfusion_registry.library.composer import Composer
         from perfusion_registry.operations.build import ComputeOptions
-        from perfusion_registry.operations.compose import load_base
+        from perfusion_registry.operations.loaded_base import load_base
 
         with self.workspace() as workspace:
-            description = workspace.base(workspace.read())
-            base = load_base(workspace, description, ComputeOptions(device, dtype))
-        return Composer(self.workspace, base, locked=locked, frozen=frozen)
+            description = workspace.base(workspace.read()) if base is None else workspace.base_named(base)
+            loaded = load_base(workspace, description, ComputeOptions(device, dtype))
+        return Composer(
+            self.workspace,
+            loaded,
+            locked=locked,
+            frozen=frozen,
+            another=base,
+            covariance=Path(covariance) if covariance is not None else None,
+        )
 
     def evaluate(
         self,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution, Targets
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
+    from perfusion_registry.methods.transfer import Learned, Transferred
 
 Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 """A table of a file that is the method's own, and checked by it."""
@@ -77,7 +78,8 @@ class Method(ABC):
     and commands may set of these. tensor_rules: of the tensors in its artifacts. needs_covariance: whether
     its concepts live in the metric of a covariance, and compose only within one. drawings, trainings: the
     names of other ways to draw and to train its concepts, which suites compare with its own; no method has
-    another's name or way to draw.
+    another's name or way to draw. transferable: whether its concepts can be transferred to bases of other
+    families, with layers of equal widths.
     """
 
     name: ClassVar[str]
@@ -90,6 +92,7 @@ class Method(ABC):
     needs_covariance: ClassVar[bool] = False
     drawings: ClassVar[tuple[str, ...]] = ()
     trainings: ClassVar[tuple[str, ...]] = ()
+    transferable: ClassVar[bool] = False
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:
         """The recipe's `[train]` over the base card's over the method's own values; of the card only what is
@@ -254,6 +257,21 @@ class Method(ABC):
         that in the metric of its covariance) and of W E (its output); factors in the units of what the blocks
         write, by block path, and their strength. Raises PerfError when the artifact does not fit the base.
         """
+
+    def transfer_needs_base(self, learned: Learned) -> bool:
+        """Whether a transfer needs the base that the concept was learned on; here none does."""
+        return False
+
+    def transferred(
+        self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
+    ) -> Transferred:
+        """The concept as a base of another family has it, where the method is transferable: its tensors, and
+        what became of them.
+
+        metric: of that base's covariance, for a method that needs one. before: the base that it was learned
+        on, where `transfer_needs_base`. Raises PerfError where what was learned does not fit the base.
+        """
+        raise NotImplementedError
 
     def drawing_mistake(self, drawing: str, draw: FileModel) -> PerfError | None:
         """What keeps a concept with these options from being drawn in one of the other ways of `drawings`;

@@ -9,13 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, save_artifact
-from perfusion_registry.artifact.card import as_before
+from perfusion_registry.artifact.card import TransferSource, as_before
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.lock import stale
@@ -72,7 +72,9 @@ class NeededConcept(FileModel):
 
 
 class BuiltConcept(FileModel):
-    """A concept that was built. trained: False where its tensors were there already."""
+    """A concept that was built. trained: False where its tensors were there already, and where it was
+    transferred; transferred: from what.
+    """
 
     name: Name
     version: Version
@@ -83,6 +85,7 @@ class BuiltConcept(FileModel):
     size: int
     steps_kept: int | None
     scores: dict[str, float]
+    transferred: Annotated[TransferSource | None, Field(exclude_if=lambda source: source is None)] = None
     card: InProcess[ConceptCard]
 
 
@@ -90,6 +93,7 @@ class BuildResult(Result):
     """`perf build`. out: the file that was written instead of the lockfile, under another supercategory.
 
     not_built_here: of what was asked for, scene packs and concepts of registries, each with its reason.
+    locked: whether the lockfile has what was built.
     """
 
     schema_: Literal["perf.build/1"] = named("perf.build/1")
@@ -99,6 +103,7 @@ class BuildResult(Result):
     seconds: float
     out: str | None = None
     not_built_here: InProcess[dict[Name, str]] = Field(default_factory=dict)
+    locked: InProcess[bool] = True
 
     @model_serializer(mode="wrap")
     def _printed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -184,7 +189,7 @@ def build_plan(
     many are trained at once, each in a process of its own. The base is only loaded when something has to be
     trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
     """
-    if planned.plan.needed:
+    if any(task.transferred is None for task in planned.plan.needed):
         from perfusion_registry.base import require_trainable
 
         require_trainable(planned.base)
@@ -201,7 +206,7 @@ def _run(
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
     """Build what is needed, here or in other processes; what needs no training is done here."""
     needed = planned.plan.needed
-    trained = [task for task in needed if _cached(planned.store, task) is None]
+    trained = [task for task in needed if task.transferred is None and _cached(planned.store, task) is None]
     pictures = [
         (image.path, image.mask if reads_mask_files(task.train.mask) else None)
         for task in trained
@@ -244,9 +249,10 @@ class BuildInputs:
     """What a builder needs of a planned project. It travels to worker processes by pickle, which a manifest
     cannot: the model of its scenes is made for the methods that are installed.
 
-    lockfile: as it was before the build.
+    root: the project's folder. lockfile: as it was before the build.
     """
 
+    root: Path
     store: Store
     base: BaseDescription
     plan: Plan
@@ -255,7 +261,7 @@ class BuildInputs:
     @classmethod
     def of(cls, planned: ProjectPlan) -> BuildInputs:
         """Those of a project."""
-        return cls(planned.store, planned.base, planned.plan, planned.project.lockfile)
+        return cls(planned.project.root, planned.store, planned.base, planned.plan, planned.project.lockfile)
 
 
 class ConceptBuilder:
@@ -293,7 +299,12 @@ class ConceptBuilder:
             begun = time.monotonic()
             # Another process may have finished the work while this one waited for the lock.
             cached = _cached(self._inputs.store, task)
-            artifact = self._train(task) if cached is None else load_artifact(store.get(cached))
+            if cached is not None:
+                artifact = load_artifact(store.get(cached))
+            elif task.transferred is not None:
+                artifact = self._transfer(task, task.transferred)
+            else:
+                artifact = self._train(task)
             artifact, data = self._written(task, artifact, format_1)
             sha256 = store.put(data)
             store.record(task.digest, sha256)
@@ -303,12 +314,13 @@ class ConceptBuilder:
             name=task.name,
             version=task.recipe_version,
             reason=task.reason,
-            trained=cached is None,
+            trained=cached is None and task.transferred is None,
             seconds=round(time.monotonic() - begun, 3),
             sha256=sha256,
             size=len(data),
             steps_kept=artifact.card.steps_kept,
             scores=artifact.card.scores,
+            transferred=artifact.card.transferred,
             card=artifact.card,
         )
 
@@ -328,6 +340,32 @@ class ConceptBuilder:
                 if known is not None and locked.sha256 == hashlib.sha256(data).hexdigest():
                     return known, data
         return artifact, save_artifact(artifact)
+
+    def _transfer(self, task: BuildTask, sha256: str) -> Artifact:
+        """The concept from its artifact of another base."""
+        from perfusion_registry.build.transfer import check_transferable, learned_on, transfer
+
+        store = self._inputs.store
+        if not store.has(sha256):
+            raise PerfError(
+                f"`{task.name}` was transferred from an artifact that is not in this store ({sha256[:12]})",
+                where=str(store.path(sha256)),
+                hint=f"`perf build {task.name} --for {self._inputs.base.repo} --with FILE` takes it from a "
+                f"file, `perf build {task.name} --force` learns it on this base",
+            )
+        source = load_artifact(store.get(sha256))
+        check_transferable(source.card, self._inputs.base)
+        before = learned_on(source, self._inputs.base.family, self._inputs.root, self._reporter)
+        base, covariance = self.load()
+        return transfer(
+            source,
+            sha256,
+            base,
+            covariance,
+            digest=task.digest,
+            licence=self._inputs.base.licence,
+            before=before,
+        )
 
     def _train(self, task: BuildTask) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from perfusion_registry.compose.composing import SettingSources
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.workspace import Workspace
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from perfusion_registry.artifact import Artifact
     from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.compose.composition import Composition
+    from perfusion_registry.compose.concept import Concept
+    from perfusion_registry.reporter import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,10 @@ class PromptOptions:
     scene: of the manifest, or PACK/SCENE of a pack: its gates, and its prompt unless one is given.
 
     gates: what is said of them outside of prompt and scene. files: artifacts that stand in for what is
-    locked. locked: raise CheckFailedError where the lockfile, or the base here, is not as it should be.
+    locked. base: what to draw on instead of the project's base, as a manifest names it: concepts of another
+    family are transferred to it. covariance: of that base, where none ships with it.
+
+    locked: raise CheckFailedError where the lockfile, or the base here, is not as it should be.
     frozen: take the lockfile as it is, without a word.
     """
 
@@ -39,6 +45,8 @@ class PromptOptions:
     scene: str | None = None
     gates: SettingSources = field(default_factory=SettingSources)
     files: tuple[Path, ...] = ()
+    base: str | None = None
+    covariance: Path | None = None
     locked: bool = False
     frozen: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
@@ -54,6 +62,12 @@ class PromptOptions:
             parse_prompt(self.prompt)
         elif self.scene is None:
             raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
+        if self.covariance is not None and self.base is None:
+            raise PerfError(
+                "a covariance is needed to transfer concepts to another base, and none is named",
+                where=f"--covariance {self.covariance}",
+                hint="name the base: --for BASE",
+            )
 
 
 @dataclass(frozen=True)
@@ -97,16 +111,13 @@ def load_prompt(
     if not (options.locked or options.frozen):
         _warn_of_changes(workspace, project, [name for name in parsed.names if name not in given])
 
-    description = workspace.base(project)
-    check(parsed, concepts, description, gates)
-    locked = project.lockfile.base if project.lockfile else None
-    differs = base_differs(locked, description)
-    if differs is not None:
-        what = f"the base {description.repo} here is not the locked one: {differs[0]}"
-        if options.locked and not options.frozen:
-            raise CheckFailedError(what, where=str(description.folder), hint=differs[1])
-        reporter.warn(f"{what}, so pictures may differ")
-    base = load_base(workspace, description, options.compute, loaded=loaded)
+    if options.base is None:
+        description = workspace.base(project)
+        check(parsed, concepts, description, gates)
+        _check_base(project, description, options, reporter)
+        base = load_base(workspace, description, options.compute, loaded=loaded)
+    else:
+        base, concepts = _on_another_base(workspace, project, options.base, concepts, options, loaded)
     composition = resolve(parsed, concepts, base, gates, reporter=reporter)
     blocks = project.lockfile.concepts if project.lockfile else ()
     packs = {block.name for block in blocks if block.kind == "pack"}  # which no prompt calls
@@ -116,30 +127,44 @@ def load_prompt(
     return LoadedComposition(project, base, composition, artifacts)
 
 
-def load_base(
+def _check_base(
+    project: ProjectFolder, description: BaseDescription, options: PromptOptions, reporter: Reporter
+) -> None:
+    """Warn where the base here is not the locked one; raise CheckFailedError where it was to be."""
+    locked = project.lockfile.base if project.lockfile else None
+    differs = base_differs(locked, description)
+    if differs is not None:
+        what = f"the base {description.repo} here is not the locked one: {differs[0]}"
+        if options.locked and not options.frozen:
+            raise CheckFailedError(what, where=str(description.folder), hint=differs[1])
+        reporter.warn(f"{what}, so pictures may differ")
+
+
+def _on_another_base(
     workspace: Workspace,
-    description: BaseDescription,
-    compute: ComputeOptions,
-    compute_dtype: str = "auto",
-    *,
-    loaded: Base | None = None,
-) -> Base:
-    """Load a base, and say so: it takes seconds.
+    project: ProjectFolder,
+    name: str,
+    concepts: Mapping[str, Concept],
+    options: PromptOptions,
+    loaded: Base | None,
+) -> tuple[Base, dict[str, Concept]]:
+    """The base of that name, loaded, and the concepts as it has them."""
+    from perfusion_registry.operations.transfers import Transfers
 
-    loaded: one that is in memory already, and is taken as it is. Raises PerfError where it is another one.
-    """
-    if loaded is not None:
-        if loaded.description.digest != description.digest:
-            raise PerfError(
-                f"the base that is loaded is {loaded.description.repo} ({loaded.description.digest[:12]}), "
-                f"and what is to be drawn needs {description.repo} ({description.digest[:12]})",
-                hint="load that one: `project.composer()`",
+    description = workspace.base_named(name)
+    transfers = Transfers(workspace, project, description, options.covariance, options.compute, loaded=loaded)
+    for concept in concepts.values():
+        transfers.check(concept)
+    base = transfers.base
+    there = {name: transfers.of(concept) for name, concept in concepts.items()}
+    for concept in there.values():
+        source = concept.artifact.card.transferred
+        if source is not None and concept.sha256 != concepts[concept.name].sha256:
+            moved = "" if source.moved is None else f"; its encoding moved by {source.moved:.0%}"
+            workspace.reporter.note(
+                f"{concept.name} was learned on {source.base}; it is transferred to {description.repo}{moved}"
             )
-        return loaded
-    with workspace.reporter.stage(f"Loading {description.repo}"):
-        from perfusion_registry.base import load_base as load
-
-        return load(description, device=compute.device, dtype=compute.dtype, compute_dtype=compute_dtype)
+    return base, there
 
 
 def _in_scene(

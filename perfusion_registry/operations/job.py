@@ -15,8 +15,9 @@ from perfusion_registry.compose.composition import ComposedBase, Composition, re
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
-from perfusion_registry.operations.compose import LoadedComposition, PromptOptions, load_base, load_prompt
+from perfusion_registry.operations.compose import LoadedComposition, PromptOptions, load_prompt
 from perfusion_registry.operations.foresight import warn_before_drawing
+from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.render.request import RenderRequest, plain_negative, resolve_request
 from perfusion_registry.reporter import Reporter

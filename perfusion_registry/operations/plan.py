@@ -55,8 +55,9 @@ def plan_of(
     force: bool = False,
     download: bool = True,
     supercategories: Mapping[str, str] | None = None,
+    transfers: Mapping[str, str] | None = None,
 ) -> ProjectPlan:
-    """`load_plan` of a project that has been read."""
+    """`load_plan` of a project that has been read. transfers: as in `resolve.planning.plan`."""
     from perfusion_registry.build import TRAINER_EPOCH
 
     base = workspace.base(project, download=download)
@@ -71,5 +72,6 @@ def plan_of(
         names=names,
         force=force,
         supercategories=supercategories,
+        transfers=transfers,
     )
     return ProjectPlan(project, workspace.store, base, plan)

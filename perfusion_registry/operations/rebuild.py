@@ -91,6 +91,8 @@ def rebuild(workspace: Workspace, options: RebuildOptions) -> RebuildResult:
         for task in planned.plan.tasks:
             assert task.built is not None
             locked = load_artifact(planned.store.get(task.built))
+            if task.transferred is not None:
+                fresh.store.put(planned.store.get(task.transferred))
             again_task = replace(task, built=None, reusable=None, reason="rebuilt")
             built = builder.build(again_task, format_1=locked.card.schema_version == 1)
             again = load_artifact(fresh.store.get(built.sha256))

@@ -39,12 +39,17 @@ class SupercategoryOverride:
 
     def __post_init__(self) -> None:
         """Raise PerfError where no artifact can be written to the file."""
-        if self.out.suffix != SUFFIX or self.out.is_dir() or not self.out.absolute().parent.is_dir():
-            raise PerfError(
-                f"an artifact is a {SUFFIX} file in a folder that exists",
-                where=f"--out {self.out}",
-                hint=f"--out {self.name}{SUFFIX}",
-            )
+        check_out(self.out, self.name)
+
+
+def check_out(out: Path, name: str) -> None:
+    """Raise PerfError where the artifact of the concept `name` cannot be written to a file."""
+    if out.suffix != SUFFIX or out.is_dir() or not out.absolute().parent.is_dir():
+        raise PerfError(
+            f"an artifact is a {SUFFIX} file in a folder that exists",
+            where=f"--out {out}",
+            hint=f"--out {name}{SUFFIX}",
+        )
 
     @classmethod
     def read(cls, given: Sequence[str], names: Sequence[str], out: Path | None) -> SupercategoryOverride:

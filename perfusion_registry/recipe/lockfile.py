@@ -20,7 +20,7 @@ from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 FORMAT_VERSION = 2
 REVISIONS = {1: 1, 2: 1}
 """The newest revision of each version. Revision 1 of version 1 added concepts from registries and scene
-packs, revision 1 of version 2 what `[base]` puts into a base."""
+packs, revision 1 of version 2 what `[base]` puts into a base, and concepts that are transferred."""
 REGISTRY = "registry+"
 """How the source of a concept from a registry begins; the registry's address follows."""
 FORMAT_1_GATE = ("bias", "temperature", "key_lock")
@@ -75,7 +75,9 @@ class LockedConcept(FileModel):
     method: how it is learned and drawn; of a scene pack it says nothing. source: the recipe, relative to the
     project; or `registry+` and the registry as the manifest names it. recipe_digest: of all inputs of a
     recipe; images and options are digests of parts of them, and only serve to say why a build is needed.
-    sha256, size: of the artifact, once there is one; a registry's always is. requires: what else must be
+    transferred: the SHA-256 of the artifact that it was transferred from, learned on a base of another
+    family; recipe_digest is then of that and of this base. sha256, size: of the artifact, once there is one;
+    a registry's always is. requires: what else must be
     locked, and at which versions. render: what a prompt may set, with the concept's own values, as the method
     has them; a pack has none.
     """
@@ -88,6 +90,7 @@ class LockedConcept(FileModel):
     recipe_digest: Sha256 | None = None
     images: Sha256 | None = None
     options: Sha256 | None = None
+    transferred: Sha256 | None = None
     sha256: Sha256 | None = None
     size: Annotated[int, Field(ge=0)] | None = None
     requires: dict[Name, Constraint] = Field(default_factory=dict)
@@ -103,6 +106,8 @@ class LockedConcept(FileModel):
         """Whether version 1 can say it, but for options of perfusion that it leaves out."""
         if self.kind == "pack":
             return not self.render
+        if self.transferred is not None:
+            return False
         return self.method == DEFAULT_METHOD and self.render.keys() >= set(FORMAT_1_GATE)
 
     @model_validator(mode="after")
@@ -144,8 +149,9 @@ class Lockfile(FileModel):
             and all(file.part is None for file in base.files)
         )
         if self.version > 1 or not (plain and all(concept.fits_version_1 for concept in self.concepts)):
-            needed = 1 if base is not None and base.options is not None else 0
-            revision = max(needed, self.revision) if self.version > 1 else needed
+            newest = base is not None and base.options is not None
+            newest = newest or any(concept.transferred for concept in self.concepts)
+            revision = max(int(newest), self.revision if self.version > 1 else 0)
             return self.model_copy(update={"version": max(2, self.version), "revision": revision})
         concepts = tuple(
             concept.model_copy(

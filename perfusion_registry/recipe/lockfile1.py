@@ -91,7 +91,8 @@ class Lockfile1(FileModel):
         """The lockfile in version 1's fields, which say all of it (`Lockfile.as_written`)."""
         fields = lock.model_dump(exclude={"concepts"}, exclude_none=True)
         concepts = [
-            concept.model_dump(exclude={"method", "render"}) | concept.render for concept in lock.concepts
+            concept.model_dump(exclude={"method", "render", "transferred"}) | concept.render
+            for concept in lock.concepts
         ]
         return cls.model_validate(fields | {"concepts": tuple(concepts)})
 

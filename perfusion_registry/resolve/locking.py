@@ -224,6 +224,7 @@ def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> Lock
         recipe_digest=task.digest,
         images=task.image_digest,
         options=task.option_digest,
+        transferred=task.transferred,
         sha256=sha256,
         size=size,
         method=task.recipe.concept.method,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from perfusion_registry.artifact import Store, build_key, digest_of, training_key
+from perfusion_registry.artifact import Store, card_key, digest_of, training_key, transfer_key
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
@@ -29,7 +29,8 @@ class BuildTask:
     digest: the recipe digest; training: the digest of what its tensors depend on. image_digest and
     option_digest are parts of it that the lockfile records to explain a change. built: SHA-256 of the
     whole artifact in the store, or None. reusable: SHA-256 of an artifact with the right tensors and perhaps
-    another card. reason: why a build is needed; "" when it is not.
+    another card. reason: why a build is needed; "" when it is not. transferred: SHA-256 of the artifact of
+    another base that it is transferred from; None where it is trained.
     """
 
     name: str
@@ -45,6 +46,7 @@ class BuildTask:
     built: str | None
     reusable: str | None
     reason: str
+    transferred: str | None = None
 
     @property
     def recipe_version(self) -> str:
@@ -76,19 +78,22 @@ def plan(
     names: Sequence[str] | None = None,
     force: bool = False,
     supercategories: Mapping[str, str] | None = None,
+    transfers: Mapping[str, str] | None = None,
 ) -> Plan:
     """Resolve the concepts `names` (default: all with a recipe) and compare them with store and lockfile.
 
     epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. supercategories: by name, words
-    that stand in for those of the recipes. Raises PerfError for a recipe with mistakes, images that are not
-    there, an unknown concept, or one that is named and not built here.
+    that stand in for those of the recipes. transfers: by name, the SHA-256 of artifacts of another base that
+    are transferred to this one, instead of learning the concept here; what the lockfile has so stays so while
+    the recipe and the base's family are the same. Raises PerfError for a recipe with mistakes, images that
+    are not there, an unknown concept, or one that is named and not built here.
     """
     chosen = project.local() if names is None else project.select(names) if names else []
     declared = {name: project.declared(name) for name in chosen}
     for name, word in (supercategories or {}).items():
         declared[name] = _renamed(project.recipe(name), word)
     tasks = tuple(
-        _task(project, store, base, covariance, name, recipe, epoch, force)
+        _task(project, store, base, covariance, name, recipe, epoch, force, (transfers or {}).get(name))
         for name, recipe in declared.items()
         if isinstance(recipe, Recipe)
     )
@@ -115,6 +120,7 @@ def _task(
     recipe: Recipe,
     epoch: int,
     force: bool,
+    transferred: str | None,
 ) -> BuildTask:
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
@@ -131,9 +137,21 @@ def _task(
     masks = [image.mask_sha256 for image in images] if reads_mask_files(train.mask) else []
     needed = covariance.digest if find_method(recipe.concept.method).needs_covariance else None
     inputs = (recipe, pictures, masks, base.training_digest(train.prompts), needed, train)
-    digest = build_key(*inputs, render, epoch=epoch, base_licence=base.licence)
-    training = training_key(*inputs, epoch=epoch)
+    image_digest = digest_of([pictures, masks])
+    option_digest = digest_of([recipe.concept.supercategory, train.model_dump(mode="json")])
     locked = project.lockfile.concept(name) if project.lockfile else None
+    if transferred is None and locked is not None and not force:
+        same = (locked.images, locked.options, locked.version) == (
+            image_digest,
+            option_digest,
+            recipe.concept.version,
+        )
+        transferred = locked.transferred if same and _of_family(project.lockfile, base) else None
+    if transferred is None:
+        training = training_key(*inputs, epoch=epoch)
+    else:
+        training = transfer_key(transferred, base.training_digest(train.prompts), needed)
+    digest = card_key(training, recipe, render, base_licence=base.licence)
     built = None if force else _built(store, digest, locked)
     task = BuildTask(
         name=name,
@@ -144,11 +162,12 @@ def _task(
         render=render,
         digest=digest,
         training=training,
-        image_digest=digest_of([pictures, masks]),
-        option_digest=digest_of([recipe.concept.supercategory, train.model_dump(mode="json")]),
+        image_digest=image_digest,
+        option_digest=option_digest,
         built=built,
         reusable=None if force or built else store.lookup(training),
         reason="",
+        transferred=transferred,
     )
     if built:
         return task
@@ -163,6 +182,11 @@ def _built(store: Store, digest: str, locked: LockedConcept | None) -> str | Non
     return store.lookup(digest)
 
 
+def _of_family(lock: Lockfile | None, base: BaseFacts) -> bool:
+    """Whether the lockfile's base is of the base's family."""
+    return lock is not None and lock.base is not None and lock.base.family == base.family
+
+
 def _reason(
     task: BuildTask,
     locked: LockedConcept | None,
@@ -171,6 +195,8 @@ def _reason(
     covariance: CovarianceFile,
 ) -> str:
     """Why the concept needs building, from what the lockfile recorded of its last inputs."""
+    if task.transferred is not None and (locked is None or locked.transferred != task.transferred):
+        return "transferred"
     if locked is None or lock is None:
         return "never built"
     if locked.recipe_digest == task.digest:

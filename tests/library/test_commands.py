@@ -24,7 +24,7 @@ METHODS: dict[tuple[str, ...], tuple[Callable[..., Any], ...]] = {
     ("sync",): (Project.sync, perf.sync_lockfile),
     ("tree",): (Project.tree,),
     ("metadata",): (Project.metadata,),
-    ("build",): (Project.build, Project.build_as),
+    ("build",): (Project.build, Project.build_as, Project.transfer),
     ("covariance",): (perf.estimate_covariance,),
     ("compose",): (Project.composer, Composer.compose),
     ("explain",): (Project.composer, Composer.explain),
@@ -47,6 +47,7 @@ OPERATIONS_ONLY = {("merge-driver",), ("cache",), ("key",)}
 
 SPELT_OTHERWISE = {
     "more": "images",
+    "for_base": "base",
     "upgrade_package": "upgrade",
     "negative": "negative_prompt",
     "figure": "figures",

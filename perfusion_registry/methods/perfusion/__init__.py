@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution, Targets
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
+    from perfusion_registry.methods.transfer import Learned, Transferred
     from perfusion_registry.recipe.options import TrainingOptions
 
 
@@ -56,6 +57,7 @@ class Perfusion(Method):
     needs_covariance = True
     drawings = baselines.BASELINES
     trainings = ("one-index",)
+    transferable = True
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
         """A base card's `[train]` is keyed as perfusion's; an unknown key there is an error."""
@@ -178,6 +180,19 @@ class Perfusion(Method):
 
         assert isinstance(draw, DrawOptions)
         return contribution(base, tensors, name, word, TrainOptions.of(train), draw)
+
+    def transfer_needs_base(self, learned: Learned) -> bool:
+        """Of format 1, whose o*_V is kept whole, and where keys were trained."""
+        return bool(kept.outputs(learned.tensors) or kept.output_keys(learned.tensors))
+
+    def transferred(
+        self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
+    ) -> Transferred:
+        """See `methods.perfusion.transfer`."""
+        from perfusion_registry.methods.perfusion.transfer import transferred
+
+        assert metric is not None
+        return transferred(learned, base, metric, before)
 
     def drawing_mistake(self, drawing: str, draw: FileModel) -> PerfError | None:
         """See `methods.perfusion.baselines`."""

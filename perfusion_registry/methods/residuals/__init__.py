@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.methods.transfer import Learned, Transferred
     from perfusion_registry.recipe.options import TrainingOptions
 
 
@@ -49,6 +50,7 @@ class Residuals(Method):
     draw_model = DrawOptions
     settings = (STRENGTH,)
     tensor_rules = (kept.RULE,)
+    transferable = True
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> DrawOptions:
         """Nothing of a base card's `[render]`: the strength there is for residuals beside an edit."""
@@ -95,6 +97,16 @@ class Residuals(Method):
         assert isinstance(draw, DrawOptions)
         factors = kept.residual_of(tensors) if draw.residual else {}
         return Contribution(embeddings_of_word(base, word), None, factors, draw.residual)
+
+    def transferred(
+        self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
+    ) -> Transferred:
+        """With its factors as they are."""
+        from perfusion_registry.methods.fitting import require_fit
+        from perfusion_registry.methods.transfer import Transferred
+
+        require_fit(learned, base)
+        return Transferred(dict(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """Every A has its B."""

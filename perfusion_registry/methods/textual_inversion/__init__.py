@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.trainable import Trainable
+    from perfusion_registry.methods.transfer import Learned, Transferred
     from perfusion_registry.recipe.options import TrainingOptions
 
 
@@ -36,6 +37,7 @@ class TextualInversion(Method):
     tables = MappingProxyType({"train": TrainOptions, "render": NoOptions, "built": KeptStep})
     draw_model = NoOptions
     tensor_rules = (embeddings.RULE,)
+    transferable = True
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> NoOptions:
         """Nothing."""
@@ -68,6 +70,16 @@ class TextualInversion(Method):
         from perfusion_registry.methods.contribution import Contribution
 
         return Contribution(embeddings.embeddings_for(base, tensors, name))
+
+    def transferred(
+        self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
+    ) -> Transferred:
+        """With its embeddings as they are."""
+        from perfusion_registry.methods.fitting import require_fit
+        from perfusion_registry.methods.transfer import Transferred
+
+        require_fit(learned, base)
+        return Transferred(dict(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """An embedding for each text encoder, numbered."""
