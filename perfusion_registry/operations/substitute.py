@@ -41,16 +41,6 @@ class SupercategoryOverride:
         """Raise PerfError where no artifact can be written to the file."""
         check_out(self.out, self.name)
 
-
-def check_out(out: Path, name: str) -> None:
-    """Raise PerfError where the artifact of the concept `name` cannot be written to a file."""
-    if out.suffix != SUFFIX or out.is_dir() or not out.absolute().parent.is_dir():
-        raise PerfError(
-            f"an artifact is a {SUFFIX} file in a folder that exists",
-            where=f"--out {out}",
-            hint=f"--out {name}{SUFFIX}",
-        )
-
     @classmethod
     def read(cls, given: Sequence[str], names: Sequence[str], out: Path | None) -> SupercategoryOverride:
         """What `--super NAME=WORD` and `--out FILE` say. names: the concepts that the command names beside.
@@ -81,6 +71,16 @@ def check_out(out: Path, name: str) -> None:
                 hint=f"--out {folded}-as-{word.strip()}{SUFFIX}, or change the recipe",
             )
         return cls(folded, word.strip(), out)
+
+
+def check_out(out: Path, name: str) -> None:
+    """Raise PerfError where the artifact of the concept `name` cannot be written to a file."""
+    if out.suffix != SUFFIX or out.is_dir() or not out.absolute().parent.is_dir():
+        raise PerfError(
+            f"an artifact is a {SUFFIX} file in a folder that exists",
+            where=f"--out {out}",
+            hint=f"--out {name}{SUFFIX}",
+        )
 
 
 def build_substitute(
