@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "file_lock", "reporter", "suggestions", "version"),
+    ("errors", "file_lock", "reporter", "suggestions", "threads", "version"),
     ("extras", "progress"),
     ("lazy",),
     ("cache_folder",),

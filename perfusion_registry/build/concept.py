@@ -20,6 +20,7 @@ from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import find_masks
 from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste
 from perfusion_registry.build.selection import Scores, select
+from perfusion_registry.build.threads import as_begun
 from perfusion_registry.build.training import TrainInputs, repeatable, train
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
@@ -68,15 +69,16 @@ def build_concept(
     digest: str,
     make: MakeTrainable | None = None,
     workspace: Path | None = None,
+    threads: int | None = None,
     reporter: Reporter | None = None,
 ) -> Artifact:
     """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
     processor.
 
     covariance: None for a method that needs none. digest: the recipe digest, for the card. make: another way
-    to train than the method's own. workspace: a folder for the checkpoint from which a killed build goes on.
-    Raises PerfError for images, masks, a supercategory or a covariance that cannot be used, and when training
-    diverges.
+    to train than the method's own. workspace: a folder for the checkpoint from which a killed build goes on,
+    with as many threads as it had, or anew where `threads` were asked for and are others. Raises PerfError
+    for images, masks, a supercategory or a covariance that cannot be used, and when training diverges.
     """
     reporter = reporter or Silent()
     name, word = sources.name, sources.supercategory
@@ -96,12 +98,13 @@ def build_concept(
         raise PerfError(what, hint="estimate one for this base: perf covariance CAPTIONS --out FILE")
     problem = f"there is not enough memory to train {name!r} on {base.device}"
     lower = "lower `batch` under [train] of its recipe, or take out `sizes`; the build goes on where it was"
-    with enough_memory(problem, lower):
+    checkpoint = workspace / CHECKPOINT if workspace else None
+    with enough_memory(problem, lower), as_begun(checkpoint, threads, name, reporter):
         inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
         trained = train(
             inputs,
             title=f"{name}: training",
-            checkpoint=workspace / CHECKPOINT if workspace else None,
+            checkpoint=checkpoint,
             reporter=reporter,
         )
         title = f"{name}: choosing the best step"

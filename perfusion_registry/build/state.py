@@ -32,6 +32,7 @@ class _Progress(BaseModel):
     step: int
     losses: list[float]
     snapshots: list[int]
+    threads: int | None = None
 
 
 @dataclass(eq=False)
@@ -77,6 +78,7 @@ class TrainState:
             step=self.step,
             losses=self.losses,
             snapshots=[shot.step for shot in self.snapshots],
+            threads=torch.get_num_threads(),
         )
         write_tensors(path, tensors, _KEY, progress.model_dump_json())
 
@@ -107,3 +109,12 @@ class TrainState:
             state = {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
             self.snapshots.append(Snapshot(step, state))
         return True
+
+
+def threads_of(checkpoint: Path) -> int | None:
+    """How many threads the training of a checkpoint had; None where there is none that says it."""
+    try:
+        _, text = parse_tensors(checkpoint.read_bytes(), _KEY, str(checkpoint))
+        return _Progress.model_validate_json(text or "").threads
+    except (OSError, PerfError, ValidationError):
+        return None

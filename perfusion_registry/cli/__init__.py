@@ -49,6 +49,9 @@ def main() -> None:
             return
     from perfusion_registry.cli.application import application
     from perfusion_registry.cli.overview import module_of
+    from perfusion_registry.threads import wait_briefly
+
+    wait_briefly()
 
     module = module_of(arguments[0]) if arguments else None
     application([module] if module else None)()

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli import console
-from perfusion_registry.cli.options import BASE_HELP, DeviceOption, DtypeOption, JsonOption, QuietOption
+from perfusion_registry.cli.options import (
+    BASE_HELP,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+)
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.covariance import CovarianceResult
@@ -54,6 +61,7 @@ def covariance(
     ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    threads: ThreadsOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +81,7 @@ def covariance(
         limit=limit,
         padding=padding.value,
         skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype),
+        compute=ComputeOptions(device, dtype, threads),
     )
     result = estimate(options, console.reporter(quiet or as_json))
     if as_json:

@@ -15,6 +15,7 @@ from perfusion_registry.cli.options import (
     JobsOption,
     JsonOption,
     QuietOption,
+    ThreadsOption,
 )
 from perfusion_registry.errors import PerfError
 
@@ -62,6 +63,7 @@ def evaluate(
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    threads: ThreadsOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,7 +90,7 @@ def evaluate(
         bases=dict(map(_slot, with_base or ())),
         dino=dino,
         report=report,
-        compute=ComputeOptions(device, dtype),
+        compute=ComputeOptions(device, dtype, threads),
     )
     with Workspace.open(optional=True, reporter=console.reporter(quiet)) as workspace:
         if dry_run:

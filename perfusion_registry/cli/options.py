@@ -134,6 +134,28 @@ DtypeOption = Annotated[
 ]
 
 
+def _threads(count: int | None) -> int | None:
+    """From now on this process has so many threads."""
+    if count is not None:
+        from perfusion_registry.threads import use_threads
+
+        use_threads(count)
+    return count
+
+
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        callback=_threads,
+        help="Threads of a CPU, on which a build's last bits depend.",
+        show_default="one for each core",
+        rich_help_panel=GENERAL,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Common:
     """The options of nearly every command."""
@@ -199,9 +221,10 @@ class Compute:
 
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
+    threads: ThreadsOption = None
 
     def read(self) -> ComputeOptions:
         """What is said, for an operation."""
         from perfusion_registry.operations.build import ComputeOptions
 
-        return ComputeOptions(self.device, self.dtype)
+        return ComputeOptions(self.device, self.dtype, self.threads)

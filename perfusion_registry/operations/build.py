@@ -39,10 +39,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Where to compute, and with which numbers: names as `load_base` takes them."""
+    """Where to compute, and with which numbers: names as `load_base` takes them. threads: that this process
+    was asked to have; None where nobody asked, and an interrupted training goes on with as many as it had.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +393,7 @@ class ConceptBuilder:
             task.render,
             digest=task.digest,
             workspace=store.workspace(task.training),
+            threads=self._compute.threads,
             reporter=self._reporter,
         )
         for image in task.images:

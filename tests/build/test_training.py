@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,7 +327,7 @@ Path(sys.argv[4]).write_bytes(save_artifact(slow_build(*map(Path, sys.argv[1:4])
 """
 
 
-def slow_build(folder: Path, photos: Path, workspace: Path) -> Artifact:
+def slow_build(folder: Path, photos: Path, workspace: Path, **more: Any) -> Artifact:
     base = load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
     options = FAST.model_copy(update={"steps": 12, "validate_every": 5, "residual_rank": 0.05})
     sources = ConceptSources("hugsy", "1.0.0", "teddy", tuple(sorted(photos.iterdir())))
@@ -341,6 +342,7 @@ def slow_build(folder: Path, photos: Path, workspace: Path) -> Artifact:
         RenderOptions(),
         digest="ab" * 32,
         workspace=workspace,
+        **more,
     )
 
 

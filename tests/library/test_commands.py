@@ -87,8 +87,8 @@ NOT_OFFERED = {
     ("tune",): {"show"},
     ("evaluate",): {"dry_run"},
 }
-OF_ALL = {"project", "as_json", "quiet", "offline"}
-"""What a project is opened with, or what is about the terminal."""
+OF_ALL = {"project", "as_json", "quiet", "offline", "threads"}
+"""What a project is opened with, what is about the terminal, and what `torch.set_num_threads` is for."""
 
 
 def test_every_option_of_a_command_has_its_parameter() -> None:
