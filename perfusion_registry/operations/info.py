@@ -10,7 +10,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.own_word import own_similarity
+from perfusion_registry.operations.own_word import learned_on, own_similarity
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
@@ -48,7 +48,8 @@ class InfoResult(Result):
 
     registry: its name, or None for a concept that only has a recipe here. locked: the version that the
     project has locked. similarity: of its own word in the prompts that it was learned with, where its
-    artifact is in the store and says it. versions: of the registry, newest first.
+    artifact is in the store and says it. learned_on: the base that it was transferred from, where it was, and
+    its artifact is in the store. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -79,6 +80,7 @@ class InfoResult(Result):
     signed_by: str | None = None
     preview: Preview | None = left_out_if_none()
     similarity: float | None = left_out_if_none()
+    learned_on: str | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]
 
     @model_serializer(mode="wrap")
@@ -118,6 +120,7 @@ def info(
             locked=block.version if block else None,
             versions=(),
             similarity=own_similarity(workspace.store, block.sha256 if block else None),
+            learned_on=learned_on(workspace.store, block.sha256 if block else None),
             **_of_recipe(workspace, project, name),
         )
     source, called, listings = _listings(
@@ -144,6 +147,7 @@ def info(
         locked=locked,
         versions=versions,
         similarity=own_similarity(workspace.store, listing.release.sha256),
+        learned_on=learned_on(workspace.store, listing.release.sha256),
         **_of_release(listing.release),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.artifact import Store, load_artifact, read_card, save_artifact
+from perfusion_registry.artifact import Store, load_artifact, save_artifact
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import (
@@ -22,7 +22,7 @@ from perfusion_registry.operations.build import (
 )
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.substitute import check_out
-from perfusion_registry.operations.transfer_source import source_of
+from perfusion_registry.operations.transfer_source import NothingToTransferError, source_of
 from perfusion_registry.operations.transfers import Transfers, is_own
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import canonical_name
@@ -80,8 +80,6 @@ def _for_the_project(
     options: TransferOptions,
 ) -> BuildResult:
     """Transfer to the project's own base, and lock."""
-    from perfusion_registry.build.transfer import check_transferable, fits
-
     begun = time.monotonic()
     for option, value in (("--out", options.out), ("--covariance", options.covariance)):
         if value is not None:
@@ -91,22 +89,18 @@ def _for_the_project(
                 hint=f"leave {option} out; perfusion.toml names the covariance",
             )
     planned = plan_of(workspace, project, names)
-    sources = {
-        task.name: source_of(workspace.store, project, task, description, given.get(task.name))
-        for task in planned.plan.tasks
-        if task.reason or task.name in given
-    }
+    sources, without = {}, []
     for task in planned.plan.tasks:
-        if task.name not in sources:
-            continue
-        card = read_card(workspace.store.path(sources[task.name]))
-        if fits(card, description, planned.plan.covariance.matrix):
-            raise PerfError(
-                f"`{task.name}` was learned on this base already; what changed is its recipe ({task.reason})",
-                where=task.source,
-                hint=f"run `perf build {task.name}`",
-            )
-        check_transferable(card, description)
+        if task.reason or task.name in given:
+            try:
+                sources[task.name] = source_of(workspace.store, planned, task, given.get(task.name))
+            except NothingToTransferError as error:
+                without.append(error)
+    if without and (options.names or not sources):
+        raise without[0]
+    for left_out in without:
+        workspace.reporter.warn(f"{left_out.what}; {left_out.hint}")
+    names = [task.name for task in planned.plan.tasks if not task.reason or task.name in sources]
     planned = plan_of(workspace, project, names, transfers=sources)
     if options.dry_run:
         return result_of(planned, begun, needed=needed_of(planned))

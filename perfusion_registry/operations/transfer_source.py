@@ -8,6 +8,7 @@ from perfusion_registry.artifact import ConceptCard, Store, read_card
 from perfusion_registry.artifact.disk_usage import files
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.plan import ProjectPlan
 from perfusion_registry.recipe import Recipe
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.planning import BuildTask
@@ -16,14 +17,35 @@ if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 
-def source_of(
+class NothingToTransferError(PerfError):
+    """A concept was built on no other base on this machine, or is of this one already."""
+
+
+def source_of(store: Store, planned: ProjectPlan, task: BuildTask, given: Concept | None) -> str:
+    """The artifact that a concept of the project is transferred from to the project's base.
+
+    That of a file, else the one that is locked, else the only one in the store. Raises NothingToTransferError
+    where there is none, and PerfError where there are several, it cannot be transferred, or the pictures have
+    changed since.
+    """
+    from perfusion_registry.build.transfer import check_transferable, fits
+
+    sha256 = _found(store, planned.project, task, planned.base, given)
+    card = read_card(store.path(sha256))
+    if fits(card, planned.base, planned.plan.covariance.matrix):
+        raise NothingToTransferError(
+            f"`{task.name}` was learned on this base already; what changed is its recipe ({task.reason})",
+            where=task.source,
+            hint=f"run `perf build {task.name}`",
+        )
+    check_transferable(card, planned.base)
+    return sha256
+
+
+def _found(
     store: Store, project: ProjectFolder, task: BuildTask, base: BaseDescription, given: Concept | None
 ) -> str:
-    """The artifact of another base that a concept of the project is transferred from.
-
-    That of a file, else the one that is locked, else the only one in the store. Raises PerfError where there
-    is none, or several, and where the pictures have changed since.
-    """
+    """See `source_of`."""
     name, hint = task.name, f"`perf build {task.name}` learns it on {base.repo}"
     if given is not None:
         if not _is_of(task.recipe, given.artifact.card):
@@ -50,7 +72,7 @@ def source_of(
     if len(found) == 1:
         return next(iter(found))
     if not found:
-        raise PerfError(
+        raise NothingToTransferError(
             f"`{name}` {task.recipe_version} was built on no other base on this machine: there is nothing to "
             "transfer",
             where=task.source,

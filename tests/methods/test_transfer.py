@@ -23,8 +23,9 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import KeptStep
+from perfusion_registry.methods.perfusion import METHOD
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
-from perfusion_registry.methods.perfusion.options import Built
+from perfusion_registry.methods.perfusion.options import Built, RenderOptions, TrainOptions
 from perfusion_registry.methods.residuals.options import DrawOptions
 from perfusion_registry.methods.residuals.options import TrainOptions as ResidualOptions
 from perfusion_registry.methods.textual_inversion.options import NoOptions
@@ -37,6 +38,7 @@ from tests.compose.test_packing import (
     reference_encoding,
     supercategory_encoding,
 )
+from tests.sdxl import save_tiny_sdxl
 from tests.tiny import fine_tuned, save_tiny_base
 
 SHA = "a" * 64
@@ -174,6 +176,39 @@ def test_in_other_coordinates_a_base_draws_the_same(
         composition = compose(parse_prompt("a teddy* in the snow"), concepts_of(concept), base)
         packed.append(pack(base, composition, {"teddy": concept}).states[0])
     torch.testing.assert_close(packed[0], packed[1], rtol=1e-3, atol=1e-3)
+
+
+def test_sdxl_has_a_word_in_each_text_encoder(tmp_path: Path) -> None:
+    """Both embeddings are carried, and i* is of both encoders side by side."""
+    first, second = (loaded(save_tiny_sdxl(tmp_path / str(seed), seed)) for seed in (0, 1))
+    d = first.bank.W.shape[1]
+    numbers = torch.Generator().manual_seed(3)
+    begun = METHOD.trainable(first, "teddy", metric(width=d).metric(), TrainOptions(), numbers)
+    state = {
+        key: value + 0.1 * torch.randn(value.shape, generator=numbers) for key, value in begun.state.items()
+    }
+    tensors = {key: value.detach() for key, value in begun.tensors(state).items()}
+    card = ConceptCard(
+        name="teddy",
+        version="1.0.0",
+        supercategory="teddy",
+        architecture="sdxl",
+        family=first.description.family,
+        base=first.description.repo,
+        train=TrainOptions(),
+        render=RenderOptions(),
+        built=Built(covariance="c" * 64, step=60),
+    )
+    made = load_artifact(save_artifact(Artifact(card, tensors)))
+    moved = transfer(made, SHA, second, metric(width=d), digest=None)
+    assert moved.tensors["embedding.2"].equal(made.tensors["embedding.2"])
+    assert moved.tensors["target_input"].shape == (d,)
+    concepts = concepts_of(moved)
+    composition = compose(parse_prompt("a teddy* in the snow"), concepts, second)
+    states = pack(second, composition, {"teddy": moved}).states
+    assert states.shape[-1] == len(second.bank.W)
+    assert bool(states.isfinite().all())
+    assert moved.card.own_similarity == pytest.approx(1, abs=0.5)
 
 
 def test_its_card_says_where_it_comes_from(tiny_base: Base, other: Base) -> None:

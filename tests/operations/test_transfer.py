@@ -8,14 +8,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from perfusion_registry.artifact import load_artifact
+from perfusion_registry.artifact import load_artifact, read_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.add import AddOptions, add
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.cache import prune_cache
 from perfusion_registry.operations.compose import PromptOptions, compose
+from perfusion_registry.operations.info import info
 from perfusion_registry.operations.job import PictureSource
 from perfusion_registry.operations.lock import LockOptions, lock
+from perfusion_registry.operations.publish import PublishOptions, publish
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
+from perfusion_registry.operations.release_facts import ReleaseFacts
 from perfusion_registry.operations.render import RenderOptions, render
 from perfusion_registry.operations.sync import SyncOptions, sync
 from perfusion_registry.operations.transfer import TransferOptions, transfer
@@ -23,6 +27,7 @@ from perfusion_registry.operations.verify import verify
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.render import read_metadata
+from perfusion_registry.reporter import Silent
 from tests.operations.conftest import edit
 from tests.operations.stand_in import stand_in
 from tests.tiny import save_tiny_base
@@ -32,6 +37,23 @@ from tests.tiny import save_tiny_base
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base of the same shapes and another family."""
     return save_tiny_base(tmp_path_factory.mktemp("other") / "base", seed=1)
+
+
+def block_family(lockfile: Path) -> str:
+    """The family of the base that is locked."""
+    base = read_lockfile(lockfile).base
+    assert base is not None
+    return base.family
+
+
+class Heard(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def moved_to(project: Path, tiny_base_folder: Path, other: Path) -> None:
@@ -77,6 +99,8 @@ def test_a_project_that_takes_another_base(project: Path, tiny_base_folder: Path
         assert lock(workspace, LockOptions(check=True)).up_to_date
         assert sync(workspace, SyncOptions(locked=True)).present == ("bear",)
         assert verify(workspace).whole
+        told = info(workspace, "bear")
+        assert (told.learned_on, told.similarity) == (str(tiny_base_folder), row.card.own_similarity)
         (again,) = rebuild(workspace, RebuildOptions()).rebuilt
         assert again.same_bytes
         assert lockfile.read_text(encoding="utf-8") == text
@@ -96,6 +120,18 @@ def test_a_project_that_takes_another_base(project: Path, tiny_base_folder: Path
         (carded,) = build(workspace, BuildOptions()).built
         assert (carded.trained, carded.card.licence) == (False, "MIT")
         assert carded.card.transferred == row.transferred
+
+        # It goes out for its base, as any other; whoever loads it there learns where it was learned.
+        (project / "registry").mkdir()
+        text = (project / "perfusion.toml").read_text(encoding="utf-8")
+        registries = '\n[registries]\nown = "registry"\n'
+        (project / "perfusion.toml").write_text(text + registries, encoding="utf-8")
+        facts = ReleaseFacts(authors=("You",))
+        (out,) = publish(workspace, PublishOptions(names=("bear",), facts=facts)).releases
+        assert (out.release.family, out.release.base) == (block_family(lockfile), other.name)
+        published = read_card(workspace.store.path(out.release.sha256))
+        assert published.authors == ("You",)
+        assert published.transferred == row.transferred
 
         # What would be learned otherwise is learned here.
         (trained,) = build(workspace, BuildOptions(force=True)).built
@@ -121,6 +157,21 @@ def test_what_perf_lock_forgot_is_found_in_the_store(
             transfer(workspace, TransferOptions(base=str(other), files=(file,)))
         with pytest.raises(PerfError, match="built on no other base"):
             transfer(workspace, TransferOptions(base=str(other)))
+
+
+def test_of_all_concepts_those_are_transferred_that_can_be(
+    project: Path, tiny_base_folder: Path, other: Path
+) -> None:
+    stand_in(project, form=2)
+    moved_to(project, tiny_base_folder, other)
+    reporter = Heard()
+    with Workspace.open(project, reporter=reporter) as workspace:
+        add(workspace, AddOptions(name="hare", supercategory="cat", images=("photos/*",)))
+        rows = transfer(workspace, TransferOptions(base=str(other), dry_run=True)).needed
+        assert [row.name for row in rows] == ["bear"]
+        assert [text.split(" was")[0] for text in reporter.warnings] == ["`hare` 1.0.0"]
+        with pytest.raises(PerfError, match="built on no other base"):
+            transfer(workspace, TransferOptions(base=str(other), names=("hare",)))
 
 
 def test_to_a_base_that_is_not_the_projects_nothing_is_locked(project: Path, other: Path) -> None:
