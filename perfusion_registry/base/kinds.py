@@ -40,7 +40,15 @@ CHECKPOINT = Kind("a whole model in one file, of a kind that perf does not know"
 JOINT = Kind(
     "a model with joint attention, where text has no keys and values of its own: it cannot carry concepts"
 )
+VIDEO = Kind("a model that draws video, not pictures")
+ANIMA = Kind(
+    "Anima, which perf cannot draw with yet: a language model reads its prompts, and a network of its own "
+    "what that says"
+)
+_OTHER_TEXT = "whose text encoder is not CLIP's, so it needs an architecture of its own"
 
+# Before the names of a denoiser's tensors: none, CompVis', or that of who trained it.
+_AT = r"^(?:model\.diffusion_model\.|net\.|model\.|module\.)?"
 # A tensor whose name matches tells the kind of a file; the first that does.
 _MARKERS: tuple[tuple[str, Kind], ...] = (
     (r"\.lora_(A|B|down|up)\.|\.lora\.(down|up)\.|\.(hada|lokr)_w|_lora\.(down|up)\.|\.dora_scale$", LORA),
@@ -52,7 +60,25 @@ _MARKERS: tuple[tuple[str, Kind], ...] = (
     (r"^(image_proj|ip_adapter)\.", IP_ADAPTER),
     (r"^(adapter\.)?body\.\d+\.(resnets|block1|in_conv)", ADAPTER),
     (r"^(emb_params|clip_[lg]|string_to_param.*|<[^<>]+>)$", EMBEDDING),
-    (r"^(model\.diffusion_model\.)?(double_blocks|joint_blocks|joint_transformer_blocks)\.", JOINT),
+    (
+        rf"{_AT}(double_blocks|joint_blocks|joint_transformer_blocks|double_layers|double_stream_blocks)\.",
+        JOINT,
+    ),
+    (rf"{_AT}(cap_embedder\.|transformer_blocks\.0\.img_mod\.|txt_in\.text_norm\.)", JOINT),
+    (rf"{_AT}llm_adapter\.blocks\.", ANIMA),
+    (
+        rf"{_AT}(head\.modulation$|vace_blocks\.|patchify_proj\.|blocks\.0\.attn\.qkv_x\.|blocks\.block1\.)"
+        rf"|{_AT}txt_in\.individual_token_refiner\.",
+        VIDEO,
+    ),
+    (rf"{_AT}blocks\.0\.mlp\.layer1\.", Kind(f"Cosmos-Predict2, {_OTHER_TEXT}")),
+    (rf"{_AT}blocks\.\d+\.cross_attn\.kv_linear\.", Kind(f"PixArt or Sana, {_OTHER_TEXT}")),
+    (rf"{_AT}mlp_t5\.", Kind(f"Hunyuan-DiT, {_OTHER_TEXT}")),
+    (rf"{_AT}encoder_hid_proj\.", Kind(f"Kolors, {_OTHER_TEXT}")),
+    (
+        rf"{_AT}(clip_txt_mapper|clip_mapper|clf\.1)\.",
+        Kind("a stage of Stable Cascade, whose text goes through layers that are not linear"),
+    ),
     (r"^model\.diffusion_model\.", CHECKPOINT),
     (r"\.motion_modules\.", MOTION),
     (r"^(down_blocks|input_blocks)\.\d+\..*attn2\.", Kind("a UNet alone, not a base", _WHOLE)),

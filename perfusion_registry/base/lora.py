@@ -71,7 +71,7 @@ def fuse(lora: FusedLora, components: Mapping[str, Any]) -> None:
     if not lora.strength:
         return
     file = lora.part.place
-    found = {name: _modules(name, model) for name, model in components.items()}
+    found = {name: modules_by_name(name, model) for name, model in components.items()}
     for (component, module), factors in read_lora(file).items():
         target = found.get(component, {}).get(module)
         if target is None:
@@ -92,8 +92,8 @@ def fuse(lora: FusedLora, components: Mapping[str, Any]) -> None:
 
 
 def read_lora(file: Path) -> dict[tuple[str, str], Factors]:
-    """The factors of each module in a LoRA's file, by component and by what names it there: `_modules` has
-    the names. Raises PerfError where one of two factors is missing."""
+    """The factors of each module in a LoRA's file, by `place_of`. Raises PerfError where one of two is
+    missing."""
     tensors, metadata = load_file(file), read_header(file).metadata
     pairs: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -106,14 +106,15 @@ def read_lora(file: Path) -> dict[tuple[str, str], Factors]:
         if set(pair) != {"down", "up"}:
             raise _misfit(file, f"it has only one factor of {module}")
         rank = pair["down"].shape[0]
-        component, path = _place(module)
+        component, path = place_of(module)
         alpha = tensors.get(f"{module}.alpha")
         number = float(alpha) if alpha is not None else _peft_alpha(metadata, component, path, rank)
         found[component, path] = Factors(pair["down"], pair["up"], number / rank)
     return found
 
 
-def _place(module: str) -> tuple[str, str]:
+def place_of(module: str) -> tuple[str, str]:
+    """The component of a module in a LoRA's file, and its name there, which is one of `modules_by_name`."""
     for prefix, component in _KOHYA.items():
         if module.startswith(prefix):
             return component, module.removeprefix(prefix)
@@ -136,7 +137,7 @@ def _peft_alpha(metadata: Mapping[str, str], component: str, path: str, rank: in
         return float(rank)
 
 
-def _modules(component: str, model: nn.Module) -> dict[str, Any]:
+def modules_by_name(component: str, model: nn.Module) -> dict[str, Any]:
     """The linear and convolutional modules of a model by every name that LoRAs have for them."""
     named: dict[str, Any] = {}
     for path, module in model.named_modules():

@@ -182,7 +182,7 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
     root = project.root if project else None
     named = wanted.repo if wanted.revision is None else f"{wanted.repo}@{wanted.revision}"
     places = [partial(workspace.base, project)] if project else []
-    places.append(partial(workspace.base_named, named, root))
+    places += [partial(workspace.base_named, named, root), partial(workspace.base_as_it_is, named, root)]
     bases: list[BaseDescription] = []
     problems: list[PerfError] = []
     for place in places:

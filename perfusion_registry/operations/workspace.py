@@ -193,6 +193,10 @@ class Workspace:
             said = _said(project) if same else None
         return self._describe(name, root, download, said)
 
+    def base_as_it_is(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
+        """The same without anything that a project says of it."""
+        return self._describe(name, root, download, None)
+
     def base_or_own(self, name: str | None) -> BaseDescription:
         """The base of that name; for None the project's, and outside of a project the embedded one."""
         if name is None and self.root is not None:

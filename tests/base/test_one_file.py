@@ -144,6 +144,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "takes 9 channels and a latent has 4",
     ),
     "SD 2 inpainting": ({"parts": {**WHOLE_2, UNET: "UNET-v2-Inpainting"}}, "takes 9 channels"),
+    "SDXL inpainting": ({"parts": {**WHOLE_XL, UNET: "UNET-XL-Inpainting"}}, "takes 9 channels"),
     "pix2pix": ({"parts": {**WHOLE_1, UNET: "UNET-v1-Pix2Pix"}}, "takes 8 channels"),
     "SD 2 depth": ({"parts": {**WHOLE_2, UNET: "UNET-v2-Depth"}}, "takes 5 channels"),
     "SDXL refiner": (
@@ -186,6 +187,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "Lumina": (
         {"parts": {}, "more": {f"{UNET}cap_embedder.0.weight": [8]}},
+        "joint attention",
+    ),
+    "something new": (
+        {"parts": {}, "more": {f"{UNET}new.0.weight": [8]}},
         "of a kind that perf does not know",
     ),
 }

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
-from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
 from perfusion_registry.operations.init import init
-from perfusion_registry.operations.job import RenderOverrides, load_job
+from perfusion_registry.operations.job import CompositionSource, RenderOverrides, load_job
 from perfusion_registry.operations.lock import LockOptions, check_fresh, lock
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.verify import verify
@@ -212,6 +212,18 @@ def test_a_command_says_more_than_the_table_and_the_table_more_than_the_card(sai
     assert (plain.steps, plain.guidance, plain.scheduler, plain.width) == (3, 1.5, "LCMScheduler", 64)
     other = request(steps=5, scheduler="euler")
     assert (other.steps, other.guidance, other.scheduler) == (5, 1.5, "euler")
+
+
+def test_what_was_composed_before_an_edit_is_drawn_by_the_base_of_then(said: Path) -> None:
+    compute = ComputeOptions("cpu", "float32")
+    with Workspace.open(said) as workspace:
+        composition = load_prompt(workspace, PromptOptions(prompt="a cat", compute=compute)).composition
+        manifest(said, SAID)
+        job = load_job(
+            workspace, CompositionSource(composition=composition, compute=compute), RenderOverrides()
+        )
+        assert workspace.base(workspace.read()).digest != composition.base.digest
+    assert job.loaded.base.description.digest == composition.base.digest
 
 
 @pytest.mark.parametrize(
