@@ -361,6 +361,26 @@ def test_what_judges_and_masks_is_a_part_of_what_is_learned(tiny_base_folder: Pa
     assert (error.where, "not a CLIPSeg model" in error.what) == ("perfusion.toml, base.segmenter", True)
 
 
+def test_models_of_the_hub_are_found_in_its_cache(
+    tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, folder in (("clip", tiny_base_folder / "clip"), ("vae", tiny_base_folder / "vae")):
+        cached = tmp_path / "hub" / f"models--owner--{name}"
+        shutil.copytree(folder, cached / "snapshots" / ("a" * 40))
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("a" * 40)
+    said = described(tiny_base_folder, tmp_path, scorer="owner/clip@main", vae="owner/vae")
+    shutil.copytree(tiny_base_folder / "vae", tmp_path / "vae")
+    by_path = described(tiny_base_folder, tmp_path, scorer=str(tiny_base_folder / "clip"), vae="./vae")
+    assert said.digest == by_path.digest
+    assert said.training_digest([]) == by_path.training_digest([])
+    folders = {file.path.rpartition("/")[0] for file in said.files if file.part}
+    assert folders == {"owner/clip@main", "owner/vae"}
+    (tmp_path / "owner" / "vae").mkdir(parents=True)
+    assert "both a folder here" in refusal(tiny_base_folder, tmp_path, vae="owner/vae").what
+
+
 def touched(name: str, tensors: dict[str, list[int]]) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, root / name)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.build import BuildOptions, ComputeOptions, build
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
@@ -196,6 +196,22 @@ def test_what_is_for_drawing_alone_makes_no_concept_stale(said: Path) -> None:
     assert key()[0] != plain
     manifest(said, '\n[base]\n[[base.lora]]\nfile = "few.safetensors"\n')
     assert key()[0] != plain
+
+
+def test_a_concept_is_learned_without_what_is_for_drawing_alone(said: Path) -> None:
+    def built() -> str:
+        with Workspace.open(said) as workspace:
+            build(workspace, BuildOptions(force=True, compute=ComputeOptions("cpu", "float32")))
+        concept = read_lockfile(said / "perfusion.lock").concept("bear")
+        assert concept is not None
+        return str(concept.sha256)
+
+    lora = '\n[base]\n[[base.lora]]\nfile = "few.safetensors"\n'
+    plain = built()
+    manifest(said, f"{lora}train = false\n")
+    assert built() == plain
+    manifest(said, lora)
+    assert built() != plain
 
 
 def test_a_command_says_more_than_the_table_and_the_table_more_than_the_card(said: Path) -> None:
