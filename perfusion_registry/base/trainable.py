@@ -50,5 +50,6 @@ def require_size(files: BaseFiles, card: BaseCard, denoiser: str) -> None:
         raise PerfError(
             "the base does not say what size it was made for",
             where=files.place(denoiser),
-            hint="set width and height under [render] in a perf-base.toml in the base's folder",
+            hint="set width and height under [base] in perfusion.toml, "
+            "or under [render] in a perf-base.toml in the base's folder",
         )

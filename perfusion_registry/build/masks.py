@@ -90,16 +90,17 @@ def masks_of_files(request: MaskRequest) -> Tensor | None:
 
 
 def masks_of_clipseg(request: MaskRequest) -> Tensor | None:
-    """What CLIPSeg finds for the supercategory. Tried, it is not downloaded."""
+    """What CLIPSeg finds for the supercategory: the base's, else the usual one. Tried, that is not
+    downloaded."""
+    own = request.base.description.options.segmenter
     try:
-        own = request.base.description.options.segmenter
         segmenter = Segmenter.load(
             **({"source": own.place} if own is not None else {}),
             device=request.base.device,
             allow_download=None if request.asked else False,
         )
     except PerfError:
-        if request.asked:
+        if request.asked or own is not None:
             raise
         return None
     request.reporter.note(f"masks: CLIPSeg looks for {request.supercategory!r}")

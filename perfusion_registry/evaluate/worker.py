@@ -129,5 +129,5 @@ def without_clip(base: str) -> PerfError:
     return PerfError(
         "the suite's base comes without a CLIP model to judge pictures with",
         where=base,
-        hint="name the folder of one as `clip` in the suite, such as a copy of openai/clip-vit-large-patch14",
+        hint="name the folder of one as `clip` in the suite, or a `scorer` under [base] in perfusion.toml",
     )

@@ -163,6 +163,9 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:
         yield _finding("prediction", "ok" if base.prediction.told_by else "note", base.prediction.sentence)
+    if base.clip is None:
+        text = "the base has no CLIP model: a build keeps its last step, and nothing can be tuned or judged"
+        yield _finding("scorer", "note", text, "name one as `scorer` under [base] in perfusion.toml")
     for sentence in base.options.sentences:
         yield _finding("[base]", "ok", sentence)
     if not project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance

@@ -92,7 +92,7 @@ def tune(
     if base.scorer is None:
         raise PerfError(
             f"the base {base.description.repo} has no CLIP model to judge pictures with",
-            hint="put one into its folder, or tune on a base that has one",
+            hint="name one as `scorer` under [base] in perfusion.toml",
         )
     for field in choices:
         if not any(find_method(one.method).has_setting(one.render, field) for one in composition.concepts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from perfusion_registry.base import Base, Segmenter
+from perfusion_registry.base import Base, SaidOfBase, Segmenter, describe_base
 from perfusion_registry.base.segment import CLIPSEG
 from perfusion_registry.build.framing import square
 from perfusion_registry.build.images import LoadedImage, load_image
 from perfusion_registry.build.masks import MASK_SOURCES, attention_masks, find_masks
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import BaseSection
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.options import MaskSource as Asked
 from perfusion_registry.recipe.pictures import masks_beside
@@ -87,6 +89,22 @@ def test_a_mask_outside_the_middle_square_is_refused(tiny_base: Base, tmp_path: 
     image = load_image(tmp_path / "wide.png")
     with pytest.raises(PerfError, match="middle square"):
         find_masks(tiny_base, [image], [tmp_path / "wide.mask.png"], "teddy", "files", SIZE, Silent())
+
+
+def test_a_segmenter_that_the_base_table_names_is_taken_before_the_usual_one(
+    tiny_base: Base, tiny_base_folder: Path, photos: list[Path], clipseg: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(clipseg, tmp_path / "segmenter")
+    section = BaseSection(segmenter=str(own))
+    described = describe_base(str(tiny_base_folder), said=SaidOfBase(section, tmp_path, "perfusion.toml"))
+    base = replace(tiny_base, description=described)
+    pixels = torch.stack([square(image.pixels, SIZE) for image in loaded(photos)])
+    expected = Segmenter.load(clipseg).masks(pixels, "teddy")[:, None]
+    masks = find_masks(base, loaded(photos), [None, None], "teddy", "auto", SIZE, Silent())
+    assert torch.allclose(masks, expected, atol=1e-6)
+    (own / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PerfError, match="segmentation model"):  # no other is taken in its place in silence
+        find_masks(base, loaded(photos), [None, None], "teddy", "auto", SIZE, Silent())
 
 
 def test_clipseg_is_asked_where_it_is_at_hand_and_there_are_no_files(

@@ -179,6 +179,23 @@ method = "supercategory"
 """
 
 
+def test_a_base_without_a_judge_is_told_how_to_get_one(
+    project: Path, tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(tiny_base_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("clip"))
+    shutil.copytree(tiny_base_folder / "clip", project / "clip")
+    path = project / "perfusion.toml"
+    path.write_text(path.read_text().replace(str(tiny_base_folder), str(bare)))
+
+    def told() -> list[str | None]:
+        with Workspace.open(project) as workspace:
+            return [one.hint for one in doctor(workspace).findings if one.what == "scorer"]
+
+    assert told() == ["name one as `scorer` under [base] in perfusion.toml"]
+    manifest(project, '\n[base]\nscorer = "./clip"\n')
+    assert told() == []
+
+
 def test_what_is_for_drawing_alone_makes_no_concept_stale(said: Path) -> None:
     def key() -> tuple[str, str]:
         with Workspace.open(said) as workspace:

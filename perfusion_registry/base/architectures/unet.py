@@ -185,7 +185,7 @@ class UNetBase(Base):
         if size is None:
             raise PerfError(
                 "this UNet does not say what size it was made for",
-                hint="set width and height under [render] in the base's perf-base.toml",
+                hint="set width and height under [base] in perfusion.toml",
             )
         height, width = (size, size) if isinstance(size, int) else size
         return int(height * self.pixels_per_latent), int(width * self.pixels_per_latent)
