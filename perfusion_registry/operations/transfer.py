@@ -141,7 +141,8 @@ def _for_another(
                 where=f"--out {options.out}",
                 hint="name one of them",
             )
-    transfers = Transfers(workspace, project, description, options.covariance, options.compute)
+    covariance = options.covariance or workspace.covariance_named(options.base)
+    transfers = Transfers(workspace, project, description, covariance, options.compute)
     for concept in concepts:
         transfers.check(concept)
     needed, built, current = [], [], []
