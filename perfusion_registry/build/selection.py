@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,7 +78,7 @@ def select(
     together = max(1, BATCH // P)
     features = []
     with (
-        (reporter or Silent()).stage(title, len(states)) as stage,
+        (reporter or Silent()).stage(title, len(states) * options.validation_steps) as stage,
         torch.no_grad(),
         repeatable(base.device),
     ):
@@ -103,9 +104,9 @@ def select(
                     noise.repeat(len(group), 1, 1, 1),
                     steps=options.validation_steps,
                     guidance=options.validation_guidance,
+                    done=partial(stage.advance, len(group)),
                 )
             features.append(base.scorer.image_features(pictures).cpu())
-            stage.advance(len(group))
         own = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
         texts = base.scorer.text_features([spoken(text) for text in options.validation_prompts]).cpu()
     drawn = torch.cat(features).reshape(len(states), P, -1)  # (1 + S, P, f)

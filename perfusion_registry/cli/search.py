@@ -40,24 +40,26 @@ def search(
     if not result.concepts:
         console.say("Nothing found")
         return
+    seen = any(row.preview for row in result.concepts)
     cells = [
         [
             f"{row.registry}/{row.name}",
             row.version,
             "scene pack" if row.kind == "pack" else row.supercategory or "",
             row.licence or "",
+            *(["yes" if row.preview else ""] if seen else []),
             _about(row),
         ]
         for row in result.concepts
     ]
-    console.say_table(["concept", "version", "super", "licence", "description"], cells)
+    preview = ["preview"] if seen else []
+    console.say_table(["concept", "version", "super", "licence", *preview, "description"], cells)
 
 
 def _about(row: FoundConcept) -> str:
-    """What it says of itself, and what there is to look at before it is taken."""
+    """What it says of itself, and who consents."""
     consent = f"consent: {row.consent}" if row.consent else ""
-    preview = "has a preview" if row.preview else ""
-    return "; ".join(part for part in (row.description, consent, preview) if part)
+    return "; ".join(part for part in (row.description, consent) if part)
 
 
 @spread
@@ -113,6 +115,8 @@ def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
         told.pop("method", None)  # which draws its concepts, and is theirs
     if result.covariance is not None:
         told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
+    if result.similarity is not None:
+        told["similarity"] += " of its own word to it, in the prompts that it was learned with (1: i* itself)"
     if result.size is not None:
         told["size"] = console.size(result.size)
     if result.signed_by is not None:

@@ -60,8 +60,13 @@ def sync(
             result = run(workspace, options)
     if common.as_json:
         console.say_result(result)
-    else:
-        _tell(result, dry_run=dry_run)
+        return
+    _tell(result, dry_run=dry_run)
+    if source is not None and not dry_run:
+        console.say("perfusion.lock is in this folder now, and is all that it needs")
+        console.say("The concepts are in this machine's store: `perf cache dir` says where")
+        if names := [*(block.name for block in result.blocks), *result.present]:
+            console.say(f'Next: perf render "a {names[0]}*"')
 
 
 def _tell(result: SyncResult, *, dry_run: bool) -> None:
