@@ -147,7 +147,8 @@ def show_error(error: PerfError) -> None:
     if error.where:
         text.append("\n   at  ", style="cyan").append(printable(error.where), style="default not bold")
     if error.hint:
-        text.append("\n next  ", style="green").append(printable(error.hint), style="default not bold")
+        hint = printable(error.hint).replace("\n", "\n       ")
+        text.append("\n next  ", style="green").append(hint, style="default not bold")
     stderr().print(text)
 
 
