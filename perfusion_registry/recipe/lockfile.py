@@ -56,7 +56,7 @@ class LockedBase(FileModel):
     digest: str
     architecture: str | None = None
     prediction: Annotated[str, Field(pattern=r"^(epsilon|v_prediction)( zero_terminal_snr)?$")] | None = None
-    options: BaseSection | None = None
+    options: Annotated[BaseSection | None, Field(exclude_if=lambda said: said is None)] = None
     files: Annotated[tuple[LockedFile, ...], Field(alias="file")] = ()
 
 
