@@ -8,6 +8,7 @@ from perfusion_registry.render.request import RenderRequest, plain_negative
 from perfusion_registry.reporter import Reporter
 
 _NAMED = 4  # words that a warning names
+_CLOSED = 0.25  # a gate; `editable` has it at a half, give or take what a prompt does to the word
 _FAR = 1.5  # times the native side, or a part of it
 
 
@@ -36,7 +37,7 @@ def _warn_of_size(loaded: LoadedComposition, request: RenderRequest, reporter: R
 
 
 def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
-    """Say where a concept's gate opens by half or more at other words than its own, or not at its own."""
+    """Say where a concept's gate opens by half or more at other words than its own, or hardly at its own."""
     from perfusion_registry.compose.explanation import explain
 
     measured = explain(loaded.base, loaded.composition, loaded.artifacts)
@@ -51,7 +52,7 @@ def _warn_of_gates(loaded: LoadedComposition, reporter: Reporter) -> None:
                 f"the gate of {own} opens at {', '.join(others[:_NAMED])}{more} too: a higher bias closes "
                 "it, and `perf explain` shows how far"
             )
-        if own not in concept.opens_at:
+        if max(row.gate[concept.name] for row in measured.tokens if row.concept == concept.name) < _CLOSED:
             reporter.warn(
                 f"the gate of {own} stays closed at its own word, so the picture shows the plain word: "
                 "a lower bias opens it, and `perf explain` shows how far"

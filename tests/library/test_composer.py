@@ -99,6 +99,9 @@ def test_what_is_lost_or_read_as_words_is_said(
     composer.render("a teddy* in the desert", gates=perf.Gate(bias=2.0))
     assert "the gate of teddy* stays closed at its own word" in caplog.text
     caplog.clear()
+    composer.render("a teddy* in the desert", gates=perf.Gate(preset="editable"))
+    assert "stays closed" not in caplog.text
+    caplog.clear()
     composer.render("a teddy* in the desert")
     assert "has never seen desert: it draws nothing of it, or something else" in caplog.text
     caplog.clear()
