@@ -62,6 +62,15 @@ class WorldJudge(Protocol):
         """
         ...
 
+    def knows(self, supercategory: str) -> bool:
+        """Whether it can compare things of this kind."""
+        ...
+
+    def features(self, images: Tensor, supercategory: str) -> Tensor:
+        """What the thing of a kind that it knows looks like in images (B, 3, h, w) in 0..1: (B, f) unit
+        vectors, to compare individuals by."""
+        ...
+
 
 @runtime_checkable
 class World(Protocol):

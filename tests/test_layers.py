@@ -29,6 +29,7 @@ FLOORS = (
     ("compose",),
     ("render",),
     ("evaluate",),
+    ("verdict",),
     ("operations",),
     ("library", "cli"),
 )

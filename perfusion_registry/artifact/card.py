@@ -69,8 +69,10 @@ class Judgement(FileModel):
 class Verdict(FileModel):
     """What a build found its concept to be good for.
 
-    told: from its supercategory. obeys: the prompt. quiet: its gate is shut elsewhere. alike: the base can
-    draw such pictures at all.
+    told: from its supercategory; the share of the way from the plain word's pictures to its own that it goes.
+    obeys: the prompt; how far places appear, of how far they do with the plain word. quiet: its gate is shut
+    elsewhere; the widest. alike: the base can draw such pictures at all; the error of its denoiser on them.
+    None: it was not measured.
     """
 
     sentence: Annotated[str, Field(max_length=2000)]
@@ -78,6 +80,12 @@ class Verdict(FileModel):
     obeys: Judgement | None = None
     quiet: Judgement | None = None
     alike: Judgement | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The tests that the concept did not pass, by name."""
+        tests = {name: getattr(self, name) for name in ("alike", "told", "obeys", "quiet")}
+        return tuple(name for name, judged in tests.items() if judged is not None and not judged.passed)
 
 
 class ConceptCard(FileModel):
@@ -91,10 +99,12 @@ class ConceptCard(FileModel):
     build; None where it was imported. transferred: what it was made from, where it was learned on a base of
     another family. train, render, built: the method's tables: the options of its training,
     what prompts may set with the concept's own values, and what the build found out. scores: similarity
-    scores of the kept step by name, such as `image`, `text` and `harmonic`. preview: the SHA-256 of a small
-    picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
+    scores of the kept step by name, such as `image`, `text` and `harmonic`, with what the plain word reaches
+    and what its own pictures would, `image_plain` and `image_self`; and the strength that served it best, by
+    its field, where the build chose one. verdict: what the build found it good for. preview: the SHA-256 of a
+    small picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
 
-    word, vectors, imported, verdict and preview are fields of the format that nothing writes yet
+    word, vectors, imported and preview are fields of the format that nothing writes yet
     (`docs/formats.md`); what calls otherwise for one of them cannot be called here.
     """
 
@@ -113,7 +123,7 @@ class ConceptCard(FileModel):
     base_licence: Annotated[str, Field(max_length=200)] | None = None
     recipe_digest: Sha256 | None = None
     imported: Imported | None = None
-    transferred: Annotated[TransferSource | None, Field(exclude_if=lambda made: made is None)] = None
+    transferred: TransferSource | None = None
     train: Table
     render: Table
     built: Table
@@ -163,6 +173,11 @@ class ConceptCard(FileModel):
         return similarity
 
     @property
+    def chosen(self) -> str | None:
+        """The field of `render` whose value the build tried to choose: its score is what served best."""
+        return next((name for name in self.scores if name in type(self.render).model_fields), None)
+
+    @property
     def hindrance(self) -> str | None:
         """Why this perf can neither build nor draw such a concept, as a sentence; None where it can."""
         return method_hindrance(self.method, self.requires_perf)
@@ -177,15 +192,38 @@ class ConceptCard(FileModel):
         return self.hindrance
 
 
+FIRST_SCORES = ("harmonic", "image", "text")
+"""The scores that a card had before it had a verdict."""
+
+
 def in_format_1(card: ConceptCard) -> ConceptCard:
     """A card of perfusion on Stable Diffusion, as it is spelt in format 1."""
-    return card.model_copy(update={"schema_version": 1, "requires_perf": None})
+    return _without_verdict(card).model_copy(update={"schema_version": 1, "requires_perf": None})
+
+
+def with_chosen(card: ConceptCard, render: FileModel, left: str | None) -> FileModel:
+    """Options of a recipe with what the build of this card chose. left: the field that the recipe leaves
+    open."""
+    if left is None or left != card.chosen:
+        return render
+    return render.model_copy(update={left: card.scores[left]})
+
+
+def before_verdicts(card: ConceptCard, render: FileModel) -> ConceptCard:
+    """A card as a perf wrote it that gave no verdict. render: the table without what a build chose."""
+    return _without_verdict(card).model_copy(update={"render": render})
 
 
 def as_before(card: ConceptCard) -> ConceptCard:
-    """A card as a perf wrote it that found out less: without what `built` need not say."""
+    """A card as a perf wrote it that found out less: without what `built` need not say, and no verdict."""
     optional = {name for name, field in type(card.built).model_fields.items() if field.default is None}
-    return card.model_copy(update={"built": card.built.model_copy(update=dict.fromkeys(optional))})
+    built = card.built.model_copy(update=dict.fromkeys(optional))
+    return _without_verdict(card).model_copy(update={"built": built})
+
+
+def _without_verdict(card: ConceptCard) -> ConceptCard:
+    scores = {name: value for name, value in card.scores.items() if name in FIRST_SCORES}
+    return card.model_copy(update={"verdict": None, "scores": scores})
 
 
 def card_fields(card: ConceptCard) -> FileModel:

@@ -10,6 +10,7 @@ from pathlib import Path
 KINDS = {
     "artifacts": "concepts, by the hash of their bytes",
     "builds": "which recipe built which artifact",
+    "sheets": "what artifacts draw, a small sheet each",
     "work": "checkpoints of unfinished builds",
     "registries": "what registries answered, for offline use and against rollback",
     "synced": "what the last sync of a project found whole",

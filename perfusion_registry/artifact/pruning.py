@@ -18,7 +18,7 @@ from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
 
-_PRUNED = ("artifacts", "work", "evaluation", "digests", "quarantine")
+_PRUNED = ("artifacts", "sheets", "work", "evaluation", "digests", "quarantine")
 """The kinds that can be made or fetched again. What registries answered stays: it guards against rollback."""
 _FORSAKEN = 3600.0  # seconds after which a temporary file has no writer any more
 
@@ -74,7 +74,7 @@ def prune(
         free = [
             candidate
             for candidate in everything
-            if not (candidate.kind == "artifacts" and candidate.path.stem in locked)
+            if not (candidate.kind in ("artifacts", "sheets") and candidate.path.stem in locked)
         ]
         chosen = _choose(free, total, older_than, max_size)
         left = total - sum(candidate.size for candidate in chosen)

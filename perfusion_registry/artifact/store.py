@@ -2,6 +2,7 @@
 
     artifacts/<aa>/<sha256>.safetensors    the bytes
     builds/<aa>/<recipe digest>            the sha256 that this recipe built
+    sheets/<aa>/<sha256>.jpg               what the artifact of these bytes draws, on one small sheet
     work/<training key>/                   checkpoints of an unfinished build
     locks/<training key>.lock              held by the kernel while a process builds
 
@@ -81,6 +82,16 @@ class Store:
             )
         _mark_used(path)
         return data
+
+    def sheet_path(self, sha256: str) -> Path:
+        """Where the sheet of the artifact with these bytes is, if one was drawn on this machine."""
+        return self.root / "sheets" / _hex(sha256)[:2] / f"{sha256}.jpg"
+
+    def put_sheet(self, sha256: str, data: bytes) -> Path:
+        """Keep the sheet of an artifact; returns where it is."""
+        path = self.sheet_path(sha256)
+        self._write(path, data)
+        return path
 
     def record(self, digest: str, sha256: str) -> None:
         """Remember that the inputs of `digest` built the artifact `sha256`."""

@@ -135,7 +135,7 @@ def _inputs(
 ) -> tuple[TrainInputs, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W)."""
     count, size, word = len(sources.images), base.picture_size, sources.supercategory
-    with reporter.stage(f"{sources.name}: preparing {count} images", count + 2) as stage:
+    with reporter.stage(f"{sources.name}: preparing {count} images", count) as stage:
         loaded = []
         for index, source in enumerate(sources.images):
             name = str(source) if isinstance(source, Path) else f"image {index + 1} of {sources.name}"
@@ -145,13 +145,10 @@ def _inputs(
             loaded.append(image)
             stage.advance(1, Path(image.name).name)
         pixels = torch.stack([square(image.pixels, size) for image in loaded])
-        stage.advance(0, "finding masks")
         masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
-        stage.advance(1, "encoding")
         shown, weights = framed(pixels, masks, options.sizes, options.seed)
         sizes = torch.tensor([sizes_of(image.pixels, size) for image in loaded]).repeat(len(options.sizes), 1)
         latents = encode_latents(base, shown, weights, flip=options.flip, sizes=sizes)
-        stage.advance(1)
     pair_prompts = _pair_prompts(sources, options, reporter)
     rows: tuple[int, ...] = ()
     if pair_prompts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,19 +18,12 @@ SOLVER = "DPMSolverMultistepScheduler"
 
 
 def draw(
-    base: Base,
-    wanted: Conditioning,
-    unwanted: Conditioning,
-    noise: Tensor,
-    *,
-    steps: int,
-    guidance: float,
-    done: Callable[[], object] = lambda: None,
+    base: Base, wanted: Conditioning, unwanted: Conditioning, noise: Tensor, *, steps: int, guidance: float
 ) -> Tensor:
     """Denoise and decode, with a composition attached to the base.
 
     wanted, unwanted: B packed prompts each, the two branches of classifier-free guidance.
-    noise: (B, c, h, w) standard normal. done: called after each step. Returns (B, 3, H, W) fp32 in 0..1.
+    noise: (B, c, h, w) standard normal. Returns (B, 3, H, W) fp32 in 0..1.
     """
     scheduler = base.scheduler(SOLVER if SOLVER in base.schedulers else None)
     scheduler.set_timesteps(steps, device=base.device)
@@ -39,9 +31,7 @@ def draw(
     both = both.with_states(both.states.to(base.dtype))
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        answer = base.denoise(x, t, both)
-        done()
-        return answer
+        return base.denoise(x, t, both)
 
     with torch.inference_mode():
         latents = sample(

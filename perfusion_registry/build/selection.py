@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,11 +30,15 @@ class Scores:
     """How good a step is.
 
     image: mean cosine similarity to the concept's images. text: similarity to the prompts, 1 where it is
-    that of the supercategory's own pictures. harmonic: their harmonic mean, which chooses the step.
+    that of the supercategory's own pictures. harmonic: their harmonic mean, which chooses the step. plain,
+    own: the scale of `image`: what the supercategory's pictures reach, and these images among themselves;
+    None where nobody asked, or there is one image.
     """
 
     image: float
     text: float
+    plain: float | None = None
+    own: float | None = None
 
     @property
     def harmonic(self) -> float:
@@ -47,7 +50,8 @@ class Scores:
     def rounded(self) -> dict[str, float]:
         """The scores by name, to the four digits that a card keeps."""
         scores = {"image": self.image, "text": self.text, "harmonic": self.harmonic}
-        return {name: round(value, 4) for name, value in scores.items()}
+        scale = {"image_plain": self.plain, "image_self": self.own}
+        return {name: round(value, 4) for name, value in (scores | scale).items() if value is not None}
 
 
 def select(
@@ -78,7 +82,7 @@ def select(
     together = max(1, BATCH // P)
     features = []
     with (
-        (reporter or Silent()).stage(title, len(states) * options.validation_steps) as stage,
+        (reporter or Silent()).stage(title, len(states)) as stage,
         torch.no_grad(),
         repeatable(base.device),
     ):
@@ -104,16 +108,21 @@ def select(
                     noise.repeat(len(group), 1, 1, 1),
                     steps=options.validation_steps,
                     guidance=options.validation_guidance,
-                    done=partial(stage.advance, len(group)),
                 )
             features.append(base.scorer.image_features(pictures).cpu())
+            stage.advance(len(group))
         own = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
         texts = base.scorer.text_features([spoken(text) for text in options.validation_prompts]).cpu()
     drawn = torch.cat(features).reshape(len(states), P, -1)  # (1 + S, P, f)
     likeness = (drawn @ own.T).mean((1, 2))  # (1 + S,)
     fit = (drawn * texts).sum(-1).mean(-1)  # (1 + S,)
     fit = fit / fit[0].clamp_min(1e-3)
-    scores = [Scores(image, text) for image, text in zip(likeness.tolist(), fit.tolist(), strict=True)][1:]
+    plain_word, alone = float(likeness[0]), len(own) == 1
+    itself = None if alone else float((own @ own.T).fill_diagonal_(0).sum() / (len(own) * (len(own) - 1)))
+    scores = [
+        Scores(image, text, plain_word, itself)
+        for image, text in zip(likeness.tolist()[1:], fit.tolist()[1:], strict=True)
+    ]
     best = max(range(len(scores)), key=lambda s: (scores[s].harmonic, -s))
     return snapshots[best], scores[best]
 

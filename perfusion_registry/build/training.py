@@ -24,16 +24,12 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 from perfusion_registry.recipe.options import TrainingOptions
-from perfusion_registry.reporter import Reporter, Silent, duration
+from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 CHECKPOINT_SECONDS = 10.0
-MEASURED = 3
-"""Steps after which it is said how long a training takes."""
-LONG = 20.0
-"""Seconds; of a shorter one nothing is said."""
 HALF_SCALE = 4096.0
 """The loss is multiplied by it on its way back in fp16, where the mean's small gradients would vanish."""
 
@@ -115,14 +111,9 @@ def train(
         base.attached([residual] if residual else [], everywhere=True),
     ):
         stage.advance(state.step, "resumed" if resumed else "")
-        first, begun = state.step, time.monotonic()
         while state.step < options.steps:
             training_step(inputs, state)
             stage.advance(1, f"loss {_recent(state.losses):.4f}")
-            if state.step == first + MEASURED:
-                whole = (time.monotonic() - begun) / MEASURED * (options.steps - first)
-                if whole >= LONG:
-                    (reporter or Silent()).note(f"{title} takes about {duration(whole)}")
             last = state.step == options.steps
             if last or state.step % options.validate_every == 0:
                 state.snapshots.append(state.snapshot())

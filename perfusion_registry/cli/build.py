@@ -10,9 +10,10 @@ import typer
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOption
+from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
 from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import CheckFailedError, PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult, BuiltConcept
@@ -50,9 +51,12 @@ def build(
     covariance: CovarianceOption = None,
     locked: LockedOption = False,
     jobs: JobsOption = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where a verdict on a concept is bad.")
+    ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Train the concepts whose inputs changed, and lock them.
+    """Train the concepts whose inputs changed, judge what they became, and lock them.
 
     A build that is interrupted resumes where it was. With --for nothing is trained: concepts are transferred.
     """
@@ -110,6 +114,11 @@ def build(
         _tell_plan(result, dry_run=dry_run)
     else:
         _tell_built(result, override)
+    if strict and result.doubtful:
+        raise CheckFailedError(
+            f"the verdict is bad for {', '.join(f'`{name}`' for name in result.doubtful)}",
+            hint="`perf info NAME` shows it, and a sheet of pictures; it is built and locked all the same",
+        )
 
 
 def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
@@ -156,6 +165,9 @@ def _tell_table(result: BuildResult) -> None:
     if any(row.scores for row in result.built):
         console.say("image: likeness to your pictures; text: to the prompts (the plain word: 1)")
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
+    for row in result.built:
+        verdict = row.verdict.sentence if row.verdict else None
+        say_facts({row.name: verdict, "scale": _scale(row), "sheet": row.sheet})
     count = console.count(len(result.built), "concept")
     console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")
 
@@ -167,3 +179,12 @@ _SCORES = ("image", "text")
 def _score(row: BuiltConcept, name: str) -> str:
     score = row.scores.get(name)
     return "" if score is None else f"{score:.3f}"
+
+
+def _scale(row: BuiltConcept) -> str | None:
+    """What its image score lies between."""
+    plain, own = row.scores.get("image_plain"), row.scores.get("image_self")
+    if plain is None:
+        return None
+    itself = "" if own is None else f", their own likeness {own:.3f}"
+    return f"image {row.scores['image']:.3f}: the plain word reaches {plain:.3f}{itself}"

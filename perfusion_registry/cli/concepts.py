@@ -241,8 +241,8 @@ def _show_outdated(workspace: Workspace, *, as_json: bool) -> None:
         [
             row.name,
             row.locked + (" (yanked)" if row.yanked else ""),
-            row.allowed or "none",
-            row.latest or "none",
+            row.allowed or "",
+            row.latest or "",
             row.registry,
         ]
         for row in result.concepts
@@ -250,8 +250,3 @@ def _show_outdated(workspace: Workspace, *, as_json: bool) -> None:
     console.say_table(["concept", "locked", "allowed", "latest", "registry"], cells)
     if any(row.allowed not in (None, row.locked) for row in result.concepts):
         console.say("Next: perf lock --upgrade")
-    stuck = [row for row in result.concepts if row.yanked and row.allowed in (None, row.locked)]
-    for row in stuck:
-        console.say(
-            f"{row.name} {row.locked} was yanked, and no other version fits: it stays until there is one"
-        )

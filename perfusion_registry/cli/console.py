@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.progress import printable, stderr
+from perfusion_registry.progress import duration, printable, stderr
 from perfusion_registry.progress import terminal_reporter as reporter
-from perfusion_registry.reporter import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,8 +146,7 @@ def show_error(error: PerfError) -> None:
     if error.where:
         text.append("\n   at  ", style="cyan").append(printable(error.where), style="default not bold")
     if error.hint:
-        hint = printable(error.hint).replace("\n", "\n       ")
-        text.append("\n next  ", style="green").append(hint, style="default not bold")
+        text.append("\n next  ", style="green").append(printable(error.hint), style="default not bold")
     stderr().print(text)
 
 

@@ -110,7 +110,6 @@ def _tell(result: KeyResult, title: str, *, as_json: bool) -> None:
     if as_json:
         console.say_result(result)
         return
-    console.say(title)
-    console.say(f"  file         {result.source}")
+    console.say(f"{title}: {result.source}")
     console.say(f"  public key   {result.public}")
     console.say(f"  fingerprint  {result.fingerprint}")

@@ -40,26 +40,24 @@ def search(
     if not result.concepts:
         console.say("Nothing found")
         return
-    seen = any(row.preview for row in result.concepts)
     cells = [
         [
             f"{row.registry}/{row.name}",
             row.version,
             "scene pack" if row.kind == "pack" else row.supercategory or "",
             row.licence or "",
-            *(["yes" if row.preview else ""] if seen else []),
             _about(row),
         ]
         for row in result.concepts
     ]
-    preview = ["preview"] if seen else []
-    console.say_table(["concept", "version", "super", "licence", *preview, "description"], cells)
+    console.say_table(["concept", "version", "super", "licence", "description"], cells)
 
 
 def _about(row: FoundConcept) -> str:
-    """What it says of itself, and who consents."""
+    """What it says of itself, and what there is to look at before it is taken."""
     consent = f"consent: {row.consent}" if row.consent else ""
-    return "; ".join(part for part in (row.description, consent) if part)
+    preview = "has a preview" if row.preview else ""
+    return "; ".join(part for part in (row.description, consent, preview) if part)
 
 
 @spread
@@ -106,6 +104,9 @@ def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
     for key, value in result.printed().items():
         if value in (None, [], {}) or key in _ELSEWHERE or key in result.render:
             continue
+        if key == "verdict" and result.verdict is not None:
+            told[key] = _one_line(result.verdict.sentence)
+            continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if isinstance(value, dict):
             text = values_said(value)
@@ -115,8 +116,6 @@ def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
         told.pop("method", None)  # which draws its concepts, and is theirs
     if result.covariance is not None:
         told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
-    if result.similarity is not None:
-        told["similarity"] += " of its own word to it, in the prompts that it was learned with (1: i* itself)"
     if result.size is not None:
         told["size"] = console.size(result.size)
     if result.signed_by is not None:

@@ -60,13 +60,8 @@ def sync(
             result = run(workspace, options)
     if common.as_json:
         console.say_result(result)
-        return
-    _tell(result, dry_run=dry_run)
-    if source is not None and not dry_run:
-        console.say("perfusion.lock is in this folder now, and is all that it needs")
-        console.say("The concepts are in this machine's store: `perf cache dir` says where")
-        if names := [*(block.name for block in result.blocks), *result.present]:
-            console.say(f'Next: perf render "a {names[0]}*"')
+    else:
+        _tell(result, dry_run=dry_run)
 
 
 def _tell(result: SyncResult, *, dry_run: bool) -> None:

@@ -75,7 +75,9 @@ class Method(ABC):
     card's `train` (options, resolved), `render` (what prompts may set, with the concept's own values) and
     `built` (what the build found out: where it has them, `covariance` is the digest of C, and `step` the
     step that was kept). draw_model: the options as they apply in one prompt. settings: what prompts, scenes
-    and commands may set of these. tensor_rules: of the tensors in its artifacts. needs_covariance: whether
+    and commands may set of these. strength: the field of `[render]` and of `draw_model` whose value a build
+    chooses by its pictures where the recipe says none; strengths: those tried beside the usual one.
+    tensor_rules: of the tensors in its artifacts. needs_covariance: whether
     its concepts live in the metric of a covariance, and compose only within one. drawings, trainings: the
     names of other ways to draw and to train its concepts, which suites compare with its own; no method has
     another's name or way to draw. transferable: whether its concepts can be transferred to bases of other
@@ -88,6 +90,8 @@ class Method(ABC):
     tables: ClassVar[Mapping[str, type[FileModel]]]
     draw_model: ClassVar[type[FileModel]]
     settings: ClassVar[tuple[Setting, ...]] = ()
+    strength: ClassVar[str | None] = None
+    strengths: ClassVar[tuple[float, ...]] = ()
     tensor_rules: ClassVar[tuple[TensorRule, ...]]
     needs_covariance: ClassVar[bool] = False
     drawings: ClassVar[tuple[str, ...]] = ()

@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, save_artifact
-from perfusion_registry.artifact.card import TransferSource, as_before
+from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, read_card, save_artifact
+from perfusion_registry.artifact.card import (
+    TransferSource,
+    Verdict,
+    as_before,
+    before_verdicts,
+    with_chosen,
+)
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
-from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import Lockfile, write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
@@ -30,6 +36,7 @@ from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask, Plan, ProjectFolder, changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
+from perfusion_registry.resolve.planning import OPTIONS_CHANGED
 from perfusion_registry.workers import worker_pool
 
 if TYPE_CHECKING:
@@ -76,7 +83,8 @@ class NeededConcept(FileModel):
 
 class BuiltConcept(FileModel):
     """A concept that was built. trained: False where its tensors were there already, and where it was
-    transferred; transferred: from what.
+    transferred; transferred: from what. verdict: what it is good for; None where it was trained before there
+    were verdicts. sheet: the file of its pictures.
     """
 
     name: Name
@@ -89,14 +97,17 @@ class BuiltConcept(FileModel):
     steps_kept: int | None
     scores: dict[str, float]
     transferred: Annotated[TransferSource | None, Field(exclude_if=lambda source: source is None)] = None
+    verdict: Verdict | None = left_out_if_none()
+    sheet: str | None = left_out_if_none()
     card: InProcess[ConceptCard]
 
 
 class BuildResult(Result):
     """`perf build`. out: the file that was written instead of the lockfile, under another supercategory.
 
-    not_built_here: of what was asked for, scene packs and concepts of registries, each with its reason.
-    locked: whether the lockfile has what was built.
+    doubtful: of what was built or is up to date, the concepts that failed a test of their verdicts, with what
+    these say. not_built_here: of what was asked for, scene packs and concepts of registries, each with its
+    reason. locked: whether the lockfile has what was built.
     """
 
     schema_: Literal["perf.build/1"] = named("perf.build/1")
@@ -105,6 +116,7 @@ class BuildResult(Result):
     up_to_date: tuple[Name, ...]
     seconds: float
     out: str | None = None
+    doubtful: InProcess[dict[Name, str]] = Field(default_factory=dict)
     not_built_here: InProcess[dict[Name, str]] = Field(default_factory=dict)
     locked: InProcess[bool] = True
 
@@ -179,8 +191,19 @@ def result_of(
         up_to_date=tuple(task.name for task in planned.plan.tasks if not task.reason),
         seconds=round(time.monotonic() - begun, 3),
         out=str(out) if out else None,
+        doubtful=_doubtful(planned, built),
         not_built_here=not_built_here or {},
     )
+
+
+def _doubtful(planned: ProjectPlan, built: tuple[BuiltConcept, ...]) -> dict[str, str]:
+    """The sentences of the bad verdicts, by name."""
+    cards = {row.name: row.card for row in built}
+    for task in planned.plan.tasks:
+        if task.built is not None:
+            cards[task.name] = read_card(planned.store.path(task.built))
+    verdicts = {name: card.verdict for name, card in cards.items()}
+    return {name: verdict.sentence for name, verdict in verdicts.items() if verdict and verdict.failed}
 
 
 def build_plan(
@@ -302,14 +325,17 @@ class ConceptBuilder:
             begun = time.monotonic()
             # Another process may have finished the work while this one waited for the lock.
             cached = _cached(self._inputs.store, task)
+            sheet = None
             if cached is not None:
-                artifact = load_artifact(store.get(cached))
+                artifact, sheet = load_artifact(store.get(cached)), _sheet_of(store, cached)
             elif task.transferred is not None:
                 artifact = self._transfer(task, task.transferred)
             else:
-                artifact = self._train(task)
+                artifact, sheet = self._judged(task, self._train(task))
             artifact, data = self._written(task, artifact, format_1)
             sha256 = store.put(data)
+            if sheet is not None:
+                store.put_sheet(sha256, sheet)
             store.record(task.digest, sha256)
             store.record(task.training, sha256)
             store.discard_workspace(task.training)
@@ -324,6 +350,8 @@ class ConceptBuilder:
             steps_kept=artifact.card.steps_kept,
             scores=artifact.card.scores,
             transferred=artifact.card.transferred,
+            verdict=artifact.card.verdict,
+            sheet=str(store.sheet_path(sha256)) if sheet is not None else None,
             card=artifact.card,
         )
 
@@ -337,8 +365,9 @@ class ConceptBuilder:
         before = self._inputs.lockfile
         locked = before.concept(task.name) if before else None
         if locked is not None and locked.sha256 is not None:
-            less = Artifact(as_before(artifact.card), artifact.tensors, older)
-            for known in (older if format_1 is None else None, less):
+            unjudged = before_verdicts(artifact.card, task.render)
+            less = [Artifact(card, artifact.tensors, older) for card in (unjudged, as_before(unjudged))]
+            for known in (older if format_1 is None else None, *less):
                 data = save_artifact(known) if known is not None else b""
                 if known is not None and locked.sha256 == hashlib.sha256(data).hexdigest():
                     return known, data
@@ -405,6 +434,22 @@ class ConceptBuilder:
                 )
         return artifact
 
+    def _judged(self, task: BuildTask, artifact: Artifact) -> tuple[Artifact, bytes]:
+        """The artifact with its verdict, of which a bad one is a warning, and its sheet."""
+        from perfusion_registry.operations.judging import judged
+
+        artifact, sheet = judged(self.load()[0], task, artifact, self._reporter)
+        verdict = artifact.card.verdict
+        if verdict is not None and verdict.failed:
+            self._reporter.warn(f"{task.name}: {verdict.sentence}")
+        return artifact, sheet
+
+
+def _sheet_of(store: Store, sha256: str) -> bytes | None:
+    """The sheet of an artifact whose card is written anew."""
+    path = store.sheet_path(sha256)
+    return path.read_bytes() if path.is_file() else None
+
 
 def _with_card(inputs: BuildInputs, task: BuildTask, artifact: Artifact) -> Artifact:
     """The artifact with the card of the task's recipe, and with what training found out."""
@@ -421,8 +466,9 @@ def _with_card(inputs: BuildInputs, task: BuildTask, artifact: Artifact) -> Arti
         "description": concept.description,
     }
     older = artifact.format_1
+    chosen = {"render": with_chosen(artifact.card, task.render, task.left_to_build)}
     return Artifact(
-        artifact.card.model_copy(update=fields),
+        artifact.card.model_copy(update=fields | chosen),
         artifact.tensors,
         older and Artifact(older.card.model_copy(update=fields), older.tensors),
     )
@@ -434,7 +480,8 @@ def _settle(
     """Write the built concept into the lockfile as it is now on disk."""
     project = ProjectFolder.read(planned.project.root)
     before = project.lockfile.concept(task.name) if project.lockfile else None
-    was = before.sha256 if before and before.recipe_digest == task.digest else None
+    again = before is not None and before.recipe_digest == task.digest and task.reason != OPTIONS_CHANGED
+    was = before.sha256 if before is not None and again else None
     if was is not None and was != built.sha256:
         what = (
             f"the bytes of `{task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "

@@ -152,8 +152,7 @@ def _on_another_base(
     from perfusion_registry.operations.transfers import Transfers
 
     description = workspace.base_named(name)
-    covariance = options.covariance or workspace.covariance_named(name)
-    transfers = Transfers(workspace, project, description, covariance, options.compute, loaded=loaded)
+    transfers = Transfers(workspace, project, description, options.covariance, options.compute, loaded=loaded)
     for concept in concepts.values():
         transfers.check(concept)
     base = transfers.base

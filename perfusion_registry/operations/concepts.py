@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from perfusion_registry.artifact import read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -84,8 +83,7 @@ def list_concepts(workspace: Workspace) -> ListResult:
     project = workspace.read()
     problem, states = _states(workspace, project)
     rows = tuple(
-        _row(workspace, project, name, states.get(name, "unknown"))
-        for name in sorted(project.manifest.concepts)
+        _row(project, name, states.get(name, "unknown")) for name in sorted(project.manifest.concepts)
     )
     return ListResult(base=project.manifest.project.base, problem=problem, concepts=rows)
 
@@ -115,15 +113,7 @@ def _fetched(workspace: Workspace, project: ProjectFolder, name: str) -> str:
     return "fetched" if workspace.store.has(block.sha256) else "to fetch"
 
 
-def _supercategory(workspace: Workspace, sha256: str) -> str:
-    """What the card of a fetched concept says; nothing for a scene pack."""
-    try:
-        return read_card(workspace.store.path(sha256)).supercategory or ""
-    except PerfError:  # a scene pack, or what this perf cannot read
-        return ""
-
-
-def _row(workspace: Workspace, project: ProjectFolder, name: str, state: str) -> ListedConcept:
+def _row(project: ProjectFolder, name: str, state: str) -> ListedConcept:
     entry = project.manifest.concepts[name]
     locked = project.lockfile.concept(name) if project.lockfile else None
     here = locked if locked and state in ("built", "fetched") else None
@@ -136,8 +126,6 @@ def _row(workspace: Workspace, project: ProjectFolder, name: str, state: str) ->
         "sha256": here.sha256 if here else None,
         "source": entry.recipe or entry.registry or "",
     }
-    if state == "fetched" and here is not None and here.sha256 is not None:
-        row["supercategory"] = _supercategory(workspace, here.sha256)
     if entry.recipe is not None:
         try:
             recipe = project.declared(name)

@@ -178,8 +178,9 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         covariance = find_covariance(project, base.covariance)
         check_encoder(covariance, base)
         matrix = covariance.matrix[:12] if covariance.matrix else "unreadable"
-        yield _finding("covariance", "ok", str(covariance.path))
-        yield _finding("covariance", "ok", f"file {covariance.digest[:12]}, matrix {matrix}")
+        yield _finding(
+            "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"
+        )
     except PerfError as error:
         yield _broken("covariance", error)
 

@@ -12,9 +12,10 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.suite import find_suite, read_suite, shipped_suites
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
-from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.operations.workspace import Workspace, read_project
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.runner import Workplace
@@ -226,13 +227,17 @@ def _workplace(workspace: Workspace, suite: Suite, path: Path, options: Evaluate
     if suite.base is None and workspace.root is not None:
         project = workspace.read()
         own = BaseReference.parse(project.manifest.project.base, where=str(project.manifest_path))
-        named = project.manifest.project.covariance
-        covariance = project.root / named if named else None
-        bases = SuiteBases(workspace.base_named, own.seen_from(project.root), covariance)
-    elif suite.base is not None:
-        covariance = workspace.covariance_named(suite.base, path.parent)
-        bases = SuiteBases(workspace.base_named, covariance=covariance)
+        bases = SuiteBases(workspace.base_named, own.seen_from(project.root), _covariance(project))
+    elif suite.base is not None and BaseReference.parse(suite.base, where=str(path)).is_manifest:
+        other = BaseReference.parse(suite.base).place(path.parent)
+        assert other is not None
+        bases = SuiteBases(workspace.base_named, covariance=_covariance(read_project(other)))
     return Workplace(workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases)
+
+
+def _covariance(project: ProjectFolder) -> Path | None:
+    named = project.manifest.project.covariance
+    return project.root / named if named else None
 
 
 def _warn_of_others(folder: Path, figures: tuple[str, ...], reporter: Reporter) -> None:

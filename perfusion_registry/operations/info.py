@@ -9,8 +9,10 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from perfusion_registry.artifact import Store
+from perfusion_registry.artifact.card import Verdict
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.own_word import learned_on, own_similarity
+from perfusion_registry.operations.own_word import stored_card
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
@@ -49,7 +51,8 @@ class InfoResult(Result):
     registry: its name, or None for a concept that only has a recipe here. locked: the version that the
     project has locked. similarity: of its own word in the prompts that it was learned with, where its
     artifact is in the store and says it. learned_on: the base that it was transferred from, where it was, and
-    its artifact is in the store. versions: of the registry, newest first.
+    its artifact is in the store. verdict: what its build found it good for, likewise. sheet: the file of
+    pictures that the build drew, where that was on this machine. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -81,6 +84,8 @@ class InfoResult(Result):
     preview: Preview | None = left_out_if_none()
     similarity: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
+    verdict: Verdict | None = left_out_if_none()
+    sheet: str | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]
 
     @model_serializer(mode="wrap")
@@ -119,8 +124,7 @@ def info(
             registry=None,
             locked=block.version if block else None,
             versions=(),
-            similarity=own_similarity(workspace.store, block.sha256 if block else None),
-            learned_on=learned_on(workspace.store, block.sha256 if block else None),
+            **_found(workspace.store, block.sha256 if block else None),
             **_of_recipe(workspace, project, name),
         )
     source, called, listings = _listings(
@@ -146,10 +150,23 @@ def info(
         registry=called,
         locked=locked,
         versions=versions,
-        similarity=own_similarity(workspace.store, listing.release.sha256),
-        learned_on=learned_on(workspace.store, listing.release.sha256),
+        **_found(workspace.store, listing.release.sha256),
         **_of_release(listing.release),
     )
+
+
+def _found(store: Store, sha256: str | None) -> dict[str, Any]:
+    """What the build found out of an artifact, where the store has it."""
+    card = stored_card(store, sha256)
+    if card is None or sha256 is None:
+        return {}
+    sheet = store.sheet_path(sha256)
+    return {
+        "similarity": card.own_similarity,
+        "learned_on": card.transferred.base if card.transferred is not None else None,
+        "verdict": card.verdict,
+        "sheet": str(sheet) if sheet.is_file() else None,
+    }
 
 
 def _listings(

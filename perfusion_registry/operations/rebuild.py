@@ -137,8 +137,8 @@ def _distances(again: Artifact, locked: Artifact) -> dict[str, float]:
 
 
 def _wrong(again: Artifact, locked: Artifact) -> list[str]:
-    """What differs that no processor explains; the scores, the kept step and what else a build finds out
-    depend on numbers."""
+    """What differs that no processor explains; the scores, the verdict, the kept step and what else a build
+    finds out or chooses depend on numbers."""
     wrong = []
     shapes = [
         {key: tuple(value.shape) for key, value in artifact.tensors.items()} for artifact in (again, locked)
@@ -146,6 +146,8 @@ def _wrong(again: Artifact, locked: Artifact) -> list[str]:
     if shapes[0] != shapes[1]:
         wrong.append("it has other tensors")
     numbers: dict[str, Any] = {"scores": True, "built": {"step"}}
+    chosen = {again.card.chosen, locked.card.chosen} - {None}
+    numbers |= {"render": chosen} if chosen else {}
     cards = [as_before(artifact.card).model_dump(exclude=numbers) for artifact in (again, locked)]
     wrong += [f"its card's {field} differs" for field in cards[0] if cards[0][field] != cards[1][field]]
     return wrong

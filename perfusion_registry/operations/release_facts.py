@@ -188,6 +188,6 @@ def _refuse_missing(name: str, where: str, missing: Sequence[str]) -> PerfError:
     return PerfError(
         f"`{name}` cannot be published without {' and '.join(missing)}",
         where=where,
-        hint=f"`perf publish {name} {' '.join(options[key] for key in missing)}`\n"
-        f"writes {' and '.join(EXAMPLES[key] for key in missing)}\nthere; nothing is trained for that",
+        hint=f"`perf publish {name} {' '.join(options[key] for key in missing)}` writes "
+        f"{' and '.join(EXAMPLES[key] for key in missing)} there; nothing is trained for that",
     )

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 
-CLOSE = 0.03
-"""Words nearer than that to the first, in CLIP's similarity, are as likely: Storybook's teapots are at 0.362
-to `teapot`, 0.357 to `pot` and 0.331 to `teddy`, and its teddies at 0.327 to `teddy` and 0.291 to `cat`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SuggestOptions:
     """The images, as files or globs, and whose words to try.
@@ -83,12 +78,6 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
         reporter.warn(
             f"none of these words fits: {ranked[0].word}, the nearest, is no nearer to the images than "
             f"chance ({ranked[0].similarity:.2f})"
-        )
-    elif len(near := [one.word for one in ranked if one.similarity > ranked[0].similarity - CLOSE]) > 1:
-        listed = ", ".join(f"`{word}`" for word in near[:4])
-        more = f" and {len(near) - 4} more" if len(near) > 4 else ""
-        reporter.warn(
-            f"it is a close call: {listed}{more} describe these images nearly alike, so look at them yourself"
         )
     return SuggestResult(
         base=description.repo,

@@ -141,8 +141,7 @@ def _for_another(
                 where=f"--out {options.out}",
                 hint="name one of them",
             )
-    covariance = options.covariance or workspace.covariance_named(options.base)
-    transfers = Transfers(workspace, project, description, covariance, options.compute)
+    transfers = Transfers(workspace, project, description, options.covariance, options.compute)
     for concept in concepts:
         transfers.check(concept)
     needed, built, current = [], [], []

@@ -193,19 +193,6 @@ class Workspace:
             said = _said(project) if same else None
         return self._describe(name, root, download, said)
 
-    def covariance_named(self, name: str, root: Path | None = None) -> Path | None:
-        """The covariance that a project names for its base, of a base that is named by the path of the
-        project's manifest; else None. root: as in `base_named`."""
-        from perfusion_registry.base import BaseReference
-
-        reference = BaseReference.parse(name)
-        place = reference.place(root)
-        if not reference.is_manifest or place is None or not place.is_file():
-            return None
-        project = read_project(place)
-        named = project.manifest.project.covariance
-        return project.root / named if named else None
-
     def base_as_it_is(self, name: str, root: Path | None = None, *, download: bool = True) -> BaseDescription:
         """The same without anything that a project says of it."""
         return self._describe(name, root, download, None)

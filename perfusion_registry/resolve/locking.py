@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from perfusion_registry.artifact import Store
+from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.artifact.card import ARCHITECTURE
 from perfusion_registry.recipe import (
     LockedBase,
@@ -211,6 +212,23 @@ def _from_registry(candidate: Candidate) -> LockedConcept:
     )
 
 
+def _render(
+    task: BuildTask, sha256: str | None, before: LockedConcept | None, store: Store
+) -> dict[str, Any]:
+    """The options of its artifact: those of the recipe, and what the build chose where that leaves it open.
+
+    The lockfile says it of an artifact that is not here.
+    """
+    render = task.render.model_dump(mode="json")
+    left = task.left_to_build
+    if left is None or sha256 is None:
+        return render
+    said: Mapping[str, Any] = before.render if before is not None and before.sha256 == sha256 else {}
+    if store.has(sha256):  # whole, not only there
+        said = read_card(store.path(sha256)).render.model_dump(mode="json")
+    return render | {left: said.get(left, render[left])}
+
+
 def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> LockedConcept:
     sha256, size = None, None
     if before is not None and before.recipe_digest == task.digest and before.sha256:
@@ -228,5 +246,5 @@ def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> Lock
         sha256=sha256,
         size=size,
         method=task.recipe.concept.method,
-        render=task.render.model_dump(mode="json"),
+        render=_render(task, sha256, before, store),
     )

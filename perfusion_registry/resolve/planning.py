@@ -8,7 +8,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from perfusion_registry.artifact import Store, card_key, digest_of, training_key, transfer_key
+from perfusion_registry.artifact import (
+    ConceptCard,
+    Store,
+    card_key,
+    digest_of,
+    read_card,
+    training_key,
+    transfer_key,
+)
+from perfusion_registry.artifact.card import with_chosen
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
@@ -20,6 +29,8 @@ from perfusion_registry.resolve.base import BaseFacts, judges_differ
 from perfusion_registry.resolve.covariance import CovarianceFile
 from perfusion_registry.resolve.images import SourceImage, find_images
 from perfusion_registry.resolve.project import ProjectFolder
+
+OPTIONS_CHANGED = "render options changed"
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,15 @@ class BuildTask:
     def recipe_version(self) -> str:
         """The version that the recipe declares."""
         return self.recipe.concept.version
+
+    @property
+    def left_to_build(self) -> str | None:
+        """The field of `render` that the recipe leaves open and the build may choose; None where there is
+        none."""
+        field = find_method(self.recipe.concept.method).strength
+        if field is None or field not in type(self.render).model_fields:
+            return None
+        return field if getattr(self.recipe.render, field, None) is None else None
 
 
 @dataclass(frozen=True)
@@ -169,10 +189,17 @@ def _task(
         reason="",
         transferred=transferred,
     )
-    if built:
+    if built and _has_options(task, read_card(store.path(built))):
         return task
+    if built:  # the key does not tell a value that the recipe says from the same one left to the build
+        return replace(task, built=None, reusable=built, reason=OPTIONS_CHANGED)
     reason = "forced" if force else _reason(task, locked, project.lockfile, base, covariance)
     return replace(task, reason=reason)
+
+
+def _has_options(task: BuildTask, card: ConceptCard) -> bool:
+    """Whether an artifact has the options that its card should have by now."""
+    return card.render == with_chosen(card, task.render, task.left_to_build)
 
 
 def _built(store: Store, digest: str, locked: LockedConcept | None) -> str | None:
@@ -211,11 +238,16 @@ def _reason(
         "images changed": locked.images != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
-        "render options changed": locked.render
-        != {key: value for key, value in task.render.model_dump(mode="json").items() if key in locked.render},
+        OPTIONS_CHANGED: _other_options(task, locked),
     }
     reasons = [change for change, happened in changes.items() if happened]
     return ", ".join(reasons) or ("its card changed" if task.reusable else "the trainer or the card changed")
+
+
+def _other_options(task: BuildTask, locked: LockedConcept) -> bool:
+    """Whether the recipe says other options than the lockfile, of those that no build may have chosen."""
+    render = task.render.model_dump(mode="json")
+    return any(render.get(key) != value for key, value in locked.render.items() if key != task.left_to_build)
 
 
 def shown(path: Path, root: Path) -> str:

@@ -130,6 +130,16 @@ class Judge:
                 told["identified"] = value
         return [{name: value for name, value in told.items() if name in metrics} for told in scores]
 
+    def knows(self, supercategory: str) -> bool:
+        """Whether it is one of the world's categories."""
+        from perfusion_registry.storybook.world import CATEGORIES
+
+        return supercategory in CATEGORIES
+
+    def features(self, images: Tensor, supercategory: str) -> Tensor:
+        """What the recogniser tells individuals of a category by."""
+        return self._recogniser.describe(images, supercategory)
+
     def _own_looks(self, one: str | None) -> frozenset[str]:
         from perfusion_registry.storybook.cast import CAST
         from perfusion_registry.storybook.judgement import own_looks

@@ -109,8 +109,6 @@ def test_a_card_without_licence_and_authors_is_refused_at_once(
     assert refused.code == 2
     assert "cannot be published without licence and authors" in refused.err
     assert 'licence = "CC-BY-4.0"' in refused.err
-    said = refused.err[refused.err.index(" next  ") :].splitlines()
-    assert max(map(len, said)) <= 80, said
     assert not (project / "gallery").exists()
 
 
@@ -138,7 +136,6 @@ def test_signing(perf: Perf, project: Path, studio: Registry) -> None:
     made = perf("key", "new", "--json").json
     assert perf("key", "new").code == 2
     shown = perf("key", "show").out
-    assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith("  file "))
     assert made["public"] in shown
     assert made["fingerprint"] in shown
     said = perf("publish", "bear", "--sign")

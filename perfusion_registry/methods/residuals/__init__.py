@@ -14,6 +14,7 @@ from perfusion_registry.methods.defaults import over_defaults
 from perfusion_registry.methods.interface import KeptStep, Method
 from perfusion_registry.methods.residuals import tensors as kept
 from perfusion_registry.methods.residuals.options import (
+    COARSE,
     NAME,
     STRENGTH,
     STRENGTHS,
@@ -49,6 +50,8 @@ class Residuals(Method):
     tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": KeptStep})
     draw_model = DrawOptions
     settings = (STRENGTH,)
+    strength = STRENGTH.field
+    strengths = COARSE
     tensor_rules = (kept.RULE,)
     transferable = True
 

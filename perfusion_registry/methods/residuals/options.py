@@ -25,6 +25,8 @@ STRENGTH = Setting("residual", Residual, ".8", usual=1.0)
 """How strongly a residual applies: what a prompt may set of one."""
 STRENGTHS = (1.0, 0.8, 1.2, 0.6)
 """What `perf tune` tries where nothing else is asked for, the paper's own first."""
+COARSE = (0.4, 0.7, 1.0)
+"""What a build tries beside the usual strength."""
 
 Rank = Annotated[
     float, Field(gt=0, le=1, description="Rank of the residual, as a share of each block's width.")

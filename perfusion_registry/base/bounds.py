@@ -1,0 +1,68 @@
+"""What a base's own pictures are like in numbers, measured once and kept beside it in `perf-bounds.toml`.
+
+The file changes neither what the base draws nor what is trained on it, so it is no part of the base's digest.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perfusion_registry.errors import PerfError
+
+BOUNDS_FILE = "perf-bounds.toml"
+
+_Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+class PictureBounds(BaseModel):
+    """How far pictures may be from what the base can draw.
+
+    loss: the greatest mean square error of its denoiser's answer, of the mean of all pictures, in the
+    denoiser's units; levels: the shares of the noise schedule at which it is asked. psnr: the least that its
+    autoencoder gives back, in dB. drawn, photographs: what was measured, least to greatest, as the bounds
+    were chosen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loss: Annotated[float, Field(gt=0)]
+    psnr: float
+    levels: tuple[_Level, ...]
+    drawn: dict[str, tuple[float, float]] = {}
+    photographs: dict[str, tuple[float, float]] = {}
+
+
+class BaseBounds(BaseModel):
+    """The optional `perf-bounds.toml` of a base folder.
+
+    world: the drawn world that judges the base's pictures. pictures: None where nothing was measured. told:
+    of the way from the plain word's pictures to a concept's own, the share that a concept goes which is told
+    from its supercategory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    world: str | None = None
+    told: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    pictures: PictureBounds | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> BaseBounds:
+        """Those of a base's folder; none where it has no such file. Raises PerfError for a file with
+        mistakes."""
+        path = folder / BOUNDS_FILE
+        if not folder.is_dir() or not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise PerfError(f"the base's bounds cannot be read: {error}", where=str(path)) from error
+        except ValidationError as error:
+            mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            raise PerfError(
+                f"the base's bounds are not valid: {'; '.join(mistakes)}", where=str(path)
+            ) from error

@@ -1,0 +1,20 @@
+"""What a concept turned out to be: told from its supercategory, obedient, quiet elsewhere, and drawable at
+all. Reading a verdict needs no torch, so every name is imported on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfusion_registry.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from perfusion_registry.verdict.judging import JudgedConcept as JudgedConcept
+    from perfusion_registry.verdict.judging import judge_concept as judge_concept
+    from perfusion_registry.verdict.sheet import sheet_bytes as sheet_bytes
+
+_HOME = {"JudgedConcept": "judging", "judge_concept": "judging", "sheet_bytes": "sheet"}
+
+__all__ = sorted(_HOME)
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME)

@@ -1,0 +1,114 @@
+"""Bounds on the pictures that a base of the drawn world can draw, measured and written beside its card.
+
+    python -m perfusion_registry.verdict.bounds BASE --photos FOLDER [--pages 200]
+
+FOLDER has a folder of photographs for each thing, called anything. Drawn pages of every category are measured
+in sets of five, as concepts have pictures, and so are the photographs; each bound lies between the farthest
+of the drawn sets and the nearest of photographs, a third of the way. It is written to `perf-bounds.toml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
+from perfusion_registry.build.framing import square
+from perfusion_registry.build.images import load_image
+from perfusion_registry.build.unlike import drawability
+from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.storybook.cast import reference_images
+from perfusion_registry.storybook.world import CATEGORIES, Individual
+
+LEVELS = (0.1, 0.25)
+"""Where pages and photographs are told apart best: with more noise, all things look alike (`docs/log.md`)."""
+_SET = 5
+_THERE = 1 / 3  # of the way from the pages to the photographs: a warning too many is worse than one too few
+_WORDS = ("teddy", "cat", "dog", "teapot")  # under which any photograph is asked about
+
+
+def drawn_sets(pages: int) -> Iterator[tuple[str, Tensor]]:
+    """Sets of drawn pages of one individual each, with its category; none wears or is made of anything."""
+    rng = Random("bounds")
+    made = 0
+    while made < pages:
+        one = Individual.sample(rng, CATEGORIES[made // _SET % len(CATEGORIES)])
+        if one.material is None and one.accessory is None and not one.reading:
+            yield one.category, reference_images(one, _SET)
+            made += _SET
+
+
+def photographed(folder: Path, base: Base) -> Iterator[tuple[str, Tensor]]:
+    """The photographs of each folder, as a build squares them, under each of a few words."""
+    for thing in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in thing.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        images = torch.stack([square(load_image(path).pixels, base.picture_size) for path in files])
+        for word in _WORDS:
+            yield word, images
+
+
+def ranges(base: Base, sets: Iterator[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]:
+    """The least and greatest of the sets' means, by name."""
+    measured = []
+    for word, images in sets:
+        size = base.picture_size
+        fitted = torch.nn.functional.interpolate(images, size=size, mode="area")
+        found = drawability(base, fitted, word, LEVELS)
+        measured.append((float(found.loss.mean()), float(found.psnr.mean())))
+    return {name: spread([one[k] for one in measured]) for k, name in enumerate(("loss", "psnr"))}
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the greatest, to four digits."""
+    return round(min(values), 4), round(max(values), 4)
+
+
+def between(farthest: float, nearest: float) -> float:
+    """The bound between drawn pages and photographs; where these overlap, at the farthest page."""
+    return round(farthest + _THERE * (nearest - farthest), 4)
+
+
+def bounds_text(drawn: dict[str, tuple[float, float]], photos: dict[str, tuple[float, float]]) -> str:
+    """The file."""
+    loss = between(drawn["loss"][1], max(photos["loss"][0], drawn["loss"][1]))
+    psnr = between(drawn["psnr"][0], min(photos["psnr"][0], drawn["psnr"][0]))
+    lines = [
+        "# Written by `python -m perfusion_registry.verdict.bounds`: what this base's own pictures are like.",
+        'world = "storybook"',
+        "",
+        "[pictures]",
+        f"loss = {loss}",
+        f"psnr = {psnr}",
+        f"levels = {list(LEVELS)}",
+    ]
+    for name, measured in (("drawn", drawn), ("photographs", photos)):
+        pairs = ", ".join(f"{key} = {list(values)}" for key, values in measured.items())
+        lines.append(f"{name} = {{ {pairs} }}")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write, and say what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("base", help="as perfusion.toml names it")
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--pages", type=int, default=200)
+    given = parser.parse_args(arguments)
+    description = describe_base(given.base)
+    base = load_base(description)
+    drawn, photos = ranges(base, drawn_sets(given.pages)), ranges(base, photographed(given.photos, base))
+    text = bounds_text(drawn, photos)
+    path = description.folder / BOUNDS_FILE
+    replace_text(path, text)
+    BaseBounds.read(description.folder)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The verdict on a concept that was just trained: what it is good for, measured, with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from torch import Tensor
+
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.artifact.card import Judgement, Verdict
+from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.build.training import repeatable
+from perfusion_registry.methods.settings import Settings, Value
+from perfusion_registry.methods.table import find_method
+from perfusion_registry.recipe.options import TrainingOptions
+from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.verdict.gates import OPEN, WidestGate, widest_elsewhere
+from perfusion_registry.verdict.judges import PictureJudge, judge_of
+from perfusion_registry.verdict.measuring import SEEDS, Attempted, best_of, measure, places_of
+from perfusion_registry.verdict.sentence import Found, sentence
+from perfusion_registry.verdict.sheet import verdict_sheet
+from perfusion_registry.verdict.subject import Trained
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+OBEYS = 0.6
+"""Of the places that appear with the plain word, the share that must appear with the concept."""
+
+
+@dataclass(frozen=True)
+class JudgedConcept:
+    """A verdict, the options that serve the concept best (by field; none where nothing was tried), and the
+    sheet: its own pictures, and a plain prompt and two places drawn."""
+
+    verdict: Verdict
+    settings: Settings
+    sheet: Image.Image
+
+
+def judge_concept(
+    base: Base,
+    artifact: Artifact,
+    own: Tensor,
+    bounds: BaseBounds,
+    *,
+    alike: Judgement | None = None,
+    choosing: bool = True,
+    reporter: Reporter | None = None,
+) -> JudgedConcept:
+    """Draw a few pictures of a trained concept, compare them, and say in a sentence what it is good for.
+
+    own: its pictures (N, 3, H, W) in 0..1. alike: whether these are such as the base can draw, where that was
+    measured. choosing: whether strengths of its residual are tried, or only what the recipe says. The same
+    inputs give the same verdict on one kind of processor.
+    """
+    train = artifact.card.train
+    assert isinstance(train, TrainingOptions)
+    trained = Trained(base, artifact, train)
+    choices = _choices(artifact, choosing=choosing)
+    judge = judge_of(base, bounds, trained.word)
+    title = f"{trained.name}: judging what it became"
+    count = (1 + len(choices)) * len(places_of(train.validation_prompts)) * len(SEEDS)
+    with (reporter or Silent()).stage(title, count) as stage, repeatable(base.device):
+        widest = widest_elsewhere(trained, (*train.templates, *train.validation_prompts))
+        measured, plain = measure(trained, own, judge, choices, stage.advance)
+    best = best_of(measured)
+    found = Found(
+        name=trained.name,
+        word=trained.word,
+        judge=judge.called if judge else None,
+        measured=best,
+        told=_told(best, judge, bounds),
+        obeys=_obeys(best),
+        quiet=_quiet(widest),
+        alike=alike,
+        widest=widest,
+        tried=tuple(choices) if len(choices) > 1 else (),
+    )
+    said = sentence(found)
+    verdict = Verdict(sentence=said, told=found.told, obeys=found.obeys, quiet=found.quiet, alike=alike)
+    settings = best.settings if len(choices) > 1 else {}
+    sheet = verdict_sheet(trained, own, best, plain, said)
+    return JudgedConcept(verdict, settings, sheet)
+
+
+def _choices(artifact: Artifact, *, choosing: bool) -> Sequence[Settings]:
+    """The strengths to try, that of the card first; one without any where the concept has none to choose."""
+    card = artifact.card
+    method = find_method(card.method)
+    now = method.own_options(card.train, card.render, {})
+    usual: Value | None = getattr(now, method.strength, None) if method.strength else None
+    if usual is None or not choosing:
+        return [{}]
+    assert method.strength is not None
+    values = dict.fromkeys([usual, *method.strengths])
+    return [{method.strength: value} for value in values]
+
+
+def _told(measured: Attempted, judge: PictureJudge | None, bounds: BaseBounds) -> Judgement | None:
+    if judge is None:
+        return None
+    share = measured.likeness.share
+    return Judgement(passed=share >= bounds.told, value=_rounded(share))
+
+
+def _obeys(measured: Attempted) -> Judgement | None:
+    if measured.obeyed is None:
+        return None
+    return Judgement(passed=measured.obeyed >= OBEYS, value=_rounded(measured.obeyed))
+
+
+def _quiet(widest: WidestGate | None) -> Judgement | None:
+    return None if widest is None else Judgement(passed=widest.gate < OPEN, value=_rounded(widest.gate))
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3)

@@ -1,0 +1,203 @@
+"""A build ends with a verdict and a sheet, which the card, the store, `info` and `--strict` know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import perfusion_registry as perf
+from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
+from perfusion_registry.artifact.card import before_verdicts
+from perfusion_registry.artifact.pruning import prune
+from perfusion_registry.base import Base
+from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.cli import app
+from perfusion_registry.operations.build import BuildOptions, BuiltConcept, ComputeOptions, build
+from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
+from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import read_lockfile
+from perfusion_registry.verdict import judge_concept
+from perfusion_registry.verdict.gates import widest_elsewhere
+from perfusion_registry.verdict.subject import Trained
+from tests.operations.conftest import edit
+
+ON_THE_CPU = ComputeOptions(device="cpu")
+
+
+def built(project: Path, **options: bool) -> BuiltConcept:
+    with Workspace.open(project) as workspace:
+        (row,) = build(workspace, BuildOptions(compute=ON_THE_CPU, **options)).built
+    return row
+
+
+def with_residual(project: Path, extra: str = "") -> None:
+    recipe = project / "recipes" / "bear.toml"
+    edit(recipe, "[train]\nsteps = 1\n", "[train]\nsteps = 1\nresidual_rank = 0.2\n")
+    recipe.write_text(recipe.read_text(encoding="utf-8") + extra, encoding="utf-8")
+
+
+def test_the_card_has_the_verdict_and_the_store_the_sheet(project: Path) -> None:
+    row = built(project)
+    assert row.verdict is not None
+    assert row.verdict.told is not None  # the tiny base has a CLIP model
+    assert row.verdict.quiet is not None
+    assert row.verdict.alike is None  # and nothing was measured of its pictures
+    assert "from a plain teddy" in row.verdict.sentence
+    assert {"image_plain", "image_self"} <= row.scores.keys()
+    with Image.open(row.sheet or "") as sheet:
+        assert sheet.format == "JPEG"
+    with Workspace.open(project) as workspace:
+        assert load_artifact(workspace.store.get(row.sha256)).card.verdict == row.verdict
+        store = workspace.store
+    prune(store.root)
+    assert store.sheet_path(row.sha256).is_file()  # it is locked, and so is its sheet
+    (project / "perfusion.lock").unlink()
+    prune(store.root)
+    assert not store.sheet_path(row.sha256).is_file()
+
+
+def test_info_shows_both(project: Path) -> None:
+    row = built(project)
+    assert row.verdict is not None
+    said = CliRunner().invoke(app, ["info", "bear", "--json"])
+    told = json.loads(said.stdout)
+    assert (told["verdict"]["sentence"], told["sheet"]) == (row.verdict.sentence, row.sheet)
+    shown = CliRunner().invoke(app, ["info", "bear"]).stdout
+    assert row.verdict.sentence in shown
+    assert "{" not in shown
+
+
+def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
+    """A gate of bias 0 is open by half or more wherever a word is similar at all."""
+    recipe = project / "recipes" / "bear.toml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(f"{text}\n[render]\nbias = 0.0\n", encoding="utf-8")
+    said = CliRunner().invoke(app, ["build", "--device", "cpu", "--strict"])
+    assert said.exit_code == 1, said.output
+    assert "its gate opens by" in " ".join(said.stderr.split())
+    assert "verdict is bad for `bear`" in " ".join(said.stderr.split())
+    again = CliRunner().invoke(app, ["build", "--strict"])  # up to date, and no better
+    assert again.exit_code == 1
+    assert CliRunner().invoke(app, ["build"]).exit_code == 0
+
+
+def test_a_gate_that_opens_at_padding_is_told(project: Path, tiny_base: Base) -> None:
+    """Planted: the input that the concept's dual answers to is that of the padding."""
+    row = built(project)
+    with Workspace.open(project) as workspace:
+        artifact = load_artifact(workspace.store.get(row.sha256))
+    padding = tiny_base.encode([tiny_base.tokenise(["a photo of a bear"])], length=tiny_base.text_length)
+    e = padding.states[0, -1].detach().clone()
+    tensors = artifact.tensors | {"target_input": e, "target_input_dual": e / (e @ e)}
+    planted = Artifact(artifact.card.model_copy(update={"verdict": None}), tensors)
+    widest = widest_elsewhere(Trained(tiny_base, planted, planted.card.train), ["a photo of a {}"])
+    assert widest is not None
+    assert widest.gate > 0.5
+    own = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    judged = judge_concept(tiny_base, planted, own, BaseBounds())
+    assert judged.verdict.failed[-1] == "quiet"
+    assert "its gate opens by" in judged.verdict.sentence
+
+
+def test_a_build_chooses_the_strength_and_gives_way_to_the_recipe(project: Path) -> None:
+    with_residual(project)
+    row = built(project)
+    best = row.scores["residual"]
+    assert row.card.render.model_dump()["residual"] == best
+    lockfile = project / "perfusion.lock"
+    block = read_lockfile(lockfile).concept("bear")
+    assert block is not None
+    assert block.render.get("residual", best) == best  # format 1 leaves it to the card
+    with Workspace.open(project) as workspace:
+        assert build(workspace, BuildOptions(locked=True)).built == ()
+    # Said by the recipe, even as it is by default: the tensors stay, and the card says it.
+    recipe = project / "recipes" / "bear.toml"
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "\n[render]\nresidual = 0.3\n", encoding="utf-8")
+    said = built(project)
+    assert not said.trained
+    assert said.card.render.model_dump()["residual"] == 0.3
+    assert (said.verdict, said.scores["residual"]) == (row.verdict, best)
+    edit(recipe, "\n[render]\nresidual = 0.3\n", "")
+    with Workspace.open(project) as workspace:
+        assert build(workspace, BuildOptions()).built == ()  # the first is in the store
+    block = read_lockfile(lockfile).concept("bear")
+    assert block is not None
+    assert block.sha256 == row.sha256
+
+
+def test_the_same_value_said_or_left_to_the_build_are_two_things(project: Path) -> None:
+    """The key of a build has the resolved value, which is the same; what was chosen is not."""
+    with_residual(project)
+    row = built(project)
+    with Workspace.open(project) as workspace:
+        artifact = load_artifact(workspace.store.get(row.sha256))
+        usual = 1.0
+        scores = artifact.card.scores | {"residual": 0.4}
+        render = artifact.card.render.model_copy(update={"residual": 0.4})
+        chosen = artifact.card.model_copy(update={"scores": scores, "render": render})
+        sha256 = workspace.store.put(save_artifact(Artifact(chosen, artifact.tensors)))
+        block = read_lockfile(project / "perfusion.lock").concept("bear")
+        assert block is not None
+        assert block.recipe_digest is not None
+        workspace.store.record(block.recipe_digest, sha256)
+        (project / "perfusion.lock").unlink()
+        build(workspace, BuildOptions())
+        block = read_lockfile(project / "perfusion.lock").concept("bear")
+        assert block is not None
+        assert block.sha256 == sha256
+        recipe = project / "recipes" / "bear.toml"
+        said = recipe.read_text(encoding="utf-8") + f"\n[render]\nresidual = {usual}\n"
+        recipe.write_text(said, encoding="utf-8")
+        (again,) = build(workspace, BuildOptions()).built
+        assert (again.trained, again.reason) == (False, "render options changed")
+        assert again.card.render.model_dump()["residual"] == usual
+        assert build(workspace, BuildOptions(locked=True)).built == ()
+
+
+def test_a_pinned_artifact_without_a_verdict_is_built_again_to_the_byte(
+    project: Path,
+) -> None:
+    with_residual(project)
+    row = built(project)
+    lockfile = project / "perfusion.lock"
+    with Workspace.open(project) as workspace:
+        artifact = load_artifact(workspace.store.get(row.sha256))
+        usual = artifact.card.render.model_copy(update={"residual": 1.0})
+        older = save_artifact(Artifact(before_verdicts(artifact.card, usual), artifact.tensors))
+        digest = workspace.store.put(older)
+        text = lockfile.read_text(encoding="utf-8").replace(row.sha256, digest)
+        text = text.replace(f"size = {row.size}", f"size = {len(older)}")
+        text = text.replace(f"render.residual = {row.scores['residual']}", "render.residual = 1.0")
+        lockfile.write_text(text, encoding="utf-8")
+        (again,) = rebuild(workspace, RebuildOptions(compute=ON_THE_CPU)).rebuilt
+    assert (again.same_bytes, again.sha256) == (True, digest)
+
+
+def test_a_rebuild_takes_the_chosen_strength_for_a_score(project: Path) -> None:
+    with_residual(project)
+    row = built(project)
+    lockfile = project / "perfusion.lock"
+    with Workspace.open(project) as workspace:
+        artifact = load_artifact(workspace.store.get(row.sha256))
+        scores = artifact.card.scores | {"residual": 0.123}
+        render = artifact.card.render.model_copy(update={"residual": 0.123})
+        other = Artifact(
+            artifact.card.model_copy(update={"scores": scores, "render": render}), artifact.tensors
+        )
+        data = save_artifact(other)
+        digest = workspace.store.put(data)
+        text = lockfile.read_text(encoding="utf-8").replace(row.sha256, digest)
+        text = text.replace(f"size = {row.size}", f"size = {len(data)}")
+        text = text.replace(f"render.residual = {row.scores['residual']}", "render.residual = 0.123")
+        lockfile.write_text(text, encoding="utf-8")
+        (again,) = rebuild(workspace, RebuildOptions(compute=ON_THE_CPU)).rebuilt
+    assert (again.same_bytes, again.wrong, again.distance) == (False, (), 0.0)
+
+
+def test_programs_build_with_a_verdict_too(project: Path) -> None:
+    (row,) = perf.open(project).build(device="cpu").built
+    assert row.verdict is not None
