@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
 from perfusion_registry.methods.table import recipe_model
@@ -157,6 +159,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         **tables,
     )
     checked_recipe(parse_toml(text, "perf add", "recipe"), recipe_model, text="", where="perf add")
+    shown = [source.path for source in (*pictures, *copied)]
+    _warn_of_unlike(workspace, project, options.supercategory, shown)
     if copied:
         copy_pictures(copied, beside)
     make_folder(recipe.parent)
@@ -210,6 +214,25 @@ def _check_word(workspace: Workspace, project: ProjectFolder, word: str) -> None
     except PerfError:
         return
     check_supercategory(base, word)
+
+
+def _warn_of_unlike(workspace: Workspace, project: ProjectFolder, word: str, given: list[Path]) -> None:
+    """Say where the pictures are unlike what the base can draw; only a base that has been measured can tell,
+    and only where it is on this machine with what runs it."""
+    try:
+        description = workspace.base(project, download=False)
+    except PerfError:
+        return
+    if BaseBounds.read(description.folder).pictures is None or find_spec("diffusers") is None:
+        return
+    from perfusion_registry.base import load_base
+    from perfusion_registry.operations.judging import measured_pictures, own_pictures
+
+    with workspace.reporter.stage(f"Asking {description.repo} whether it can draw such pictures"):
+        base = load_base(description)
+        found = measured_pictures(base, own_pictures(base, sorted(set(given))), word)
+    if found is not None and found[1] is not None:
+        workspace.reporter.warn(found[1])
 
 
 def compatible(version: str) -> str:

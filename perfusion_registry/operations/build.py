@@ -331,7 +331,7 @@ class ConceptBuilder:
             elif task.transferred is not None:
                 artifact = self._transfer(task, task.transferred)
             else:
-                artifact, sheet = self._judged(task, self._train(task))
+                artifact, sheet = self._judged(task)
             artifact, data = self._written(task, artifact, format_1)
             sha256 = store.put(data)
             if sheet is not None:
@@ -434,11 +434,13 @@ class ConceptBuilder:
                 )
         return artifact
 
-    def _judged(self, task: BuildTask, artifact: Artifact) -> tuple[Artifact, bytes]:
-        """The artifact with its verdict, of which a bad one is a warning, and its sheet."""
-        from perfusion_registry.operations.judging import judged
+    def _judged(self, task: BuildTask) -> tuple[Artifact, bytes]:
+        """What was trained, with its verdict, of which a bad one is a warning, and its sheet."""
+        from perfusion_registry.operations.judging import judged, judged_pictures
 
-        artifact, sheet = judged(self.load()[0], task, artifact, self._reporter)
+        base = self.load()[0]
+        alike = judged_pictures(base, task, self._reporter)
+        artifact, sheet = judged(base, task, self._train(task), alike, self._reporter)
         verdict = artifact.card.verdict
         if verdict is not None and verdict.failed:
             self._reporter.warn(f"{task.name}: {verdict.sentence}")

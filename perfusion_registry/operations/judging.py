@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact
+from perfusion_registry.artifact.card import Judgement
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
-def judged(base: Base, task: BuildTask, artifact: Artifact, reporter: Reporter) -> tuple[Artifact, bytes]:
+def judged_pictures(base: Base, task: BuildTask, reporter: Reporter) -> Judgement | None:
+    """Whether a task's pictures are such as the base can draw; where they are not, a warning says so before
+    anything is trained."""
+    pictures = own_pictures(base, [image.path for image in task.images])
+    found = measured_pictures(base, pictures, task.recipe.concept.supercategory)
+    if found is None:
+        return None
+    if found[1] is not None:
+        reporter.warn(f"{task.name}: {found[1]}")
+    return found[0]
+
+
+def judged(
+    base: Base, task: BuildTask, artifact: Artifact, alike: Judgement | None, reporter: Reporter
+) -> tuple[Artifact, bytes]:
     """The artifact with its verdict, and the strength that serves it best among its scores; and its sheet, a
     JPEG."""
     from perfusion_registry.verdict import judge_concept, sheet_bytes
@@ -24,8 +39,9 @@ def judged(base: Base, task: BuildTask, artifact: Artifact, reporter: Reporter) 
     result = judge_concept(
         base,
         artifact,
-        _pictures(base, [image.path for image in task.images]),
+        own_pictures(base, [image.path for image in task.images]),
         bounds_of(base),
+        alike=alike,
         choosing=task.left_to_build is not None,
         reporter=reporter,
     )
@@ -34,13 +50,38 @@ def judged(base: Base, task: BuildTask, artifact: Artifact, reporter: Reporter) 
     return Artifact(card, artifact.tensors, artifact.format_1), sheet_bytes(result.sheet)
 
 
+UNLIKE = (
+    "its pictures are unlike what the base {repo} can draw ({why}), so it will hardly be recognised: take a "
+    "base for photographs (`perf init --base`, docs/bases.md), or pictures like those that this base draws"
+)
+
+
+def measured_pictures(base: Base, pictures: Tensor, word: str) -> tuple[Judgement, str | None] | None:
+    """Whether pictures (N, 3, H, W) in 0..1 of a kind of thing are such as the base can draw, by the error of
+    its denoiser on them, and what to say where they are not; None for a base without bounds."""
+    bounds = bounds_of(base).pictures
+    if bounds is None:
+        return None
+    from perfusion_registry.build.unlike import drawability
+
+    found = drawability(base, pictures, word, bounds.levels)
+    loss, psnr = float(found.loss.mean()), float(found.psnr.mean())
+    judgement = Judgement(passed=found.within(bounds), value=round(loss, 4))
+    if judgement.passed:
+        return judgement, None
+    why = f"its denoiser errs by {loss:.2f} on them, where {bounds.loss:.2f} is the most of its own pictures"
+    if loss <= bounds.loss:
+        why = f"its autoencoder gives them back with {psnr:.0f} dB, where {bounds.psnr:.0f} are the least"
+    return judgement, UNLIKE.format(repo=base.description.repo, why=why)
+
+
 def bounds_of(base: Base) -> BaseBounds:
     """What was measured of a base's own pictures; nothing of one that is not read from a folder."""
     folder: Path | None = getattr(base.description, "folder", None)
     return BaseBounds() if folder is None else BaseBounds.read(folder)
 
 
-def _pictures(base: Base, paths: list[Path]) -> Tensor:
+def own_pictures(base: Base, paths: list[Path]) -> Tensor:
     """Pictures (N, 3, H, W) in 0..1, at the size that the base draws."""
     import torch
 

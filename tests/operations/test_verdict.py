@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.artifact.card import before_verdicts
 from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.base import Base
-from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, BuiltConcept, ComputeOptions, build
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
@@ -201,3 +202,22 @@ def test_a_rebuild_takes_the_chosen_strength_for_a_score(project: Path) -> None:
 def test_programs_build_with_a_verdict_too(project: Path) -> None:
     (row,) = perf.open(project).build(device="cpu").built
     assert row.verdict is not None
+
+
+def test_pictures_unlike_what_the_base_draws_are_told(project: Path, tiny_base_folder: Path) -> None:
+    """By a base that was measured, when they are added and before they are learned; others say nothing."""
+    own = project / "own-base"
+    shutil.copytree(tiny_base_folder, own)
+    bounds = "[pictures]\nloss = {}\npsnr = -100.0\nlevels = [0.1, 0.25]\n"
+    (own / BOUNDS_FILE).write_text(bounds.format("1e-9"), encoding="utf-8")
+    edit(project / "perfusion.toml", str(tiny_base_folder), str(own))
+    words = ["--super", "teddy", "--images", "photos/*"]
+    added = CliRunner().invoke(app, ["add", "other", *words])
+    assert added.exit_code == 0, added.output
+    assert "take a base for photographs" in " ".join(added.stderr.split())
+    said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu"])
+    assert said.exit_code == 0, said.output
+    assert "bear: its pictures are unlike what the base" in " ".join(said.stderr.split())
+    assert "Its pictures are unlike what this base can draw" in " ".join(said.stdout.split())
+    (own / BOUNDS_FILE).write_text(bounds.format("1e9"), encoding="utf-8")
+    assert "photographs" not in CliRunner().invoke(app, ["add", "third", *words]).stderr
