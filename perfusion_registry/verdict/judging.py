@@ -27,7 +27,7 @@ from perfusion_registry.verdict.subject import Trained
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
-OBEYS = 0.6
+OBEYS = 0.7
 """Of the places that appear with the plain word, the share that must appear with the concept."""
 
 
