@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 
 class PerfError(Exception):
@@ -44,6 +45,44 @@ def at(where: str) -> Iterator[None]:
     except PerfError as error:
         error.where = error.where or where
         raise
+
+
+@dataclass
+class Mistakes:
+    """Mistakes that are told at once. what: they are in."""
+
+    what: str
+    found: list[PerfError] = field(default_factory=list)
+
+    def add(self, what: str, where: str, hint: str | None = None) -> None:
+        """One more."""
+        self.found.append(PerfError(what, where=where, hint=hint))
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Keep the error of what is done here, which goes on after it. place: such as `prompts.txt:3`."""
+        try:
+            yield
+        except PerfError as error:
+            inside = (error.where or "").removeprefix("prompt, ")
+            where = f"{place}, {inside}" if inside else place
+            self.found.append(PerfError(error.what, where=where, hint=error.hint))
+
+    def raise_any(self, where: str | None = None) -> None:
+        """Raise the only one as it is, or all of them in one, which is at `where`."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            places = [(error.where or "").partition("\n")[0] for error in self.found]
+            listed = [
+                f"\n  - {error.what} ({place})" for error, place in zip(self.found, places, strict=True)
+            ]
+            hints = dict.fromkeys(error.hint for error in self.found if error.hint)
+            raise PerfError(
+                f"{len(self.found)} mistakes in {self.what}:{''.join(listed)}",
+                where=where,
+                hint=next(iter(hints), None) if len(hints) == 1 else None,
+            )
 
 
 def one_line(text: str, longest: int = 200) -> str:

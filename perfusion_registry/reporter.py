@@ -62,3 +62,23 @@ class Logging(Silent):
     def warn(self, text: str) -> None:
         """Log at WARNING."""
         self._logger.warning(text)
+
+
+class Located:
+    """A reporter that says of everything where it belongs, such as `prompts.txt:3`."""
+
+    def __init__(self, reporter: Reporter, place: str) -> None:
+        self._reporter = reporter
+        self._place = place
+
+    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        """Open a stage that says its place."""
+        return self._reporter.stage(f"{self._place}: {title}", total)
+
+    def note(self, text: str) -> None:
+        """Say a line and its place."""
+        self._reporter.note(f"{self._place}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Warn, and say of which place."""
+        self._reporter.warn(f"{self._place}: {text}")

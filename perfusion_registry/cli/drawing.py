@@ -4,10 +4,11 @@ before torch is imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.settings import Axis, Setting, Value
     from perfusion_registry.operations.compose import PromptOptions
     from perfusion_registry.operations.job import RenderOverrides
+    from perfusion_registry.operations.prompt_list import PromptList
 
 PromptArgument = Annotated[
     str | None,
@@ -92,17 +94,33 @@ class PromptArguments:
         """What is said, for an operation."""
         from perfusion_registry.operations.compose import PromptOptions
 
-        return PromptOptions(
-            prompt=self.prompt,
-            scene=self.scene,
-            gates=(gates or GateOptions()).read(),
-            files=tuple(self.files or ()),
-            base=self.for_base,
-            covariance=self.covariance,
-            locked=lockfile.locked,
-            frozen=lockfile.frozen,
-            compute=(compute or Compute()).read(),
-        )
+        return PromptOptions(prompt=self.prompt, **self._how(lockfile, compute, gates))
+
+    def read_list(
+        self, path: Path, lockfile: LockfileUse, compute: Compute, gates: GateOptions
+    ) -> PromptList:
+        """The prompts of a file, or, for `-`, of standard input, for an operation."""
+        from perfusion_registry.operations.prompt_list import PromptList, read_prompt_file, read_prompts
+
+        piped = str(path) == "-"
+        name = "stdin" if piped else str(path)
+        lines = read_prompts(sys.stdin.buffer.read(), name) if piped else read_prompt_file(path)
+        return PromptList(lines=lines, name=name, **self._how(lockfile, compute, gates))
+
+    def _how(
+        self, lockfile: LockfileUse, compute: Compute | None, gates: GateOptions | None
+    ) -> dict[str, Any]:
+        """How what is said is composed."""
+        return {
+            "scene": self.scene,
+            "gates": (gates or GateOptions()).read(),
+            "files": tuple(self.files or ()),
+            "base": self.for_base,
+            "covariance": self.covariance,
+            "locked": lockfile.locked,
+            "frozen": lockfile.frozen,
+            "compute": (compute or Compute()).read(),
+        }
 
 
 OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
@@ -193,8 +211,8 @@ class PictureOptions:
         str | None,
         typer.Option(
             metavar="WxH",
-            help="The picture's size in pixels.",
-            show_default="the base's",
+            help="The picture's size in pixels; far from the base's own, expect things twice or in parts.",
+            show_default="the base's: Storybook 128x128, SD 1.x 512x512, SDXL 1024x1024",
             rich_help_panel=PICTURE,
         ),
     ] = None

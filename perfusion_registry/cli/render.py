@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +40,14 @@ def render(
     lockfile: LockfileUse,
     compute: Compute,
     common: CommonWithProgress,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw each line of a file, with --seed, --steps, --size, ... behind a prompt where it "
+            "needs its own; - is standard input.",
+        ),
+    ] = None,
     composition: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a composition that `perf compose` wrote.")
     ] = None,
@@ -55,10 +64,28 @@ def render(
             metavar="N", help="Pictures to draw at once.", show_default="1", rich_help_panel=PICTURE
         ),
     ] = None,
+    upscale: Annotated[
+        bool,
+        typer.Option(
+            "--upscale", help="Enlarge with the base's upscaler, if it has one.", rich_help_panel=PICTURE
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="A folder, or a .png file.", show_default="renders/ of the project"
+            metavar="PATH",
+            help="A folder, or a .png, .jpg or .webp file.",
+            show_default="renders/ of the project",
+        ),
+    ] = None,
+    picture_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="Of pictures: png, jpeg or webp.", show_default="png"),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="Q", help="Of JPEG and WebP, 1 to 100; WebP's 100 loses nothing.", show_default="90"
         ),
     ] = None,
     sheet: Annotated[
@@ -73,11 +100,21 @@ def render(
     The files' names go to stdout. A picture carries all that made it, and --from draws it again to the pixel.
     What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
-    from perfusion_registry.operations.job import CompositionSource, PictureSource, Source
-    from perfusion_registry.operations.render import RenderOptions
+    from perfusion_registry.operations.job import CompositionSource, PictureSource
+    from perfusion_registry.operations.render import (
+        RenderListOptions,
+        RenderListResult,
+        RenderOptions,
+        RenderResult,
+        render_list,
+    )
     from perfusion_registry.operations.render import render as run
+    from perfusion_registry.render.formats import read_format
 
-    given = {"a prompt": prompt.prompt or prompt.scene, "--composition": composition, "--from": source}
+    if prompt.prompt == "-" and prompts is None:
+        prompt, prompts = replace(prompt, prompt=None), Path("-")
+    said = prompt.prompt if prompts is not None else prompt.prompt or prompt.scene
+    given = {"a prompt": said, "--prompts": prompts, "--composition": composition, "--from": source}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise PerfError(f"{' and '.join(names)} cannot go together", hint="choose one")
@@ -94,24 +131,37 @@ def render(
             where=f"--for {prompt.for_base}",
             hint="give a prompt instead",
         )
-    drawn: Source
-    if source is not None:
+    how: dict[str, Any] = {
+        "overrides": replace(picture.read(count, batch), upscale=upscale or None),
+        "out": out,
+        "sheet": sheet,
+        "force": force,
+        "format": read_format(picture_format),
+        "quality": quality,
+    }
+    options: RenderOptions | RenderListOptions
+    if prompts is not None:
+        options = RenderListOptions(prompts=prompt.read_list(prompts, lockfile, compute, gates), **how)
+    elif source is not None:
         drawn = PictureSource(picture=source, gates=gates.read(), compute=compute.read())
+        options = RenderOptions(source=drawn, **how)
     elif composition is not None:
-        drawn = CompositionSource(
-            composition=_composition(composition), gates=gates.read(), compute=compute.read()
-        )
+        composed = _composition(composition)
+        drawn_from = CompositionSource(composition=composed, gates=gates.read(), compute=compute.read())
+        options = RenderOptions(source=drawn_from, **how)
     else:
-        drawn = prompt.read(lockfile, compute, gates)
-    options = RenderOptions(
-        source=drawn, overrides=picture.read(count, batch), out=out, sheet=sheet, force=force
-    )
+        options = RenderOptions(source=prompt.read(lockfile, compute, gates), **how)
+    written = None if common.as_json else console.say
+    result: RenderResult | RenderListResult
     with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
-        result = run(workspace, options, written=None if common.as_json else console.say)
+        if isinstance(options, RenderListOptions):
+            result = render_list(workspace, options, written=written)
+        else:
+            result = run(workspace, options, written=written)
     if common.as_json:
         console.say_result(result)
     if show:
-        typer.launch(result.sheet or result.pictures[0].path)
+        typer.launch(result.sheet or result.first)
 
 
 def _composition(path: Path) -> Composition | Path:

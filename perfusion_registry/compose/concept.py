@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,11 +111,11 @@ def _locked(
     return locked, locked.sha256, where
 
 
-def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> dict[str, Concept]:
+def concepts_of_files(files: Sequence[Path], called: Collection[str], store: Store) -> dict[str, Concept]:
     """Return the concepts of artifact files by their names, and put their bytes into the store.
 
     So a picture or composition, which names them by hash, can be drawn again. Raises PerfError for a file
-    that is no artifact, one whose concept `prompt` does not call, and two of one name.
+    that is no artifact, one whose concept is not among the `called`, and two of one name.
     """
     concepts: dict[str, Concept] = {}
     for path in files:
@@ -123,11 +123,11 @@ def concepts_of_files(files: Sequence[Path], prompt: Prompt, store: Store) -> di
         name = artifact.card.name
         if name in concepts:
             raise PerfError(f"two files hold a concept {name!r}", where=str(path), hint="give one of them")
-        if name not in prompt.names:
+        if name not in called:
             raise PerfError(
                 f"the prompt does not call {name!r}, the concept of this file",
                 where=str(path),
-                hint=f"it calls {', '.join(prompt.names) or 'no concept'}",
+                hint=f"it calls {', '.join(called) or 'no concept'}",
             )
         concepts[name] = Concept(artifact, store.put(save_artifact(artifact)))
     return concepts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -16,6 +16,7 @@ from perfusion_registry.methods.table import find_setting
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
+from perfusion_registry.operations.prompt_list import PromptLine, PromptList, load_list
 from perfusion_registry.operations.sweep import Grid, SweepOptions, SweepResult, sweep
 from perfusion_registry.operations.tune import TuneOptions, TuneResult, tune
 from perfusion_registry.recipe import canonical_name
@@ -91,7 +92,7 @@ class Composer:
 
     def render(
         self,
-        prompt: str | Composition | None = None,
+        prompt: str | Composition | Sequence[str] | None = None,
         *,
         seeds: Iterable[int] = (0,),
         scene: str | None = None,
@@ -104,12 +105,16 @@ class Composer:
         height: int | None = None,
         scheduler: str | None = None,
         batch: int = 1,
+        upscale: bool = False,
     ) -> Iterator[Picture]:
-        """Draw a prompt, or a composition, once for each seed; each picture comes as soon as it is done.
+        """Draw a prompt, a composition or several prompts, once for each seed; each picture comes as soon as
+        it is done.
 
-        seeds: one picture each. batch: how many to draw at once; a picture may differ by rounding with
-        another. What is None is the base's own. The prompt is composed before this returns, so mistakes in it
-        are raised here, and nothing is drawn until the first picture is asked for.
+        Several prompts come in their order; a gate that is set by a concept's name counts in those that call
+        it, and a mistake is at `prompts[2]`. seeds: one picture each. batch: how many to draw at once; a
+        picture may differ by rounding with another. upscale: enlarge with the base's upscaler. What is None
+        is the base's own. All is composed before this returns, so mistakes in prompts are raised here, and
+        nothing is drawn until the first picture is asked for.
         """
         overrides = RenderOverrides(
             seeds=tuple(seeds),
@@ -120,6 +125,7 @@ class Composer:
             height=height,
             scheduler=scheduler,
             batch=batch,
+            upscale=upscale or None,
         )
         source: Source
         if isinstance(prompt, Composition):
@@ -129,19 +135,30 @@ class Composer:
                     hint="give the prompt instead",
                 )
             source = CompositionSource(composition=prompt, gates=gate_sources(gates))
+        elif prompt is not None and not isinstance(prompt, str):
+            listed = PromptList(
+                lines=tuple(PromptLine(f"prompts[{index}]", text) for index, text in enumerate(prompt)),
+                name="prompts",
+                plain=True,
+                **self._how(scene, gates, files),
+            )
+            with self._workspace() as workspace:
+                jobs = [one.job for one in load_list(workspace, listed, overrides, self._base)]
+                return self._pictures(jobs, workspace.reporter)
         else:
             source = self._prompt(prompt, scene, gates, files)
         with self._workspace() as workspace:
             job = load_job(workspace, source, overrides, self._base)
-            return self._pictures(job, workspace.reporter)
+            return self._pictures([job], workspace.reporter)
 
-    def _pictures(self, job: RenderJob, reporter: Reporter) -> Iterator[Picture]:
+    def _pictures(self, jobs: Sequence[RenderJob], reporter: Reporter) -> Iterator[Picture]:
         from perfusion_registry.render.draw import render
 
-        ready = job.loaded
-        drawn = render(ready.base, ready.composition, job.request, ready.artifacts, reporter=reporter)
-        for rendered in drawn:
-            yield Picture(rendered.image, rendered.record)
+        for job in jobs:
+            ready = job.loaded
+            drawn = render(ready.base, ready.composition, job.request, ready.artifacts, reporter=reporter)
+            for rendered in drawn:
+                yield Picture(rendered.image, rendered.record)
 
     def sweep(
         self,
@@ -259,16 +276,19 @@ class Composer:
     def _prompt(
         self, prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
     ) -> PromptOptions:
-        return PromptOptions(
-            prompt=prompt,
-            scene=scene,
-            gates=gate_sources(gates),
-            files=tuple(map(Path, files)),
-            base=self._another,
-            covariance=self._covariance,
-            locked=self._locked,
-            frozen=self._frozen,
-        )
+        return PromptOptions(prompt=prompt, **self._how(scene, gates, files))
+
+    def _how(self, scene: str | None, gates: Gates | None, files: Collection[str | Path]) -> dict[str, Any]:
+        """How prompts are composed."""
+        return {
+            "scene": scene,
+            "gates": gate_sources(gates),
+            "files": tuple(map(Path, files)),
+            "base": self._another,
+            "covariance": self._covariance,
+            "locked": self._locked,
+            "frozen": self._frozen,
+        }
 
 
 def _axis(key: str, values: Iterable[float] | None) -> Axis | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.render.metadata import RenderRecord, png_bytes, read_metadata
-from perfusion_registry.render.output import check_formats, write_picture
+from perfusion_registry.render.metadata import RenderRecord, picture_bytes, png_bytes, read_metadata
+from perfusion_registry.render.output import check_formats, chosen_format, write_picture
 from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
@@ -38,16 +38,18 @@ class Picture:
         """The bytes of a PNG file that carries the record; those that the command writes."""
         return png_bytes(self.image, self.record)
 
-    def save(self, path: str | Path) -> None:
-        """Write the PNG file, whole or not at all, making its folder; what was there is replaced.
+    def save(self, path: str | Path, *, quality: int | None = None) -> None:
+        """Write a PNG, JPEG or WebP file, whole or not at all, making its folder; what was there is replaced.
 
-        Raises PerfError for a name that does not end in `.png`: other formats would lose the record.
+        The file carries the record in every format. quality: 1 to 100 of JPEG and WebP, whose 100 loses
+        nothing; None is 90. Raises PerfError for a name of another format.
         """
         path = Path(path)
         if path.is_dir():
             path = path / f"{self.seed}.png"
         check_formats(None, path)
-        write_picture(path, self.png())
+        kind = chosen_format(path, None, quality)
+        write_picture(path, picture_bytes(self.image, self.record, kind, quality))
 
 
 def read_record(path: str | Path) -> RenderRecord:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.compose.composition import Composition
     from perfusion_registry.compose.concept import Concept
+    from perfusion_registry.operations.transfers import Transfers
     from perfusion_registry.reporter import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptOptions:
-    """What to compose.
+class Prompting:
+    """How prompts are composed.
 
     scene: of the manifest, or PACK/SCENE of a pack: its gates, and its prompt unless one is given.
 
@@ -41,7 +43,6 @@ class PromptOptions:
     frozen: take the lockfile as it is, without a word.
     """
 
-    prompt: str | None = None
     scene: str | None = None
     gates: SettingSources = field(default_factory=SettingSources)
     files: tuple[Path, ...] = ()
@@ -52,22 +53,33 @@ class PromptOptions:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
     def __post_init__(self) -> None:
-        """Raise PerfError where there is no prompt, or a mistake in it."""
-        if self.prompt is not None:
-            if self.prompt.strip() == "-":
-                raise PerfError(
-                    "`-` is no prompt, and none is read from standard input",
-                    hint='write it out: perf render "a teddy* in the snow"',
-                )
-            parse_prompt(self.prompt)
-        elif self.scene is None:
-            raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
+        """Raise PerfError for a covariance of no base."""
         if self.covariance is not None and self.base is None:
             raise PerfError(
                 "a covariance is needed to transfer concepts to another base, and none is named",
                 where=f"--covariance {self.covariance}",
                 hint="name the base: --for BASE",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(Prompting):
+    """What to compose."""
+
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PerfError where there is no prompt, or a mistake in it."""
+        if self.prompt is not None:
+            if self.prompt.strip() == "-":
+                raise PerfError(
+                    "`-` is no prompt, and `perf render` alone reads prompts from standard input",
+                    hint='write it out: perf render "a teddy* in the snow"',
+                )
+            parse_prompt(self.prompt)
+        elif self.scene is None:
+            raise PerfError("there is no prompt", hint="try `perf render 'a teddy* in the snow'`")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -97,38 +109,126 @@ def load_prompt(
     loaded: as in `load_base`. Mistakes in the prompt and concepts that are not built are reported before the
     base is loaded.
     """
-    from perfusion_registry.compose.composing import check, check_used
-    from perfusion_registry.compose.composing import compose as resolve
-    from perfusion_registry.compose.concept import concepts_of_files, find_concepts
-    from perfusion_registry.compose.habits import habits
+    session = ComposingSession(workspace, options, loaded)
+    ready = session.read(options)
+    return session.compose(ready, workspace.reporter)
 
-    project, store, reporter = workspace.read(), workspace.store, workspace.reporter
-    _check_lockfile(workspace, project, options)
-    parsed, gates = _in_scene(workspace, project, options)
-    check_used(gates, parsed.names)
-    given = concepts_of_files(options.files, parsed, store)
-    concepts = find_concepts(parsed, project, store, given)
-    if not (options.locked or options.frozen):
-        _warn_of_changes(workspace, project, [name for name in parsed.names if name not in given])
 
-    if options.base is None:
-        description = workspace.base(project)
-        check(parsed, concepts, description, gates)
-        _check_base(project, description, options, reporter)
-        base = load_base(workspace, description, options.compute, loaded=loaded)
-    else:
-        base, concepts = _on_another_base(workspace, project, options.base, concepts, options, loaded)
-    composition = resolve(parsed, concepts, base, gates, reporter=reporter)
-    blocks = project.lockfile.concepts if project.lockfile else ()
-    packs = {block.name for block in blocks if block.kind == "pack"}  # which no prompt calls
-    for habit in habits(parsed, project.manifest.concepts.keys() - packs):
-        reporter.warn(habit)
-    artifacts = {name: concept.artifact for name, concept in concepts.items()}
-    return LoadedComposition(project, base, composition, artifacts)
+@dataclass(frozen=True)
+class ReadPrompt:
+    """A prompt whose concepts are at hand, and in which nothing is wrong that can be told without a base."""
+
+    prompt: Prompt
+    concepts: dict[str, Concept]
+    gates: SettingSources
+
+
+class ComposingSession:
+    """Composes prompts of one project as it is now: first each is read, then the base is loaded, once."""
+
+    def __init__(self, workspace: Workspace, options: Prompting, loaded: Base | None = None) -> None:
+        """loaded: as in `load_base`. Raises PerfError where the lockfile is not as `options` want it."""
+        self._workspace, self._options, self._loaded = workspace, options, loaded
+        self.project = workspace.read()
+        _check_lockfile(workspace, self.project, options)
+        self._found: dict[str, Concept] = {}
+        self._there: dict[str, Concept] = {}  # as another base has them
+        self._told: set[str] = set()  # of which no change is to be told any more
+
+    @cached_property
+    def description(self) -> BaseDescription:
+        """The base to draw on, on this machine."""
+        name = self._options.base
+        return self._workspace.base(self.project) if name is None else self._workspace.base_named(name)
+
+    @cached_property
+    def base(self) -> Base:
+        """The base, loaded. Raises CheckFailedError for one that is not the locked one, where that is asked
+        for."""
+        workspace, options = self._workspace, self._options
+        if options.base is not None:
+            return self._transfers.base
+        _check_base(self.project, self.description, options, workspace.reporter)
+        return load_base(workspace, self.description, options.compute, loaded=self._loaded)
+
+    def take(self, files: Sequence[Path], called: Collection[str]) -> None:
+        """Let the concepts of artifact files stand in for the locked ones. Raises PerfError for a file whose
+        concept is not among the `called`."""
+        from perfusion_registry.compose.concept import concepts_of_files
+
+        given = concepts_of_files(files, called, self._workspace.store)
+        self._found |= given
+        self._told |= given.keys()
+
+    def read(self, options: PromptOptions) -> ReadPrompt:
+        """Find what a prompt calls. Raises PerfError for every mistake that needs no base."""
+        from perfusion_registry.compose.composing import check, check_used
+        from perfusion_registry.compose.concept import find_concepts
+
+        workspace, project = self._workspace, self.project
+        parsed, gates = _in_scene(workspace, project, options)
+        check_used(gates, parsed.names)
+        self.take(options.files, parsed.names)
+        self._found |= find_concepts(parsed, project, workspace.store, self._found)
+        concepts = {name: self._found[name] for name in parsed.names}
+        if not (options.locked or options.frozen):
+            untold = [name for name in parsed.names if name not in self._told]
+            _warn_of_changes(workspace, project, untold)
+            self._told.update(untold)
+        if options.base is None:
+            check(parsed, concepts, self.description, gates)
+        else:
+            for concept in concepts.values():
+                self._transfers.check(concept)
+        return ReadPrompt(parsed, concepts, gates)
+
+    def compose(self, ready: ReadPrompt, reporter: Reporter) -> LoadedComposition:
+        """Compose a prompt that was read. Raises PerfError where a concept does not fit into its tokens."""
+        from perfusion_registry.compose.composing import compose as resolve
+        from perfusion_registry.compose.habits import habits
+
+        project, concepts = self.project, ready.concepts
+        if self._options.base is not None:
+            concepts = {name: self._transferred(concept) for name, concept in concepts.items()}
+        composition = resolve(ready.prompt, concepts, self.base, ready.gates, reporter=reporter)
+        blocks = project.lockfile.concepts if project.lockfile else ()
+        packs = {block.name for block in blocks if block.kind == "pack"}  # which no prompt calls
+        for habit in habits(ready.prompt, project.manifest.concepts.keys() - packs):
+            reporter.warn(habit)
+        artifacts = {name: concept.artifact for name, concept in concepts.items()}
+        return LoadedComposition(project, self.base, composition, artifacts)
+
+    @cached_property
+    def _transfers(self) -> Transfers:
+        """What brings concepts to another base than the project's."""
+        from perfusion_registry.operations.transfers import Transfers
+
+        options = self._options
+        return Transfers(
+            self._workspace,
+            self.project,
+            self.description,
+            options.covariance,
+            options.compute,
+            loaded=self._loaded,
+        )
+
+    def _transferred(self, concept: Concept) -> Concept:
+        """A concept as the other base has it, and a word about how it came there."""
+        if concept.name not in self._there:
+            there = self._there[concept.name] = self._transfers.of(concept)
+            source = there.artifact.card.transferred
+            if source is not None and there.sha256 != concept.sha256:
+                moved = "" if source.moved is None else f"; its encoding moved by {source.moved:.0%}"
+                self._workspace.reporter.note(
+                    f"{concept.name} was learned on {source.base}; "
+                    f"it is transferred to {self.description.repo}{moved}"
+                )
+        return self._there[concept.name]
 
 
 def _check_base(
-    project: ProjectFolder, description: BaseDescription, options: PromptOptions, reporter: Reporter
+    project: ProjectFolder, description: BaseDescription, options: Prompting, reporter: Reporter
 ) -> None:
     """Warn where the base here is not the locked one; raise CheckFailedError where it was to be."""
     locked = project.lockfile.base if project.lockfile else None
@@ -138,33 +238,6 @@ def _check_base(
         if options.locked and not options.frozen:
             raise CheckFailedError(what, where=str(description.folder), hint=differs[1])
         reporter.warn(f"{what}, so pictures may differ")
-
-
-def _on_another_base(
-    workspace: Workspace,
-    project: ProjectFolder,
-    name: str,
-    concepts: Mapping[str, Concept],
-    options: PromptOptions,
-    loaded: Base | None,
-) -> tuple[Base, dict[str, Concept]]:
-    """The base of that name, loaded, and the concepts as it has them."""
-    from perfusion_registry.operations.transfers import Transfers
-
-    description = workspace.base_named(name)
-    transfers = Transfers(workspace, project, description, options.covariance, options.compute, loaded=loaded)
-    for concept in concepts.values():
-        transfers.check(concept)
-    base = transfers.base
-    there = {name: transfers.of(concept) for name, concept in concepts.items()}
-    for concept in there.values():
-        source = concept.artifact.card.transferred
-        if source is not None and concept.sha256 != concepts[concept.name].sha256:
-            moved = "" if source.moved is None else f"; its encoding moved by {source.moved:.0%}"
-            workspace.reporter.note(
-                f"{concept.name} was learned on {source.base}; it is transferred to {description.repo}{moved}"
-            )
-    return base, there
 
 
 def _in_scene(
@@ -185,7 +258,7 @@ def _in_scene(
     return parse_prompt(text), replace(options.gates, scene=gates, scene_name=options.scene)
 
 
-def _check_lockfile(workspace: Workspace, project: ProjectFolder, options: PromptOptions) -> None:
+def _check_lockfile(workspace: Workspace, project: ProjectFolder, options: Prompting) -> None:
     """Raise CheckFailedError where the lockfile is stale, or to be taken as it is and not there."""
     if options.frozen:
         if project.lockfile is None:

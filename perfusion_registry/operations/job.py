@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.composing import SettingSources, regated
 from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import ComputeOptions
-from perfusion_registry.operations.compose import LoadedComposition, PromptOptions, load_prompt
+from perfusion_registry.operations.compose import ComposingSession, LoadedComposition, PromptOptions
 from perfusion_registry.operations.foresight import warn_before_drawing
 from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.workspace import Workspace
@@ -42,6 +43,7 @@ class RenderOverrides:
     height: int | None = None
     scheduler: str | None = None
     batch: int | None = None
+    upscale: bool | None = None
 
     def __post_init__(self) -> None:
         """Raise PerfError for a value out of range, and for a negative prompt that calls a concept."""
@@ -52,6 +54,11 @@ class RenderOverrides:
     def values(self) -> dict[str, Any]:
         """What is said, by field."""
         return {key: value for key, value in vars(self).items() if value is not None}
+
+    @property
+    def sized(self) -> bool:
+        """Whether a size is said."""
+        return self.width is not None or self.height is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +106,13 @@ def load_job(
     elif isinstance(source, PictureSource):
         job = _of_picture(workspace, source, overrides)
     else:
-        ready = load_prompt(workspace, source, loaded)
-        job = RenderJob(ready, _request(ready, overrides))
-    sized = overrides.width is not None or overrides.height is not None
-    warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=sized)
+        session = ComposingSession(workspace, source, loaded)
+        read = session.read(source)
+        if overrides.upscale:
+            find_upscaler(session.description)
+        ready = session.compose(read, workspace.reporter)
+        job = RenderJob(ready, request_of(ready, overrides))
+    warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=overrides.sized)
     return job
 
 
@@ -124,8 +134,10 @@ def _of_composition(
             f"the composition was made for {composition.base.repo}; "
             f"it is drawn with {description.repo}, of the same family"
         )
+    if overrides.upscale:
+        find_upscaler(description)
     loaded = _loaded(workspace, project, composition, source.gates, load)
-    return RenderJob(loaded, _request(loaded, overrides))
+    return RenderJob(loaded, request_of(loaded, overrides))
 
 
 def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOverrides) -> RenderJob:
@@ -141,6 +153,14 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
             where=str(source.picture),
             hint=f"the base here is {description.repo} ({description.digest[:12]})",
         )
+    if overrides.upscale or record.upscaler is not None:
+        found = find_upscaler(description).digest
+        if record.upscaler not in (None, found):
+            raise PerfError(
+                f"the picture was enlarged by another upscaler ({(record.upscaler or '')[:12]})",
+                where=str(source.picture),
+                hint=f"the one here is {found[:12]}",
+            )
     device, dtype = source.compute.device, source.compute.dtype
     compute = ComputeOptions(
         record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
@@ -198,7 +218,8 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
     return next((base for base in bases if base.family == wanted.family), bases[0])
 
 
-def _request(loaded: LoadedComposition, overrides: RenderOverrides) -> RenderRequest:
+def request_of(loaded: LoadedComposition, overrides: RenderOverrides) -> RenderRequest:
+    """The request, with what nobody says as the base has it."""
     from perfusion_registry.render.draw import native_values
 
     base = loaded.base

@@ -1,21 +1,33 @@
-"""`render`: draw a prompt, a composition, or a picture again, into files and onto a contact sheet."""
+"""`render`: draw prompts, a composition, or a picture again, into files and onto a contact sheet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.job import RenderJob, RenderOverrides, Source, load_job
+from perfusion_registry.operations.prompt_list import PromptList, load_list
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.render.output import check_formats, check_sheet, picture_paths, slug, write_picture
+from perfusion_registry.render.formats import FORMATS, PictureFormat, format_of
+from perfusion_registry.render.output import (
+    check_formats,
+    check_sheet,
+    chosen_format,
+    is_file_name,
+    picture_paths,
+    slug,
+    write_picture,
+)
+from perfusion_registry.render.parameters import title_of
+from perfusion_registry.reporter import Located, Reporter
 from perfusion_registry.resolve import ProjectFolder
 
 FOLDER = "renders"
@@ -23,17 +35,40 @@ FOLDER = "renders"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderOptions:
-    """What to draw, and where to. out: a folder or a PNG file; None is `renders/` of the project.
+class OutputOptions:
+    """Where pictures go. out: a folder or a file; None is `renders/` of the project.
 
-    sheet: a file for a contact sheet, beside the concepts' own images. force: overwrite other files.
+    sheet: a file for a contact sheet, beside the concepts' own images. force: overwrite other files. format:
+    of the pictures; None is what the name of `out` asks for, else PNG; a sheet's is that of its name.
+    quality: 1 to 100 of JPEG and WebP; None is 90.
     """
 
-    source: Source
-    overrides: RenderOverrides = field(default_factory=RenderOverrides)
     out: Path | None = None
     sheet: Path | None = None
     force: bool = False
+    format: PictureFormat | None = None
+    quality: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for a format or a quality that cannot be."""
+        check_formats(self.out, self.sheet)
+        chosen_format(self.out, self.format, self.quality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions(OutputOptions):
+    """What to draw, and where to."""
+
+    source: Source
+    overrides: RenderOverrides = field(default_factory=RenderOverrides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderListOptions(OutputOptions):
+    """Which prompts to draw, and where to. overrides: of all pictures; what a line says goes first."""
+
+    prompts: PromptList
+    overrides: RenderOverrides = field(default_factory=RenderOverrides)
 
 
 class DrawnPicture(FileModel):
@@ -51,64 +86,146 @@ class RenderResult(Result):
     sheet: str | None
     composition: Composition
 
+    @property
+    def first(self) -> str:
+        """The path of the first picture."""
+        return self.pictures[0].path
 
-def render(
-    workspace: Workspace, options: RenderOptions, *, written: Callable[[str], None] | None = None
-) -> RenderResult:
-    """Draw and write pictures, each as soon as it is done.
 
-    written: called with every path once its file is there.
-    """
-    check_formats(options.out, options.sheet)
+class DrawnPrompt(FileModel):
+    """One prompt of a list. place: where it stands, such as `prompts.txt:3`."""
+
+    place: str
+    pictures: tuple[DrawnPicture, ...]
+    composition: Composition
+
+
+class RenderListResult(Result):
+    """`perf render --prompts`: the prompts in their order."""
+
+    schema_: Literal["perf.render-list/1"] = named("perf.render-list/1")
+    prompts: tuple[DrawnPrompt, ...]
+    sheet: str | None
+
+    @property
+    def first(self) -> str:
+        """The path of the first picture."""
+        return self.prompts[0].pictures[0].path
+
+
+Written = Callable[[str], None]
+"""Called with every path once its file is there."""
+
+
+def render(workspace: Workspace, options: RenderOptions, *, written: Written | None = None) -> RenderResult:
+    """Draw and write pictures, each as soon as it is done."""
     job = load_job(workspace, options.source, options.overrides)
+    planned = _Planned(job, workspace.reporter)
+    ((pictures,), sheet) = _draw(workspace, [planned], options, title_of(job.loaded.composition), written)
+    return RenderResult(pictures=pictures, sheet=sheet, composition=job.loaded.composition)
 
-    from perfusion_registry.render.draw import planned
-    from perfusion_registry.render.draw import render as draw
-    from perfusion_registry.render.metadata import png_bytes, sheet_bytes
-    from perfusion_registry.render.references import references
-    from perfusion_registry.render.sheet import Tile, contact_sheet
 
-    loaded, reporter = job.loaded, workspace.reporter
-    composition = loaded.composition
-    chosen = [
-        (index, record)
-        for index, record in enumerate(planned(loaded.base, composition, job.request))
-        if job.index in (None, index)
-    ]
-    records = [record for _, record in chosen]
-    out = options.out if options.out is not None else folder_of(loaded.project)
-    paths = picture_paths(out, slug(title_of(composition)), records, force=options.force)
-    if options.sheet is not None:
-        check_sheet(options.sheet, records, force=options.force)
+def render_list(
+    workspace: Workspace, options: RenderListOptions, *, written: Written | None = None
+) -> RenderListResult:
+    """Draw and write the pictures of all prompts, each as soon as it is done, with one base.
 
-    path_of = {index: path for (index, _), path in zip(chosen, paths, strict=True)}
-    pictures: list[DrawnPicture] = []
-    tiles: list[Tile] = []
-    drawn = draw(loaded.base, composition, job.request, loaded.artifacts, reporter=reporter)
-    for index, rendered in enumerate(drawn):
-        if index not in path_of:
-            continue
-        write_picture(path_of[index], png_bytes(rendered.image, rendered.record))
-        pictures.append(DrawnPicture(path=str(path_of[index]), seed=rendered.seed))
-        tiles.append(Tile(rendered.image, f"seed {rendered.seed}"))
-        if written:
-            written(pictures[-1].path)
-    if options.sheet is not None:
-        beside = references(composition, loaded.project, reporter=reporter)
-        sheet = contact_sheet(title_of(composition), beside, tiles, note=note_of(job))
-        write_picture(options.sheet, sheet_bytes(sheet, records))
-        if written:
-            written(str(options.sheet))
-    return RenderResult(
-        pictures=tuple(pictures),
-        sheet=str(options.sheet) if options.sheet else None,
-        composition=composition,
+    Raises PerfError with every mistake of every prompt before the first picture is drawn.
+    """
+    prompts = options.prompts
+    if len(prompts.lines) > 1 and options.out is not None and is_file_name(options.out):
+        raise PerfError(
+            f"--out is one file, and {prompts.name} has {len(prompts.lines)} prompts",
+            where=str(options.out),
+            hint="name a folder: a picture's name has its prompt and its seed",
+        )
+    listed = load_list(workspace, prompts, options.overrides)
+    title = f"{len(listed)} prompts of {prompts.name}"
+    jobs = [_Planned(one.job, Located(workspace.reporter, one.line.place)) for one in listed]
+    pictures, sheet = _draw(workspace, jobs, options, title, written)
+    return RenderListResult(
+        prompts=tuple(
+            DrawnPrompt(place=one.line.place, pictures=drawn, composition=one.job.loaded.composition)
+            for one, drawn in zip(listed, pictures, strict=True)
+        ),
+        sheet=sheet,
     )
 
 
-def title_of(composition: Composition) -> str:
-    """The prompt as a person reads it, its escapes resolved."""
-    return parse_prompt(composition.prompt).spoken({c.name: f"{c.name}*" for c in composition.concepts})
+class _Planned:
+    """A job, and the records of the pictures that are wanted of it, by their indices."""
+
+    def __init__(self, job: RenderJob, reporter: Reporter) -> None:
+        from perfusion_registry.render.draw import planned
+
+        self.job, self.reporter = job, reporter
+        records = enumerate(planned(job.loaded.base, job.loaded.composition, job.request))
+        self.records = {index: record for index, record in records if job.index in (None, index)}
+
+    @property
+    def title(self) -> str:
+        """Its prompt."""
+        return title_of(self.job.loaded.composition)
+
+
+def _draw(
+    workspace: Workspace,
+    jobs: Sequence[_Planned],
+    options: OutputOptions,
+    title: str,
+    written: Written | None,
+) -> tuple[list[tuple[DrawnPicture, ...]], str | None]:
+    """Draw all jobs, whose base is one, and write their pictures and the sheet, whose title is `title`."""
+    from perfusion_registry.render.draw import render as draw
+    from perfusion_registry.render.metadata import check_record, picture_bytes, sheet_bytes
+    from perfusion_registry.render.references import references
+    from perfusion_registry.render.sheet import Tile, contact_sheet
+
+    project = jobs[0].job.loaded.project
+    out = options.out if options.out is not None else folder_of(project)
+    kind = chosen_format(options.out, options.format, options.quality)
+    suffix, quality = FORMATS[kind][0], options.quality
+    taken: set[Path] = set()
+    paths: list[dict[int, Path]] = []
+    for one in jobs:
+        wanted = list(one.records.values())
+        for record in wanted:
+            check_record(record, kind)
+        free = picture_paths(out, slug(one.title), wanted, taken, force=options.force, suffix=suffix)
+        paths.append(dict(zip(one.records, free, strict=True)))
+    every = [record for one in jobs for record in one.records.values()]
+    if options.sheet is not None:
+        check_sheet(options.sheet, every, force=options.force)
+
+    pictures: list[tuple[DrawnPicture, ...]] = []
+    tiles: list[Tile] = []
+    for one, path_of in zip(jobs, paths, strict=True):
+        loaded, done = one.job.loaded, []
+        drawn = draw(
+            loaded.base, loaded.composition, one.job.request, loaded.artifacts, reporter=one.reporter
+        )
+        for index, rendered in enumerate(drawn):
+            if index not in path_of:
+                continue
+            write_picture(path_of[index], picture_bytes(rendered.image, rendered.record, kind, quality))
+            done.append(DrawnPicture(path=str(path_of[index]), seed=rendered.seed))
+            if options.sheet is not None:
+                caption = f"seed {rendered.seed}" if len(jobs) == 1 else f"{rendered.seed}: {one.title}"
+                tiles.append(Tile(rendered.image, caption))
+            if written:
+                written(done[-1].path)
+        pictures.append(tuple(done))
+    if options.sheet is None:
+        return pictures, None
+    compositions = [one.job.loaded.composition for one in jobs]
+    beside = references(compositions, project, reporter=workspace.reporter)
+    notes = dict.fromkeys(note_of(one.job, options=len(jobs) == 1) for one in jobs)
+    note = next(iter(notes)) if len(notes) == 1 else compositions[0].base.repo
+    sheet = contact_sheet(title, beside, tiles, note=note)
+    write_picture(options.sheet, sheet_bytes(sheet, every, format_of(options.sheet) or "png"))
+    if written:
+        written(str(options.sheet))
+    return pictures, str(options.sheet)
 
 
 def note_of(job: RenderJob, *, options: bool = True) -> str:

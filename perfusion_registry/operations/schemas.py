@@ -41,7 +41,7 @@ from perfusion_registry.operations.metadata import ProjectMetadata
 from perfusion_registry.operations.outdated import OutdatedResult
 from perfusion_registry.operations.publish import PublishResult, YankResult
 from perfusion_registry.operations.rebuild import RebuildResult
-from perfusion_registry.operations.render import RenderResult
+from perfusion_registry.operations.render import RenderListResult, RenderResult
 from perfusion_registry.operations.search import SearchResult
 from perfusion_registry.operations.suggest import SuggestResult
 from perfusion_registry.operations.sweep import SweepResult
@@ -75,6 +75,7 @@ AnyResult = (
     | ExplainResult
     | PresetsResult
     | RenderResult
+    | RenderListResult
     | SweepResult
     | TuneResult
     | SearchResult

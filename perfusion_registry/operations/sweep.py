@@ -14,10 +14,12 @@ from perfusion_registry.methods.settings import Axis
 from perfusion_registry.methods.table import check_choices, find_setting
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
-from perfusion_registry.operations.render import folder_of, note_of, title_of
+from perfusion_registry.operations.render import folder_of, note_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.render.formats import format_of
 from perfusion_registry.render.output import check_formats, check_sheet, slug, write_picture
+from perfusion_registry.render.parameters import title_of
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -168,7 +170,7 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
     varied = ", ".join(f"{name}*" for name in names)
     note = f"gates of {varied} · seed {seed} · {note_of(job, options=False)}"
     sheet = sweep_sheet(title_of(composition), cells, axes.keys, note=note)
-    write_picture(path, sheet_bytes(sheet, records))
+    write_picture(path, sheet_bytes(sheet, records, format_of(path) or "png"))
     values = {axis.key: axis.values for axis in (grid.across, grid.down) if axis is not None}
     return SweepResult(
         sheet=str(path),

@@ -20,7 +20,6 @@ from perfusion_registry.methods.table import check_choices, find_method, shipped
 from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
-from perfusion_registry.operations.render import title_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.document import read_text
@@ -28,7 +27,9 @@ from perfusion_registry.recipe.editing import set_scene
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name
 from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.render.formats import format_of
 from perfusion_registry.render.output import check_formats, check_sheet, write_picture
+from perfusion_registry.render.parameters import title_of
 from perfusion_registry.render.search import check_room
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import not_found
@@ -157,9 +158,10 @@ def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None)
     if options.sheet is not None:
         tiles = side_by_side(tuned.pictures, ("before", "after"), request.seeds)
         note = f"before: {_spoken(composition)} · after: {_spoken(after)}"
-        beside = references(composition, project, reporter=reporter)
+        beside = references([composition], project, reporter=reporter)
         sheet = contact_sheet(title_of(composition), beside, tiles, note=note)
-        write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request)))
+        kind = format_of(options.sheet) or "png"
+        write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request), kind))
     written = False
     if options.scene is not None and not options.dry_run:
         written = _write(project, options.scene, after)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import Mistakes, PerfError
 from perfusion_registry.recipe.mask_files import is_mask_alone, masked_stem
 from perfusion_registry.recipe.patterns import matches, names_in, one_form
 
@@ -55,13 +54,13 @@ def find_pictures(
         if need_masks and mask is None:
             mistakes.add(
                 f'`{path.name}` has no mask, and `mask = "files"` wants one for every image',
-                mistakes.at("train.mask"),
+                mistakes.of_key("train.mask"),
                 f"put `{path.stem}.mask.png` beside it, or choose another `mask`",
             )
         usable = [_is_usable(file, mistakes) for file in (path, mask) if file is not None]
         if all(usable):
             pairs.append((path, mask))
-    mistakes.raise_any()
+    mistakes.raise_any(mistakes.where)
     return pairs
 
 
@@ -69,38 +68,21 @@ def masks_beside(pictures: Sequence[Path]) -> tuple[Path | None, ...]:
     """The mask beside each picture, None where there is none. Raises PerfError as `find_pictures` does."""
     mistakes = _Mistakes("the pictures", in_recipe=False)
     masks = tuple(_mask_of(path, None, pictures, mistakes) for path in pictures)
-    mistakes.raise_any()
+    mistakes.raise_any(mistakes.where)
     return masks
 
 
-@dataclass
-class _Mistakes:
-    """What is wrong with the files of a recipe, to be told at once. where, in_recipe: as in `find_images`."""
+class _Mistakes(Mistakes):
+    """What is wrong with the files of a recipe. where, in_recipe: as in `find_images`."""
 
-    where: str
-    in_recipe: bool
-    found: list[PerfError] = field(default_factory=list)
+    def __init__(self, where: str, in_recipe: bool) -> None:
+        super().__init__("the pictures")
+        self.where = where
+        self.in_recipe = in_recipe
 
-    def add(self, what: str, where: str, hint: str | None = None) -> None:
-        """One more. where: a path, or what `at` says."""
-        self.found.append(PerfError(what, where=where, hint=hint))
-
-    def at(self, key: str) -> str:
+    def of_key(self, key: str) -> str:
         """Where a key of the recipe is."""
         return f"{self.where}, {key}" if self.in_recipe else self.where
-
-    def raise_any(self) -> None:
-        """Raise the only one as it is, or all of them in one."""
-        if len(self.found) == 1:
-            raise self.found[0]
-        if self.found:
-            listed = "".join(f"\n  - {error.what} ({error.where})" for error in self.found)
-            hints = dict.fromkeys(error.hint for error in self.found if error.hint)
-            raise PerfError(
-                f"{len(self.found)} mistakes in the pictures:{listed}",
-                where=self.where,
-                hint=next(iter(hints), None) if len(hints) == 1 else None,
-            )
 
 
 def _pictures(folder: Path, patterns: Iterable[str], mistakes: _Mistakes) -> list[Path]:
@@ -114,11 +96,11 @@ def _pictures(folder: Path, patterns: Iterable[str], mistakes: _Mistakes) -> lis
             assert picture is not None
             mistakes.add(
                 f"`{matches[0].name}` is listed as a picture, and it is the mask of `{picture.name}`",
-                mistakes.at("concept.images"),
+                mistakes.of_key("concept.images"),
                 "leave it out, or give it another name",
             )
         elif len(matches) == len(masks):
-            mistakes.found.append(_no_match(folder, pattern, mistakes.at("concept.images")))
+            mistakes.found.append(_no_match(folder, pattern, mistakes.of_key("concept.images")))
         pictures.update(dict.fromkeys(path for path in matches if path not in masks))
     for path in pictures:
         if is_mask_alone(path):
@@ -135,7 +117,7 @@ def _given_masks(
 ) -> dict[Path, Path]:
     """The masks that a recipe lists, by their pictures."""
     given: dict[Path, Path] = {}
-    at = mistakes.at("concept.masks")
+    at = mistakes.of_key("concept.masks")
     for pattern in patterns:
         matches = _files(folder, pattern)
         if not matches:
@@ -175,11 +157,11 @@ def _mask_of(picture: Path, given: Path | None, pictures: Sequence[Path], mistak
     ]
     masks = list({path.resolve(): path for path in [*([given] if given else []), *beside]}.values())
     if len(masks) > 1:
-        mistakes.add(*_two_masks(picture, masks, mistakes.at("concept.masks")))
+        mistakes.add(*_two_masks(picture, masks, mistakes.of_key("concept.masks")))
     alike = [path for path in pictures if path.parent == picture.parent and one_form(path.stem) == stem]
     if beside and len(alike) > 1:
         if picture == alike[0]:  # told once
-            mistakes.add(*_for_two(beside[0], alike, mistakes.at("concept.masks")))
+            mistakes.add(*_for_two(beside[0], alike, mistakes.of_key("concept.masks")))
         return None
     return masks[0] if masks else None
 

@@ -14,6 +14,7 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
+from perfusion_registry.base.upscaler import enlarge, find_upscaler
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
@@ -60,7 +61,7 @@ def render(
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
     """
-    _check(base, composition, request)
+    check_request(base, composition, request)
     negative = plain_negative(request.negative_prompt)
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
@@ -88,6 +89,9 @@ def render(
                 }
             with base.attached(extra.factors) if composition.concepts else base.exclusive():
                 images = _draw(base, request, seeds, inputs, stage)
+            if request.upscale:
+                enlarger, steps = find_upscaler(base.description), request.steps
+                images = enlarge(base, enlarger, images, text, negative, steps=steps, seeds=seeds)
             for index, image in enumerate(images):
                 yield Rendered(image, record(base, composition, drawn, index))
 
@@ -148,7 +152,9 @@ def _draw(
     return list(result.images)
 
 
-def _check(base: Base, composition: Composition, request: RenderRequest) -> None:
+def check_request(base: Base, composition: Composition, request: RenderRequest) -> None:
+    """Raise PerfError for a composition of another family, and for a size or a number of steps that is
+    impossible for the base."""
     made_for, here = composition.base, described(base)
     if composition.concepts and made_for.family != here.family:
         raise PerfError(

@@ -1,21 +1,23 @@
-"""What a picture says about itself: a PNG text chunk from which the very same pixels can be drawn again."""
+"""What a picture says about itself: a text from which the very same pixels can be drawn again."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
+from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Sha256
+from perfusion_registry.render.formats import PictureFormat, encoded, exif_of, read_text
+from perfusion_registry.render.parameters import parameters
 from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.version import __version__
 
@@ -33,7 +35,8 @@ class RenderRecord(FileModel):
 
     request: with the seeds of the pictures that were drawn at once; index: which of them this is. perf,
     libraries: versions. device: cpu, cuda or mps. dtype, compute_dtype: of the weights, and what the denoiser
-    computed in. The composition names the base and the artifacts by digest.
+    computed in. The composition names the base and the artifacts by digest. upscaler: digest of what enlarged
+    the picture.
     """
 
     schema_version: Literal[1] = 1
@@ -45,6 +48,7 @@ class RenderRecord(FileModel):
     compute_dtype: str
     perf: str
     libraries: dict[str, str] = Field(default_factory=dict)
+    upscaler: Annotated[Sha256 | None, Field(exclude_if=lambda value: value is None)] = None
 
     @model_validator(mode="after")
     def _index_in_batch(self) -> RenderRecord:
@@ -72,9 +76,9 @@ def sheet_digest(records: Sequence[RenderRecord]) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _asked(record: RenderRecord) -> tuple[Composition, RenderRequest, int, str, str, str]:
+def _asked(record: RenderRecord) -> RenderRecord:
     request = record.request.model_copy(update={"batch": len(record.request.seeds)})
-    return (record.composition, request, record.index, record.device, record.dtype, record.compute_dtype)
+    return record.model_copy(update={"request": request, "perf": "", "libraries": {}})
 
 
 def record(base: Base, composition: Composition, request: RenderRequest, index: int) -> RenderRecord:
@@ -88,36 +92,55 @@ def record(base: Base, composition: Composition, request: RenderRequest, index: 
         compute_dtype=str(base.compute_dtype).removeprefix("torch."),
         perf=__version__,
         libraries={name: version for name in _LIBRARIES if (version := _version(name))},
+        upscaler=find_upscaler(base.description).digest if request.upscale else None,
     )
 
 
+def picture_bytes(
+    image: Image.Image, record: RenderRecord, kind: PictureFormat = "png", quality: int | None = None
+) -> bytes:
+    """Encode a picture with its record and, for other programs, its prompt and parameters.
+
+    quality: of JPEG and WebP, as in `encoded`, which says what is raised.
+    """
+    return encoded(image, kind, CHUNK, record.to_json(), **_texts(record), quality=quality)
+
+
 def png_bytes(image: Image.Image, record: RenderRecord) -> bytes:
-    """Encode a picture as PNG with its record and, for other programs, its prompt."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("Description", record.composition.prompt)
-    chunks.add_itxt("Software", f"perf {record.perf}")
-    chunks.add_itxt(CHUNK, record.to_json(), zip=True)
-    file = BytesIO()
-    image.save(file, "PNG", pnginfo=chunks)
-    return file.getvalue()
+    """Encode a picture as PNG with its record and, for other programs, its prompt and parameters."""
+    return picture_bytes(image, record)
 
 
-def sheet_bytes(sheet: Image.Image, records: Sequence[RenderRecord]) -> bytes:
-    """Encode a contact sheet as PNG, marked with the pictures that it shows."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt(SHEET_CHUNK, sheet_digest(records))
-    file = BytesIO()
-    sheet.save(file, "PNG", pnginfo=chunks)
-    return file.getvalue()
+def check_record(record: RenderRecord, kind: PictureFormat) -> None:
+    """Raise PerfError where a picture of this format cannot hold its record."""
+    if kind == "jpeg":
+        exif_of(kind, CHUNK, record.to_json(), **_texts(record))
+
+
+def sheet_bytes(
+    sheet: Image.Image,
+    records: Sequence[RenderRecord],
+    kind: PictureFormat = "png",
+    quality: int | None = None,
+) -> bytes:
+    """Encode a contact sheet, marked with the pictures that it shows."""
+    return encoded(sheet, kind, SHEET_CHUNK, sheet_digest(records), quality=quality)
 
 
 def read_sheet_digest(path: Path) -> str | None:
     """The mark of a contact sheet; None when the file is anything else."""
     try:
-        text = _chunk(path, SHEET_CHUNK)
+        return read_text(path, SHEET_CHUNK, LARGEST_CHUNK)
     except PerfError:
         return None
-    return text if isinstance(text, str) else None
+
+
+def _texts(record: RenderRecord) -> dict[str, str]:
+    return {
+        "description": record.composition.prompt,
+        "software": f"perf {record.perf}",
+        "parameters": parameters(record.composition, record.request, record.seed, record.perf),
+    }
 
 
 def read_metadata(path: Path) -> RenderRecord:
@@ -126,8 +149,8 @@ def read_metadata(path: Path) -> RenderRecord:
     Raises PerfError when the file is missing, is no picture, carries no record, or a damaged one.
     """
     where = str(path)
-    text = _chunk(path, CHUNK)
-    if not isinstance(text, str):
+    text = read_text(path, CHUNK, LARGEST_CHUNK)
+    if text is None:
         raise PerfError(
             "the picture carries no record of how it was drawn",
             where=where,
@@ -145,27 +168,6 @@ def read_metadata(path: Path) -> RenderRecord:
             where=where,
             hint="it was written by another version of perf, or changed since",
         ) from error
-
-
-def _chunk(path: Path, name: str) -> object:
-    """Read one text chunk of a PNG file; None when it has none. Raises PerfError when it is no PNG file."""
-    where = str(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as image:
-                text: object = image.info.get(name)
-    except FileNotFoundError as error:
-        raise PerfError("there is no picture here", where=where) from error
-    except OSError as error:
-        raise PerfError(
-            f"this is not a PNG picture that can be read: {error.strerror or 'damaged, or another format'}",
-            where=where,
-            hint="`--from` takes a picture that `perf render` has written",
-        ) from error
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PerfError(f"the picture is damaged or hostile: {error}", where=where) from error
-    return text
 
 
 def _version(package: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.render.formats import NAMES, PictureFormat, check_writable, format_of
 from perfusion_registry.render.metadata import RenderRecord, read_metadata, read_sheet_digest, sheet_digest
 
 LONGEST_SLUG = 60
@@ -28,22 +29,71 @@ def slug(prompt: str) -> str:
 
 
 def check_formats(out: Path | None, sheet: Path | None) -> None:
-    """Raise PerfError when a picture or sheet is to be written as anything but PNG; `out` may be a folder."""
+    """Raise PerfError when a picture or sheet is to be written in a format that is not one of `FORMATS`.
+
+    out: may be a folder, whose name has another suffix, or none, or is there already.
+    """
     for path in (out, sheet):
         wants_file = path is sheet or (path is not None and bool(path.suffix) and not path.is_dir())
-        if path is not None and wants_file and path.suffix.lower() != ".png":
-            raise PerfError("pictures are written as PNG", where=str(path), hint="let its name end in .png")
+        if path is not None and wants_file:
+            kind = format_of(path)
+            if kind is None:
+                raise PerfError(
+                    "pictures are written as PNG, JPEG or WebP",
+                    where=str(path),
+                    hint="let its name end in .png, .jpg or .webp",
+                )
+            check_writable(kind)
 
 
-def picture_paths(out: Path | None, stem: str, records: Sequence[RenderRecord], *, force: bool) -> list[Path]:
+def chosen_format(out: Path | None, said: PictureFormat | None, quality: int | None) -> PictureFormat:
+    """The format of pictures: that of the file `out`, else what is said, else PNG.
+
+    Raises PerfError where the two differ, and for a quality that the format does not have.
+    """
+    named = format_of(out) if out is not None and is_file_name(out) else None
+    if named and said and named != said:
+        raise PerfError(
+            f"--out names a {NAMES[named]} file, and --format asks for {NAMES[said]}",
+            where=str(out),
+            hint="leave --format out: the name decides",
+        )
+    kind = named or said or "png"
+    check_writable(kind)
+    if quality is not None and kind == "png":
+        raise PerfError(
+            "PNG loses nothing, so it has no quality",
+            where="--quality",
+            hint="leave it out, or --format jpeg",
+        )
+    if quality is not None and not 1 <= quality <= 100:
+        raise PerfError(f"a quality of {quality} is not one of 1 to 100", where="--quality")
+    return kind
+
+
+def is_file_name(path: Path) -> bool:
+    """Whether a path names one picture, and not the folder of pictures."""
+    return format_of(path) is not None and not path.is_dir()
+
+
+def picture_paths(
+    out: Path | None,
+    stem: str,
+    records: Sequence[RenderRecord],
+    taken: set[Path] | None = None,
+    *,
+    force: bool,
+    suffix: str = ".png",
+) -> list[Path]:
     """Choose a file for each picture before it is drawn.
 
-    out: a `.png` file (with several pictures, `-<seed>` is put before its suffix), or a folder; by default
-    the working directory. Below a folder, a picture is called `<stem>-<seed>.png`, and where that name holds
-    another picture, the next free of `-2`, `-3`, and so on.
+    out: a file (with several pictures, `-<seed>` is put before its suffix), or a folder; by default the
+    working directory. Below a folder, a picture is called `<stem>-<seed>` with `suffix`, and where that name
+    holds another picture, the next free of `-2`, `-3`, and so on. taken: names of other pictures that are yet
+    to be drawn; those chosen here are added.
     Raises PerfError when a named file holds anything but the same picture, unless `force`.
     """
-    if out is not None and out.suffix.lower() == ".png" and not out.is_dir():
+    if out is not None and is_file_name(out):
         paths = [out] if len(records) == 1 else [out.with_stem(f"{out.stem}-{r.seed}") for r in records]
         for path, record in zip(paths, records, strict=True):
             if not force and not _free(path, record):
@@ -54,8 +104,8 @@ def picture_paths(out: Path | None, stem: str, records: Sequence[RenderRecord], 
                 )
         return paths
     folder = out or Path()
-    taken: set[Path] = set()
-    return [_next_free(folder / f"{stem}-{record.seed}.png", record, taken, force) for record in records]
+    taken = set() if taken is None else taken
+    return [_next_free(folder / f"{stem}-{record.seed}{suffix}", record, taken, force) for record in records]
 
 
 def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perfusion_registry.build.images import load_image
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -11,15 +13,16 @@ from perfusion_registry.resolve import ProjectFolder, find_images
 
 
 def references(
-    composition: Composition, project: ProjectFolder | None, *, reporter: Reporter | None = None
+    compositions: Sequence[Composition], project: ProjectFolder | None, *, reporter: Reporter | None = None
 ) -> list[Reference]:
-    """Return each concept of a composition with a few of its reference images.
+    """Return each concept of some compositions, once, with a few of its reference images.
 
     A concept that the project has no recipe of, or whose images cannot be read, comes without images: a sheet
     is still worth having. What could not be read is reported as a warning.
     """
     pictures = []
-    for concept in composition.concepts:
+    concepts = {concept.name: concept for one in compositions for concept in one.concepts}
+    for concept in concepts.values():
         images = []
         entry = project.manifest.concepts.get(concept.name) if project else None
         if project and entry and entry.recipe:

@@ -25,7 +25,8 @@ class RenderRequest(FileModel):
     scheduler: as diffusers calls it, or by its short name; the base decides which there are. seeds: one
     picture each. batch: how many are drawn at once. Each picture has its own generator, so its noise does not
     depend on the batch; kernels may still round differently for another batch size, by a level of colour, so
-    a picture's record names the batch it was drawn in.
+    a picture's record names the batch it was drawn in. upscale: whether the base's upscaler enlarges what was
+    drawn at that width and height.
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
@@ -36,6 +37,7 @@ class RenderRequest(FileModel):
     height: Side
     scheduler: SchedulerName = "ddim"
     batch: Annotated[int, Field(ge=1, le=256)] = 1
+    upscale: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
 
 _OPTIONS = {"seeds": "--seed", "width": "--size", "height": "--size", "negative_prompt": "--negative"}

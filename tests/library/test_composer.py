@@ -82,8 +82,31 @@ def test_mistakes_are_told_before_anything_is_drawn(composer: perf.Composer, pla
         with pytest.raises(perf.PerfError, match=what):
             mistake()
     (picture,) = composer.render(PROMPT)
-    with pytest.raises(perf.PerfError, match="written as PNG"):
-        picture.save(place / "picture.jpg")
+    with pytest.raises(perf.PerfError, match="written as PNG, JPEG or WebP"):
+        picture.save(place / "picture.gif")
+    for name in ("picture.jpg", "picture.webp"):
+        picture.save(place / name, quality=100)
+        assert perf.read_record(place / name) == picture.record
+
+
+def test_several_prompts_are_drawn_one_after_the_other(composer: perf.Composer) -> None:
+    prompts = [PROMPT, "a red hat -- and a --seed", "a teapot*"]
+    gates = {"teddy": perf.Gate(bias=0.5)}
+    pictures = list(composer.render(prompts, seeds=[3, 4], gates=gates))
+    assert [(picture.prompt, picture.seed) for picture in pictures] == [
+        (prompt, seed) for prompt in prompts for seed in (3, 4)
+    ]
+    assert pictures[0].record.composition.concept("teddy").render.bias == 0.5
+    alone = list(composer.render("a teapot*", seeds=[3, 4]))
+    assert [picture.png() for picture in pictures[4:]] == [picture.png() for picture in alone]
+    for wrong, what, where in (
+        (["a hat", "a teddi*"], "there is no concept 'teddi' here", "prompts[1], column 3"),
+        (["a hat", ""], "the prompt is empty", "prompts[1]"),
+        ([], "there are no prompts", "prompts"),
+    ):
+        with pytest.raises(perf.PerfError, match=what) as caught:
+            composer.render(wrong)
+        assert (caught.value.where or "").startswith(where)
 
 
 def test_what_is_lost_or_read_as_words_is_said(

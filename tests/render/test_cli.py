@@ -59,6 +59,22 @@ def test_a_picture_may_be_drawn_again_with_a_change(perf):
     assert not np.array_equal(pixels(weaker), pixels(path))
 
 
+@pytest.mark.parametrize(("out", "told"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
+def test_pictures_of_all_formats_are_drawn_again_from_themselves(perf, out, told):
+    (path,) = perf("render", PROMPT, "--seed", 3, "--out", out, "--sheet", f"sheet-{out}").stdout.split()[:1]
+    (plain,) = perf("render", PROMPT, "--seed", 3).stdout.split()
+    with Image.open(perf.root / path) as image, Image.open(perf.root / f"sheet-{out}") as sheet:
+        assert (image.format, sheet.format) == (told, told)
+    assert read_metadata(perf.root / path).same_picture(read_metadata(perf.root / plain))
+    (again,) = perf("render", "--from", path, "--out", "again.png").stdout.split()
+    assert np.array_equal(pixels(again), pixels(plain))
+    perf("render", PROMPT, "--seed", 3, "--out", out, "--sheet", f"sheet-{out}")
+    assert "another file" in perf("render", PROMPT, "--seed", 4, "--out", out, code=2).stderr
+    low = perf("render", PROMPT, "--format", out[2:], "--quality", 10, "--count", 2).stdout.split()
+    assert [name.rpartition("-")[2] for name in low] == [f"0{out[1:]}", f"1{out[1:]}"]
+    assert (perf.root / low[0]).stat().st_size < (perf.root / path).stat().st_size
+
+
 def test_a_composition_draws_what_its_prompt_draws(perf):
     gates = ["--bias", ".4", "--temperature", "teddy=.3"]
     printed = perf("compose", PROMPT, *gates, "--out", "c.json", "--json").stdout
@@ -179,8 +195,10 @@ MISTAKES = {
     "a seed below zero": (["render", "a hat", "--seed", "-1"], "--seed"),
     "a gate that is none": (["render", "a teddy*", "--bias", "teddy=x"], "--bias"),
     "a gate of another": (["render", "a teddy*", "--bias", "cat=.5"], "does not call"),
-    "a sheet that is no PNG": (["render", "a hat", "--sheet", "s.pdf"], "PNG"),
-    "an output that is no PNG": (["render", "a hat", "--out", "s.jpg"], "PNG"),
+    "a sheet that is no picture": (["render", "a hat", "--sheet", "s.pdf"], "PNG"),
+    "an output that is no picture": (["render", "a hat", "--out", "s.gif"], "PNG, JPEG or WebP"),
+    "a quality of PNG": (["render", "a hat", "--quality", "80"], "PNG loses nothing"),
+    "a format that is none": (["render", "a hat", "--format", "gif"], "png, jpeg or webp"),
     "a concept in the negative prompt": (["render", "a hat", "--negative", "a teddy*"], "negative"),
     "no such device": (["render", "a hat", "--device", "abacus"], "abacus"),
 }

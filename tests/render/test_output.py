@@ -4,7 +4,7 @@ import pytest
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import png_bytes
-from perfusion_registry.render.output import check_formats, picture_paths, slug, write_picture
+from perfusion_registry.render.output import check_formats, chosen_format, picture_paths, slug, write_picture
 from tests.render.samples import picture, render_record
 
 
@@ -61,12 +61,32 @@ def test_several_pictures_of_one_name_get_their_seeds(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path):
-    with pytest.raises(PerfError, match="PNG"):
-        check_formats(tmp_path / "a.jpg", None)
-    with pytest.raises(PerfError, match="PNG"):
-        check_formats(None, tmp_path / "sheet")
+    for out, sheet in ((tmp_path / "a.gif", None), (None, tmp_path / "sheet"), (None, tmp_path / "s.pdf")):
+        with pytest.raises(PerfError, match="PNG, JPEG or WebP"):
+            check_formats(out, sheet)
     (tmp_path / "v1.5").mkdir()
     check_formats(tmp_path / "v1.5", tmp_path / "a.PNG")
+    check_formats(tmp_path / "a.JPG", tmp_path / "a.webp")
+
+
+def test_the_format_is_that_of_the_name_or_of_the_option(tmp_path):
+    assert chosen_format(None, None, None) == "png"
+    assert chosen_format(tmp_path, "webp", 100) == "webp"
+    assert chosen_format(tmp_path / "a.jpeg", None, 1) == "jpeg"
+    for out, said, quality, what in (
+        (tmp_path / "a.png", "jpeg", None, "--out names a PNG file, and --format asks for JPEG"),
+        (tmp_path, None, 90, "PNG loses nothing"),
+        (tmp_path, "jpeg", 101, "not one of 1 to 100"),
+        (tmp_path, "webp", 0, "not one of 1 to 100"),
+    ):
+        with pytest.raises(PerfError, match=what):
+            chosen_format(out, said, quality)
+
+
+def test_names_of_another_format_have_its_ending(tmp_path):
+    records = [render_record(seeds=(seed,)) for seed in (0, 7)]
+    paths = picture_paths(tmp_path, "a", records, force=False, suffix=".jpg")
+    assert [path.name for path in paths] == ["a-0.jpg", "a-7.jpg"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
