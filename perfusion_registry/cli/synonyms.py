@@ -10,6 +10,8 @@ _SIZE = "--size WxH is the picture's size: --size 512x512"
 _COUNT = "--count N draws N seeds, from --seed on"
 _NEGATIVE = "--negative TEXT says what the picture should not show"
 _SCHEDULER = "--scheduler NAME is the sampler, by its diffusers name"
+_PROMPTS = "--prompts FILE draws each line of a file, and - those of standard input"
+_UPSCALE = "--upscale enlarges with the base's upscaler, if it has one"
 _PROMPT = 'the prompt stands by itself: perf render "a teddy* in the snow"'
 _WITH = "--with FILE draws with a concept's file; `perf add` declares a concept, which prompts call by NAME*"
 _BASE = "the base stands in perfusion.toml, under [project]"
@@ -28,6 +30,8 @@ OPTIONS = {
     **dict.fromkeys(("--negative-prompt", "--negative_prompt", "--neg"), _NEGATIVE),
     **dict.fromkeys(("--sampler", "--sampler-name", "--sampler_name"), _SCHEDULER),
     **dict.fromkeys(("--prompt", "-p"), _PROMPT),
+    **dict.fromkeys(("--from-file", "--from_file", "--prompt-file", "--prompts-from-file"), _PROMPTS),
+    **dict.fromkeys(("--upscaler", "--hires-fix", "--enable-hr", "--hr-scale"), _UPSCALE),
     **dict.fromkeys(("--num-inference-steps", "--num_inference_steps", "--ddim-steps", "-s"), "--steps N"),
     **dict.fromkeys(("--lora", "--loras", "--embedding", "--embeddings", "--hypernetwork"), _WITH),
     **dict.fromkeys(("--init-image", "--init_image", "--init-img", "--image", "-I"), _PICTURE),

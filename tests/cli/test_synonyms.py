@@ -39,7 +39,8 @@ def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> 
 
 
 def test_a_dash_is_no_prompt(perf: Perf) -> None:
-    for command in ("render", "compose", "explain"):
+    assert "There is no prompt here" in perf("render", "-").err  # standard input, which is empty
+    for command in ("sweep", "compose", "explain"):
         refused = perf(command, "-")
         assert refused.code == 2
-        assert "none is read from standard input" in refused.err
+        assert "`perf render` alone reads prompts from standard input" in refused.err
