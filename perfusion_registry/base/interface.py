@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,6 +205,12 @@ class Base(ABC):
         """The same of prompts without concepts, for a pipeline to which nothing is attached. unwanted: all of
         them "" where no negative prompt is given."""
         return {"prompt": list(prompts), "negative_prompt": list(unwanted)}
+
+    @property
+    def draws(self) -> Collection[str]:
+        """The kinds of `pipelines` that this very base can draw with: one that is made for inpainting draws
+        into masks alone."""
+        return self.pipelines.keys()
 
     def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
         """A diffusers pipeline over the base's own components, which its caller may change at will.

@@ -91,7 +91,7 @@ def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None)
         what = f"The mask is {w} x {h}, but its image {image.name} is {width} x {height}"
         raise PerfError(what, where=name, hint="save the mask at its image's size")
     if mask.getextrema() == (0, 0):
-        raise PerfError("The mask is black all over, so nothing would be learned", where=name)
+        raise PerfError("The mask is black all over, so there is nothing in it", where=name)
     return mask
 
 

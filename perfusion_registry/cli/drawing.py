@@ -123,6 +123,37 @@ class PromptArguments:
         }
 
 
+@dataclass(frozen=True)
+class StartOptions:
+    """What the command line says of a picture to draw from."""
+
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw from this picture, in its proportions unless --size is given.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How much of --image is drawn anew: 0.3 changes a little, 1 all.",
+            show_default="0.8, or 1 with --mask",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw anew only what is white in this picture; the rest of --image stays.",
+            rich_help_panel=PICTURE,
+        ),
+    ] = None
+
+
 OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
 
 

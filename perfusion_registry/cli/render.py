@@ -17,6 +17,7 @@ from perfusion_registry.cli.drawing import (
     PictureOptions,
     PromptArguments,
     ResidualOption,
+    StartOptions,
     axis,
     concept_names,
 )
@@ -37,6 +38,7 @@ def render(
     prompt: PromptArguments,
     gates: GateOptions,
     picture: PictureOptions,
+    start: StartOptions,
     lockfile: LockfileUse,
     compute: Compute,
     common: CommonWithProgress,
@@ -132,7 +134,7 @@ def render(
             hint="give a prompt instead",
         )
     how: dict[str, Any] = {
-        "overrides": replace(picture.read(count, batch), upscale=upscale or None),
+        "overrides": replace(picture.read(count, batch), upscale=upscale or None, **vars(start)),
         "out": out,
         "sheet": sheet,
         "force": force,

@@ -15,9 +15,9 @@ _UPSCALE = "--upscale enlarges with the base's upscaler, if it has one"
 _PROMPT = 'the prompt stands by itself: perf render "a teddy* in the snow"'
 _WITH = "--with FILE draws with a concept's file; `perf add` declares a concept, which prompts call by NAME*"
 _BASE = "the base stands in perfusion.toml, under [project]"
-_PICTURE = (
-    "perf draws from prompts; a program gives pictures to any pipeline, with `composed` (docs/library.md)"
-)
+_IMAGE = "--image FILE draws from a picture, --strength S says how much of it is drawn anew"
+_MASK = "--mask FILE, with --image, is white where it is drawn anew"
+_CONTROL = "a program gives a ControlNet's pictures to its pipeline, with `composed` (docs/library.md)"
 
 OPTIONS = {
     **dict.fromkeys(
@@ -34,8 +34,10 @@ OPTIONS = {
     **dict.fromkeys(("--upscaler", "--hires-fix", "--enable-hr", "--hr-scale"), _UPSCALE),
     **dict.fromkeys(("--num-inference-steps", "--num_inference_steps", "--ddim-steps", "-s"), "--steps N"),
     **dict.fromkeys(("--lora", "--loras", "--embedding", "--embeddings", "--hypernetwork"), _WITH),
-    **dict.fromkeys(("--init-image", "--init_image", "--init-img", "--image", "-I"), _PICTURE),
-    **dict.fromkeys(("--mask", "--mask-image", "--strength", "--denoising-strength", "--control"), _PICTURE),
+    **dict.fromkeys(("--init-image", "--init_image", "--init-img", "-I", "-i"), _IMAGE),
+    **dict.fromkeys(("--denoising-strength", "--denoising_strength", "--denoise", "-f"), _IMAGE),
+    **dict.fromkeys(("--mask-image", "--mask_image", "--init_mask", "-M"), _MASK),
+    **dict.fromkeys(("--control", "--controlnet", "--control-image"), _CONTROL),
     **dict.fromkeys(("--outdir", "--output", "--output-dir", "-o"), "--out PATH is where the pictures go"),
     **dict.fromkeys(("--grid", "--preview"), "--sheet FILE lays the pictures out on one sheet"),
     **dict.fromkeys(("--model", "--checkpoint", "--ckpt", "-m"), _BASE),

@@ -106,15 +106,20 @@ class Composer:
         scheduler: str | None = None,
         batch: int = 1,
         upscale: bool = False,
+        image: str | Path | None = None,
+        mask: str | Path | None = None,
+        strength: float | None = None,
     ) -> Iterator[Picture]:
         """Draw a prompt, a composition or several prompts, once for each seed; each picture comes as soon as
         it is done.
 
         Several prompts come in their order; a gate that is set by a concept's name counts in those that call
         it, and a mistake is at `prompts[2]`. seeds: one picture each. batch: how many to draw at once; a
-        picture may differ by rounding with another. upscale: enlarge with the base's upscaler. What is None
-        is the base's own. All is composed before this returns, so mistakes in prompts are raised here, and
-        nothing is drawn until the first picture is asked for.
+        picture may differ by rounding with another. upscale: enlarge with the base's upscaler. image: a file
+        to draw from, and how much of it is drawn anew, by default 0.8; mask: a file that is white where it
+        is, and then by default all of that. What is None is the base's own. All is composed before this
+        returns, so mistakes in prompts are raised here, and nothing is drawn until the first picture is asked
+        for.
         """
         overrides = RenderOverrides(
             seeds=tuple(seeds),
@@ -126,6 +131,9 @@ class Composer:
             scheduler=scheduler,
             batch=batch,
             upscale=upscale or None,
+            image=None if image is None else Path(image),
+            mask=None if mask is None else Path(mask),
+            strength=strength,
         )
         source: Source
         if isinstance(prompt, Composition):
@@ -156,7 +164,14 @@ class Composer:
 
         for job in jobs:
             ready = job.loaded
-            drawn = render(ready.base, ready.composition, job.request, ready.artifacts, reporter=reporter)
+            drawn = render(
+                ready.base,
+                ready.composition,
+                job.request,
+                ready.artifacts,
+                start=job.start,
+                reporter=reporter,
+            )
             for rendered in drawn:
                 yield Picture(rendered.image, rendered.record)
 

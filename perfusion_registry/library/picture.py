@@ -60,6 +60,8 @@ def read_record(path: str | Path) -> RenderRecord:
 def redraw(
     path: str | Path,
     *,
+    image: str | Path | None = None,
+    mask: str | Path | None = None,
     folder: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -69,7 +71,8 @@ def redraw(
 ) -> Picture:
     """Draw a picture again from its own record, to the pixel where device and libraries are the same.
 
-    Its base and artifacts must be on this machine. folder: of the project to look for the base in; default
+    Its base and artifacts must be on this machine. image, mask: the files that it was drawn from, where it
+    was; no picture carries them. folder: of the project to look for the base in; default
     the working directory, where there need not be one, unless the base is a folder of the project. device,
     dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of
     it, give `read_record(path).composition` to a composer. Raises PerfError.
@@ -88,10 +91,17 @@ def redraw(
         lockfile_alone=True,
         optional=folder is None,
     ) as workspace:
-        job = load_job(workspace, source, RenderOverrides())
-        ready = job.loaded
+        overrides = RenderOverrides(
+            image=None if image is None else Path(image), mask=None if mask is None else Path(mask)
+        )
+        job = load_job(workspace, source, overrides)
+        ready, reporter = job.loaded, workspace.reporter
         drawn = list(
-            render(ready.base, ready.composition, job.request, ready.artifacts, reporter=workspace.reporter)
+            render(
+                *(ready.base, ready.composition, job.request, ready.artifacts),
+                start=job.start,
+                reporter=reporter,
+            )
         )
     picture = drawn[job.index or 0]
     return Picture(picture.image, picture.record)

@@ -27,12 +27,13 @@ from perfusion_registry.resolve import ProjectFolder
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription, BaseIdentity
     from perfusion_registry.render.metadata import RenderRecord
+    from perfusion_registry.render.start import StartImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderOverrides:
     """The fields of a request that are said; None leaves one to the base's card, or to the picture drawn
-    again.
+    again. image, mask, strength: files to draw from, and how much is drawn anew.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -44,16 +45,41 @@ class RenderOverrides:
     scheduler: str | None = None
     batch: int | None = None
     upscale: bool | None = None
+    image: Path | None = None
+    mask: Path | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise PerfError for a value out of range, and for a negative prompt that calls a concept."""
+        """Raise PerfError for a value out of range, for a negative prompt that calls a concept, and for a
+        mask or a strength without an image."""
+        if self.image is None:
+            for option, value in (("--mask", self.mask), ("--strength", self.strength)):
+                if value is not None:
+                    raise PerfError(
+                        f"{option} goes with an image", where=f"{option} {value}", hint="add --image FILE"
+                    )
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise PerfError(
+                "a strength is more than 0 and at most 1",
+                where=f"--strength {self.strength:g}",
+                hint="0.3 changes a little, 0.8 much",
+            )
         plain_negative(self.negative_prompt or "")
         resolve_request(self.values, {}, native={"width": 64, "height": 64})
 
     @property
     def values(self) -> dict[str, Any]:
         """What is said, by field."""
-        return {key: value for key, value in vars(self).items() if value is not None}
+        start = ("image", "mask", "strength")
+        return {key: value for key, value in vars(self).items() if value is not None and key not in start}
+
+    def start(self) -> StartImage | None:
+        """The picture to draw from, read; None where none is said. Raises PerfError for what is none."""
+        if self.image is None:
+            return None
+        from perfusion_registry.render.start import StartImage
+
+        return StartImage.read(self.image, self.mask, self.strength)
 
     @property
     def sized(self) -> bool:
@@ -87,11 +113,13 @@ Source = PromptOptions | CompositionSource | PictureSource
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What to draw. index: the one picture of the request that is wanted; None for all of them."""
+    """What to draw. index: the one picture of the request that is wanted; None for all of them. start: what
+    it is drawn from."""
 
     loaded: LoadedComposition
     request: RenderRequest
     index: int | None = None
+    start: StartImage | None = None
 
 
 def load_job(
@@ -110,8 +138,9 @@ def load_job(
         read = session.read(source)
         if overrides.upscale:
             find_upscaler(session.description)
+        start = overrides.start()
         ready = session.compose(read, workspace.reporter)
-        job = RenderJob(ready, request_of(ready, overrides))
+        job = RenderJob(ready, request_of(ready, overrides, start), start=start)
     warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=overrides.sized)
     return job
 
@@ -136,8 +165,9 @@ def _of_composition(
         )
     if overrides.upscale:
         find_upscaler(description)
+    start = overrides.start()
     loaded = _loaded(workspace, project, composition, source.gates, load)
-    return RenderJob(loaded, request_of(loaded, overrides))
+    return RenderJob(loaded, request_of(loaded, overrides, start), start=start)
 
 
 def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOverrides) -> RenderJob:
@@ -161,6 +191,13 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
                 where=str(source.picture),
                 hint=f"the one here is {found[:12]}",
             )
+    start = overrides.start()
+    if start is None and record.request.start is not None:
+        raise PerfError(
+            "the picture was drawn from another, which it does not carry",
+            where=str(source.picture),
+            hint="give it with --image FILE" + (" and --mask FILE" if record.request.start.mask else ""),
+        )
     device, dtype = source.compute.device, source.compute.dtype
     compute = ComputeOptions(
         record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
@@ -172,13 +209,20 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
     from perfusion_registry.render.draw import native_values, planned
 
     request = record.request
-    if overrides.values:
-        alone = {"seeds": (record.seed,), "batch": 1}
+    if start is not None and overrides.strength is None and request.start is not None:
+        start = start.of_strength(request.start.strength)
+    same = request.start == (start.said if start else None)
+    if overrides.values or not same:
+        alone = {"seeds": (record.seed,), "batch": 1, "start": start.said if start else None}
         values = {**record.request.model_dump(), **alone, **overrides.values}
-        return RenderJob(loaded, resolve_request(values, {}, native=native_values(loaded.base)))
+        if not same:
+            what = "another image, mask or strength" if request.start else "an image to draw from"
+            workspace.reporter.note(f"it is another picture than {source.picture}: {what} is given")
+        again_of = resolve_request(values, {}, native=native_values(loaded.base))
+        return RenderJob(loaded, again_of, start=start)
     again = planned(loaded.base, loaded.composition, request)[record.index]
     _warn_of_versions(record, again, workspace.reporter)
-    return RenderJob(loaded, request, record.index)
+    return RenderJob(loaded, request, record.index, start)
 
 
 def _loaded(
@@ -218,12 +262,21 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
     return next((base for base in bases if base.family == wanted.family), bases[0])
 
 
-def request_of(loaded: LoadedComposition, overrides: RenderOverrides) -> RenderRequest:
-    """The request, with what nobody says as the base has it."""
+def request_of(
+    loaded: LoadedComposition, overrides: RenderOverrides, start: StartImage | None = None
+) -> RenderRequest:
+    """The request, with what nobody says as the base has it; a start decides the proportions."""
     from perfusion_registry.render.draw import native_values
+    from perfusion_registry.render.start import check_start
 
-    base = loaded.base
-    return resolve_request(overrides.values, base.description.card.render, native=native_values(base))
+    base, values = loaded.base, overrides.values
+    if start is not None:
+        values["start"] = start.said
+        if not overrides.sized:
+            values["width"], values["height"] = start.size(base)
+    request = resolve_request(values, base.description.card.render, native=native_values(base))
+    check_start(base, request.start, request.steps)
+    return request
 
 
 def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter) -> None:

@@ -142,6 +142,7 @@ def load_list(
     mistakes.raise_any(prompts.name)
     if overrides.upscale:
         find_upscaler(session.description)
+    start = overrides.start()
 
     base = session.base
     jobs: list[ListedJob] = []
@@ -149,7 +150,7 @@ def load_list(
         reporter = Located(workspace.reporter, line.place)
         with mistakes.at(line.place):
             composed = session.compose(ready, reporter)
-            job = RenderJob(composed, request_of(composed, own_overrides))
+            job = RenderJob(composed, request_of(composed, own_overrides, start), start=start)
             check_request(base, composed.composition, job.request)
             warn_before_drawing(composed, job.request, reporter, sized=own_overrides.sized)
             jobs.append(ListedJob(line, job))

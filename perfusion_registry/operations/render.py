@@ -202,7 +202,12 @@ def _draw(
     for one, path_of in zip(jobs, paths, strict=True):
         loaded, done = one.job.loaded, []
         drawn = draw(
-            loaded.base, loaded.composition, one.job.request, loaded.artifacts, reporter=one.reporter
+            loaded.base,
+            loaded.composition,
+            one.job.request,
+            loaded.artifacts,
+            start=one.job.start,
+            reporter=one.reporter,
         )
         for index, rendered in enumerate(drawn):
             if index not in path_of:

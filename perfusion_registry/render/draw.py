@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
 from perfusion_registry.render.request import RenderRequest, plain_negative
+from perfusion_registry.render.start import StartImage, check_start
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
 Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Conditioning]
@@ -48,15 +50,17 @@ def render(
     request: RenderRequest,
     artifacts: Mapping[str, Artifact],
     *,
+    start: StartImage | None = None,
     packing: Packing = pack,
     reporter: Reporter | None = None,
 ) -> Iterator[Rendered]:
     """Draw a composition once per seed, and yield each picture as soon as it is done.
 
-    artifacts: by concept name. packing: another method than Eq. 4. Both branches of guidance go through the
-    edit; personalised residuals apply in the wanted one, where their concepts are. Bank and residuals are
-    attached only while a batch is drawn, so the pipeline is as it was before whenever this function is not
-    running. A composition without concepts goes through the untouched pipeline.
+    artifacts: by concept name. start: what the request's `start` names. packing: another method than Eq. 4.
+    Both branches of guidance go through the edit; personalised residuals apply in the wanted one, where their
+    concepts are. Bank and residuals are attached only while a batch is drawn, so the pipeline is as it was
+    before whenever this function is not running. A composition without concepts goes through the untouched
+    pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
@@ -74,7 +78,7 @@ def render(
 
     batches = _batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
-    with (reporter or Silent()).stage(title, total=len(batches) * request.steps) as stage:
+    with (reporter or Silent()).stage(title, total=len(batches) * _steps(request)) as stage:
         for drawn in batches:
             seeds = drawn.seeds
             inputs: dict[str, Any]
@@ -88,7 +92,7 @@ def render(
                     for key, value in conditions.items()
                 }
             with base.attached(extra.factors) if composition.concepts else base.exclusive():
-                images = _draw(base, request, seeds, inputs, stage)
+                images = _draw(base, request, start, seeds, inputs, stage)
             if request.upscale:
                 enlarger, steps = find_upscaler(base.description), request.steps
                 images = enlarge(base, enlarger, images, text, negative, steps=steps, seeds=seeds)
@@ -124,6 +128,7 @@ def _batches(request: RenderRequest) -> list[RenderRequest]:
 def _draw(
     base: Base,
     request: RenderRequest,
+    start: StartImage | None,
     seeds: tuple[int, ...],
     inputs: dict[str, Any],
     stage: Stage,
@@ -134,17 +139,23 @@ def _draw(
         stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
         return kwargs
 
-    pipe = base.pipeline(scheduler=SHORT_NAMES.get(request.scheduler, request.scheduler))
+    scheduler, width, height = request.scheduler, request.width, request.height
+    kind = "text" if start is None else start.kind
+    pipe = base.pipeline(kind, scheduler=SHORT_NAMES.get(scheduler, scheduler))
     rescale = base.description.guidance_rescale
     more = {"guidance_rescale": rescale} if rescale else {}
+    if start is None:
+        more |= {"width": width, "height": height}
+    else:
+        more |= start.inputs(width, height, len(seeds))
+    if "guidance_rescale" not in inspect.signature(pipe.__call__).parameters:
+        more.pop("guidance_rescale", None)
     what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
     with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
         result = pipe(
             **inputs,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
-            width=request.width,
-            height=request.height,
             **more,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=count,
@@ -152,9 +163,15 @@ def _draw(
     return list(result.images)
 
 
+def _steps(request: RenderRequest) -> int:
+    """How many steps a batch takes: from a picture on, only those that its noise is worth."""
+    return request.steps if request.start is None else int(request.steps * request.start.strength)
+
+
 def check_request(base: Base, composition: Composition, request: RenderRequest) -> None:
     """Raise PerfError for a composition of another family, and for a size or a number of steps that is
-    impossible for the base."""
+    impossible for the base, or a start that it cannot draw from."""
+    check_start(base, request.start, request.steps)
     made_for, here = composition.base, described(base)
     if composition.concepts and made_for.family != here.family:
         raise PerfError(

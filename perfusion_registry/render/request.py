@@ -11,12 +11,23 @@ from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Sha256
 from perfusion_registry.recipe.options import DrawingSteps, Guidance, SchedulerName, Side
 
 RenderSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 PAPER_STEPS = 50
 PAPER_GUIDANCE = 6.0
+
+
+class Start(FileModel):
+    """The picture that another is drawn from. image, mask: digests of the files; the mask is white where it
+    is drawn anew. strength: how much of the noise is added to it; at 1 nothing of it is left but what the
+    mask keeps."""
+
+    image: Sha256
+    mask: Annotated[Sha256 | None, Field(exclude_if=lambda value: value is None)] = None
+    strength: Annotated[float, Field(gt=0, le=1)]
 
 
 class RenderRequest(FileModel):
@@ -26,7 +37,7 @@ class RenderRequest(FileModel):
     picture each. batch: how many are drawn at once. Each picture has its own generator, so its noise does not
     depend on the batch; kernels may still round differently for another batch size, by a level of colour, so
     a picture's record names the batch it was drawn in. upscale: whether the base's upscaler enlarges what was
-    drawn at that width and height.
+    drawn at that width and height. start: the picture that it is drawn from, instead of noise alone.
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
@@ -38,9 +49,16 @@ class RenderRequest(FileModel):
     scheduler: SchedulerName = "ddim"
     batch: Annotated[int, Field(ge=1, le=256)] = 1
     upscale: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    start: Annotated[Start | None, Field(exclude_if=lambda value: value is None)] = None
 
 
-_OPTIONS = {"seeds": "--seed", "width": "--size", "height": "--size", "negative_prompt": "--negative"}
+_OPTIONS = {
+    "start": "--strength",
+    "seeds": "--seed",
+    "width": "--size",
+    "height": "--size",
+    "negative_prompt": "--negative",
+}
 _CARD_KEYS = ("steps", "guidance", "width", "height", "scheduler")
 
 

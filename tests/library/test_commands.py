@@ -62,7 +62,7 @@ SPELT_OTHERWISE = {
 """Options and parameters of two names."""
 
 SEVERAL = {
-    ("render",): {"seed": "seeds", "count": "seeds", "source": "path"},
+    ("render",): {"seed": "seeds", "count": "seeds", "source": "path", "prompts": "prompt"},
     ("sweep",): {"bias": "biases", "temperature": "temperatures"},
     ("tune",): {
         "seed": "seeds",
@@ -82,7 +82,9 @@ NOT_OFFERED = {
     ("lock",): {"locked", "frozen"},  # `check`; and nothing to lock
     ("compose",): {"out"},  # a composition has `to_json`
     ("explain",): {"presets"},
-    ("render",): {"out", "force", "sheet", "show"},  # pictures are the caller's to save and lay out
+    ("build",): {"strict"},  # a result has the verdicts; what becomes of a bad one is the caller's affair
+    # Pictures are the caller's to save and lay out.
+    ("render",): {"out", "force", "sheet", "show", "picture_format", "quality"},
     ("sweep",): {"show"},
     ("tune",): {"show"},
     ("evaluate",): {"dry_run"},

@@ -6,7 +6,7 @@ Importing this needs no torch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -172,6 +172,12 @@ class UNetBase(Base):
             for texts in (prompts, unwanted)
         )
         return self.inputs(wanted, led_from if any(unwanted) else self.without_negative(led_from))
+
+    @property
+    def draws(self) -> Collection[str]:
+        """All kinds, unless the UNet takes a masked picture beside the latents."""
+        beside = self.pipe.unet.config.in_channels != self.vae.config.latent_channels
+        return ("inpaint",) if beside else ("text", "image", "inpaint")
 
     @property
     def pixels_per_latent(self) -> int:

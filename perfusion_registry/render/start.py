@@ -1,0 +1,98 @@
+"""The picture that a drawing starts from, and the mask of what may change: image to image, and inpainting."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageOps
+
+from perfusion_registry.build.images import load_image, load_mask
+from perfusion_registry.errors import PerfError
+from perfusion_registry.render.request import Start
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+IMAGE_STRENGTH = 0.8
+MASK_STRENGTH = 1.0
+"""How much is drawn anew where nobody says: as diffusers' pipelines have it."""
+
+
+@dataclass(frozen=True)
+class StartImage:
+    """The pictures themselves. image: RGB. mask: greys of the image's size, white where it is drawn anew;
+    None where all of it may change. said: how the request says it."""
+
+    image: Image.Image
+    mask: Image.Image | None
+    said: Start
+
+    @classmethod
+    def read(cls, image: Path, mask: Path | None, strength: float | None) -> StartImage:
+        """Read both files. Raises PerfError for what is no picture, and for a mask of other proportions."""
+        usual = IMAGE_STRENGTH if mask is None else MASK_STRENGTH
+        loaded = load_image(image)
+        said = Start(image=_digest(image), strength=usual if strength is None else strength)
+        if mask is None:
+            return cls(loaded.pixels, None, said)
+        greys = load_mask(mask, loaded).resize(loaded.pixels.size, Image.Resampling.BILINEAR)
+        return cls(loaded.pixels, greys, said.model_copy(update={"mask": _digest(mask)}))
+
+    def of_strength(self, strength: float) -> StartImage:
+        """The same with another strength."""
+        return replace(self, said=self.said.model_copy(update={"strength": strength}))
+
+    def size(self, base: Base) -> tuple[int, int]:
+        """(width, height) of its proportions, with as many pixels as the base draws by default; whole
+        latents."""
+        factor, (height, width) = base.pixels_per_latent, base.picture_size
+        scale = math.sqrt(width * height / (self.image.width * self.image.height))
+        sides = (max(factor, round(side * scale / factor) * factor) for side in self.image.size)
+        across, down = sides
+        return across, down
+
+    def inputs(self, width: int, height: int, count: int) -> dict[str, Any]:
+        """What a pipeline takes for `count` pictures of this size: the middle of the image, of the size's
+        proportions."""
+        size = (width, height)
+        image = ImageOps.fit(self.image, size, Image.Resampling.LANCZOS)
+        if self.mask is None:
+            return {"image": [image] * count, "strength": self.said.strength}
+        mask = ImageOps.fit(self.mask, size, Image.Resampling.BOX)
+        more = {"mask_image": [mask] * count, "width": width, "height": height}
+        return {"image": [image] * count, "strength": self.said.strength, **more}
+
+    @property
+    def kind(self) -> str:
+        """The kind of pipeline that draws it; see `Base.pipelines`."""
+        return "image" if self.mask is None else "inpaint"
+
+
+def check_start(base: Base, start: Start | None, steps: int) -> None:
+    """Raise PerfError for a start that the base cannot draw from, and for none where it needs one."""
+    if start is None:
+        if "text" not in base.draws:
+            raise PerfError(
+                f"{base.description.repo} is made for inpainting: it draws into a picture",
+                where="--image",
+                hint="give --image FILE and --mask FILE, white where it is to draw",
+            )
+        return
+    kind = "image" if start.mask is None else "inpaint"
+    if kind not in base.draws:
+        does = "inpaints, and needs a --mask" if "inpaint" in base.draws else "draws from prompts alone"
+        raise PerfError(f"{base.description.repo} {does}", where="--image")
+    if int(steps * start.strength) < 1:
+        raise PerfError(
+            f"a strength of {start.strength:g} leaves none of {steps} steps to draw",
+            where="--strength",
+            hint=f"at least {math.ceil(100 / steps) / 100:g}, or more steps",
+        )
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
