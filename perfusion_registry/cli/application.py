@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from perfusion_registry.cli.group import Group
-from perfusion_registry.cli.help import WIDTH, Command
+from perfusion_registry.cli.help import WIDTH, Command, flag
 from perfusion_registry.cli.overview import COMMANDS, DESCRIPTION
 
 
@@ -47,7 +47,7 @@ def _version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, flag("Print the version.", "--version", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     pass

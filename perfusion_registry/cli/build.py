@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOption
 from perfusion_registry.cli.facts import say_facts
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import CheckFailedError, PerfError
@@ -25,35 +24,26 @@ def build(
     compute: Compute,
     common: CommonWithProgress,
     names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME", help="The concepts to build.", show_default="all", autocompletion=concept_names
-        ),
+        list[str] | None, argument("NAME", "The concepts to build.", default="all", completion=concept_names)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build even what is up to date.")] = False,
+    force: Annotated[bool, flag("Build even what is up to date.", "--force")] = False,
     supercategory: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "NAME=WORD",
+            "Build it under another supercategory than its recipe's, into --out, and lock nothing.",
             "--super",
-            metavar="NAME=WORD",
-            help="Build it under another supercategory than its recipe's, into --out, and lock nothing.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="With --super or --for: the .safetensors file to write.", show_default=False
-        ),
+        Path | None, option("FILE", "With --super or --for: the .safetensors file to write.")
     ] = None,
     for_base: ForOption = None,
     files: WithOption = None,
     covariance: CovarianceOption = None,
     locked: LockedOption = False,
     jobs: JobsOption = 1,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 where a verdict on a concept is bad.")
-    ] = False,
+    strict: Annotated[bool, flag("Exit with 1 where a verdict on a concept is bad.", "--strict")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train the concepts whose inputs changed, judge what they became, and lock them.

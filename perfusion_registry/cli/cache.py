@@ -9,6 +9,7 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.group import group
+from perfusion_registry.cli.help import option
 from perfusion_registry.cli.options import DryRunOption, JsonOption, QuietOption
 from perfusion_registry.errors import CheckFailedError
 
@@ -88,18 +89,10 @@ def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: J
 
 def prune(
     older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE", help="Only what was unused for so long: 30d, 12h, 2w.", show_default=False
-        ),
+        str | None, option("AGE", "Only what was unused for so long: 30d, 12h, 2w.")
     ] = None,
     max_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Only as much as brings the store below this: 2GB, 500MB.",
-            show_default=False,
-        ),
+        str | None, option("SIZE", "Only as much as brings the store below this: 2GB, 500MB.")
     ] = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,

@@ -7,10 +7,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import GateOptions, PromptArguments
+from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
@@ -33,7 +32,7 @@ def compose(
     gates: GateOptions,
     lockfile: LockfileUse,
     common: CommonWithProgress,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the composition here.")] = None,
+    out: Annotated[Path | None, option("FILE", "Write the composition here.")] = None,
 ) -> None:
     """Resolve a prompt to its concepts, their gates and locks.
 
@@ -60,7 +59,7 @@ def explain(
     compute: Compute,
     common: CommonWithProgress,
     presets: Annotated[
-        bool, typer.Option("--presets", help="Show the gate presets and their numbers, and nothing else.")
+        bool, flag("Show the gate presets and their numbers, and nothing else.", "--presets")
     ] = False,
 ) -> None:
     """Show token by token which concept's gate opens, and how far."""

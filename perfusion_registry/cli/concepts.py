@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, OfflineOption
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
@@ -20,71 +19,40 @@ if TYPE_CHECKING:
 @spread
 def add(
     common: Common,
-    name: Annotated[
-        str, typer.Argument(metavar="[REGISTRY/]NAME", help="How prompts call it: NAME*.", show_default=False)
-    ],
+    name: Annotated[str, argument("[REGISTRY/]NAME", "How prompts call it: NAME*.")],
     supercategory: Annotated[
         str | None,
-        typer.Option(
-            "--super",
-            metavar="WORD",
-            help="The plain word it is a kind of (teddy, cat, pot), for one that is built here.",
-            show_default=False,
+        option(
+            "WORD", "The plain word it is a kind of (teddy, cat, pot), for one that is built here.", "--super"
         ),
     ] = None,
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE", help="More images.", show_default=False)
-    ] = None,
-    images: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Its pictures.", show_default="recipes/NAME/*")
-    ] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures to recipes/NAME/.")] = False,
+    more: Annotated[list[str] | None, argument("IMAGE", "More images.")] = None,
+    images: Annotated[list[str] | None, option("GLOB", "Its pictures.", default="recipes/NAME/*")] = None,
+    copy: Annotated[bool, flag("Copy the pictures to recipes/NAME/.", "--copy")] = False,
     version: Annotated[
         str | None,
-        typer.Option(
-            metavar="VERSION",
-            help="Its version; or, of a registry's, the constraint: '>=1,<2'.",
-            show_default="1.0.0, or what fits the newest",
+        option(
+            "VERSION",
+            "Its version; or, of a registry's, the constraint: '>=1,<2'.",
+            default="1.0.0, or what fits the newest",
         ),
     ] = None,
     registry: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME|URL",
-            help="Take it from this registry; an address is written down under REGISTRY.",
-            show_default=False,
-        ),
+        option("NAME|URL", "Take it from this registry; an address is written down under REGISTRY."),
     ] = None,
-    bias: Annotated[
-        float | None,
-        typer.Option(
-            metavar="B", help="Its gate's bias in prompts: lower is more of it.", show_default=False
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="Its gate's temperature in prompts.", show_default=False)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Training steps at most.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the training.", show_default=False)
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Whether mirrored pictures look right.", show_default=False),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="How it is learned and drawn.", show_default="perfusion"),
-    ] = None,
+    bias: Annotated[float | None, option("B", "Its gate's bias in prompts: lower is more of it.")] = None,
+    temperature: Annotated[float | None, option("T", "Its gate's temperature in prompts.")] = None,
+    steps: Annotated[int | None, option("N", "Training steps at most.")] = None,
+    seed: Annotated[int | None, option("N", "Seed of the training.")] = None,
+    flip: Annotated[bool | None, flag("Whether mirrored pictures look right.", "--flip/--no-flip")] = None,
+    method: Annotated[str | None, option("NAME", "How it is learned and drawn.", default="perfusion")] = None,
     options: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "KEY=VALUE",
+            "Any other option of its method: residual_rank=.05, train.bias=.7, render.key_lock=global.",
             "--set",
-            metavar="KEY=VALUE",
-            help="Any other option of its method: residual_rank=.05, train.bias=.7, render.key_lock=global.",
-            show_default=False,
         ),
     ] = None,
     offline: OfflineOption = False,
@@ -163,12 +131,7 @@ def add(
 @spread
 def remove(
     common: Common,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME", help="The concepts.", show_default=False, autocompletion=concept_names
-        ),
-    ],
+    names: Annotated[list[str], argument("NAME", "The concepts.", completion=concept_names)],
 ) -> None:
     """Take concepts out of perfusion.toml and perfusion.lock.
 
@@ -193,7 +156,7 @@ def remove(
 def list_concepts(
     common: Common,
     outdated: Annotated[
-        bool, typer.Option("--outdated", help="Show what registries have newer than what is locked.")
+        bool, flag("Show what registries have newer than what is locked.", "--outdated")
     ] = False,
     offline: OfflineOption = False,
 ) -> None:

@@ -6,9 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import (
     BASE_HELP,
     DeviceOption,
@@ -32,33 +31,22 @@ class Padding(StrEnum):
 def covariance(
     captions: Annotated[
         list[str],
-        typer.Argument(
-            metavar="CAPTIONS",
-            help="Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input.",
+        argument(
+            "CAPTIONS", "Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input."
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
+    out: Annotated[Path, option("FILE", "The file to write.")],
     base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BASE", help=BASE_HELP, show_default="the project's, or storybook where there is none"
-        ),
+        str | None, option("BASE", BASE_HELP, default="the project's, or storybook where there is none")
     ] = None,
     column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The column of captions, or its number in a file without a header."
-        ),
+        str | None, option("NAME", "The column of captions, or its number in a file without a header.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Stop after so many captions.")
-    ] = None,
+    limit: Annotated[int | None, option("N", "Stop after so many captions.", min=1)] = None,
     padding: Annotated[
-        Padding, typer.Option(metavar="all|none", help="Whether positions after a caption's end count.")
+        Padding, option("all|none", "Whether positions after a caption's end count.")
     ] = Padding.all,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out unreadable rows, and count them.")
-    ] = False,
+    skip_bad: Annotated[bool, flag("Leave out unreadable rows, and count them.", "--skip-bad")] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     threads: ThreadsOption = None,

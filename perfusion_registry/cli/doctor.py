@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import Common
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import CheckFailedError, PerfError
@@ -19,9 +18,7 @@ _STYLES = {"ok": "green", "note": "yellow", "BROKEN": "bold red"}
 @spread
 def doctor(
     common: Common,
-    online: Annotated[
-        bool, typer.Option("--online", help="Also ask whether the project's registries answer.")
-    ] = False,
+    online: Annotated[bool, flag("Also ask whether the project's registries answer.", "--online")] = False,
 ) -> None:
     """Examine this machine and this project.
 
@@ -53,10 +50,7 @@ def doctor(
 def metadata(
     common: Common,
     format_version: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="The format, so that a tool gets what it knows.", show_default="newest"
-        ),
+        int | None, option("N", "The format, so that a tool gets what it knows.", default="newest")
     ] = None,
 ) -> None:
     """Print the project as JSON, for tools.

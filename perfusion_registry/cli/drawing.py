@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from perfusion_registry.cli.completion import scene_names
-from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.help import GATES, PICTURE, argument, flag, option
 from perfusion_registry.cli.options import Compute, LockfileUse
 from perfusion_registry.errors import PerfError, at
 
@@ -25,56 +23,45 @@ if TYPE_CHECKING:
     from perfusion_registry.operations.prompt_list import PromptList
 
 PromptArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="PROMPT", help="A prompt; a star calls a concept: 'a teddy* in the snow'."),
+    str | None, argument("PROMPT", "A prompt; a star calls a concept: 'a teddy* in the snow'.")
 ]
 SceneOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help="A scene of perfusion.toml, or PACK/SCENE of a pack: its gates, and its prompt unless "
-        "one is given.",
-        autocompletion=scene_names,
+    option(
+        "NAME",
+        "A scene of perfusion.toml, or PACK/SCENE of a pack: its gates, and its prompt unless one is given.",
+        completion=scene_names,
     ),
 ]
 LockOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="[NAME=]LOCK",
-        help="Key lock of all concepts, or of one: local, global or none. Repeatable.",
-        rich_help_panel=GATES,
+    option(
+        "[NAME=]LOCK", "Key lock of all concepts, or of one: local, global or none. Repeatable.", panel=GATES
     ),
 ]
 ResidualOption = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="[NAME=]R", help="Strength of all residuals, or of one. Repeatable.", rich_help_panel=GATES
-    ),
+    option("[NAME=]R", "Strength of all residuals, or of one. Repeatable.", panel=GATES),
 ]
 WithOption = Annotated[
     list[Path] | None,
-    typer.Option(
+    option(
+        "FILE",
+        "Take the concept of this artifact instead of the locked one of its name. Repeatable.",
         "--with",
-        metavar="FILE",
-        help="Take the concept of this artifact instead of the locked one of its name. Repeatable.",
     ),
 ]
 ForOption = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "BASE",
+        "For this base: concepts that were learned on one of another family are transferred to it.",
         "--for",
-        metavar="BASE",
-        help="For this base: concepts that were learned on one of another family are transferred to it.",
-        show_default="the project's",
+        default="the project's",
     ),
 ]
 CovarianceOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="With --for: the covariance of that base.",
-        show_default="the base's own",
-    ),
+    Path | None, option("FILE", "With --for: the covariance of that base.", default="the base's own")
 ]
 
 
@@ -129,32 +116,26 @@ class StartOptions:
 
     image: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Draw from this picture, in its proportions unless --size is given.",
-            rich_help_panel=PICTURE,
-        ),
+        option("FILE", "Draw from this picture, in its proportions unless --size is given.", panel=PICTURE),
     ] = None
     strength: Annotated[
         float | None,
-        typer.Option(
-            metavar="S",
-            help="How much of --image is drawn anew: 0.3 changes a little, 1 all.",
-            show_default="0.8, or 1 with --mask",
-            rich_help_panel=PICTURE,
+        option(
+            "S",
+            "How much of --image is drawn anew: 0.3 changes a little, 1 all.",
+            panel=PICTURE,
+            default="0.8, or 1 with --mask",
         ),
     ] = None
     mask: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Draw anew only what is white in this picture; the rest of --image stays.",
-            rich_help_panel=PICTURE,
+        option(
+            "FILE", "Draw anew only what is white in this picture; the rest of --image stays.", panel=PICTURE
         ),
     ] = None
 
 
-OpenOption = Annotated[bool, typer.Option("--open", help="Show the result when it is done.")]
+OpenOption = Annotated[bool, flag("Show the result when it is done.", "--open")]
 
 
 @dataclass(frozen=True)
@@ -163,39 +144,33 @@ class GateOptions:
 
     bias: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="[NAME=]B",
-            help="Bias of all gates, or of one; lower is more of the concept. Repeatable.",
-            rich_help_panel=GATES,
+        option(
+            "[NAME=]B", "Bias of all gates, or of one; lower is more of the concept. Repeatable.", panel=GATES
         ),
     ] = None
     temperature: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="[NAME=]T",
-            help="Temperature of all gates, or of one; lower is sharper. Repeatable.",
-            rich_help_panel=GATES,
-        ),
+        option("[NAME=]T", "Temperature of all gates, or of one; lower is sharper. Repeatable.", panel=GATES),
     ] = None
     lock: LockOption = None
     residual: ResidualOption = None
     preset: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="[NAME=]P",
-            help="Bias and temperature by name, where no option sets them: faithful, balanced, editable or "
+        option(
+            "[NAME=]P",
+            "Bias and temperature by name, where no option sets them: faithful, balanced, editable or "
             "together. Repeatable.",
-            rich_help_panel=GATES,
+            panel=GATES,
         ),
     ] = None
     relative_bias: Annotated[
         list[str] | None,
-        typer.Option(
-            "--relative-bias",
-            metavar="[NAME=]R",
-            help="Instead of a bias: a share of the similarity of the concept's own word; 1 opens its gate "
+        option(
+            "[NAME=]R",
+            "Instead of a bias: a share of the similarity of the concept's own word; 1 opens its gate "
             "by half there. Repeatable.",
-            rich_help_panel=GATES,
+            "--relative-bias",
+            panel=GATES,
         ),
     ] = None
 
@@ -211,49 +186,32 @@ class PictureOptions:
     """What the command line says of a picture."""
 
     seed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="The first seed; or several: 1,5,9, 0-5, random.",
-            show_default="0",
-            rich_help_panel=PICTURE,
-        ),
+        str | None, option("N", "The first seed; or several: 1,5,9, 0-5, random.", panel=PICTURE, default="0")
     ] = None
     steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Denoising steps.", show_default="the base's, else 50", rich_help_panel=PICTURE
-        ),
+        int | None, option("N", "Denoising steps.", panel=PICTURE, default="the base's, else 50")
     ] = None
     guidance: Annotated[
         float | None,
-        typer.Option(
-            metavar="G",
-            help="Classifier-free guidance scale.",
-            show_default="the base's, else 6",
-            rich_help_panel=PICTURE,
-        ),
+        option("G", "Classifier-free guidance scale.", panel=PICTURE, default="the base's, else 6"),
     ] = None
-    negative: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="What the picture should not show.", rich_help_panel=PICTURE),
-    ] = None
+    negative: Annotated[str | None, option("TEXT", "What the picture should not show.", panel=PICTURE)] = None
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="WxH",
-            help="The picture's size in pixels; far from the base's own, expect things twice or in parts.",
-            show_default="the base's: Storybook 128x128, SD 1.x 512x512, SDXL 1024x1024",
-            rich_help_panel=PICTURE,
+        option(
+            "WxH",
+            "The picture's size in pixels; far from the base's own, expect things twice or in parts.",
+            panel=PICTURE,
+            default="the base's: Storybook 128x128, SD 1.x 512x512, SDXL 1024x1024",
         ),
     ] = None
     scheduler: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="ddim, dpmsolver, euler, or one of the base's by its diffusers name.",
-            show_default="the base's, else ddim",
-            rich_help_panel=PICTURE,
+        option(
+            "NAME",
+            "ddim, dpmsolver, euler, or one of the base's by its diffusers name.",
+            panel=PICTURE,
+            default="the base's, else ddim",
         ),
     ] = None
 
@@ -286,10 +244,10 @@ def spaces(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value
     from perfusion_registry.methods.table import read_choice
 
     chosen: dict[str, tuple[Value, ...]] = {}
-    for option, text in options.items():
+    for called, text in options.items():
         if text:
-            setting = _setting(option)
-            with at(f"--{option} {text}"):
+            setting = _setting(called)
+            with at(f"--{called} {text}"):
                 chosen[setting.field] = setting.read_several(text)
     for text in tries:
         with at(f"--try {text}"):

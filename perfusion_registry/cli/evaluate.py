@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import (
     DeviceOption,
     DryRunOption,
@@ -26,40 +25,23 @@ if TYPE_CHECKING:
 
 def evaluate(
     suite: Annotated[
-        str,
-        typer.Argument(
-            metavar="SUITE", help="`paper`, a suite's file, or `list` for those that are shipped."
-        ),
+        str, argument("SUITE", "`paper`, a suite's file, or `list` for those that are shipped.")
     ],
-    figure: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Only this figure. Repeatable.", show_default="all")
-    ] = None,
+    figure: Annotated[list[str] | None, option("ID", "Only this figure. Repeatable.", default="all")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where to write results and report.", show_default="out/SUITE"),
+        Path | None, option("DIR", "Where to write results and report.", default="out/SUITE")
     ] = None,
     jobs: JobsOption = 1,
-    concepts: Annotated[
-        int | None, typer.Option(metavar="N", help="At most N concepts in a figure.", min=1)
-    ] = None,
-    prompts: Annotated[
-        int | None, typer.Option(metavar="N", help="At most N prompts in a group.", min=1)
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="At most N pictures of a prompt.", min=1)
-    ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="At most N denoising steps.", min=1)] = None,
-    train_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="At most N training steps.", min=1)
-    ] = None,
+    concepts: Annotated[int | None, option("N", "At most N concepts in a figure.", min=1)] = None,
+    prompts: Annotated[int | None, option("N", "At most N prompts in a group.", min=1)] = None,
+    seeds: Annotated[int | None, option("N", "At most N pictures of a prompt.", min=1)] = None,
+    steps: Annotated[int | None, option("N", "At most N denoising steps.", min=1)] = None,
+    train_steps: Annotated[int | None, option("N", "At most N training steps.", min=1)] = None,
     with_base: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=BASE", help="Fill a slot of the suite's bases. Repeatable."),
+        list[str] | None, option("NAME=BASE", "Fill a slot of the suite's bases. Repeatable.")
     ] = None,
-    dino: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A DINO model, for similarity by it as well.")
-    ] = None,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write plots and report.html.")] = True,
+    dino: Annotated[Path | None, option("DIR", "A DINO model, for similarity by it as well.")] = None,
+    report: Annotated[bool, flag("Write plots and report.html.", "--report/--no-report")] = True,
     dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from perfusion_registry.cli.style import heading, styled, term
@@ -17,8 +19,49 @@ GENERAL = "General"
 PANELS = (OPTIONS, GATES, PICTURE, LOCKFILE, GENERAL)
 """What options are about, in the order of help."""
 
+Completion = Callable[[str], Any]
 WIDTH = 100
 """Columns of help at most: longer lines are harder to read."""
+
+
+def option(
+    metavar: str,
+    text: str,
+    *names: str,
+    panel: str | None = None,
+    default: bool | str = True,
+    completion: Completion | None = None,
+    **more: Any,
+) -> Any:
+    """An option that takes a value. metavar: what the value is. text: its help. names: if not `--` and the
+    parameter's own. default: whether help shows it, or what it says in its place. more: as typer has it."""
+    return typer.Option(
+        *names,
+        metavar=metavar,
+        help=text,
+        rich_help_panel=panel,
+        show_default=default,
+        show_envvar=False,
+        autocompletion=completion,
+        **more,
+    )
+
+
+def flag(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+    """An option that is said or not, as `option` has them."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_envvar=False, **more)
+
+
+def argument(
+    metavar: str,
+    text: str,
+    *,
+    default: bool | str = True,
+    completion: Completion | None = None,
+    **more: Any,
+) -> Any:
+    """An argument, as `option` has options."""
+    return typer.Argument(metavar=metavar, help=text, show_default=default, autocompletion=completion, **more)
 
 
 class Command(TyperCommand):

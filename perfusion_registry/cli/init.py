@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, option
 from perfusion_registry.cli.options import BASE_HELP, JsonOption
 
 
 def init(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to begin.", show_default="here")
-    ] = Path(),
-    base: Annotated[str, typer.Option(metavar="BASE", help=BASE_HELP)] = "storybook",
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The project's name.", show_default="the folder's")
-    ] = None,
+    folder: Annotated[Path, argument("DIR", "Where to begin.", default="here")] = Path(),
+    base: Annotated[str, option("BASE", BASE_HELP)] = "storybook",
+    name: Annotated[str | None, option("NAME", "The project's name.", default="the folder's")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a project: perfusion.toml and an example recipe.

@@ -8,6 +8,7 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.group import group
+from perfusion_registry.cli.help import argument, option
 from perfusion_registry.cli.options import Common, JsonOption
 from perfusion_registry.cli.publish import TargetOption
 from perfusion_registry.cli.spread import spread
@@ -15,7 +16,7 @@ from perfusion_registry.cli.spread import spread
 if TYPE_CHECKING:
     from perfusion_registry.operations.keys import KeyResult
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The concept.", show_default=False)]
+NameArgument = Annotated[str, argument("NAME", "The concept.")]
 
 
 def commands() -> typer.Typer:
@@ -61,14 +62,9 @@ def list_keys(as_json: JsonOption = False) -> None:
 def trust(
     common: Common,
     name: NameArgument,
-    key: Annotated[
-        str, typer.Argument(metavar="KEY", help="64 hex digits, from `perf key show`.", show_default=False)
-    ],
+    key: Annotated[str, argument("KEY", "64 hex digits, from `perf key show`.")],
     registry: TargetOption = None,
-    since: Annotated[
-        str,
-        typer.Option(metavar="VERSION", help="Lower versions may be unsigned.", show_default="all signed"),
-    ] = "0",
+    since: Annotated[str, option("VERSION", "Lower versions may be unsigned.", default="all signed")] = "0",
 ) -> None:
     """Trust a key for a name of a registry, whatever was known before."""
     from packaging.version import InvalidVersion, Version

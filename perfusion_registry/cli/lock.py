@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import Common, DryRunOption, FrozenOption, LockedOption, OfflineOption
 from perfusion_registry.cli.spread import spread
 
@@ -17,18 +16,15 @@ if TYPE_CHECKING:
 @spread
 def lock(
     common: Common,
-    check: Annotated[
-        bool, typer.Option("--check", help="Fail if perfusion.lock is not up to date, and say why.")
-    ] = False,
+    check: Annotated[bool, flag("Fail if perfusion.lock is not up to date, and say why.", "--check")] = False,
     upgrade: Annotated[
-        bool, typer.Option("--upgrade", "-U", help="Take the newest versions, whatever is locked.")
+        bool, flag("Take the newest versions, whatever is locked.", "--upgrade", "-U")
     ] = False,
     upgrade_package: Annotated[
-        list[str] | None,
-        typer.Option("--upgrade-package", "-P", metavar="NAME", help="The same for one name. Repeatable."),
+        list[str] | None, option("NAME", "The same for one name. Repeatable.", "--upgrade-package", "-P")
     ] = None,
     lowest: Annotated[
-        bool, typer.Option("--lowest", help="Take the oldest versions that the constraints let in.")
+        bool, flag("Take the oldest versions that the constraints let in.", "--lowest")
     ] = False,
     locked: LockedOption = False,
     frozen: FrozenOption = False,

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument
 from perfusion_registry.cli.options import JsonOption
 
 
 def merge_driver(
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="The common ancestor (%O).")],
-    ours: Annotated[Path, typer.Argument(metavar="OURS", help="Our version (%A), replaced by the merge.")],
-    theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="Their version (%B).")],
+    base: Annotated[Path, argument("BASE", "The common ancestor (%O).")],
+    ours: Annotated[Path, argument("OURS", "Our version (%A), replaced by the merge.")],
+    theirs: Annotated[Path, argument("THEIRS", "Their version (%B).")],
     as_json: JsonOption = False,
 ) -> None:
     """Merge perfusion.lock for git, block by block.

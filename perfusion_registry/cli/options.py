@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import typer
-
 from perfusion_registry.cli import console
-from perfusion_registry.cli.help import GENERAL, LOCKFILE
+from perfusion_registry.cli.help import GENERAL, LOCKFILE, flag, option
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -24,76 +22,48 @@ R = TypeVar("R", bound="Result")
 
 ProjectOption = Annotated[
     Path | None,
-    typer.Option(
-        "--project",
-        metavar="DIR",
-        envvar="PERF_PROJECT",
-        help="Work in the project of this folder.",
-        show_envvar=False,
-        rich_help_panel=GENERAL,
-    ),
+    option("DIR", "Work in the project of this folder.", "--project", panel=GENERAL, envvar="PERF_PROJECT"),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=GENERAL)
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=GENERAL)
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite other files.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")]
+JsonOption = Annotated[bool, flag("Print the result as JSON.", "--json", panel=GENERAL)]
+QuietOption = Annotated[bool, flag("Show no progress.", "--quiet", "-q", panel=GENERAL)]
+ForceOption = Annotated[bool, flag("Overwrite other files.", "--force")]
+DryRunOption = Annotated[bool, flag("Say what would happen, change nothing.", "--dry-run")]
 LockedOption = Annotated[
-    bool,
-    typer.Option(
-        "--locked",
-        envvar="PERF_LOCKED",
-        show_envvar=False,
-        help="Fail if perfusion.lock would change.",
-        rich_help_panel=LOCKFILE,
-    ),
+    bool, flag("Fail if perfusion.lock would change.", "--locked", panel=LOCKFILE, envvar="PERF_LOCKED")
 ]
 FrozenOption = Annotated[
-    bool,
-    typer.Option(
-        "--frozen",
-        envvar="PERF_FROZEN",
-        show_envvar=False,
-        help="Take perfusion.lock as it is, unchecked.",
-        rich_help_panel=LOCKFILE,
-    ),
+    bool, flag("Take perfusion.lock as it is, unchecked.", "--frozen", panel=LOCKFILE, envvar="PERF_FROZEN")
 ]
 OfflineOption = Annotated[
     bool,
-    typer.Option(
+    flag(
+        "Open no socket; registries are what is remembered of them.",
         "--offline",
+        panel=LOCKFILE,
         envvar="PERF_OFFLINE",
-        show_envvar=False,
-        help="Open no socket; registries are what is remembered of them.",
-        rich_help_panel=LOCKFILE,
     ),
 ]
 RequireSignedOption = Annotated[
     bool,
-    typer.Option(
+    flag(
+        "Refuse releases that are not signed.",
         "--require-signed",
+        panel=LOCKFILE,
         envvar="PERF_REQUIRE_SIGNED",
-        show_envvar=False,
-        help="Refuse releases that are not signed.",
-        rich_help_panel=LOCKFILE,
     ),
 ]
 RegistryOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|URL", help="Ask this registry alone.", show_default="all of the project"),
+    str | None, option("NAME|URL", "Ask this registry alone.", default="all of the project")
 ]
 BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, a folder or a file."
 JobsOption = Annotated[
     int,
-    typer.Option(
+    option(
+        "N",
+        "Processes at once. They share the threads, on which a build's bytes depend.",
         "--jobs",
         "-j",
-        metavar="N",
         min=1,
-        help="Processes at once. They share the threads, on which a build's bytes depend.",
     ),
 ]
 
@@ -116,21 +86,10 @@ def _dtype(name: str) -> str:
 
 DeviceOption = Annotated[
     str,
-    typer.Option(
-        metavar="DEVICE",
-        callback=_device,
-        help="Where to compute: auto, cpu, cuda, cuda:1 or mps.",
-        rich_help_panel=GENERAL,
-    ),
+    option("DEVICE", "Where to compute: auto, cpu, cuda, cuda:1 or mps.", panel=GENERAL, callback=_device),
 ]
 DtypeOption = Annotated[
-    str,
-    typer.Option(
-        metavar="DTYPE",
-        callback=_dtype,
-        help="Number format: auto, fp32, bf16 or fp16.",
-        rich_help_panel=GENERAL,
-    ),
+    str, option("DTYPE", "Number format: auto, fp32, bf16 or fp16.", panel=GENERAL, callback=_dtype)
 ]
 
 
@@ -145,13 +104,13 @@ def _threads(count: int | None) -> int | None:
 
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
+    option(
+        "N",
+        "Threads of a CPU, on which a build's last bits depend.",
+        panel=GENERAL,
+        default="one for each core",
         min=1,
         callback=_threads,
-        help="Threads of a CPU, on which a build's last bits depend.",
-        show_default="one for each core",
-        rich_help_panel=GENERAL,
     ),
 ]
 

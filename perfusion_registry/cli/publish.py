@@ -12,6 +12,7 @@ import typer
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names, registry_names
 from perfusion_registry.cli.facts import say_facts, values_said
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, DryRunOption
 from perfusion_registry.cli.spread import spread
 
@@ -23,25 +24,17 @@ if TYPE_CHECKING:
 
 TargetOption = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "NAME|URL",
+        "A registry of perfusion.toml, or an address.",
         "--registry",
-        metavar="NAME|URL",
-        help="A registry of perfusion.toml, or an address.",
-        show_default="`default`, or the only one",
-        autocompletion=registry_names,
+        default="`default`, or the only one",
+        completion=registry_names,
     ),
 ]
-VersionArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[VERSION]", help="The version, where NAME stands alone.", show_default=False),
-]
+VersionArgument = Annotated[str | None, argument("[VERSION]", "The version, where NAME stands alone.")]
 ReleaseArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME==VERSION",
-        help="The published version; `studio/teddy==1.0.0` says of which registry.",
-        show_default=False,
-    ),
+    str, argument("NAME==VERSION", "The published version; `studio/teddy==1.0.0` says of which registry.")
 ]
 
 
@@ -49,26 +42,13 @@ ReleaseArgument = Annotated[
 class FactsArguments:
     """What the command line says of a release, and its recipe shall say from then on."""
 
-    licence: Annotated[
-        str | None, typer.Option(metavar="ID", help="Its licence, such as CC-BY-4.0.", show_default=False)
-    ] = None
-    authors: Annotated[
-        list[str] | None,
-        typer.Option("--author", metavar="WHO", help="Who made it. Repeatable.", show_default=False),
-    ] = None
-    description: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What it shows.", show_default=False)
-    ] = None
+    licence: Annotated[str | None, option("ID", "Its licence, such as CC-BY-4.0.")] = None
+    authors: Annotated[list[str] | None, option("WHO", "Who made it. Repeatable.", "--author")] = None
+    description: Annotated[str | None, option("TEXT", "What it shows.")] = None
     consent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Who agreed, where a person or a private thing is shown.", show_default=False
-        ),
+        str | None, option("TEXT", "Who agreed, where a person or a private thing is shown.")
     ] = None
-    preview: Annotated[
-        Path | None,
-        typer.Option(metavar="IMAGE", help="A picture that shows it to others.", show_default=False),
-    ] = None
+    preview: Annotated[Path | None, option("IMAGE", "A picture that shows it to others.")] = None
 
     def read(self) -> ReleaseFacts:
         """What is said, for an operation."""
@@ -87,14 +67,9 @@ class FactsArguments:
 def publish(
     common: Common,
     facts: FactsArguments,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME", help="Concepts or scene packs.", show_default=False, autocompletion=concept_names
-        ),
-    ],
+    names: Annotated[list[str], argument("NAME", "Concepts or scene packs.", completion=concept_names)],
     registry: TargetOption = None,
-    sign: Annotated[bool, typer.Option("--sign", help="Sign with the key of `perf key`.")] = False,
+    sign: Annotated[bool, flag("Sign with the key of `perf key`.", "--sign")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Publish built concepts: the very bytes that are locked.
@@ -156,9 +131,7 @@ def yank(
     common: Common,
     release: ReleaseArgument,
     version: VersionArgument = None,
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; everybody can read it.", show_default=False)
-    ] = "",
+    reason: Annotated[str, option("TEXT", "Why; everybody can read it.")] = "",
     registry: TargetOption = None,
     dry_run: DryRunOption = False,
 ) -> None:

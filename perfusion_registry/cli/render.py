@@ -21,7 +21,7 @@ from perfusion_registry.cli.drawing import (
     axis,
     concept_names,
 )
-from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.help import GATES, PICTURE, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
@@ -44,55 +44,33 @@ def render(
     common: CommonWithProgress,
     prompts: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Draw each line of a file, with --seed, --steps, --size, ... behind a prompt where it "
+        option(
+            "FILE",
+            "Draw each line of a file, with --seed, --steps, --size, ... behind a prompt where it "
             "needs its own; - is standard input.",
         ),
     ] = None,
     composition: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a composition that `perf compose` wrote.")
+        Path | None, option("FILE", "Draw a composition that `perf compose` wrote.")
     ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", metavar="IMAGE", help="Draw again what made this picture.")
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How many seeds.", show_default="1", min=1, rich_help_panel=PICTURE),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Pictures to draw at once.", show_default="1", rich_help_panel=PICTURE
-        ),
-    ] = None,
+    source: Annotated[Path | None, option("IMAGE", "Draw again what made this picture.", "--from")] = None,
+    count: Annotated[int | None, option("N", "How many seeds.", panel=PICTURE, default="1", min=1)] = None,
+    batch: Annotated[int | None, option("N", "Pictures to draw at once.", panel=PICTURE, default="1")] = None,
     upscale: Annotated[
-        bool,
-        typer.Option(
-            "--upscale", help="Enlarge with the base's upscaler, if it has one.", rich_help_panel=PICTURE
-        ),
+        bool, flag("Enlarge with the base's upscaler, if it has one.", "--upscale", panel=PICTURE)
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="A folder, or a .png, .jpg or .webp file.",
-            show_default="renders/ of the project",
-        ),
+        option("PATH", "A folder, or a .png, .jpg or .webp file.", default="renders/ of the project"),
     ] = None,
     picture_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="F", help="Of pictures: png, jpeg or webp.", show_default="png"),
+        str | None, option("F", "Of pictures: png, jpeg or webp.", "--format", default="png")
     ] = None,
     quality: Annotated[
-        int | None,
-        typer.Option(
-            metavar="Q", help="Of JPEG and WebP, 1 to 100; WebP's 100 loses nothing.", show_default="90"
-        ),
+        int | None, option("Q", "Of JPEG and WebP, 1 to 100; WebP's 100 loses nothing.", default="90")
     ] = None,
     sheet: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also lay out a contact sheet with the reference images."),
+        Path | None, option("FILE", "Also lay out a contact sheet with the reference images.")
     ] = None,
     force: ForceOption = False,
     show: OpenOption = False,
@@ -181,52 +159,29 @@ def sweep(
     compute: Compute,
     common: CommonWithProgress,
     bias: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B,B,...",
-            help="The biases, from left to right.",
-            show_default=BIASES,
-            rich_help_panel=GATES,
-        ),
+        str | None, option("B,B,...", "The biases, from left to right.", panel=GATES, default=BIASES)
     ] = None,
     temperature: Annotated[
         str | None,
-        typer.Option(
-            metavar="T,T,...",
-            help="The temperatures, from top to bottom.",
-            show_default=TEMPERATURES,
-            rich_help_panel=GATES,
-        ),
+        option("T,T,...", "The temperatures, from top to bottom.", panel=GATES, default=TEMPERATURES),
     ] = None,
     across: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY=V,V,...",
-            help="Another option than the bias, such as residual=.5,1; alone it is one row.",
-            rich_help_panel=GATES,
+        option(
+            "KEY=V,V,...",
+            "Another option than the bias, such as residual=.5,1; alone it is one row.",
+            panel=GATES,
         ),
     ] = None,
     down: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,V,...", help="Another option than the temperature.", rich_help_panel=GATES
-        ),
+        str | None, option("KEY=V,V,...", "Another option than the temperature.", panel=GATES)
     ] = None,
     concept: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Vary this concept's gate. Repeatable.",
-            show_default="all",
-            rich_help_panel=GATES,
-        ),
+        list[str] | None, option("NAME", "Vary this concept's gate. Repeatable.", panel=GATES, default="all")
     ] = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The sheet.", show_default="in renders/ of the project"),
-    ] = None,
+    out: Annotated[Path | None, option("FILE", "The sheet.", default="in renders/ of the project")] = None,
     force: ForceOption = False,
     show: OpenOption = False,
 ) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
 from perfusion_registry.cli.facts import say_facts, values_said
+from perfusion_registry.cli.help import argument, option
 from perfusion_registry.cli.options import Common, ForceOption, OfflineOption, RegistryOption
 from perfusion_registry.cli.spread import spread
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 def search(
     common: Common,
     words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="WORD", help="Words that must all be there.", show_default="everything"),
+        list[str] | None, argument("WORD", "Words that must all be there.", default="everything")
     ] = None,
     registry: RegistryOption = None,
     offline: OfflineOption = False,
@@ -63,14 +61,9 @@ def _about(row: FoundConcept) -> str:
 @spread
 def info(
     common: Common,
-    name: Annotated[
-        str, typer.Argument(metavar="[REGISTRY/]NAME[==VERSION]", help="The concept.", show_default=False)
-    ],
+    name: Annotated[str, argument("[REGISTRY/]NAME[==VERSION]", "The concept.")],
     registry: RegistryOption = None,
-    preview: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Save its preview picture, a JPEG.", show_default=False),
-    ] = None,
+    preview: Annotated[Path | None, option("FILE", "Save its preview picture, a JPEG.")] = None,
     force: ForceOption = False,
     offline: OfflineOption = False,
 ) -> None:

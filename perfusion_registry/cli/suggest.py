@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import BASE_HELP, CommonWithProgress, DeviceOption, OfflineOption
 from perfusion_registry.cli.spread import spread
 
@@ -15,22 +14,18 @@ from perfusion_registry.cli.spread import spread
 @spread
 def suggest_super(
     common: CommonWithProgress,
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Pictures of one thing: files or globs.")
-    ],
-    base: Annotated[
-        str | None, typer.Option(metavar="BASE", help=BASE_HELP, show_default="the project's, else storybook")
-    ] = None,
+    images: Annotated[list[str], argument("IMAGE", "Pictures of one thing: files or globs.")],
+    base: Annotated[str | None, option("BASE", BASE_HELP, default="the project's, else storybook")] = None,
     words: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Words to choose from, one a line.",
-            show_default="Storybook's own; for other bases WordNet's, where it is installed",
+        option(
+            "FILE",
+            "Words to choose from, one a line.",
+            default="Storybook's own; for other bases WordNet's, where it is installed",
         ),
     ] = None,
-    any_length: Annotated[bool, typer.Option("--any", help="Also words of several tokens.")] = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Show so many.")] = 10,
+    any_length: Annotated[bool, flag("Also words of several tokens.", "--any")] = False,
+    limit: Annotated[int, option("N", "Show so many.", min=1)] = 10,
     offline: OfflineOption = False,
     device: DeviceOption = "auto",
 ) -> None:

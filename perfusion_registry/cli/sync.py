@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, flag
 from perfusion_registry.cli.options import (
     CommonWithProgress,
     DryRunOption,
@@ -27,14 +26,14 @@ def sync(
     common: CommonWithProgress,
     source: Annotated[
         str | None,
-        typer.Argument(
-            metavar="LOCKFILE",
-            help="Another lockfile, a file or an http(s) address, whose concepts come to this folder.",
-            show_default="the project's own",
+        argument(
+            "LOCKFILE",
+            "Another lockfile, a file or an http(s) address, whose concepts come to this folder.",
+            default="the project's own",
         ),
     ] = None,
     build: Annotated[
-        bool, typer.Option("--build", help="Also build the concepts with a recipe that are not built.")
+        bool, flag("Also build the concepts with a recipe that are not built.", "--build")
     ] = False,
     locked: LockedOption = False,
     frozen: FrozenOption = False,
@@ -83,9 +82,7 @@ def _tell(result: SyncResult, *, dry_run: bool) -> None:
 @spread
 def vendor(
     common: CommonWithProgress,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it becomes a registry.")] = Path(
-        "vendor"
-    ),
+    folder: Annotated[Path, argument("DIR", "The folder; it becomes a registry.")] = Path("vendor"),
     offline: OfflineOption = False,
 ) -> None:
     """Copy all that perfusion.lock needs into a folder.

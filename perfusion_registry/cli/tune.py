@@ -17,7 +17,7 @@ from perfusion_registry.cli.drawing import (
     WithOption,
     spaces,
 )
-from perfusion_registry.cli.help import GATES, PICTURE
+from perfusion_registry.cli.help import GATES, PICTURE, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
 from perfusion_registry.cli.spread import spread
 
@@ -36,75 +36,45 @@ def tune(
     prompt: PromptArgument = None,
     scene: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Write the result to this scene of perfusion.toml; without a prompt, tune its own.",
-        ),
+        option("NAME", "Write the result to this scene of perfusion.toml; without a prompt, tune its own."),
     ] = None,
-    images: Annotated[int, typer.Option(metavar="N", min=1, help="Draw so many pictures at most.")] = 72,
+    images: Annotated[int, option("N", "Draw so many pictures at most.", min=1)] = 72,
     count: Annotated[
         int | None,
-        typer.Option(
-            "--seeds",
-            metavar="N",
-            min=1,
-            max=100,
-            help="Judge on so many seeds.",
-            show_default="4",
-            rich_help_panel=PICTURE,
-        ),
+        option("N", "Judge on so many seeds.", "--seeds", panel=PICTURE, default="4", min=1, max=100),
     ] = None,
     bias: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B,B,...",
-            help="The biases to try.",
-            show_default="the paper's, by lock",
-            rich_help_panel=GATES,
-        ),
+        str | None, option("B,B,...", "The biases to try.", panel=GATES, default="the paper's, by lock")
     ] = None,
     temperature: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T,T,...", help="The temperatures to try.", show_default="0.1,0.15", rich_help_panel=GATES
-        ),
+        str | None, option("T,T,...", "The temperatures to try.", panel=GATES, default="0.1,0.15")
     ] = None,
     lock: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOCK,...",
-            help="The key locks to try.",
-            show_default="all that are possible",
-            rich_help_panel=GATES,
-        ),
+        str | None, option("LOCK,...", "The key locks to try.", panel=GATES, default="all that are possible")
     ] = None,
     residual: Annotated[
         str | None,
-        typer.Option(
-            metavar="R,R,...",
-            help="The strengths of residuals to try.",
-            show_default="0.6 to 1.2, with the gate as it is",
-            rich_help_panel=GATES,
+        option(
+            "R,R,...",
+            "The strengths of residuals to try.",
+            panel=GATES,
+            default="0.6 to 1.2, with the gate as it is",
         ),
     ] = None,
     tries: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "KEY=V,V,...",
+            "The values to try of any option of a concept's method. Repeatable.",
             "--try",
-            metavar="KEY=V,V,...",
-            help="The values to try of any option of a concept's method. Repeatable.",
-            show_default=False,
-            rich_help_panel=GATES,
+            panel=GATES,
         ),
     ] = None,
     files: WithOption = None,
     sheet: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also lay out the pictures before and after, side by side."),
+        Path | None, option("FILE", "Also lay out the pictures before and after, side by side.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Search, but leave perfusion.toml alone.")
-    ] = False,
+    dry_run: Annotated[bool, flag("Search, but leave perfusion.toml alone.", "--dry-run")] = False,
     force: ForceOption = False,
     show: OpenOption = False,
 ) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
+from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, OfflineOption, RequireSignedOption
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import CheckFailedError, PerfError
@@ -23,23 +22,18 @@ def verify(
     common: CommonWithProgress,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAME",
-            help="With --rebuild: these concepts.",
-            show_default="all",
-            autocompletion=concept_names,
-        ),
+        argument("NAME", "With --rebuild: these concepts.", default="all", completion=concept_names),
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build from the recipes again, in an empty store, and compare.")
+        bool, flag("Build from the recipes again, in an empty store, and compare.", "--rebuild")
     ] = False,
     tolerance: Annotated[
         float | None,
-        typer.Option(
-            metavar="PART",
+        option(
+            "PART",
+            "How far a rebuilt tensor may be from the locked one.",
+            default="0.02 of its length",
             min=0,
-            help="How far a rebuilt tensor may be from the locked one.",
-            show_default="0.02 of its length",
         ),
     ] = None,
     require_signed: RequireSignedOption = False,
