@@ -123,7 +123,7 @@ class ConceptCard(FileModel):
     base_licence: Annotated[str, Field(max_length=200)] | None = None
     recipe_digest: Sha256 | None = None
     imported: Imported | None = None
-    transferred: TransferSource | None = None
+    transferred: Annotated[TransferSource | None, Field(exclude_if=lambda made: made is None)] = None
     train: Table
     render: Table
     built: Table

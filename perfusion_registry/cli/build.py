@@ -46,9 +46,10 @@ def build(
     strict: Annotated[bool, flag("Exit with 1 where a verdict on a concept is bad.", "--strict")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Train the concepts whose inputs changed, judge what they became, and lock them.
+    """Train the concepts whose inputs changed, and lock them.
 
-    A build that is interrupted resumes where it was. With --for nothing is trained: concepts are transferred.
+    A verdict says what each became. A build that is interrupted resumes where it was.
+    With --for nothing is trained: concepts are transferred.
     """
     from perfusion_registry.operations.build import BuildOptions
     from perfusion_registry.operations.build import build as run

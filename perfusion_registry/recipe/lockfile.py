@@ -56,7 +56,7 @@ class LockedBase(FileModel):
     digest: str
     architecture: str | None = None
     prediction: Annotated[str, Field(pattern=r"^(epsilon|v_prediction)( zero_terminal_snr)?$")] | None = None
-    options: BaseSection | None = None
+    options: Annotated[BaseSection | None, Field(exclude_if=lambda said: said is None)] = None
     files: Annotated[tuple[LockedFile, ...], Field(alias="file")] = ()
 
 
@@ -90,7 +90,7 @@ class LockedConcept(FileModel):
     recipe_digest: Sha256 | None = None
     images: Sha256 | None = None
     options: Sha256 | None = None
-    transferred: Sha256 | None = None
+    transferred: Annotated[Sha256 | None, Field(exclude_if=lambda made: made is None)] = None
     sha256: Sha256 | None = None
     size: Annotated[int, Field(ge=0)] | None = None
     requires: dict[Name, Constraint] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ INSIDE = re.compile(
 # Where a base is made of nothing, and what stands between architectures and diffusers.
 KNOWING = ("base/architectures/", "storybook/training/", "storybook2/training/")
 SHARED = {"base/attention.py", "base/autoencoder.py", "base/objective.py", "base/text_encoding.py"}
+SHARED |= {"base/upscaler.py"}  # whose subject is a pipeline of its own
 
 
 def test_nobody_else_looks_into_a_pipeline() -> None:

@@ -169,7 +169,7 @@ MISTAKES = (
     ["render", "a bear*", "--negative", "a bear*"],
     ["render", "a bear*", "--device", "quantum"],
     ["render", "a bear*", "--dtype", "fp4"],
-    ["render", "a bear*", "--out", "x.jpg"],
+    ["render", "a bear*", "--out", "x.bmp"],
     ["render", "a bare*"],
     ["render", "--scene", "nowhere"],
     ["render", "--from", "photos/1.png"],

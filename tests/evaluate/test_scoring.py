@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from perfusion_registry.base import describe_base
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, world
 from perfusion_registry.evaluate.scoring import SCORERS, Judged, ScoreOrder
@@ -53,7 +54,8 @@ def picture(worker: Worker, one: str) -> str:
 
 
 def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path) -> None:
-    worker = Unloaded(WorkerSetup(tmp_path, "storybook", tmp_path / "none"))
+    bases = {"storybook": describe_base("storybook")}
+    worker = Unloaded(WorkerSetup(tmp_path, "storybook", tmp_path / "none", bases=bases))
     one = next(iter(CAST))
     key = picture(worker, one)
     word = CAST[one].category

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from perfusion_registry.artifact import Store
+from perfusion_registry.artifact import Store, save_artifact
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.recipe import Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve import ProjectFolder, differences, find_covariance, lock
+from tests.artifact.samples import artifact
 from tests.resolve.samples import (
     Card,
     Facts,
@@ -30,10 +31,11 @@ from tests.resolve.samples import (
 
 
 def pretend_to_build(root: Path, store: Store, **options: Any) -> Lockfile:
-    """Store some bytes for every concept of the plan and lock them, as a build does."""
+    """Store an artifact for every concept of the plan and lock it, as a build does."""
     project, made = planned(root, store, **options)
     for task in made.tasks:
-        sha256 = store.put(f"artifact of {task.digest}".encode())
+        about = {"render": task.render, "recipe_digest": task.digest, "name": task.name}
+        sha256 = store.put(save_artifact(artifact(**about)))
         store.record(task.digest, sha256)
         store.record(task.training, sha256)
     project, made = planned(root, store, **options)
