@@ -29,13 +29,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import filelock
-
 from benchmarks import servers
 from perfusion_registry.artifact import Store, save_artifact
 from perfusion_registry.artifact.lockfiles import note_lockfile
 from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.artifact.verification import verify_store
+from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe import LockedBase, LockedConcept, Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.registries.opening import open_registry
@@ -85,7 +84,8 @@ class Operation:
         raise NotImplementedError
 
     def locks(self) -> Iterator[Path]:
-        yield from self.folder.rglob("*.lock")
+        """The files that are locks. A project's lockfile ends like them and is none."""
+        return (path for path in self.folder.rglob("*.lock") if path.name != "perfusion.lock")
 
 
 class Publish(Operation):
@@ -288,7 +288,7 @@ def measure(
         tally.kills += killed
         tally.too_late += not killed
         _look(operation.wrong, tally, "corrupt")
-        tally.stuck += sum(_held(path) for path in operation.locks())
+        tally.stuck += sum(held(path) for path in operation.locks())
         took = _complete(operation, tally)
         lasts = 0.8 * lasts + 0.2 * took
         if number % 5 == 0:
@@ -360,11 +360,12 @@ def _fork(work: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def _held(path: Path) -> bool:
+def held(path: Path) -> bool:
+    """Whether anybody holds the lock of a file, whose content stays (old releases of filelock empty it)."""
     try:
-        with filelock.FileLock(path).acquire(blocking=False):
+        with file_lock(path, timeout=0):
             return False
-    except filelock.Timeout:
+    except TimeoutError:
         return True
 
 
