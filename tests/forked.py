@@ -196,8 +196,10 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit.register(_leave)  # before any other, so that it comes last
     control = socket.socket(fileno=int(sys.argv[1]))
+    path = list(sys.path)
     with noting(VARIABLES_READ):
         preload()
+    sys.path[:] = path  # PyTorch before 2.10 appends a folder when it is imported: a new interpreter has none yet
     gc.collect()
     gc.freeze()
     lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end
