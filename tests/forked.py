@@ -199,7 +199,7 @@ def serve() -> None:
     path = list(sys.path)
     with noting(VARIABLES_READ):
         preload()
-    sys.path[:] = path  # PyTorch before 2.10 appends a folder when it is imported: a new interpreter has none yet
+    sys.path[:] = path  # PyTorch 2.9 appends a folder when it is imported: a new interpreter has none yet
     gc.collect()
     gc.freeze()
     lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end
