@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKL,
     DDIMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
@@ -151,6 +153,43 @@ def test_a_base_for_inpainting_draws_into_masks_alone(
         drawn(base, PLAIN, concepts, None)
     with pytest.raises(PerfError, match="needs a --mask"):
         drawn(base, PLAIN, concepts, StartImage.read(image, None, 0.5))
+
+
+def test_latents_of_any_number_of_channels_are_masked(
+    tiny_base: Base, concepts: Mapping[str, Concept], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    parts = dict(tiny_base.pipe.components)
+    unet = UNet2DConditionModel.from_config({**parts["unet"].config, "in_channels": 8, "out_channels": 8})
+    vae = AutoencoderKL.from_config({**parts["vae"].config, "latent_channels": 8})
+    parts |= {"unet": unet.eval(), "vae": vae.eval()}
+    base = replace(tiny_base, pipe=StableDiffusionPipeline(**parts, requires_safety_checker=False))
+    image, mask = files
+    # All of a picture is masked as if there were no mask.
+    Image.new("L", (96, 64), "white").save(tmp_path / "white.png")
+    whole, start = StartImage.read(image, tmp_path / "white.png", 0.6), StartImage.read(image, None, 0.6)
+    (found,) = drawn(base, PLAIN, concepts, whole, seeds=(5,))
+    without = stock(base, StableDiffusionImg2ImgPipeline, start, strength=0.6)
+    assert np.abs(found.astype(int) - without).max() <= 1
+    prompt = f"a {next(iter(concepts))}* in the snow"
+    one, other = drawn(base, prompt, concepts, StartImage.read(image, mask, 1.0), seeds=(1, 2), batch=2)
+    apart = np.abs(one.astype(int) - other.astype(int))
+    assert apart[:, 64:].mean() > 3 * apart[:, :32].mean()
+    assert base.pipe.unet.config.in_channels == 8
+
+
+def test_storybook_draws_into_a_mask(tmp_path: Path) -> None:
+    base = load_base(describe_base("storybook"), device="cpu")
+    image, mask, size = tmp_path / "page.png", tmp_path / "mask.png", {"width": 128, "height": 128}
+    (page,) = drawn(base, "a boat at the sea", {}, None, steps=10, **size)
+    Image.fromarray(page).save(image)
+    halves = np.zeros((128, 128), np.uint8)
+    halves[:, 64:] = 255
+    Image.fromarray(halves).save(mask)
+    masked = StartImage.read(image, mask, None)
+    (found,) = drawn(base, "a cat at the sea", {}, masked, steps=10, **size)
+    apart = np.abs(found.astype(int) - page)
+    assert apart[:, :48].mean() < 4 < 12 < apart[:, 80:].mean()
 
 
 def test_mistakes_are_told_before_a_base_is_asked(files: tuple[Path, Path], tmp_path: Path) -> None:

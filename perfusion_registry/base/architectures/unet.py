@@ -179,6 +179,15 @@ class UNetBase(Base):
         beside = self.pipe.unet.config.in_channels != self.vae.config.latent_channels
         return ("inpaint",) if beside else ("text", "image", "inpaint")
 
+    def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
+        """See `Base.pipeline`. A mask is for latents of any number of channels: diffusers' pipelines refuse
+        other UNets than those of 4, and of 9 with a masked picture, so they see one of 4."""
+        pipe = super().pipeline(kind, scheduler=scheduler)
+        if kind == "inpaint" and "text" in self.draws:
+            pipe.unet = copy.copy(pipe.unet)  # with its very layers, and a configuration of its own
+            pipe.unet.register_to_config(in_channels=4)
+        return pipe
+
     @property
     def pixels_per_latent(self) -> int:
         """8, as a rule."""
