@@ -243,7 +243,8 @@ class Build(Operation):
         )
 
     def work(self) -> None:
-        from perfusion_registry.operations.build import BuildOptions, ComputeOptions, build
+        from perfusion_registry.operations.build import BuildOptions, build
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.workspace import Workspace
 
         with Workspace.open(self.folder) as workspace:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -162,3 +163,39 @@ def test_workers_end_with_the_process_that_started_them_however_that_ends() -> N
         process.kill()
         # They have its output as theirs: it ends when the last of them has.
         assert process.communicate(timeout=120)[0] == ""
+
+
+BARS = """
+from dataclasses import dataclass
+
+from perfusion_registry.reporter import Silent
+from perfusion_registry.workers import worker_pool
+
+
+@dataclass(frozen=True)
+class Bar:
+    title: str = "bar"
+
+    def run(self, worker):
+        from tqdm import tqdm
+
+        return sum(tqdm(range(3), disable=True))
+
+
+def begin(reporter):
+    return None
+
+
+if __name__ == "__main__":
+    with worker_pool(begin, 2, Silent(), preload=["perfusion_registry.base.preloaded"]) as run:
+        print(sum(done for _, done in run([Bar(), Bar()])))
+"""
+
+
+@pytest.mark.slow
+def test_bars_of_libraries_leave_nothing_behind_that_python_warns_of(tmp_path: Path) -> None:
+    script = tmp_path / "bars.py"
+    script.write_text(BARS)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "6\n"
+    assert "leaked" not in ran.stderr

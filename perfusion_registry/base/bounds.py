@@ -5,13 +5,12 @@ The file changes neither what the base draws nor what is trained on it, so it is
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from perfusion_registry.errors import PerfError
+from perfusion_registry.base.card import read_beside
 
 BOUNDS_FILE = "perf-bounds.toml"
 
@@ -54,15 +53,4 @@ class BaseBounds(BaseModel):
     def read(cls, folder: Path) -> BaseBounds:
         """Those of a base's folder; none where it has no such file. Raises PerfError for a file with
         mistakes."""
-        path = folder / BOUNDS_FILE
-        if not folder.is_dir() or not path.is_file():
-            return cls()
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise PerfError(f"the base's bounds cannot be read: {error}", where=str(path)) from error
-        except ValidationError as error:
-            mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise PerfError(
-                f"the base's bounds are not valid: {'; '.join(mistakes)}", where=str(path)
-            ) from error
+        return read_beside(folder / BOUNDS_FILE, cls, "bounds file")

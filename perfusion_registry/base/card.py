@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -43,15 +43,23 @@ class BaseCard(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> BaseCard:
         """The card in `folder`, or an empty one. Raises PerfError for a card that cannot be read."""
-        path = folder / CARD_FILE
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return cls()
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise PerfError(f"the base's card cannot be read: {error}", where=str(path)) from error
-        except ValidationError as error:
-            mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            raise PerfError(
-                f"the base's card is not valid: {'; '.join(mistakes)}", where=str(path)
-            ) from error
+        return read_beside(folder / CARD_FILE, cls, "card")
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_beside(path: Path, model: type[M], called: str) -> M:
+    """A TOML file beside a base, all of whose keys have defaults; without the file, these. called: what it is
+    to the base, in errors. Raises PerfError for a file that cannot be read, or has mistakes."""
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return model()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PerfError(f"the base's {called} cannot be read: {error}", where=str(path)) from error
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise PerfError(
+            f"the base's {called} is not valid: {'; '.join(mistakes)}", where=str(path)
+        ) from error

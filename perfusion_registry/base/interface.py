@@ -237,6 +237,13 @@ class Base(ABC):
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    def rescale(self, kind: str) -> dict[str, float]:
+        """What a pipeline of that kind takes where the base wants its guidance rescaled; nothing where it
+        does not, or where diffusers' class for that kind cannot."""
+        rescale = self.description.guidance_rescale
+        takes = inspect.signature(load_object(self.pipelines[kind]).__call__).parameters if rescale else {}
+        return {"guidance_rescale": rescale} if "guidance_rescale" in takes else {}
+
     @property
     def schedulers(self) -> Mapping[str, type]:
         """The schedulers that can take the base's own noise schedule, by their names in diffusers."""

@@ -2,6 +2,10 @@
 
 # ruff: noqa: F401 (imported to be there)
 
+import threading
+
+from tqdm import tqdm
+
 from perfusion_registry.base.pretrained import quiet
 
 with quiet():
@@ -9,3 +13,7 @@ with quiet():
     import transformers.models.clip.modeling_clip
     import transformers.models.clip.processing_clip
     import transformers.models.clipseg.modeling_clipseg
+
+# A pipeline's bar, though it is never shown, would make semaphores for other processes to wait for. A worker
+# that is ended leaves these behind, of which Python warns.
+tqdm.set_lock(threading.RLock())

@@ -15,7 +15,8 @@ from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import CheckFailedError, PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.build import BuildResult, BuiltConcept
+    from perfusion_registry.operations.build import BuildResult
+    from perfusion_registry.operations.concept_builder import BuiltConcept
     from perfusion_registry.operations.substitute import SupercategoryOverride
 
 

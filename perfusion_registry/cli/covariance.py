@@ -58,7 +58,7 @@ def covariance(
     It is the second moment of the encodings of many captions.
     A run that is interrupted resumes when it is given the same captions again.
     """
-    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 
     options = CovarianceOptions(

@@ -61,7 +61,7 @@ def evaluate(
         _tell_suites(list_suites(), as_json=as_json)
         return
     from perfusion_registry.evaluate.budget import Budget
-    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.compute import ComputeOptions
 
     options = EvaluateOptions(
         suite=suite,

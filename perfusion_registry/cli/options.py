@@ -13,7 +13,7 @@ from perfusion_registry.cli.help import GENERAL, LOCKFILE, flag, option
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.result import Result
     from perfusion_registry.operations.workspace import Workspace
     from perfusion_registry.reporter import Reporter
@@ -184,6 +184,6 @@ class Compute:
 
     def read(self) -> ComputeOptions:
         """What is said, for an operation."""
-        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.compute import ComputeOptions
 
         return ComputeOptions(self.device, self.dtype, self.threads)

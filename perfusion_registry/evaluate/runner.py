@@ -172,7 +172,8 @@ def prepared(
     for name, other in bases.items():
         if other.family != base.family:
             raise PerfError(
-                f"the base {name!r} is of another family than {reference}: concepts do not transfer to it",
+                f"the base {name!r} is of another family than {reference}, and a suite draws its concepts "
+                "on bases of one family",
                 where=suite.bases[name],
             )
     device = choose_device(place.device)

@@ -34,7 +34,7 @@ def estimate_covariance(
     `Project.build`. A run that is interrupted resumes when it is given the same captions again. Raises
     PerfError.
     """
-    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 
     files = (captions,) if isinstance(captions, str | Path) else captions

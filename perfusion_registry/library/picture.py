@@ -77,7 +77,7 @@ def redraw(
     dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of
     it, give `read_record(path).composition` to a composer. Raises PerfError.
     """
-    from perfusion_registry.operations.build import ComputeOptions
+    from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.job import PictureSource, RenderOverrides, load_job
     from perfusion_registry.operations.workspace import Workspace
     from perfusion_registry.render.draw import render

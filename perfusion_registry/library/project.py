@@ -241,7 +241,8 @@ class Project:
         the lockfile would change. device: "auto", "cpu", "cuda" or "mps". dtype: "auto", "float32",
         "float16" or "bfloat16". A build that is interrupted resumes where it was.
         """
-        from perfusion_registry.operations.build import BuildOptions, ComputeOptions, build
+        from perfusion_registry.operations.build import BuildOptions, build
+        from perfusion_registry.operations.compute import ComputeOptions
 
         options = BuildOptions(
             names=names,
@@ -269,7 +270,8 @@ class Project:
         out: a `.safetensors` file, which a composer takes among its `files`. Recipe and lockfile stay as they
         are. The rest as in `build`.
         """
-        from perfusion_registry.operations.build import BuildOptions, ComputeOptions
+        from perfusion_registry.operations.build import BuildOptions
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
         from perfusion_registry.recipe import canonical_name
 
@@ -295,7 +297,7 @@ class Project:
         store has it. files: artifacts to transfer instead of what is locked. covariance: of a base that is
         not the project's, where none ships with it. out: a file for the one concept. The rest as in `build`.
         """
-        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.transfer import TransferOptions, transfer
 
         options = TransferOptions(
@@ -323,7 +325,7 @@ class Project:
 
         tolerance: how far a tensor may be from the locked one, as a part of its length.
         """
-        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 
         options = RebuildOptions(names=names, tolerance=tolerance, compute=ComputeOptions(device, dtype))
@@ -453,7 +455,7 @@ class Project:
         the locked one. frozen: take the lockfile as it is, without a warning. device, dtype: as in `build`.
         """
         from perfusion_registry.library.composer import Composer
-        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.loaded_base import load_base
 
         with self.workspace() as workspace:
@@ -490,7 +492,7 @@ class Project:
         well. What is made already is not made again.
         """
         from perfusion_registry.evaluate.budget import Budget
-        from perfusion_registry.operations.build import ComputeOptions
+        from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
         from perfusion_registry.recipe.document import validate
 

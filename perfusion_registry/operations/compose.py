@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.compose.composing import SettingSources
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import CheckFailedError, PerfError
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
 from perfusion_registry.operations.plan import plan_of

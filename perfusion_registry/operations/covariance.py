@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent

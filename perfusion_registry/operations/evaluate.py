@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.suite import find_suite, read_suite, shipped_suites
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace, read_project
 from perfusion_registry.recipe.model import FileModel

@@ -19,6 +19,15 @@ def warn_before_drawing(
     for the size, and it is not the base's own choice or that of a picture drawn again."""
     negative = loaded.base.tokenise([plain_negative(request.negative_prompt)])
     warn_of_lost(negative, "negative prompt", reporter)
+    if (
+        request.start
+        and loaded.base.description.guidance_rescale
+        and not loaded.base.rescale(request.start.kind)
+    ):
+        reporter.warn(
+            "this base wants its guidance rescaled, which diffusers cannot do here: expect too much contrast "
+            "at a high --guidance"
+        )
     if loaded.composition.concepts:
         _warn_of_gates(loaded, reporter)
     if sized:

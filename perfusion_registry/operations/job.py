@@ -15,8 +15,8 @@ from perfusion_registry.compose.composing import SettingSources, regated
 from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import ComposingSession, LoadedComposition, PromptOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.foresight import warn_before_drawing
 from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.workspace import Workspace
@@ -141,6 +141,9 @@ def load_job(
         start = overrides.start()
         ready = session.compose(read, workspace.reporter)
         job = RenderJob(ready, request_of(ready, overrides, start), start=start)
+    from perfusion_registry.render.draw import check_request
+
+    check_request(job.loaded.base, job.loaded.composition, job.request)
     warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=overrides.sized)
     return job
 
@@ -267,16 +270,13 @@ def request_of(
 ) -> RenderRequest:
     """The request, with what nobody says as the base has it; a start decides the proportions."""
     from perfusion_registry.render.draw import native_values
-    from perfusion_registry.render.start import check_start
 
     base, values = loaded.base, overrides.values
     if start is not None:
         values["start"] = start.said
         if not overrides.sized:
             values["width"], values["height"] = start.size(base)
-    request = resolve_request(values, base.description.card.render, native=native_values(base))
-    check_start(base, request.start, request.steps)
-    return request
+    return resolve_request(values, base.description.card.render, native=native_values(base))
 
 
 def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter) -> None:

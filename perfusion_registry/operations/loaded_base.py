@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from perfusion_registry.artifact import Artifact, Store, load_artifact
 from perfusion_registry.artifact.card import as_before
 from perfusion_registry.errors import CheckFailedError
-from perfusion_registry.operations.build import BuildInputs, ComputeOptions, ConceptBuilder
+from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.concept_builder import BuildInputs, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace

@@ -12,14 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import (
-    BuildInputs,
-    BuildOptions,
-    BuildResult,
-    ConceptBuilder,
-    needed_of,
-    result_of,
-)
+from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of
+from perfusion_registry.operations.concept_builder import BuildInputs, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace

@@ -10,7 +10,7 @@ from perfusion_registry.artifact import digest_of, load_artifact, save_artifact,
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import find_method
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.resolve import ProjectFolder, check_encoder

@@ -17,8 +17,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import parse_manifest
 from perfusion_registry.methods.settings import Value
 from perfusion_registry.methods.table import check_choices, find_method, shipped_methods
-from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,23 +139,18 @@ def _draw(
         return kwargs
 
     scheduler, width, height = request.scheduler, request.width, request.height
-    kind = "text" if start is None else start.kind
+    kind = "text" if request.start is None else request.start.kind
     pipe = base.pipeline(kind, scheduler=SHORT_NAMES.get(scheduler, scheduler))
-    rescale = base.description.guidance_rescale
-    more = {"guidance_rescale": rescale} if rescale else {}
-    if start is None:
-        more |= {"width": width, "height": height}
-    else:
-        more |= start.inputs(width, height, len(seeds))
-    if "guidance_rescale" not in inspect.signature(pipe.__call__).parameters:
-        more.pop("guidance_rescale", None)
+    size = {"width": width, "height": height}
+    shown = size if start is None else start.inputs(width, height, len(seeds))
     what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
     with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
         result = pipe(
             **inputs,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
-            **more,
+            **shown,
+            **base.rescale(kind),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=count,
         )

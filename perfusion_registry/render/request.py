@@ -29,6 +29,11 @@ class Start(FileModel):
     mask: Annotated[Sha256 | None, Field(exclude_if=lambda value: value is None)] = None
     strength: Annotated[float, Field(gt=0, le=1)]
 
+    @property
+    def kind(self) -> str:
+        """The kind of pipeline that draws from it; see `Base.pipelines`."""
+        return "image" if self.mask is None else "inpaint"
+
 
 class RenderRequest(FileModel):
     """How to draw a composition; the steps, guidance and scheduler of the paper's Section 5 are the defaults.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.render.request import Start
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class StartImage:
         """Read both files. Raises PerfError for what is no picture, and for a mask of other proportions."""
         usual = IMAGE_STRENGTH if mask is None else MASK_STRENGTH
         loaded = load_image(image)
-        said = Start(image=_digest(image), strength=usual if strength is None else strength)
+        said = Start(image=sha256_of(image), strength=usual if strength is None else strength)
         if mask is None:
             return cls(loaded.pixels, None, said)
         greys = load_mask(mask, loaded).resize(loaded.pixels.size, Image.Resampling.BILINEAR)
-        return cls(loaded.pixels, greys, said.model_copy(update={"mask": _digest(mask)}))
+        return cls(loaded.pixels, greys, said.model_copy(update={"mask": sha256_of(mask)}))
 
     def of_strength(self, strength: float) -> StartImage:
         """The same with another strength."""
@@ -51,8 +51,7 @@ class StartImage:
         latents."""
         factor, (height, width) = base.pixels_per_latent, base.picture_size
         scale = math.sqrt(width * height / (self.image.width * self.image.height))
-        sides = (max(factor, round(side * scale / factor) * factor) for side in self.image.size)
-        across, down = sides
+        across, down = (max(factor, round(side * scale / factor) * factor) for side in self.image.size)
         return across, down
 
     def inputs(self, width: int, height: int, count: int) -> dict[str, Any]:
@@ -60,16 +59,11 @@ class StartImage:
         proportions."""
         size = (width, height)
         image = ImageOps.fit(self.image, size, Image.Resampling.LANCZOS)
-        if self.mask is None:
-            return {"image": [image] * count, "strength": self.said.strength}
-        mask = ImageOps.fit(self.mask, size, Image.Resampling.BOX)
-        more = {"mask_image": [mask] * count, "width": width, "height": height}
-        return {"image": [image] * count, "strength": self.said.strength, **more}
-
-    @property
-    def kind(self) -> str:
-        """The kind of pipeline that draws it; see `Base.pipelines`."""
-        return "image" if self.mask is None else "inpaint"
+        inputs: dict[str, Any] = {"image": [image] * count, "strength": self.said.strength}
+        if self.mask is not None:
+            mask = ImageOps.fit(self.mask, size, Image.Resampling.BOX)
+            inputs |= {"mask_image": [mask] * count, "width": width, "height": height}
+        return inputs
 
 
 def check_start(base: Base, start: Start | None, steps: int) -> None:
@@ -82,8 +76,7 @@ def check_start(base: Base, start: Start | None, steps: int) -> None:
                 hint="give --image FILE and --mask FILE, white where it is to draw",
             )
         return
-    kind = "image" if start.mask is None else "inpaint"
-    if kind not in base.draws:
+    if start.kind not in base.draws:
         does = "inpaints, and needs a --mask" if "inpaint" in base.draws else "draws from prompts alone"
         raise PerfError(f"{base.description.repo} {does}", where="--image")
     if int(steps * start.strength) < 1:
@@ -92,7 +85,3 @@ def check_start(base: Base, start: Start | None, steps: int) -> None:
             where="--strength",
             hint=f"at least {math.ceil(100 / steps) / 100:g}, or more steps",
         )
-
-
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

@@ -35,11 +35,6 @@ class PictureJudge(Protocol):
         `{}`."""
         ...
 
-    def seen(self, images: Tensor, word: str) -> Tensor | None:
-        """In which pictures (B, 3, H, W) a thing of the kind is seen, (B,) 1 or 0; None where nobody can
-        tell."""
-        ...
-
 
 def judge_of(base: Base, bounds: BaseBounds, word: str) -> PictureJudge | None:
     """The best that there is for things of the kind `word`; None for a base without any."""
@@ -70,10 +65,6 @@ class WorldsJudge:
         ]
         return torch.tensor(told)
 
-    def seen(self, images: Tensor, word: str) -> Tensor:
-        """By the world's judge."""
-        return torch.tensor([scores["category"] for scores in self._scores(f"a {word}", word, images)])
-
     def _scores(self, prompt: str, word: str, images: Tensor) -> list[dict[str, float]]:
         return self._judge.scores(
             prompt,
@@ -102,7 +93,3 @@ class ClipJudge:
         texts = [spoken(template) for template in templates]
         features = self._scorer.image_features(images).cpu()
         return (features * self._scorer.text_features(texts).cpu()).sum(-1)
-
-    def seen(self, images: Tensor, word: str) -> None:
-        """It has no threshold."""
-        return

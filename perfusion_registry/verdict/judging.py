@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 OBEYS = 0.7
-"""Of the places that appear with the plain word, the share that must appear with the concept."""
+"""Of the places that appear with the plain word, the share that must appear with the concept: between four
+good builds and one of another noun's pictures on Storybook (`docs/log.md`), and confirmed by no others."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from perfusion_registry.verdict.subject import Trained
 PROMPTS = 4
 """Drawn at most: one plain prompt and three places."""
 SEEDS = (0, 1)
-"""Of each prompt; with fewer pictures than eight a verdict changes from seed to seed (`docs/log.md`)."""
+"""Of each prompt: eight pictures in all, as time allows; how few decide has not been measured."""
 _NOTICED = 0.05
-"""By how much another strength must be better than the usual one to be taken: less is chance."""
+"""By how much another strength must be better than the usual one to be taken, so that chance takes none;
+chosen, not measured."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,8 @@ def measure(
     measured = []
     for settings, shown in zip(choices, pictures, strict=True):
         alike, obeyed = told(shown)
-        places = (
-            obeyed / plain_obeyed if plain_obeyed > 1e-3 else None
-        )  # what the plain word cannot, none need
+        # What the plain word cannot, no concept need.
+        places = obeyed / plain_obeyed if plain_obeyed > 1e-3 else None
         measured.append(Attempted(settings, LikenessToOwn(alike, plain_alike, own_alike), places, shown))
     return measured, plain
 

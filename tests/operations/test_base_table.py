@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import BuildOptions, ComputeOptions, build
+from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
@@ -25,6 +26,7 @@ from perfusion_registry.operations.verify import verify
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.resolve import ProjectFolder
+from tests.operations.suites import words_alone
 
 TO_OUT = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0"
 SAID = """
@@ -129,7 +131,7 @@ def test_another_projects_manifest_is_its_base_wherever_a_base_is_named(
     recipe = '[concept]\nname = "bear"\nversion = "1.0.0"\nsupercategory = "teddy"\nimages = ["*.png"]\n'
     (suites / "bear.toml").write_text(recipe)
     suite = suites / "suite.toml"
-    suite.write_text(f'base = "../perfusion.toml"\n{SUITE}')
+    suite.write_text(words_alone('base = "../perfusion.toml"', render="seeds = 1", metric="text"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -154,29 +156,6 @@ def test_another_projects_manifest_is_its_base_wherever_a_base_is_named(
         assert base.text_weights in opened.metadata()["covariance"]  # of what is read with clip skip
     with pytest.raises(PerfError, match="a project's manifest, not a base"):
         init(elsewhere, base="../perfusion.toml")
-
-
-SUITE = """\
-name = "mine"
-title = "Words alone"
-[render]
-seeds = 1
-[[concepts]]
-name = "bear"
-group = "toys"
-recipe = "bear.toml"
-[[prompts]]
-name = "scenes"
-templates = ["a photo of a {}"]
-[[figures]]
-id = "1"
-title = "Words"
-kind = "bars"
-metrics = ["text"]
-[[figures.variants]]
-name = "words"
-method = "supercategory"
-"""
 
 
 def test_a_base_without_a_judge_is_told_how_to_get_one(

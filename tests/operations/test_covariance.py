@@ -18,6 +18,7 @@ from perfusion_registry.operations.evaluate import EvaluateOptions, plan_evaluat
 from perfusion_registry.operations.lock import LockOptions, lock
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.safetensors_header import read_header
+from tests.operations.suites import words_alone
 from tests.tiny import save_tiny_base
 
 MANIFEST = '[project]\nname = "p"\nbase = "./{base}"\ncovariance = "C.safetensors"\n'
@@ -66,25 +67,7 @@ def test_of_a_card_without_the_numbers_only_the_files_are_told(project: Path) ->
         lock(workspace, LockOptions())
 
 
-SUITE = """\
-name = "mine"
-title = "Mine"
-base = "./{base}"
-covariance = "C.safetensors"
-[[concepts]]
-name = "bear"
-group = "toys"
-recipe = "bear.toml"
-[[prompts]]
-name = "scenes"
-templates = ["a photo of a {{}}"]
-[[figures]]
-id = "1"
-title = "Words"
-[[figures.variants]]
-name = "words"
-method = "supercategory"
-"""
+BASE = 'base = "./{}"\ncovariance = "C.safetensors"'
 
 
 def test_a_suite_refuses_it_too(project: Path) -> None:
@@ -93,9 +76,9 @@ def test_a_suite_refuses_it_too(project: Path) -> None:
     Image.new("RGB", (64, 64)).save(project / "a.png")
     suite = project / "suite.toml"
     with Workspace.open(project, optional=True) as workspace:
-        suite.write_text(SUITE.format(base="half"))
+        suite.write_text(words_alone(BASE.format("half")))
         assert plan_evaluation(workspace, EvaluateOptions(suite=str(suite))).pictures.needed
-        suite.write_text(SUITE.format(base="other"))
+        suite.write_text(words_alone(BASE.format("other")))
         with pytest.raises(PerfError, match="is of another text encoder"):
             plan_evaluation(workspace, EvaluateOptions(suite=str(suite)))
 

@@ -14,13 +14,9 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.drawing import contribution
 from perfusion_registry.methods.perfusion.options import DrawOptions, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import offsets, outputs
-from perfusion_registry.operations.build import (
-    BuildInputs,
-    BuildOptions,
-    ComputeOptions,
-    ConceptBuilder,
-    build,
-)
+from perfusion_registry.operations.build import BuildOptions, build
+from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.concept_builder import BuildInputs, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace

@@ -9,8 +9,8 @@ from PIL import Image
 
 from perfusion_registry.base import layouts
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import ComputeOptions
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
@@ -24,6 +24,7 @@ from perfusion_registry.reporter import Silent
 from perfusion_registry.resolve import ProjectFolder
 from tests.base.test_one_file import UNET, VAE, published
 from tests.one_file import save_one_file, tiny_layout
+from tests.operations.suites import words_alone
 
 SAID = '\n[base]\nprediction = "v_prediction"\nzero_terminal_snr = true\n'
 
@@ -106,30 +107,6 @@ def test_what_is_no_base_is_refused_by_init_lock_and_doctor(place: Path) -> None
     assert (found.state, "SDXL's refiner" in found.told) == ("broken", True)
 
 
-SUITE = """\
-name = "mine"
-title = "Words alone"
-[render]
-seeds = 1
-steps = 1
-[[concepts]]
-name = "bear"
-group = "toys"
-recipe = "bear.toml"
-[[prompts]]
-name = "scenes"
-templates = ["a photo of a {}"]
-[[figures]]
-id = "1"
-title = "Words"
-kind = "bars"
-metrics = ["scene"]
-[[figures.variants]]
-name = "words"
-method = "supercategory"
-"""
-
-
 def test_what_a_project_says_of_its_base_holds_wherever_it_is_named(
     place: Path, tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +126,7 @@ def test_what_a_project_says_of_its_base_holds_wherever_it_is_named(
     )
     Image.new("RGB", (64, 64)).save(suites / "a.png")
     own = suites / "own.toml"
-    suite = f'clip = "{tiny_base_folder}/clip"\n{SUITE}'
+    suite = words_alone(f'clip = "{tiny_base_folder}/clip"', render="seeds = 1\nsteps = 1", metric="scene")
     own.write_text(suite)
     named = suites / "named.toml"
     named.write_text(f'base = "../it.safetensors"\ncovariance = "../C.safetensors"\n{suite}')
@@ -174,7 +151,7 @@ def test_what_a_project_says_of_its_base_holds_wherever_it_is_named(
         assert (base.prediction.kind, base.guidance_rescale) == ("v_prediction", 0.7)
         assert {measured(suite) for suite in (own, named, bare)} == {base.digest}
         assert measured(other) != base.digest
-        own.write_text(SUITE)
+        own.write_text(words_alone(render="seeds = 1\nsteps = 1", metric="scene"))
         with pytest.raises(PerfError, match="without a CLIP model") as caught:
             measured(own)
         assert "`clip` in the suite" in caught.value.hint

@@ -19,7 +19,7 @@ from perfusion_registry.cli import app
 from perfusion_registry.edit import similarity
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.methods.prompts import Prompts
-from perfusion_registry.operations.build import ComputeOptions
+from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.recipe import read_lockfile
 from tests.operations.conftest import edit

@@ -17,7 +17,9 @@ from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.base import Base
 from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
 from perfusion_registry.cli import app
-from perfusion_registry.operations.build import BuildOptions, BuiltConcept, ComputeOptions, build
+from perfusion_registry.operations.build import BuildOptions, build
+from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.concept_builder import BuiltConcept
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile

@@ -15,14 +15,10 @@ from transformers import CLIPTokenizer
 from perfusion_registry.storybook2.grammar import is_held_out
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.denoiser import DenoiserShape, Model
-from perfusion_registry.storybook2.training.exchange import (
-    attention_kept,
-    exchanged,
-    in_place_of,
-    keys_of,
-    nouns_of,
-)
+from perfusion_registry.storybook2.training.exchange import attention_kept, exchanged
+from perfusion_registry.storybook2.training.keys import keys_of, nouns_of
 from perfusion_registry.storybook2.training.questions import KINDS, answers, questions, wilson
+from perfusion_registry.storybook2.training.swap import in_place_of
 from perfusion_registry.storybook2.training.truth import LABELS, truth_of
 
 SHAPE = DenoiserShape(

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline
-from perfusion_registry.storybook2.training.exchange import exchange, swap
+from perfusion_registry.storybook2.training.exchange import exchange
 from perfusion_registry.storybook2.training.painting import chosen
 from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.questions import KINDS, Question, answers, questions, wilson
 from perfusion_registry.storybook2.training.recognition import redrawn
 from perfusion_registry.storybook2.training.sheet import save_sheet
 from perfusion_registry.storybook2.training.stages import best_decoder, tokenizer_of
+from perfusion_registry.storybook2.training.swap import swap
 from perfusion_registry.storybook2.training.truth import LABELS
 from perfusion_registry.storybook2.training.work import Work
 
@@ -32,13 +33,13 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
     pictures, for the pages themselves and for these through the autoencoder; writes `measure.json`, a sheet
     of each kind, and the log."""
     recogniser = Recogniser.load(work.root / "recogniser.safetensors", LABELS)
-    vae, how = best_decoder(work), {"steps": plan.measure.steps, "guidance": plan.measure.guidance}
+    vae, steps, guidance = best_decoder(work), plan.measure.steps, plan.measure.guidance
     pipe = pipeline(vae, chosen(work), tokenizer_of(work))
     rows: dict[str, Any] = {}
     for kind in KINDS:
         asked = questions(kind, plan.measure.pictures)
         prompts, pages = [question.prompt for question in asked], _pages(asked)
-        pictures = drawn_by(pipe, prompts, **how)  # type: ignore[arg-type]
+        pictures = drawn_by(pipe, prompts, steps=steps, guidance=guidance)
         save_sheet(pictures[:_SHOWN], prompts[:_SHOWN], work.sheets / f"measure-{kind.replace(' ', '-')}.png")
         sources = {
             "pictures": pictures,
@@ -50,9 +51,9 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
             told = "  ".join(f"{what} {row['share']:.3f}" for what, row in shares.items())
             work.log(f"measure, {kind}, {name}: {told}")
     asked = questions("two things", plan.measure.pictures)
-    rows["exchange"] = asdict(exchange(pipe, recogniser, asked, **how))  # type: ignore[arg-type]
+    rows["exchange"] = asdict(exchange(pipe, recogniser, asked, steps=steps, guidance=guidance))
     asked = questions("one thing", plan.measure.pictures)
-    rows["key swap"] = asdict(swap(pipe, recogniser, asked, **how))  # type: ignore[arg-type]
+    rows["key swap"] = asdict(swap(pipe, recogniser, asked, steps=steps, guidance=guidance))
     for name in ("exchange", "key swap"):
         work.log(f"measure, {name}: " + "  ".join(f"{what} {value}" for what, value in rows[name].items()))
     (work.root / "measure.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
