@@ -69,15 +69,17 @@ class Mistakes:
             self.found.append(PerfError(error.what, where=where, hint=error.hint))
 
     def raise_any(self, where: str | None = None) -> None:
-        """Raise the only one as it is, or all of them in one, which is at `where`."""
+        """Raise the only one as it is, or all of them in one, which is at `where`; each with what to do next,
+        or all with the one thing that is."""
         if len(self.found) == 1:
             raise self.found[0]
         if self.found:
-            places = [(error.where or "").partition("\n")[0] for error in self.found]
-            listed = [
-                f"\n  - {error.what} ({place})" for error, place in zip(self.found, places, strict=True)
-            ]
             hints = dict.fromkeys(error.hint for error in self.found if error.hint)
+            listed = []
+            for error in self.found:
+                place = (error.where or "").partition("\n")[0]
+                hint = f": {error.hint}" if error.hint and len(hints) > 1 else ""
+                listed.append(f"\n  - {error.what} ({place}){hint}")
             raise PerfError(
                 f"{len(self.found)} mistakes in {self.what}:{''.join(listed)}",
                 where=where,

@@ -150,6 +150,8 @@ def test_every_mistake_of_every_line_is_told_before_the_base_is_loaded(perf):
     assert "5 mistakes in the prompts" in told
     for place in ("stdin:2, column 3", "stdin:3, column", "stdin:4, column 3", "stdin:5", "stdin:7"):
         assert place in told
+    assert "did you mean teddy*?" in told
+    assert "for instance bias=.55" in told
     assert "Loading" not in told
     assert not (perf.root / "renders").exists()
     one = perf("render", "-", text="a hat\na teddi*\n", code=2).stderr
