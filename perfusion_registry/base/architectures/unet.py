@@ -183,7 +183,7 @@ class UNetBase(Base):
         """See `Base.pipeline`. A mask is for latents of any number of channels: diffusers' pipelines refuse
         other UNets than those of 4, and of 9 with a masked picture, so they see one of 4."""
         pipe = super().pipeline(kind, scheduler=scheduler)
-        if kind == "inpaint" and "text" in self.draws:
+        if kind == "inpaint" and "text" in self.draws and pipe.unet.config.in_channels != 4:
             pipe.unet = copy.copy(pipe.unet)  # with its very layers, and a configuration of its own
             pipe.unet.register_to_config(in_channels=4)
         return pipe
