@@ -1,7 +1,8 @@
 """The second Storybook's training: `python -m perfusion_registry.storybook2.training WORK COMMAND`.
 
     freeze [--set X.Y=Z]    keep the code and the plan as they are now in WORK
-    resume                  `run` from the frozen code, in the background; the first act of each day
+    resume [STAGE ...]      `run`, or these stages, from the frozen code in the background; the first act of
+                            each day
     run                     all stages in their order, each from where it was stopped
     stage NAME ...          single stages: vocabulary draw autoencoder recogniser encode denoiser decoder
                             clip segmenter
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("freeze", "run", "resume", "measure", "sheet"):
         commands.add_parser(name)
     commands.choices["freeze"].add_argument("--set", nargs="*", action="extend", default=[], metavar="X.Y=Z")
+    commands.choices["resume"].add_argument("names", nargs="*", metavar="STAGE", help=" ".join(STAGES))
     one = commands.add_parser("stage")
     one.add_argument("names", nargs="+", choices=tuple(STAGES))
     one = commands.add_parser("trial")
@@ -121,7 +123,11 @@ def act(arguments: argparse.Namespace) -> int:
         case "resume":
             if work.is_running("run"):
                 raise PerfError("a training of this folder already runs", where=str(work.root / "run.lock"))
-            print(f"process {detach(work, ['run'])}; it tells in {work.root / 'log.txt'}")
+            unknown = [name for name in arguments.names if name not in STAGES]
+            if unknown:
+                raise PerfError(f"no stage {unknown[0]}", hint="stages: " + " ".join(STAGES))
+            process = detach(work, ["stage", *arguments.names] if arguments.names else ["run"])
+            print(f"process {process}; it tells in {work.root / 'log.txt'}")
         case "run":
             run(work, RUN)
         case "stage":
