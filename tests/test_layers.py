@@ -21,6 +21,7 @@ FLOORS = (
     ("lazy",),
     ("cache_folder",),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),
+    ("adapters",),
     ("base",),
     ("methods", "worlds"),
     ("artifact",),
