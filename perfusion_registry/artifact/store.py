@@ -4,6 +4,7 @@
     builds/<aa>/<recipe digest>            the sha256 that this recipe built
     sheets/<aa>/<sha256>.jpg               what the artifact of these bytes draws, on one small sheet
     work/<training key>/                   checkpoints of an unfinished build
+    durations/<kind of build>              how long the latest one took (`durations`)
     locks/<training key>.lock              held by the kernel while a process builds
 
 Renames make every write atomic; the locks only save work. Hashes are checked on every read. An artifact's
@@ -112,6 +113,13 @@ class Store:
         folder = self.root / "work" / _hex(digest)
         make_folder(folder, hint=_ELSEWHERE)
         return folder
+
+    def has_begun(self, digest: str) -> bool:
+        """Whether there are checkpoints of the build of `digest`, which goes on from them."""
+        try:
+            return any((self.root / "work" / _hex(digest)).iterdir())
+        except OSError:
+            return False
 
     def discard_workspace(self, digest: str) -> None:
         """Forget the checkpoints of `digest`."""

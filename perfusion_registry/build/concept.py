@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
 from perfusion_registry.build.images import load_image, notes_on_squaring
 from perfusion_registry.build.latents import encode_latents, joined
-from perfusion_registry.build.masks import find_masks
-from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste
+from perfusion_registry.build.masks import MASK_STEPS, find_masks
+from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste, steps_to_draw
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.threads import as_begun
 from perfusion_registry.build.training import TrainInputs, repeatable, train
@@ -70,6 +71,7 @@ def build_concept(
     make: MakeTrainable | None = None,
     workspace: Path | None = None,
     threads: int | None = None,
+    timed: Callable[[int, float], None] | None = None,
     reporter: Reporter | None = None,
 ) -> Artifact:
     """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
@@ -77,8 +79,9 @@ def build_concept(
 
     covariance: None for a method that needs none. digest: the recipe digest, for the card. make: another way
     to train than the method's own. workspace: a folder for the checkpoint from which a killed build goes on,
-    with as many threads as it had, or anew where `threads` were asked for and are others. Raises PerfError
-    for images, masks, a supercategory or a covariance that cannot be used, and when training diverges.
+    with as many threads as it had, or anew where `threads` were asked for and are others. timed: told how
+    many steps were done now, and in how many seconds. Raises PerfError for images, masks, a supercategory or
+    a covariance that cannot be used, and when training diverges.
     """
     reporter = reporter or Silent()
     name, word = sources.name, sources.supercategory
@@ -102,10 +105,7 @@ def build_concept(
     with enough_memory(problem, lower), as_begun(checkpoint, threads, name, reporter):
         inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
         trained = train(
-            inputs,
-            title=f"{name}: training",
-            checkpoint=checkpoint,
-            reporter=reporter,
+            inputs, title=f"{name}: training", checkpoint=checkpoint, timed=timed, reporter=reporter
         )
         title = f"{name}: choosing the best step"
         kept, scores = select(
@@ -135,7 +135,8 @@ def _inputs(
 ) -> tuple[TrainInputs, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W)."""
     count, size, word = len(sources.images), base.picture_size, sources.supercategory
-    with reporter.stage(f"{sources.name}: preparing {count} images", count) as stage:
+    title, total = f"{sources.name}: preparing {count} images", count + MASK_STEPS + 1
+    with reporter.stage(title, total) as stage:
         loaded = []
         for index, source in enumerate(sources.images):
             name = str(source) if isinstance(source, Path) else f"image {index + 1} of {sources.name}"
@@ -145,17 +146,24 @@ def _inputs(
             loaded.append(image)
             stage.advance(1, Path(image.name).name)
         pixels = torch.stack([square(image.pixels, size) for image in loaded])
-        masks = find_masks(base, loaded, _mask_files(sources), word, options.mask, size, reporter)
+        stage.advance(0, f"where its {word} is")
+        masks = find_masks(
+            base, loaded, _mask_files(sources), word, options.mask, size, reporter, stage.advance
+        )
+        stage.advance(0, "encoding them")
         shown, weights = framed(pixels, masks, options.sizes, options.seed)
         sizes = torch.tensor([sizes_of(image.pixels, size) for image in loaded]).repeat(len(options.sizes), 1)
         latents = encode_latents(base, shown, weights, flip=options.flip, sizes=sizes)
+        stage.advance(1)
     pair_prompts = _pair_prompts(sources, options, reporter)
     rows: tuple[int, ...] = ()
     if pair_prompts:
-        with (
-            reporter.stage(f"{sources.name}: drawing {PICTURES * len(pair_prompts)} pictures of pairs"),
-            repeatable(base.device),
-        ):
+        count = PICTURES * len(pair_prompts)
+        title, total = (
+            f"{sources.name}: drawing {count} pictures of pairs",
+            steps_to_draw(count, options.validation_steps),
+        )
+        with reporter.stage(title, total) as stage, repeatable(base.device):
             drawn = draw_pairs(
                 base,
                 pair_prompts,
@@ -164,9 +172,10 @@ def _inputs(
                 seed=options.seed,
                 steps=options.validation_steps,
                 guidance=options.validation_guidance,
+                advance=stage.advance,
             )
             beside = encode_latents(base, *paste(pixels, masks, *drawn), flip=options.flip)
-        latents, count = joined([latents, beside]), PICTURES * len(pair_prompts)
+        latents = joined([latents, beside])
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
     prompts = Prompts.of(base, [*options.templates, *pair_prompts], word)
     metric = covariance.metric() if covariance is not None else None

@@ -22,7 +22,7 @@ from perfusion_registry.build.images import LoadedImage, load_mask
 from perfusion_registry.build.latents import encode_latents
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
-from perfusion_registry.reporter import Reporter
+from perfusion_registry.reporter import Reporter, unheard
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -31,6 +31,8 @@ NOISE_LEVELS = (0.3, 0.45, 0.6)
 """Where attention is listened to, as fractions of the schedule: the layout is settled, details are not
 yet."""
 NOISES_PER_LEVEL = 2
+MASK_STEPS = len(NOISE_LEVELS) * NOISES_PER_LEVEL
+"""What finding masks counts as, whichever source they are from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class MaskRequest:
 
     images: as they were read. files: a mask file of each, or its bytes, or None where it has none. pixels:
     (N, 3, h, w) in 0..1, the squared images. asked: whether the source was named, and not only tried.
+    advance: told of the steps that a source takes, `MASK_STEPS` at most.
     """
 
     base: Base
@@ -48,6 +51,7 @@ class MaskRequest:
     supercategory: str
     asked: bool
     reporter: Reporter
+    advance: Callable[[int], None] = unheard
 
 
 def find_masks(
@@ -58,19 +62,28 @@ def find_masks(
     source: str,
     size: tuple[int, int],
     reporter: Reporter,
+    advance: Callable[[int], None] = unheard,
 ) -> Tensor:
     """Soft masks (N, 1, h, w) fp32 on the CPU, zero or more, of the squared images.
 
     files: a mask file for each image, or None where there is none. source: one of `MASK_SOURCES`, or `auto`
     for the first of them that is at hand. size: (height, width) of the squared images.
+    advance: told of `MASK_STEPS` steps.
     Deterministic for one kind of processor. Raises PerfError when the source that was asked for is not at
     hand.
     """
     pixels = torch.stack([square(image.pixels, size) for image in images])
-    request = MaskRequest(base, images, files, pixels, supercategory, source != "auto", reporter)
+    counted: list[int] = []
+
+    def count(steps: int) -> None:
+        counted.append(steps)
+        advance(steps)
+
+    request = MaskRequest(base, images, files, pixels, supercategory, source != "auto", reporter, count)
     for name in MASK_SOURCES if source == "auto" else [source]:
         masks = MASK_SOURCES[name](request)
         if masks is not None:
+            advance(MASK_STEPS - sum(counted))
             return masks
     raise PerfError(f"there is no mask source at hand, and {source!r} was asked for")
 
@@ -111,7 +124,7 @@ def masks_of_clipseg(request: MaskRequest) -> Tensor | None:
 def masks_of_attention(request: MaskRequest) -> Tensor:
     """Where the base itself looks for the supercategory."""
     request.reporter.note(f"masks: the base's own attention to {request.supercategory!r}")
-    masks = attention_masks(request.base, request.pixels, request.supercategory)
+    masks = attention_masks(request.base, request.pixels, request.supercategory, advance=request.advance)
     return _usable(masks, request.images, request.reporter)
 
 
@@ -130,13 +143,20 @@ MASK_SOURCES: Mapping[str, Callable[[MaskRequest], Tensor | None]] = {
 them. None where a source lacks something, which is told only to whoever asked for it by name."""
 
 
-def attention_masks(base: Base, pixels: Tensor, supercategory: str, prompts: Sequence[str] = ()) -> Tensor:
+def attention_masks(
+    base: Base,
+    pixels: Tensor,
+    supercategory: str,
+    prompts: Sequence[str] = (),
+    *,
+    advance: Callable[[int], None] = unheard,
+) -> Tensor:
     """Where the base looks for the supercategory word in these pictures, from its own cross-attention.
 
     pixels: (N, 3, H, W) in 0..1. prompts: one for each, with `{}` where the supercategory goes; by default "a
     photo of a {}". Each picture is noised to a few levels with seeded noise and shown to the denoiser with
-    its prompt; the word's attention is averaged, smoothed, and stretched to 0..1. Returns (N, 1, h, w) fp32
-    on the CPU.
+    its prompt; the word's attention is averaged, smoothed, and stretched to 0..1. advance: told of each of
+    `MASK_STEPS` looks. Returns (N, 1, h, w) fp32 on the CPU.
     """
     latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
     texts = list(prompts) or [TARGET_PROMPT] * len(pixels)
@@ -157,6 +177,7 @@ def attention_masks(base: Base, pixels: Tensor, supercategory: str, prompts: Seq
                 with base.recorder(positions, size) as recorder:
                     base.denoise(noisy, times, shown)
                 total = total + recorder.maps().float().cpu()
+                advance(1)
     maps = _smooth(total[:, None])
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     return (maps - low) / (high - low).clamp_min(1e-12)

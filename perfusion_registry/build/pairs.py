@@ -7,16 +7,17 @@ stays the base's, and is learned as such with a smaller weight: a concept is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_registry.build.masks import attention_masks
+from perfusion_registry.build.masks import MASK_STEPS, attention_masks
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.methods.prompts import Prompts, unedited
+from perfusion_registry.reporter import unheard
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -31,6 +32,11 @@ REST = 0.3
 """The weight of what is not the concept's."""
 
 
+def steps_to_draw(pictures: int, steps: int) -> int:
+    """How many steps so many pictures of pairs take, of `steps` each, with their masks."""
+    return -(-pictures // BATCH) * (steps + MASK_STEPS)
+
+
 def draw_pairs(
     base: Base,
     templates: Sequence[str],
@@ -40,12 +46,13 @@ def draw_pairs(
     seed: int,
     steps: int,
     guidance: float,
+    advance: Callable[[int], None] = unheard,
 ) -> tuple[Tensor, Tensor]:
     """The base's own pictures of prompts that name another thing, with the plain supercategory at `{}`.
 
     shape: (c, h, w) of a picture's latents. Each of the T templates is drawn `PICTURES` times. Returns
     (P T, 3, H, W) in 0..1 and where the supercategory is, soft masks (P T, 1, h, w), both on the CPU, picture
-    by picture in the templates' order.
+    by picture in the templates' order. advance: told of `steps_to_draw` steps.
     """
     asked = [template for template in templates for _ in range(PICTURES)]
     generator = torch.Generator().manual_seed(seed)
@@ -59,10 +66,12 @@ def draw_pairs(
             wanted = unedited(base, base.encode(prompts.tokens[start : start + BATCH]))
             branches = wanted, unwanted.repeated(len(wanted))
             some = noise[start : start + BATCH]
-            pictures.append(draw(base, *branches, some, steps=steps, guidance=guidance).cpu())
+            drawn = draw(base, *branches, some, steps=steps, guidance=guidance, advance=advance)
+            pictures.append(drawn.cpu())
     texts = [asked[start : start + BATCH] for start in starts]
     places = [
-        attention_masks(base, shown, supercategory, text) for shown, text in zip(pictures, texts, strict=True)
+        attention_masks(base, shown, supercategory, text, advance=advance)
+        for shown, text in zip(pictures, texts, strict=True)
     ]
     return torch.cat(pictures), torch.cat(places)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from perfusion_registry.base import Conditioning
 from perfusion_registry.base.sampling import guided, sample
+from perfusion_registry.reporter import unheard
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -18,12 +20,20 @@ SOLVER = "DPMSolverMultistepScheduler"
 
 
 def draw(
-    base: Base, wanted: Conditioning, unwanted: Conditioning, noise: Tensor, *, steps: int, guidance: float
+    base: Base,
+    wanted: Conditioning,
+    unwanted: Conditioning,
+    noise: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    advance: Callable[[int], None] = unheard,
 ) -> Tensor:
     """Denoise and decode, with a composition attached to the base.
 
     wanted, unwanted: B packed prompts each, the two branches of classifier-free guidance.
-    noise: (B, c, h, w) standard normal. Returns (B, 3, H, W) fp32 in 0..1.
+    noise: (B, c, h, w) standard normal. advance: told of each of the solver's times,
+    which are `steps` or, where it asks twice a step, more. Returns (B, 3, H, W) fp32 in 0..1.
     """
     scheduler = base.scheduler(SOLVER if SOLVER in base.schedulers else None)
     scheduler.set_timesteps(steps, device=base.device)
@@ -31,7 +41,9 @@ def draw(
     both = both.with_states(both.states.to(base.dtype))
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return base.denoise(x, t, both)
+        answer = base.denoise(x, t, both)
+        advance(1)
+        return answer
 
     with torch.inference_mode():
         latents = sample(

@@ -80,13 +80,14 @@ def select(
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
     together = max(1, BATCH // P)
+    starts = range(0, len(states), together)
     features = []
     with (
-        (reporter or Silent()).stage(title, len(states)) as stage,
+        (reporter or Silent()).stage(title, len(starts) * options.validation_steps) as stage,
         torch.no_grad(),
         repeatable(base.device),
     ):
-        for start in range(0, len(states), together):
+        for start in starts:
             group = states[start : start + together]
             branches = [
                 _plain(base, plain) if state is None else concept.conditioned(state.tensors, prompts)
@@ -108,9 +109,9 @@ def select(
                     noise.repeat(len(group), 1, 1, 1),
                     steps=options.validation_steps,
                     guidance=options.validation_guidance,
+                    advance=stage.advance,
                 )
             features.append(base.scorer.image_features(pictures).cpu())
-            stage.advance(len(group))
         own = base.scorer.image_features(images.to(base.device)).cpu()  # (N, f)
         texts = base.scorer.text_features([spoken(text) for text in options.validation_prompts]).cpu()
     drawn = torch.cat(features).reshape(len(states), P, -1)  # (1 + S, P, f)

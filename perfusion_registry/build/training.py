@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +92,13 @@ def train(
     *,
     title: str = "training",
     checkpoint: Path | None = None,
+    timed: Callable[[int, float], None] | None = None,
     reporter: Reporter | None = None,
 ) -> TrainState:
     """Train for `options.steps` steps, with a snapshot every `validate_every` steps and at the end.
 
     checkpoint: a file that a killed training continues from, to the same bytes that it would have ended with.
+    timed: told how many steps were done now, and in how many seconds.
     Raises PerfError when the loss stops being a number.
     """
     base, options = inputs.base, inputs.options
@@ -104,7 +106,8 @@ def train(
     identity = inputs.identity(state.concept)
     residual = state.concept.factors(state.concept.parameters)
     resumed = checkpoint is not None and state.resume(checkpoint, identity)
-    saved = time.monotonic()
+    saved = begun = time.monotonic()
+    first = state.step
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
@@ -120,6 +123,8 @@ def train(
             if checkpoint is not None and (last or time.monotonic() - saved >= CHECKPOINT_SECONDS):
                 state.save(checkpoint, identity)
                 saved = time.monotonic()
+    if timed is not None:
+        timed(state.step - first, time.monotonic() - begun)
     return state
 
 

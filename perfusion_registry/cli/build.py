@@ -15,7 +15,7 @@ from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import CheckFailedError, PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.build import BuildResult
+    from perfusion_registry.operations.build import BuildResult, NeededConcept
     from perfusion_registry.operations.concept_builder import BuiltConcept
     from perfusion_registry.operations.substitute import SupercategoryOverride
 
@@ -126,9 +126,18 @@ def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
         are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
         console.say(f"Nothing to build: {are} up to date ({result.seconds:.2f} s)")
     for row in result.needed:
-        console.say(f"Would build {row.name} {row.version}: {row.reason}")
+        console.say(f"Would build {row.name} {row.version}: {row.reason}{_foretold(row)}")
     if dry_run and result.needed and current:
         console.say(f"Up to date: {', '.join(current)}")
+
+
+def _foretold(row: NeededConcept) -> str:
+    """How many steps it would take, and how long where that is known."""
+    if row.foretold is None:
+        return ""
+    about = row.foretold.seconds
+    takes = "" if about is None else f", about {console.duration(about)}"
+    return f"; {console.count(row.foretold.steps, 'step')}{takes}"
 
 
 def _tell_built(result: BuildResult, override: SupercategoryOverride | None) -> None:
@@ -159,6 +168,8 @@ def _tell_table(result: BuildResult) -> None:
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
         verdict = row.verdict.sentence if row.verdict else None
+        if row.warned:
+            verdict = "bad: the warning says why"
         say_facts({row.name: verdict, "scale": _scale(row), "sheet": row.sheet})
     count = console.count(len(result.built), "concept")
     console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")

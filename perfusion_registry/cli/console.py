@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.progress import duration, printable, stderr
+from perfusion_registry.progress import printable, stderr
 from perfusion_registry.progress import terminal_reporter as reporter
+from perfusion_registry.reporter import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

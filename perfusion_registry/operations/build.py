@@ -8,13 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import read_card
 from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.operations.build_time import Foretold, foretell, how_long
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import (
     BuildInputs,
@@ -37,9 +38,6 @@ from perfusion_registry.resolve.choice import must_choose
 from perfusion_registry.resolve.planning import OPTIONS_CHANGED
 from perfusion_registry.workers import worker_pool
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
@@ -60,11 +58,13 @@ class BuildOptions:
 
 
 class NeededConcept(FileModel):
-    """A concept that a build would train, and why."""
+    """A concept that a build would train, and why. foretold: what that would take; None where nothing is to
+    be trained."""
 
     name: Name
     reason: str
     version: InProcess[Version]
+    foretold: InProcess[Foretold | None] = None
 
 
 class BuildResult(Result):
@@ -109,7 +109,7 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
         if changes and not options.dry_run:
             write_lockfile(planned.project.lockfile_path, after)
         elsewhere = _not_built_here(planned, options.names)
-        return result_of(planned, begun, needed=needed_of(planned), not_built_here=elsewhere)
+        return result_of(planned, begun, needed=needed_of(planned, options.compute), not_built_here=elsewhere)
     built = build_plan(
         planned, options.compute, locked=options.locked, jobs=options.jobs, reporter=workspace.reporter
     )
@@ -132,12 +132,34 @@ def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, s
     return reasons
 
 
-def needed_of(planned: ProjectPlan) -> tuple[NeededConcept, ...]:
+def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConcept, ...]:
     """What a build of this plan would train, and why."""
+    trained = {task.name for task in _trained(planned)}
     return tuple(
-        NeededConcept(name=task.name, reason=task.reason, version=task.recipe_version)
+        NeededConcept(
+            name=task.name,
+            reason=task.reason,
+            version=task.recipe_version,
+            foretold=foretell(task, planned.store, planned.base, compute) if task.name in trained else None,
+        )
         for task in planned.plan.needed
     )
+
+
+def _trained(planned: ProjectPlan) -> list[BuildTask]:
+    """The tasks whose tensors have to be learned: neither in the store already nor transferred."""
+    needed = planned.plan.needed
+    return [task for task in needed if task.transferred is None and built_before(planned.store, task) is None]
+
+
+def tell_how_long(
+    planned: ProjectPlan, compute: ComputeOptions, reporter: Reporter, processes: int = 1
+) -> None:
+    """Say what the trainings of this plan will take."""
+    trained = _trained(planned)
+    if trained:
+        each = [foretell(task, planned.store, planned.base, compute, processes) for task in trained]
+        reporter.note(how_long(each, processes))
 
 
 def result_of(
@@ -197,9 +219,7 @@ def _run(
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
     """Build what is needed, here or in other processes; what needs no training is done here."""
     needed = planned.plan.needed
-    trained = [
-        task for task in needed if task.transferred is None and built_before(planned.store, task) is None
-    ]
+    trained = _trained(planned)
     pictures = [
         (image.path, image.mask if reads_mask_files(task.train.mask) else None)
         for task in trained
@@ -208,11 +228,13 @@ def _run(
     check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
     alone = jobs == 1 or len(trained) < 2
     here = needed if alone else [task for task in needed if task not in trained]
-    begin = partial(ConceptBuilder, BuildInputs.of(planned), compute)
+    processes = 1 if alone else min(jobs, len(trained))
+    tell_how_long(planned, compute, reporter, processes)
+    begin = partial(ConceptBuilder, BuildInputs.of(planned, processes), compute)
     preload = ["perfusion_registry.base.preloaded"]
-    for tasks, processes in ((here, 1), ([] if alone else trained, min(jobs, len(trained)))):
+    for tasks, at_once in ((here, 1), ([] if alone else trained, processes)):
         trainings = [_Training(task) for task in tasks]
-        pool = worker_pool(begin, processes, reporter, preload=preload)
+        pool = worker_pool(begin, at_once, reporter, preload=preload)
         with pool as run, closing(run(trainings)) as results:
             for done, built in results:
                 yield done.task, built

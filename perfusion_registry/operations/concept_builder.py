@@ -20,6 +20,7 @@ from perfusion_registry.artifact.card import (
 )
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.operations.build_time import keep_time, time_key
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.plan import ProjectPlan
 from perfusion_registry.operations.result import InProcess, left_out_if_none
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 class BuiltConcept(FileModel):
     """A concept that was built. trained: False where its tensors were there already, and where it was
     transferred; transferred: from what. verdict: what it is good for; None where it was trained before there
-    were verdicts. sheet: the file of its pictures.
+    were verdicts. sheet: the file of its pictures. warned: whether a
+    warning has told of a bad verdict.
     """
 
     name: Name
@@ -52,6 +54,7 @@ class BuiltConcept(FileModel):
     transferred: Annotated[TransferSource | None, Field(exclude_if=lambda source: source is None)] = None
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
+    warned: InProcess[bool] = False
     card: InProcess[ConceptCard]
 
 
@@ -60,7 +63,7 @@ class BuildInputs:
     """What a builder needs of a planned project. It travels to worker processes by pickle, which a manifest
     cannot: the model of its scenes is made for the methods that are installed.
 
-    root: the project's folder. lockfile: as it was before the build.
+    root: the project's folder. lockfile: as it was before the build. processes: how many train at once.
     """
 
     root: Path
@@ -68,11 +71,13 @@ class BuildInputs:
     base: BaseDescription
     plan: Plan
     lockfile: Lockfile | None
+    processes: int = 1
 
     @classmethod
-    def of(cls, planned: ProjectPlan) -> BuildInputs:
+    def of(cls, planned: ProjectPlan, processes: int = 1) -> BuildInputs:
         """Those of a project."""
-        return cls(planned.project.root, planned.store, planned.base, planned.plan, planned.project.lockfile)
+        project = planned.project
+        return cls(project.root, planned.store, planned.base, planned.plan, project.lockfile, processes)
 
 
 class ConceptBuilder:
@@ -85,6 +90,7 @@ class ConceptBuilder:
         self._compute = compute
         self._reporter = reporter
         self._loaded: tuple[Base, Covariance] | None = None
+        self._training: tuple[int, float] = 0, 0.0  # steps of the latest training, and its seconds
 
     def load(self) -> tuple[Base, Covariance]:
         """The base and the covariance."""
@@ -124,19 +130,25 @@ class ConceptBuilder:
             store.record(task.digest, sha256)
             store.record(task.training, sha256)
             store.discard_workspace(task.training)
+        verdict = artifact.card.verdict
+        seconds, trained = time.monotonic() - begun, cached is None and task.transferred is None
+        if trained:
+            kind = time_key(task, self._inputs.base, self._compute, self._inputs.processes)
+            keep_time(store, kind, *self._training, seconds)
         return BuiltConcept(
             name=task.name,
             version=task.recipe_version,
             reason=task.reason,
-            trained=cached is None and task.transferred is None,
-            seconds=round(time.monotonic() - begun, 3),
+            trained=trained,
+            seconds=round(seconds, 3),
             sha256=sha256,
             size=len(data),
             steps_kept=artifact.card.steps_kept,
             scores=artifact.card.scores,
             transferred=artifact.card.transferred,
-            verdict=artifact.card.verdict,
+            verdict=verdict,
             sheet=str(store.sheet_path(sha256)) if sheet is not None else None,
+            warned=trained and verdict is not None and bool(verdict.failed),
             card=artifact.card,
         )
 
@@ -208,6 +220,7 @@ class ConceptBuilder:
             digest=task.digest,
             workspace=store.workspace(task.training),
             threads=self._compute.threads,
+            timed=self._timed,
             reporter=self._reporter,
         )
         for image in task.images:
@@ -218,6 +231,9 @@ class ConceptBuilder:
                     hint=f"run `perf build {task.name}` again",
                 )
         return artifact
+
+    def _timed(self, steps: int, seconds: float) -> None:
+        self._training = steps, seconds
 
     def _judged(self, task: BuildTask) -> tuple[Artifact, bytes]:
         """What was trained, with its verdict, of which a bad one is a warning, and its sheet."""

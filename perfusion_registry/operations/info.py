@@ -9,10 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.card import Verdict
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.own_word import stored_card
+from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
@@ -124,7 +123,7 @@ def info(
             registry=None,
             locked=block.version if block else None,
             versions=(),
-            **_found(workspace.store, block.sha256 if block else None),
+            **findings(workspace.store, block.sha256 if block else None),
             **_of_recipe(workspace, project, name),
         )
     source, called, listings = _listings(
@@ -150,23 +149,9 @@ def info(
         registry=called,
         locked=locked,
         versions=versions,
-        **_found(workspace.store, listing.release.sha256),
+        **findings(workspace.store, listing.release.sha256),
         **_of_release(listing.release),
     )
-
-
-def _found(store: Store, sha256: str | None) -> dict[str, Any]:
-    """What the build found out of an artifact, where the store has it."""
-    card = stored_card(store, sha256)
-    if card is None or sha256 is None:
-        return {}
-    sheet = store.sheet_path(sha256)
-    return {
-        "similarity": card.own_similarity,
-        "learned_on": card.transferred.base if card.transferred is not None else None,
-        "verdict": card.verdict,
-        "sheet": str(sheet) if sheet.is_file() else None,
-    }
 
 
 def _listings(

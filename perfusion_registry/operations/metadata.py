@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from perfusion_registry.artifact.card import Verdict
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.own_word import own_similarity
+from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
@@ -24,7 +25,9 @@ class ConceptMetadata(FileModel):
     recipe, artifact: absolute paths; artifact is where the bytes are or would be. state: `built` (or fetched:
     the artifact is in the store, whole), `to-build`, `to-sync`, or `unknown` where a problem hides it. why:
     of a state that is not `built`. dependency: whether only a scene pack asks for it.
-    similarity: of its own word in the prompts that it was learned with, where its card says it.
+    similarity: of its own word in the prompts that it was learned with, where its card says it. learned_on:
+    the base that it was transferred from. verdict: what its build found it good for, likewise. sheet: the
+    absolute path of the pictures that the build drew, where that was on this machine.
     """
 
     name: str
@@ -40,6 +43,9 @@ class ConceptMetadata(FileModel):
     sha256: str | None = None
     artifact: str | None = None
     similarity: float | None = left_out_if_none()
+    learned_on: str | None = left_out_if_none()
+    verdict: Verdict | None = left_out_if_none()
+    sheet: str | None = left_out_if_none()
 
 
 class BaseMetadata(FileModel):
@@ -136,7 +142,7 @@ def _concept(
     }
     if entry is None or entry.recipe is None:
         if sha256 and store.has(sha256):
-            return ConceptMetadata(**facts, state="built", similarity=own_similarity(store, sha256))
+            return ConceptMetadata(**facts, state="built", **findings(store, sha256))
         why = "it is not in this store" if block else "it is not locked"
         return ConceptMetadata(**facts, state="to-sync", why=why)
     facts["recipe"] = str(project.root / entry.recipe)
@@ -157,7 +163,6 @@ def _declared(workspace: Workspace, project: ProjectFolder, name: str) -> dict[s
     (task,) = plan_of(workspace, project, [name]).plan.tasks
     if task.built:
         path = workspace.store.path(task.built)
-        similarity = own_similarity(workspace.store, task.built)
         there = {"state": "built", "sha256": task.built, "artifact": str(path)}
-        return facts | there | {"similarity": similarity}
+        return facts | there | findings(workspace.store, task.built)
     return facts | {"state": "to-build", "why": task.reason}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of
+from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of, tell_how_long
 from perfusion_registry.operations.concept_builder import BuildInputs, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.supercategory import check_supercategory
@@ -90,9 +90,10 @@ def build_substitute(
         task = replace(task, reason="under another supercategory")
         planned = replace(planned, plan=replace(planned.plan, tasks=(task,)))
     if options.dry_run:
-        return result_of(planned, begun, needed=needed_of(planned))
+        return result_of(planned, begun, needed=needed_of(planned, options.compute))
     built, sha256 = [], task.built
     if task.reason:
+        tell_how_long(planned, options.compute, workspace.reporter)
         built.append(ConceptBuilder(BuildInputs.of(planned), options.compute, workspace.reporter).build(task))
         sha256 = built[0].sha256
     assert sha256 is not None

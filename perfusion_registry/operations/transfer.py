@@ -97,7 +97,7 @@ def _for_the_project(
     names = [task.name for task in planned.plan.tasks if not task.reason or task.name in sources]
     planned = plan_of(workspace, project, names, transfers=sources)
     if options.dry_run:
-        return result_of(planned, begun, needed=needed_of(planned))
+        return result_of(planned, begun, needed=needed_of(planned, options.compute))
     built = build_plan(planned, options.compute, locked=False, reporter=workspace.reporter)
     return result_of(planned, begun, built=built)
 

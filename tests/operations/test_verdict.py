@@ -72,6 +72,8 @@ def test_info_shows_both(project: Path) -> None:
     shown = CliRunner().invoke(app, ["info", "bear"]).stdout
     assert row.verdict.sentence in shown
     assert "{" not in shown
+    (facts,) = json.loads(CliRunner().invoke(app, ["metadata", "--format-version", "1"]).stdout)["concepts"]
+    assert (facts["verdict"], facts["sheet"]) == (told["verdict"], row.sheet)
 
 
 def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
@@ -81,10 +83,15 @@ def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
     recipe.write_text(f"{text}\n[render]\nbias = 0.0\n", encoding="utf-8")
     said = CliRunner().invoke(app, ["build", "--device", "cpu", "--strict"])
     assert said.exit_code == 1, said.output
+    everything = " ".join(said.output.split())
     assert "its gate opens by" in " ".join(said.stderr.split())
+    assert everything.count("its gate opens by") == 1  # the warning has told it, the table does not again
     assert "verdict is bad for `bear`" in " ".join(said.stderr.split())
     again = CliRunner().invoke(app, ["build", "--strict"])  # up to date, and no better
     assert again.exit_code == 1
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "temperature = 0.2\n", encoding="utf-8")
+    table = CliRunner().invoke(app, ["build"])  # no training and no warning, so the table tells
+    assert "its gate opens by" in " ".join(table.stdout.split())
     assert CliRunner().invoke(app, ["build"]).exit_code == 0
 
 
@@ -220,6 +227,6 @@ def test_pictures_unlike_what_the_base_draws_are_told(project: Path, tiny_base_f
     said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu"])
     assert said.exit_code == 0, said.output
     assert "bear: its pictures are unlike what the base" in " ".join(said.stderr.split())
-    assert "Its pictures are unlike what this base can draw" in " ".join(said.stdout.split())
+    assert "Its pictures are unlike what this base can draw" in " ".join(said.stderr.split())
     (own / BOUNDS_FILE).write_text(bounds.format("1e9"), encoding="utf-8")
     assert "photographs" not in CliRunner().invoke(app, ["add", "third", *words]).stderr
