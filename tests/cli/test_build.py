@@ -29,7 +29,7 @@ def test_a_build_and_everything_after_it(perf: Perf, project: Path, tiny_base_fo
     )
 
     planned = perf("build", "--dry-run")
-    assert planned.out == "Would build bear 1.0.0: never built\n"
+    assert planned.out == "Would build bear 1.0.0: never built; 4 steps\n"
     assert not lock.exists()
 
     first = perf("build", "--json")

@@ -11,7 +11,7 @@ def test_a_concept_under_another_supercategory(perf: Perf, project: Path) -> Non
     recipe = project / "recipes" / "bear.toml"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("[train]\n", "[train]\nsteps = 1\n"))
     asked = ("build", "--super", "bear=boat", "--out", "boat.safetensors")
-    assert perf(*asked, "--dry-run").out == "Would build bear 1.0.0: under another supercategory\n"
+    assert perf(*asked, "--dry-run").out == "Would build bear 1.0.0: under another supercategory; 1 step\n"
     told = perf(*asked, "--json").json
     assert (told["built"][0]["name"], told["out"]) == ("bear", "boat.safetensors")
     again = perf(*asked)
