@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perfusion_registry.errors import PerfError
@@ -35,7 +35,8 @@ class Tokens:
 
     ids: for each text encoder its token ids, with start, end and padding. length: how many positions hold
     start, words and end; padding follows. words: n texts, the word that each position belongs to; "" for
-    start, end and padding. concept_positions: the position of each concept piece, in the order of the pieces;
+    start, end and padding. pieces: which piece of the prompt each position is of; None for start, end and
+    padding. concept_positions: the position of each concept piece, in the order of the pieces;
     of several the last, which alone has read all of them. concept_tokens: all positions of each. places: for
     each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the words
     that did not fit, as text, or "".
@@ -44,6 +45,7 @@ class Tokens:
     ids: tuple[tuple[int, ...], ...]
     length: int
     words: tuple[str, ...] = ()
+    pieces: tuple[int | None, ...] = ()
     concept_positions: tuple[int, ...] = ()
     concept_tokens: tuple[tuple[int, ...], ...] = ()
     places: tuple[tuple[tuple[int, ...], ...], ...] = ()
@@ -55,15 +57,7 @@ class Tokens:
     def beside(self, other: Tokens) -> Tokens:
         """The same prompt for one more text encoder, whose tokens `other` has; positions stay this one's."""
         places = tuple((*mine, *theirs) for mine, theirs in zip(self.places, other.places, strict=True))
-        return Tokens(
-            (*self.ids, *other.ids),
-            self.length,
-            self.words,
-            self.concept_positions,
-            self.concept_tokens,
-            places,
-            self.dropped,
-        )
+        return replace(self, ids=(*self.ids, *other.ids), places=places)
 
 
 def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: int) -> Tokens:
@@ -102,6 +96,7 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
         ids=((*row, *[tokenizer.pad_token_id] * padding),),
         length=len(row),
         words=("", *(token.word for token in kept), *[""] * (padding + 1)),
+        pieces=(None, *(token.source[0] for token in kept), *[None] * (padding + 1)),
         concept_positions=tuple(indices[-1] for indices in at),
         concept_tokens=at,
         places=tuple((indices,) for indices in at),

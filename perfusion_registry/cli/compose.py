@@ -122,6 +122,9 @@ def _show(explanation: ExplainResult) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("token", justify="right")
     table.add_column("word", overflow="fold")
+    weighted = any(row.weight != 1 for row in explanation.tokens)
+    if weighted:
+        table.add_column("weight", justify="right")
     for name in names:
         table.add_column(Text(f"{name}* gate", style=colours[name]), no_wrap=True)
         table.add_column("sim", justify="right")
@@ -129,6 +132,8 @@ def _show(explanation: ExplainResult) -> None:
         table.add_column("removed", justify="right")
     for row in explanation.tokens:
         cells = [_position(row), _word(row, colours)]
+        if weighted:
+            cells.append(Text(f"{row.weight:g}", style="dim" if row.weight == 1 else ""))
         for name in names:
             cells.append(_gate(row.gate[name], colours[name], plain=screen.options.ascii_only))
             cells.append(Text(f"{row.similarity[name]:.2f}", style="" if row.gate[name] >= 0.5 else "dim"))

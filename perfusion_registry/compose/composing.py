@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base import ConceptPiece, Tokens
+from perfusion_registry.base import Tokens
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import (
     COMPOSITION_SCHEMA,
@@ -15,7 +15,9 @@ from perfusion_registry.compose.composition import (
     Composition,
 )
 from perfusion_registry.compose.concept import Concept, unknown_concept
-from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, parse_prompt, unparse
+from perfusion_registry.compose.pieces import Call, Prompt, Text
+from perfusion_registry.compose.prompt import braces, reads_as_before, unparse
+from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
 from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.methods.table import check_general, find_method, find_setting
@@ -87,9 +89,8 @@ def compose(
             "it draws nothing of it, or something else"
         )
     covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
-    plain = all(c.artifact.card.method == DEFAULT_METHOD for c in called)
     return Composition(
-        schema_version=1 if plain else COMPOSITION_SCHEMA,
+        schema_version=_schema(prompt, called),
         prompt=unparse(prompt.without_options()),
         base=described(base),
         covariance=covariances[0] if covariances else None,
@@ -120,7 +121,7 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
     call, for what cannot be set for it.
     """
     check_used(gates, [concept.name for concept in composition.concepts])
-    prompt = parse_prompt(composition.prompt)
+    prompt = composition.parsed
     changed = []
     for concept in composition.concepts:
         method, name = find_method(concept.method), concept.name
@@ -137,27 +138,11 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
-def tokenised(
-    base: Base, prompt: Prompt, supercategories: Mapping[str, str], spelled: Collection[str] = ()
-) -> Tokens:
-    """Tokenise a prompt with each call as one token; `concept_positions` follow its calls.
-
-    spelled: the concepts that are written as all tokens of their supercategories instead.
-    """
-    pieces: Sequence[str | ConceptPiece] = [
-        piece.text
-        if isinstance(piece, Text)
-        else ConceptPiece(supercategories[piece.name], piece.name in spelled)
-        for piece in prompt.pieces
-    ]
-    return base.tokenise(pieces)
-
-
-def warn_of_lost(tokens: Tokens, what: str, reporter: Reporter) -> None:
-    """Say which words of a prompt do not fit into its text encoder. what: the prompt is called."""
-    if tokens.dropped:
-        lost = tokens.dropped.strip()
-        reporter.warn(f"the {what} is too long for the text encoder; these words are lost: {lost}")
+def _schema(prompt: Prompt, called: Sequence[Concept]) -> int:
+    """The lowest format that says all of a composition: an older perf reads what it can draw."""
+    if not reads_as_before(prompt.without_options()):
+        return COMPOSITION_SCHEMA
+    return 1 if all(concept.artifact.card.method == DEFAULT_METHOD for concept in called) else 2
 
 
 def described(base: Base) -> ComposedBase:

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler, ValidationInfo
 
-from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Table
 from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
@@ -31,7 +31,7 @@ from perfusion_registry.recipe.name import Name, Sha256, Version
 from perfusion_registry.recipe.options import Bias, RelativeBias, Residual, Temperature
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
-COMPOSITION_SCHEMA = 2
+COMPOSITION_SCHEMA = 3
 
 
 class ComposedBase(FileModel):
@@ -116,7 +116,8 @@ class Composition(FileModel):
     prompt: in canonical form, without options in braces: `concepts` has them, in the order of their first
     call, each once. base: what the token positions and digests refer to. covariance: the digest of the C
     whose metric all target inputs share; None when no concept has one. schema_version: 1 for concepts of
-    perfusion alone; its files have the gate among a concept's own fields.
+    perfusion alone; its files have the gate among a concept's own fields. Up to 2 for prompts that mean the
+    same to a perf that knows no weights, and are read as by that one.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=COMPOSITION_SCHEMA)] = 1
@@ -145,7 +146,7 @@ class Composition(FileModel):
     @model_validator(mode="after")
     def _concepts_are_called(self) -> Composition:
         try:
-            called = parse_prompt(self.prompt).names
+            called = self.parsed.names
         except PerfError as error:
             raise ValueError(error.what) from error
         listed = tuple(concept.name for concept in self.concepts)
@@ -160,9 +161,19 @@ class Composition(FileModel):
             raise ValueError("concepts are composed in the metric of a covariance, and none is named")
         return self
 
+    @property
+    def parsed(self) -> Prompt:
+        """The prompt, as the composition's format reads it."""
+        return parse_prompt(self.prompt, plain=self.schema_version < COMPOSITION_SCHEMA)
+
     def concept(self, name: str) -> ComposedConcept:
         """The concept called `name`."""
         return next(concept for concept in self.concepts if concept.name == name)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The supercategory of each concept, by its name."""
+        return {concept.name: concept.supercategory for concept in self.concepts}
 
     def settings(self) -> tuple[Setting, ...]:
         """Of which settings any of its concepts has a value, each once, in the order of the concepts."""

@@ -56,8 +56,9 @@ class ExplainedToken(FileModel):
     """One row: a token, or a run of padding, of which it shows the widest gate and the largest energy.
 
     first, last: token positions. word: the word that the token belongs to, `<start>`, `<end>` or `<padding>`.
-    concept: whose call this is, or None. similarity: `sim(i_j, e) / energy_j` per concept; 1 at the target
-    input. gate: per concept, in (0, 1). removed: the energy that Eq. 4 takes out of the encoding,
+    concept: whose call this is, or None. weight: what its encoding is multiplied by before the edit; the rest
+    is of the encoding without it. similarity: `sim(i_j, e) / energy_j` per concept; 1 at the target input.
+    gate: per concept, in (0, 1). removed: the energy that Eq. 4 takes out of the encoding,
     `sim(e - e_perp, e - e_perp)`, relative to the mean energy of the target inputs.
     """
 
@@ -65,6 +66,7 @@ class ExplainedToken(FileModel):
     last: int
     word: str
     concept: str | None
+    weight: Annotated[float, Field(exclude_if=lambda weight: weight == 1)] = 1.0
     similarity: dict[str, float]
     gate: dict[str, float]
     removed: float

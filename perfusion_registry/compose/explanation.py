@@ -16,6 +16,7 @@ from perfusion_registry.base import Base
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
 from perfusion_registry.compose.packing import encodings, targets
+from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.methods.contribution import Targets
 
 
@@ -45,6 +46,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     tokens, encoded = encodings(base, composition, artifacts)
     t = targets(base, composition, artifacts)
     measured, names = _measure(t, encoded.states[0].to(base.bank.W)), t.names
+    weights = token_weights([composition.parsed], [tokens], encoded.states)
     called = {position: c.name for c in composition.concepts for position in c.positions}
 
     rows: list[ExplainedToken] = []
@@ -60,6 +62,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
                     last=position,
                     word=word,
                     concept=called.get(position),
+                    weight=1.0 if weights is None else round(float(weights[0, position]), 6),
                     similarity=similarity,
                     gate=gates,
                     removed=removed,

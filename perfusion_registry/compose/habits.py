@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from perfusion_registry.compose.prompt import Prompt, Text
+from perfusion_registry.compose.pieces import Prompt, Text
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import shipped_settings
 from perfusion_registry.recipe.name import canonical_name
 
 _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
-_WEIGHT = re.compile(r"[(\[](?=[^()\[\]]*[^\W\d])[^()\[\]]*:\s*\d*\.?\d+\s*[)\]]")  # and no (10:30)
+_CHANGING = re.compile(r"\[(?=[^()\[\]]*[^\W\d])(?:[^()\[\]]*:\s*\d*\.?\d+\s*|[^()\[\]]*\|[^()\[\]]*)\]")
+_UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
 _KEYWORD = re.compile(r"(?<![\w-])(BREAK|AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
@@ -30,8 +31,7 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     called = set(prompt.names)
     texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
     said = [habit for text in texts for habit in _within(text, set(known), called)]
-    # `(teddy*:1.3)` lies in two pieces of text, with the call between them.
-    yield from dict.fromkeys((*said, *_weights(prompt)))
+    yield from dict.fromkeys((*said, *_brackets(prompt)))
 
 
 def _within(text: str, known: Collection[str], called: Collection[str]) -> Iterator[str]:
@@ -55,11 +55,17 @@ def _within(text: str, known: Collection[str], called: Collection[str]) -> Itera
             yield f"{name} without a star is the plain word; {name}* calls the concept"
 
 
-def _weights(prompt: Prompt) -> Iterator[str]:
-    """`(word:1.3)` and `[word:0.5]`, also around calls."""
-    if match := _WEIGHT.search(prompt.source):
-        options = "teddy*{bias=.5} makes a concept stronger, teddy*{bias=.75} weaker"
-        yield f"{match[0]} is read as it stands: words have no weights here, and {options}"
+def _brackets(prompt: Prompt) -> Iterator[str]:
+    """`[rain:0.5]` and `[cat|dog]`, also around calls, and a bracket that is never closed."""
+    if match := _CHANGING.search(prompt.source):
+        yield (
+            f"{match[0]} is read as it stands: a prompt is the same in every step here; "
+            "(rain:0.5) gives a weight"
+        )
+        return
+    for piece in prompt.pieces:
+        if isinstance(piece, Text) and (match := _UNCLOSED.search(piece.text)):
+            yield f"{match[0][0]} before {_WORD.findall(match[0])[0]} is a character: nothing closes it"
 
 
 def _name(word: str, otherwise: str = "") -> str:

@@ -10,12 +10,12 @@ from torch import Tensor
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Tokens
-from perfusion_registry.compose.composing import tokenised
 from perfusion_registry.compose.composition import ComposedConcept, Composition
-from perfusion_registry.compose.prompt import Prompt, parse_prompt
+from perfusion_registry.compose.pieces import Prompt
+from perfusion_registry.compose.tokenising import tokenised
+from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.contribution import Contribution, Targets
-from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import find_method
 
 
@@ -24,12 +24,13 @@ def pack(
     base: Base,
     composition: Composition,
     artifacts: Mapping[str, Artifact],
-    prompts: Sequence[str] | None = None,
+    prompts: Sequence[Prompt] | None = None,
 ) -> Conditioning:
     """Return `prompts`, by default the composition's own, with packed encodings (B, n, D) fp32 for states.
 
     artifacts: by concept name, at least those that the composition lists. prompts: B prompts that may call
     the composition's concepts; one that calls none (a negative prompt) goes through the edit all the same.
+    Weights in a prompt multiply its encodings before the edit, and never a gate.
 
     Concepts under a global lock (Appendix C): V comes from the concepts' prompt, and K, unedited, from the
     same prompt with the supercategory in place of the concept. Where a composition mixes locks, the K prompt
@@ -37,15 +38,15 @@ def pack(
     Appendix C exactly, and all-local is Eq. 4 exactly. A supercategory of several tokens lines up by its
     last, as `aligned` has it.
     """
-    written = [composition.prompt] if prompts is None else list(prompts)
-    parsed = [parse_prompt(text) for text in written]
+    parsed = [composition.parsed] if prompts is None else list(prompts)
     tokens = [_tokens(base, composition, prompt) for prompt in parsed]
     brought = contributions(base, composition, artifacts)
     every = targets_of(base, brought)
     W = base.bank.W  # (D, d)
     encoded = _encodings(base, brought, parsed, tokens)
     E = encoded.states.to(W)  # (B, n, d)
-    h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature)  # (B, n, D)
+    weights = token_weights(parsed, tokens, E)
+    h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature, weights)  # (B, n, D)
 
     swapped = frozenset(
         name
@@ -56,71 +57,21 @@ def pack(
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
         E = _key_encodings(base, composition, brought, parsed, tokens, swapped)
-        h[..., keys] = edit.packed(E, W[keys], others.I, others.V, others.O, others.bias, others.temperature)
+        h[..., keys] = edit.packed(
+            E, W[keys], others.I, others.V, others.O, others.bias, others.temperature, weights
+        )
     return encoded.with_states(h)
 
 
 @torch.no_grad()
-def pack_by(
-    drawing: str,
-    base: Base,
-    composition: Composition,
-    artifacts: Mapping[str, Artifact],
-    prompts: Sequence[str],
-) -> Conditioning:
-    """Return `prompts` with packed encodings (B, n, D) fp32 by another way to draw of the concepts' method.
-
-    drawing: one of the method's `drawings`. prompts: the composition's own, and others that call no concept
-    (a negative prompt). Raises PerfError for a concept whose method does not draw so, for options with which
-    it does not, and for a prompt that calls concepts and is not the composition's.
-    """
-    method = _drawing(composition, drawing)
-    brought = contributions(base, composition, artifacts)
-    every, W = targets_of(base, brought), base.bank.W
-    _, called = encodings_of(base, composition, brought)
-    rows = []
-    for text in prompts:
-        prompt = parse_prompt(text)
-        if prompt == parse_prompt(composition.prompt):
-            encoded, places = called, _places(composition)
-        elif prompt.calls:
-            raise PerfError(f"beside a prompt drawn by {drawing!r} no other can call concepts", where=text)
-        else:
-            text = prompt.spoken({})
-            encoded, places = base.encode([base.tokenise([text] if text else [])]), {}
-        h = method.packed(drawing, encoded.states[0].to(W), W, every, places)
-        rows.append(encoded.with_states(h[None]))
-    return Conditioning.joined(rows)
-
-
-def _drawing(composition: Composition, drawing: str) -> Method:
-    """The one method of a composition's concepts, which can be drawn so."""
-    methods = {concept.method: find_method(concept.method) for concept in composition.concepts}
-    for concept in composition.concepts:
-        method = methods[concept.method]
-        if drawing not in method.drawings or len(methods) > 1:
-            raise PerfError(
-                f"{concept.name!r} cannot be drawn by {drawing!r}, which is for concepts of one method that "
-                f"draws so, and its method is `{method.name}`"
-            )
-        mistake = method.drawing_mistake(drawing, concept.render)
-        if mistake is not None:
-            raise mistake
-    if not methods:
-        raise PerfError(f"a prompt that calls no concept cannot be drawn by {drawing!r}")
-    return next(iter(methods.values()))
-
-
-def _places(composition: Composition) -> dict[int, int]:
-    """The concept j at each token position that calls one."""
-    return {position: j for j, concept in enumerate(composition.concepts) for position in concept.positions}
-
-
-@torch.no_grad()
-def spelled_out(base: Base, composition: Composition, prompts: Sequence[str]) -> Conditioning:
-    """Encode prompts with each concept's supercategory in its place, unedited: (B, n, d) for states."""
-    words = {concept.name: concept.supercategory for concept in composition.concepts}
-    return base.encode([tokenised(base, parse_prompt(text), words, words) for text in prompts])
+def spelled_out(base: Base, composition: Composition, prompts: Sequence[Prompt]) -> Conditioning:
+    """Encode prompts with each concept's supercategory in its place, unedited, with their weights: (B, n, d)
+    for states."""
+    words = composition.words
+    tokens = [tokenised(base, prompt, words, words) for prompt in prompts]
+    encoded = base.encode(tokens)
+    weights = token_weights(prompts, tokens, encoded.states)
+    return encoded if weights is None else encoded.with_states(encoded.states * weights.unsqueeze(-1))
 
 
 @torch.no_grad()
@@ -135,7 +86,7 @@ def encodings_of(
     base: Base, composition: Composition, brought: Mapping[str, Contribution]
 ) -> tuple[Tokens, Conditioning]:
     """`encodings` with what the concepts bring, as `contributions` gives it."""
-    prompt = parse_prompt(composition.prompt)
+    prompt = composition.parsed
     tokens = _tokens(base, composition, prompt)
     return tokens, _encodings(base, brought, [prompt], [tokens])
 
@@ -191,7 +142,7 @@ def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
 
 def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
     """Tokenise a prompt, and check the positions of the composition's own against its file."""
-    words = {concept.name: concept.supercategory for concept in composition.concepts}
+    words = composition.words
     strangers = [name for name in prompt.names if name not in words]
     if strangers:
         raise PerfError(
@@ -199,7 +150,7 @@ def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
             hint="a prompt beside it may only call the concepts of its own",
         )
     tokens = tokenised(base, prompt, words)
-    if prompt == parse_prompt(composition.prompt):
+    if prompt == composition.parsed:
         for concept in composition.concepts:
             found = tuple(
                 position
@@ -244,7 +195,7 @@ def _key_encodings(
 
     tokens: the prompts with every concept in its own place. Returns E (B, n, d), lined up with them.
     """
-    words = {concept.name: concept.supercategory for concept in composition.concepts}
+    words = composition.words
     spelled = [tokenised(base, prompt, words, swapped) for prompt in prompts]
     E = _encodings(base, brought, prompts, spelled, swapped).states.to(base.bank.W)
     rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]

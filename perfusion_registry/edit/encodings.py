@@ -11,16 +11,28 @@ from perfusion_registry.edit.projection import perpendicular
 
 
 def packed(
-    E: Tensor, W: Tensor, I: Tensor, V: Tensor, O: Tensor, bias: Tensor, temperature: Tensor
+    E: Tensor,
+    W: Tensor,
+    I: Tensor,
+    V: Tensor,
+    O: Tensor,
+    bias: Tensor,
+    temperature: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """`E_perp W^T + G O`: what every K and V projection of every layer emits, concatenated.
 
     E: (..., n, d) encodings. W: (D, d) bank matrix. I, V: (..., J, d) target inputs and their duals.
-    O: (..., J, D) target outputs. bias, temperature: (..., J). Returns (..., n, D).
+    O: (..., J, D) target outputs. bias, temperature: (..., J). weights: (..., n), what each encoding is
+    multiplied by; gates are of the encodings without them, so a weight never opens or closes one. Returns
+    (..., n, D).
 
     Gradients flow to E and O (and W, if it asks for them), never to I or V. With J = 0 it is `E W^T`.
     """
-    h = perpendicular(E, I, V) @ W.T
+    rest = perpendicular(E, I, V)
+    if weights is not None:
+        rest = rest * weights.unsqueeze(-1)
+    h = rest @ W.T
     if I.shape[-2] == 0:
         return h
     return h + gate(similarity(E, I, V), bias, temperature) @ O

@@ -76,7 +76,7 @@ class DrawOrder:
         return digest_of(
             {
                 "epoch": DRAWING_EPOCH,
-                "prompt": self.prompt,
+                "prompt": self.prompt if self._reads_as_before else {"weighted": self.prompt},
                 "concepts": [concept.key for concept in self.concepts],
                 "method": self.method,
                 "base": self.base_digest,
@@ -85,6 +85,13 @@ class DrawOrder:
                 "seed": seed,
             }
         )
+
+    @property
+    def _reads_as_before(self) -> bool:
+        """Whether pictures of it from before there were weights are what it asks for."""
+        from perfusion_registry.compose import parse_prompt
+
+        return parse_prompt(self.prompt, plain=True) == parse_prompt(self.prompt)
 
     def keys(self) -> dict[int, str]:
         """The keys of its pictures, by seed."""
@@ -154,7 +161,8 @@ class DrawOrder:
         artifacts: Mapping[str, Artifact],
     ) -> tuple[list[bytes], Tensor | None]:
         """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
-        from perfusion_registry.compose.packing import pack, pack_by
+        from perfusion_registry.compose.drawings import pack_by
+        from perfusion_registry.compose.packing import pack
         from perfusion_registry.render import png_bytes, render
         from perfusion_registry.render.draw import Packing
 

@@ -173,8 +173,9 @@ def filled(template: str, words: Sequence[str]) -> str:
 
 
 def omitted(template: str) -> str:
-    """A template without its subjects, as text similarity reads it ("A is dressed like a wizard")."""
-    return " ".join(filled(template, [" ", " "]).split())
+    """A template without subjects and weights, as text similarity reads it ("A is dressed like a wizard")."""
+    prompt = parse_prompt(filled(template, ["subject*", "other*"]))
+    return " ".join(prompt.spoken({"subject": " ", "other": " "}).split())
 
 
 def points(variant: Variant) -> tuple[Point, ...]:

@@ -13,7 +13,7 @@ from perfusion_registry.library.gates import Gates, gate_sources
 from perfusion_registry.operations.load import LoadOptions
 from perfusion_registry.operations.load import load_concepts as load
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.render.request import plain_negative
+from perfusion_registry.render.request import read_negative
 from perfusion_registry.reporter import Logging, Reporter
 from perfusion_registry.resolve.platform import Platform
 
@@ -76,13 +76,14 @@ def composed(
     another base, for a pipeline that cannot carry concepts, and inside another `composed` of the same thread.
     """
     parsed = parse_prompt(prompt)
-    plain = plain_negative(negative_prompt)
+    negative = read_negative(negative_prompt)
 
     from perfusion_registry.base import beside, wrap
-    from perfusion_registry.compose.composing import compose, warn_of_lost
+    from perfusion_registry.compose.composing import compose
     from perfusion_registry.compose.focusing import residuals
     from perfusion_registry.compose.habits import habits
     from perfusion_registry.compose.packing import pack, spelled_out
+    from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
 
     base = wrap(pipe)
     if not isinstance(concepts, Mapping):
@@ -92,13 +93,13 @@ def composed(
     composition = compose(parsed, concepts, base, gate_sources(gates), reporter=reporter)
     for habit in habits(parsed, concepts):
         reporter.warn(habit)
-    warn_of_lost(base.tokenise([plain]), "negative prompt", reporter)
-    if not composition.concepts:
+    warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
+    prompts = [composition.parsed, negative]
+    if not composition.concepts and not any(prompt.weighted for prompt in prompts):
         with base.exclusive():
-            yield base.plain_inputs([parsed.spoken({})], [plain])
+            yield base.plain_inputs([parsed.spoken({})], [negative.spoken({})])
         return
     artifacts = {name: concepts[name].artifact for name in parsed.names}
-    prompts = [composition.prompt, negative_prompt]
     packed = pack(base, composition, artifacts, prompts)
     extra = residuals(base, composition, artifacts)
     wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perfusion_registry.compose.composing import warn_of_lost
+from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
 from perfusion_registry.operations.compose import LoadedComposition
-from perfusion_registry.render.request import RenderRequest, plain_negative
+from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.reporter import Reporter
 
 _NAMED = 4  # words that a warning names
@@ -17,8 +17,7 @@ def warn_before_drawing(
 ) -> None:
     """Say what a request will lose, and what its gates and its size will do. sized: whether somebody asked
     for the size, and it is not the base's own choice or that of a picture drawn again."""
-    negative = loaded.base.tokenise([plain_negative(request.negative_prompt)])
-    warn_of_lost(negative, "negative prompt", reporter)
+    warn_of_lost(tokenised(loaded.base, request.negative, {}), "negative prompt", reporter)
     if (
         request.start
         and loaded.base.description.guidance_rescale

@@ -20,7 +20,7 @@ from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.foresight import warn_before_drawing
 from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.render.request import RenderRequest, plain_negative, resolve_request
+from perfusion_registry.render.request import RenderRequest, negative_format, read_negative, resolve_request
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import ProjectFolder
 
@@ -64,14 +64,17 @@ class RenderOverrides:
                 where=f"--strength {self.strength:g}",
                 hint="0.3 changes a little, 0.8 much",
             )
-        plain_negative(self.negative_prompt or "")
+        read_negative(self.negative_prompt or "")
         resolve_request(self.values, {}, native={"width": 64, "height": 64})
 
     @property
     def values(self) -> dict[str, Any]:
         """What is said, by field."""
         start = ("image", "mask", "strength")
-        return {key: value for key, value in vars(self).items() if value is not None and key not in start}
+        said = {key: value for key, value in vars(self).items() if value is not None and key not in start}
+        if self.negative_prompt is not None:
+            said["negative_format"] = negative_format(self.negative_prompt)
+        return said
 
     def start(self) -> StartImage | None:
         """The picture to draw from, read; None where none is said. Raises PerfError for what is none."""

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import CoreSchema
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import Call, Prompt, options_of, parse_prompt, unparse
+from perfusion_registry.compose.prompt import Call, Prompt, options_of, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import parse_manifest
 from perfusion_registry.methods.settings import Value
@@ -237,11 +237,12 @@ def _spelt(after: Composition) -> str:
     """The prompt with the options in its braces."""
     spelt: set[str] = set()
     pieces = []
-    for piece in parse_prompt(after.prompt).pieces:
+    prompt = after.parsed
+    for piece in prompt.pieces:
         if isinstance(piece, Call) and piece.name not in spelt:
             spelt.add(piece.name)
             concept = after.concept(piece.name)
             shown = find_method(concept.method).shown_settings(concept.render)
             piece = Call(piece.name, options_of({setting.key: value for setting, value in shown}))
         pieces.append(piece)
-    return unparse(Prompt(tuple(pieces)))
+    return unparse(Prompt(tuple(pieces), plain=prompt.plain))

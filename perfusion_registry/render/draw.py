@@ -19,14 +19,14 @@ from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
-from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.compose.prompt import Prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
-from perfusion_registry.render.request import RenderRequest, plain_negative
+from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.render.start import StartImage, check_start
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
-Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[str]], Conditioning]
+Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[Prompt]], Conditioning]
 """What packs B prompts: `pack`, or what it is compared with."""
 
 
@@ -58,22 +58,22 @@ def render(
     artifacts: by concept name. start: what the request's `start` names. packing: another method than Eq. 4.
     Both branches of guidance go through the edit; personalised residuals apply in the wanted one, where their
     concepts are. Bank and residuals are attached only while a batch is drawn, so the pipeline is as it was
-    before whenever this function is not running. A composition without concepts goes through the untouched
-    pipeline.
+    before whenever this function is not running. Prompts without concepts and without weights go through the
+    untouched pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
     """
     check_request(base, composition, request)
-    negative = plain_negative(request.negative_prompt)
+    prompt, negative = composition.parsed, request.negative
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
-    if composition.concepts:
-        packed = packing(base, composition, artifacts, [composition.prompt, request.negative_prompt])
+    if composition.concepts or prompt.weighted or negative.weighted:
+        packed = packing(base, composition, artifacts, [prompt, negative])
         wanted, unwanted = packed.rows([0]), packed.rows([1])
         unwanted = unwanted if request.negative_prompt else base.without_negative(unwanted)
         conditions = base.inputs(*extra.marked(wanted, unwanted))
-    text = parse_prompt(composition.prompt).spoken({c.name: c.supercategory for c in composition.concepts})
+    text, unwanted_text = prompt.spoken(composition.words), negative.spoken({})
 
     batches = _batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
@@ -82,7 +82,7 @@ def render(
             seeds = drawn.seeds
             inputs: dict[str, Any]
             if conditions is None:
-                inputs = base.plain_inputs([text] * len(seeds), [negative] * len(seeds))
+                inputs = base.plain_inputs([text] * len(seeds), [unwanted_text] * len(seeds))
             else:
                 inputs = {
                     key: value.repeat(len(seeds), *[1] * (value.ndim - 1))
@@ -90,11 +90,11 @@ def render(
                     else value
                     for key, value in conditions.items()
                 }
-            with base.attached(extra.factors) if composition.concepts else base.exclusive():
+            with base.exclusive() if conditions is None else base.attached(extra.factors):
                 images = _draw(base, request, start, seeds, inputs, stage)
             if request.upscale:
                 enlarger, steps = find_upscaler(base.description), request.steps
-                images = enlarge(base, enlarger, images, text, negative, steps=steps, seeds=seeds)
+                images = enlarge(base, enlarger, images, text, unwanted_text, steps=steps, seeds=seeds)
             for index, image in enumerate(images):
                 yield Rendered(image, record(base, composition, drawn, index))
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.compose.prompt import unparse
 from perfusion_registry.render.request import RenderRequest
 
 _SAMPLERS = {"ddim": "DDIM", "dpmsolver": "DPM++ 2M", "euler": "Euler"}
 
 
 def title_of(composition: Composition) -> str:
-    """The prompt as a person reads it, its escapes resolved."""
-    return parse_prompt(composition.prompt).spoken({c.name: f"{c.name}*" for c in composition.concepts})
+    """The prompt as a person reads it, its escapes resolved, but for those of brackets."""
+    prompt = composition.parsed
+    if prompt.plain:
+        return prompt.spoken({name: f"{name}*" for name in composition.words})
+    return unparse(prompt).replace("\\*", "*")  # its weights as they are written, which others read too
 
 
 def parameters(composition: Composition, request: RenderRequest, seed: int, perf: str) -> str:

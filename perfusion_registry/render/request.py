@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from perfusion_registry.compose.caret import under
-from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Sha256
@@ -43,9 +43,12 @@ class RenderRequest(FileModel):
     depend on the batch; kernels may still round differently for another batch size, by a level of colour, so
     a picture's record names the batch it was drawn in. upscale: whether the base's upscaler enlarges what was
     drawn at that width and height. start: the picture that it is drawn from, instead of noise alone.
+    negative_format: 2 where the negative prompt means something else to a perf that knows no weights
+    (`negative_format`).
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    negative_format: Annotated[Literal[1, 2], Field(exclude_if=lambda value: value == 1)] = 1
     seeds: Annotated[tuple[RenderSeed, ...], Field(min_length=1, max_length=10_000)] = (0,)
     steps: DrawingSteps = PAPER_STEPS
     guidance: Guidance = PAPER_GUIDANCE
@@ -55,6 +58,11 @@ class RenderRequest(FileModel):
     batch: Annotated[int, Field(ge=1, le=256)] = 1
     upscale: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     start: Annotated[Start | None, Field(exclude_if=lambda value: value is None)] = None
+
+    @property
+    def negative(self) -> Prompt:
+        """The negative prompt, as its format reads it. Raises PerfError where it calls a concept."""
+        return read_negative(self.negative_prompt, plain=self.negative_format == 1)
 
 
 _OPTIONS = {
@@ -93,13 +101,18 @@ def resolve_request(
         ) from error
 
 
-def plain_negative(text: str) -> str:
-    """Return the negative prompt as plain text; it cannot call a concept, and PerfError says so."""
-    prompt = parse_prompt(text)
+def read_negative(text: str, *, plain: bool = False) -> Prompt:
+    """Parse a negative prompt; it cannot call a concept, and PerfError says so. plain: see `parse_prompt`."""
+    prompt = parse_prompt(text, plain=plain)
     if prompt.calls:
         raise PerfError(
             "a negative prompt cannot call a concept",
             where=under(text, prompt.calls[0].span, label="negative prompt"),
             hint="write \\* for a plain star",
         )
-    return prompt.spoken({})
+    return prompt
+
+
+def negative_format(text: str) -> Literal[1, 2]:
+    """The lowest format that reads a negative prompt as it is meant now: pictures keep theirs."""
+    return 1 if parse_prompt(text, plain=True) == parse_prompt(text) else 2

@@ -14,8 +14,8 @@ from torch import Tensor
 from perfusion_registry.build.framing import square
 from perfusion_registry.build.images import load_image
 from perfusion_registry.build.selection import Scores
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import ComposedConcept, Composition
-from perfusion_registry.compose.prompt import Prompt, Text, parse_prompt, unparse
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Value
 from perfusion_registry.methods.table import find_method
@@ -198,13 +198,12 @@ class _Judge:
         self._own = {
             name: self._scorer.image_features(pictures).cpu() for name, pictures in references.items()
         }
-        prompt = parse_prompt(composition.prompt)
+        prompt = composition.parsed
         without = " ".join(prompt.spoken(dict.fromkeys(prompt.names, " ")).split())
         self._text = self._scorer.text_features([without]).cpu()[0]
-        plain = prompt.spoken({c.name: c.supercategory for c in composition.concepts})
         self._drawn: dict[Options, list[tuple[Image.Image, Tensor]]] = {}
         self.drawn = 0
-        words = Composition(prompt=unparse(Prompt((Text(plain),))), base=composition.base)
+        words = compose(prompt.with_words(composition.words), {}, base)
         self._words = [
             float(feature @ self._text) for _, feature in (self._draw(words, seed) for seed in request.seeds)
         ]

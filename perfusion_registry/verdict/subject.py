@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.compose.composing import SettingSources, compose, described
+from perfusion_registry.compose.composing import SettingSources, compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.prompt import Call, Piece, Prompt, Text, unparse
+from perfusion_registry.compose.prompt import Call, Piece, Prompt, Text
 from perfusion_registry.methods.settings import Settings
 from perfusion_registry.render.draw import native_values, render
 from perfusion_registry.render.request import RenderRequest, resolve_request
@@ -57,8 +57,7 @@ class Trained:
 
     def plain(self, template: str) -> Composition:
         """The same prompt with the plain word."""
-        prompt = Prompt((Text(template.replace("{}", self.word)),))
-        return Composition(prompt=unparse(prompt), base=described(self.base))
+        return compose(Prompt((Text(template.replace("{}", self.word)),)), {}, self.base)
 
     @cached_property
     def request(self) -> RenderRequest:

@@ -7,7 +7,8 @@ import torch
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.compose.composing import SettingSources, compose
-from perfusion_registry.compose.packing import encodings, pack_by, targets
+from perfusion_registry.compose.drawings import pack_by
+from perfusion_registry.compose.packing import encodings, targets
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import KeptStep
@@ -31,14 +32,14 @@ def test_the_naive_sum_is_equation_1_added_to_the_weights(tiny_base, concepts, m
     composition, E, every = made
     C = torch.from_numpy(covariance(tiny_base.bank.W.shape[1]))
     W_hat = edit.naive_sum(tiny_base.bank.W.double(), C, every.I.double(), every.O.double())
-    (h,) = pack_by("rome", tiny_base, composition, on(concepts), [PROMPT]).states
+    (h,) = pack_by("rome", tiny_base, composition, on(concepts), [parse_prompt(PROMPT)]).states
     np.testing.assert_allclose(h, E @ W_hat.T, rtol=1e-4, atol=1e-3)
 
 
 def test_ungated_is_equation_2(tiny_base, concepts, made):
     composition, E, every = made
     W, V = tiny_base.bank.W.double(), every.V.double()
-    (h,) = pack_by("ungated", tiny_base, composition, on(concepts), [PROMPT]).states
+    (h,) = pack_by("ungated", tiny_base, composition, on(concepts), [parse_prompt(PROMPT)]).states
     expected = edit.ungated(E, W, every.I.double(), V, every.O.double())
     np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-3)
 
@@ -46,7 +47,7 @@ def test_ungated_is_equation_2(tiny_base, concepts, made):
 def test_the_sum_and_equation_2_part_where_concepts_overlap(tiny_base, concepts, made):
     composition, _, _ = made
     summed, ungated = (
-        pack_by(method, tiny_base, composition, on(concepts), [PROMPT]).states
+        pack_by(method, tiny_base, composition, on(concepts), [parse_prompt(PROMPT)]).states
         for method in ("rome", "ungated")
     )
     assert float((summed - ungated).abs().max()) > 1e-2
@@ -54,7 +55,7 @@ def test_the_sum_and_equation_2_part_where_concepts_overlap(tiny_base, concepts,
 
 def test_index_replaces_the_concepts_tokens_and_nothing_else(tiny_base, concepts, made):
     composition, E, every = made
-    (h,) = pack_by("index", tiny_base, composition, on(concepts), [PROMPT]).states
+    (h,) = pack_by("index", tiny_base, composition, on(concepts), [parse_prompt(PROMPT)]).states
     plain = (E @ tiny_base.bank.W.double().T).numpy()
     places = {position: j for j, c in enumerate(composition.concepts) for position in c.positions}
     assert len(places) == 2
@@ -66,7 +67,9 @@ def test_index_replaces_the_concepts_tokens_and_nothing_else(tiny_base, concepts
 @pytest.mark.parametrize("negative", ["", "a red cat"])
 def test_a_negative_prompt_goes_through_the_same_edit(tiny_base, concepts, made, negative):
     composition, _, every = made
-    _, h = pack_by("rome", tiny_base, composition, on(concepts), [PROMPT, negative]).states
+    _, h = pack_by(
+        "rome", tiny_base, composition, on(concepts), [composition.parsed, parse_prompt(negative)]
+    ).states
     tokens = tiny_base.tokenise([negative] if negative else [])
     with torch.no_grad():
         E = tiny_base.encode([tokens]).states[0].double()
@@ -79,13 +82,13 @@ def test_a_global_lock_is_no_edit(tiny_base, concepts):
     lock = SettingSources(command_all=Gate(key_lock="global"))
     composition = compose(parse_prompt(PROMPT), concepts, tiny_base, lock)
     with pytest.raises(PerfError, match="global lock"):
-        pack_by("rome", tiny_base, composition, on(concepts), [PROMPT])
+        pack_by("rome", tiny_base, composition, on(concepts), [parse_prompt(PROMPT)])
 
 
 def test_another_prompt_cannot_call_concepts(tiny_base, concepts, made):
     composition, _, _ = made
     with pytest.raises(PerfError, match="no other can call concepts"):
-        pack_by("rome", tiny_base, composition, on(concepts), ["a teddy*"])
+        pack_by("rome", tiny_base, composition, on(concepts), [parse_prompt("a teddy*")])
 
 
 def test_a_concept_of_another_method_cannot_be_drawn_so(tiny_base, concepts):
@@ -103,4 +106,4 @@ def test_a_concept_of_another_method_cannot_be_drawn_so(tiny_base, concepts):
     for prompt, both in {"an oak*": oak, "an oak* and a teddy*": oak | {"teddy": concepts["teddy"]}}.items():
         composition = compose(parse_prompt(prompt), both, tiny_base)
         with pytest.raises(PerfError, match=r"'oak' cannot be drawn by 'rome'.*`textual-inversion`"):
-            pack_by("rome", tiny_base, composition, on(both), [prompt])
+            pack_by("rome", tiny_base, composition, on(both), [parse_prompt(prompt)])

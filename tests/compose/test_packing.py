@@ -275,7 +275,7 @@ def test_the_order_of_concepts_changes_nothing(tiny_base, concepts):
 
 def test_the_negative_prompt_goes_through_the_edit(tiny_base, concepts):
     composition = compose(parse_prompt("a teddy* in the snow"), concepts, tiny_base)
-    both = pack(tiny_base, composition, on(concepts), [composition.prompt, "a blue hat"]).states
+    both = pack(tiny_base, composition, on(concepts), [composition.parsed, parse_prompt("a blue hat")]).states
     torch.testing.assert_close(
         both[:1], pack(tiny_base, composition, on(concepts)).states, rtol=1e-4, atol=1e-4
     )

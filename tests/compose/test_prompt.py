@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfusion_registry.compose.prompt import Call, Prompt, Text, braces, options_of, parse_prompt, unparse
+from perfusion_registry.compose.pieces import Close, Open
+from perfusion_registry.compose.prompt import (
+    Call,
+    Prompt,
+    Text,
+    braces,
+    options_of,
+    parse_prompt,
+    reads_as_before,
+    unparse,
+)
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
 from perfusion_registry.methods.table import find_method
@@ -25,7 +35,13 @@ CASES = {
     "A teddy* sailing in a teapot*": (Text("A "), Call("teddy"), Text(" sailing in a "), Call("teapot")),
     "a teddy*, a Teddy*!": (Text("a "), Call("teddy"), Text(", a "), Call("teddy"), Text("!")),
     "the teddy*'s hat": (Text("the "), Call("teddy"), Text("'s hat")),
-    "sun_glasses* (Sun-Glasses*)": (Call("sun-glasses"), Text(" ("), Call("sun-glasses"), Text(")")),
+    "sun_glasses* (Sun-Glasses*)": (
+        Call("sun-glasses"),
+        Text(" "),
+        Open("("),
+        Call("sun-glasses"),
+        Close(")"),
+    ),
     "x-teddy*": (Call("x-teddy"),),
     "--teddy*": (Text("--"), Call("teddy")),
     "teddy*{bias=.55,temperature=.15}": (call("teddy", bias=".55", temperature=".15"),),
@@ -72,6 +88,9 @@ MISTAKES = {
     "a teddy*{preset=loud}": ("no preset", "loud"),
     "a teddy*{preset=faithful,preset=faithful}": ("set twice", "preset"),
     "a teddy*{residual=-1}": ("greater than or equal to 0", "-1"),
+    "a (hat:1.2.3)": ("1.2.3 is no weight", "1.2.3"),
+    "a (hat:11)": ("a weight of 11 is beyond 10", "hat"),
+    "((a hat:-5):2.5)": ("a weight of -12.5 is beyond 10", "a hat"),
     "a 3po* there": ("cannot be a concept's name", "3po*"),
     "the con* man": ("cannot be a concept's name", "con*"),
     f"{'a' * 65}*": ("cannot be", "a" * 65 + "*"),
@@ -111,7 +130,8 @@ def test_the_source_spans_cover_the_source():
 
 
 # Alphabets that make stars, braces and words meet often; any other text must do no harm either.
-crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias", max_size=40)
+without_brackets = st.text(alphabet="ab2é*\\{}=,.-_ \nbias", max_size=40)
+crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias()[]:|1", max_size=40)
 gates = st.fixed_dictionaries(
     {},
     optional={
@@ -152,7 +172,7 @@ def test_whatever_is_written_is_read_back(calls, head):
         assert braces(alone, name, PERFUSION) == {fields[key]: value for key, value in gate.items()}
 
 
-@given(crowded)
+@given(without_brackets)
 def test_without_stars_or_backslashes_a_prompt_is_its_text(source):
     plain = source.replace("*", "").replace("\\", "")
     assert parse_prompt(plain).spoken({}) == plain
@@ -169,3 +189,61 @@ def test_what_a_method_does_not_take_is_an_error_at_the_call():
     with pytest.raises(PerfError, match="has no options") as caught:
         braces(parse_prompt("an oak*{bias=.5}"), "oak", find_method("textual-inversion"))
     assert caught.value.where.endswith("^^^^")
+
+
+WEIGHTS = {
+    "an (important) word": [("an ", 1), ("important", 1.1), (" word", 1)],
+    "(unnecessary)(parens)": [("unnecessary", 1.1), ("parens", 1.1)],
+    "a (house:1.3), [on] a (hill:.5), (((sky))).": [
+        ("a ", 1), ("house", 1.3), (", ", 1), ("on", 1 / 1.1), (" a ", 1), ("hill", 0.5), (", ", 1),
+        ("sky", 1.1**3), (".", 1),
+    ],
+    "((a red:1.5) hat:1.2)": [("a red", 1.8), (" hat", 1.2)],
+    "(a [red (big)] hat: 2 )": [("a ", 2), ("red ", 2 / 1.1), ("big", 2), (" hat", 2)],
+    "(less:-0.5)": [("less", -0.5)],
+    "(teddy*{bias=.5}:1.3)'s": [("teddy", 1.3), ("'s", 1)],
+    # A bracket is a character where it is no weight that is meant.
+    r"a cup \(blue\) \[small\]": [("a cup (blue) [small]", 1)],
+    ":) :( ;] (12:00) [16:9] (^_^)": [(":) :( ;] (12:00) [16:9] (^_^)", 1)],
+    "(at 10:30) (ratio 16:9)": [("at 10:30", 1.1), (" ", 1), ("ratio 16:9", 1.1)],
+    "(in 2020:1.5)": [("in 2020", 1.5)],
+    "a (cat": [("a (cat", 1)],
+    "a cat) (dog)": [("a cat) ", 1), ("dog", 1.1)],
+    "(a [b) c]": [("a [b", 1.1), (" c]", 1)],
+    # What A1111 changes from step to step is no weight either.
+    "[rain:0.5] [cat|dog] [a:b:3]": [("[rain:0.5] [cat|dog] [a:b:3]", 1)],
+    "[a:(b):0.5]": [("[a:", 1), ("b", 1.1), (":0.5]", 1)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", WEIGHTS)
+def test_brackets_give_weights_as_other_tools_have_them(source):
+    prompt = parse_prompt(source)
+    said = [(piece.text if isinstance(piece, Text) else piece.name, weight) for piece, weight in prompt.said]
+    assert said == [(text, pytest.approx(weight)) for text, weight in WEIGHTS[source]]
+    assert prompt.weighted == any(weight != 1 for _, weight in WEIGHTS[source])
+    words = {name: name for name in prompt.names}
+    assert prompt.spoken(words) == "".join(text for text, _ in WEIGHTS[source])
+    assert prompt.with_words(words).spoken({}) == prompt.spoken(words)
+
+
+@pytest.mark.parametrize("source", [*CASES, *WEIGHTS])
+def test_a_prompt_of_before_there_were_weights_means_what_it_did(source):
+    """Brackets are characters, and a backslash before one is too."""
+    before = parse_prompt(source, plain=True)
+    assert not any(isinstance(piece, Open | Close) for piece in before.pieces)
+    assert parse_prompt(unparse(before), plain=True) == before
+    now = parse_prompt(source).without_options()
+    assert reads_as_before(now) == (before.without_options() == now)
+
+
+def test_what_was_typed_is_written_again():
+    for source in (
+        "a ((red)) hat, [blue: (sky:1.20)] :)",
+        r"a cup \(blue\) (red:1.2)",
+        "(a cat:1.2) (12:00)",
+    ):
+        assert unparse(parse_prompt(source)) == source
+    # Text that would be read as a weight is escaped.
+    assert unparse(Prompt((Text("a cup (blue)"),))) == r"a cup \(blue\)"
+    assert unparse(Prompt((Text("a cup (blue:99)"),))) == r"a cup \(blue:99\)"

@@ -121,7 +121,9 @@ def test_a_pipeline_draws_what_the_composition_says(tiny_base: Base, place: Path
     base = wrap(pipe)
     composition = compose(parse_prompt("a teddy* sailing"), concepts, base)
     artifacts = {"teddy": concepts["teddy"].artifact}
-    states = pack(base, composition, artifacts, ["a hat", "a teddy* sailing"]).states  # (2, n, D)
+    states = pack(
+        base, composition, artifacts, [parse_prompt("a hat"), composition.parsed]
+    ).states  # (2, n, D)
     rows = {}
     for layer in base.bank.layers:
         rows[f"{layer.path}.to_k"] = states[..., layer.key_slice]

@@ -87,7 +87,9 @@ def test_a_pipeline_draws_what_the_composition_says(
     base = wrap(pipe)
     composition = compose(parse_prompt("a teddy* sailing"), concepts, base)
     artifacts = {"teddy": concepts["teddy"].artifact}
-    states = pack(base, composition, artifacts, [negative, "a teddy* sailing"]).states  # (2, n, D)
+    states = pack(
+        base, composition, artifacts, [parse_prompt(negative), composition.parsed]
+    ).states  # (2, n, D)
     if not negative:
         states[0] = 0
     rows = {}

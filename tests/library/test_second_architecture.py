@@ -82,7 +82,9 @@ def test_a_pipeline_draws_what_the_composition_says(
     assert live.description.family == base.description.family
     composition = compose(parse_prompt(PROMPT), concepts, live)
     artifacts = {"teddy": concepts["teddy"].artifact}
-    states = pack(live, composition, artifacts, [negative, PROMPT]).states  # (2, n, D)
+    states = pack(
+        live, composition, artifacts, [parse_prompt(negative), composition.parsed]
+    ).states  # (2, n, D)
     plain = live.plain_inputs(["a teddy sailing"], [negative])
     unedited = drawn(pipe, plain, **inputs)
     handles = []

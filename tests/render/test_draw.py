@@ -69,7 +69,7 @@ def test_a_concept_is_drawn_as_with_every_projection_edited_by_hand(tiny_base, c
     composition = compose(parse_prompt("a teddy* in a teapot*"), concepts, tiny_base)
     wanted = request(seeds=(5,), steps=4, scheduler=scheduler)
     (rendered,) = render(tiny_base, composition, wanted, on(concepts))
-    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"]).states
+    packed = pack(tiny_base, composition, on(concepts), [composition.parsed, parse_prompt("blue hat")]).states
 
     class Emits(torch.nn.Module):
         def __init__(self, columns):
@@ -242,7 +242,7 @@ def test_a_residual_is_drawn_in_the_wanted_branch_and_where_its_concept_is(tiny_
     """The pipeline by hand: the bank and the residual attached, and one focus for the two branches."""
     composition = compose(parse_prompt("a hugsy* in the snow"), concepts, tiny_base)
     (rendered,) = render(tiny_base, composition, request(seeds=(5,)), on(concepts))
-    packed = pack(tiny_base, composition, on(concepts), [composition.prompt, "blue hat"]).states
+    packed = pack(tiny_base, composition, on(concepts), [composition.parsed, parse_prompt("blue hat")]).states
     where = torch.zeros(2, 77, 1)
     where[0, 2, 0] = 1
     factors = residuals(tiny_base, composition, on(concepts)).factors[0]
