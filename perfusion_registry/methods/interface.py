@@ -77,11 +77,10 @@ class Method(ABC):
     step that was kept). draw_model: the options as they apply in one prompt. settings: what prompts, scenes
     and commands may set of these. strength: the field of `[render]` and of `draw_model` whose value a build
     chooses by its pictures where the recipe says none; strengths: those tried beside the usual one.
-    tensor_rules: of the tensors in its artifacts. needs_covariance: whether
-    its concepts live in the metric of a covariance, and compose only within one. drawings, trainings: the
-    names of other ways to draw and to train its concepts, which suites compare with its own; no method has
-    another's name or way to draw. transferable: whether its concepts can be transferred to bases of other
-    families, with layers of equal widths.
+    tensor_rules: of the tensors in its artifacts. needs_covariance: whether its concepts live in the metric
+    of a covariance, and compose only within one. drawings, trainings: the names of other ways to draw and to
+    train its concepts, which suites compare with its own; no method has another's name or way to draw.
+    transferable: whether its concepts can be transferred to families with layers of equal widths.
     """
 
     name: ClassVar[str]
@@ -111,9 +110,11 @@ class Method(ABC):
 
     @abstractmethod
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
-        """What prompts may set, with the recipe's `[render]` over the base card's over the method's own
-        values; the rest is as in `resolve_train`.
-        """
+        """What prompts may set: the recipe's `[render]` over the base card's over the method's own values."""
+
+    def resolved_before(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
+        """What `resolve_render` gave in earlier perfs: what is locked with such options keeps them."""
+        return self.resolve_render(recipe, base_defaults)
 
     def own_options(self, train: FileModel, render: FileModel, locked: Settings) -> FileModel:
         """The options, of `draw_model`, of a call of which nothing is set.

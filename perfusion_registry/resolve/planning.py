@@ -172,6 +172,11 @@ def _task(
     else:
         training = transfer_key(transferred, base.training_digest(train.prompts), needed)
     digest = card_key(training, recipe, render, base_licence=base.licence)
+    before = find_method(recipe.concept.method).resolved_before(recipe, base.card.render)
+    if before != render and locked is not None and not force:
+        earlier = card_key(training, recipe, before, base_licence=base.licence)
+        if locked.recipe_digest == earlier:  # built when its recipe meant these options, and still good
+            render, digest = before, earlier
     built = None if force else _built(store, digest, locked)
     task = BuildTask(
         name=name,

@@ -7,7 +7,7 @@ from typing import Any
 
 from perfusion_registry.artifact import build_key, training_key
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe
-from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_train
 
 CONCEPT = {"name": "bear", "version": "1.0.0", "supercategory": "teddy", "images": ["1.png", "2.png"]}
 TRAIN: dict[str, Any] = {
@@ -90,7 +90,7 @@ def keys_of(case: dict[str, Any]) -> dict[str, str]:
     }
     recipe = PerfusionRecipe.model_validate_json(json.dumps(said))
     train = resolve_train(recipe, given["card_train"])
-    render = resolve_render(recipe, given["card_render"])
+    render = find_method(recipe.concept.method).resolved_before(recipe, given["card_render"])
     inputs = (recipe, given["images"], given["masks"], given["base"], given["covariance"], train)
     epoch, licence = given["epoch"], given["base_licence"]
     return {

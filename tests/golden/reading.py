@@ -18,7 +18,7 @@ from perfusion_registry.compose.composition import read_composition
 from perfusion_registry.methods.files import read_manifest, read_recipe_or_pack
 from perfusion_registry.methods.perfusion.tensors import output_keys, outputs
 from perfusion_registry.methods.residuals.tensors import residual_of
-from perfusion_registry.methods.table import resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_train
 from perfusion_registry.recipe import Pack, dump_pack, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.registries.index import read_index
@@ -103,9 +103,10 @@ def recipes() -> dict[str, Any]:
             fields["published"] = dump_pack(read).decode()
         else:
             fields["train"] = in_order(resolve_train(read, {}).model_dump(mode="json"))
-            fields["render"] = resolve_render(read, {}).model_dump(mode="json")
+            resolved = find_method(read.concept.method).resolved_before
+            fields["render"] = resolved(read, {}).model_dump(mode="json")
             base = {"bias": 0.7, "key_lock": "global", "steps": 9}
-            fields["render on a base with defaults"] = resolve_render(read, base).model_dump(mode="json")
+            fields["render on a base with defaults"] = resolved(read, base).model_dump(mode="json")
         said[_name(path)] = fields
     return said
 

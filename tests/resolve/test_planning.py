@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perfusion_registry.artifact import Store, save_artifact
+from perfusion_registry.artifact import Store, card_key, save_artifact
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
+from perfusion_registry.methods.perfusion.options import RenderOptions
 from perfusion_registry.recipe import Lockfile, read_lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.resolve import ProjectFolder, differences, find_covariance, lock
@@ -120,6 +122,37 @@ def test_a_change_of_the_card_finds_the_tensors_again(root: Path, store: Store) 
     assert task.reusable is not None
     write_recipe(root, "bear", tables="[train]\nseed = 5")
     assert planned(root, store)[1].tasks[0].reusable is None
+
+
+@pytest.mark.parametrize("table", ['preset = "editable"', 'key_lock = "global"'])
+def test_what_was_locked_when_a_table_meant_other_numbers_keeps_them(
+    root: Path, store: Store, table: str
+) -> None:
+    write_recipe(root, "bear", tables=f"[render]\n{table}")
+    project, made = planned(root, store)
+    task, _ = made.tasks
+    assert isinstance(task.render, RenderOptions)
+    assert task.render.relative_bias == (1.0 if "preset" in table else None)
+    assert task.render.bias == (None if "preset" in table else 0.5)
+    # As a perf of yesterday built and locked it: a preset was the paper's bias, and a lock changed none.
+    before = RenderOptions(bias=0.75) if "preset" in table else RenderOptions(key_lock="global", bias=0.65)
+    digest = card_key(task.training, task.recipe, before)
+    assert digest != task.digest
+    sha256 = store.put(save_artifact(artifact(render=before, recipe_digest=digest, name="bear")))
+    store.record(digest, sha256)
+    store.record(task.training, sha256)
+    older = replace(task, render=before, digest=digest, built=sha256, reason="")
+    write_lockfile(root / "perfusion.lock", lock(project, replace(made, tasks=(older,)), store))
+    assert reasons(root, store, names=["bear"]) == {"bear": ""}
+    (kept,) = planned(root, store, names=["bear"])[1].tasks
+    assert (kept.render, kept.digest) == (before, digest)
+    # Built anew, or with a recipe that was changed, it is what the table means now.
+    (forced,) = planned(root, store, names=["bear"], force=True)[1].tasks
+    assert (forced.render, forced.digest) == (task.render, task.digest)
+    write_recipe(root, "bear", tables=f"[render]\n{table}\ntemperature = 0.2")
+    (changed,) = planned(root, store, names=["bear"])[1].tasks
+    assert changed.render == task.render.model_copy(update={"temperature": 0.2})
+    assert (changed.reason, changed.reusable) == ("render options changed", sha256)
 
 
 def test_damaged_and_missing_artifacts_are_built_again(root: Path, store: Store) -> None:

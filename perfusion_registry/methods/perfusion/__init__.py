@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.defaults import over_defaults
 from perfusion_registry.methods.interface import Method
-from perfusion_registry.methods.perfusion import baselines
+from perfusion_registry.methods.perfusion import baselines, rendering
 from perfusion_registry.methods.perfusion import tensors as kept
 from perfusion_registry.methods.perfusion.gate import SETTINGS, Gate
 from perfusion_registry.methods.perfusion.options import (
@@ -19,10 +19,8 @@ from perfusion_registry.methods.perfusion.options import (
     DrawOptions,
     PerfusionRecipe,
     RenderOptions,
-    RenderSection,
     TrainOptions,
 )
-from perfusion_registry.methods.perfusion.presets import PRESETS
 from perfusion_registry.methods.perfusion.search import search_space
 from perfusion_registry.methods.residuals.options import COARSE, STRENGTH
 from perfusion_registry.methods.residuals.tensors import require_blocks
@@ -67,23 +65,12 @@ class Perfusion(Method):
         return over_defaults(TrainOptions, recipe.train, base_defaults, "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOptions:
-        """A base card's `[render]` also speaks of steps, sizes and guidance, which concern the renderer.
+        """See `methods.perfusion.rendering`."""
+        return rendering.resolved(recipe, base_defaults)
 
-        A recipe's preset is the paper's bias, as keys and cards had it before there were relative ones.
-        """
-        known = {key: value for key, value in base_defaults.items() if key in RenderOptions.model_fields}
-        section = recipe.render
-        assert isinstance(section, RenderSection)
-        said = (section.bias, section.relative_bias) != (None, None)
-        if said or section.preset is not None:
-            known = {key: value for key, value in known.items() if key not in _BIASES}
-        if section.preset is not None:
-            preset = PRESETS[section.preset]
-            lock = section.key_lock or known.get("key_lock") or RenderOptions().key_lock
-            known["temperature"] = preset.temperature
-            if not said:
-                known["bias"] = preset.bias(lock)
-        return over_defaults(RenderOptions, section.model_copy(update={"preset": None}), known, "render")
+    def resolved_before(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOptions:
+        """With presets and global locks as they were."""
+        return rendering.resolved_before(recipe, base_defaults)
 
     def own_options(self, train: FileModel, render: FileModel, locked: Settings) -> DrawOptions:
         """A concept whose keys were trained uses them unless a lock is asked for: `local` in its card is only

@@ -69,7 +69,8 @@ class TrainSection(TrainingSection):
 class RenderSection(OneBias):
     """`[render]` of a recipe; a key left out means the base's default, else the paper's.
 
-    preset: stands for the bias and temperature that are left out, under the recipe's own key lock.
+    preset: stands for the bias, as a relative one, and the temperature that are left out, under the recipe's
+    own key lock. A global lock without either kind of bias takes the paper's for it.
     """
 
     bias: Bias | None = None

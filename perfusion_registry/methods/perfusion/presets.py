@@ -23,8 +23,8 @@ GLOBAL_BIAS = 0.5
 class Preset:
     """The gate that a preset stands for.
 
-    local: under a local lock, or trained keys; global: under a global lock. relative_bias: where it is drawn.
-    bias: in a recipe. meaning: in one line.
+    local: under a local lock, or trained keys; global: under a global lock. bias: the paper's, which recipes
+    had before there were relative ones. meaning: in one line.
     """
 
     local_bias: float
