@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perfusion_registry.reporter import Reporter, Stage, duration
+from perfusion_registry.wrapping import hanging
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +48,10 @@ class _Quiet:
     def warn(self, text: str) -> None:
         from rich.text import Text
 
-        line = Text("warning: ", style="bold yellow").append(printable(text), style="default not bold")
-        self._console().print(line)
+        screen = self._console()
+        told = hanging(f"warning: {printable(text)}", screen.width if screen.is_terminal else None)
+        label, _, rest = told.partition(" ")
+        screen.print(Text(f"{label} ", style="bold yellow").append(rest, style="default not bold"))
 
     def _console(self) -> Console:
         return stderr()
@@ -160,7 +163,8 @@ class _Bars(_Quiet):
                     progress.stop()
 
     def note(self, text: str) -> None:
-        self._console().print(printable(text), markup=False)
+        screen = self._console()
+        screen.print(hanging(printable(text), screen.width), markup=False)
 
     def _console(self) -> Console:
         return self._progress.console if self._progress else stderr()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "file_lock", "reporter", "suggestions", "threads", "version"),
+    ("errors", "file_lock", "reporter", "suggestions", "threads", "version", "wrapping"),
     ("extras", "progress"),
     ("lazy",),
     ("cache_folder",),

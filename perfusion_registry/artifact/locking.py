@@ -8,13 +8,17 @@ takes any one and the writer takes all, in their order, so that two writers cann
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.errors import PerfError
 from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.reporter import Reporter, Silent
@@ -28,6 +32,7 @@ SLOTS = 64
 """Without shared locks, as many processes may read at once; one more waits for any of them."""
 
 _PAUSE = 0.05
+_reading: Counter[tuple[Path, int, int]] = Counter()  # how often each thread uses a store
 
 
 @contextmanager
@@ -50,17 +55,32 @@ def read_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
                 held.enter_context(one_slot(path.parent, warn))
             elif not held.enter_context(file_lock(path, shared=True, wait=warn)):
                 reporter.warn(_no_locks(root))
+        here = _reader(root)
+        _reading[here] += 1
+        held.callback(_reading.subtract, {here: 1})
         yield
+
+
+def _reader(root: Path) -> tuple[Path, int, int]:
+    """This thread as it uses a store; a fork of its process is another."""
+    return root.resolve(), os.getpid(), threading.get_ident()
 
 
 @contextmanager
 def write_lock(root: Path, reporter: Reporter | None = None) -> Iterator[None]:
     """Have the store at `root` alone; waits, with a warning, while other processes use it.
 
-    On a file system without locks nobody is waited for, with a warning.
+    On a file system without locks nobody is waited for, with a warning. Raises PerfError in a thread that
+    uses the store itself.
     """
     reporter = reporter or Silent()
     path = _lock_file(root)
+    if _reading[_reader(root)]:
+        raise PerfError(
+            "this program itself is using the store, and would wait for itself",
+            where=str(root),
+            hint="prune before a workspace is opened, or after it is closed",
+        )
 
     def warn() -> None:
         reporter.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.progress import printable, stderr
 from perfusion_registry.progress import terminal_reporter as reporter
 from perfusion_registry.reporter import duration
+from perfusion_registry.wrapping import hanging
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from perfusion_registry.operations.result import Result
 
 __all__ = [
+    "columns",
     "count",
     "duration",
     "printable",
@@ -44,8 +47,13 @@ def stdout() -> Console:
 
 
 def say(text: str) -> None:
-    """Print one plain line of the result."""
-    print(printable(text))
+    """Print one plain line of the result, which a terminal gets wrapped between words."""
+    print(hanging(printable(text), columns()))
+
+
+def columns() -> int | None:
+    """Of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say_result(result: Result) -> None:
@@ -130,25 +138,34 @@ def _say_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             print()
         for column, cell in zip(columns, row, strict=True):
             if cell:
-                print(f"{column:<{wide}}  {cell}".rstrip())
+                print(hanging(f"{column:<{wide}}  {cell}".rstrip(), stdout().width, wide + 2))
 
 
 def _styled(cell: str, style: str | None) -> str:
     return f"[{style}]{cell}[/]" if style else cell
 
 
+_MARGIN = 7  # columns, of what an error's lines begin with
+
+
 def show_error(error: PerfError) -> None:
     """Print an error as a person should read it: what, where, and what to do next."""
     from rich.text import Text
 
+    screen = stderr()
+    width = screen.width - _MARGIN if screen.is_terminal else None
+
+    def said(told: str) -> str:
+        return hanging(printable(told), width, 0).replace("\n", f"\n{' ' * _MARGIN}" if width else "\n")
+
     text = Text("error: ", style="bold red")
     what = error.what
-    text.append(printable(what[:1].upper() + what[1:]), style="default not bold")
+    text.append(said(what[:1].upper() + what[1:]), style="default not bold")
     if error.where:
-        text.append("\n   at  ", style="cyan").append(printable(error.where), style="default not bold")
+        text.append("\n   at  ", style="cyan").append(said(error.where), style="default not bold")
     if error.hint:
-        text.append("\n next  ", style="green").append(printable(error.hint), style="default not bold")
-    stderr().print(text)
+        text.append("\n next  ", style="green").append(said(error.hint), style="default not bold")
+    screen.print(text)
 
 
 def show_interrupt(resumable: str | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from perfusion_registry.cli import console
+from perfusion_registry.wrapping import wrapped
 
 _LABELS = 13
 """Columns of a label: behind it, a SHA-256 has room in a terminal of 80 columns."""
@@ -20,29 +21,13 @@ def say_facts(facts: Mapping[str, str | None]) -> None:
     screen = console.stdout()
     room = screen.width - len(_INDENT) if screen.is_terminal else None
     for label, text in facts.items():
-        lines = [line for part in (text or "").splitlines() for line in _wrapped(part, room)]
+        lines = [
+            line for part in (text or "").splitlines() for line in wrapped(console.printable(part), room)
+        ]
         for number, line in enumerate(lines):
-            console.say(f"{_INDENT}{line}" if number else f"  {label:<{_LABELS}} {line}")
+            print(f"{_INDENT}{line}" if number else f"  {label:<{_LABELS}} {line}")
 
 
 def values_said(values: Mapping[str, object]) -> str:
     """Options and their values in one line: `bias 0.65, key lock local`."""
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
-
-
-def _wrapped(text: str, room: int | None) -> Iterator[str]:
-    """The text in lines of at most `room` columns, but for words that are longer."""
-    from rich.cells import cell_len
-
-    text = console.printable(text)
-    if room is None or cell_len(text) <= room:
-        yield text
-        return
-    line = ""
-    for word in text.split():
-        if line and cell_len(f"{line} {word}") > room:
-            yield line
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    yield line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.info import InfoResult
-    from perfusion_registry.operations.search import FoundConcept
 
 
 @spread
@@ -44,18 +44,19 @@ def search(
             row.version,
             "scene pack" if row.kind == "pack" else row.supercategory or "",
             row.licence or "",
-            _about(row),
+            row.consent or "",
+            "yes" if row.preview else "",
+            row.description or "",
         ]
         for row in result.concepts
     ]
-    console.say_table(["concept", "version", "super", "licence", "description"], cells)
+    columns = ["concept", "version", "super", "licence", "consent", "preview", "description"]
+    said = [any(texts) or column not in _SELDOM for column, *texts in zip(columns, *cells, strict=True)]
+    console.say_table([*compress(columns, said)], [[*compress(row, said)] for row in cells])
 
 
-def _about(row: FoundConcept) -> str:
-    """What it says of itself, and what there is to look at before it is taken."""
-    consent = f"consent: {row.consent}" if row.consent else ""
-    preview = "has a preview" if row.preview else ""
-    return "; ".join(part for part in (row.description, consent, preview) if part)
+_SELDOM = ("consent", "preview")
+"""Columns that are left out where no concept has any of it."""
 
 
 @spread
@@ -109,6 +110,8 @@ def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
         told.pop("method", None)  # which draws its concepts, and is theirs
     if result.covariance is not None:
         told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
+    if result.similarity is not None:
+        told["similarity"] += " (of its own word to it, in the prompts that it was learned with)"
     if result.size is not None:
         told["size"] = console.size(result.size)
     if result.signed_by is not None:

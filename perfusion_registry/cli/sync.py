@@ -74,6 +74,9 @@ def _tell(result: SyncResult, *, dry_run: bool) -> None:
         console.say(f"{verb} {block.name} {block.version} ({size}, {block.registry})")
     if not result.fetched:
         console.say(f"In sync: {console.count(len(result.present), 'concept')}")
+    if result.wrote is not None:
+        console.say(f"Wrote {result.wrote}; the concepts are in the store of this machine, {result.store}")
+        console.say("Next: perf list, or perf render 'a NAME*'")
     if result.to_build:
         names = " ".join(result.to_build)
         console.say(f"Not built here: {', '.join(result.to_build)}. Next: perf build {names}")

@@ -265,7 +265,7 @@ def _settle(
     if was is not None and was != built.sha256:
         what = (
             f"the bytes of `{task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "
-            "the locked ones come from elsewhere"
+            "another kind of processor, number of threads or version of PyTorch has computed the locked ones"
         )
         if locked:
             raise CheckFailedError(

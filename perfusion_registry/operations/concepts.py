@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.findings import stored_card
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
@@ -32,7 +34,8 @@ class RemoveResult(Result):
 
 
 class ListedConcept(FileModel):
-    """A concept of a project. state: what a build or a sync would do with it, in words."""
+    """A concept of a project. supercategory: as its recipe says it, or the artifact that was fetched; empty
+    where neither is here. state: what a build or a sync would do with it, in words."""
 
     name: Name
     version: str
@@ -83,7 +86,8 @@ def list_concepts(workspace: Workspace) -> ListResult:
     project = workspace.read()
     problem, states = _states(workspace, project)
     rows = tuple(
-        _row(project, name, states.get(name, "unknown")) for name in sorted(project.manifest.concepts)
+        _row(project, workspace.store, name, states.get(name, "unknown"))
+        for name in sorted(project.manifest.concepts)
     )
     return ListResult(base=project.manifest.project.base, problem=problem, concepts=rows)
 
@@ -113,7 +117,7 @@ def _fetched(workspace: Workspace, project: ProjectFolder, name: str) -> str:
     return "fetched" if workspace.store.has(block.sha256) else "to fetch"
 
 
-def _row(project: ProjectFolder, name: str, state: str) -> ListedConcept:
+def _row(project: ProjectFolder, store: Store, name: str, state: str) -> ListedConcept:
     entry = project.manifest.concepts[name]
     locked = project.lockfile.concept(name) if project.lockfile else None
     here = locked if locked and state in ("built", "fetched") else None
@@ -126,6 +130,9 @@ def _row(project: ProjectFolder, name: str, state: str) -> ListedConcept:
         "sha256": here.sha256 if here else None,
         "source": entry.recipe or entry.registry or "",
     }
+    if entry.recipe is None and here is not None:
+        card = stored_card(store, here.sha256)
+        row["supercategory"] = (card.supercategory if card is not None else None) or ""
     if entry.recipe is not None:
         try:
             recipe = project.declared(name)

@@ -48,7 +48,8 @@ class SyncOptions:
 class SyncResult(Result):
     """`perf sync`. fetched: `NAME VERSION`. to_build: what only a recipe can make.
 
-    changes, lines: of the lockfile, as in `LockResult`.
+    changes, lines: of the lockfile, as in `LockResult`. store: the folder that fetched concepts are in.
+    wrote: the lockfile that was not there before.
     """
 
     schema_: Literal["perf.sync/1"] = named("perf.sync/1")
@@ -58,12 +59,16 @@ class SyncResult(Result):
     changes: tuple[str, ...]
     blocks: InProcess[tuple[LockedConcept, ...]]
     lines: InProcess[tuple[str, ...]] = ()
+    store: InProcess[Path]
+    wrote: InProcess[Path | None] = None
 
 
 @dataclass
 class _Progress:
     """What a sync has done so far."""
 
+    store: Path
+    wrote: Path | None = None
     fetched: list[LockedConcept] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
     to_build: list[str] = field(default_factory=list)
@@ -78,6 +83,8 @@ class _Progress:
             changes=tuple(self.changes),
             blocks=tuple(self.fetched),
             lines=tuple(self.lines),
+            store=self.store,
+            wrote=self.wrote,
         )
 
 
@@ -89,7 +96,7 @@ def sync(workspace: Workspace, options: SyncOptions) -> SyncResult:
     project = workspace.read()
     if project.lockfile is None and options.frozen:
         raise no_lockfile(project.lockfile_path)
-    done = _Progress()
+    done = _Progress(workspace.store.root)
     lockfile = project.lockfile
     if not options.frozen and project.manifest_path.is_file():
         done.changes = _unmet(workspace, project, locked=options.locked)
@@ -127,7 +134,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
             hint="go to an empty folder, or name one: `--project DIR`",
         )
     ProjectFolder.of_lockfile(folder.absolute(), lockfile)  # one without a base is refused at once
-    done = _Progress()
+    done = _Progress(workspace.store.root)
     sources = registries_beside(workspace, source, lockfile)
     signatures = workspace.signatures(folder_of(source), require=options.require_signed)
     _fetch(workspace, lockfile, sources, signatures, done, dry_run=options.dry_run)
@@ -135,6 +142,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
         make_folder(folder)
         if not target.exists():
             replace_bytes(target, data)
+            done.wrote = target
         workspace.keep(target)
         _save_stamp(workspace, folder)
     done.to_build += [block.name for block in lockfile.concepts if _own_pack(block)]

@@ -213,6 +213,17 @@ def test_pruning_waits_for_those_who_use_the_store_and_a_death_ends_the_wait(
     assert "another process is using the store" in told
 
 
+def test_who_uses_the_store_does_not_wait_for_itself(tmp_path: Path) -> None:
+    with read_lock(tmp_path):
+        with read_lock(tmp_path):
+            pass
+        with pytest.raises(PerfError, match="would wait for itself"), write_lock(tmp_path):
+            pass
+        assert prune(tmp_path, dry_run=True).removed == ()
+    with write_lock(tmp_path):  # and not when it is done
+        pass
+
+
 @posix
 def test_users_wait_while_one_process_has_the_store_alone(tmp_path: Path) -> None:
     text = "with write_lock(root):\n    print('held', flush=True)\n    time.sleep(1)"

@@ -41,7 +41,9 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
 
     # Yanked, the version still works where it is locked; a new lock takes the one before.
     studio.registry.yank("teddy", "1.1.0", reason="a wrong ear")
+    assert json.loads(team.perf("list", "--json").out)["concepts"][0]["supercategory"] == ""  # not here yet
     team.perf("sync", "--frozen")
+    assert json.loads(team.perf("list", "--json").out)["concepts"][0]["supercategory"] == "teddy"
     assert team.blobs() == author.blobs()
     assert "teddy    1.1.0 (yanked)" in team.perf("list", "--outdated").out
     team.perf("lock", "--check")
@@ -51,7 +53,8 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
 
     # The third machine has the lockfile alone.
     third = studio.person("third", None, executed=True)
-    third.perf("sync", "../team/perfusion.lock")
+    said = third.perf("sync", "../team/perfusion.lock").out
+    assert "Wrote perfusion.lock; the concepts are in the store of this machine, " in said
     assert third.lockfile.read_bytes() == text
     assert third.blobs() == author.blobs()
     third.perf("render", "a teddy* sailing", "--steps", "1", "--out", "out.png")
