@@ -104,8 +104,8 @@ class ConceptCard(FileModel):
     its field, where the build chose one. verdict: what the build found it good for. preview: the SHA-256 of a
     small picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
 
-    word, vectors, imported and preview are fields of the format that nothing writes yet
-    (`docs/formats.md`); what calls otherwise for one of them cannot be called here.
+    vectors and preview are fields of the format that nothing writes yet (`docs/formats.md`); what calls
+    otherwise for vectors, or for words or as a style by a method without them, cannot be called here.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CARD_SCHEMA)] = CARD_SCHEMA
@@ -185,11 +185,14 @@ class ConceptCard(FileModel):
     @property
     def call_hindrance(self) -> str | None:
         """Why prompts cannot call such a concept here, as a sentence; None where they can."""
-        if self.hindrance is None and (self.word is not None or self.vectors != 1):
+        if self.hindrance is not None:
+            return self.hindrance
+        phrases = find_method(self.method).phrases
+        if self.vectors != 1 or (self.word is not None and not phrases):
             return "its calls become several tokens, and this perf makes one of each"
-        if self.hindrance is None and self.supercategory is None:
+        if self.supercategory is None and not phrases:
             return "it is a kind of nothing, a style, and this perf puts calls in the place of a word"
-        return self.hindrance
+        return None
 
 
 FIRST_SCORES = ("harmonic", "image", "text")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LARGEST_HEADER = 512 * 1024
-LARGEST_ARTIFACT = 64 * 1024 * 1024
+LARGEST_HEADER = 4 * 1024 * 1024
+LARGEST_ARTIFACT = 1024 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """Of a tensor, whatever the method."""
 
@@ -144,10 +144,10 @@ def _check(card: ConceptCard, tensors: dict[str, Tensor], where: str) -> None:
         if (known and rule is None) or not _NAME.fullmatch(key):
             raise _malformed(f"it has an unknown tensor `{key[:100]!r}`", where)
         if rule is not None:
-            expected = torch.float16 if rule.half else torch.float32
-            if value.dtype != expected:
-                raise _malformed(f"the tensor `{key}` is {value.dtype}, not {expected}", where)
-            if value.ndim != rule.dimensions or value.numel() == 0:
+            expected = _DTYPES[rule.half]
+            if str(value.dtype).removeprefix("torch.") not in expected:
+                raise _malformed(f"the tensor `{key}` is {value.dtype}, not {_torch(expected)}", where)
+            if rule.dimensions not in (None, value.ndim) or value.numel() == 0:
                 needed = "two dimensions" if rule.dimensions == 2 else "one dimension"
                 raise _malformed(f"the tensor `{key}` has shape {tuple(value.shape)}, not {needed}", where)
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
@@ -168,7 +168,17 @@ def _dtype(rules: Sequence[TensorRule] | None, key: str) -> torch.dtype | None:
     import torch
 
     rule = _rule(rules, key)
-    return None if rule is None else torch.float16 if rule.half else torch.float32
+    if rule is None or rule.half is None:
+        return None
+    return torch.float16 if rule.half else torch.float32
+
+
+_DTYPES = {True: ("float16",), False: ("float32",), None: ("float32", "float16", "bfloat16")}
+"""What a rule lets in, by its `half`."""
+
+
+def _torch(names: Sequence[str]) -> str:
+    return " or ".join(f"torch.{name}" for name in names)
 
 
 def _malformed(why: str, where: str) -> PerfError:

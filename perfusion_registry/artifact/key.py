@@ -10,7 +10,6 @@ from typing import Any
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe import Recipe
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 _KEY_SCHEMA = 1
@@ -30,15 +29,16 @@ def training_key(
     masks: Sequence[str],
     base: str,
     covariance: str | None,
-    train: TrainingOptions,
+    train: FileModel,
     *,
     epoch: int,
 ) -> str:
     """Digest (hex) of everything that changes an artifact's tensors.
 
     images, masks: the SHA-256 of each file's bytes; their order matters to training, and their names do not.
-    base, covariance: digests of the base's files and of C, None for a method without one. train: the
-    resolved options, seed included. epoch: counts changes of the trainer that change its results.
+    Of a concept that is imported, images is the file. base, covariance: digests of the base's files and of C,
+    None for a method without one. train: the resolved options, seed included. epoch: counts changes of the
+    trainer that change its results.
 
     The key of a perfusion concept is spelt as it was before there were methods, so nothing that was built is
     built again. Every other says its method, and leaves out what the method does not have.
@@ -72,7 +72,9 @@ def transfer_key(source: str, base: str, covariance: str | None) -> str:
 
 def card_key(training: str, recipe: Recipe, render: FileModel, *, base_licence: str | None = None) -> str:
     """The recipe digest: a key of tensors, and everything else that the artifact's card says."""
-    card = recipe.concept.model_dump(mode="json", exclude={"images", "masks", "supercategory", "preview"})
+    card = recipe.concept.model_dump(
+        mode="json", exclude={"images", "masks", "file", "supercategory", "preview"}
+    )
     if base_licence is not None:
         card["base_licence"] = base_licence
     return digest_of({"training": training, "card": card, "render": render.model_dump(mode="json")})
@@ -84,7 +86,7 @@ def build_key(
     masks: Sequence[str],
     base: str,
     covariance: str | None,
-    train: TrainingOptions,
+    train: FileModel,
     render: FileModel,
     *,
     epoch: int,

@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from perfusion_registry.base.adaptation import Adaptation as Adaptation
+    from perfusion_registry.base.adaptation import Applied as Applied
     from perfusion_registry.base.attention import AttentionRecorder as AttentionRecorder
     from perfusion_registry.base.bank import Bank as Bank
     from perfusion_registry.base.bank import BankLayer as BankLayer
     from perfusion_registry.base.card import BaseCard as BaseCard
+    from perfusion_registry.base.changes import Change as Change
+    from perfusion_registry.base.changes import Changes as Changes
+    from perfusion_registry.base.changes import module_at as module_at
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
     from perfusion_registry.base.description import as_drawn as as_drawn
     from perfusion_registry.base.description import check_base as check_base
+    from perfusion_registry.base.description import configurations as configurations
     from perfusion_registry.base.description import describe_base as describe_base
     from perfusion_registry.base.description import require_trainable as require_trainable
     from perfusion_registry.base.identity import BaseDescription as BaseDescription
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base.tokens import Tokens as Tokens
 
 _HOME = {
+    "Adaptation": "adaptation",
+    "Applied": "adaptation",
     "Asked": "prediction",
     "AttentionRecorder": "attention",
     "Bank": "bank",
@@ -52,6 +60,8 @@ _HOME = {
     "BaseIdentity": "identity",
     "BaseOptions": "options",
     "BaseReference": "reference",
+    "Change": "changes",
+    "Changes": "changes",
     "ConceptPiece": "tokens",
     "Conditioning": "conditioning",
     "Factors": "residuals",
@@ -63,10 +73,12 @@ _HOME = {
     "beside": "readers",
     "block_widths": "residuals",
     "check_base": "description",
+    "configurations": "description",
     "describe_base": "description",
     "load_base": "loading",
     "load_tokenizer": "loading",
     "marked": "residuals",
+    "module_at": "changes",
     "require_trainable": "description",
     "wrap": "loading",
 }

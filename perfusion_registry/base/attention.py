@@ -74,7 +74,7 @@ class AttentionRecorder:
 
     def _record(self, attention: Any, hidden: Tensor, context: Tensor, mask: Tensor | None) -> None:
         """hidden: (B, h * w, c). context: (B, n, d) encodings, or (B, n, D) packed. mask: as in `See`."""
-        size = self._map_size(hidden.shape[1])
+        size = map_size(self._latent_size, hidden.shape[1])
         if max(size) > self._largest:
             return
         if hidden.shape[0] != len(self._positions):
@@ -87,14 +87,16 @@ class AttentionRecorder:
         self._sums[size] = chosen + self._sums[size] if size in self._sums else chosen
         self._counts[size] = self._counts.get(size, 0) + 1
 
-    def _map_size(self, places: int) -> tuple[int, int]:
-        """(h, w) of a map with so many places: the latent, halved and rounded up until it fits."""
-        height, width = self._latent_size
-        while height * width > places:
-            height, width = -(-height // 2), -(-width // 2)
-        if height * width != places:
-            raise ValueError(f"a latent of {self._latent_size} has no map of {places} places")
-        return height, width
+
+def map_size(latent_size: tuple[int, int], places: int) -> tuple[int, int]:
+    """(h, w) of a map with so many places: the latent, halved and rounded up until it fits. Raises ValueError
+    where none fits."""
+    height, width = latent_size
+    while height * width > places:
+        height, width = -(-height // 2), -(-width // 2)
+    if height * width != places:
+        raise ValueError(f"a latent of {latent_size} has no map of {places} places")
+    return height, width
 
 
 def attention_share(

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from perfusion_registry.base.adaptation import Adaptation
     from perfusion_registry.base.attention import AttentionRecorder
     from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.bank import Bank
+    from perfusion_registry.base.changes import Changes
     from perfusion_registry.base.conditioning import Conditioning, Embeddings
     from perfusion_registry.base.identity import BaseIdentity
     from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
@@ -112,6 +114,23 @@ class Base(ABC):
         in its place.
         """
         return empty
+
+    # Adapters
+
+    @property
+    def text_models(self) -> Mapping[str, nn.Module]:
+        """The text encoders that `encode` asks, by the names that adapters have for them; none where adapters
+        cannot be drawn with this kind of base."""
+        return {}
+
+    def text_changed(
+        self, changes: Sequence[tuple[Mapping[str, Changes], float]]
+    ) -> AbstractContextManager[None]:
+        """A context in which `encode` in this thread has adapters in the text encoders: changes by encoder
+        and path, and how strongly each applies."""
+        from perfusion_registry.base.changes import text_changed
+
+        return text_changed(self.text_models, changes)
 
     # Denoising
 
@@ -318,7 +337,13 @@ class Base(ABC):
             yield
 
     @contextmanager
-    def attached(self, residuals: Sequence[Factors] = (), *, everywhere: bool = False) -> Iterator[None]:
+    def attached(
+        self,
+        residuals: Sequence[Factors] = (),
+        *,
+        everywhere: bool = False,
+        adaptation: Adaptation | None = None,
+    ) -> Iterator[None]:
         """A context, `exclusive`, in which the denoiser takes packed in the place of text.
 
         Packed is (B, n, D + J' + d), fp32, a row for each token of B prompts; the last two parts may be
@@ -333,18 +358,26 @@ class Base(ABC):
         encodings E, for the base's `readers` (`beside`); without readers there are none.
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
-        residual is added at every place of every sample, as in training. Gradients flow to packed and to the
+        residual is added at every place of every sample, as in training. adaptation: concepts' adapters; the
+        marks of those that have regions follow the residuals' columns. Gradients flow to packed and to the
         factors. On leaving the very same modules are back, whatever happened inside. Raises PerfError where a
         composition is attached already, and for residuals that do not fit.
         """
+        from perfusion_registry.base.adaptation import adapted
         from perfusion_registry.base.readers import readers_attached
         from perfusion_registry.base.residuals import residuals_attached
 
+        attentions, D = self.cross_attentions, len(self.bank.W)
+        adapters: AbstractContextManager[None] = nullcontext()
+        if adaptation is not None:
+            first = D + len(residuals)
+            adapters = adapted(self.denoiser, attentions, adaptation, first, self.noise_steps)
         with (
             self.exclusive(),
+            adapters,  # behind the very modules, before others stand in for them
             self.bank.attached(),
-            readers_attached(self.readers, len(self.bank.W), self.bank.width),
-            residuals_attached(self.residual_blocks, self.cross_attentions, residuals, everywhere=everywhere),
+            readers_attached(self.readers, D, self.bank.width),
+            residuals_attached(self.residual_blocks, attentions, residuals, everywhere=everywhere),
         ):
             yield
 

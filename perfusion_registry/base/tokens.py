@@ -13,6 +13,8 @@ from perfusion_registry.suggestions import closest
 _END_OF_WORD = "</w>"
 OF_A_LANGUAGE = 10_000
 """Tokens, from which a vocabulary is that of a language; CLIP's has 49,408."""
+NOWHERE = -1
+"""The position of a concept piece without tokens."""
 _WORDS = re.compile(r"[^\W\d_]+")
 
 
@@ -20,8 +22,9 @@ _WORDS = re.compile(r"[^\W\d_]+")
 class ConceptPiece:
     """The place of a concept in a prompt. word: the supercategory. vectors: how many tokens it becomes.
 
-    spelled: as all tokens of the supercategory. Else as `vectors` tokens, where the concept's own embeddings
-    go; of a supercategory of several tokens the last one keeps that place.
+    spelled: as all tokens of the word, which may be a phrase, or "" for none at all. Else as `vectors`
+    tokens, where the concept's own embeddings go; of a supercategory of several tokens the last one keeps
+    that place.
     """
 
     word: str
@@ -36,10 +39,10 @@ class Tokens:
     ids: for each text encoder its token ids, with start, end and padding. length: how many positions hold
     start, words and end; padding follows. words: n texts, the word that each position belongs to; "" for
     start, end and padding. pieces: which piece of the prompt each position is of; None for start, end and
-    padding. concept_positions: the position of each concept piece, in the order of the pieces;
-    of several the last, which alone has read all of them. concept_tokens: all positions of each. places: for
-    each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the words
-    that did not fit, as text, or "".
+    padding. concept_positions: the position of each concept piece, in the order of the pieces; of several the
+    last, which alone has read all of them, of none `NOWHERE`. concept_tokens: all positions of each. places:
+    for each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the
+    words that did not fit, as text, or "".
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -71,7 +74,7 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
     concepts: list[tuple[int, ...]] = []
     for number, piece in enumerate(pieces):
         if isinstance(piece, ConceptPiece):
-            ids = supercategory_tokens(tokenizer, piece.word)
+            ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []
             ids = ids if piece.spelled else ids[-1:] * piece.vectors
             concepts.append(tuple(range(len(tokens), len(tokens) + len(ids))))
             tokens += [_Token(id_, piece.word, (number, 0)) for id_ in ids]
@@ -81,7 +84,7 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
     room = length - 2
     kept, lost = tokens[:room], tokens[room:]
     dropped = " ".join({token.source: token.word for token in lost}.values())  # each word once
-    beyond = [tokens[indices[-1]].word for indices in concepts if indices[-1] >= room]
+    beyond = [tokens[indices[-1]].word for indices in concepts if indices and indices[-1] >= room]
     if beyond:
         raise PerfError(
             f"the prompt is too long: it has {len(tokens)} tokens, the text encoder takes {room}, "
@@ -97,7 +100,7 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
         length=len(row),
         words=("", *(token.word for token in kept), *[""] * (padding + 1)),
         pieces=(None, *(token.source[0] for token in kept), *[None] * (padding + 1)),
-        concept_positions=tuple(indices[-1] for indices in at),
+        concept_positions=tuple(indices[-1] if indices else NOWHERE for indices in at),
         concept_tokens=at,
         places=tuple((indices,) for indices in at),
         dropped=dropped,

@@ -11,7 +11,6 @@ from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.methods.transfer import Learned
-from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -115,7 +114,9 @@ def transfer(
     made = method.transferred(
         _learned(artifact), base, covariance.metric() if covariance is not None else None, before
     )
-    built = method.built(card.steps_kept or 0, covariance.digest if covariance is not None else None)
+    built = card.built
+    if not method.imports:
+        built = method.built(card.steps_kept or 0, covariance.digest if covariance is not None else None)
     fields = {
         "schema_version": CARD_SCHEMA,
         "requires_perf": card.requires_perf or FIRST_PERF,
@@ -142,6 +143,4 @@ def transfer(
 
 def _learned(artifact: Artifact) -> Learned:
     card = artifact.card
-    assert card.supercategory is not None
-    assert isinstance(card.train, TrainingOptions)
-    return Learned(card.name, card.supercategory, card.train, card.built, artifact.tensors)
+    return Learned(card.name, card.supercategory or "", card.train, card.built, artifact.tensors)

@@ -88,7 +88,7 @@ def _tell(composition: Composition) -> None:
         [
             f"{concept.name}*",
             concept.version,
-            concept.supercategory,
+            concept.supercategory or "a style",
             *([concept.method] if others else []),
             ", ".join(map(str, concept.positions)),
             *_cells(concept, settings),

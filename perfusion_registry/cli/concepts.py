@@ -22,9 +22,7 @@ def add(
     name: Annotated[str, argument("[REGISTRY/]NAME", "How prompts call it: NAME*.")],
     supercategory: Annotated[
         str | None,
-        option(
-            "WORD", "The plain word it is a kind of (teddy, cat, pot), for one that is built here.", "--super"
-        ),
+        option("WORD", "The plain word it is a kind of (teddy, cat, pot).", "--super"),
     ] = None,
     more: Annotated[list[str] | None, argument("IMAGE", "More images.")] = None,
     images: Annotated[list[str] | None, option("GLOB", "Its pictures.", default="recipes/NAME/*")] = None,

@@ -188,6 +188,13 @@ def _tell_published(row: Published, target: RegistryTarget) -> None:
         console.say(f"{what} is in {target.name} already")
 
 
+def kind_of(release: Release) -> str:
+    """What a release is, in a few words."""
+    if release.kind == "pack":
+        return "scene pack"
+    return f"concept, a kind of {release.supercategory}" if release.supercategory else "concept, a style"
+
+
 def _show(release: Release, target: RegistryTarget) -> None:
     """Everything that others will read of it, and what they may miss."""
     from perfusion_registry.trust import fingerprint
@@ -197,7 +204,7 @@ def _show(release: Release, target: RegistryTarget) -> None:
     say_facts(
         {
             "description": release.description,
-            "kind": "scene pack" if release.kind == "pack" else f"concept, a kind of {release.supercategory}",
+            "kind": kind_of(release),
             "requires": requires or None,
             "render": values_said(release.render),
             "licence": release.licence,

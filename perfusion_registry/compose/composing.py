@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base import Tokens
+from perfusion_registry.base import ConceptPiece, Tokens
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.composition import (
     COMPOSITION_SCHEMA,
@@ -17,7 +17,7 @@ from perfusion_registry.compose.composition import (
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.pieces import Call, Prompt, Text
 from perfusion_registry.compose.prompt import braces, reads_as_before, unparse
-from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
+from perfusion_registry.compose.tokenising import positions_of, tokenised, warn_of_lost
 from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.methods.table import check_general, find_method, find_setting
@@ -79,7 +79,8 @@ def compose(
     gates = gates or SettingSources()
     settled = check(prompt, concepts, base.description, gates)
     called = [concepts[name] for name in prompt.names]
-    tokens = tokenised(base, prompt, {c.name: _word(c) for c in called})
+    said = {c.name: _said(c, settled[c.name]) for c in called}
+    tokens = tokenised(base, prompt, said)
     reporter = reporter or Silent()
     warn_of_lost(tokens, "prompt", reporter)
     unknown = base.unknown_words([piece.text for piece in prompt.pieces if isinstance(piece, Text)])
@@ -94,7 +95,10 @@ def compose(
         prompt=unparse(prompt.without_options()),
         base=described(base),
         covariance=covariances[0] if covariances else None,
-        concepts=tuple(_composed(prompt, concept, settled[concept.name], tokens) for concept in called),
+        concepts=tuple(
+            _composed(prompt, concept, settled[concept.name], said[concept.name], tokens)
+            for concept in called
+        ),
     )
 
 
@@ -110,6 +114,7 @@ def check(
     _check_kin(prompt, called, base)
     check_used(gates, prompt.names)
     settled = {name: _settled(prompt, concepts[name], gates) for name in prompt.names}
+    settled = _among(prompt, called, settled)
     _check_taken(gates.command_all, {name: concepts[name].artifact.card.method for name in settled}, settled)
     return settled
 
@@ -129,6 +134,9 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
             named = method.checked(gates.command.get(name, {}), name)
             every = method.applicable(gates.command_all, name)
             render = method.set_options(name, concept.render, [named], [every])
+            mistake = method.style_mistake(name, render) if concept.supercategory is None else None
+            if mistake is not None:
+                raise mistake
         changed.append(concept.model_copy(update={"render": render}))
     _check_taken(
         gates.command_all,
@@ -243,7 +251,27 @@ def _settled(prompt: Prompt, concept: Concept, sources: SettingSources) -> FileM
     return options
 
 
-def _composed(prompt: Prompt, concept: Concept, render: FileModel, tokens: Tokens) -> ComposedConcept:
+def _among(
+    prompt: Prompt, called: Sequence[Concept], settled: Mapping[str, FileModel]
+) -> dict[str, FileModel]:
+    """The options of concepts as they apply in each other's company: styles are none."""
+    cards = {concept.name: concept.artifact.card for concept in called}
+    things = [name for name, card in cards.items() if card.supercategory is not None]
+    chosen = {}
+    for name, card in cards.items():
+        method, style = find_method(card.method), card.supercategory is None
+        draw = method.among(settled[name], style=style, others=len(set(things) - {name}))
+        mistake = method.style_mistake(name, draw) if style else None
+        if mistake is not None:
+            with at(under(prompt.source, _first_call(prompt, name).span)):
+                raise mistake
+        chosen[name] = draw
+    return chosen
+
+
+def _composed(
+    prompt: Prompt, concept: Concept, render: FileModel, said: ConceptPiece, tokens: Tokens
+) -> ComposedConcept:
     card = concept.artifact.card
     return ComposedConcept(
         name=card.name,
@@ -251,21 +279,21 @@ def _composed(prompt: Prompt, concept: Concept, render: FileModel, tokens: Token
         method=card.method,
         sha256=concept.sha256,
         recipe_digest=card.recipe_digest,
-        supercategory=_word(concept),
-        positions=tuple(
-            position
-            for call, position in zip(prompt.calls, tokens.concept_positions, strict=True)
-            if call.name == card.name
-        ),
+        supercategory=card.supercategory,
+        word=said.word if said.spelled else None,
+        positions=positions_of(card.name, prompt, tokens),
         render=render,
     )
 
 
-def _word(concept: Concept) -> str:
-    """The supercategory of a concept."""
-    word = concept.artifact.card.supercategory
-    assert word is not None
-    return word
+def _said(concept: Concept, draw: FileModel) -> ConceptPiece:
+    """What the calls of a concept become with these options."""
+    card = concept.artifact.card
+    words = find_method(card.method).words(card.word, card.supercategory, draw)
+    if words is not None:
+        return ConceptPiece(words, spelled=True)
+    assert card.supercategory is not None
+    return ConceptPiece(card.supercategory)
 
 
 def _short(digest: str | None) -> str:

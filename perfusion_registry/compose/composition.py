@@ -47,7 +47,9 @@ class ComposedConcept(FileModel):
     """One concept of a prompt.
 
     method: how it is drawn. sha256: of the artifact. recipe_digest: of all inputs of its build, where it was
-    built. positions: the token positions of its calls. render: the method's options as they apply.
+    built. supercategory: None of a style. word: what its calls become, "" for nothing; None for one token in
+    the supercategory's place. positions: every token of its calls. render: the method's options as they
+    apply.
     """
 
     name: Name
@@ -55,9 +57,20 @@ class ComposedConcept(FileModel):
     method: MethodName = DEFAULT_METHOD
     sha256: Sha256
     recipe_digest: Sha256 | None = None
-    supercategory: Annotated[str, Field(min_length=1, max_length=64)]
+    supercategory: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    word: Annotated[str | None, Field(max_length=200, exclude_if=lambda word: word is None)] = None
     positions: tuple[Annotated[int, Field(ge=0)], ...]
     render: Table
+
+    @property
+    def said(self) -> str:
+        """What the text encoder reads in the place of its calls, as words."""
+        return self.plain if self.word is None else self.word
+
+    @property
+    def plain(self) -> str:
+        """What plain prompts have in the place of its calls."""
+        return self.supercategory or self.word or ""
 
     @field_validator("render", mode="before")
     @classmethod
@@ -91,7 +104,7 @@ class ComposedConcept1(FileModel):
     @classmethod
     def of(cls, concept: ComposedConcept) -> ComposedConcept1:
         """The concept in format 1's fields, which say all of one of perfusion."""
-        fields = concept.model_dump(exclude={"method", "render"})
+        fields = concept.model_dump(exclude={"method", "word", "render"})
         return cls(**fields, **concept.render.model_dump())
 
     def upgraded(self) -> ComposedConcept:
@@ -172,8 +185,8 @@ class Composition(FileModel):
 
     @property
     def words(self) -> dict[str, str]:
-        """The supercategory of each concept, by its name."""
-        return {concept.name: concept.supercategory for concept in self.concepts}
+        """What plain prompts have in the place of each concept, by its name."""
+        return {concept.name: concept.plain for concept in self.concepts}
 
     def settings(self) -> tuple[Setting, ...]:
         """Of which settings any of its concepts has a value, each once, in the order of the concepts."""

@@ -1,4 +1,4 @@
-"""Which tokens of a prompt stand for which residual, as localized attention-guided sampling needs it."""
+"""What concepts add to the denoiser, and which tokens of a prompt stand for which of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Conditioning, Factors, marked
+from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, marked
+from perfusion_registry.compose.adapting import adaptation
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import contributions, encodings_of, targets_of
 
@@ -19,19 +20,21 @@ from perfusion_registry.compose.packing import contributions, encodings_of, targ
 class ComposedResiduals:
     """The residuals that a composition draws with.
 
-    factors: of J concepts, on the base's device, their strengths in B. focus: (n, J), ones at the tokens that
-    call each concept.
+    factors: of J concepts, on the base's device, their strengths in B. focus: (n, J + M), ones at the tokens
+    that call each concept, and each of M concepts whose regions are to be found. adaptation: what adapters do
+    to the denoiser.
     """
 
     factors: list[Factors]
     focus: Tensor
+    adaptation: Adaptation | None = None
 
     def marked(self, wanted: Conditioning, others: Conditioning) -> tuple[Conditioning, Conditioning]:
         """The composition's prompt and other prompts, both packed, with marks of where residuals apply: none
         in the others, such as the unwanted branch of guidance."""
-        if not self.factors:
+        if not self.focus.shape[1]:
             return wanted, others
-        none = self.focus.new_zeros(*others.states.shape[:2], len(self.factors))
+        none = self.focus.new_zeros(*others.states.shape[:2], self.focus.shape[1])
         return (
             wanted.with_states(marked(wanted.states, self.focus.expand(len(wanted), -1, -1))),
             others.with_states(marked(others.states, none)),
@@ -40,15 +43,18 @@ class ComposedResiduals:
 
 @torch.no_grad()
 def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> ComposedResiduals:
-    """Return the residuals of a composition's concepts; those without one, or of strength 0, have no part.
+    """Return what a composition's concepts add to the denoiser: residuals, where they have one of a strength
+    that is not 0, and adapters.
 
     A gate that closes takes the residual with it: beside the strength that is asked for stands how far the
     gate is open at the concept's call, as a part of how far it was in training, 1 at most.
     """
     brought = contributions(base, composition, artifacts)
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
+    places = {concept.name: concept.positions for concept in composition.concepts}
+    adapters, marks = adaptation(base, brought, places, base.text_length)
     if not shown:
-        return ComposedResiduals([], torch.zeros(0, 0, device=base.device))
+        return ComposedResiduals([], marks, adapters)
     tokens, encoded = encodings_of(base, composition, brought)
     t = targets_of(base, brought)
     similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
@@ -56,18 +62,18 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     focus = torch.zeros(len(tokens), len(shown), device=base.device)
     factors: list[Factors] = []
     for column, concept in enumerate(shown):
-        contribution, places = brought[concept.name], list(concept.positions)
+        contribution, calls = brought[concept.name], list(concept.positions)
         strength = contribution.strength
         if contribution.target is not None:
             j = t.names.index(concept.name)
             options = [similarity.new_tensor([value]) for value in contribution.target.trained]
-            trained = edit.gate(similarity[places, j : j + 1], *options)[:, 0]
-            strength *= float((gates[places, j] / trained).clamp(max=1).amax())
+            trained = edit.gate(similarity[calls, j : j + 1], *options)[:, 0]
+            strength *= float((gates[calls, j] / trained).clamp(max=1).amax())
         factors.append(
             {
                 path: (down.float().to(base.device), up.float().to(base.device) * strength)
                 for path, (down, up) in contribution.factors.items()
             }
         )
-        focus[places, column] = 1
-    return ComposedResiduals(factors, focus)
+        focus[calls, column] = 1
+    return ComposedResiduals(factors, torch.cat([focus, marks[: len(focus)]], -1), adapters)

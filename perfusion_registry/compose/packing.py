@@ -10,9 +10,10 @@ from torch import Tensor
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Tokens
+from perfusion_registry.compose.adapting import add_changes, encoded_gated, text_changes, with_adapters
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.pieces import Prompt
-from perfusion_registry.compose.tokenising import tokenised
+from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised
 from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.contribution import Contribution, Targets
@@ -43,23 +44,23 @@ def pack(
     brought = contributions(base, composition, artifacts)
     every = targets_of(base, brought)
     W = base.bank.W  # (D, d)
-    encoded = _encodings(base, brought, parsed, tokens)
+    encoded = _encodings(base, composition, brought, parsed, tokens)
     E = encoded.states.to(W)  # (B, n, d)
     weights = token_weights(parsed, tokens, E)
     h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature, weights)  # (B, n, D)
 
-    swapped = frozenset(
-        name
-        for name, contribution in brought.items()
-        if contribution.target and contribution.target.plain_keys
-    )
+    swapped = frozenset(name for name, contribution in brought.items() if contribution.plain_keys)
+    K, others = E, every
     if swapped:
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
-        E = _key_encodings(base, composition, brought, parsed, tokens, swapped)
+        K = _spelled_encodings(base, composition, brought, parsed, tokens, swapped).states.to(W)
         h[..., keys] = edit.packed(
-            E, W[keys], others.I, others.V, others.O, others.bias, others.temperature, weights
+            K, W[keys], others.I, others.V, others.O, others.bias, others.temperature, weights
         )
+    if weights is not None:
+        E, K = E * weights.unsqueeze(-1), K * weights.unsqueeze(-1)
+    add_changes(base, h, brought, _called(brought, parsed, tokens), (E, every), (K, others))
     return encoded.with_states(h)
 
 
@@ -67,8 +68,8 @@ def pack(
 def spelled_out(base: Base, composition: Composition, prompts: Sequence[Prompt]) -> Conditioning:
     """Encode prompts with each concept's supercategory in its place, unedited, with their weights: (B, n, d)
     for states."""
-    words = composition.words
-    tokens = [tokenised(base, prompt, words, words) for prompt in prompts]
+    said = {concept.name: said_as(concept, spelled=True) for concept in composition.concepts}
+    tokens = [tokenised(base, prompt, said) for prompt in prompts]
     encoded = base.encode(tokens)
     weights = token_weights(prompts, tokens, encoded.states)
     return encoded if weights is None else encoded.with_states(encoded.states * weights.unsqueeze(-1))
@@ -88,7 +89,7 @@ def encodings_of(
     """`encodings` with what the concepts bring, as `contributions` gives it."""
     prompt = composition.parsed
     tokens = _tokens(base, composition, prompt)
-    return tokens, _encodings(base, brought, [prompt], [tokens])
+    return tokens, _encodings(base, composition, brought, [prompt], [tokens])
 
 
 @torch.no_grad()
@@ -106,11 +107,16 @@ def contributions(
             base,
             artifact.tensors,
             concept.name,
-            concept.supercategory,
+            concept.supercategory or "",
             artifact.card.train,
             concept.render,
         )
     return brought
+
+
+def anything_acts(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> bool:
+    """Whether a composition has a concept that brings anything. Raises PerfError as `contributions` does."""
+    return any(one.acts for one in contributions(base, composition, artifacts).values())
 
 
 @torch.no_grad()
@@ -142,21 +148,17 @@ def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
 
 def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
     """Tokenise a prompt, and check the positions of the composition's own against its file."""
-    words = composition.words
-    strangers = [name for name in prompt.names if name not in words]
+    said = {concept.name: said_as(concept) for concept in composition.concepts}
+    strangers = [name for name in prompt.names if name not in said]
     if strangers:
         raise PerfError(
             f"the composition has no concept {strangers[0]!r}",
             hint="a prompt beside it may only call the concepts of its own",
         )
-    tokens = tokenised(base, prompt, words)
+    tokens = tokenised(base, prompt, said)
     if prompt == composition.parsed:
         for concept in composition.concepts:
-            found = tuple(
-                position
-                for call, position in zip(prompt.calls, tokens.concept_positions, strict=True)
-                if call.name == concept.name
-            )
+            found = positions_of(concept.name, prompt, tokens)
             if found != concept.positions:
                 raise PerfError(
                     f"the composition puts {concept.name!r} at token {_listed(concept.positions)}, "
@@ -168,53 +170,95 @@ def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
 
 def _encodings(
     base: Base,
+    composition: Composition,
+    brought: Mapping[str, Contribution],
+    prompts: Sequence[Prompt],
+    tokens: Sequence[Tokens],
+) -> Conditioning:
+    """Encode prompts with the concepts' own token embeddings, and with their adapters."""
+    gated = frozenset(name for name, one in brought.items() if one.gated)
+    if not gated:
+        return _embedded(base, brought, prompts, tokens)
+    plain = _spelled_encodings(base, composition, brought, prompts, tokens, gated)
+    return encoded_gated(
+        base,
+        brought,
+        plain,
+        _called(brought, prompts, tokens),
+        lambda: _embedded(base, brought, prompts, tokens, common=False),
+    )
+
+
+def _embedded(
+    base: Base,
     brought: Mapping[str, Contribution],
     prompts: Sequence[Prompt],
     tokens: Sequence[Tokens],
     swapped: Collection[str] = (),
+    *,
+    common: bool = True,
 ) -> Conditioning:
-    """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`."""
+    """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`. common:
+    with the adapters that are not gated."""
     embeddings = {
         (b, number): brought[call.name].embeddings
         for b, prompt in enumerate(prompts)
         for number, call in enumerate(prompt.calls)
         if call.name not in swapped and brought[call.name].embeddings
     }
-    return base.encode(tokens, embeddings)
+    if not common:
+        return base.encode(tokens, embeddings)
+    with base.text_changed(text_changes([*with_adapters(brought, gated=False).values()])):
+        return base.encode(tokens, embeddings)
 
 
-def _key_encodings(
+def _called(
+    brought: Mapping[str, Contribution], prompts: Sequence[Prompt], tokens: Sequence[Tokens]
+) -> list[dict[str, tuple[int, ...]]]:
+    """Of each prompt, the tokens that call each concept."""
+    return [
+        {name: positions_of(name, prompt, row) for name in brought}
+        for prompt, row in zip(prompts, tokens, strict=True)
+    ]
+
+
+def _spelled_encodings(
     base: Base,
     composition: Composition,
     brought: Mapping[str, Contribution],
     prompts: Sequence[Prompt],
     tokens: Sequence[Tokens],
     swapped: Collection[str],
-) -> Tensor:
+) -> Conditioning:
     """Encode prompts with the supercategories of the concepts in `swapped` in their place.
 
     tokens: the prompts with every concept in its own place. Returns E (B, n, d), lined up with them.
     """
-    words = composition.words
-    spelled = [tokenised(base, prompt, words, swapped) for prompt in prompts]
-    E = _encodings(base, brought, prompts, spelled, swapped).states.to(base.bank.W)
+    said = {one.name: said_as(one, spelled=one.name in swapped) for one in composition.concepts}
+    spelled = [tokenised(base, prompt, said) for prompt in prompts]
+    encoded = _embedded(base, brought, prompts, spelled, swapped)
     rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]
-    return torch.stack([e[row.to(e.device)] for e, row in zip(E, rows, strict=True)])
+    states = [e[row.to(e.device)] for e, row in zip(encoded.states, rows, strict=True)]
+    return encoded.with_states(torch.stack(states))
 
 
 def aligned(tokens: Tokens, spelled: Tokens) -> Tensor:
     """Return, for each position of a prompt, where it is when its supercategories are spelled out; (n,).
 
-    The one token of a concept is where the last token of its supercategory is, the only one that has read
-    all of it; what follows is as much further on. The last padding stands for what is pushed out. Raises
+    The tokens of a concept are where the last token of its supercategory is, the only one that has read all
+    of it; what follows is as much further on. The last padding stands for what is pushed out. Raises
     PerfError when that is more than padding.
     """
     n, shift, rows = len(tokens), 0, []
-    places = dict(zip(tokens.concept_positions, spelled.concept_positions, strict=True))
+    places = {
+        position: there
+        for own, there in zip(tokens.concept_tokens, spelled.concept_positions, strict=True)
+        for position in own
+    }
     for position in range(n):
         shift = places.get(position, position + shift) - position
         rows.append(min(position + shift, n - 1))
-    if shift and spelled.dropped:
+    if shift > 0 and spelled.dropped:
         raise PerfError(
             f"the prompt is too long for a global lock: with the supercategories spelled out, "
             f"these words are lost: {spelled.dropped.strip()}",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base import ConceptPiece, Tokens
+from perfusion_registry.compose.composition import ComposedConcept
 from perfusion_registry.compose.pieces import Prompt, Text
 from perfusion_registry.reporter import Reporter
 
@@ -13,20 +14,31 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
-def tokenised(
-    base: Base, prompt: Prompt, supercategories: Mapping[str, str], spelled: Collection[str] = ()
-) -> Tokens:
-    """Tokenise a prompt with each call as one token; `concept_positions` follow its calls.
+def tokenised(base: Base, prompt: Prompt, said: Mapping[str, ConceptPiece]) -> Tokens:
+    """Tokenise a prompt; `concept_tokens` follow its calls. said: what the calls of each concept become."""
+    return base.tokenise(
+        [piece.text if isinstance(piece, Text) else said[piece.name] for piece, _ in prompt.said]
+    )
 
-    spelled: the concepts that are written as all tokens of their supercategories instead.
-    """
-    pieces: Sequence[str | ConceptPiece] = [
-        piece.text
-        if isinstance(piece, Text)
-        else ConceptPiece(supercategories[piece.name], piece.name in spelled)
-        for piece, _ in prompt.said
-    ]
-    return base.tokenise(pieces)
+
+def said_as(concept: ComposedConcept, *, spelled: bool = False) -> ConceptPiece:
+    """What the calls of a concept become: one token or its words. spelled: all tokens of its supercategory
+    instead, or of a style's words."""
+    if spelled:
+        return ConceptPiece(concept.plain, spelled=True)
+    if concept.word is not None:
+        return ConceptPiece(concept.word, spelled=True)
+    return ConceptPiece(concept.plain)
+
+
+def positions_of(name: str, prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """Every token that calls a concept."""
+    return tuple(
+        position
+        for call, positions in zip(prompt.calls, tokens.concept_tokens, strict=True)
+        if call.name == name
+        for position in positions
+    )
 
 
 def warn_of_lost(tokens: Tokens, what: str, reporter: Reporter) -> None:

@@ -27,7 +27,7 @@ class BuildOrder:
     """
 
     source: Source
-    train: TrainingOptions
+    train: FileModel
     render: FileModel
     way: str | None
     digest: str
@@ -39,13 +39,16 @@ class BuildOrder:
     ) -> BuildOrder:
         """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
         train = resolve_train(source.recipe, base.card.train)
-        if steps is not None and steps < train.steps:
+        if isinstance(train, TrainingOptions) and steps is not None and steps < train.steps:
             every = min(train.validate_every, steps)
             train = train.model_copy(update={"steps": steps, "validate_every": every})
         render = resolve_render(source.recipe, base.card.render)
         needed = covariance if find_method(source.recipe.concept.method).needs_covariance else None
-        masks = list(_masks(source)) if reads_mask_files(train.mask) else []
-        inputs = (source.recipe, source.digests, masks, base.training_digest(train.prompts), needed, train)
+        masks: list[str] = []
+        prompts: tuple[str, ...] = ()
+        if isinstance(train, TrainingOptions):
+            masks, prompts = list(_masks(source)) if reads_mask_files(train.mask) else [], train.prompts
+        inputs = (source.recipe, source.digests, masks, base.training_digest(prompts), needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
         training = training_key(*inputs, epoch=TRAINER_EPOCH)
         if way is not None:
@@ -69,7 +72,7 @@ class BuildOrder:
             if done is not None:
                 return self.digest, done
             known = store.lookup(self.training)
-            artifact = worker.artifact(known) if known is not None else self._train(worker)
+            artifact = worker.artifact(known) if known is not None else self._made(worker)
             update = {"name": self.source.name, "recipe_digest": self.digest, "render": self.render}
             artifact = Artifact(artifact.card.model_copy(update=update), artifact.tensors)
             sha256 = store.put(save_artifact(artifact))
@@ -78,14 +81,28 @@ class BuildOrder:
             store.discard_workspace(self.training)
         return self.digest, sha256
 
-    def _train(self, worker: Worker) -> Artifact:
+    def _made(self, worker: Worker) -> Artifact:
+        if isinstance(self.train, TrainingOptions):
+            return self._train(worker, self.train)
+        from perfusion_registry.base import BaseDescription
+        from perfusion_registry.build.importing import import_concept
+
+        path, recipe = self.source.path, self.source.recipe
+        assert path is not None
+        base = worker.base().description
+        assert isinstance(base, BaseDescription)
+        return import_concept(
+            recipe, path.parent, base, self.train, self.render, digest=self.digest, where=str(path)
+        )
+
+    def _train(self, worker: Worker, train: TrainingOptions) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
 
         concept = self.source.recipe.concept
         sources = ConceptSources(
             concept.name,
             concept.version,
-            concept.supercategory,
+            self.source.supercategory,
             self.source.images,
             self.source.masks,
             concept.method,
@@ -94,7 +111,7 @@ class BuildOrder:
             worker.base(training=True),
             worker.covariance,
             sources,
-            self.train,
+            train,
             self.render,
             digest=self.digest,
             make=find_method(concept.method).training(self.way) if self.way else None,

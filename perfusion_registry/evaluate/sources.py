@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import world
-from perfusion_registry.methods.files import read_recipe, train_section
-from perfusion_registry.methods.table import recipe_model
-from perfusion_registry.recipe import ConceptSection, Recipe
-from perfusion_registry.recipe.recipe import DEFAULT_METHOD
+from perfusion_registry.methods.files import read_recipe, recipe_section, train_section
+from perfusion_registry.methods.table import find_method, recipe_model
+from perfusion_registry.recipe import Recipe
+from perfusion_registry.recipe.recipe import DEFAULT_METHOD, LearnedSection
 from perfusion_registry.resolve import find_images
 from perfusion_registry.suggestions import did_you_mean
 
@@ -27,7 +27,9 @@ _SCHEDULE = ("steps", "batch", "validate_every")
 
 @dataclass(frozen=True)
 class Source:
-    """A concept to build. images, masks: the files' bytes. cast: who of the cast it is, where it is one."""
+    """A concept to build. images, masks: the files' bytes. cast: who of the cast it is, where it is one.
+    path: of its recipe, where it has a file of one.
+    """
 
     name: str
     group: str
@@ -35,15 +37,19 @@ class Source:
     images: tuple[bytes, ...]
     masks: tuple[bytes | None, ...]
     cast: str | None
+    path: Path | None = None
 
     @property
     def supercategory(self) -> str:
-        """The plain word that it is locked to."""
-        return self.recipe.concept.supercategory
+        """The plain word that it is a kind of; of a style, its name."""
+        return self.recipe.concept.supercategory or self.name
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The SHA-256 of each image."""
+        """The SHA-256 of each image, or of the file that it is imported from."""
+        file = find_method(self.recipe.concept.method).source_file(self.recipe)
+        if file is not None:
+            return (file.sha256,)
         return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
 
     def under(self, variant: Variant, suite: Suite) -> Source:
@@ -54,15 +60,19 @@ class Source:
         method has, and of a recipe of another method not how long that trains.
         """
         method, recipe = variant.learned_by or self.recipe.concept.method, self.recipe
+        if method == recipe.concept.method and find_method(method).imports:
+            return self
+        known = train_section(method)
         own = recipe.train.model_dump(exclude_none=True)
         if method != recipe.concept.method:
             own = {key: value for key, value in own.items() if key not in _SCHEDULE}
-            concept = recipe.concept.model_dump() | {"method": method}
+            fields = recipe_section(method, "concept").model_fields
+            said = recipe.concept.model_dump()
+            concept = {key: value for key, value in said.items() if key in fields} | {"method": method}
             recipe = recipe_model(method).model_validate({"concept": concept})
         section = recipe.concept
         if variant.supercategory is not None:
             section = section.model_copy(update={"supercategory": variant.supercategory})
-        known = train_section(method)
         places: tuple[dict[str, Any], ...] = (
             suite.train.model_dump(exclude_none=True),
             {"pair_prompts": suite.pair_prompts_of(self.group)} if variant.pairs else {},
@@ -109,7 +119,7 @@ def _of_cast(concept: SuiteConcept) -> Source:
         file = io.BytesIO()
         Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
         images.append(file.getvalue())
-    section = ConceptSection(
+    section = LearnedSection(
         name=concept.name,
         version="1.0.0",
         supercategory=world().supercategory(concept.cast),
@@ -151,4 +161,10 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
         loaded = load_image(image, str(file.path))
         if mask is not None:
             load_mask(mask, loaded, str(file.mask))
-    return Source(concept.name, concept.group, recipe, images, masks, concept.cast)
+    if not images:
+        raise PerfError(
+            f"{concept.name!r} has no images that its pictures could be compared with",
+            where=f"{path}, concept.images",
+            hint="name some; an imported concept is not learned from them",
+        )
+    return Source(concept.name, concept.group, recipe, images, masks, concept.cast, path)

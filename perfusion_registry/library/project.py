@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfusion_registry.operations.concepts import ListResult, RemoveResult
     from perfusion_registry.operations.doctor import DoctorResult
     from perfusion_registry.operations.evaluate import EvaluateResult
+    from perfusion_registry.operations.import_ import ImportResult
     from perfusion_registry.operations.info import InfoResult
     from perfusion_registry.operations.lock import LockResult
     from perfusion_registry.operations.metadata import ProjectMetadata
@@ -124,6 +125,35 @@ class Project:
 
         options = AddReleaseOptions(name=name, version=version, registry=registry)
         return self._run(lambda workspace: add_release(workspace, options))
+
+    def import_file(
+        self,
+        file: str | Path,
+        name: str,
+        supercategory: str | None = None,
+        *,
+        word: str | None = None,
+        version: str = "1.0.0",
+        strength: float | None = None,
+    ) -> ImportResult:
+        """Make a concept of a LoRA that somebody has, and lock it; its recipe names the file by path and
+        hash.
+
+        file: a safetensors file, or peft's folder. supercategory: the plain word that it is a kind of; None
+        for a style. word: what a call becomes; None for what the file says of itself, else the supercategory.
+        strength: in prompts that say none.
+        """
+        from perfusion_registry.operations.import_ import ImportOptions, import_
+
+        options = ImportOptions(
+            file=Path(file),
+            name=name,
+            supercategory=supercategory,
+            word=word,
+            version=version,
+            strength=strength,
+        )
+        return self._run(lambda workspace: import_(workspace, options))
 
     def remove(self, *names: str) -> RemoveResult:
         """Take concepts out of manifest and lockfile; their recipes stay."""

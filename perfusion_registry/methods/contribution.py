@@ -15,7 +15,7 @@ from torch import Tensor
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Factors
+    from perfusion_registry.base import Changes, Factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +37,53 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
+class Adapters:
+    """What a concept changes of single modules of the base.
+
+    denoiser: by path, K and V of cross-attention among them. text: of the text encoders, by component and
+    path. strength, text_strength: of the one and the other. gated: K and V have it at the tokens of its calls
+    alone, which the changed text encoder alone encodes, and these tokens have the keys of the supercategory.
+    localised: the rest of the denoiser has it where the concept is.
+    """
+
+    denoiser: Changes
+    text: Mapping[str, Changes]
+    strength: float = 1.0
+    text_strength: float = 1.0
+    gated: bool = False
+    localised: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Contribution:
     """What one concept brings.
 
     embeddings: (d_token,) of each text encoder, in the place of its call; none leaves the supercategory's
     own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its call is attended
-    to, A (r, m) and B (m', r) by block path, `strength` times.
+    to, A (r, m) and B (m', r) by block path, `strength` times. adapters: what it changes of the base.
     """
 
     embeddings: tuple[Tensor, ...] = ()
     target: Target | None = None
     factors: Factors = field(default_factory=dict)
     strength: float = 1.0
+    adapters: Adapters | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether it brings anything at all."""
+        return bool(self.embeddings or self.factors or self.adapters) or self.target is not None
+
+    @property
+    def gated(self) -> bool:
+        """Whether it has adapters that act at the tokens of its calls alone."""
+        return self.adapters is not None and self.adapters.gated
+
+    @property
+    def plain_keys(self) -> bool:
+        """Whether the keys of the whole prompt are those of the prompt with the supercategory in the
+        concept's place."""
+        return self.gated or (self.target is not None and self.target.plain_keys)
 
 
 @dataclass(frozen=True)

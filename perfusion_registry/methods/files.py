@@ -9,6 +9,7 @@ from typing import Any, Union
 
 from pydantic import BaseModel, Field, create_model
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import (
     METHODS,
@@ -85,10 +86,15 @@ def _settings_of(methods: tuple[Method, ...]) -> type[SceneSettings]:
 
 
 def train_section(method: str) -> type[TrainingSection]:
-    """What `[train]` of the recipes of a method may say. Raises UnknownMethodError."""
+    """What `[train]` of the recipes of a method may say. Raises UnknownMethodError, and PerfError for a
+    method that imports."""
     section = recipe_model(method).model_fields["train"].annotation
     assert isinstance(section, type)
-    assert issubclass(section, TrainingSection)
+    if not issubclass(section, TrainingSection):
+        raise PerfError(
+            f"concepts of the method `{method}` are imported, not trained",
+            hint="`perf import FILE` makes one",
+        )
     return section
 
 
@@ -96,10 +102,10 @@ def any_train_section(keys: Collection[str] = ()) -> type[TrainingSection]:
     """What `[train]` may say where methods meet: all that those which come with perf have there, and, where
     these do not have a key among `keys`, all that those which are installed have.
     """
-    shipped = _sections_of(tuple(METHODS))
+    shipped = _sections_of(tuple(method.name for method in shipped_methods() if not method.imports))
     if shipped.model_fields.keys() >= set(keys):
         return shipped
-    return _sections_of((*METHODS, *(m.name for m in usable_methods() if m.name not in METHODS)))
+    return _sections_of(tuple(method.name for method in usable_methods() if not method.imports))
 
 
 @cache
@@ -113,12 +119,16 @@ def _sections_of(methods: tuple[str, ...]) -> type[TrainingSection]:
 
 def recipe_tables() -> dict[type[BaseModel], schemas.ByMethod]:
     """For the JSON Schema of recipes: the tables of each method that comes with perf."""
-    tables = {table: {name: recipe_section(name, table) for name in METHODS} for table in ("train", "render")}
+    tables = {
+        table: {name: recipe_section(name, table) for name in METHODS}
+        for table in ("concept", "train", "render")
+    }
     return {Recipe: schemas.ByMethod(("concept", "method"), tables, DEFAULT_METHOD)}
 
 
 def recipe_section(method: str, table: str) -> type[BaseModel]:
-    """What a table of the recipes of a method, `train` or `render`, may say. Raises UnknownMethodError."""
+    """What a table of the recipes of a method, `concept`, `train` or `render`, may say. Raises
+    UnknownMethodError."""
     section = recipe_model(method).model_fields[table].annotation
     assert isinstance(section, type)
     assert issubclass(section, BaseModel)

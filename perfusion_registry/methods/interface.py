@@ -33,9 +33,11 @@ from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Generator, Tensor
 
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution, Targets
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
@@ -58,13 +60,44 @@ class KeptStep(FileModel):
 class TensorRule:
     """Tensors that a method may keep in an artifact.
 
-    pattern: a regular expression that the whole of a name matches. dimensions: how many they have. half:
-    whether they are kept in fp16 rather than in fp32.
+    pattern: a regular expression that the whole of a name matches. dimensions: how many they have; None for
+    any number. half: whether they are kept in fp16 rather than in fp32; None where they are kept as they are,
+    in fp32, fp16 or bf16.
     """
 
     pattern: str
-    dimensions: int
-    half: bool
+    dimensions: int | None
+    half: bool | None
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a concept is made of. path: from the recipe's folder. sha256: of its bytes, as the recipe
+    has it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a file says of itself. file: with the numbers, where a folder was given. words: that call what it
+    is; licence: None where it says none."""
+
+    file: Path
+    dialect: str
+    words: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedTensors:
+    """What a file came to: the tensors of the artifact, the card's `built`, and whose way of naming tensors
+    it has."""
+
+    tensors: dict[str, Tensor]
+    built: FileModel
+    dialect: str
 
 
 class Method(ABC):
@@ -80,7 +113,10 @@ class Method(ABC):
     tensor_rules: of the tensors in its artifacts. needs_covariance: whether its concepts live in the metric
     of a covariance, and compose only within one. drawings, trainings: the names of other ways to draw and to
     train its concepts, which suites compare with its own; no method has another's name or way to draw.
-    transferable: whether its concepts can be transferred to families with layers of equal widths.
+    transferable: whether its concepts can be transferred to families with layers of equal widths. imports:
+    whether its concepts are made of a file that somebody has (`source_file`), instead of being learned from
+    images. phrases: whether a call may become words of the concept's own (`words`), and a concept may be a
+    style, a kind of nothing.
     """
 
     name: ClassVar[str]
@@ -96,17 +132,19 @@ class Method(ABC):
     drawings: ClassVar[tuple[str, ...]] = ()
     trainings: ClassVar[tuple[str, ...]] = ()
     transferable: ClassVar[bool] = False
+    imports: ClassVar[bool] = False
+    phrases: ClassVar[bool] = False
 
-    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:
+    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
         """The recipe's `[train]` over the base card's over the method's own values; of the card only what is
         about the base, as the rest there is meant for perfusion.
 
-        base_defaults: the card's keys, None meaning absent. Raises PerfError for an impossible value of the
-        card.
+        base_defaults: the card's keys, None meaning absent. Of a method that imports there are none. Raises
+        PerfError for an impossible value of the card.
         """
-        options = over_defaults(self.tables["train"], recipe.train, of_the_base(base_defaults), "train")
-        assert isinstance(options, TrainingOptions)
-        return options
+        if self.imports:
+            return self.tables["train"]()
+        return over_defaults(self.tables["train"], recipe.train, of_the_base(base_defaults), "train")
 
     @abstractmethod
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
@@ -137,6 +175,21 @@ class Method(ABC):
         for place in (*reversed(general), *reversed(named)):
             values |= place
         return self.draw_model.model_validate(values)
+
+    def among(self, draw: FileModel, *, style: bool, others: int) -> FileModel:
+        """The options, of `draw_model`, in a prompt that calls so many other things, beside a concept that is
+        a style or not; here they are the same."""
+        return draw
+
+    def words(self, word: str | None, supercategory: str | None, draw: FileModel) -> str | None:
+        """What a call becomes before it is tokenised, "" for nothing at all; None, as here, for one token in
+        the supercategory's place. word, supercategory: of the card."""
+        return None
+
+    def style_mistake(self, name: str, draw: FileModel) -> PerfError | None:
+        """What keeps the concept `name`, a style, from being drawn with these options; None where nothing
+        does. The error names no place."""
+        return None
 
     def options_mistake(self, name: str, train: FileModel, draw: FileModel) -> PerfError | None:
         """What keeps the concept `name`, trained so, from being drawn with these options; None where nothing
@@ -221,7 +274,20 @@ class Method(ABC):
         before anything is prepared. Here every base will do.
         """
 
-    @abstractmethod
+    def source_file(self, recipe: Recipe) -> SourceFile | None:
+        """The file that a concept of a method that imports is made of; None, as here, where it is learned."""
+        return None
+
+    def examined(self, file: Path, base: BaseDescription) -> Examined:
+        """What a file says of itself, without its numbers, by a method that imports. Raises PerfError as
+        `imported` does."""
+        raise NotImplementedError
+
+    def imported(self, file: Path, base: BaseDescription, name: str) -> ImportedTensors:
+        """What becomes of the file of the concept `name`. Raises PerfError for a file that cannot be read,
+        and for one that does not fit the base."""
+        raise NotImplementedError
+
     def trainable(
         self,
         base: Base,
@@ -230,9 +296,11 @@ class Method(ABC):
         options: TrainingOptions,
         generator: Generator,
     ) -> Trainable:
-        """Begin to learn a concept of the supercategory `word`. metric: of the covariance, for a method that
-        needs one. generator: on the CPU; every random choice of the training is drawn from it.
+        """Begin to learn a concept of the supercategory `word`, by a method that does not import. metric: of
+        the covariance, for a method that needs one. generator: on the CPU; every random choice of the
+        training is drawn from it.
         """
+        raise NotImplementedError
 
     def training(self, training: str) -> MakeTrainable:
         """Begins to learn a concept in one of the other ways of `trainings`; called as `trainable` is."""
@@ -254,8 +322,8 @@ class Method(ABC):
         train: FileModel,
         draw: FileModel,
     ) -> Contribution:
-        """What the concept `name`, of the supercategory `word`, brings to a prompt that calls it, prompt-side
-        and network-side; nothing is attached here.
+        """What the concept `name`, of the supercategory `word` ("" of a style), brings to a prompt that calls
+        it, prompt-side and network-side; nothing is attached here.
 
         tensors, train: of its artifact. draw: the options as they apply. Returns tensors in fp32: embeddings
         (d_token,) of each text encoder; a target of Eq. 4, in the units of E (its input i*, and the dual of

@@ -16,12 +16,12 @@ from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import parsed_version
-from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.suggestions import did_you_mean
 from perfusion_registry.version import __version__
 
 METHODS = {
+    "lora": "perfusion_registry.methods.lora:METHOD",
     "perfusion": "perfusion_registry.methods.perfusion:METHOD",
     "residuals": "perfusion_registry.methods.residuals:METHOD",
     "textual-inversion": "perfusion_registry.methods.textual_inversion:METHOD",
@@ -62,6 +62,11 @@ def find_method(name: str) -> Method:
 def shipped_methods() -> list[Method]:
     """The methods that come with perf."""
     return [find_method(name) for name in METHODS]
+
+
+def importing_method() -> Method:
+    """The method of those that come with perf that files are imported by."""
+    return next(method for method in shipped_methods() if method.imports)
 
 
 def usable_methods() -> list[Method]:
@@ -177,8 +182,9 @@ def recipe_model(method: str) -> type[Recipe]:
     return find_method(method).recipe_model
 
 
-def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainingOptions:
-    """The recipe's `[train]` over the base card's `[train]` over its method's own values.
+def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
+    """The recipe's `[train]` over the base card's `[train]` over its method's own values: `TrainingOptions`,
+    unless the method imports.
 
     base_defaults: the card's keys, None meaning absent. Raises PerfError when the card holds an unknown key
     or an impossible value.

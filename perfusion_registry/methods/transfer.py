@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,12 +21,13 @@ if TYPE_CHECKING:
 class Learned:
     """What a concept learned, as its artifact has it.
 
-    name, word: of the concept, and its supercategory. train, built: of its card. tensors: of its artifact.
+    name, word: of the concept, and its supercategory ("" of a style). train, built: of its card. tensors: of
+    its artifact.
     """
 
     name: str
     word: str
-    train: TrainingOptions
+    train: FileModel
     built: FileModel
     tensors: Mapping[str, Tensor]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
-from perfusion_registry.methods.table import recipe_model
+from perfusion_registry.methods.table import find_method, recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
     copy_pictures,
@@ -113,21 +113,15 @@ def add_recipe(workspace: Workspace, name: str) -> AddResult:
 def add(workspace: Workspace, options: AddOptions) -> AddResult:
     """Write a recipe, and its entry into the manifest. Raises PerfError, and writes nothing, for what a build
     would refuse."""
+    if (method := find_method(options.method)).imports:
+        raise PerfError(
+            f"concepts of the method `{method.name}` are made of a file that somebody has",
+            where="--method",
+            hint="`perf import FILE --name NAME --super WORD`",
+        )
     project = workspace.read()
     name = canonical_name(options.name)
-    recipe = _recipe_of(project, name)
-    if name in project.manifest.concepts:
-        raise PerfError(
-            f"there is a concept `{name}` already",
-            where=str(recipe if recipe.exists() else project.manifest_path),
-            hint=f"edit its recipe, or run `perf remove {name}` and delete the recipe first",
-        )
-    if recipe.exists():
-        raise PerfError(
-            f"there is a recipe of `{name}` already, which {MANIFEST_NAME} does not list",
-            where=str(recipe),
-            hint=f"`perf add {name}` takes it as it is; to begin anew, delete it first",
-        )
+    recipe = new_place(project, name)
     _check_word(workspace, project, options.supercategory)
     beside = recipe.parent / name
     given = given_images(options.images, "--images") if options.images else ()
@@ -174,6 +168,24 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         images=tuple(images),
         pictures=len({source.path.name for source in (*pictures, *copied)}),
     )
+
+
+def new_place(project: ProjectFolder, name: str) -> Path:
+    """Where the recipe of a new concept goes. Raises PerfError where the name is taken."""
+    recipe = _recipe_of(project, name)
+    if name in project.manifest.concepts:
+        raise PerfError(
+            f"there is a concept `{name}` already",
+            where=str(recipe if recipe.exists() else project.manifest_path),
+            hint=f"edit its recipe, or run `perf remove {name}` and delete the recipe first",
+        )
+    if recipe.exists():
+        raise PerfError(
+            f"there is a recipe of `{name}` already, which {MANIFEST_NAME} does not list",
+            where=str(recipe),
+            hint=f"`perf add {name}` takes it as it is; to begin anew, delete it first",
+        )
+    return recipe
 
 
 def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:

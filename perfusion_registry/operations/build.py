@@ -147,9 +147,9 @@ def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConc
 
 
 def _trained(planned: ProjectPlan) -> list[BuildTask]:
-    """The tasks whose tensors have to be learned: neither in the store already nor transferred."""
+    """The tasks whose tensors have to be learned: not in the store yet, transferred or imported."""
     needed = planned.plan.needed
-    return [task for task in needed if task.transferred is None and built_before(planned.store, task) is None]
+    return [task for task in needed if task.trained and built_before(planned.store, task) is None]
 
 
 def tell_how_long(
@@ -202,7 +202,7 @@ def build_plan(
     many are trained at once, each in a process of its own. The base is only loaded when something has to be
     trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
     """
-    if any(task.transferred is None for task in planned.plan.needed):
+    if any(task.trained for task in planned.plan.needed):
         from perfusion_registry.base import require_trainable
 
         require_trainable(planned.base)
@@ -221,7 +221,7 @@ def _run(
     needed = planned.plan.needed
     trained = _trained(planned)
     pictures = [
-        (image.path, image.mask if reads_mask_files(task.train.mask) else None)
+        (image.path, image.mask if reads_mask_files(task.training_options.mask) else None)
         for task in trained
         for image in task.images
     ]

@@ -25,7 +25,7 @@ class Foretold:
 
 def time_key(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processes: int) -> str:
     """The kind of a build: all that decides how long its steps are. processes: that train at once."""
-    method, batch = task.recipe.concept.method, task.train.batch
+    method, batch = task.recipe.concept.method, task.training_options.batch
     machine = [compute.device, compute.dtype, compute.threads, processes]
     return digest_of(["durations", base.digest, method, batch, machine])
 
@@ -35,8 +35,8 @@ def foretell(
 ) -> Foretold:
     """What can be known of the training of a task."""
     before = Durations(store.root).latest(time_key(task, base, compute, processes))
-    seconds = None if before is None else before.of(task.train.steps)
-    return Foretold(task.train.steps, seconds, store.has_begun(task.training))
+    seconds = None if before is None else before.of(task.training_options.steps)
+    return Foretold(task.training_options.steps, seconds, store.has_begun(task.training))
 
 
 def keep_time(store: Store, kind: str, steps: int, trained: float, whole: float) -> None:

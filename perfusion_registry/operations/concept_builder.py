@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 class BuiltConcept(FileModel):
     """A concept that was built. trained: False where its tensors were there already, and where it was
-    transferred; transferred: from what. verdict: what it is good for; None where it was trained before there
-    were verdicts. sheet: the file of its pictures. warned: whether a
-    warning has told of a bad verdict.
+    transferred or imported; transferred: from what. verdict: what it is good for; None where it was trained
+    before there were verdicts. sheet: the file of its pictures. warned: whether a warning has told of a bad
+    verdict.
     """
 
     name: Name
@@ -89,11 +89,11 @@ class ConceptBuilder:
         self._inputs = inputs
         self._compute = compute
         self._reporter = reporter
-        self._loaded: tuple[Base, Covariance] | None = None
+        self._loaded: tuple[Base, Covariance | None] | None = None
         self._training: tuple[int, float] = 0, 0.0  # steps of the latest training, and its seconds
 
-    def load(self) -> tuple[Base, Covariance]:
-        """The base and the covariance."""
+    def load(self) -> tuple[Base, Covariance | None]:
+        """The base and the covariance, where there is one."""
         if self._loaded is None:
             with self._reporter.stage(f"Loading {self._inputs.base.repo}"):
                 from perfusion_registry.base import load_base
@@ -102,7 +102,8 @@ class ConceptBuilder:
                 base = load_base(
                     self._inputs.base.for_training, device=self._compute.device, dtype=self._compute.dtype
                 )
-                self._loaded = base, load_covariance(self._inputs.plan.covariance.path)
+                file = self._inputs.plan.covariance
+                self._loaded = base, None if file is None else load_covariance(file.path)
         return self._loaded
 
     def build(self, task: BuildTask, *, format_1: bool | None = None) -> BuiltConcept:
@@ -121,6 +122,8 @@ class ConceptBuilder:
                 artifact, sheet = load_artifact(store.get(cached)), _sheet_of(store, cached)
             elif task.transferred is not None:
                 artifact = self._transfer(task, task.transferred)
+            elif task.imported is not None:
+                artifact = self._import(task)
             else:
                 artifact, sheet = self._judged(task)
             artifact, data = self._written(task, artifact, format_1)
@@ -131,7 +134,7 @@ class ConceptBuilder:
             store.record(task.training, sha256)
             store.discard_workspace(task.training)
         verdict = artifact.card.verdict
-        seconds, trained = time.monotonic() - begun, cached is None and task.transferred is None
+        seconds, trained = time.monotonic() - begun, cached is None and task.trained
         if trained:
             kind = time_key(task, self._inputs.base, self._compute, self._inputs.processes)
             keep_time(store, kind, *self._training, seconds)
@@ -196,11 +199,27 @@ class ConceptBuilder:
             before=before,
         )
 
+    def _import(self, task: BuildTask) -> Artifact:
+        """The concept from the file that somebody has of it."""
+        from perfusion_registry.build.importing import import_concept
+
+        inputs = self._inputs
+        folder, source = (inputs.root / task.source).parent, task.source
+        return import_concept(
+            task.recipe, folder, inputs.base, task.train, task.render, digest=task.digest, where=source
+        )
+
     def _train(self, task: BuildTask) -> Artifact:
         from perfusion_registry.build import ConceptSources, build_concept
 
         base, covariance = self.load()
         store, concept = self._inputs.store, task.recipe.concept
+        if concept.supercategory is None:
+            raise PerfError(
+                f"`{task.name}` has no supercategory to learn it from",
+                where=f"{task.source}, concept.supercategory",
+                hint="say which plain word it is a kind of",
+            )
         if task.reason == "forced":
             store.discard_workspace(task.training)
         sources = ConceptSources(
@@ -215,7 +234,7 @@ class ConceptBuilder:
             base,
             covariance,
             sources,
-            task.train,
+            task.training_options,
             task.render,
             digest=task.digest,
             workspace=store.workspace(task.training),
@@ -273,6 +292,10 @@ def _with_card(inputs: BuildInputs, task: BuildTask, artifact: Artifact) -> Arti
         "consent": concept.consent,
         "description": concept.description,
     }
+    if task.imported is not None:
+        from perfusion_registry.build.importing import words_of
+
+        fields |= words_of(task.recipe)
     older = artifact.format_1
     chosen = {"render": with_chosen(artifact.card, task.render, task.left_to_build)}
     return Artifact(

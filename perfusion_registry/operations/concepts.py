@@ -141,5 +141,6 @@ def _row(project: ProjectFolder, store: Store, name: str, state: str) -> ListedC
         if isinstance(recipe, Pack):
             row |= {"version": recipe.pack.version, "state": "scene pack"}
         else:
-            row |= {"version": recipe.concept.version, "supercategory": recipe.concept.supercategory}
+            concept = recipe.concept
+            row |= {"version": concept.version, "supercategory": concept.supercategory or ""}
     return ListedConcept(**row)

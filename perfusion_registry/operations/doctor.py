@@ -13,10 +13,11 @@ from typing import Literal
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
 from perfusion_registry.extras import lacking
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.init import WRITTEN
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
+from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, Recipe
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import ProjectNotFoundError
@@ -182,7 +183,20 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
             "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"
         )
     except PerfError as error:
-        yield _broken("covariance", error)
+        if project.manifest.concepts and not _needs_covariance(project):
+            yield _finding("covariance", "note", f"{error.what}; no concept here needs one", error.hint)
+        else:
+            yield _broken("covariance", error)
+
+
+def _needs_covariance(project: ProjectFolder) -> bool:
+    """Whether a concept that has a recipe here is of a method that needs one; what cannot be read may be."""
+    try:
+        declared = [project.declared(name) for name in project.local()]
+    except PerfError:
+        return True
+    recipes = (one for one in declared if isinstance(one, Recipe))
+    return any(find_method(recipe.concept.method).needs_covariance for recipe in recipes)
 
 
 def _lock(project: ProjectFolder) -> Iterator[Finding]:

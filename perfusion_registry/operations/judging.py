@@ -21,7 +21,7 @@ def judged_pictures(base: Base, task: BuildTask, reporter: Reporter) -> Judgemen
     """Whether a task's pictures are such as the base can draw; where they are not, a warning says so before
     anything is trained."""
     pictures = own_pictures(base, [image.path for image in task.images])
-    found = measured_pictures(base, pictures, task.recipe.concept.supercategory)
+    found = measured_pictures(base, pictures, task.recipe.concept.supercategory or "")
     if found is None:
         return None
     if found[1] is not None:

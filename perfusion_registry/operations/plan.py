@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.resolve import Plan, ProjectFolder, check_encoder, find_covariance
+from perfusion_registry.resolve import Plan, ProjectFolder, check_encoder
 from perfusion_registry.resolve import plan as resolve_plan
+from perfusion_registry.resolve.covariance import covariance_if_any
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -61,8 +62,9 @@ def plan_of(
     from perfusion_registry.build import TRAINER_EPOCH
 
     base = workspace.base(project, download=download)
-    covariance = find_covariance(project, base.covariance)
-    check_encoder(covariance, base)
+    covariance = covariance_if_any(project, base.covariance)
+    if covariance is not None:
+        check_encoder(covariance, base)
     plan = resolve_plan(
         project,
         workspace.store,

@@ -32,6 +32,7 @@ from perfusion_registry.operations.covariance import CovarianceResult
 from perfusion_registry.operations.doctor import DoctorResult
 from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
 from perfusion_registry.operations.explain import ExplainResult, PresetsResult
+from perfusion_registry.operations.import_ import ImportResult
 from perfusion_registry.operations.info import InfoResult
 from perfusion_registry.operations.init import InitResult
 from perfusion_registry.operations.keys import KeyForgetResult, KeyListResult, KeyResult, KeyTrustResult
@@ -62,6 +63,7 @@ from perfusion_registry.registries.release import Release
 AnyResult = (
     InitResult
     | AddResult
+    | ImportResult
     | SuggestResult
     | RemoveResult
     | ListResult
@@ -144,7 +146,7 @@ _BY_METHOD: dict[type[BaseModel], ByMethod] = {
     Release: ByMethod(("method",), _tables("render"), DEFAULT_METHOD, closed=False),
     Variant: ByMethod(
         ("method",),
-        {"train": {method.name: train_section(method.name) for method in shipped_methods()}},
+        {"train": {m.name: train_section(m.name) for m in shipped_methods() if not m.imports}},
         DEFAULT_METHOD,
         {method.name: tuple(method.drawings) for method in shipped_methods()},
     ),

@@ -32,7 +32,8 @@ def source_of(store: Store, planned: ProjectPlan, task: BuildTask, given: Concep
 
     sha256 = _found(store, planned.project, task, planned.base, given)
     card = read_card(store.path(sha256))
-    if fits(card, planned.base, planned.plan.covariance.matrix):
+    covariance = planned.plan.covariance
+    if fits(card, planned.base, covariance.matrix if covariance is not None else None):
         raise NothingToTransferError(
             f"`{task.name}` was learned on this base already; what changed is its recipe ({task.reason})",
             where=task.source,

@@ -13,7 +13,8 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.registries import Release
-from perfusion_registry.resolve import ProjectFolder, find_covariance
+from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve.covariance import covariance_differs, covariance_if_any
 from perfusion_registry.resolve.fetch import locked_release
 from perfusion_registry.resolve.root_requirements import local_concepts
 from perfusion_registry.resolve.sources import Sources
@@ -86,9 +87,10 @@ def _stale(workspace: Workspace, project: ProjectFolder) -> list[str]:
         if differs is not None and EDITED not in wrong:
             wrong.append(f"the base {base.repo} here is not the locked one: {differs[0]}")
         if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
-            covariance = find_covariance(project, base.covariance)
-            if lockfile.covariance is not None and covariance.digest != lockfile.covariance.sha256:
-                wrong.append(f"{covariance.path.name} is not the locked covariance")
+            covariance = covariance_if_any(project, base.covariance)
+            if lockfile.covariance is not None and covariance_differs(lockfile.covariance, covariance):
+                here = covariance.path.name if covariance is not None else "none"
+                wrong.append(f"{here} is not the locked covariance")
     except PerfError as error:
         wrong.append(error.what)
     return wrong

@@ -46,18 +46,19 @@ Line = Annotated[str, Field(max_length=2000)]
 
 
 class ConceptSection(FileModel):
-    """`[concept]`: what is learned, from which images, and what a reader of the artifact should know.
+    """`[concept]`: what it is, from which images, and what a reader of the artifact should know.
 
-    method: the name of the method that learns it. images and masks are files or globs relative to the
-    recipe's folder. A mask has the stem of its image.
+    method: the name of the method that makes it. images and masks are files or globs relative to the
+    recipe's folder. A mask has the stem of its image. A method's own subclass says what else there is, and
+    what has to be said.
     """
 
     name: Name
     version: Version
     # In no key and on no card where it is what files of format 1 are of.
     method: Annotated[MethodName, Field(exclude_if=lambda name: name == DEFAULT_METHOD)] = DEFAULT_METHOD
-    supercategory: Word
-    images: Annotated[Patterns, Field(min_length=1)]
+    supercategory: Word | None = None
+    images: Patterns = ()
     masks: Patterns = ()
     licence: Line | None = None
     authors: tuple[Line, ...] = ()
@@ -72,6 +73,13 @@ class ConceptSection(FileModel):
             exclude_if=lambda name: name is None,
         ),
     ] = None
+
+
+class LearnedSection(ConceptSection):
+    """`[concept]` of a method that learns from images."""
+
+    supercategory: Word
+    images: Annotated[Patterns, Field(min_length=1)]
 
 
 class Recipe(FileModel):

@@ -19,8 +19,9 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler, ValidationI
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Constraint, Name
 
-LARGEST_BLOB = 64 * 2**20
-"""Bytes that a published artifact may have at most; a concept has some ten thousand."""
+LARGEST_BLOB = 2**30
+"""Bytes that a published artifact may have at most; a learned concept has some ten thousand, a LoRA of SDXL
+hundreds of millions."""
 
 Text = Annotated[str, Field(max_length=4000)]
 

@@ -18,7 +18,7 @@ from perfusion_registry.base.upscaler import enlarge, find_upscaler
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
-from perfusion_registry.compose.packing import pack
+from perfusion_registry.compose.packing import anything_acts, pack
 from perfusion_registry.compose.prompt import Prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.metadata import RenderRecord, record
@@ -58,8 +58,8 @@ def render(
     artifacts: by concept name. start: what the request's `start` names. packing: another method than Eq. 4.
     Both branches of guidance go through the edit; personalised residuals apply in the wanted one, where their
     concepts are. Bank and residuals are attached only while a batch is drawn, so the pipeline is as it was
-    before whenever this function is not running. Prompts without concepts and without weights go through the
-    untouched pipeline.
+    before whenever this function is not running. Prompts without weights, and without concepts or with none
+    that brings anything, go through the untouched pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
@@ -68,12 +68,14 @@ def render(
     prompt, negative = composition.parsed, request.negative
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
-    if composition.concepts or prompt.weighted or negative.weighted:
+    acts = anything_acts(base, composition, artifacts)
+    if acts or prompt.weighted or negative.weighted:
         packed = packing(base, composition, artifacts, [prompt, negative])
         wanted, unwanted = packed.rows([0]), packed.rows([1])
         unwanted = unwanted if request.negative_prompt else base.without_negative(unwanted)
         conditions = base.inputs(*extra.marked(wanted, unwanted))
     text, unwanted_text = prompt.spoken(composition.words), negative.spoken({})
+    said = prompt.spoken({c.name: c.said for c in composition.concepts})
 
     batches = _batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
@@ -82,7 +84,7 @@ def render(
             seeds = drawn.seeds
             inputs: dict[str, Any]
             if conditions is None:
-                inputs = base.plain_inputs([text] * len(seeds), [unwanted_text] * len(seeds))
+                inputs = base.plain_inputs([said] * len(seeds), [unwanted_text] * len(seeds))
             else:
                 inputs = {
                     key: value.repeat(len(seeds), *[1] * (value.ndim - 1))
@@ -90,7 +92,8 @@ def render(
                     else value
                     for key, value in conditions.items()
                 }
-            with base.exclusive() if conditions is None else base.attached(extra.factors):
+            attached = base.attached(extra.factors, adaptation=extra.adaptation)
+            with base.exclusive() if conditions is None else attached:
                 images = _draw(base, request, start, seeds, inputs, stage)
             if request.upscale:
                 enlarger, steps = find_upscaler(base.description), request.steps

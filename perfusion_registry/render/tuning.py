@@ -134,8 +134,11 @@ def _keeps(scores: Scores, before: Scores, most_lost: float) -> bool:
 
 
 def _space(concept: ComposedConcept, artifact: Artifact, choices: Choices) -> list[FileModel]:
-    """What may be chosen for a concept; raises PerfError where that is nothing."""
+    """What may be chosen for a concept; raises PerfError where that is nothing, or cannot be."""
     method = find_method(concept.method)
+    for field, values in choices.items():  # two methods may give one name another range
+        for value in values:
+            method.applicable({field: value}, concept.name)
     space = method.search_space(concept.name, artifact.card.train, concept.render, choices)
     if not space:
         raise PerfError(

@@ -8,6 +8,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.registries.release import Release
 from perfusion_registry.resolve.candidates import Candidate, CandidateFinder
+from perfusion_registry.resolve.covariance import covariance_differs
 from perfusion_registry.resolve.planning import Plan
 from perfusion_registry.resolve.platform import Platform
 from perfusion_registry.resolve.project import ProjectFolder
@@ -61,7 +62,8 @@ def check_bytes(release: Release, block: LockedConcept, registry: str) -> None:
 
 def platform_of(plan: Plan) -> Platform:
     """What releases must have been built for."""
-    return Platform(plan.base.repo, plan.base.family, plan.covariance.matrix, plan.base.architecture)
+    matrix = plan.covariance.matrix if plan.covariance is not None else None
+    return Platform(plan.base.repo, plan.base.family, matrix, plan.base.architecture)
 
 
 def must_choose(project: ProjectFolder, plan: Plan) -> list[str]:
@@ -74,6 +76,6 @@ def must_choose(project: ProjectFolder, plan: Plan) -> list[str]:
     if lock is not None and any(block.registry is not None for block in lock.concepts):
         if lock.base is None or lock.base.family != plan.base.family:
             reasons.append("the base changed" if lock.base else "the base is not locked")
-        if lock.covariance is None or lock.covariance.sha256 != plan.covariance.digest:
+        if covariance_differs(lock.covariance, plan.covariance):
             reasons.append("the covariance changed" if lock.covariance else "the covariance is not locked")
     return reasons

@@ -59,16 +59,32 @@ def find_covariance(project: ProjectFolder, shipped: Path | None) -> CovarianceF
 
     Raises PerfError when there is neither, or the named file is not there.
     """
+    found = covariance_if_any(project, shipped)
+    if found is None:
+        raise no_covariance(project)
+    return found
+
+
+def covariance_if_any(project: ProjectFolder, shipped: Path | None) -> CovarianceFile | None:
+    """The same, or None where there is neither: concepts of some methods need none."""
     named = project.manifest.project.covariance
     path = project.root / named if named is not None else shipped
-    if path is None:
-        raise PerfError(
-            f"the base `{project.manifest.project.base}` comes without a covariance",
-            where=f"{project.manifest_path}, project.covariance",
-            hint="run `perf covariance CAPTIONS --out covariance.safetensors`, "
-            'then set `covariance = "covariance.safetensors"` in [project]',
-        )
-    return covariance_file(path)
+    return None if path is None else covariance_file(path)
+
+
+def no_covariance(project: ProjectFolder) -> PerfError:
+    """The error for a project that has none and needs one."""
+    return PerfError(
+        f"the base `{project.manifest.project.base}` comes without a covariance",
+        where=f"{project.manifest_path}, project.covariance",
+        hint="run `perf covariance CAPTIONS --out covariance.safetensors`, "
+        'then set `covariance = "covariance.safetensors"` in [project]',
+    )
+
+
+def covariance_differs(locked: LockedCovariance | None, here: CovarianceFile | None) -> bool:
+    """Whether the covariance that is here is not the locked one."""
+    return (locked.sha256 if locked else None) != (here.digest if here else None)
 
 
 def covariance_file(path: Path) -> CovarianceFile:

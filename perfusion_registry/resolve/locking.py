@@ -83,7 +83,7 @@ def lock(
                 for f in sorted(base.files, key=lambda file: file.path)
             ),
         ),
-        covariance=plan.covariance.locked,
+        covariance=plan.covariance.locked if plan.covariance is not None else None,
         concepts=tuple(sorted(concepts, key=lambda concept: concept.name)),
     ).as_written()
     return after if differences(project.lockfile, after) or project.lockfile is None else project.lockfile

@@ -21,12 +21,12 @@ from perfusion_registry.artifact.card import with_chosen
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
-from perfusion_registry.recipe import ConceptSection, LockedConcept, Lockfile, Recipe
+from perfusion_registry.recipe import LockedConcept, Lockfile, Recipe
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.resolve.base import BaseFacts, judges_differ
-from perfusion_registry.resolve.covariance import CovarianceFile
+from perfusion_registry.resolve.covariance import CovarianceFile, covariance_differs, no_covariance
 from perfusion_registry.resolve.images import SourceImage, find_images
 from perfusion_registry.resolve.project import ProjectFolder
 
@@ -41,14 +41,15 @@ class BuildTask:
     option_digest are parts of it that the lockfile records to explain a change. built: SHA-256 of the
     whole artifact in the store, or None. reusable: SHA-256 of an artifact with the right tensors and perhaps
     another card. reason: why a build is needed; "" when it is not. transferred: SHA-256 of the artifact of
-    another base that it is transferred from; None where it is trained.
+    another base that it is transferred from; None where it is not. imported: SHA-256 of the file that it is
+    made of, as the recipe has it; None where it is learned from the images.
     """
 
     name: str
     source: str
     recipe: Recipe
     images: tuple[SourceImage, ...]
-    train: TrainingOptions
+    train: FileModel
     render: FileModel
     digest: str
     training: str
@@ -58,6 +59,18 @@ class BuildTask:
     reusable: str | None
     reason: str
     transferred: str | None = None
+    imported: str | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether a build trains it."""
+        return self.transferred is None and self.imported is None
+
+    @property
+    def training_options(self) -> TrainingOptions:
+        """Those of a concept that is learned."""
+        assert isinstance(self.train, TrainingOptions)
+        return self.train
 
     @property
     def recipe_version(self) -> str:
@@ -76,11 +89,11 @@ class BuildTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tasks of the chosen concepts, sorted by name, for one base and one covariance."""
+    """The tasks of the chosen concepts, sorted by name, for one base and one covariance, if there is one."""
 
     tasks: tuple[BuildTask, ...]
     base: BaseFacts
-    covariance: CovarianceFile
+    covariance: CovarianceFile | None
 
     @property
     def needed(self) -> tuple[BuildTask, ...]:
@@ -92,7 +105,7 @@ def plan(
     project: ProjectFolder,
     store: Store,
     base: BaseFacts,
-    covariance: CovarianceFile,
+    covariance: CovarianceFile | None,
     *,
     epoch: int,
     names: Sequence[str] | None = None,
@@ -106,7 +119,8 @@ def plan(
     that stand in for those of the recipes. transfers: by name, the SHA-256 of artifacts of another base that
     are transferred to this one, instead of learning the concept here; what the lockfile has so stays so while
     the recipe and the base's family are the same. Raises PerfError for a recipe with mistakes, images that
-    are not there, an unknown concept, or one that is named and not built here.
+    are not there, an unknown concept, one that is named and not built here, or one that needs a covariance
+    where there is none.
     """
     chosen = project.local() if names is None else project.select(names) if names else []
     declared = {name: project.declared(name) for name in chosen}
@@ -124,7 +138,7 @@ def _renamed(recipe: Recipe, word: str) -> Recipe:
     """The recipe with another supercategory; raises PerfError for what cannot be one."""
     values = recipe.concept.model_dump() | {"supercategory": word}
     try:
-        concept = ConceptSection.model_validate(values)
+        concept = type(recipe.concept).model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise PerfError(f"{word!r} cannot be a supercategory: {problem}") from error
@@ -135,7 +149,7 @@ def _task(
     project: ProjectFolder,
     store: Store,
     base: BaseFacts,
-    covariance: CovarianceFile,
+    covariance: CovarianceFile | None,
     name: str,
     recipe: Recipe,
     epoch: int,
@@ -145,18 +159,25 @@ def _task(
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
     render = resolve_render(recipe, base.card.render)
+    method, mask = find_method(recipe.concept.method), "none"
+    prompts: tuple[str, ...] = ()
+    if isinstance(train, TrainingOptions):
+        mask, prompts = train.mask, train.prompts
     images = find_images(
         path.parent,
         recipe.concept.images,
         recipe.concept.masks,
         where=shown(path, project.root),
-        need_masks=train.mask == "files",
+        need_masks=mask == "files",
         digest=FileDigests(store.root).sha256,
     )
-    pictures = [image.sha256 for image in images]
-    masks = [image.mask_sha256 for image in images] if reads_mask_files(train.mask) else []
-    needed = covariance.digest if find_method(recipe.concept.method).needs_covariance else None
-    inputs = (recipe, pictures, masks, base.training_digest(train.prompts), needed, train)
+    file = method.source_file(recipe)
+    pictures = [image.sha256 for image in images] if file is None else [file.sha256]
+    masks = [image.mask_sha256 for image in images] if reads_mask_files(mask) else []
+    if method.needs_covariance and covariance is None:
+        raise no_covariance(project)
+    needed = covariance.digest if method.needs_covariance and covariance is not None else None
+    inputs = (recipe, pictures, masks, base.training_digest(prompts), needed, train)
     image_digest = digest_of([pictures, masks])
     option_digest = digest_of([recipe.concept.supercategory, train.model_dump(mode="json")])
     locked = project.lockfile.concept(name) if project.lockfile else None
@@ -170,7 +191,7 @@ def _task(
     if transferred is None:
         training = training_key(*inputs, epoch=epoch)
     else:
-        training = transfer_key(transferred, base.training_digest(train.prompts), needed)
+        training = transfer_key(transferred, base.training_digest(prompts), needed)
     digest = card_key(training, recipe, render, base_licence=base.licence)
     before = find_method(recipe.concept.method).resolved_before(recipe, base.card.render)
     if before != render and locked is not None and not force:
@@ -193,6 +214,7 @@ def _task(
         reusable=None if force or built else store.lookup(training),
         reason="",
         transferred=transferred,
+        imported=None if file is None else file.sha256,
     )
     if built and _has_options(task, read_card(store.path(built))):
         return task
@@ -224,7 +246,7 @@ def _reason(
     locked: LockedConcept | None,
     lock: Lockfile | None,
     base: BaseFacts,
-    covariance: CovarianceFile,
+    covariance: CovarianceFile | None,
 ) -> str:
     """Why the concept needs building, from what the lockfile recorded of its last inputs."""
     if task.transferred is not None and (locked is None or locked.transferred != task.transferred):
@@ -237,10 +259,11 @@ def _reason(
         "base changed": lock.base is None or lock.base.digest != base.digest,
         "scorer or segmenter changed": lock.base is not None and judges_differ(lock.base, base),
         "covariance changed": find_method(task.recipe.concept.method).needs_covariance
-        and (lock.covariance is None or lock.covariance.sha256 != covariance.digest),
+        and covariance_differs(lock.covariance, covariance),
         f"method {locked.method} became {task.recipe.concept.method}": locked.method
         != task.recipe.concept.method,
-        "images changed": locked.images != task.image_digest,
+        "images changed" if task.imported is None else "the file is another": locked.images
+        != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
         OPTIONS_CHANGED: _other_options(task, locked),

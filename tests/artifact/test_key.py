@@ -8,14 +8,15 @@ import pytest
 
 from perfusion_registry.artifact import build_key, training_key
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderOptions, TrainOptions
-from perfusion_registry.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe import Recipe
+from perfusion_registry.recipe.recipe import LearnedSection
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 
 
 def recipe(**changes: Any) -> Recipe:
     concept = {"name": "teddy", "version": "1.0.0", "supercategory": "teddy", "images": ("*.png",)}
-    return PerfusionRecipe(concept=ConceptSection(**{**concept, **changes}))
+    return PerfusionRecipe(concept=LearnedSection(**{**concept, **changes}))
 
 
 def keys(

@@ -17,6 +17,7 @@ Project, Composer = perf.Project, perf.Composer
 METHODS: dict[tuple[str, ...], tuple[Callable[..., Any], ...]] = {
     ("init",): (perf.create,),
     ("add",): (Project.add, Project.add_release),
+    ("import",): (Project.import_file,),
     ("remove",): (Project.remove,),
     ("list",): (Project.concepts, Project.outdated),
     ("suggest-super",): (Project.suggest,),

@@ -11,6 +11,7 @@ import tomli
 
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.files import parse_manifest, read_recipe_or_pack
+from perfusion_registry.methods.lora import options as lora
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderSection, TrainSection
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
 from perfusion_registry.recipe import Pack
@@ -30,7 +31,7 @@ def examples(page: str = PAGE) -> list[str]:
     return [textwrap.dedent("\n".join(block)) for block in blocks if block]
 
 
-@pytest.mark.parametrize("section", [TrainSection, RenderSection])
+@pytest.mark.parametrize("section", [TrainSection, RenderSection, lora.RenderSection])
 def test_every_option_is_described(section) -> None:
     rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     described = {part.strip("` ") for row in rows for part in row.split(",")}
@@ -43,13 +44,15 @@ def test_every_mask_and_preset_is_named() -> None:
 
 
 def test_the_examples_are_a_recipe_and_a_scene() -> None:
-    recipe, release, scene = examples()
+    recipe, release, scene, _, somebodys = examples()
     read = PerfusionRecipe.model_validate_json(_json(recipe))
     assert read.train.flip is False
     whole = tomli.loads(recipe)
     whole["concept"] |= tomli.loads(release)["concept"]
     assert PerfusionRecipe.model_validate_json(json.dumps(whole)).concept.preview == "bunny/1.png"
     assert read.render.key_lock == "global"
+    imported = lora.LoraRecipe.model_validate_json(_json(somebodys.replace("4f1c...", 64 * "4")))
+    assert imported.concept.word == "ohwx cat"
     project = '[project]\nname = "p"\nbase = "storybook"\n'
     manifest = parse_manifest(project + scene, where="docs/recipes.md")
     assert manifest.scenes["sailing"].gates["teddy"].model_dump()["key_lock"] == "global"

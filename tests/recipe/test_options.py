@@ -15,9 +15,10 @@ from perfusion_registry.methods.perfusion.options import (
 )
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES, PRESETS
 from perfusion_registry.methods.table import resolve_render, resolve_train
-from perfusion_registry.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe import Recipe
+from perfusion_registry.recipe.recipe import LearnedSection
 
-CONCEPT = ConceptSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
+CONCEPT = LearnedSection(name="teddy", version="1", supercategory="teddy", images=("*.png",))
 
 
 def recipe(**tables: Any) -> Recipe:

@@ -221,6 +221,11 @@ class StableDiffusionXLBase(unet.UNetBase):
         return replace(empty, states=empty.states.new_zeros(empty.states.shape), pooled=0 * empty.pooled)
 
     @property
+    def text_models(self) -> Mapping[str, nn.Module]:
+        """Both."""
+        return dict(zip(ENCODERS, self.text_encoders, strict=True))
+
+    @property
     def text_length(self) -> int:
         """77 positions, as a rule."""
         return min(

@@ -6,7 +6,7 @@ Bases are recognised and described without torch, so what needs it is imported w
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -184,6 +184,11 @@ class StableDiffusionBase(unet.UNetBase):
         ids = padded_ids(prompts, 0, tokenizer.pad_token_id, length).to(self.device)
         values = embedding_values(prompts, embeddings, 0)
         return Conditioning(clip_states(self.text_encoder, ids, values, tokenizer.eos_token_id))
+
+    @property
+    def text_models(self) -> Mapping[str, nn.Module]:
+        """The one."""
+        return {"text_encoder": self.text_encoder}
 
     @property
     def text_length(self) -> int:

@@ -18,7 +18,7 @@ from perfusion_registry.recipe.options import (
     TrainingOptions,
     TrainingSection,
 )
-from perfusion_registry.recipe.recipe import Recipe
+from perfusion_registry.recipe.recipe import LearnedSection, Recipe
 
 ResidualRank = Annotated[
     float,
@@ -156,5 +156,6 @@ class Built(FileModel):
 class PerfusionRecipe(Recipe):
     """A recipe whose method is `perfusion`."""
 
+    concept: LearnedSection
     train: TrainSection = TrainSection()
     render: RenderSection = RenderSection()

@@ -24,7 +24,7 @@ from perfusion_registry.edit import CovarianceMetric, similarity
 from perfusion_registry.methods.embeddings import embeddings_for
 from perfusion_registry.methods.fitting import require_fit, unlike
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
-from perfusion_registry.methods.perfusion.options import Built
+from perfusion_registry.methods.perfusion.options import Built, TrainOptions
 from perfusion_registry.methods.perfusion.tensors import (
     OFFSET,
     OUTPUT,
@@ -70,6 +70,7 @@ def transferred(
 
 def _called(base: Base, learned: Learned) -> Tensor:
     """The encodings (U, d) of the concept's own word in the U prompts that it was learned in."""
+    assert isinstance(learned.train, TrainOptions)
     prompts = Prompts.of(base, learned.train.templates, learned.word)
     embeddings = [
         embedding.to(base.device) for embedding in embeddings_for(base, learned.tensors, learned.name)

@@ -18,7 +18,7 @@ from perfusion_registry.recipe.options import (
     TrainingOptions,
     TrainingSection,
 )
-from perfusion_registry.recipe.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe.recipe import LearnedSection, Recipe
 
 NAME = "residuals"
 STRENGTH = Setting("residual", Residual, ".8", usual=1.0)
@@ -65,7 +65,7 @@ class DrawOptions(FileModel):
     residual: Residual = 1.0
 
 
-class ResidualsConcept(ConceptSection):
+class ResidualsConcept(LearnedSection):
     """`[concept]` of a recipe; prompts say its supercategory, the macro class, where they call it."""
 
     method: Literal["residuals"] = "residuals"

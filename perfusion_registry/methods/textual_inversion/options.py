@@ -14,7 +14,7 @@ from perfusion_registry.recipe.options import (
     TrainingOptions,
     TrainingSection,
 )
-from perfusion_registry.recipe.recipe import ConceptSection, Recipe
+from perfusion_registry.recipe.recipe import LearnedSection, Recipe
 
 NAME = "textual-inversion"
 
@@ -41,7 +41,7 @@ class NoOptions(FileModel):
     """What a prompt may set: nothing."""
 
 
-class InversionConcept(ConceptSection):
+class InversionConcept(LearnedSection):
     """`[concept]` of a recipe; its supercategory is the word that the embedding starts from."""
 
     method: Literal["textual-inversion"] = "textual-inversion"

@@ -1,0 +1,59 @@
+"""`perf import`: LoRAs that somebody has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from perfusion_registry.cli import console
+from perfusion_registry.cli.help import argument, option
+from perfusion_registry.cli.options import CommonWithProgress
+from perfusion_registry.cli.spread import spread
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.import_ import ImportResult
+
+
+@spread
+def import_(
+    common: CommonWithProgress,
+    file: Annotated[Path, argument("FILE", "A LoRA: a safetensors file, or peft's folder.")],
+    name: Annotated[str, option("CONCEPT", "How prompts call it: CONCEPT*.")],
+    supercategory: Annotated[
+        str | None, option("WORD", "The plain word it is a kind of (teddy, cat, pot).", "--super")
+    ] = None,
+    word: Annotated[
+        str | None,
+        option(
+            "PHRASE", "What a call becomes: its trigger words.", default="what the file says, else --super"
+        ),
+    ] = None,
+    version: Annotated[str, option("X.Y.Z", "Its version.")] = "1.0.0",
+    strength: Annotated[
+        float | None, option("FACTOR", "How strongly it applies in prompts.", default="1")
+    ] = None,
+) -> None:
+    """Make a concept of a LoRA that you have, and lock it.
+
+    Its recipe names the file by path and hash; nothing is trained.
+    Without --super it is a style, which applies everywhere.
+    """
+    from perfusion_registry.operations.import_ import ImportOptions
+    from perfusion_registry.operations.import_ import import_ as run
+
+    options = ImportOptions(
+        file=file, name=name, supercategory=supercategory, word=word, version=version, strength=strength
+    )
+    with common.open() as workspace:
+        result = run(workspace, options)
+    common.show(result, _tell)
+
+
+def _tell(result: ImportResult) -> None:
+    kind = "a style" if result.supercategory is None else f"a kind of {result.supercategory}"
+    said = result.word or result.supercategory
+    becomes = f'reads "{said}"' if said else "says nothing, and it applies everywhere"
+    console.say(f"Imported {result.name} {result.version}, {kind} ({result.dialect}): {result.recipe}")
+    console.say(f"In a prompt {result.name}* {becomes}; {console.size(result.size)}, locked")
+    shown = f"a {result.name}*" if result.supercategory else f"a cat in the snow, {result.name}*"
+    console.say(f"Next: perf render '{shown}'")

@@ -1,0 +1,56 @@
+"""From an artifact's tensors to what they change of a base's modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from perfusion_registry.adapters.adapter import DENOISER, Adapter, adapters_of
+from perfusion_registry.adapters.difference import bias_difference, difference
+from perfusion_registry.base import Change, Changes, module_at
+from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perfusion_registry.base import Base
+
+
+def changes_of(base: Base, tensors: Mapping[str, Tensor], name: str) -> dict[str, Changes]:
+    """The changes of the concept `name`, by component and path. Raises PerfError where they do not fit."""
+    models = {DENOISER: base.denoiser, **base.text_models}
+    found: dict[str, dict[str, Change]] = {}
+    for adapter in adapters_of(tensors):
+        model = models.get(adapter.component)
+        if model is None:
+            raise _misfit(base, name, f"it changes a {adapter.component}, which this base does not have")
+        try:
+            change = _change(adapter, module_at(model, adapter.module))
+        except (ValueError, PerfError) as error:
+            raise _misfit(base, name, f"of {adapter.component}'s `{adapter.module}`, {error}") from error
+        found.setdefault(adapter.component, {})[adapter.module] = change
+    return dict(found)
+
+
+def _change(adapter: Adapter, module: nn.Module) -> Change:
+    """Factored where that is the same: of a plain LoRA."""
+    weight: Any = module.weight
+    bias = bias_difference(adapter)
+    own = adapter.tensors
+    if adapter.kind == "lora" and own.keys() <= {"lora_down", "lora_up", "diff_b"}:
+        down, up = own["lora_down"], own["lora_up"].flatten(1)
+        fits = down.flatten(1).shape[1] == weight[0].numel() and up.shape[0] == weight.shape[0]
+        if not fits or down.shape[0] != up.shape[1]:
+            raise ValueError(f"its factors do not fit a weight of shape {tuple(weight.shape)}")
+        shape = down if down.ndim == weight.ndim else down.reshape(down.shape[0], *weight.shape[1:])
+        return Change(down=shape, up=up.float() * adapter.scale, bias=bias)
+    if not own.keys() - {"diff_b"}:
+        return Change(bias=bias)
+    return Change(weight=difference(adapter, weight), bias=bias)
+
+
+def _misfit(base: Base, name: str, what: str) -> PerfError:
+    return PerfError(
+        f"{name!r} does not fit {base.description.repo}: {what}",
+        hint="import the file that was made for this base's kind",
+    )
