@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perfusion_registry.reporter import Reporter, Stage, duration
+from perfusion_registry.amounts import duration
+from perfusion_registry.reporter import Reporter, Stage
 from perfusion_registry.wrapping import hanging
 
 if TYPE_CHECKING:

@@ -33,18 +33,6 @@ class _SilentStage:
         pass
 
 
-def duration(seconds: float) -> str:
-    """A length of time for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def unheard(steps: int) -> None:
     """Counts for nobody: what is told of steps by default."""
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "perfusion_registry"
 
 FLOORS = (
-    ("errors", "file_lock", "reporter", "suggestions", "threads", "version", "wrapping"),
+    ("amounts", "errors", "file_lock", "reporter", "suggestions", "threads", "version", "wrapping"),
     ("extras", "progress"),
     ("lazy",),
     ("cache_folder",),
@@ -186,6 +186,17 @@ def test_the_terminal_is_the_command_lines_alone() -> None:
             assert progress not in {name.rpartition(".")[0] for name in imported(tree)} or module == PACKAGE
             used = {name for name in imported(tree) if name.split(".")[0] in ("typer", "rich", "click")}
             assert used <= {"rich.cells.cell_len"}, module
+
+
+def test_the_command_line_stays_small() -> None:
+    """What is not a matter of terminals is an operation's, so that programs have it too."""
+    lines = {
+        path.name: len(path.read_text("utf-8").splitlines())
+        for path in (ROOT / PACKAGE / "cli").iterdir()
+        if path.suffix == ".py"
+    }
+    assert sum(lines.values()) <= 3_600
+    assert {name for name, count in lines.items() if count > 300} == set()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from perfusion_registry.amounts import count
 from perfusion_registry.build.state import threads_of
 from perfusion_registry.reporter import Reporter
 
@@ -24,18 +25,15 @@ def as_begun(checkpoint: Path | None, asked: int | None, title: str, reporter: R
     if checkpoint is None or begun is None or begun == now:
         yield
         return
+    had = count(begun, "thread")
     if asked is not None:
-        reporter.note(f"{title}: what was interrupted had {_threads(begun)}; with {now} it starts over")
+        reporter.note(f"{title}: what was interrupted had {had}; with {now} it starts over")
         checkpoint.unlink(missing_ok=True)
         yield
         return
-    reporter.note(f"{title}: goes on with {_threads(begun)}, as it was begun (--threads {now} starts over)")
+    reporter.note(f"{title}: goes on with {had}, as it was begun (--threads {now} starts over)")
     torch.set_num_threads(begun)
     try:
         yield
     finally:
         torch.set_num_threads(now)
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

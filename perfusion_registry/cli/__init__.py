@@ -1,7 +1,8 @@
 """The command line. Nothing is imported before it is known which command runs.
 
 A command is a function of a module of this package that imports only light things at its top, and has a line
-in `overview.COMMANDS`; a group of commands is what `commands` of its module returns.
+in `overview.COMMANDS`; a group of commands is what `commands` of its module returns. Its parameters are its
+options; those that several commands share come as one (see `spread`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 from perfusion_registry.cli.group import Group
 from perfusion_registry.cli.help import WIDTH, Command, flag
 from perfusion_registry.cli.overview import COMMANDS, DESCRIPTION
+from perfusion_registry.cli.spread import spread
 
 
 def application(modules: Iterable[str] | None = None) -> typer.Typer:
@@ -33,7 +34,7 @@ def application(modules: Iterable[str] | None = None) -> typer.Typer:
             if function == "commands":
                 app.add_typer(command(), name=name)
             else:
-                app.command(name, cls=Command)(command)
+                app.command(name, cls=Command)(spread(command))
     return app
 
 

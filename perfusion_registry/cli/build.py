@@ -11,8 +11,7 @@ from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOpti
 from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
-from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult, NeededConcept
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from perfusion_registry.operations.substitute import SupercategoryOverride
 
 
-@spread
 def build(
     compute: Compute,
     common: CommonWithProgress,
@@ -80,13 +78,7 @@ def build(
             where="--with" if files else f"--covariance {covariance}",
             hint="leave it out; with --for BASE an artifact is transferred to another base",
         )
-    override = SupercategoryOverride.read(supercategory, names or (), out) if supercategory else None
-    if override is None and out is not None:
-        raise PerfError(
-            "a build of a recipe goes into the store and the lockfile, not into a file",
-            where=f"--out {out}",
-            hint="leave it out; with --super NAME=WORD there is a file to write",
-        )
+    override = SupercategoryOverride.read(supercategory, names, out)
     options = BuildOptions(
         names=tuple(names or ()),
         force=force,
@@ -100,17 +92,20 @@ def build(
             result = run(workspace, options)
         else:
             result = build_substitute(workspace, override, options)
-    if common.as_json:
-        console.say_result(result)
-    elif dry_run or (override is None and not result.built):
+    common.show(result, lambda result: _tell(result, override, dry_run=dry_run))
+    if strict:
+        result.raise_if_doubtful()
+
+
+def _tell(result: BuildResult, override: SupercategoryOverride | None, *, dry_run: bool) -> None:
+    if dry_run or (override is None and not result.built):
         _tell_plan(result, dry_run=dry_run)
-    else:
-        _tell_built(result, override)
-    if strict and result.doubtful:
-        raise CheckFailedError(
-            f"the verdict is bad for {', '.join(f'`{name}`' for name in result.doubtful)}",
-            hint="`perf info NAME` shows it, and a sheet of pictures; it is built and locked all the same",
-        )
+        return
+    if result.built:
+        _tell_table(result)
+    if override is not None:
+        console.say(f"Wrote {override.out}: {override.name} as {override.word}; nothing is locked")
+        console.say(f"Next: perf render 'a {override.name}*' --with {override.out}")
 
 
 def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
@@ -140,14 +135,6 @@ def _foretold(row: NeededConcept) -> str:
     return f"; {console.count(row.foretold.steps, 'step')}{takes}"
 
 
-def _tell_built(result: BuildResult, override: SupercategoryOverride | None) -> None:
-    if result.built:
-        _tell_table(result)
-    if override is not None:
-        console.say(f"Wrote {override.out}: {override.name} as {override.word}; nothing is locked")
-        console.say(f"Next: perf render 'a {override.name}*' --with {override.out}")
-
-
 def _tell_table(result: BuildResult) -> None:
     cells = [
         [
@@ -170,7 +157,7 @@ def _tell_table(result: BuildResult) -> None:
         verdict = row.verdict.sentence if row.verdict else None
         if row.warned:
             verdict = "bad: the warning says why"
-        say_facts({row.name: verdict, "scale": _scale(row), "sheet": row.sheet})
+        say_facts({row.name: verdict, "scale": row.scale, "sheet": row.sheet})
     count = console.count(len(result.built), "concept")
     console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")
 
@@ -182,12 +169,3 @@ _SCORES = ("image", "text")
 def _score(row: BuiltConcept, name: str) -> str:
     score = row.scores.get(name)
     return "" if score is None else f"{score:.3f}"
-
-
-def _scale(row: BuiltConcept) -> str | None:
-    """What its image score lies between."""
-    plain, own = row.scores.get("image_plain"), row.scores.get("image_self")
-    if plain is None:
-        return None
-    itself = "" if own is None else f", their own likeness {own:.3f}"
-    return f"image {row.scores['image']:.3f}: the plain word reaches {plain:.3f}{itself}"

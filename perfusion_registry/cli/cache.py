@@ -10,11 +10,10 @@ import typer
 from perfusion_registry.cli import console
 from perfusion_registry.cli.group import group
 from perfusion_registry.cli.help import option
-from perfusion_registry.cli.options import DryRunOption, JsonOption, QuietOption
-from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.cli.options import DryRunOption, Standalone, StandaloneWithProgress
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.cache import CachePruneResult
+    from perfusion_registry.operations.cache import CachePruneResult, CacheSizeResult, CacheVerifyResult
 
 _SHOWN = 20  # removals that are told one by one
 
@@ -25,7 +24,7 @@ def commands() -> typer.Typer:
     return group(about, dir=show_dir, size=show_size, verify=verify, prune=prune)
 
 
-def show_dir(as_json: JsonOption = False) -> None:
+def show_dir(output: Standalone) -> None:
     """Print where the store is.
 
     PERF_CACHE_DIR chooses another place.
@@ -33,23 +32,20 @@ def show_dir(as_json: JsonOption = False) -> None:
     from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import CacheDirResult
 
-    result = CacheDirResult(path=str(cache_dir()))
-    if as_json:
-        console.say_result(result)
-    else:
-        console.say(result.path)
+    output.show(CacheDirResult(path=str(cache_dir())), lambda result: console.say(result.path))
 
 
-def show_size(as_json: JsonOption = False) -> None:
+def show_size(output: Standalone) -> None:
     """Count the files and bytes of the store, kind by kind."""
-    from perfusion_registry.artifact.disk_usage import KINDS
     from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import cache_size
 
-    result = cache_size(cache_dir())
-    if as_json:
-        console.say_result(result)
-        return
+    output.show(cache_size(cache_dir()), _tell_size)
+
+
+def _tell_size(result: CacheSizeResult) -> None:
+    from perfusion_registry.artifact.disk_usage import KINDS
+
     rows = [
         [row.kind, f"{row.files:,}", console.size(row.size), KINDS.get(row.kind, "")]
         for row in result.kinds
@@ -60,7 +56,7 @@ def show_size(as_json: JsonOption = False) -> None:
     console.say(f"{console.size(result.size)} in {result.path}")
 
 
-def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
+def verify(output: StandaloneWithProgress, dry_run: DryRunOption = False) -> None:
     """Hash everything in the store, and set aside what is damaged.
 
     It can be built or fetched again. Exits with 1 when something is damaged.
@@ -68,26 +64,22 @@ def verify(dry_run: DryRunOption = False, quiet: QuietOption = False, as_json: J
     from perfusion_registry.cache_folder import cache_dir
     from perfusion_registry.operations.cache import verify_cache
 
-    root = cache_dir()
-    result = verify_cache(root, dry_run=dry_run, reporter=console.reporter(quiet))
-    if as_json:
-        console.say_result(result)
-    elif result.damaged:
-        rows = [[str(Path(row.path).relative_to(root)), row.what] for row in result.damaged]
+    result = verify_cache(cache_dir(), dry_run=dry_run, reporter=output.reporter())
+    output.show(result, _tell_checked)
+    result.raise_if_failed()
+
+
+def _tell_checked(result: CacheVerifyResult) -> None:
+    if result.damaged:
+        rows = [[str(Path(row.path).relative_to(result.root)), row.what] for row in result.damaged]
         console.say_table(["file", "what is wrong"], rows)
     else:
         artifacts = console.count(result.artifacts, "artifact")
         console.say(f"The store is whole: {artifacts}, all with their own hash")
-    if result.damaged:
-        left = "left where they are" if dry_run else f"moved to {root / 'quarantine'}"
-        raise CheckFailedError(
-            f"{console.count(len(result.damaged), 'damaged file')} in the store, {left}",
-            where=str(root),
-            hint="run `perf sync` or `perf build` in the projects that use them",
-        )
 
 
 def prune(
+    output: StandaloneWithProgress,
     older_than: Annotated[
         str | None, option("AGE", "Only what was unused for so long: 30d, 12h, 2w.")
     ] = None,
@@ -95,8 +87,6 @@ def prune(
         str | None, option("SIZE", "Only as much as brings the store below this: 2GB, 500MB.")
     ] = None,
     dry_run: DryRunOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Remove what no known lockfile names, the longest unused first.
 
@@ -113,20 +103,17 @@ def prune(
         older_than=None if older_than is None else seconds(older_than),
         max_size=most,
         dry_run=dry_run,
-        reporter=console.reporter(quiet),
+        reporter=output.reporter(),
     )
-    if as_json:
-        console.say_result(result)
-        return
-    _tell(result)
-    if most is not None and result.left > most:
+    output.show(result, _tell_pruned)
+    if most is not None and result.left > most and not output.as_json:
         console.reporter().warn(
             f"{console.size(result.left)} are left: what lockfiles name, and what registries said, "
             "always stays"
         )
 
 
-def _tell(result: CachePruneResult) -> None:
+def _tell_pruned(result: CachePruneResult) -> None:
     if not result.removed:
         console.say(f"Nothing to prune: {console.size(result.left)} in use")
         return

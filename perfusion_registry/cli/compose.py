@@ -11,22 +11,20 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.drawing import GateOptions, PromptArguments
 from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, LockfileUse
-from perfusion_registry.cli.spread import spread
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from perfusion_registry.compose.composition import ComposedConcept, Composition
-    from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
+    from perfusion_registry.compose.explained import ExplainedToken
     from perfusion_registry.methods.settings import Setting
-    from perfusion_registry.operations.explain import ExplainResult
+    from perfusion_registry.operations.explain import ExplainResult, PresetsResult
 
 _BAR = 10  # cells of a gate that is wide open
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 
-@spread
 def compose(
     prompt: PromptArguments,
     gates: GateOptions,
@@ -51,7 +49,6 @@ def compose(
         console.say(f"Wrote {out}")
 
 
-@spread
 def explain(
     prompt: PromptArguments,
     gates: GateOptions,
@@ -64,17 +61,15 @@ def explain(
 ) -> None:
     """Show token by token which concept's gate opens, and how far."""
     from perfusion_registry.operations.explain import explain as run
+    from perfusion_registry.operations.explain import list_presets
 
     if presets:
-        _show_presets(as_json=common.as_json)
+        common.show(list_presets(), _tell_presets)
         return
     options = prompt.read(lockfile, compute, gates)
     with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
         result = run(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        _show(result)
+    common.show(result, _show)
 
 
 def _tell(composition: Composition) -> None:
@@ -151,23 +146,8 @@ def _show(explanation: ExplainResult) -> None:
             continue
         line = Text(f"{concept.name}*", style=colours[concept.name])
         line.append(f" ({summary}) ")
-        line.append(_opened(concept, explanation), style="default")
+        line.append(explanation.opened(concept), style="default")
         screen.print(line)
-
-
-def _opened(concept: ExplainedConcept, explanation: Explanation) -> str:
-    """Say at which words a concept's gate is at least half open; where at none, what its own word had in
-    training."""
-    name = concept.name
-    wide = [row for row in explanation.tokens if row.gate[name] >= 0.5]
-    if not wide:
-        own = concept.own_similarity
-        seen = "" if own is None else f" (in training its word had a similarity of {own:.2f})"
-        return f"opens nowhere: lower its bias to see more of it{seen}"
-    wide.sort(key=lambda row: -row.gate[name])
-    words = [f"{f'{row.concept}*' if row.concept else _shown(row)} {row.gate[name]:.2f}" for row in wide[:8]]
-    rest = f" and {len(wide) - 8} more" if len(wide) > 8 else ""
-    return f"opens at {', '.join(words)}{rest}"
 
 
 def _position(row: ExplainedToken) -> Text:
@@ -181,13 +161,7 @@ def _word(row: ExplainedToken, colours: dict[str, str]) -> Text:
 
     if row.concept:
         return Text(f"{row.concept}*", style=f"bold {colours[row.concept]}")
-    shown = _shown(row)
-    return Text(shown, style="dim" if shown.startswith("<") and shown.endswith(">") else "")
-
-
-def _shown(row: ExplainedToken) -> str:
-    """A word of the prompt, which may come from a pack of others: none steers the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in row.word)
+    return Text(row.shown, style="dim" if row.shown.startswith("<") and row.shown.endswith(">") else "")
 
 
 def _gate(value: float, colour: str, *, plain: bool) -> Text:
@@ -203,13 +177,7 @@ def _gate(value: float, colour: str, *, plain: bool) -> Text:
     return Text(bar.ljust(_BAR), style=colour).append(number, style="bold" if value >= 0.5 else "dim")
 
 
-def _show_presets(*, as_json: bool) -> None:
-    from perfusion_registry.operations.explain import list_presets
-
-    result = list_presets()
-    if as_json:
-        console.say_result(result)
-        return
+def _tell_presets(result: PresetsResult) -> None:
     rows = [
         [
             row.name,

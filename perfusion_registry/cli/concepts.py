@@ -9,14 +9,14 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, OfflineOption
-from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.workspace import Workspace
+    from perfusion_registry.operations.add import AddResult
+    from perfusion_registry.operations.concepts import ListResult, RemoveResult
+    from perfusion_registry.operations.outdated import OutdatedResult
 
 
-@spread
 def add(
     common: Common,
     name: Annotated[str, argument("[REGISTRY/]NAME", "How prompts call it: NAME*.")],
@@ -60,14 +60,9 @@ def add(
     A recipe of that name in recipes/ that perfusion.toml does not list, as `perf remove` leaves one, is taken
     as it is.
     """
-    from perfusion_registry.operations.add import (
-        AddOptions,
-        AddReleaseOptions,
-        add_recipe,
-        add_release,
-        has_unlisted_recipe,
-    )
+    from perfusion_registry.operations.add import AddOptions
     from perfusion_registry.operations.add import add as run
+    from perfusion_registry.operations.add_release import AddReleaseOptions, add_existing
     from perfusion_registry.operations.recipe_options import read_options
     from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 
@@ -80,15 +75,7 @@ def add(
             )
         release = AddReleaseOptions(name=name, version=version, registry=registry)
         with common.open(offline=offline) as workspace:
-            if (
-                registry is None
-                and version is None
-                and "/" not in name
-                and has_unlisted_recipe(workspace, name)
-            ):
-                result = add_recipe(workspace, name)
-            else:
-                result = add_release(workspace, release)
+            result = add_existing(workspace, release)
     elif supercategory is None:
         raise PerfError(
             "a concept that is built here needs its supercategory", where="--super", hint="--super teddy"
@@ -110,9 +97,11 @@ def add(
         )
         with common.open(offline=offline) as workspace:
             result = run(workspace, wished)
-    if common.as_json:
-        console.say_result(result)
-    elif result.recipe is None:
+    common.show(result, lambda result: _tell_added(result, supercategory))
+
+
+def _tell_added(result: AddResult, supercategory: str | None) -> None:
+    if result.recipe is None:
         console.say(f"Added {result.name} {result.version}, at present {result.resolved}")
         console.say("Next: perf sync")
     elif result.pictures is None:
@@ -126,7 +115,6 @@ def add(
         console.say("Next: perf build")
 
 
-@spread
 def remove(
     common: Common,
     names: Annotated[list[str], argument("NAME", "The concepts.", completion=concept_names)],
@@ -139,9 +127,10 @@ def remove(
 
     with common.open() as workspace:
         result = run(workspace, names)
-    if common.as_json:
-        console.say_result(result)
-        return
+    common.show(result, _tell_removed)
+
+
+def _tell_removed(result: RemoveResult) -> None:
     for name in result.removed:
         recipe = result.recipes.get(name)
         stays = f"; its recipe {recipe} stays, and `perf add {name}` takes it again" if recipe else ""
@@ -150,7 +139,6 @@ def remove(
         console.reporter().warn(f"the scene `{scene}` still calls `{name}`")
 
 
-@spread
 def list_concepts(
     common: Common,
     outdated: Annotated[
@@ -160,18 +148,16 @@ def list_concepts(
 ) -> None:
     """Show the project's concepts and what a build would do."""
     from perfusion_registry.operations.concepts import list_concepts as run
+    from perfusion_registry.operations.outdated import outdated as compare
 
     with common.open(offline=offline, lockfile_alone=not outdated) as workspace:
         if outdated:
-            _show_outdated(workspace, as_json=common.as_json)
-            return
-        result = run(workspace)
-    if common.as_json:
-        console.say_result(result)
-        return
-    if not result.concepts:
-        console.say("No concepts yet: perf add NAME --super WORD --images GLOB")
-        return
+            common.show(compare(workspace), _tell_outdated)
+        else:
+            common.show(run(workspace), _tell_listed)
+
+
+def _tell_listed(result: ListResult) -> None:
     cells = [
         [
             row.name,
@@ -183,21 +169,17 @@ def list_concepts(
         ]
         for row in result.concepts
     ]
-    console.say_table(["concept", "version", "super", "state", "size", "source"], cells, right=["size"])
+    console.say_table(
+        ["concept", "version", "super", "state", "size", "source"],
+        cells,
+        right=["size"],
+        empty="No concepts yet: perf add NAME --super WORD --images GLOB",
+    )
     if result.problem:
         console.reporter().warn(result.problem)
 
 
-def _show_outdated(workspace: Workspace, *, as_json: bool) -> None:
-    from perfusion_registry.operations.outdated import outdated
-
-    result = outdated(workspace)
-    if as_json:
-        console.say_result(result)
-        return
-    if not result.concepts:
-        console.say("Nothing is outdated")
-        return
+def _tell_outdated(result: OutdatedResult) -> None:
     cells = [
         [
             row.name,
@@ -208,6 +190,7 @@ def _show_outdated(workspace: Workspace, *, as_json: bool) -> None:
         ]
         for row in result.concepts
     ]
-    console.say_table(["concept", "locked", "allowed", "latest", "registry"], cells)
+    columns = ["concept", "locked", "allowed", "latest", "registry"]
+    console.say_table(columns, cells, empty="Nothing is outdated")
     if any(row.allowed not in (None, row.locked) for row in result.concepts):
         console.say("Next: perf lock --upgrade")

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from perfusion_registry.amounts import count, duration, size
 from perfusion_registry.errors import PerfError
 from perfusion_registry.progress import printable, stderr
 from perfusion_registry.progress import terminal_reporter as reporter
-from perfusion_registry.reporter import duration
 from perfusion_registry.wrapping import hanging
 
 if TYPE_CHECKING:
@@ -77,22 +77,22 @@ def _shown(character: str) -> bool:
     return True
 
 
-def count(number: int, noun: str) -> str:
-    """`1 concept`, `2 concepts`."""
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def say_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
     right: Sequence[str] = (),
     styles: Mapping[str, str] | None = None,
+    empty: str | None = None,
 ) -> None:
     """Print a table; the columns named in `right` are aligned to the right.
 
-    styles: how cells with exactly these texts look, where there are colours.
+    styles: how cells with exactly these texts look, where there are colours. empty: what is printed instead
+    where there are no rows.
     """
+    if not rows and empty is not None:
+        say(empty)
+        return
     from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
@@ -172,10 +172,3 @@ def show_interrupt(resumable: str | None) -> None:
     """Print the one line that follows Ctrl-C; `resumable` is the command that goes on where it was."""
     more = f"; run the same `perf {resumable}` again to resume" if resumable else ""
     stderr().print(f"interrupted{more}", style="yellow")
-
-
-def size(count: int) -> str:
-    """A number of bytes for people: `512 B`, `34.2 KB`, `4.7 MB` (thousands)."""
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"

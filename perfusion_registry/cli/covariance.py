@@ -10,11 +10,8 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import (
     BASE_HELP,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    QuietOption,
-    ThreadsOption,
+    Compute,
+    StandaloneWithProgress,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +26,8 @@ class Padding(StrEnum):
 
 
 def covariance(
+    compute: Compute,
+    output: StandaloneWithProgress,
     captions: Annotated[
         list[str],
         argument(
@@ -47,18 +46,12 @@ def covariance(
         Padding, option("all|none", "Whether positions after a caption's end count.")
     ] = Padding.all,
     skip_bad: Annotated[bool, flag("Leave out unreadable rows, and count them.", "--skip-bad")] = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    threads: ThreadsOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Estimate the covariance of a base's text encoder.
 
     It is the second moment of the encodings of many captions.
     A run that is interrupted resumes when it is given the same captions again.
     """
-    from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions, estimate
 
     options = CovarianceOptions(
@@ -69,13 +62,9 @@ def covariance(
         limit=limit,
         padding=padding.value,
         skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype, threads),
+        compute=compute.read(),
     )
-    result = estimate(options, console.reporter(quiet or as_json))
-    if as_json:
-        console.say_result(result)
-    else:
-        _tell(result)
+    output.show(estimate(options, console.reporter(output.quiet or output.as_json)), _tell)
 
 
 def _tell(result: CovarianceResult) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import Common
-from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import CheckFailedError, PerfError
 
-FORMATS = (1,)
+if TYPE_CHECKING:
+    from perfusion_registry.operations.doctor import DoctorResult
+
 _SIGNS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
 _STYLES = {"ok": "green", "note": "yellow", "BROKEN": "bold red"}
 
 
-@spread
 def doctor(
     common: Common,
     online: Annotated[bool, flag("Also ask whether the project's registries answer.", "--online")] = False,
@@ -29,24 +28,19 @@ def doctor(
 
     with common.open(lockfile_alone=True, optional=True) as workspace:
         result = run(workspace, online=online)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        rows = []
-        for finding in result.findings:
-            rows.append([_SIGNS[finding.state], finding.what, finding.told])
-            if finding.hint:
-                rows.append(["", "", f"next: {finding.hint}"])
-        console.say_table(["", "what", "found"], rows, styles=_STYLES)
-    if result.broken:
-        count = len(result.broken)
-        raise CheckFailedError(
-            f"{count} {'thing is' if count == 1 else 'things are'} broken: "
-            + ", ".join(finding.what for finding in result.broken)
-        )
+    common.show(result, _tell)
+    result.raise_if_failed()
 
 
-@spread
+def _tell(result: DoctorResult) -> None:
+    rows = []
+    for finding in result.findings:
+        rows.append([_SIGNS[finding.state], finding.what, finding.told])
+        if finding.hint:
+            rows.append(["", "", f"next: {finding.hint}"])
+    console.say_table(["", "what", "found"], rows, styles=_STYLES)
+
+
 def metadata(
     common: Common,
     format_version: Annotated[
@@ -59,17 +53,14 @@ def metadata(
 
     Its schema is schemas/metadata.schema.json. Within one format, keys are only ever added.
     """
+    from perfusion_registry.operations.metadata import NEWEST, check_format
     from perfusion_registry.operations.metadata import metadata as run
 
     if format_version is None:
         console.reporter(quiet=True).warn(
-            f"give --format-version {FORMATS[-1]}, or a newer perf may print a format that you do not know"
+            f"give --format-version {NEWEST}, or a newer perf may print a format that you do not know"
         )
-    elif format_version not in FORMATS:
-        raise PerfError(
-            f"perf knows no metadata format {format_version}",
-            where="--format-version",
-            hint=f"give {FORMATS[-1]}",
-        )
+    else:
+        check_format(format_version)
     with common.open(offline=True, lockfile_alone=True) as workspace:
         console.say_result(run(workspace))

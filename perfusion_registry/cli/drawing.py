@@ -5,19 +5,16 @@ before torch is imported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from perfusion_registry.cli.completion import scene_names
-from perfusion_registry.cli.help import GATES, PICTURE, argument, flag, option
+from perfusion_registry.cli.help import argument, flag, gate_option, option, picture_option
 from perfusion_registry.cli.options import Compute, LockfileUse
-from perfusion_registry.errors import PerfError, at
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.composing import SettingSources
-    from perfusion_registry.methods.settings import Axis, Setting, Value
     from perfusion_registry.operations.compose import PromptOptions
     from perfusion_registry.operations.job import RenderOverrides
     from perfusion_registry.operations.prompt_list import PromptList
@@ -35,13 +32,11 @@ SceneOption = Annotated[
 ]
 LockOption = Annotated[
     list[str] | None,
-    option(
-        "[NAME=]LOCK", "Key lock of all concepts, or of one: local, global or none. Repeatable.", panel=GATES
-    ),
+    gate_option("[NAME=]LOCK", "Key lock of all concepts, or of one: local, global or none. Repeatable."),
 ]
 ResidualOption = Annotated[
     list[str] | None,
-    option("[NAME=]R", "Strength of all residuals, or of one. Repeatable.", panel=GATES),
+    gate_option("[NAME=]R", "Strength of all residuals, or of one. Repeatable."),
 ]
 WithOption = Annotated[
     list[Path] | None,
@@ -116,22 +111,19 @@ class StartOptions:
 
     image: Annotated[
         Path | None,
-        option("FILE", "Draw from this picture, in its proportions unless --size is given.", panel=PICTURE),
+        picture_option("FILE", "Draw from this picture, in its proportions unless --size is given."),
     ] = None
     strength: Annotated[
         float | None,
-        option(
+        picture_option(
             "S",
             "How much of --image is drawn anew: 0.3 changes a little, 1 all.",
-            panel=PICTURE,
             default="0.8, or 1 with --mask",
         ),
     ] = None
     mask: Annotated[
         Path | None,
-        option(
-            "FILE", "Draw anew only what is white in this picture; the rest of --image stays.", panel=PICTURE
-        ),
+        picture_option("FILE", "Draw anew only what is white in this picture; the rest of --image stays."),
     ] = None
 
 
@@ -144,41 +136,39 @@ class GateOptions:
 
     bias: Annotated[
         list[str] | None,
-        option(
-            "[NAME=]B", "Bias of all gates, or of one; lower is more of the concept. Repeatable.", panel=GATES
-        ),
+        gate_option("[NAME=]B", "Bias of all gates, or of one; lower is more of the concept. Repeatable."),
     ] = None
     temperature: Annotated[
         list[str] | None,
-        option("[NAME=]T", "Temperature of all gates, or of one; lower is sharper. Repeatable.", panel=GATES),
+        gate_option("[NAME=]T", "Temperature of all gates, or of one; lower is sharper. Repeatable."),
     ] = None
     lock: LockOption = None
     residual: ResidualOption = None
     preset: Annotated[
         list[str] | None,
-        option(
+        gate_option(
             "[NAME=]P",
             "Bias and temperature by name, where no option sets them: faithful, balanced, editable or "
             "together. Repeatable.",
-            panel=GATES,
         ),
     ] = None
     relative_bias: Annotated[
         list[str] | None,
-        option(
+        gate_option(
             "[NAME=]R",
             "Instead of a bias: a share of the similarity of the concept's own word; 1 opens its gate "
             "by half there. Repeatable.",
             "--relative-bias",
-            panel=GATES,
         ),
     ] = None
 
     def read(self) -> SettingSources:
         """What is set by concept name, and of all."""
         from perfusion_registry.compose.composing import SettingSources
+        from perfusion_registry.methods.table import shipped_settings
 
-        return SettingSources.read({_setting(option): texts or () for option, texts in vars(self).items()})
+        settings = shipped_settings()
+        return SettingSources.read({settings[option]: texts or () for option, texts in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -186,31 +176,29 @@ class PictureOptions:
     """What the command line says of a picture."""
 
     seed: Annotated[
-        str | None, option("N", "The first seed; or several: 1,5,9, 0-5, random.", panel=PICTURE, default="0")
+        str | None, picture_option("N", "The first seed; or several: 1,5,9, 0-5, random.", default="0")
     ] = None
-    steps: Annotated[
-        int | None, option("N", "Denoising steps.", panel=PICTURE, default="the base's, else 50")
-    ] = None
+    steps: Annotated[int | None, picture_option("N", "Denoising steps.", default="the base's, else 50")] = (
+        None
+    )
     guidance: Annotated[
         float | None,
-        option("G", "Classifier-free guidance scale.", panel=PICTURE, default="the base's, else 6"),
+        picture_option("G", "Classifier-free guidance scale.", default="the base's, else 6"),
     ] = None
-    negative: Annotated[str | None, option("TEXT", "What the picture should not show.", panel=PICTURE)] = None
+    negative: Annotated[str | None, picture_option("TEXT", "What the picture should not show.")] = None
     size: Annotated[
         str | None,
-        option(
+        picture_option(
             "WxH",
             "The picture's size in pixels; far from the base's own, expect things twice or in parts.",
-            panel=PICTURE,
             default="the base's: Storybook 128x128, SD 1.x 512x512, SDXL 1024x1024",
         ),
     ] = None
     scheduler: Annotated[
         str | None,
-        option(
+        picture_option(
             "NAME",
             "ddim, dpmsolver, euler, or one of the base's by its diffusers name.",
-            panel=PICTURE,
             default="the base's, else ddim",
         ),
     ] = None
@@ -234,56 +222,3 @@ class PictureOptions:
             scheduler=self.scheduler,
             batch=batch,
         )
-
-
-def spaces(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value, ...]]:
-    """What may be chosen of each setting, by its field: numbers in order, words as said, each once.
-
-    tries: `KEY=V,V,...` each, of a setting of any method. options: values of the options of settings.
-    """
-    from perfusion_registry.methods.table import read_choice
-
-    chosen: dict[str, tuple[Value, ...]] = {}
-    for called, text in options.items():
-        if text:
-            setting = _setting(called)
-            with at(f"--{called} {text}"):
-                chosen[setting.field] = setting.read_several(text)
-    for text in tries:
-        with at(f"--try {text}"):
-            setting, values = read_choice(text)
-            if setting.field in chosen:
-                hint = f"say all its values once, such as --try {setting.key}=V,V"
-                raise PerfError(f"what may be chosen of {setting.key} is said twice", hint=hint)
-        chosen[setting.field] = values
-    return chosen
-
-
-def axis(option: str, text: str | None) -> Axis | None:
-    """One side of a sweep: an option of a setting and its numbers, or `KEY=V,V,...` as an option of another
-    name says it; None where nothing is said."""
-    from perfusion_registry.methods.settings import Axis
-    from perfusion_registry.methods.table import read_choice, shipped_settings
-
-    if text is None:
-        return None
-    setting = shipped_settings().get(option)
-    with at(f"--{option} {text}"):
-        setting, values = (setting, setting.read_several(text)) if setting else read_choice(text)
-        if setting.words:
-            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
-    return Axis(setting.key, tuple(map(float, values)))
-
-
-def _setting(option: str) -> Setting:
-    """The setting that an option of a command is for."""
-    from perfusion_registry.methods.table import shipped_settings
-
-    return shipped_settings()[option]
-
-
-def concept_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of concepts as they are stored, with or without their stars."""
-    from perfusion_registry.recipe import canonical_name
-
-    return tuple(canonical_name(name.lower().removesuffix("*")) for name in names)

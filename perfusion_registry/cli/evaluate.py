@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import (
-    DeviceOption,
-    DryRunOption,
-    DtypeOption,
-    JobsOption,
-    JsonOption,
-    QuietOption,
-    ThreadsOption,
-)
-from perfusion_registry.errors import PerfError
+from perfusion_registry.cli.options import Compute, DryRunOption, JobsOption, StandaloneWithProgress
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.results import ClaimResult, Results
@@ -24,6 +15,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    compute: Compute,
+    output: StandaloneWithProgress,
     suite: Annotated[
         str, argument("SUITE", "`paper`, a suite's file, or `list` for those that are shipped.")
     ],
@@ -43,25 +36,24 @@ def evaluate(
     dino: Annotated[Path | None, option("DIR", "A DINO model, for similarity by it as well.")] = None,
     report: Annotated[bool, flag("Write plots and report.html.", "--report/--no-report")] = True,
     dry_run: DryRunOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    threads: ThreadsOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure a suite: build, draw, judge, report.
 
     What is built, drawn or judged already is not done again, so an interrupted run goes on where it was.
     """
-    from perfusion_registry.operations.evaluate import EvaluateOptions, list_suites, plan_evaluation
+    from perfusion_registry.operations.evaluate import (
+        EvaluateOptions,
+        list_suites,
+        plan_evaluation,
+        read_bases,
+    )
     from perfusion_registry.operations.evaluate import evaluate as run
     from perfusion_registry.operations.workspace import Workspace
 
     if suite == "list":
-        _tell_suites(list_suites(), as_json=as_json)
+        output.show(list_suites(), _tell_suites)
         return
     from perfusion_registry.evaluate.budget import Budget
-    from perfusion_registry.operations.compute import ComputeOptions
 
     options = EvaluateOptions(
         suite=suite,
@@ -69,38 +61,19 @@ def evaluate(
         out=out,
         jobs=jobs,
         budget=Budget(concepts=concepts, prompts=prompts, seeds=seeds, steps=steps, train_steps=train_steps),
-        bases=dict(map(_slot, with_base or ())),
+        bases=read_bases(with_base or ()),
         dino=dino,
         report=report,
-        compute=ComputeOptions(device, dtype, threads),
+        compute=compute.read(),
     )
-    with Workspace.open(optional=True, reporter=console.reporter(quiet)) as workspace:
+    with Workspace.open(optional=True, reporter=output.reporter()) as workspace:
         if dry_run:
-            _tell_plan(plan_evaluation(workspace, options), as_json=as_json)
-            return
-        result = run(workspace, options)
-    if as_json:
-        console.say_result(result)
-    else:
-        _tell(result)
+            output.show(plan_evaluation(workspace, options), _tell_plan)
+        else:
+            output.show(run(workspace, options), _tell)
 
 
-def _slot(text: str) -> tuple[str, str]:
-    """A slot of the suite's bases, and what fills it."""
-    name, equals, reference = text.partition("=")
-    if not equals or not reference:
-        raise PerfError(
-            f"{text!r} does not say which base fills the slot",
-            where="--with-base",
-            hint=f"{name}=FOLDER, or {name}=owner/name@revision",
-        )
-    return name, reference
-
-
-def _tell_suites(result: EvaluateListResult, *, as_json: bool) -> None:
-    if as_json:
-        console.say_result(result)
-        return
+def _tell_suites(result: EvaluateListResult) -> None:
     rows = [
         [suite.name, figure.id, figure.title, str(figure.variants)]
         for suite in result.suites
@@ -109,10 +82,7 @@ def _tell_suites(result: EvaluateListResult, *, as_json: bool) -> None:
     console.say_table(["suite", "figure", "title", "variants"], rows, right=["variants"])
 
 
-def _tell_plan(result: EvaluatePlanResult, *, as_json: bool) -> None:
-    if as_json:
-        console.say_result(result)
-        return
+def _tell_plan(result: EvaluatePlanResult) -> None:
     console.say(f"Would build {result.builds.needed} of {result.builds.all} concepts")
     console.say(f"Would draw {result.pictures.needed} of {result.pictures.all} pictures")
     for name, why in result.left_out.items():

@@ -26,8 +26,3 @@ def say_facts(facts: Mapping[str, str | None]) -> None:
         ]
         for number, line in enumerate(lines):
             print(f"{_INDENT}{line}" if number else f"  {label:<{_LABELS}} {line}")
-
-
-def values_said(values: Mapping[str, object]) -> str:
-    """Options and their values in one line: `bias 0.65, key lock local`."""
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())

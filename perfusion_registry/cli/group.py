@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from perfusion_registry.cli.help import GENERAL, Command
 from perfusion_registry.cli.interrupt import INTERRUPTED, interruptible
+from perfusion_registry.cli.spread import spread
 from perfusion_registry.cli.style import heading, styled, term
 from perfusion_registry.cli.synonyms import synonym
 from perfusion_registry.errors import PerfError
@@ -78,7 +79,7 @@ def group(about: str, **commands: Callable[..., None]) -> typer.Typer:
     """A command that has commands of its own, by their names. about: its help."""
     made = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, help=about)
     for name, command in commands.items():
-        made.command(name, cls=Command)(command)
+        made.command(name, cls=Command)(spread(command))
     return made
 
 

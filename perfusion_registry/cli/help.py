@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import typer
@@ -47,9 +48,18 @@ def option(
     )
 
 
+gate_option = partial(option, panel=GATES)
+picture_option = partial(option, panel=PICTURE)
+"""Options about gates, and about the picture."""
+
+
 def flag(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
     """An option that is said or not, as `option` has them."""
     return typer.Option(*names, help=text, rich_help_panel=panel, show_envvar=False, **more)
+
+
+lockfile_flag = partial(flag, panel=LOCKFILE)
+"""A flag about the lockfile and the network."""
 
 
 def argument(

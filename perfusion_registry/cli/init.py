@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, option
-from perfusion_registry.cli.options import BASE_HELP, JsonOption
+from perfusion_registry.cli.options import BASE_HELP, Standalone
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.init import InitResult
 
 
 def init(
+    output: Standalone,
     folder: Annotated[Path, argument("DIR", "Where to begin.", default="here")] = Path(),
     base: Annotated[str, option("BASE", BASE_HELP)] = "storybook",
     name: Annotated[str | None, option("NAME", "The project's name.", default="the folder's")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Begin a project: perfusion.toml and an example recipe.
 
@@ -22,10 +25,10 @@ def init(
     """
     from perfusion_registry.operations.init import init as run
 
-    result = run(folder, base=base, name=name)
-    if as_json:
-        console.say_result(result)
-        return
+    output.show(run(folder, base=base, name=name), lambda result: _tell(result, base))
+
+
+def _tell(result: InitResult, base: str) -> None:
     console.say(f"Began `{result.name}` on the base {base}")
     console.say(f"Wrote {', '.join(result.written)}")
     if not result.base_here:

@@ -9,12 +9,11 @@ import typer
 from perfusion_registry.cli import console
 from perfusion_registry.cli.group import group
 from perfusion_registry.cli.help import argument, option
-from perfusion_registry.cli.options import Common, JsonOption
+from perfusion_registry.cli.options import Common, Standalone
 from perfusion_registry.cli.publish import TargetOption
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.keys import KeyResult
+    from perfusion_registry.operations.keys import KeyListResult, KeyResult
 
 NameArgument = Annotated[str, argument("NAME", "The concept.")]
 
@@ -25,7 +24,7 @@ def commands() -> typer.Typer:
     return group(about, new=new, show=show, list=list_keys, trust=trust, forget=forget)
 
 
-def new(as_json: JsonOption = False) -> None:
+def new(output: Standalone) -> None:
     """Make a signing key for `perf publish --sign`.
 
     There is one for each user of a machine. Keep a copy of the file: who knows your key will not take
@@ -33,32 +32,29 @@ def new(as_json: JsonOption = False) -> None:
     """
     from perfusion_registry.operations.keys import new_key
 
-    _tell(new_key(), "Made a signing key", as_json=as_json)
+    output.show(new_key(), lambda result: _tell(result, "Made a signing key"))
 
 
-def show(as_json: JsonOption = False) -> None:
+def show(output: Standalone) -> None:
     """Show the public key that `perf publish --sign` signs with."""
     from perfusion_registry.operations.keys import show_key
 
-    _tell(show_key(), "The signing key", as_json=as_json)
+    output.show(show_key(), lambda result: _tell(result, "The signing key"))
 
 
-def list_keys(as_json: JsonOption = False) -> None:
+def list_keys(output: Standalone) -> None:
     """List the publishers that this machine knows by their keys."""
     from perfusion_registry.operations.keys import list_keys as run
 
-    result = run()
-    if as_json:
-        console.say_result(result)
-        return
-    if not result.keys:
-        console.say("No keys yet: the first signed release of a name makes its key known")
-        return
+    output.show(run(), _tell_known)
+
+
+def _tell_known(result: KeyListResult) -> None:
     rows = [[pin.name, pin.registry, pin.since, pin.fingerprint] for pin in result.keys]
-    console.say_table(["concept", "registry", "since", "key"], rows)
+    none = "No keys yet: the first signed release of a name makes its key known"
+    console.say_table(["concept", "registry", "since", "key"], rows, empty=none)
 
 
-@spread
 def trust(
     common: Common,
     name: NameArgument,
@@ -67,25 +63,17 @@ def trust(
     since: Annotated[str, option("VERSION", "Lower versions may be unsigned.", default="all signed")] = "0",
 ) -> None:
     """Trust a key for a name of a registry, whatever was known before."""
-    from packaging.version import InvalidVersion, Version
-
-    from perfusion_registry.errors import PerfError
     from perfusion_registry.operations.keys import trust_key
     from perfusion_registry.trust import fingerprint
 
-    try:
-        lowest = str(Version(since))
-    except InvalidVersion as error:
-        raise PerfError(f"`{since}` is not a version", where="--since", hint="write 1.2.0") from error
     with common.open(optional=True) as workspace:
-        result = trust_key(workspace, name, key, registry=registry, since=lowest)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        console.say(f"Trusting {fingerprint(result.key)} for {result.name} of {result.registry}")
+        result = trust_key(workspace, name, key, registry=registry, since=since)
+    common.show(
+        result,
+        lambda known: console.say(f"Trusting {fingerprint(known.key)} for {known.name} of {known.registry}"),
+    )
 
 
-@spread
 def forget(common: Common, name: NameArgument, registry: TargetOption = None) -> None:
     """Forget the key of a name.
 
@@ -95,17 +83,11 @@ def forget(common: Common, name: NameArgument, registry: TargetOption = None) ->
 
     with common.open(optional=True) as workspace:
         result = forget_key(workspace, name, registry=registry)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        verb = "Forgot the key" if result.forgotten else "There was no key"
-        console.say(f"{verb} of {result.name} of {result.registry}")
+    verb = "Forgot the key" if result.forgotten else "There was no key"
+    common.show(result, lambda known: console.say(f"{verb} of {known.name} of {known.registry}"))
 
 
-def _tell(result: KeyResult, title: str, *, as_json: bool) -> None:
-    if as_json:
-        console.say_result(result)
-        return
+def _tell(result: KeyResult, title: str) -> None:
     console.say(f"{title}: {result.source}")
     console.say(f"  public key   {result.public}")
     console.say(f"  fingerprint  {result.fingerprint}")

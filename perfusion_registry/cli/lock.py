@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import flag, option
 from perfusion_registry.cli.options import Common, DryRunOption, FrozenOption, LockedOption, OfflineOption
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.lock import LockResult
 
 
-@spread
 def lock(
     common: Common,
     check: Annotated[bool, flag("Fail if perfusion.lock is not up to date, and say why.", "--check")] = False,
@@ -36,7 +34,7 @@ def lock(
     What is locked stays while the constraints let it; a registry is asked only when something is missing.
     Merge conflicts in perfusion.lock are healed, and those in perfusion.toml where both branches only added.
     """
-    from perfusion_registry.operations.lock import LockOptions, stale
+    from perfusion_registry.operations.lock import LockOptions
     from perfusion_registry.operations.lock import lock as run
 
     check = check or locked
@@ -49,13 +47,10 @@ def lock(
     )
     with common.open(offline=offline) as workspace:
         result = run(workspace, options)
-    failed = check and not frozen and not result.up_to_date
-    if common.as_json:
-        console.say_result(result)
-    elif not failed:
-        _tell(result, done=not dry_run)
-    if failed:
-        raise stale(result.changes, result.path)
+    failed = check and result.up_to_date is False  # it is not known of a frozen one
+    common.show(result, None if failed else lambda result: _tell(result, done=not dry_run))
+    if check:
+        result.raise_if_stale()
 
 
 def _tell(result: LockResult, *, done: bool) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument
-from perfusion_registry.cli.options import JsonOption
+from perfusion_registry.cli.options import Standalone
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.merge import MergeDriverResult
 
 
 def merge_driver(
+    output: Standalone,
     base: Annotated[Path, argument("BASE", "The common ancestor (%O).")],
     ours: Annotated[Path, argument("OURS", "Our version (%A), replaced by the merge.")],
     theirs: Annotated[Path, argument("THEIRS", "Their version (%B).")],
-    as_json: JsonOption = False,
 ) -> None:
     """Merge perfusion.lock for git, block by block.
 
@@ -36,12 +39,14 @@ def merge_driver(
     from perfusion_registry.operations.merge import merge_lockfiles
 
     result = merge_lockfiles(base, ours, theirs)
-    if as_json:
-        console.say_result(result)
+    output.show(result, _tell)
     if result.conflicts:
-        if not as_json:
-            blocks = ", ".join(f"`{name}`" for name in result.conflicts)
-            console.reporter().warn(
-                f"perfusion.lock: both branches changed {blocks}; merge perfusion.toml, then run `perf lock`"
-            )
         raise typer.Exit(1)
+
+
+def _tell(result: MergeDriverResult) -> None:
+    if result.conflicts:
+        blocks = ", ".join(f"`{name}`" for name in result.conflicts)
+        console.reporter().warn(
+            f"perfusion.lock: both branches changed {blocks}; merge perfusion.toml, then run `perf lock`"
+        )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from perfusion_registry.cli import console
-from perfusion_registry.cli.help import GENERAL, LOCKFILE, flag, option
-from perfusion_registry.errors import PerfError
+from perfusion_registry.cli.help import GENERAL, flag, lockfile_flag, option
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.compute import ComputeOptions
@@ -29,28 +27,20 @@ QuietOption = Annotated[bool, flag("Show no progress.", "--quiet", "-q", panel=G
 ForceOption = Annotated[bool, flag("Overwrite other files.", "--force")]
 DryRunOption = Annotated[bool, flag("Say what would happen, change nothing.", "--dry-run")]
 LockedOption = Annotated[
-    bool, flag("Fail if perfusion.lock would change.", "--locked", panel=LOCKFILE, envvar="PERF_LOCKED")
+    bool, lockfile_flag("Fail if perfusion.lock would change.", "--locked", envvar="PERF_LOCKED")
 ]
 FrozenOption = Annotated[
-    bool, flag("Take perfusion.lock as it is, unchecked.", "--frozen", panel=LOCKFILE, envvar="PERF_FROZEN")
+    bool, lockfile_flag("Take perfusion.lock as it is, unchecked.", "--frozen", envvar="PERF_FROZEN")
 ]
 OfflineOption = Annotated[
     bool,
-    flag(
-        "Open no socket; registries are what is remembered of them.",
-        "--offline",
-        panel=LOCKFILE,
-        envvar="PERF_OFFLINE",
+    lockfile_flag(
+        "Open no socket; registries are what is remembered of them.", "--offline", envvar="PERF_OFFLINE"
     ),
 ]
 RequireSignedOption = Annotated[
     bool,
-    flag(
-        "Refuse releases that are not signed.",
-        "--require-signed",
-        panel=LOCKFILE,
-        envvar="PERF_REQUIRE_SIGNED",
-    ),
+    lockfile_flag("Refuse releases that are not signed.", "--require-signed", envvar="PERF_REQUIRE_SIGNED"),
 ]
 RegistryOption = Annotated[
     str | None, option("NAME|URL", "Ask this registry alone.", default="all of the project")
@@ -69,19 +59,15 @@ JobsOption = Annotated[
 
 
 def _device(name: str) -> str:
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
-        raise PerfError(
-            f"there is no device called {name!r}", where="--device", hint="use auto, cuda, cuda:1, mps or cpu"
-        )
-    return name
+    from perfusion_registry.operations.compute import check_device
+
+    return check_device(name)
 
 
 def _dtype(name: str) -> str:
-    if name not in ("auto", "fp32", "float32", "bf16", "bfloat16", "fp16", "float16"):
-        raise PerfError(
-            f"{name!r} is not a number format", where="--dtype", hint="use auto, fp32, bf16 or fp16"
-        )
-    return name
+    from perfusion_registry.operations.compute import check_dtype
+
+    return check_dtype(name)
 
 
 DeviceOption = Annotated[
@@ -115,8 +101,41 @@ ThreadsOption = Annotated[
 ]
 
 
+class Printing:
+    """How a command speaks: its result, and what long work reports to."""
+
+    as_json: bool
+    quiet: bool = False
+
+    def reporter(self) -> Reporter:
+        """What long work reports to."""
+        return console.reporter(self.quiet)
+
+    def show(self, result: R, tell: Callable[[R], None] | None = None) -> None:
+        """Print a result: as JSON, or as `tell` tells it; None where it has been told already."""
+        if self.as_json:
+            console.say_result(result)
+        elif tell is not None:
+            tell(result)
+
+
 @dataclass(frozen=True)
-class Common:
+class Standalone(Printing):
+    """The option of a command that needs no project."""
+
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True)
+class StandaloneWithProgress(Printing):
+    """The options of one that takes its time."""
+
+    quiet: QuietOption = False
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True)
+class Common(Printing):
     """The options of nearly every command."""
 
     project: ProjectOption = None
@@ -142,27 +161,12 @@ class Common:
 
         return Workspace.outside(offline=offline, reporter=self.reporter())
 
-    def reporter(self) -> Reporter:
-        """What long work reports to."""
-        return console.reporter()
-
-    def show(self, result: R, tell: Callable[[R], None]) -> None:
-        """Print a result: as JSON, or as `tell` tells it."""
-        if self.as_json:
-            console.say_result(result)
-        else:
-            tell(result)
-
 
 @dataclass(frozen=True)
 class CommonWithProgress(Common):
     """Those of a command that takes its time."""
 
     quiet: QuietOption = False
-
-    def reporter(self) -> Reporter:
-        """What long work reports to."""
-        return console.reporter(self.quiet)
 
 
 @dataclass(frozen=True)

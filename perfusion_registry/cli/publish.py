@@ -11,10 +11,9 @@ import typer
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names, registry_names
-from perfusion_registry.cli.facts import say_facts, values_said
+from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, DryRunOption
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.publish import Published, YankResult
@@ -63,7 +62,6 @@ class FactsArguments:
         )
 
 
-@spread
 def publish(
     common: Common,
     facts: FactsArguments,
@@ -126,7 +124,6 @@ _QUESTIONS = {
 }
 
 
-@spread
 def yank(
     common: Common,
     release: ReleaseArgument,
@@ -145,10 +142,9 @@ def yank(
     where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
         result = run(workspace, name, version, registry=registry or where, reason=reason, dry_run=dry_run)
-    _tell_yanked(result, "yank", as_json=common.as_json)
+    common.show(result, lambda result: _tell_yanked(result, "yank"))
 
 
-@spread
 def unyank(
     common: Common,
     release: ReleaseArgument,
@@ -163,14 +159,12 @@ def unyank(
     where, name, version = parse_release(release, version)
     with common.open(optional=True) as workspace:
         result = run(workspace, name, version, registry=registry or where, dry_run=dry_run)
-    _tell_yanked(result, "unyank", as_json=common.as_json)
+    common.show(result, lambda result: _tell_yanked(result, "unyank"))
 
 
-def _tell_yanked(result: YankResult, verb: str, *, as_json: bool) -> None:
+def _tell_yanked(result: YankResult, verb: str) -> None:
     what = f"{result.name} {result.version} in {result.target.name}"
-    if as_json:
-        console.say_result(result)
-    elif result.changed is None:
+    if result.changed is None:
         console.say(f"Would {verb} {what}")
     elif result.changed:
         console.say(f"{verb.capitalize()}ed {what}")
@@ -188,33 +182,9 @@ def _tell_published(row: Published, target: RegistryTarget) -> None:
         console.say(f"{what} is in {target.name} already")
 
 
-def kind_of(release: Release) -> str:
-    """What a release is, in a few words."""
-    if release.kind == "pack":
-        return "scene pack"
-    return f"concept, a kind of {release.supercategory}" if release.supercategory else "concept, a style"
-
-
 def _show(release: Release, target: RegistryTarget) -> None:
     """Everything that others will read of it, and what they may miss."""
-    from perfusion_registry.trust import fingerprint
+    from perfusion_registry.operations.concept_in_words import release_in_words
 
     console.say(f"{release.name} {release.version} -> {target.name} ({target.url})")
-    requires = ", ".join(f"{need.name} {need.version}".strip() for need in release.requires)
-    say_facts(
-        {
-            "description": release.description,
-            "kind": kind_of(release),
-            "requires": requires or None,
-            "render": values_said(release.render),
-            "licence": release.licence,
-            "authors": ", ".join(release.authors),
-            "consent": release.consent or ("nothing said" if release.kind == "concept" else None),
-            "base": release.base,
-            "base licence": release.base_licence or ("unknown" if release.base else None),
-            "size": console.size(release.size),
-            "sha256": release.sha256,
-            "preview": f"{console.size(release.preview.size)}, a JPEG" if release.preview else None,
-            "signed by": fingerprint(release.signature.key) if release.signature else None,
-        }
-    )
+    say_facts(release_in_words(release))

@@ -18,12 +18,9 @@ from perfusion_registry.cli.drawing import (
     PromptArguments,
     ResidualOption,
     StartOptions,
-    axis,
-    concept_names,
 )
-from perfusion_registry.cli.help import GATES, PICTURE, flag, option
+from perfusion_registry.cli.help import PICTURE, flag, gate_option, option, picture_option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
-from perfusion_registry.cli.spread import spread
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ BIASES, TEMPERATURES = "relative ones: 0.6,0.85,0.95,1.05,1.15", "0.1,0.15"
 """What `perf sweep` says of its defaults."""
 
 
-@spread
 def render(
     prompt: PromptArguments,
     gates: GateOptions,
@@ -54,8 +50,8 @@ def render(
         Path | None, option("FILE", "Draw a composition that `perf compose` wrote.")
     ] = None,
     source: Annotated[Path | None, option("IMAGE", "Draw again what made this picture.", "--from")] = None,
-    count: Annotated[int | None, option("N", "How many seeds.", panel=PICTURE, default="1", min=1)] = None,
-    batch: Annotated[int | None, option("N", "Pictures to draw at once.", panel=PICTURE, default="1")] = None,
+    count: Annotated[int | None, picture_option("N", "How many seeds.", default="1", min=1)] = None,
+    batch: Annotated[int | None, picture_option("N", "Pictures to draw at once.", default="1")] = None,
     upscale: Annotated[
         bool, flag("Enlarge with the base's upscaler, if it has one.", "--upscale", panel=PICTURE)
     ] = False,
@@ -138,8 +134,7 @@ def render(
             result = render_list(workspace, options, written=written)
         else:
             result = run(workspace, options, written=written)
-    if common.as_json:
-        console.say_result(result)
+    common.show(result)
     if show:
         typer.launch(result.sheet or result.first)
 
@@ -151,7 +146,6 @@ def _composition(path: Path) -> Composition | Path:
     return parse_composition(sys.stdin.read(), where="stdin") if str(path) == "-" else path
 
 
-@spread
 def sweep(
     prompt: PromptArguments,
     picture: PictureOptions,
@@ -159,25 +153,21 @@ def sweep(
     compute: Compute,
     common: CommonWithProgress,
     bias: Annotated[
-        str | None, option("B,B,...", "The biases, from left to right.", panel=GATES, default=BIASES)
+        str | None, gate_option("B,B,...", "The biases, from left to right.", default=BIASES)
     ] = None,
     temperature: Annotated[
         str | None,
-        option("T,T,...", "The temperatures, from top to bottom.", panel=GATES, default=TEMPERATURES),
+        gate_option("T,T,...", "The temperatures, from top to bottom.", default=TEMPERATURES),
     ] = None,
     across: Annotated[
         str | None,
-        option(
-            "KEY=V,V,...",
-            "Another option than the bias, such as residual=.5,1; alone it is one row.",
-            panel=GATES,
+        gate_option(
+            "KEY=V,V,...", "Another option than the bias, such as residual=.5,1; alone it is one row."
         ),
     ] = None,
-    down: Annotated[
-        str | None, option("KEY=V,V,...", "Another option than the temperature.", panel=GATES)
-    ] = None,
+    down: Annotated[str | None, gate_option("KEY=V,V,...", "Another option than the temperature.")] = None,
     concept: Annotated[
-        list[str] | None, option("NAME", "Vary this concept's gate. Repeatable.", panel=GATES, default="all")
+        list[str] | None, gate_option("NAME", "Vary this concept's gate. Repeatable.", default="all")
     ] = None,
     lock: LockOption = None,
     residual: ResidualOption = None,
@@ -194,13 +184,7 @@ def sweep(
     from perfusion_registry.operations.sweep import sweep as run
 
     options = SweepOptions(
-        grid=Grid.of(
-            bias=axis("bias", bias),
-            temperature=axis("temperature", temperature),
-            across=axis("across", across),
-            down=axis("down", down),
-            names=concept_names(concept) if concept else None,
-        ),
+        grid=Grid.read(bias=bias, temperature=temperature, across=across, down=down, names=concept or None),
         overrides=picture.read(),
         prompt=prompt.read(lockfile, compute, GateOptions(lock=lock, residual=residual)),
         out=out,
@@ -208,9 +192,6 @@ def sweep(
     )
     with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
         result = run(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        console.say(result.sheet)
+    common.show(result, lambda result: console.say(result.sheet))
     if show:
         typer.launch(result.sheet)

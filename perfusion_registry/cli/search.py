@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
-from perfusion_registry.cli.facts import say_facts, values_said
+from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.help import argument, option
 from perfusion_registry.cli.options import Common, ForceOption, OfflineOption, RegistryOption
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.info import InfoResult
+    from perfusion_registry.operations.search import SearchResult
 
 
-@spread
 def search(
     common: Common,
     words: Annotated[
@@ -30,14 +29,12 @@ def search(
 
     with common.open(offline=offline, lockfile_alone=True, optional=True) as workspace:
         result = run(workspace, words or (), registry=registry)
-    if common.as_json:
-        console.say_result(result)
-        return
+    common.show(result, _tell)
+
+
+def _tell(result: SearchResult) -> None:
     for problem in result.problems:
         console.reporter().warn(problem)
-    if not result.concepts:
-        console.say("Nothing found")
-        return
     cells = [
         [
             f"{row.registry}/{row.name}",
@@ -52,14 +49,14 @@ def search(
     ]
     columns = ["concept", "version", "super", "licence", "consent", "preview", "description"]
     said = [any(texts) or column not in _SELDOM for column, *texts in zip(columns, *cells, strict=True)]
-    console.say_table([*compress(columns, said)], [[*compress(row, said)] for row in cells])
+    shown = [[*compress(row, said)] for row in cells]
+    console.say_table([*compress(columns, said)], shown, empty="Nothing found")
 
 
 _SELDOM = ("consent", "preview")
 """Columns that are left out where no concept has any of it."""
 
 
-@spread
 def info(
     common: Common,
     name: Annotated[str, argument("[REGISTRY/]NAME[==VERSION]", "The concept.")],
@@ -71,69 +68,13 @@ def info(
     """Show what a concept says of itself, and its versions."""
     from perfusion_registry.operations.info import info as run
 
-    spelt, _, version = name.partition("==")
-    prefix, slash, bare = spelt.rpartition("/")
-    registry = registry or (prefix if slash else None)
     with common.open(offline=offline, lockfile_alone=True, optional=True) as workspace:
-        result = run(
-            workspace,
-            bare.removesuffix("*"),
-            version=version or None,
-            registry=registry,
-            preview=preview,
-            force=force,
-        )
-    if common.as_json:
-        console.say_result(result)
-        return
+        result = run(workspace, name, registry=registry, preview=preview, force=force)
+    common.show(result, lambda result: _tell_concept(result, saved=preview))
+
+
+def _tell_concept(result: InfoResult, *, saved: Path | None) -> None:
+    from perfusion_registry.operations.concept_in_words import concept_in_words
+
     console.say(f"{result.name} {result.version}")
-    say_facts({key.replace("_", " "): text for key, text in _told(result, saved=preview).items()})
-
-
-def _told(result: InfoResult, *, saved: Path | None) -> dict[str, str]:
-    """What there is to say, by key. saved: where its preview is now."""
-    from perfusion_registry.trust import fingerprint
-
-    told = {}
-    for key, value in result.printed().items():
-        if value in (None, [], {}) or key in _ELSEWHERE or key in result.render:
-            continue
-        if key == "verdict" and result.verdict is not None:
-            told[key] = _one_line(result.verdict.sentence)
-            continue
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        if isinstance(value, dict):
-            text = values_said(value)
-        told[key] = _one_line(text)
-    if result.kind == "pack":
-        told["kind"] = "scene pack"
-        told.pop("method", None)  # which draws its concepts, and is theirs
-    if result.covariance is not None:
-        told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
-    if result.similarity is not None:
-        told["similarity"] += " (of its own word to it, in the prompts that it was learned with)"
-    if result.size is not None:
-        told["size"] = console.size(result.size)
-    if result.signed_by is not None:
-        told["signed_by"] = fingerprint(result.signed_by)
-    if saved is not None:
-        told["preview"] = f"saved as {saved}"
-    elif result.preview is not None:
-        told["preview"] = f"{console.size(result.preview.size)}, --preview FILE saves it"
-    if result.registry is not None:
-        told["registry"] = result.registry
-        told["versions"] = ", ".join(
-            f"{row.version}{' (yanked)' if row.yanked else ''}" for row in result.versions
-        )
-    if result.locked is not None:
-        told["locked"] = result.locked
-    return told
-
-
-_ELSEWHERE = frozenset({"schema", "name", "version", "registry", "locked", "versions", "preview"})
-"""The keys that are told otherwise."""
-
-
-def _one_line(text: str) -> str:
-    """What others wrote must not pass for lines of perf's own."""
-    return " ".join(text.split())
+    say_facts(concept_in_words(result, saved=saved))

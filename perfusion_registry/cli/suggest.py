@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import BASE_HELP, CommonWithProgress, DeviceOption, OfflineOption
-from perfusion_registry.cli.spread import spread
+
+if TYPE_CHECKING:
+    from perfusion_registry.operations.suggest import SuggestResult
 
 
-@spread
 def suggest_super(
     common: CommonWithProgress,
     images: Annotated[list[str], argument("IMAGE", "Pictures of one thing: files or globs.")],
@@ -39,17 +40,16 @@ def suggest_super(
     )
     with common.open(offline=offline, optional=True) as workspace:
         result = suggest(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-        return
+    common.show(result, lambda result: _tell(result, with_tokens=any_length))
+
+
+def _tell(result: SuggestResult, *, with_tokens: bool) -> None:
     rows = [
         [row.word, f"{row.similarity:.4f}", f"{row.best_of}/{result.images}", str(row.tokens)]
         for row in result.words
     ]
     columns = ["word", "similarity", "best of", "tokens"]
-    shown = len(columns) if any_length else 3
-    console.say_table(
-        columns[:shown], [row[:shown] for row in rows], right=["similarity", "best of", "tokens"]
-    )
-    if result.considered > limit:
-        console.say(f"and {result.considered - limit} more words that fit less")
+    shown = len(columns) if with_tokens else 3
+    console.say_table(columns[:shown], [row[:shown] for row in rows], right=columns[1:])
+    if result.considered > len(rows):
+        console.say(f"and {result.considered - len(rows)} more words that fit less")

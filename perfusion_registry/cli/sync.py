@@ -15,13 +15,12 @@ from perfusion_registry.cli.options import (
     OfflineOption,
     RequireSignedOption,
 )
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.sync import SyncResult
+    from perfusion_registry.operations.vendor import VendorResult
 
 
-@spread
 def sync(
     common: CommonWithProgress,
     source: Annotated[
@@ -57,10 +56,7 @@ def sync(
     else:
         with common.open(offline=offline, lockfile_alone=True) as workspace:
             result = run(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        _tell(result, dry_run=dry_run)
+    common.show(result, lambda result: _tell(result, dry_run=dry_run))
 
 
 def _tell(result: SyncResult, *, dry_run: bool) -> None:
@@ -82,7 +78,6 @@ def _tell(result: SyncResult, *, dry_run: bool) -> None:
         console.say(f"Not built here: {', '.join(result.to_build)}. Next: perf build {names}")
 
 
-@spread
 def vendor(
     common: CommonWithProgress,
     folder: Annotated[Path, argument("DIR", "The folder; it becomes a registry.")] = Path("vendor"),
@@ -97,9 +92,10 @@ def vendor(
 
     with common.open(offline=offline, lockfile_alone=True) as workspace:
         result = run(workspace, folder)
-    if common.as_json:
-        console.say_result(result)
-        return
+    common.show(result, lambda result: _tell_vendored(result, folder))
+
+
+def _tell_vendored(result: VendorResult, folder: Path) -> None:
     for release in result.copied:
         console.say(f"Copied {release}")
     count = console.count(len(result.copied) + len(result.present), "concept")

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.options import Common
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
+    from perfusion_registry.operations.tree import TreeResult
     from perfusion_registry.recipe import LockedConcept, Lockfile
 
 
-@spread
 def tree(common: Common) -> None:
     """Show what is locked, and what each of it requires."""
     from perfusion_registry.operations.tree import tree as run
 
     with common.open(lockfile_alone=True) as workspace:
         result = run(workspace)
-    if common.as_json:
-        console.say_result(result)
-        return
+    common.show(result, _tell)
+
+
+def _tell(result: TreeResult) -> None:
     console.say(f"{result.project} (base {result.base})")
     for line in _lines(result.roots, result.lockfile, (), ""):
         console.say(line)

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfusion_registry.cli import console
-from perfusion_registry.cli.drawing import (
-    OpenOption,
-    PictureOptions,
-    PromptArgument,
-    WithOption,
-    spaces,
-)
-from perfusion_registry.cli.help import GATES, PICTURE, flag, option
+from perfusion_registry.cli.drawing import OpenOption, PictureOptions, PromptArgument, WithOption
+from perfusion_registry.cli.help import flag, gate_option, option, picture_option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.tune import TuneAttempt, TuneResult
@@ -27,7 +20,6 @@ if TYPE_CHECKING:
 _SHOWN = 12  # rows of the table
 
 
-@spread
 def tune(
     picture: PictureOptions,
     lockfile: LockfileUse,
@@ -41,33 +33,27 @@ def tune(
     images: Annotated[int, option("N", "Draw so many pictures at most.", min=1)] = 72,
     count: Annotated[
         int | None,
-        option("N", "Judge on so many seeds.", "--seeds", panel=PICTURE, default="4", min=1, max=100),
+        picture_option("N", "Judge on so many seeds.", "--seeds", default="4", min=1, max=100),
     ] = None,
     bias: Annotated[
-        str | None, option("B,B,...", "The biases to try.", panel=GATES, default="the paper's, by lock")
+        str | None, gate_option("B,B,...", "The biases to try.", default="the paper's, by lock")
     ] = None,
     temperature: Annotated[
-        str | None, option("T,T,...", "The temperatures to try.", panel=GATES, default="0.1,0.15")
+        str | None, gate_option("T,T,...", "The temperatures to try.", default="0.1,0.15")
     ] = None,
     lock: Annotated[
-        str | None, option("LOCK,...", "The key locks to try.", panel=GATES, default="all that are possible")
+        str | None, gate_option("LOCK,...", "The key locks to try.", default="all that are possible")
     ] = None,
     residual: Annotated[
         str | None,
-        option(
-            "R,R,...",
-            "The strengths of residuals to try.",
-            panel=GATES,
-            default="0.6 to 1.2, with the gate as it is",
+        gate_option(
+            "R,R,...", "The strengths of residuals to try.", default="0.6 to 1.2, with the gate as it is"
         ),
     ] = None,
     tries: Annotated[
         list[str] | None,
-        option(
-            "KEY=V,V,...",
-            "The values to try of any option of a concept's method. Repeatable.",
-            "--try",
-            panel=GATES,
+        gate_option(
+            "KEY=V,V,...", "The values to try of any option of a concept's method. Repeatable.", "--try"
         ),
     ] = None,
     files: WithOption = None,
@@ -83,13 +69,13 @@ def tune(
     Judged by the harmonic mean of image and text similarity of the base's CLIP model, on the same seeds for
     all. Several concepts are tuned in turn; the better half of each round goes on to more seeds.
     """
-    from perfusion_registry.operations.tune import TuneOptions
+    from perfusion_registry.operations.tune import TuneOptions, read_choices
     from perfusion_registry.operations.tune import tune as run
 
     options = TuneOptions(
         prompt=prompt,
         scene=scene,
-        choices=spaces(tries or (), bias=bias, temperature=temperature, lock=lock, residual=residual),
+        choices=read_choices(tries or (), bias=bias, temperature=temperature, lock=lock, residual=residual),
         images=images,
         overrides=picture.read(count, usual=4),
         files=tuple(files or ()),
@@ -102,16 +88,13 @@ def tune(
     )
     with common.open(offline=lockfile.offline, lockfile_alone=True) as workspace:
         result = run(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        _tell(result)
-        _tell_choice(result, files or ())
+    common.show(result, lambda result: _tell(result, files or ()))
     if show and result.sheet is not None:
         typer.launch(result.sheet)
 
 
-def _tell(result: TuneResult) -> None:
+def _tell(result: TuneResult, files: Sequence[Path]) -> None:
+    """Show what was tried, and tell what is chosen. files: the artifacts that stood in for what is locked."""
     names = list(result.before.gates)
     shown = list(result.tried[:_SHOWN])
     if result.before not in shown:
@@ -134,6 +117,7 @@ def _tell(result: TuneResult) -> None:
     left = len(result.tried) - len(shown)
     rest = f", {left} of them not shown" if left > 0 else ""
     console.say(f"{len(result.tried)} choices tried with {result.drawn} pictures{rest}")
+    _tell_choice(result, files)
 
 
 def _mark(attempt: TuneAttempt, result: TuneResult) -> str:
@@ -154,7 +138,7 @@ def _gates(attempt: TuneAttempt, result: TuneResult) -> list[str]:
 
 
 def _tell_choice(result: TuneResult, files: Sequence[Path]) -> None:
-    """What the choice is, and where it is. files: the artifacts that stood in for what is locked."""
+    """What the choice is, and where it is."""
     if result.after.gates == result.before.gates:
         console.say("Nothing that was tried is better than the gates as they are")
     else:

@@ -8,15 +8,13 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, OfflineOption, RequireSignedOption
-from perfusion_registry.cli.spread import spread
-from perfusion_registry.errors import CheckFailedError, PerfError
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.rebuild import RebuildResult
     from perfusion_registry.operations.verify import VerifyResult
 
 
-@spread
 def verify(
     compute: Compute,
     common: CommonWithProgress,
@@ -47,6 +45,7 @@ def verify(
     """
     if not rebuild and (names or tolerance is not None):
         raise PerfError("names and --tolerance go with --rebuild", hint="run `perf verify` for everything")
+    result: RebuildResult | VerifyResult
     with common.open(offline=offline, lockfile_alone=not rebuild) as workspace:
         if rebuild:
             from perfusion_registry.operations.rebuild import TOLERANCE, RebuildOptions
@@ -57,44 +56,36 @@ def verify(
                 tolerance=TOLERANCE if tolerance is None else tolerance,
                 compute=compute.read(),
             )
-            _tell_rebuilt(run(workspace, options), as_json=common.as_json)
+            result = run(workspace, options)
+            common.show(result, _tell_rebuilt)
         else:
             from perfusion_registry.operations.verify import verify as check
 
-            _tell_checked(check(workspace, require_signed=require_signed), as_json=common.as_json)
+            result = check(workspace, require_signed=require_signed)
+            common.show(result, _tell_checked)
+    result.raise_if_failed()
 
 
-def _tell_checked(result: VerifyResult, *, as_json: bool) -> None:
+def _tell_checked(result: VerifyResult) -> None:
     from perfusion_registry.recipe.lockfile import REGISTRY
     from perfusion_registry.trust import fingerprint
 
-    failed = result.failed
-    if as_json:
-        console.say_result(result)
-    elif failed:
-        cells = [[row.name, row.version or "", wrong] for row in failed for wrong in row.wrong]
+    if result.failed:
+        cells = [[row.name, row.version or "", wrong] for row in result.failed for wrong in row.wrong]
         console.say_table(["what", "version", "what is wrong"], cells)
-    else:
-        console.say(f"All is as locked: {console.count(len(result.checked) - 1, 'concept')}")
-        published = [row for row in result.checked if (row.source or "").startswith(REGISTRY)]
-        for key in sorted({row.key for row in published if row.key}):
-            names = ", ".join(row.name for row in published if row.key == key)
-            console.say(f"Signed by {fingerprint(key)}: {names}")
-        unsigned = [row.name for row in published if not row.key]
-        if unsigned:
-            console.say(f"Not signed: {', '.join(unsigned)}")
-    if failed:
-        raise CheckFailedError(
-            f"the check failed for {', '.join(row.name for row in failed)}",
-            hint="`perf sync` fetches what is missing or damaged, `perf build` builds it, "
-            "`perf lock` locks what changed; only its publisher can sign a release",
-        )
+        return
+    console.say(f"All is as locked: {console.count(len(result.checked) - 1, 'concept')}")
+    published = [row for row in result.checked if (row.source or "").startswith(REGISTRY)]
+    for key in sorted({row.key for row in published if row.key}):
+        names = ", ".join(row.name for row in published if row.key == key)
+        console.say(f"Signed by {fingerprint(key)}: {names}")
+    unsigned = [row.name for row in published if not row.key]
+    if unsigned:
+        console.say(f"Not signed: {', '.join(unsigned)}")
 
 
-def _tell_rebuilt(result: RebuildResult, *, as_json: bool) -> None:
-    if as_json:
-        console.say_result(result)
-    for row in result.rebuilt if not as_json else ():
+def _tell_rebuilt(result: RebuildResult) -> None:
+    for row in result.rebuilt:
         if row.same_bytes:
             outcome = "the same bytes"
         elif row.within(result.tolerance):
@@ -102,11 +93,5 @@ def _tell_rebuilt(result: RebuildResult, *, as_json: bool) -> None:
         else:
             outcome = ", ".join(row.wrong) or f"tensors up to {row.distance:.2g} from the locked ones"
         console.say(f"{row.name} {row.version}: {outcome}")
-    if result.rebuilt and not as_json:
+    if result.rebuilt:
         console.say(f"Built on {result.rebuilt[0].processor}; tolerance {result.tolerance:g}")
-    if result.failed:
-        raise CheckFailedError(
-            f"{', '.join(f'`{row.name}`' for row in result.failed)} did not come out as locked",
-            hint="see whether it was locked with another version of torch or perf, or on another kind of "
-            "processor; --tolerance sets how far is too far",
-        )

@@ -71,6 +71,11 @@ class ExplainedToken(FileModel):
     gate: dict[str, float]
     removed: float
 
+    @property
+    def shown(self) -> str:
+        """Its word, which may come from a pack of others, without what could steer a terminal."""
+        return "".join(character if character.isprintable() else "?" for character in self.word)
+
 
 class Explanation(FileModel):
     """Everything `perf explain` shows; `tokens` are in the order of the prompt."""
@@ -78,3 +83,19 @@ class Explanation(FileModel):
     prompt: str
     concepts: tuple[ExplainedConcept, ...]
     tokens: tuple[ExplainedToken, ...]
+
+    def opened(self, concept: ExplainedConcept) -> str:
+        """At which words a concept's gate is at least half open, as a sentence; where at none, what its own
+        word had in training."""
+        name = concept.name
+        wide = [row for row in self.tokens if row.gate[name] >= 0.5]
+        if not wide:
+            own = concept.own_similarity
+            seen = "" if own is None else f" (in training its word had a similarity of {own:.2f})"
+            return f"opens nowhere: lower its bias to see more of it{seen}"
+        wide.sort(key=lambda row: -row.gate[name])
+        words = [
+            f"{f'{row.concept}*' if row.concept else row.shown} {row.gate[name]:.2f}" for row in wide[:8]
+        ]
+        rest = f" and {len(wide) - 8} more" if len(wide) > 8 else ""
+        return f"opens at {', '.join(words)}{rest}"

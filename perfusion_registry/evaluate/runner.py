@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store, load_artifact, read_card
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
@@ -225,7 +226,7 @@ def _build(plan: Outline, store: Store, run: Run, reporter: Reporter) -> dict[st
     # Two orders of one training make two cards of the same tensors; the second finds them in the store.
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
-        with reporter.stage(f"Building {_counted(len(todo), 'concept')}", len(todo)) as stage:
+        with reporter.stage(f"Building {count(len(todo), 'concept')}", len(todo)) as stage:
             for done, (digest, sha256) in run(todo):
                 built[digest] = sha256
                 stage.advance(note=done.title)
@@ -244,7 +245,7 @@ def _draw(orders: Sequence[DrawOrder], batch: int, cache: Cache, run: Run, repor
             todo.append(replace(order, seeds=missing[start : start + batch]))
     if todo:
         total = sum(len(order.seeds) for order in todo)
-        with reporter.stage(f"Drawing {_counted(total, 'picture')}", total) as stage:
+        with reporter.stage(f"Drawing {count(total, 'picture')}", total) as stage:
             for done, pictures in run(todo):
                 stage.advance(pictures, done.title)
 
@@ -253,7 +254,7 @@ def _judge(orders: Sequence[ScoreOrder], cache: Cache, run: Run, reporter: Repor
     once = {order.key(order.keys[0]) + str(order.keys): order for order in orders if order.missing(cache)}
     if once:
         total = sum(len(order.keys) for order in once.values())
-        with reporter.stage(f"Judging {_counted(total, 'picture')}", total) as stage:
+        with reporter.stage(f"Judging {count(total, 'picture')}", total) as stage:
             for done, pictures in run(list(once.values())):
                 stage.advance(pictures, done.title)
 
@@ -410,10 +411,6 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
             steps_kept=card.steps_kept or 0,
             images=tuple(images),
         )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _beside(reference: str, where: Path) -> str:

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
-from perfusion_registry.library.gates import Gates, gate_sources
+from perfusion_registry.library.gates import Gates, axis_of, choices_of, gate_sources
 from perfusion_registry.library.picture import Picture
 from perfusion_registry.methods.perfusion.options import SceneLock
-from perfusion_registry.methods.settings import Axis, Value
-from perfusion_registry.methods.table import find_setting
+from perfusion_registry.methods.settings import Value
 from perfusion_registry.operations.compose import PromptOptions, load_prompt
 from perfusion_registry.operations.explain import ExplainResult, explain
 from perfusion_registry.operations.job import CompositionSource, RenderJob, RenderOverrides, Source, load_job
 from perfusion_registry.operations.prompt_list import PromptLine, PromptList, load_list
 from perfusion_registry.operations.sweep import Grid, SweepOptions, SweepResult, sweep
 from perfusion_registry.operations.tune import TuneOptions, TuneResult, tune
-from perfusion_registry.recipe import canonical_name
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -208,13 +206,11 @@ class Composer:
         options = SweepOptions(
             prompt=self._prompt(prompt, scene, gates, files),
             grid=Grid.of(
-                bias=_axis("bias", biases),
-                temperature=_axis("temperature", temperatures),
-                across=None if across is None else _axis(*across),
-                down=None if down is None else _axis(*down),
-                names=None
-                if names is None
-                else tuple(canonical_name(name.removesuffix("*")) for name in names),
+                bias=axis_of("bias", biases),
+                temperature=axis_of("temperature", temperatures),
+                across=None if across is None else axis_of(*across),
+                down=None if down is None else axis_of(*down),
+                names=None if names is None else tuple(names),
             ),
             overrides=RenderOverrides(
                 seeds=None if seed is None else (seed,),
@@ -267,7 +263,7 @@ class Composer:
         options = TuneOptions(
             prompt=prompt,
             scene=scene,
-            choices=_choices([*named.items(), *(choices or {}).items()]),
+            choices=choices_of([*named.items(), *(choices or {}).items()]),
             images=images,
             overrides=RenderOverrides(
                 seeds=tuple(seeds),
@@ -304,20 +300,3 @@ class Composer:
             "locked": self._locked,
             "frozen": self._frozen,
         }
-
-
-def _axis(key: str, values: Iterable[float] | None) -> Axis | None:
-    """One side of a sweep, each value once; None where nothing is said."""
-    return None if values is None else Axis(key, tuple(dict.fromkeys(values)))
-
-
-def _choices(said: Iterable[tuple[str, Iterable[Value] | None]]) -> dict[str, tuple[Value, ...]]:
-    """What may be chosen of options, by field, each value once. said: by name; None says nothing."""
-    choices: dict[str, tuple[Value, ...]] = {}
-    for name, values in said:
-        if values is not None:
-            field = find_setting(name).field
-            if field in choices:
-                raise PerfError(f"what may be chosen of {name} is said twice", hint="say all its values once")
-            choices[field] = tuple(dict.fromkeys(values))
-    return choices

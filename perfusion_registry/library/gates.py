@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
-from perfusion_registry.methods.settings import Settings
+from perfusion_registry.methods.settings import Axis, Settings, Value
+from perfusion_registry.methods.table import find_setting
 from perfusion_registry.recipe import canonical_name
 
 Gates = Gate | Mapping[str, Any]
@@ -27,3 +29,20 @@ def gate_sources(gates: Gates | None) -> SettingSources:
     }
     every = {field: value for field, value in gates.items() if not isinstance(value, Mapping)}
     return SettingSources(by_name, every)
+
+
+def axis_of(key: str, values: Iterable[float] | None) -> Axis | None:
+    """One side of a sweep, each value once; None where nothing is said."""
+    return None if values is None else Axis(key, tuple(dict.fromkeys(values)))
+
+
+def choices_of(said: Iterable[tuple[str, Iterable[Value] | None]]) -> dict[str, tuple[Value, ...]]:
+    """What may be chosen of options, by field, each value once. said: by name; None says nothing."""
+    choices: dict[str, tuple[Value, ...]] = {}
+    for name, values in said:
+        if values is not None:
+            field = find_setting(name).field
+            if field in choices:
+                raise PerfError(f"what may be chosen of {name} is said twice", hint="say all its values once")
+            choices[field] = tuple(dict.fromkeys(values))
+    return choices

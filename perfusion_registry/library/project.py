@@ -121,7 +121,7 @@ class Project:
         None for the newest that fits, up to the next major one. registry: its name in the manifest; or its
         address, which is written there under the name before the slash.
         """
-        from perfusion_registry.operations.add import AddReleaseOptions, add_release
+        from perfusion_registry.operations.add_release import AddReleaseOptions, add_release
 
         options = AddReleaseOptions(name=name, version=version, registry=registry)
         return self._run(lambda workspace: add_release(workspace, options))
@@ -446,8 +446,9 @@ class Project:
     ) -> InfoResult:
         """What a concept says of itself, and which versions there are.
 
-        version: default the locked one, else the newest. preview: a file to save its preview picture to;
-        force overwrites another one there.
+        name: "teddy", or "studio/teddy==1.2.0" to say registry and version too. version: default the locked
+        one, else the newest. preview: a file to save its preview picture to; force overwrites another one
+        there.
         """
         from perfusion_registry.operations.info import info
 

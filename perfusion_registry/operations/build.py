@@ -85,6 +85,15 @@ class BuildResult(Result):
     not_built_here: InProcess[dict[Name, str]] = Field(default_factory=dict)
     locked: InProcess[bool] = True
 
+    def raise_if_doubtful(self) -> None:
+        """Raise CheckFailedError where a verdict is bad."""
+        if self.doubtful:
+            raise CheckFailedError(
+                f"the verdict is bad for {', '.join(f'`{name}`' for name in self.doubtful)}",
+                hint="`perf info NAME` shows it, and a sheet of pictures; it is built and locked "
+                "all the same",
+            )
+
     @model_serializer(mode="wrap")
     def _printed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the file where nothing was built."""

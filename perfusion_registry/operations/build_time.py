@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perfusion_registry.amounts import duration
 from perfusion_registry.artifact import Store, digest_of
 from perfusion_registry.artifact.durations import BuildTime, Durations
 from perfusion_registry.operations.compute import ComputeOptions
-from perfusion_registry.reporter import duration
 from perfusion_registry.resolve import BuildTask
 from perfusion_registry.resolve.base import BaseFacts
 

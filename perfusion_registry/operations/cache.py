@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from perfusion_registry.amounts import count
 from perfusion_registry.artifact.disk_usage import disk_usage
 from perfusion_registry.artifact.pruning import prune as remove
 from perfusion_registry.artifact.verification import verify_store
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
 
@@ -55,6 +57,18 @@ class CacheVerifyResult(Result):
     artifacts: int
     records: int
     damaged: tuple[DamagedFile, ...]
+    root: InProcess[Path]
+
+    def raise_if_failed(self) -> None:
+        """Raise CheckFailedError where something is damaged."""
+        if self.damaged:
+            moved = any(row.quarantine for row in self.damaged)
+            left = f"moved to {self.root / 'quarantine'}" if moved else "left where they are"
+            raise CheckFailedError(
+                f"{count(len(self.damaged), 'damaged file')} in the store, {left}",
+                where=str(self.root),
+                hint="run `perf sync` or `perf build` in the projects that use them",
+            )
 
 
 class RemovedFile(FileModel):
@@ -98,7 +112,9 @@ def verify_cache(root: Path, *, dry_run: bool = False, reporter: Reporter | None
         )
         for damage in verification.damaged
     )
-    return CacheVerifyResult(artifacts=verification.artifacts, records=verification.records, damaged=damaged)
+    return CacheVerifyResult(
+        artifacts=verification.artifacts, records=verification.records, damaged=damaged, root=root
+    )
 
 
 def prune_cache(

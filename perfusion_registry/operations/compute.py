@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from perfusion_registry.errors import PerfError
 
 
 @dataclass(frozen=True)
@@ -14,3 +17,26 @@ class ComputeOptions:
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for what is no name of a device or of a number format, before torch is imported."""
+        check_device(self.device)
+        check_dtype(self.dtype)
+
+
+def check_device(name: str) -> str:
+    """The name, if it could be that of a device. Raises PerfError."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise PerfError(
+            f"there is no device called {name!r}", where="--device", hint="use auto, cuda, cuda:1, mps or cpu"
+        )
+    return name
+
+
+def check_dtype(name: str) -> str:
+    """The name, if it is that of a number format. Raises PerfError."""
+    if name not in ("auto", "fp32", "float32", "bf16", "bfloat16", "fp16", "float16"):
+        raise PerfError(
+            f"{name!r} is not a number format", where="--dtype", hint="use auto, fp32, bf16 or fp16"
+        )
+    return name

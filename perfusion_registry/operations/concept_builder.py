@@ -57,6 +57,15 @@ class BuiltConcept(FileModel):
     warned: InProcess[bool] = False
     card: InProcess[ConceptCard]
 
+    @property
+    def scale(self) -> str | None:
+        """What its image score lies between, as a sentence; None where nobody measured that."""
+        plain, own = self.scores.get("image_plain"), self.scores.get("image_self")
+        if plain is None:
+            return None
+        itself = "" if own is None else f", their own likeness {own:.3f}"
+        return f"image {self.scores['image']:.3f}: the plain word reaches {plain:.3f}{itself}"
+
 
 @dataclass(frozen=True)
 class BuildInputs:

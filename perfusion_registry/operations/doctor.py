@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.extras import lacking
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.init import WRITTEN
@@ -47,6 +48,13 @@ class DoctorResult(Result):
     def broken(self) -> tuple[Finding, ...]:
         """What keeps perf from working."""
         return tuple(finding for finding in self.findings if finding.state == "broken")
+
+    def raise_if_failed(self) -> None:
+        """Raise CheckFailedError where something is broken."""
+        if self.broken:
+            are = "is" if len(self.broken) == 1 else "are"
+            what = ", ".join(finding.what for finding in self.broken)
+            raise CheckFailedError(f"{count(len(self.broken), 'thing')} {are} broken: {what}")
 
 
 def doctor(workspace: Workspace, *, online: bool = False) -> DoctorResult:
@@ -285,5 +293,4 @@ def _registries(workspace: Workspace, project: ProjectFolder, *, online: bool) -
         except PerfError as error:
             yield _broken(f"registry {name}", error)
         else:
-            concepts = "1 concept" if len(entries) == 1 else f"{len(entries)} concepts"
-            yield _finding(f"registry {name}", "ok", f"{url}, {concepts}")
+            yield _finding(f"registry {name}", "ok", f"{url}, {count(len(entries), 'concept')}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,6 +194,21 @@ def list_suites() -> EvaluateListResult:
             for name, suite in suites.items()
         )
     )
+
+
+def read_bases(given: Iterable[str]) -> dict[str, str]:
+    """What `--with-base NAME=BASE` says: the slots of a suite's bases, and what fills each."""
+    bases = {}
+    for text in given:
+        name, equals, reference = text.partition("=")
+        if not equals or not reference:
+            raise PerfError(
+                f"{text!r} does not say which base fills the slot",
+                where="--with-base",
+                hint=f"{name}=FOLDER, or {name}=owner/name@revision",
+            )
+        bases[name] = reference
+    return bases
 
 
 def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:

@@ -105,11 +105,15 @@ def info(
 ) -> InfoResult:
     """What a concept says of itself.
 
-    version: default the locked one, else the newest. registry: ask this one alone, as in `known_registries`.
-    preview: a file for its preview picture, a JPEG; raises PerfError where it has none, or another file is
-    there, which force overwrites.
+    name: may say the registry and the version too, as in `studio/teddy==1.2.0`, where they are not given
+    apart. version: default the locked one, else the newest. registry: ask this one alone, as in
+    `known_registries`. preview: a file for its preview picture, a JPEG; raises PerfError where it has none,
+    or another file is there, which force overwrites.
     """
-    name = canonical_name(name)
+    spelt, _, named_version = name.partition("==")
+    prefix, slash, bare = spelt.rpartition("/")
+    name, version = canonical_name(bare.removesuffix("*")), version or named_version
+    registry = registry or (prefix if slash else None)
     project = workspace.read() if registry is None else workspace.read_if_any()
     block = project.lockfile.concept(name) if project and project.lockfile else None
     entry = project.manifest.concepts.get(name) if project else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.target import find_target
 from perfusion_registry.operations.workspace import Workspace
@@ -75,8 +76,14 @@ def trust_key(
 ) -> KeyTrustResult:
     """Trust a key for a name of a registry, whatever was known before.
 
-    registry: as in `find_target`. since: lower versions may be unsigned.
+    registry: as in `find_target`. since: lower versions may be unsigned. Raises PerfError where that is none.
     """
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        since = str(Version(since))
+    except InvalidVersion as error:
+        raise PerfError(f"`{since}` is not a version", where="--since", hint="write 1.2.0") from error
     target = find_target(workspace, registry)
     pin = Pin(registry=target.identity, name=canonical_name(name), key=read_public_key(key), since=since)
     workspace.keys.replace(pin)

@@ -49,6 +49,11 @@ class LockResult(Result):
     path: InProcess[Path]
     lines: InProcess[tuple[str, ...]] = ()
 
+    def raise_if_stale(self) -> None:
+        """Raise StaleLockfileError where the lockfile was not up to date."""
+        if self.up_to_date is False:
+            raise stale(self.changes, self.path)
+
 
 class StaleLockfileError(CheckFailedError):
     """A lockfile that was to be up to date is not."""

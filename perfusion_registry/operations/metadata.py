@@ -18,6 +18,10 @@ from perfusion_registry.recipe.lockfile_text import spelt_lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.resolve import ProjectFolder, find_covariance
 
+FORMATS = (1,)
+NEWEST = FORMATS[-1]
+"""The formats of what `metadata` returns, which tools ask for by number."""
+
 
 class ConceptMetadata(FileModel):
     """One concept or scene pack: what the manifest asks for, what is locked, and what is on this machine.
@@ -72,6 +76,14 @@ class ProjectMetadata(Result):
     concepts: tuple[ConceptMetadata, ...] = ()
     scenes: tuple[str, ...] = ()
     problems: tuple[str, ...] = Field(default=(), description="What kept perf from telling more.")
+
+
+def check_format(version: int) -> None:
+    """Raise PerfError for a format of metadata that this perf does not know."""
+    if version not in FORMATS:
+        raise PerfError(
+            f"perf knows no metadata format {version}", where="--format-version", hint=f"give {NEWEST}"
+        )
 
 
 def metadata(workspace: Workspace) -> ProjectMetadata:

@@ -70,6 +70,15 @@ class RebuildResult(Result):
         """Those that are farther than the tolerance from what is locked."""
         return tuple(row for row in self.rebuilt if not row.within(self.tolerance))
 
+    def raise_if_failed(self) -> None:
+        """Raise CheckFailedError where something did not come out as locked."""
+        if self.failed:
+            raise CheckFailedError(
+                f"{', '.join(f'`{row.name}`' for row in self.failed)} did not come out as locked",
+                hint="see whether it was locked with another version of torch or perf, or on another kind of "
+                "processor; --tolerance sets how far is too far",
+            )
+
 
 def rebuild(workspace: Workspace, options: RebuildOptions) -> RebuildResult:
     """Build concepts of the project in an empty store, and compare.

@@ -36,11 +36,22 @@ class SupercategoryOverride:
         check_out(self.out, self.name)
 
     @classmethod
-    def read(cls, given: Sequence[str], names: Sequence[str], out: Path | None) -> SupercategoryOverride:
-        """What `--super NAME=WORD` and `--out FILE` say. names: the concepts that the command names beside.
+    def read(
+        cls, given: Sequence[str] | None, names: Sequence[str] | None, out: Path | None
+    ) -> SupercategoryOverride | None:
+        """What `--super NAME=WORD` and `--out FILE` say; None where neither is said. names: the concepts that
+        the command names beside.
 
         Raises PerfError unless they name one concept, one word and a file for it.
         """
+        if not given:
+            if out is not None:
+                raise PerfError(
+                    "a build of a recipe goes into the store and the lockfile, not into a file",
+                    where=f"--out {out}",
+                    hint="leave it out; with --super NAME=WORD there is a file to write",
+                )
+            return None
         if len(given) > 1:
             raise PerfError(
                 "another supercategory is tried for one concept at a time",
@@ -54,7 +65,7 @@ class SupercategoryOverride:
                 f"{given[0]!r} does not say which concept becomes what", where=where, hint="--super pot=boat"
             )
         folded = canonical_name(name.strip().removesuffix("*"))
-        if any(canonical_name(other) != folded for other in names):
+        if any(canonical_name(other) != folded for other in names or ()):
             raise PerfError(
                 f"the command names other concepts than {folded!r}", where=where, hint="leave them out"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Axis
-from perfusion_registry.methods.table import check_choices, find_setting
+from perfusion_registry.methods.table import check_choices, find_setting, read_choice, shipped_settings
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.render import folder_of, note_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.render.formats import format_of
 from perfusion_registry.render.output import check_formats, check_sheet, slug, write_picture
 from perfusion_registry.render.parameters import title_of
@@ -41,6 +43,27 @@ class Grid:
     names: tuple[str, ...] | None = None
 
     @classmethod
+    def read(
+        cls,
+        *,
+        bias: str | None = None,
+        temperature: str | None = None,
+        across: str | None = None,
+        down: str | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Grid:
+        """What a command line says: numbers of biases and temperatures, `KEY=V,V,...` across and down. Raises
+        PerfError, whose place is the option; the rest as `of` does.
+        """
+        return cls.of(
+            bias=_read_axis("bias", bias),
+            temperature=_read_axis("temperature", temperature),
+            across=_read_axis("across", across),
+            down=_read_axis("down", down),
+            names=names,
+        )
+
+    @classmethod
     def of(
         cls,
         *,
@@ -48,10 +71,11 @@ class Grid:
         temperature: Axis | None = None,
         across: Axis | None = None,
         down: Axis | None = None,
-        names: tuple[str, ...] | None = None,
+        names: Sequence[str] | None = None,
     ) -> Grid:
         """Relative biases against temperatures, or what stands in the place of either; another setting
-        across without anything down is one row. Raises PerfError where both are given.
+        across without anything down is one row. names: with or without their stars. Raises PerfError where
+        both are given.
         """
         for side, stands, other, axis in (
             ("across", across, "bias", bias),
@@ -64,7 +88,22 @@ class Grid:
         below = down or temperature
         if below is None and across is None:
             below = Axis("temperature", TEMPERATURES)
+        if names is not None:
+            names = tuple(canonical_name(name.lower().removesuffix("*")) for name in names)
         return cls(across or bias or Axis("relative_bias", RELATIVE_BIASES), below, names)
+
+
+def _read_axis(option: str, text: str | None) -> Axis | None:
+    """One side of a sweep: an option of a setting and its numbers, or `KEY=V,V,...` as an option of another
+    name says it; None where nothing is said."""
+    if text is None:
+        return None
+    setting = shipped_settings().get(option)
+    with at(f"--{option} {text}"):
+        setting, values = (setting, setting.read_several(text)) if setting else read_choice(text)
+        if setting.words:
+            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
+    return Axis(setting.key, tuple(map(float, values)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,16 @@ from pydantic_core.core_schema import CoreSchema
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.prompt import Call, Prompt, options_of, unparse
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.files import parse_manifest
 from perfusion_registry.methods.settings import Value
-from perfusion_registry.methods.table import check_choices, find_method, shipped_methods
+from perfusion_registry.methods.table import (
+    check_choices,
+    find_method,
+    read_choice,
+    shipped_methods,
+    shipped_settings,
+)
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
@@ -72,6 +78,28 @@ class TuneOptions:
         check_room(self.images, len(self.overrides.seeds or (0,)))
         for field_, values in self.choices.items():
             check_choices(field_, values)
+
+
+def read_choices(tries: Sequence[str], **options: str | None) -> dict[str, tuple[Value, ...]]:
+    """What may be chosen of each setting, by its field: numbers in order, words as said, each once.
+
+    tries: `KEY=V,V,...` each, of a setting of any method. options: values of the options of settings. Raises
+    PerfError, whose place is the option.
+    """
+    chosen: dict[str, tuple[Value, ...]] = {}
+    for option, text in options.items():
+        if text:
+            setting = shipped_settings()[option]
+            with at(f"--{option} {text}"):
+                chosen[setting.field] = setting.read_several(text)
+    for text in tries:
+        with at(f"--try {text}"):
+            setting, values = read_choice(text)
+            if setting.field in chosen:
+                hint = f"say all its values once, such as --try {setting.key}=V,V"
+                raise PerfError(f"what may be chosen of {setting.key} is said twice", hint=hint)
+        chosen[setting.field] = values
+    return chosen
 
 
 class _Options:

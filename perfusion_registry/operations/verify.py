@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from perfusion_registry.artifact import Store, read_card
-from perfusion_registry.errors import PerfError
+from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.methods.files import parse_pack
 from perfusion_registry.operations.lock import NoLockfileError
 from perfusion_registry.operations.result import Result, named
@@ -46,6 +46,15 @@ class VerifyResult(Result):
     def failed(self) -> tuple[CheckedConcept, ...]:
         """Those with which something is wrong."""
         return tuple(row for row in self.checked if row.wrong)
+
+    def raise_if_failed(self) -> None:
+        """Raise CheckFailedError where something is wrong."""
+        if self.failed:
+            raise CheckFailedError(
+                f"the check failed for {', '.join(row.name for row in self.failed)}",
+                hint="`perf sync` fetches what is missing or damaged, `perf build` builds it, "
+                "`perf lock` locks what changed; only its publisher can sign a release",
+            )
 
 
 def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResult:

@@ -36,6 +36,7 @@ ASKED: dict[str, tuple[Callable[[perf.Project], Any], tuple[str, ...]]] = {
     "verify": (lambda p: p.verify(), ("verify",)),
     "search": (lambda p: p.search("teddy"), ("search", "teddy")),
     "info": (lambda p: p.info("teapot"), ("info", "teapot")),
+    "info of a release": (lambda p: p.info("gallery/teddy==1.0.0"), ("info", "gallery/teddy==1.0.0")),
     "doctor": (lambda p: p.doctor(), ("doctor",)),
     "yank": (
         lambda p: p.yank("teddy", "1.0.0", dry_run=True),
@@ -142,9 +143,28 @@ def test_what_a_project_cannot_do_is_told_at_once(project: perf.Project, place: 
         "there is no suite": lambda: project.evaluate("papers", budget={"seeds": 1}),
         "an artifact is a .safetensors file": lambda: project.build_as("bear", "boat", place / "boat.png"),
         "none": lambda: project.suggest([place / "1.png"], base="./none"),
+        "no device called 'quantum'": lambda: project.composer(device="quantum"),
+        "'fp4' is not a number format": lambda: project.build(dtype="fp4"),
     }.items():
         with pytest.raises(perf.PerfError, match=what):
             mistake()
+
+
+def test_what_a_check_found_is_an_error_for_whoever_asks(project: perf.Project) -> None:
+    project.verify().raise_if_failed()
+    project.lock(check=True).raise_if_stale()
+    with project.workspace() as workspace:
+        lockfile = workspace.read().lockfile
+        assert lockfile is not None
+        (sha256,) = (block.sha256 for block in lockfile.concepts if block.name == "teddy")
+        assert sha256 is not None
+        workspace.store.path(sha256).unlink()
+    with pytest.raises(perf.CheckFailedError, match=r"the check failed for teddy$"):
+        project.verify().raise_if_failed()
+    manifest = project.root / "perfusion.toml"
+    manifest.write_text(manifest.read_text("utf-8").replace("teapot", "teapots"), encoding="utf-8")
+    with pytest.raises(perf.StaleLockfileError, match="not up to date"):
+        project.lock(check=True).raise_if_stale()
 
 
 def test_warnings_are_heard(project: perf.Project, tiny_base: Any, caplog: pytest.LogCaptureFixture) -> None:

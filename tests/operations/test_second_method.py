@@ -175,7 +175,7 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
     assert "options" not in explained.printed()["concepts"][1]
 
     from perfusion_registry.cli import app
-    from perfusion_registry.cli.drawing import spaces
+    from perfusion_registry.operations.tune import read_choices
 
     def command(*arguments: str) -> str:
         result = CliRunner().invoke(app, arguments)
@@ -201,7 +201,7 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
         refused = CliRunner().invoke(app, ["sweep", PROMPT, *wrong])
         assert refused.exit_code == 2
         assert what in " ".join(refused.stderr.split()).lower()
-    assert spaces(("strength=2,.5,2", "side=far"), bias=".5") == {
+    assert read_choices(("strength=2,.5,2", "side=far"), bias=".5") == {
         "bias": (0.5,),
         "strength": (0.5, 2.0),
         "on_side": ("far",),
