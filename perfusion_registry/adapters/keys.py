@@ -119,6 +119,8 @@ def dialect_of(keys: Iterable[str], metadata: Mapping[str, str]) -> str:
     dialect = max(dict.fromkeys(said), key=said.count)
     if any(key.startswith("ot_") for key in metadata):
         return "OneTrainer"
+    if "LyCORIS" in said:
+        return "LyCORIS"
     if dialect == "kohya" and any(name.startswith(("hada", "lokr", "diff", "dora")) for name in names):
         return "LyCORIS"
     return dialect

@@ -145,7 +145,9 @@ def look_into(path: Path, modules: Modules) -> Contents:
 def _one_embedding(opened: Opened, modules: Modules) -> dict[str | None, Mapping[str, str]] | None:
     """The textual inversion that a whole file is; None where it is none."""
     names = embedding_names(opened.shapes)
-    if not names or embedding_shapes(opened.shapes) is None or read_key(names[0]) is not None:
+    if not names or embedding_shapes(opened.shapes) is None:
+        return None
+    if read_key(names[0]) is not None or names[0].endswith((".weight", ".bias")) or other_kind(names):
         return None
     own = dict(zip(encoders(len(names)), names, strict=False))
     word = word_of(names[0])

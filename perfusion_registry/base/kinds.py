@@ -45,6 +45,7 @@ ANIMA = Kind(
     "Anima, which perf cannot draw with yet: a language model reads its prompts, and a network of its own "
     "what that says"
 )
+UNKNOWN = Kind("a file of tensors that perf does not know, not a base")
 _OTHER_TEXT = "whose text encoder is not CLIP's, so it needs an architecture of its own"
 
 # Before the names of a denoiser's tensors: none, CompVis', or that of who trained it.
@@ -142,7 +143,7 @@ def kind_of_file(path: Path) -> Kind:
     except (OSError, HeaderError) as error:
         return Kind(f"no whole safetensors file: {error}", "fetch it again, or name a base's folder")
     known = kind_of_tensors(header.tensors, header.metadata)
-    return known or Kind("a file of tensors that perf does not know, not a base")
+    return known or UNKNOWN
 
 
 def kind_of_folder(folder: Path) -> Kind:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perfusion_registry.base.adapted import modules_of_files
 from perfusion_registry.base.architecture import Architecture
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.options import BaseOptions, SaidOfBase
@@ -33,12 +34,13 @@ def find_options(
     encoders = [component for component in kind.text if component in kind.models]
     configurations = [files.configuration(encoder) for encoder in encoders]
     widths = [int(told.get("hidden_size", 0)) for told in configurations]
+    modules = modules_of_files(files) if section.lora else {}
     return BaseOptions(
         left_out=_left_out(said, kind, files),
         vae=find.autoencoder(files.configuration("vae"), str(files.classes["vae"])) if section.vae else None,
         scorer=find.model("scorer", "scorer", "clip", "a CLIP model"),
         segmenter=find.model("segmenter", "segmenter", "clipseg", "a CLIPSeg model"),
-        loras=tuple(find.lora(number, entry, sum(widths)) for number, entry in enumerate(section.lora)),
+        loras=tuple(find.lora(number, entry, modules) for number, entry in enumerate(section.lora)),
         embeddings=tuple(
             find.embedding(word, named, widths) for word, named in sorted(section.embeddings.items())
         ),

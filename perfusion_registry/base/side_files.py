@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfusion_registry.adapters.embeddings import embedding_shapes
+from perfusion_registry.adapters.modules import Modules
+from perfusion_registry.adapters.reading import look_into
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.hub import model_folder
-from perfusion_registry.base.kinds import Kind, kind_of_file, kind_of_folder
+from perfusion_registry.base.kinds import LORA, UNKNOWN, Kind, kind_of_file, kind_of_folder
 from perfusion_registry.base.options import BaseFile, FusedLora, SaidOfBase, SidePart, WordEmbedding
 from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files, weight_variants
@@ -25,17 +28,6 @@ from perfusion_registry.recipe.lockfile import Part
 from perfusion_registry.safetensors_header import Header, HeaderError, read_header
 
 _LATENTS = re.compile(r"(?:^|\.)decoder\.conv_in\.weight$")
-_TEXT_LORA = re.compile(r"^(lora_te|lora_te1|lora_te2)_|(^|\.)text_encoder(_2)?\.")
-_PLAIN_LORA = re.compile(
-    r"\.?lora(_[AB]|_(down|up)|\.(down|up)|_linear_layer\.(down|up))(\.default)?\.weight$"
-)
-_OTHER_LORA = re.compile(
-    r"\.(hada|lokr|oft|boft|glora|ia3)_?|\.dora_scale$|\.lora_magnitude_vector"
-    r"|\.(lora_mid|w_norm|b_norm|diff|diff_b|on_input)(\.|$)"
-)
-_CROSS = re.compile(
-    r"attn2[._](processor[._])?to_[kv](_lora)?[._].*?(lora_A|lora_down|lora\.down|down)(\.default)?\.weight$"
-)
 _SAME_KIND = "take one that was made for this base's kind"
 
 
@@ -105,37 +97,31 @@ class SideFinder:
                     hint=_SAME_KIND,
                 )
 
-    def lora(self, number: int, entry: LoraEntry, width: int) -> FusedLora:
-        """A LoRA in one file. number: of the entry, from 0. width: d of the base's cross-attention."""
+    def lora(self, number: int, entry: LoraEntry, modules: Modules) -> FusedLora:
+        """A LoRA or one of its kin in one file. number: of the entry, from 0. modules: of the base."""
         key, called = f"lora[{number}].file", "a LoRA"
         place = self._file(entry.file, key, called)
-        header = self._header(key, place, called)
-        names = [name for name in header.tensors if not name.endswith(".alpha")]
-        if any(_OTHER_LORA.search(name) for name in names):
+        try:
+            contents = look_into(place, modules)
+        except PerfError as error:
+            if kind_of_file(place) not in (LORA, UNKNOWN):
+                raise self._refused(key, place, called, "name a LoRA's safetensors file") from error
+            raise PerfError(error.what, where=self.said.at(key), hint=error.hint) from error
+        if contents.words_in_it:
+            alone = "a textual inversion, not a LoRA" if not contents.parts else "a LoRA with words in it"
             raise PerfError(
-                f"{place.name} is a LoHa, a LoKr, a DoRA or another kin of LoRA, and perf fuses plain LoRAs",
+                f"{place.name} is {alone}",
                 where=self.said.at(key),
-                hint="take the model with it merged in, as a base of its own",
+                hint="name its words under [base.embeddings], each by a file of its own",
             )
-        if not names or not all(_PLAIN_LORA.search(name) for name in names):
-            raise self._refused(key, place, called, "name a LoRA's safetensors file")
-        for name, tensor in header.tensors.items():
-            if _CROSS.search(name) and tensor.shape[-1:] != (width,) and len(tensor.shape) == 2:
-                raise PerfError(
-                    f"this LoRA is for text that is {tensor.shape[1]} wide, and the base's is {width}",
-                    where=self.said.at(key),
-                    hint=_SAME_KIND,
-                )
-        in_text = any(_TEXT_LORA.search(name) for name in names)
-        if in_text and not entry.train:
+        if contents.in_text and not entry.train:
             raise PerfError(
                 "this LoRA changes the text encoder, so concepts cannot be learned without it",
                 where=self.said.at(f"lora[{number}].train"),
                 hint="take the line out, or take a LoRA of the denoiser alone",
             )
-        return FusedLora(
-            self._part("adapter", entry.file, place, [place]), entry.strength, entry.train, in_text
-        )
+        part = self._part("adapter", entry.file, place, [place])
+        return FusedLora(part, entry.strength, entry.train, contents.in_text)
 
     def embedding(self, word: str, named: str, widths: Sequence[int]) -> WordEmbedding:
         """A textual inversion in one file. widths: of the base's text encoders' token embeddings."""
@@ -222,29 +208,6 @@ class SideFinder:
 
         files = (BaseFile(shown(path), file_digest(path), path.stat().st_size, part) for path in paths)
         return SidePart(named, place, tuple(sorted(files, key=lambda file: file.path)))
-
-
-def embedding_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, int]] | None:
-    """(vectors, width) for each text encoder of the tensors of a textual inversion; None where they are none.
-
-    shapes: by name. A1111 calls it `emb_params`, for SDXL it is `clip_l` and `clip_g` (or `text_encoders_0`
-    and `_1`), and diffusers calls it by its token; one vector may be flat.
-    """
-    found = [shapes[name] for name in embedding_names(shapes)]
-    if not found or not all(len(shape) in (1, 2) and all(shape) for shape in found):
-        return None
-    pairs = [(shape[0] if len(shape) == 2 else 1, shape[-1]) for shape in found]
-    return pairs if len({count for count, _ in pairs}) == 1 else None
-
-
-def embedding_names(names: Mapping[str, object]) -> list[str]:
-    """The tensors of a textual inversion, one for each text encoder in their order; none where it is none."""
-    for pair in (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")):
-        if set(pair) <= names.keys():
-            return list(pair)
-    if "emb_params" in names:
-        return ["emb_params"]
-    return list(names) if len(names) == 1 else []
 
 
 def _json(path: Path) -> dict[str, Any]:

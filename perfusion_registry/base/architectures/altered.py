@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from perfusion_registry.base.adapted import modules_of_base
 from perfusion_registry.base.architectures.words import add_words
 from perfusion_registry.base.checkpoint_loading import checkpoint_files
 from perfusion_registry.base.identity import BaseDescription
@@ -34,8 +35,9 @@ def altered(pipe: Any, encoders: Mapping[str, nn.Module], description: BaseDescr
     for component, number in options.left_out.items():
         if not description.in_one_file:  # of a file these layers were never read
             leave_out(encoders[component], number)
+    modules = modules_of_base(description) if options.loras else {}
     for lora in options.loras:
-        fuse(lora, {"unet": pipe.unet, **encoders})
+        fuse(lora, {"unet": pipe.unet, **encoders}, modules)
     if options.embeddings:
         add_words(options.embeddings, pipe, encoders)
     for component, encoder in encoders.items():

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from perfusion_registry.adapters.embeddings import embedding_names
 from perfusion_registry.base.options import WordEmbedding
-from perfusion_registry.base.side_files import embedding_names
 from perfusion_registry.errors import PerfError
 
 
