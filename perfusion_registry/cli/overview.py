@@ -26,6 +26,8 @@ COMMANDS = (
     ("metadata", "doctor:metadata", PROJECT_PANEL, "Print the project as JSON, for tools."),
     ("build", "build:build", BUILD_PANEL, "Train the concepts whose inputs changed, and lock them."),
     ("covariance", "covariance:covariance", BUILD_PANEL, "Estimate the covariance of a base's text encoder."),
+    ("export", "export:export", BUILD_PANEL, "Write a concept as a LoRA or a textual inversion."),
+    ("link", "export:link", BUILD_PANEL, "Put exports where web UIs and ComfyUI look."),
     ("compose", "compose:compose", PROMPT_PANEL, "Resolve a prompt to its concepts, their gates and locks."),
     ("explain", "compose:explain", PROMPT_PANEL, "Show token by token which concept's gate opens, and how far."),
     ("render", "render:render", PROMPT_PANEL, "Draw a prompt with its concepts."),

@@ -32,10 +32,12 @@ from perfusion_registry.operations.covariance import CovarianceResult
 from perfusion_registry.operations.doctor import DoctorResult
 from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
 from perfusion_registry.operations.explain import ExplainResult, PresetsResult
+from perfusion_registry.operations.export import ExportResult
 from perfusion_registry.operations.import_ import ImportResult
 from perfusion_registry.operations.info import InfoResult
 from perfusion_registry.operations.init import InitResult
 from perfusion_registry.operations.keys import KeyForgetResult, KeyListResult, KeyResult, KeyTrustResult
+from perfusion_registry.operations.link import LinkResult
 from perfusion_registry.operations.lock import LockResult
 from perfusion_registry.operations.merge import MergeDriverResult
 from perfusion_registry.operations.metadata import ProjectMetadata
@@ -74,6 +76,8 @@ AnyResult = (
     | ProjectMetadata
     | BuildResult
     | CovarianceResult
+    | ExportResult
+    | LinkResult
     | ExplainResult
     | PresetsResult
     | RenderResult

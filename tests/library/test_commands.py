@@ -27,6 +27,8 @@ METHODS: dict[tuple[str, ...], tuple[Callable[..., Any], ...]] = {
     ("metadata",): (Project.metadata,),
     ("build",): (Project.build, Project.build_as, Project.transfer),
     ("covariance",): (perf.estimate_covariance,),
+    ("export",): (Project.export,),
+    ("link",): (Project.link,),
     ("compose",): (Project.composer, Composer.compose),
     ("explain",): (Project.composer, Composer.explain),
     ("render",): (Project.composer, Composer.render, perf.redraw),

@@ -31,17 +31,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def project(place: Path, tiny_base_folder: Path) -> Path:
     """A project with a covariance of its own and one concept, not built."""
+    return project_on(place, tiny_base_folder)
+
+
+def project_on(place: Path, base: Path, width: int = 32) -> Path:
+    """Such a project on a base whose text is `width` wide."""
     import torch
     from safetensors.torch import save_file
 
-    sample = torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sample = torch.randn(200, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     save_file({"C": sample.T @ sample / 200}, place / "C.safetensors")
     (place / "photos").mkdir()
     noise = torch.Generator().manual_seed(1)
     for number in (1, 2, 3):
         pixels = torch.randint(256, (64, 64, 3), dtype=torch.uint8, generator=noise)
         Image.fromarray(pixels.numpy()).save(place / "photos" / f"{number}.png")
-    init(place, base=str(tiny_base_folder))
+    init(place, base=str(base))
     edit(place / "perfusion.toml", "\n# Each", 'covariance = "C.safetensors"\n\n# Each')
     with Workspace.open(place) as workspace:
         add(workspace, AddOptions(name="bear", supercategory="teddy", images=("photos/*",)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from perfusion_registry.library.project.artifacts import ProjectArtifacts
 from perfusion_registry.library.project.concepts import ProjectConcepts
+from perfusion_registry.library.project.exports import ProjectExports
 from perfusion_registry.library.project.pictures import ProjectPictures
 from perfusion_registry.library.project.registries import ProjectRegistries
 
 
-class Project(ProjectConcepts, ProjectArtifacts, ProjectRegistries, ProjectPictures):
+class Project(ProjectConcepts, ProjectArtifacts, ProjectRegistries, ProjectPictures, ProjectExports):
     """A project, from `open`, `create` or `sync_lockfile`.
 
     Each method is one operation and returns its result, a frozen model whose `printed()` is what the command

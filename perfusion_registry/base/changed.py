@@ -1,0 +1,62 @@
+"""A base as other programs change it: adapters added to the weights of its denoiser for as long as a context
+lasts, and words in copies of its tokenizers and text encoders."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from perfusion_registry.adapters.adapter import DENOISER, Adapter, WordVectors
+from perfusion_registry.adapters.difference import difference
+from perfusion_registry.base.pretrained import quiet
+from perfusion_registry.errors import PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.base.interface import Base
+
+
+@contextmanager
+def weights_changed(denoiser: nn.Module, adapters: Iterable[Adapter]) -> Iterator[None]:
+    """A context in which the denoiser's own adapters are added to its weights, at strength 1, as every other
+    program does. Afterwards the weights are what they were, bit for bit. Hold `Base.exclusive` around it.
+
+    Raises PerfError for a module that is not there.
+    """
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for adapter in adapters:
+                if adapter.component != DENOISER:
+                    raise PerfError(f"{adapter.component} is no denoiser")
+                weight = denoiser.get_submodule(adapter.module).weight
+                assert isinstance(weight, Tensor)
+                before.append((weight, weight.detach().clone()))
+                weight.add_(difference(adapter, weight.float()).to(weight.dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, own in reversed(before):
+                weight.copy_(own)
+
+
+def pipeline_with(base: Base, words: WordVectors | None, scheduler: str) -> Any:
+    """A pipeline of the base that knows a word, as diffusers' own loader puts it there; its denoiser is the
+    base's, its text encoders and tokenizers are copies."""
+    pipe = base.pipeline(scheduler=scheduler)
+    if words is None:
+        return pipe
+    for component, vectors in words.vectors.items():
+        tokenizer = component.replace("text_encoder", "tokenizer")
+        own = {name: copy.deepcopy(getattr(pipe, name)) for name in (component, tokenizer)}
+        pipe.register_modules(**own)
+        rows = vectors.to(own[component].dtype)
+        with quiet():
+            pipe.load_textual_inversion(
+                rows, token=words.word, text_encoder=own[component], tokenizer=own[tokenizer]
+            )
+    return pipe

@@ -1,0 +1,107 @@
+"""How far an export is from the concept that it was: by what K and V emit, and by pictures.
+
+The export is drawn as every other program draws it: its adapters in the denoiser's weights, its token among
+the words, everywhere and in both branches of guidance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from perfusion_registry.adapters.adapter import Adapter, WordVectors
+from perfusion_registry.artifact import Artifact
+from perfusion_registry.base import Base
+from perfusion_registry.base.changed import pipeline_with, weights_changed
+from perfusion_registry.base.scheduler_names import SHORT_NAMES
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.packing import pack
+from perfusion_registry.compose.prompt import parse_prompt
+from perfusion_registry.render.draw import render
+from perfusion_registry.render.request import RenderRequest
+from perfusion_registry.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How far an export is from its concept in the same prompt and seeds.
+
+    encodings: the length of the difference of all that K and V emit for the prompt's tokens, as a part of the
+    original's; None where the export leaves K and V alone. pictures: the mean difference of their pixels, in
+    levels of 255; plain: that of pictures of the supercategory's word from the original's, for comparison.
+    """
+
+    encodings: float | None
+    pictures: float
+    plain: float
+
+
+@torch.no_grad()
+def departure(
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    request: RenderRequest,
+    adapters: Sequence[Adapter],
+    words: WordVectors | None,
+    reporter: Reporter,
+) -> Departure:
+    """Draw a composition that calls one concept, its export, and the plain word, and compare.
+
+    words: the token that the export brings; None where its prompt says the supercategory.
+    """
+    (concept,) = composition.concepts
+    prompt = parse_prompt(composition.prompt)
+    plain = prompt.spoken({concept.name: concept.supercategory})
+    called = plain if words is None else prompt.spoken({concept.name: str(words.word)})
+    original = [one.image for one in render(base, composition, request, artifacts, reporter=reporter)]
+    pipe = pipeline_with(base, words, SHORT_NAMES.get(request.scheduler, request.scheduler))
+    emitted = None
+    with reporter.stage("Drawing the export"), base.exclusive():
+        with weights_changed(base.denoiser, adapters):
+            if words is not None:
+                W = torch.cat([linear.weight.detach().float() for _, linear, _ in base.bank.projections])
+                encoded = pipe.encode_prompt(
+                    prompt=called,
+                    device=base.device,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=False,
+                )
+                emitted = encoded[0][0].float() @ W.T
+            exported = _drawn(base, pipe, request, called)
+        spoken = _drawn(base, base.pipeline(scheduler=pipe.scheduler.__class__.__name__), request, plain)
+    gap = None
+    if emitted is not None:
+        own = pack(base, composition, artifacts).states[0].float()
+        rows = min(len(own), len(emitted))
+        gap = float((emitted[:rows] - own[:rows]).norm() / own[:rows].norm())
+    return Departure(gap, _levels(exported, original), _levels(spoken, original))
+
+
+def _drawn(base: Base, pipe: Any, request: RenderRequest, prompt: str) -> list[Image.Image]:
+    """Pictures of a prompt as a pipeline itself encodes it."""
+    images: list[Image.Image] = []
+    for seed in request.seeds:
+        with base.autocast():
+            result = pipe(
+                prompt,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                width=request.width,
+                height=request.height,
+                **base.rescale("text"),
+                generator=[torch.Generator("cpu").manual_seed(seed)],
+            )
+        images += result.images
+    return images
+
+
+def _levels(some: Sequence[Image.Image], others: Sequence[Image.Image]) -> float:
+    """The mean difference of pixels, in levels of 255."""
+    pairs = zip(some, others, strict=True)
+    return float(np.mean([np.abs(np.asarray(a, "f4") - np.asarray(b, "f4")).mean() for a, b in pairs]))
