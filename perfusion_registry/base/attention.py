@@ -157,7 +157,10 @@ class Watched:
     ) -> Tensor:
         """What the original processor gives; its arguments are those of diffusers' processors."""
         if encoder_hidden_states is not None:
-            self._show(attn, hidden_states, encoder_hidden_states, attention_mask)
+            text: Any = encoder_hidden_states
+            if isinstance(text, tuple | list):  # with an IP-Adapter: text, and the pictures beside it
+                text = text[0]
+            self._show(attn, hidden_states, text, attention_mask)
         given = hidden_states, encoder_hidden_states, attention_mask
         out: Tensor = self.original(attn, *given, *args, **kwargs)
         return out

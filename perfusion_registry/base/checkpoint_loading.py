@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.layouts import END, START, Layout
-from perfusion_registry.base.pretrained import BROKEN, from_single_file, quiet
+from perfusion_registry.base.pretrained import BROKEN, from_single_file, quiet, wider_unet
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.errors import PerfError
 
@@ -35,6 +36,10 @@ def load_checkpoint(
     }
     parts |= {one.tokenizer: clip_tokenizer(files.layout, one.component) for one in files.layout.encoders}
     parts["scheduler"] = checkpoint_scheduler(files)
+    layout = json.loads((files.layout.folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    channels = files.configuration("unet")["in_channels"]
+    if channels != layout["in_channels"]:  # for inpainting
+        parts["unet"] = wider_unet(files.file, files.layout.folder, channels, dtype)
     pipe = from_single_file(kind, files.file, files.layout.folder, dtype, **parts, **options)
     return pipe, list(in_fp32.values())
 

@@ -17,7 +17,7 @@ from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import INDEX, BaseFiles
 from perfusion_registry.base.hub import NotDownloadedError, snapshot
-from perfusion_registry.base.identity import BaseDescription, BaseFile
+from perfusion_registry.base.identity import BaseDescription, BaseFile, BaseIdentity
 from perfusion_registry.base.option_files import find_options
 from perfusion_registry.base.options import SaidOfBase
 from perfusion_registry.base.prediction import Asked, Prediction, PredictionKind
@@ -45,7 +45,7 @@ def describe_base(
     reference = BaseReference.parse(reference) if isinstance(reference, str) else reference
     path = _find(reference, root, allow_download)
     kind, files = _recognised(path, said)
-    options = find_options(said, kind, files, allow_download)
+    options = find_options(said, kind, reference.repo, files, allow_download)
     files = replace(files, left_out=options.left_out, text_marks=options.text_marks)
     revision = path.name if reference.kind == "hub" else None
     own = _of_file(files) if isinstance(files, CheckpointFiles) else _of_folder(kind, files)
@@ -65,24 +65,43 @@ def describe_base(
         text_weights=_text_weights(kind, files),
         prediction=files.prediction if isinstance(files, CheckpointFiles) else None,
         options=options,
+        draws=_draws(kind, files),
     )
 
 
-def check_base(name: str, *, root: Path | None = None) -> bool:
-    """Whether a base is on this machine, and one that concepts can be trained on, read as `describe_base`
-    reads it but without hashing its files.
+def _draws(kind: Architecture, files: BaseFiles) -> tuple[str, ...]:
+    told = getattr(kind, "draws", None)
+    return BaseIdentity.draws if told is None else tuple(told(files))
 
-    False for a model of the hub that is not here, of which nothing can be told. Raises PerfError for anything
-    else that is no such base.
+
+@dataclass(frozen=True)
+class CheckedBase:
+    """Of a base what can be told without hashing it. here: whether it is on this machine. untrainable: why no
+    concept can be trained on one that can be drawn with all the same."""
+
+    here: bool
+    untrainable: str | None = None
+
+
+def check_base(name: str, *, root: Path | None = None) -> CheckedBase:
+    """Look at a base as `describe_base` does, but hash no files.
+
+    Of a model of the hub that is not on this machine nothing can be told. Raises PerfError for what is no
+    base, and for one on which no concept can be trained, unless it is made for inpainting.
     """
     try:
         path = _find(BaseReference.parse(name), root, allow_download=False)
     except NotDownloadedError:
-        return False
+        return CheckedBase(here=False)
     kind, files = _recognised(path)
     kind.family(files)
-    kind.require_trainable(files, files.card)
-    return True
+    try:
+        kind.require_trainable(files, files.card)
+    except PerfError as error:
+        if "text" in _draws(kind, files):
+            raise
+        return CheckedBase(here=True, untrainable=error.what)
+    return CheckedBase(here=True)
 
 
 def _find(reference: BaseReference, root: Path | None, allow_download: bool | None) -> Path:
@@ -121,9 +140,15 @@ def require_trainable(description: BaseDescription) -> None:
 
 
 def as_drawn(description: BaseDescription, digest: str) -> BaseDescription:
-    """A base in one file as it was where its digest is known from: what its denoiser was said to predict is a
-    part of that. As it is, where that digest is of another file, or of a folder."""
-    if description.prediction is None or description.digest == digest:
+    """A base as it was where its digest is known from: of a base in one file, what its denoiser was said to
+    predict is a part of that; and what was drawn without its controls may be from before it had any. As it
+    is, where that digest is of another base."""
+    if description.digest == digest:
+        return description
+    uncontrolled = description.without_controls
+    if uncontrolled.digest == digest:
+        return uncontrolled
+    if description.prediction is None:
         return description
     for kind, zero in product(get_args(PredictionKind), (False, True)):
         plain = _file_base_digest(description.files[0].sha256, kind, zero)

@@ -24,7 +24,8 @@ class BaseIdentity:
     over the numbers of its text encoders rounded to fp16, in whatever files they are. Of a pipeline that is
     not read from files these digests are "unknown". card: its defaults. prediction: of a base in one file,
     what its denoiser predicts, which a folder says in its scheduler. options: what `[base]` of a project
-    puts into it, which `digest` and `family` are of too. plain_digest: that of its own files alone.
+    puts into it, which `digest` and `family` are of too. plain_digest: that of its own files alone. draws:
+    what it draws from; see `Base.draws`.
     """
 
     repo: str
@@ -38,6 +39,7 @@ class BaseIdentity:
     prediction: Prediction | None = None
     options: BaseOptions = field(default_factory=BaseOptions)
     plain_digest: str = "unknown"
+    draws: tuple[str, ...] = ("text", "image", "inpaint")
 
     @property
     def guidance_rescale(self) -> float:
@@ -78,6 +80,12 @@ class BaseDescription(BaseIdentity):
     def training_digest(self, prompts: Iterable[str]) -> str:
         """The digest of all of it that a concept depends on. prompts: those that it is learned by."""
         return self.options.training_digest(self.plain_digest, prompts)
+
+    @property
+    def without_controls(self) -> BaseDescription:
+        """The base as it is without its controls, which draw only what asks for them."""
+        options = replace(self.options, controls=())
+        return replace(self, options=options, digest=options.drawing_digest(self.plain_digest))
 
     @property
     def for_training(self) -> BaseDescription:

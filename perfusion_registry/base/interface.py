@@ -61,7 +61,7 @@ class Base(ABC):
     """Whether cross-attention looks at padding positions too, which then belong into C."""
     pipelines: ClassVar[Mapping[str, str]]
     """The classes that draw with the base, as `module:Class`: of `text`, `image` and `inpaint` those there
-    are."""
+    are, and of these with controls (`control_kinds.pipeline_kind`)."""
 
     # Text
 
@@ -231,11 +231,12 @@ class Base(ABC):
         into masks alone."""
         return self.pipelines.keys()
 
-    def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
+    def pipeline(self, kind: str = "text", *, scheduler: str | None = None, **beside: Any) -> Any:
         """A diffusers pipeline over the base's own components, which its caller may change at will.
 
         kind: one of `pipelines`. scheduler: one of `schedulers`, by name; None for one like the base's own.
-        Raises PerfError for a kind or a scheduler that the base does not have.
+        beside: components that the base itself does not have, such as a `controlnet`. Raises PerfError for a
+        kind or a scheduler that the base does not have.
         """
         if kind not in self.pipelines:
             raise PerfError(
@@ -245,11 +246,11 @@ class Base(ABC):
 
         with quiet():
             named = load_object(self.pipelines[kind])
-            if type(self.pipe) is named:
+            if type(self.pipe) is named and not beside:
                 pipe = copy.copy(self.pipe)
             else:
                 takes = inspect.signature(named.__init__).parameters
-                given = {**self.pipe.config, **self.pipe.components}
+                given = {**self.pipe.config, **self.pipe.components, **beside}
                 given |= dict.fromkeys(("requires_safety_checker", "add_watermarker"), False)
                 pipe = named(**{name: part for name, part in given.items() if name in takes})
         pipe.scheduler = self.scheduler(scheduler)
@@ -324,16 +325,22 @@ class Base(ABC):
         return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(
+        self, beside: Sequence[Reader] = (), within: AbstractContextManager[Any] | None = None
+    ) -> Iterator[None]:
         """A context in which this thread alone uses the denoiser and its `readers`, as they are; others wait.
 
-        Hold it for one batch, never across a `yield`. Raises PerfError inside of itself or of `attached`.
+        beside: further readers. within: a context that is entered once it is this thread's turn. Hold it for
+        one batch, never across a `yield`. Raises PerfError inside of itself or of `attached`.
         """
         from perfusion_registry.base.exclusive import exclusive
 
+        networks = {reader.network for reader in (*self.readers, *beside)}
         with ExitStack() as turns:
-            for network in sorted([self.denoiser, *(reader.network for reader in self.readers)], key=id):
+            for network in sorted({self.denoiser, *networks}, key=id):
                 turns.enter_context(exclusive(network))
+            if within is not None:
+                turns.enter_context(within)
             yield
 
     @contextmanager
@@ -343,6 +350,8 @@ class Base(ABC):
         *,
         everywhere: bool = False,
         adaptation: Adaptation | None = None,
+        beside: Sequence[Reader] = (),
+        within: AbstractContextManager[Any] | None = None,
     ) -> Iterator[None]:
         """A context, `exclusive`, in which the denoiser takes packed in the place of text.
 
@@ -359,9 +368,10 @@ class Base(ABC):
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
         residual is added at every place of every sample, as in training. adaptation: concepts' adapters; the
-        marks of those that have regions follow the residuals' columns. Gradients flow to packed and to the
-        factors. On leaving the very same modules are back, whatever happened inside. Raises PerfError where a
-        composition is attached already, and for residuals that do not fit.
+        marks of those that have regions follow the residuals' columns. beside, within: as in `exclusive`.
+        Gradients flow to packed and to the factors. On leaving the very same modules are back, whatever
+        happened inside. Raises PerfError where a composition is attached already, and for residuals that do
+        not fit.
         """
         from perfusion_registry.base.adaptation import adapted
         from perfusion_registry.base.readers import readers_attached
@@ -373,10 +383,10 @@ class Base(ABC):
             first = D + len(residuals)
             adapters = adapted(self.denoiser, attentions, adaptation, first, self.noise_steps)
         with (
-            self.exclusive(),
+            self.exclusive(beside, within),
             adapters,  # behind the very modules, before others stand in for them
             self.bank.attached(),
-            readers_attached(self.readers, D, self.bank.width),
+            readers_attached((*self.readers, *beside), D, self.bank.width),
             residuals_attached(self.residual_blocks, attentions, residuals, everywhere=everywhere),
         ):
             yield

@@ -15,7 +15,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import HeaderError, read_header
 
 SUITABLE = 'use a base like Stable Diffusion 1.x, 2.x or SDXL, or "storybook"'
-BESIDE = "name the base that it goes with, and give it to that base's pipeline in a program, with `composed`"
+BESIDE = "name the base that it goes with, and this under [base.controls] in perfusion.toml"
 """What to do with a thing that is used beside a base."""
 _CONVERT = "where diffusers reads it (`from_single_file`), make a folder of it with `save_pretrained`"
 _WHOLE = "name the folder of the whole pipeline, the one with model_index.json"

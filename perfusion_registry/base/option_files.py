@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from perfusion_registry.base.adapted import modules_of_files
 from perfusion_registry.base.architecture import Architecture
+from perfusion_registry.base.control_files import ControlFinder
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.options import BaseOptions, SaidOfBase
 from perfusion_registry.base.scheduler_names import SHORT_NAMES, schedulers_of
@@ -18,9 +19,9 @@ from perfusion_registry.suggestions import did_you_mean
 
 
 def find_options(
-    said: SaidOfBase | None, kind: Architecture, files: BaseFiles, allow_download: bool | None
+    said: SaidOfBase | None, kind: Architecture, name: str, files: BaseFiles, allow_download: bool | None
 ) -> BaseOptions:
-    """What `[base]` comes to for a base. allow_download: as in `describe_base`.
+    """What `[base]` comes to for a base. name: the base's. allow_download: as in `describe_base`.
 
     Raises PerfError, with its place in the manifest, for what is not here, is something else, or does not fit
     this kind of base.
@@ -35,6 +36,7 @@ def find_options(
     configurations = [files.configuration(encoder) for encoder in encoders]
     widths = [int(told.get("hidden_size", 0)) for told in configurations]
     modules = modules_of_files(files) if section.lora else {}
+    control = ControlFinder(find, name, files)
     return BaseOptions(
         left_out=_left_out(said, kind, files),
         vae=find.autoencoder(files.configuration("vae"), str(files.classes["vae"])) if section.vae else None,
@@ -44,6 +46,7 @@ def find_options(
         embeddings=tuple(
             find.embedding(word, named, widths) for word, named in sorted(section.embeddings.items())
         ),
+        controls=tuple(control.control(*each) for each in sorted(section.controls.items())),
         said=section,
     )
 
@@ -51,7 +54,7 @@ def find_options(
 def _check_known(said: SaidOfBase, kind: Architecture) -> None:
     """Refuse what an architecture of another distribution would leave out in silence."""
     applied: frozenset[str] = getattr(kind, "options", frozenset())
-    for key in ("clip_skip", "vae", "lora", "embeddings"):
+    for key in ("clip_skip", "vae", "lora", "embeddings", "controls"):
         if key in said.section.said and key not in applied:
             raise PerfError(
                 f"bases of the kind {kind.name} have no `{key}`",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from perfusion_registry.base.control_kinds import CONTROL_KINDS, ControlKind
 from perfusion_registry.recipe.base_section import BaseSection
 from perfusion_registry.recipe.lockfile import Part
 
@@ -86,6 +87,32 @@ class WordEmbedding:
 
 
 @dataclass(frozen=True)
+class ControlPart:
+    """A network that a picture controls. name: what `--control NAME=IMAGE` calls it. mode: of a network for
+    several kinds of pictures, the number of this kind. grey: whether the picture is read in greys.
+    multiple: of which the sides of what is drawn have to be, in pixels. encoder: of an IP-Adapter, the model
+    that reads the picture."""
+
+    name: str
+    part: SidePart
+    kind: ControlKind
+    mode: int | None = None
+    grey: bool = False
+    multiple: int = 1
+    encoder: SidePart | None = None
+
+    @property
+    def parts(self) -> tuple[SidePart, ...]:
+        """All that has files."""
+        return (self.part,) if self.encoder is None else (self.part, self.encoder)
+
+    @property
+    def digest(self) -> str:
+        """That of its bytes."""
+        return " ".join(part.digest for part in self.parts)
+
+
+@dataclass(frozen=True)
 class BaseOptions:
     """What is put into a base, or in the place of its parts; all that is not said is as the base has it.
 
@@ -99,19 +126,21 @@ class BaseOptions:
     segmenter: SidePart | None = None
     loras: tuple[FusedLora, ...] = ()
     embeddings: tuple[WordEmbedding, ...] = ()
+    controls: tuple[ControlPart, ...] = ()
     said: BaseSection | None = None
 
     @property
     def parts(self) -> tuple[SidePart, ...]:
         """Everything that has files."""
         models = (self.vae, self.scorer, self.segmenter)
-        others = (*(lora.part for lora in self.loras), *(one.part for one in self.embeddings))
+        named: list[FusedLora | WordEmbedding] = [*self.loras, *self.embeddings]
+        others = [*(one.part for one in named), *(part for one in self.controls for part in one.parts)]
         return (*(part for part in models if part is not None), *others)
 
     @property
     def files(self) -> tuple[BaseFile, ...]:
-        """Of all parts."""
-        return tuple(file for part in self.parts for file in part.files)
+        """Of all parts, each once."""
+        return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
 
     @property
     def sentences(self) -> list[str]:
@@ -131,6 +160,10 @@ class BaseOptions:
         told += [
             f"embeddings: `{one.word}`, {one.vectors} vectors, {one.part.told}" for one in self.embeddings
         ]
+        told += [
+            f"controls: `{one.name}`, {CONTROL_KINDS[one.kind].called}, {one.part.told}"
+            for one in self.controls
+        ]
         if self.said.defaults:
             told.append(
                 "defaults: " + ", ".join(f"{key} {value}" for key, value in self.said.defaults.items())
@@ -140,7 +173,7 @@ class BaseOptions:
     @property
     def for_training(self) -> BaseOptions:
         """Without what concepts are learned without."""
-        return replace(self, loras=tuple(lora for lora in self.loras if lora.train))
+        return replace(self, loras=tuple(lora for lora in self.loras if lora.train), controls=())
 
     @property
     def text_marks(self) -> tuple[str, ...]:
@@ -164,7 +197,9 @@ class BaseOptions:
     def drawing_digest(self, plain: str) -> str:
         """The digest of the base with it: of all that changes what is drawn. plain: that of the base as it
         is, which this is where nothing does."""
-        return self._digest(plain, {**self._weights(self.loras), **self._words(self.embeddings)})
+        controls = {one.name: one.digest for one in self.controls}
+        drawn = {"controls": controls} if controls else {}
+        return self._digest(plain, {**self._weights(self.loras), **self._words(self.embeddings), **drawn})
 
     def training_digest(self, plain: str, prompts: Iterable[str]) -> str:
         """The same of all that changes what is learned: with what judges and masks pictures, and without

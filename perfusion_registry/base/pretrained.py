@@ -50,6 +50,18 @@ def from_single_file(kind: Any, file: Path, folder: Path, dtype: torch.dtype, **
     return pipe
 
 
+def wider_unet(file: Path, folder: Path, channels: int, dtype: torch.dtype) -> Any:
+    """The UNet of a file that holds a whole base, where it takes other channels than its layout says.
+
+    The rest as in `from_single_file`.
+    """
+    with quiet(), _told(f"the base {file.name!r}", file):
+        from diffusers import UNet2DConditionModel
+
+        own = {_dtype_option(): dtype, "config": str(folder), "local_files_only": True}
+        return UNet2DConditionModel.from_single_file(str(file), subfolder="unet", in_channels=channels, **own)
+
+
 def _class_of(folder: Path, model: str) -> Any:
     """The class of a model, as the base's index names it. Raises PerfError for what is no model's class of
     diffusers or transformers: nothing else is imported because a folder says so."""

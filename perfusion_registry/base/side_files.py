@@ -45,17 +45,17 @@ class SideFinder:
         named = getattr(self.said.section, key)
         if named is None:
             return None
-        place = self._place(named, key, "model.safetensors")
-        config = _json(place / "config.json") if place.is_dir() else {}
+        place = self.place(named, key, "model.safetensors")
+        config = json_of(place / "config.json") if place.is_dir() else {}
         if config.get("model_type") != model_type:
-            raise self._refused(
+            raise self.refused(
                 key, place, called, f"name a folder with {called} of transformers, or one of the Hub"
             )
         weights = weight_files(place)
         if not weights:
-            raise self._pickled(key, called, place)
+            raise self.pickled(key, called, place)
         plain = [path for path in place.glob("*") if path.suffix in (".json", ".txt")]
-        return self._part(part, named, place, [*weights, *plain])
+        return self.part(part, named, place, [*weights, *plain])
 
     def autoencoder(self, own: Mapping[str, Any], kind: str) -> SidePart | None:
         """One in a folder or one file. own, kind: the configuration and the class of the base's own, whose
@@ -63,23 +63,23 @@ class SideFinder:
         named, called = self.said.section.vae, f"an {kind}"
         if named is None:
             return None
-        place = self._place(named, "vae", "diffusion_pytorch_model.safetensors")
+        place = self.place(named, "vae", "diffusion_pytorch_model.safetensors")
         alone = "name a file or a folder with the autoencoder alone"
         if place.is_file():
-            tensors = self._header("vae", place, called).tensors
+            tensors = self.header("vae", place, called).tensors
             entries = [entry for name, entry in tensors.items() if _LATENTS.search(name)]
             if len(entries) != 1 or len(entries[0].shape) != 4:
-                raise self._refused("vae", place, called, alone)
+                raise self.refused("vae", place, called, alone)
             self._check_latents({**own, "latent_channels": entries[0].shape[1]}, own)
-            return self._part("vae", named, place, [place])
-        config = _json(place / "config.json")
+            return self.part("vae", named, place, [place])
+        config = json_of(place / "config.json")
         if config.get("_class_name") != kind:
-            raise self._refused("vae", place, called, alone)
+            raise self.refused("vae", place, called, alone)
         variants = weight_variants(place)
         if not variants:
-            raise self._pickled("vae", called, place)
+            raise self.pickled("vae", called, place)
         self._check_latents(config, own)
-        return self._part("vae", named, place, [*weight_files(place, variants[0]), place / "config.json"])
+        return self.part("vae", named, place, [*weight_files(place, variants[0]), place / "config.json"])
 
     def _check_latents(self, config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         for what, key, default in (
@@ -105,7 +105,7 @@ class SideFinder:
             contents = look_into(place, modules)
         except PerfError as error:
             if kind_of_file(place) not in (LORA, UNKNOWN):
-                raise self._refused(key, place, called, "name a LoRA's safetensors file") from error
+                raise self.refused(key, place, called, "name a LoRA's safetensors file") from error
             raise PerfError(error.what, where=self.said.at(key), hint=error.hint) from error
         if contents.words_in_it:
             alone = "a textual inversion, not a LoRA" if not contents.parts else "a LoRA with words in it"
@@ -120,17 +120,17 @@ class SideFinder:
                 where=self.said.at(f"lora[{number}].train"),
                 hint="take the line out, or take a LoRA of the denoiser alone",
             )
-        part = self._part("adapter", entry.file, place, [place])
+        part = self.part("adapter", entry.file, place, [place])
         return FusedLora(part, entry.strength, entry.train, contents.in_text)
 
     def embedding(self, word: str, named: str, widths: Sequence[int]) -> WordEmbedding:
         """A textual inversion in one file. widths: of the base's text encoders' token embeddings."""
         key, called = f"embeddings.{word}", "a textual-inversion embedding"
         place = self._file(named, key, called)
-        tensors = self._header(key, place, called).tensors
+        tensors = self.header(key, place, called).tensors
         shapes = embedding_shapes({name: entry.shape for name, entry in tensors.items()})
         if shapes is None:
-            raise self._refused(key, place, called, "name an embedding's safetensors file")
+            raise self.refused(key, place, called, "name an embedding's safetensors file")
         if [width for _, width in shapes] != list(widths):
             theirs, ours = (" and ".join(map(str, each)) for each in ([width for _, width in shapes], widths))
             raise PerfError(
@@ -139,9 +139,9 @@ class SideFinder:
                 hint=_SAME_KIND,
             )
         (vectors,) = {count for count, _ in shapes}
-        return WordEmbedding(self._part("embedding", named, place, [place]), word, vectors)
+        return WordEmbedding(self.part("embedding", named, place, [place]), word, vectors)
 
-    def _place(self, named: str, key: str, file: str) -> Path:
+    def place(self, named: str, key: str, file: str) -> Path:
         """Where a thing is: a file, a folder, or a folder of the Hub's cache that has `file`."""
         reference = BaseReference.parse(named, where=self.said.at(key))
         if reference.kind == "hub":
@@ -170,7 +170,7 @@ class SideFinder:
         place = BaseReference(named, "path", named).place(self.said.root)
         assert place is not None
         if place.is_dir():
-            raise self._refused(key, place, called, "name its safetensors file")
+            raise self.refused(key, place, called, "name its safetensors file")
         if not place.is_file():
             raise PerfError(
                 f"the file does not exist: {place}",
@@ -179,22 +179,25 @@ class SideFinder:
             )
         return place
 
-    def _pickled(self, key: str, called: str, place: Path) -> PerfError:
+    def pickled(self, key: str, called: str, place: Path) -> PerfError:
+        """The refusal of a folder whose weights perf does not open."""
         return PerfError(
             f"{called} has no safetensors weights in {place}",
             where=self.said.at(key),
             hint="convert them to safetensors; perf never opens pickles",
         )
 
-    def _header(self, key: str, place: Path, called: str) -> Header:
+    def header(self, key: str, place: Path, called: str) -> Header:
+        """The header of a file. Raises PerfError for one that is not safetensors."""
         try:
             if place.suffix.lower() == ".safetensors":
                 return read_header(place)
         except (OSError, HeaderError):
             pass
-        raise self._refused(key, place, called, "name a safetensors file")
+        raise self.refused(key, place, called, "name a safetensors file")
 
-    def _refused(self, key: str, place: Path, called: str, hint: str) -> PerfError:
+    def refused(self, key: str, place: Path, called: str, hint: str) -> PerfError:
+        """The refusal of what is something else. called: what was wanted."""
         kind: Kind = kind_of_file(place) if place.is_file() else kind_of_folder(place)
         what = kind.what.removesuffix(", not a base").removesuffix(", not a text-to-image pipeline")
         if (place / "model_index.json").is_file():
@@ -202,7 +205,9 @@ class SideFinder:
         return PerfError(f"{place.name} is {what}, and not {called}", where=self.said.at(key), hint=hint)
 
     @staticmethod
-    def _part(part: Part, named: str, place: Path, paths: Sequence[Path]) -> SidePart:
+    def part(part: Part, named: str, place: Path, paths: Sequence[Path]) -> SidePart:
+        """A thing that was found, its files hashed. named: as it is written."""
+
         def shown(path: Path) -> str:
             return named if place.is_file() else f"{named.rstrip('/')}/{path.relative_to(place).as_posix()}"
 
@@ -210,7 +215,8 @@ class SideFinder:
         return SidePart(named, place, tuple(sorted(files, key=lambda file: file.path)))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; empty where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

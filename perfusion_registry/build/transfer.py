@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def fits(card: ConceptCard, base: BaseIdentity, covariance: str | None) -> bool:
-    """Whether a concept works on a base as it is. covariance: the digest of the base's C, None where it has
-    none."""
-    return card.family == base.family and card.covariance in (None, covariance)
+    """Whether a concept works on a base as it is. covariance: the digest of the base's C; where that is None,
+    nothing is known that the concept's own would differ from."""
+    return card.family == base.family and (covariance is None or card.covariance in (None, covariance))
 
 
 def check_transferable(card: ConceptCard, base: BaseIdentity) -> None:

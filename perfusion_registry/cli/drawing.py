@@ -105,28 +105,6 @@ class PromptArguments:
         }
 
 
-@dataclass(frozen=True)
-class StartOptions:
-    """What the command line says of a picture to draw from."""
-
-    image: Annotated[
-        Path | None,
-        picture_option("FILE", "Draw from this picture, in its proportions unless --size is given."),
-    ] = None
-    strength: Annotated[
-        float | None,
-        picture_option(
-            "S",
-            "How much of --image is drawn anew: 0.3 changes a little, 1 all.",
-            default="0.8, or 1 with --mask",
-        ),
-    ] = None
-    mask: Annotated[
-        Path | None,
-        picture_option("FILE", "Draw anew only what is white in this picture; the rest of --image stays."),
-    ] = None
-
-
 OpenOption = Annotated[bool, flag("Show the result when it is done.", "--open")]
 
 

@@ -33,4 +33,8 @@ def _tell(result: InitResult, base: str) -> None:
     console.say(f"Wrote {', '.join(result.written)}")
     if not result.base_here:
         console.say(f"{base} is not on this machine yet: PERF_ALLOW_DOWNLOAD=1 lets perf download it")
+    if result.untrainable is not None:
+        console.say(f"To draw with alone: {result.untrainable}")
+        console.say("Next: perf add REGISTRY/NAME, for a concept that was learned on a base of its family")
+        return
     console.say("Next: perf add NAME --super WORD --images GLOB")

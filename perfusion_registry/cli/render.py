@@ -17,10 +17,10 @@ from perfusion_registry.cli.drawing import (
     PictureOptions,
     PromptArguments,
     ResidualOption,
-    StartOptions,
 )
 from perfusion_registry.cli.help import PICTURE, flag, gate_option, option, picture_option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
+from perfusion_registry.cli.start import StartOptions
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def render(
             hint="give a prompt instead",
         )
     how: dict[str, Any] = {
-        "overrides": replace(picture.read(count, batch), upscale=upscale or None, **vars(start)),
+        "overrides": replace(picture.read(count, batch), upscale=upscale or None, **start.read()),
         "out": out,
         "sheet": sheet,
         "force": force,

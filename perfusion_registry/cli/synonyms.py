@@ -17,7 +17,8 @@ _WITH = "--with FILE draws with a concept's file; `perf add` declares a concept,
 _BASE = "the base stands in perfusion.toml, under [project]"
 _IMAGE = "--image FILE draws from a picture, --strength S says how much of it is drawn anew"
 _MASK = "--mask FILE, with --image, is white where it is drawn anew"
-_CONTROL = "a program gives a ControlNet's pictures to its pipeline, with `composed` (docs/library.md)"
+_CONTROL = "--control NAME=FILE reads a picture by the control of the base that perfusion.toml calls NAME"
+_SCALE = "--control-strength S, or NAME=S, is what a control adds, times S"
 
 OPTIONS = {
     **dict.fromkeys(
@@ -37,7 +38,9 @@ OPTIONS = {
     **dict.fromkeys(("--init-image", "--init_image", "--init-img", "-I", "-i"), _IMAGE),
     **dict.fromkeys(("--denoising-strength", "--denoising_strength", "--denoise", "-f"), _IMAGE),
     **dict.fromkeys(("--mask-image", "--mask_image", "--init_mask", "-M"), _MASK),
-    **dict.fromkeys(("--control", "--controlnet", "--control-image"), _CONTROL),
+    **dict.fromkeys(("--controlnet", "--control-net", "--control-image", "--control_image"), _CONTROL),
+    **dict.fromkeys(("--controlnet-conditioning-scale", "--controlnet_conditioning_scale"), _SCALE),
+    **dict.fromkeys(("--conditioning-scale", "--control-weight", "--control-scale"), _SCALE),
     **dict.fromkeys(("--outdir", "--output", "--output-dir", "-o"), "--out PATH is where the pictures go"),
     **dict.fromkeys(("--grid", "--preview"), "--sheet FILE lays the pictures out on one sheet"),
     **dict.fromkeys(("--model", "--checkpoint", "--ckpt", "-m"), _BASE),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
+from perfusion_registry.library.controls import said_of_controls
 from perfusion_registry.library.gates import Gates, axis_of, choices_of, gate_sources
 from perfusion_registry.library.picture import Picture
 from perfusion_registry.methods.perfusion.options import SceneLock
@@ -107,6 +108,8 @@ class Composer:
         image: str | Path | None = None,
         mask: str | Path | None = None,
         strength: float | None = None,
+        control: Mapping[str, str | Path] | None = None,
+        control_strength: float | Mapping[str, float] | None = None,
     ) -> Iterator[Picture]:
         """Draw a prompt, a composition or several prompts, once for each seed; each picture comes as soon as
         it is done.
@@ -115,9 +118,10 @@ class Composer:
         it, and a mistake is at `prompts[2]`. seeds: one picture each. batch: how many to draw at once; a
         picture may differ by rounding with another. upscale: enlarge with the base's upscaler. image: a file
         to draw from, and how much of it is drawn anew, by default 0.8; mask: a file that is white where it
-        is, and then by default all of that. What is None is the base's own. All is composed before this
-        returns, so mistakes in prompts are raised here, and nothing is drawn until the first picture is asked
-        for.
+        is, and then by default all of that. control: files by the names of the base's controls, `{"canny":
+        "edges.png"}`; control_strength: of all or by name, by default 1. What is None is the base's own. All
+        is composed before this returns, so mistakes in prompts are raised here, and nothing is drawn until
+        the first picture is asked for.
         """
         overrides = RenderOverrides(
             seeds=tuple(seeds),
@@ -132,6 +136,7 @@ class Composer:
             image=None if image is None else Path(image),
             mask=None if mask is None else Path(mask),
             strength=strength,
+            **said_of_controls(control, control_strength),
         )
         source: Source
         if isinstance(prompt, Composition):
@@ -158,19 +163,8 @@ class Composer:
             return self._pictures([job], workspace.reporter)
 
     def _pictures(self, jobs: Sequence[RenderJob], reporter: Reporter) -> Iterator[Picture]:
-        from perfusion_registry.render.draw import render
-
         for job in jobs:
-            ready = job.loaded
-            drawn = render(
-                ready.base,
-                ready.composition,
-                job.request,
-                ready.artifacts,
-                start=job.start,
-                reporter=reporter,
-            )
-            for rendered in drawn:
+            for rendered in job.draw(reporter):
                 yield Picture(rendered.image, rendered.record)
 
     def sweep(

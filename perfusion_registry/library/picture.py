@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.library.controls import said_of_controls
 from perfusion_registry.render.metadata import RenderRecord, picture_bytes, png_bytes, read_metadata
 from perfusion_registry.render.output import check_formats, chosen_format, write_picture
 from perfusion_registry.reporter import Logging, Reporter
@@ -62,6 +64,7 @@ def redraw(
     *,
     image: str | Path | None = None,
     mask: str | Path | None = None,
+    control: Mapping[str, str | Path] | None = None,
     folder: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -71,8 +74,8 @@ def redraw(
 ) -> Picture:
     """Draw a picture again from its own record, to the pixel where device and libraries are the same.
 
-    Its base and artifacts must be on this machine. image, mask: the files that it was drawn from, where it
-    was; no picture carries them. folder: of the project to look for the base in; default
+    Its base and artifacts must be on this machine. image, mask, control: the files that it was drawn
+    from, where it was; no picture carries them. folder: of the project to look for the base in; default
     the working directory, where there need not be one, unless the base is a folder of the project. device,
     dtype: "auto" is what it was drawn with. The base is loaded for this picture alone; to draw variations of
     it, give `read_record(path).composition` to a composer. Raises PerfError.
@@ -80,7 +83,6 @@ def redraw(
     from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.job import PictureSource, RenderOverrides, load_job
     from perfusion_registry.operations.workspace import Workspace
-    from perfusion_registry.render.draw import render
 
     source = PictureSource(picture=Path(path), compute=ComputeOptions(device, dtype))
     with Workspace.open(
@@ -92,16 +94,11 @@ def redraw(
         optional=folder is None,
     ) as workspace:
         overrides = RenderOverrides(
-            image=None if image is None else Path(image), mask=None if mask is None else Path(mask)
+            image=None if image is None else Path(image),
+            mask=None if mask is None else Path(mask),
+            **said_of_controls(control, None),
         )
         job = load_job(workspace, source, overrides)
-        ready, reporter = job.loaded, workspace.reporter
-        drawn = list(
-            render(
-                *(ready.base, ready.composition, job.request, ready.artifacts),
-                start=job.start,
-                reporter=reporter,
-            )
-        )
+        drawn = list(job.draw(workspace.reporter))
     picture = drawn[job.index or 0]
     return Picture(picture.image, picture.record)

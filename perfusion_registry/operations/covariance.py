@@ -91,7 +91,8 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
     with Workspace.open(optional=True, reporter=reporter) as workspace:
         description = workspace.base_or_own(options.base)
-    require_trainable(description)
+    if "text" in description.draws:  # else it is made for inpainting, and concepts are transferred to it
+        require_trainable(description)
     if description.prediction is not None:
         reporter.note(f"{description.repo}: {description.prediction.sentence}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
@@ -14,6 +14,9 @@ from perfusion_registry.recipe import MANIFEST_NAME
 from perfusion_registry.recipe.document import quote, read_text
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
+
+if TYPE_CHECKING:
+    from perfusion_registry.base.description import CheckedBase
 
 WRITTEN = ("renders/", "out/")
 """Where perf writes pictures and reports, which are not committed: what `init` puts into .gitignore."""
@@ -79,7 +82,8 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 class InitResult(Result):
     """`perf init`. folder: as it was named. written: the files, relative to it.
 
-    base_here: False where the base is a model of the hub that is not on this machine.
+    base_here: False where the base is a model of the hub that is not on this machine. untrainable: why no
+    concept can be trained on it, where it draws all the same.
     """
 
     schema_: Literal["perf.init/1"] = named("perf.init/1")
@@ -87,6 +91,7 @@ class InitResult(Result):
     written: tuple[str, ...]
     name: InProcess[str]
     base_here: InProcess[bool] = True
+    untrainable: InProcess[str | None] = None
 
 
 def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> InitResult:
@@ -94,7 +99,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
 
     base: as a manifest names it, but a folder is as seen from the working directory. name: the project's;
     default the folder's. A .gitignore that is there gets the lines that it lacks. Raises PerfError, and
-    writes nothing, for a base on which no concept can be trained.
+    writes nothing, for what can be of no use as a base.
     """
     manifest = folder / MANIFEST_NAME
     if manifest.exists():
@@ -103,7 +108,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
             where=str(manifest),
             hint="run `perf add NAME --super WORD --images GLOB` to add a concept",
         )
-    base, base_here = _checked_base(base, folder)
+    base, checked = _checked_base(base, folder)
     make_folder(folder / "recipes")
     schemas = place_schemas(folder, edited_models(), recipe_tables())
     title = name or folder.absolute().name or "project"
@@ -115,25 +120,31 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
         written.append("recipes/example.toml")
     if _ignore(folder / ".gitignore"):
         written.append(".gitignore")
-    return InitResult(folder=folder.as_posix(), written=tuple(written), name=title, base_here=base_here)
+    return InitResult(
+        folder=folder.as_posix(),
+        written=tuple(written),
+        name=title,
+        base_here=checked.here,
+        untrainable=checked.untrainable,
+    )
 
 
-def _checked_base(base: str, folder: Path) -> tuple[str, bool]:
-    """The base as the manifest in `folder` is to name it, and whether it is on this machine."""
+def _checked_base(base: str, folder: Path) -> tuple[str, CheckedBase]:
+    """The base as the manifest in `folder` is to name it, and what can be told of it."""
     from perfusion_registry.base import BaseReference, check_base
 
     reference = BaseReference.parse(base, where="--base")
     if reference.kind == "path" and not expand_user(base).is_absolute():
         seen = os.path.relpath(base, folder).replace(os.sep, "/")
         base = seen if seen.startswith("..") else f"./{seen}"
-    here = check_base(base, root=folder.absolute())
-    if not here and Path(base).is_dir():
+    checked = check_base(base, root=folder.absolute())
+    if not checked.here and Path(base).is_dir():
         raise PerfError(
             f"`{base}` is read as a model of the Hugging Face Hub, and there is a folder of that name here",
             where="--base",
             hint=f"write ./{base} for the folder",
         )
-    return base, here
+    return base, checked
 
 
 def _ignore(path: Path) -> bool:

@@ -4,11 +4,11 @@ imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.composing import SettingSources, regated
@@ -18,76 +18,18 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compose import ComposingSession, LoadedComposition, PromptOptions
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.foresight import warn_before_drawing
+from perfusion_registry.operations.given import Given
 from perfusion_registry.operations.loaded_base import load_base
+from perfusion_registry.operations.overrides import RenderOverrides as RenderOverrides
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.render.request import RenderRequest, negative_format, read_negative, resolve_request
+from perfusion_registry.render.request import RenderRequest, resolve_request
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription, BaseIdentity
+    from perfusion_registry.render.draw import Rendered
     from perfusion_registry.render.metadata import RenderRecord
-    from perfusion_registry.render.start import StartImage
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderOverrides:
-    """The fields of a request that are said; None leaves one to the base's card, or to the picture drawn
-    again. image, mask, strength: files to draw from, and how much is drawn anew.
-    """
-
-    seeds: tuple[int, ...] | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    negative_prompt: str | None = None
-    width: int | None = None
-    height: int | None = None
-    scheduler: str | None = None
-    batch: int | None = None
-    upscale: bool | None = None
-    image: Path | None = None
-    mask: Path | None = None
-    strength: float | None = None
-
-    def __post_init__(self) -> None:
-        """Raise PerfError for a value out of range, for a negative prompt that calls a concept, and for a
-        mask or a strength without an image."""
-        if self.image is None:
-            for option, value in (("--mask", self.mask), ("--strength", self.strength)):
-                if value is not None:
-                    raise PerfError(
-                        f"{option} goes with an image", where=f"{option} {value}", hint="add --image FILE"
-                    )
-        if self.strength is not None and not 0 < self.strength <= 1:
-            raise PerfError(
-                "a strength is more than 0 and at most 1",
-                where=f"--strength {self.strength:g}",
-                hint="0.3 changes a little, 0.8 much",
-            )
-        read_negative(self.negative_prompt or "")
-        resolve_request(self.values, {}, native={"width": 64, "height": 64})
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """What is said, by field."""
-        start = ("image", "mask", "strength")
-        said = {key: value for key, value in vars(self).items() if value is not None and key not in start}
-        if self.negative_prompt is not None:
-            said["negative_format"] = negative_format(self.negative_prompt)
-        return said
-
-    def start(self) -> StartImage | None:
-        """The picture to draw from, read; None where none is said. Raises PerfError for what is none."""
-        if self.image is None:
-            return None
-        from perfusion_registry.render.start import StartImage
-
-        return StartImage.read(self.image, self.mask, self.strength)
-
-    @property
-    def sized(self) -> bool:
-        """Whether a size is said."""
-        return self.width is not None or self.height is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +58,25 @@ Source = PromptOptions | CompositionSource | PictureSource
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What to draw. index: the one picture of the request that is wanted; None for all of them. start: what
-    it is drawn from."""
+    """What to draw. index: the one picture of the request that is wanted; None for all of them. given: the
+    pictures that it is drawn from."""
 
     loaded: LoadedComposition
     request: RenderRequest
     index: int | None = None
-    start: StartImage | None = None
+    given: Given = field(default_factory=Given)
+
+    def draw(self, reporter: Reporter) -> Iterator[Rendered]:
+        """Draw the pictures of its request, each when it is asked for."""
+        from perfusion_registry.render.draw import render
+
+        ready, given = self.loaded, self.given
+        return render(
+            *(ready.base, ready.composition, self.request, ready.artifacts),
+            start=given.start,
+            controls=given.controls,
+            reporter=reporter,
+        )
 
 
 def load_job(
@@ -139,15 +93,16 @@ def load_job(
     else:
         session = ComposingSession(workspace, source, loaded)
         read = session.read(source)
-        if overrides.upscale:
-            find_upscaler(session.description)
-        start = overrides.start()
+        given = overrides.given(session.description)
+        overrides.check(session.description, given)
         ready = session.compose(read, workspace.reporter)
-        job = RenderJob(ready, request_of(ready, overrides, start), start=start)
+        job = RenderJob(ready, request_of(ready, overrides, given), given=given)
     from perfusion_registry.render.draw import check_request
 
     check_request(job.loaded.base, job.loaded.composition, job.request)
     warn_before_drawing(job.loaded, job.request, workspace.reporter, sized=overrides.sized)
+    if not (overrides.sized or isinstance(source, PictureSource)):
+        tell_size(job, workspace.reporter)
     return job
 
 
@@ -169,11 +124,10 @@ def _of_composition(
             f"the composition was made for {composition.base.repo}; "
             f"it is drawn with {description.repo}, of the same family"
         )
-    if overrides.upscale:
-        find_upscaler(description)
-    start = overrides.start()
+    given = overrides.given(description)
+    overrides.check(description, given)
     loaded = _loaded(workspace, project, composition, source.gates, load)
-    return RenderJob(loaded, request_of(loaded, overrides, start), start=start)
+    return RenderJob(loaded, request_of(loaded, overrides, given), given=given)
 
 
 def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOverrides) -> RenderJob:
@@ -189,21 +143,25 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
             where=str(source.picture),
             hint=f"the base here is {description.repo} ({description.digest[:12]})",
         )
-    if overrides.upscale or record.upscaler is not None:
+    if record.upscaler is not None:
         found = find_upscaler(description).digest
-        if record.upscaler not in (None, found):
+        if record.upscaler != found:
             raise PerfError(
-                f"the picture was enlarged by another upscaler ({(record.upscaler or '')[:12]})",
+                f"the picture was enlarged by another upscaler ({record.upscaler[:12]})",
                 where=str(source.picture),
                 hint=f"the one here is {found[:12]}",
             )
-    start = overrides.start()
-    if start is None and record.request.start is not None:
+    request = record.request
+    given = overrides.given(description)
+    lacking = given.lacking(request)
+    if lacking:
         raise PerfError(
-            "the picture was drawn from another, which it does not carry",
+            "the picture was drawn from others, which it does not carry",
             where=str(source.picture),
-            hint="give it with --image FILE" + (" and --mask FILE" if record.request.start.mask else ""),
+            hint=f"give it with {' and '.join(lacking)}",
         )
+    given = overrides.with_strengths_of(request, given)
+    overrides.check(description, given, request)
     device, dtype = source.compute.device, source.compute.dtype
     compute = ComputeOptions(
         record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
@@ -214,21 +172,24 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
 
     from perfusion_registry.render.draw import native_values, planned
 
-    request = record.request
-    if start is not None and overrides.strength is None and request.start is not None:
-        start = start.of_strength(request.start.strength)
-    same = request.start == (start.said if start else None)
-    if overrides.values or not same:
-        alone = {"seeds": (record.seed,), "batch": 1, "start": start.said if start else None}
-        values = {**record.request.model_dump(), **alone, **overrides.values}
-        if not same:
-            what = "another image, mask or strength" if request.start else "an image to draw from"
-            workspace.reporter.note(f"it is another picture than {source.picture}: {what} is given")
+    if overrides.values or not given.is_of(request):
+        values = {
+            **request.model_dump(),
+            "seeds": (record.seed,),
+            "batch": 1,
+            **overrides.values,
+            **given.said,
+        }
+        if not given.is_of(request):
+            pictures = "images or strengths" if request.start or request.controls else "images to draw from"
+            workspace.reporter.note(
+                f"it is another picture than {source.picture}: other {pictures} are given"
+            )
         again_of = resolve_request(values, {}, native=native_values(loaded.base))
-        return RenderJob(loaded, again_of, start=start)
+        return RenderJob(loaded, again_of, given=given)
     again = planned(loaded.base, loaded.composition, request)[record.index]
     _warn_of_versions(record, again, workspace.reporter)
-    return RenderJob(loaded, request, record.index, start)
+    return RenderJob(loaded, request, record.index, given)
 
 
 def _loaded(
@@ -269,17 +230,24 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
 
 
 def request_of(
-    loaded: LoadedComposition, overrides: RenderOverrides, start: StartImage | None = None
+    loaded: LoadedComposition, overrides: RenderOverrides, given: Given | None = None
 ) -> RenderRequest:
-    """The request, with what nobody says as the base has it; a start decides the proportions."""
+    """The request, with what nobody says as the base has it; pictures decide the proportions."""
     from perfusion_registry.render.draw import native_values
 
     base, values = loaded.base, overrides.values
-    if start is not None:
-        values["start"] = start.said
-        if not overrides.sized:
-            values["width"], values["height"] = start.size(base)
+    if given is not None:
+        values |= given.said
+        if given.first is not None and not overrides.sized:
+            values["width"], values["height"] = given.size(base)
     return resolve_request(values, base.description.card.render, native=native_values(base))
+
+
+def tell_size(job: RenderJob, reporter: Reporter) -> None:
+    """Say which size a picture decided."""
+    first, request = job.given.first, job.request
+    if first is not None:
+        reporter.note(f"drawn at {request.width}x{request.height}, in the proportions of {first.path}")
 
 
 def _warn_of_versions(then: RenderRecord, now: RenderRecord, reporter: Reporter) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe import Pack
 from perfusion_registry.resolve import Plan, ProjectFolder, check_encoder
 from perfusion_registry.resolve import plan as resolve_plan
 from perfusion_registry.resolve.covariance import covariance_if_any
@@ -62,18 +65,38 @@ def plan_of(
     from perfusion_registry.build import TRAINER_EPOCH
 
     base = workspace.base(project, download=download)
-    covariance = covariance_if_any(project, base.covariance)
-    if covariance is not None:
-        check_encoder(covariance, base)
-    plan = resolve_plan(
-        project,
-        workspace.store,
-        base,
-        covariance,
-        epoch=TRAINER_EPOCH,
-        names=names,
-        force=force,
-        supercategories=supercategories,
-        transfers=transfers,
-    )
+    try:
+        covariance = covariance_if_any(project, base.covariance)
+        if covariance is not None:
+            check_encoder(covariance, base)
+        plan = resolve_plan(
+            project,
+            workspace.store,
+            base,
+            covariance,
+            epoch=TRAINER_EPOCH,
+            names=names,
+            force=force,
+            supercategories=supercategories,
+            transfers=transfers,
+        )
+    except PerfError:
+        _check_use(project, base, transfers or {})
+        raise
     return ProjectPlan(project, workspace.store, base, plan)
+
+
+def _check_use(project: ProjectFolder, base: BaseDescription, transfers: Mapping[str, str]) -> None:
+    """Raise PerfError where the base is made for inpainting and the project wants to learn with it: whatever
+    else is wrong, mending it would be of no use."""
+    if "text" in base.draws:
+        return
+    from perfusion_registry.base import require_trainable
+
+    blocks = project.lockfile.concepts if project.lockfile else ()
+    made = {*transfers, *(block.name for block in blocks if block.transferred)}
+    for name in project.local():
+        declared = project.declared(name)
+        if name in made or isinstance(declared, Pack) or find_method(declared.concept.method).imports:
+            continue
+        require_trainable(base)

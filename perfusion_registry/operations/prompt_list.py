@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.composing import check_used
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import Mistakes, PerfError
 from perfusion_registry.operations.compose import ComposingSession, Prompting, PromptOptions
 from perfusion_registry.operations.foresight import warn_before_drawing
-from perfusion_registry.operations.job import RenderJob, RenderOverrides, request_of
+from perfusion_registry.operations.job import RenderJob, RenderOverrides, request_of, tell_size
 from perfusion_registry.operations.prompt_line import read_line
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Located
@@ -140,19 +139,24 @@ def load_list(
         with mistakes.at(line.place):
             read.append((line, session.read(options), own_overrides))
     mistakes.raise_any(prompts.name)
-    if overrides.upscale:
-        find_upscaler(session.description)
-    start = overrides.start()
+    given = overrides.given(session.description)
+    for line, _, own_overrides in read:
+        with mistakes.at(line.place):
+            own_overrides.check(session.description, given)
+    mistakes.raise_any(prompts.name)
 
-    base = session.base
+    base, told = session.base, False
     jobs: list[ListedJob] = []
     for line, ready, own_overrides in read:
         reporter = Located(workspace.reporter, line.place)
         with mistakes.at(line.place):
             composed = session.compose(ready, reporter)
-            job = RenderJob(composed, request_of(composed, own_overrides, start), start=start)
+            job = RenderJob(composed, request_of(composed, own_overrides, given), given=given)
             check_request(base, composed.composition, job.request)
             warn_before_drawing(composed, job.request, reporter, sized=own_overrides.sized)
+            if not (told or own_overrides.sized):
+                told = True  # it is the same of all lines that say none
+                tell_size(job, workspace.reporter)
             jobs.append(ListedJob(line, job))
     mistakes.raise_any(prompts.name)
     return jobs

@@ -176,7 +176,6 @@ def _draw(
     written: Written | None,
 ) -> tuple[list[tuple[DrawnPicture, ...]], str | None]:
     """Draw all jobs, whose base is one, and write their pictures and the sheet, whose title is `title`."""
-    from perfusion_registry.render.draw import render as draw
     from perfusion_registry.render.metadata import check_record, picture_bytes, sheet_bytes
     from perfusion_registry.render.references import references
     from perfusion_registry.render.sheet import Tile, contact_sheet
@@ -200,15 +199,8 @@ def _draw(
     pictures: list[tuple[DrawnPicture, ...]] = []
     tiles: list[Tile] = []
     for one, path_of in zip(jobs, paths, strict=True):
-        loaded, done = one.job.loaded, []
-        drawn = draw(
-            loaded.base,
-            loaded.composition,
-            one.job.request,
-            loaded.artifacts,
-            start=one.job.start,
-            reporter=one.reporter,
-        )
+        done = []
+        drawn = one.job.draw(one.reporter)
         for index, rendered in enumerate(drawn):
             if index not in path_of:
                 continue

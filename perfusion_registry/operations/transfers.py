@@ -43,7 +43,7 @@ class Transfers:
         self._compute = compute
         self._loaded = loaded
         named = project.manifest.project.covariance
-        own = project.root / named if named is not None and is_own(workspace, project, base) else None
+        own = project.root / named if named is not None and is_alike(workspace, project, base) else None
         path = covariance or own or base.covariance
         self._file: CovarianceFile | None = None if path is None else covariance_file(path)
         if self._file is not None:
@@ -120,7 +120,18 @@ class Transfers:
 
 def is_own(workspace: Workspace, project: ProjectFolder, base: BaseDescription) -> bool:
     """Whether a base is the project's own."""
+    own = _own(workspace, project)
+    return own is not None and own.digest == base.digest
+
+
+def is_alike(workspace: Workspace, project: ProjectFolder, base: BaseDescription) -> bool:
+    """Whether a base is of the family of the project's own, and so has the same text encoders."""
+    own = _own(workspace, project)
+    return own is not None and own.family == base.family
+
+
+def _own(workspace: Workspace, project: ProjectFolder) -> BaseDescription | None:
     try:
-        return workspace.base(project, download=False).digest == base.digest
-    except PerfError:  # the project's is not here
-        return False
+        return workspace.base(project, download=False)
+    except PerfError:  # it is not here
+        return None

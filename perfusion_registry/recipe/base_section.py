@@ -29,6 +29,9 @@ Word = Annotated[
 ]
 
 
+ControlName = Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
 class LoraEntry(FileModel):
     """One of `[[base.lora]]`: a LoRA that is fused into the base."""
 
@@ -79,6 +82,13 @@ class BaseSection(FileModel):
     embeddings: Annotated[
         dict[Word, Place],
         Field(description="Textual-inversion files, by the words that stand for them in prompts."),
+    ] = Field(default_factory=dict)
+    controls: Annotated[
+        dict[ControlName, Place],
+        Field(
+            description="Networks that a picture controls, such as a ControlNet of edges, by the names that "
+            "`perf render --control NAME=IMAGE` calls them: a file, a folder, or a name of the Hub."
+        ),
     ] = Field(default_factory=dict)
     steps: Annotated[DrawingSteps | None, Field(description="Denoising steps of a picture.")] = None
     guidance: Annotated[Guidance | None, Field(description="Classifier-free guidance scale.")] = None

@@ -18,9 +18,10 @@ from perfusion_registry.recipe.name import Constraint, Name, Sha256, Version
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD, MethodName
 
 FORMAT_VERSION = 2
-REVISIONS = {1: 1, 2: 1}
+REVISIONS = {1: 1, 2: 2}
 """The newest revision of each version. Revision 1 of version 1 added concepts from registries and scene
-packs, revision 1 of version 2 what `[base]` puts into a base, and concepts that are transferred."""
+packs, revision 1 of version 2 what `[base]` puts into a base, and concepts that are transferred, revision 2
+its controls."""
 REGISTRY = "registry+"
 """How the source of a concept from a registry begins; the registry's address follows."""
 FORMAT_1_GATE = ("bias", "temperature", "key_lock")
@@ -149,9 +150,10 @@ class Lockfile(FileModel):
             and all(file.part is None for file in base.files)
         )
         if self.version > 1 or not (plain and all(concept.fits_version_1 for concept in self.concepts)):
-            newest = base is not None and base.options is not None
-            newest = newest or any(concept.transferred for concept in self.concepts)
-            revision = max(int(newest), self.revision if self.version > 1 else 0)
+            options = base.options if base is not None else None
+            newest = options is not None or any(concept.transferred for concept in self.concepts)
+            needed = 2 if options is not None and options.controls else int(newest)
+            revision = max(needed, self.revision if self.version > 1 else 0)
             return self.model_copy(update={"version": max(2, self.version), "revision": revision})
         concepts = tuple(
             concept.model_copy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,18 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Conditioning
+from perfusion_registry.base import Base, Conditioning, beside
 from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.base.upscaler import enlarge, find_upscaler
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
-from perfusion_registry.compose.packing import anything_acts, pack
+from perfusion_registry.compose.packing import anything_acts, pack, spelled_out
 from perfusion_registry.compose.prompt import Prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.render.control import ControlImage, check_multiples, controls_of
+from perfusion_registry.render.controlled import Controlled
 from perfusion_registry.render.metadata import RenderRecord, record
 from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.render.start import StartImage, check_start
@@ -50,12 +53,13 @@ def render(
     artifacts: Mapping[str, Artifact],
     *,
     start: StartImage | None = None,
+    controls: Sequence[ControlImage] = (),
     packing: Packing = pack,
     reporter: Reporter | None = None,
 ) -> Iterator[Rendered]:
     """Draw a composition once per seed, and yield each picture as soon as it is done.
 
-    artifacts: by concept name. start: what the request's `start` names. packing: another method than Eq. 4.
+    artifacts: by concept name. start, controls: what the request names. packing: another method than Eq. 4.
     Both branches of guidance go through the edit; personalised residuals apply in the wanted one, where their
     concepts are. Bank and residuals are attached only while a batch is drawn, so the pipeline is as it was
     before whenever this function is not running. Prompts without weights, and without concepts or with none
@@ -66,20 +70,24 @@ def render(
     """
     check_request(base, composition, request)
     prompt, negative = composition.parsed, request.negative
+    controlled = Controlled.of(base, request, controls, reporter or Silent())
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
     acts = anything_acts(base, composition, artifacts)
     if acts or prompt.weighted or negative.weighted:
         packed = packing(base, composition, artifacts, [prompt, negative])
-        wanted, unwanted = packed.rows([0]), packed.rows([1])
+        wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
+        if base.readers or controlled.readers:
+            spelled = spelled_out(base, composition, [prompt, negative])
+            wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
         unwanted = unwanted if request.negative_prompt else base.without_negative(unwanted)
-        conditions = base.inputs(*extra.marked(wanted, unwanted))
+        conditions = base.inputs(wanted, unwanted)
     text, unwanted_text = prompt.spoken(composition.words), negative.spoken({})
     said = prompt.spoken({c.name: c.said for c in composition.concepts})
 
     batches = _batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
-    with (reporter or Silent()).stage(title, total=len(batches) * _steps(request)) as stage:
+    with (reporter or Silent()).stage(title, total=len(batches) * request.steps_drawn) as stage:
         for drawn in batches:
             seeds = drawn.seeds
             inputs: dict[str, Any]
@@ -92,9 +100,13 @@ def render(
                     else value
                     for key, value in conditions.items()
                 }
-            attached = base.attached(extra.factors, adaptation=extra.adaptation)
-            with base.exclusive() if conditions is None else attached:
-                images = _draw(base, request, start, seeds, inputs, stage)
+            readers, within = controlled.readers, controlled.within()
+            with (
+                base.exclusive(readers, within)
+                if conditions is None
+                else base.attached(extra.factors, adaptation=extra.adaptation, beside=readers, within=within)
+            ):
+                images = _draw(base, request, start, controlled, seeds, inputs, stage)
             if request.upscale:
                 enlarger, steps = find_upscaler(base.description), request.steps
                 images = enlarge(base, enlarger, images, text, unwanted_text, steps=steps, seeds=seeds)
@@ -131,21 +143,26 @@ def _draw(
     base: Base,
     request: RenderRequest,
     start: StartImage | None,
+    controlled: Controlled,
     seeds: tuple[int, ...],
     inputs: dict[str, Any],
     stage: Stage,
 ) -> list[Image.Image]:
     """Run the pipeline once for the pictures of `seeds`."""
 
-    def count(_: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def count(*_: Any) -> dict[str, Any]:
         stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
-        return kwargs
+        return {}
 
     scheduler, width, height = request.scheduler, request.width, request.height
-    kind = "text" if request.start is None else request.start.kind
-    pipe = base.pipeline(kind, scheduler=SHORT_NAMES.get(scheduler, scheduler))
+    kind = controlled.kind
+    pipe = base.pipeline(kind, scheduler=SHORT_NAMES.get(scheduler, scheduler), **controlled.components)
     size = {"width": width, "height": height}
     shown = size if start is None else start.inputs(width, height, len(seeds))
+    shown |= controlled.inputs(request, len(seeds))
+    told = "callback_on_step_end"
+    if told not in inspect.signature(pipe.__call__).parameters:  # diffusers' older pipelines
+        told = "callback"
     what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
     with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
         result = pipe(
@@ -155,20 +172,16 @@ def _draw(
             **shown,
             **base.rescale(kind),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            callback_on_step_end=count,
+            **{told: count},
         )
     return list(result.images)
 
 
-def _steps(request: RenderRequest) -> int:
-    """How many steps a batch takes: from a picture on, only those that its noise is worth."""
-    return request.steps if request.start is None else int(request.steps * request.start.strength)
-
-
 def check_request(base: Base, composition: Composition, request: RenderRequest) -> None:
     """Raise PerfError for a composition of another family, and for a size or a number of steps that is
-    impossible for the base, or a start that it cannot draw from."""
-    check_start(base, request.start, request.steps)
+    impossible for the base, or a start or controls that it cannot draw from."""
+    check_start(base.description.repo, base.draws, request.start, request.steps)
+    parts = controls_of(base.description, request.controls, request.start_kind)
     made_for, here = composition.base, described(base)
     if composition.concepts and made_for.family != here.family:
         raise PerfError(
@@ -184,6 +197,7 @@ def check_request(base: Base, composition: Composition, request: RenderRequest) 
                 where="--size",
                 hint=f"the nearest is {max(factor, round(side / factor) * factor)}",
             )
+    check_multiples(parts, request.width, request.height)
     longest = base.noise_steps
     if request.steps > longest:
         raise PerfError(

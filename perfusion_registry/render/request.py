@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe.base_section import ControlName
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Sha256
 from perfusion_registry.recipe.options import DrawingSteps, Guidance, SchedulerName, Side
@@ -18,6 +19,7 @@ RenderSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 PAPER_STEPS = 50
 PAPER_GUIDANCE = 6.0
+CONTROL_STRENGTH = 1.0
 
 
 class Start(FileModel):
@@ -35,6 +37,15 @@ class Start(FileModel):
         return "image" if self.mask is None else "inpaint"
 
 
+class Control(FileModel):
+    """A picture that controls another. name: of the base's control that reads it. image: digest of the file.
+    strength: what the control adds is multiplied by it, as diffusers' `controlnet_conditioning_scale`."""
+
+    name: ControlName
+    image: Sha256
+    strength: Annotated[float, Field(gt=0, le=4)] = CONTROL_STRENGTH
+
+
 class RenderRequest(FileModel):
     """How to draw a composition; the steps, guidance and scheduler of the paper's Section 5 are the defaults.
 
@@ -44,7 +55,7 @@ class RenderRequest(FileModel):
     a picture's record names the batch it was drawn in. upscale: whether the base's upscaler enlarges what was
     drawn at that width and height. start: the picture that it is drawn from, instead of noise alone.
     negative_format: 2 where the negative prompt means something else to a perf that knows no weights
-    (`negative_format`).
+    (`negative_format`). controls: the pictures that control it, by the base's own networks.
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
@@ -58,6 +69,17 @@ class RenderRequest(FileModel):
     batch: Annotated[int, Field(ge=1, le=256)] = 1
     upscale: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     start: Annotated[Start | None, Field(exclude_if=lambda value: value is None)] = None
+    controls: Annotated[tuple[Control, ...], Field(max_length=16, exclude_if=lambda value: not value)] = ()
+
+    @property
+    def start_kind(self) -> str:
+        """What it is drawn from: `text`, `image` or `inpaint`; see `Base.pipelines`."""
+        return "text" if self.start is None else self.start.kind
+
+    @property
+    def steps_drawn(self) -> int:
+        """How many of its steps are made: from a picture on, only those that its noise is worth."""
+        return self.steps if self.start is None else int(self.steps * self.start.strength)
 
     @property
     def negative(self) -> Prompt:
@@ -67,6 +89,7 @@ class RenderRequest(FileModel):
 
 _OPTIONS = {
     "start": "--strength",
+    "controls": "--control",
     "seeds": "--seed",
     "width": "--size",
     "height": "--size",

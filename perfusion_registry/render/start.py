@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,12 @@ MASK_STRENGTH = 1.0
 @dataclass(frozen=True)
 class StartImage:
     """The pictures themselves. image: RGB. mask: greys of the image's size, white where it is drawn anew;
-    None where all of it may change. said: how the request says it."""
+    None where all of it may change. said: how the request says it. path: of the image's file."""
 
     image: Image.Image
     mask: Image.Image | None
     said: Start
+    path: Path
 
     @classmethod
     def read(cls, image: Path, mask: Path | None, strength: float | None) -> StartImage:
@@ -38,21 +40,13 @@ class StartImage:
         loaded = load_image(image)
         said = Start(image=sha256_of(image), strength=usual if strength is None else strength)
         if mask is None:
-            return cls(loaded.pixels, None, said)
+            return cls(loaded.pixels, None, said, image)
         greys = load_mask(mask, loaded).resize(loaded.pixels.size, Image.Resampling.BILINEAR)
-        return cls(loaded.pixels, greys, said.model_copy(update={"mask": sha256_of(mask)}))
+        return cls(loaded.pixels, greys, said.model_copy(update={"mask": sha256_of(mask)}), image)
 
     def of_strength(self, strength: float) -> StartImage:
         """The same with another strength."""
         return replace(self, said=self.said.model_copy(update={"strength": strength}))
-
-    def size(self, base: Base) -> tuple[int, int]:
-        """(width, height) of its proportions, with as many pixels as the base draws by default; whole
-        latents."""
-        factor, (height, width) = base.pixels_per_latent, base.picture_size
-        scale = math.sqrt(width * height / (self.image.width * self.image.height))
-        across, down = (max(factor, round(side * scale / factor) * factor) for side in self.image.size)
-        return across, down
 
     def inputs(self, width: int, height: int, count: int) -> dict[str, Any]:
         """What a pipeline takes for `count` pictures of this size: the middle of the image, of the size's
@@ -66,19 +60,31 @@ class StartImage:
         return inputs
 
 
-def check_start(base: Base, start: Start | None, steps: int) -> None:
-    """Raise PerfError for a start that the base cannot draw from, and for none where it needs one."""
+def size_for(base: Base, picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of a picture's proportions, with as many pixels as the base draws by default; whole
+    latents."""
+    factor, (height, width) = base.pixels_per_latent, base.picture_size
+    scale = math.sqrt(width * height / (picture.width * picture.height))
+    across, down = (max(factor, round(side * scale / factor) * factor) for side in picture.size)
+    return across, down
+
+
+def check_start(repo: str, draws: Collection[str], start: Start | None, steps: int) -> None:
+    """Raise PerfError for a start that a base cannot draw from, and for none where it needs one.
+
+    repo: the base's name. draws: as `Base.draws`.
+    """
     if start is None:
-        if "text" not in base.draws:
+        if "text" not in draws:
             raise PerfError(
-                f"{base.description.repo} is made for inpainting: it draws into a picture",
+                f"{repo} is made for inpainting: it draws into a picture",
                 where="--image",
-                hint="give --image FILE and --mask FILE, white where it is to draw",
+                hint="`perf render` with --image FILE and --mask FILE, white where it is to draw",
             )
         return
-    if start.kind not in base.draws:
-        does = "inpaints, and needs a --mask" if "inpaint" in base.draws else "draws from prompts alone"
-        raise PerfError(f"{base.description.repo} {does}", where="--image")
+    if start.kind not in draws:
+        does = "inpaints, and needs a --mask" if "inpaint" in draws else "draws from prompts alone"
+        raise PerfError(f"{repo} {does}", where="--image")
     if int(steps * start.strength) < 1:
         raise PerfError(
             f"a strength of {start.strength:g} leaves none of {steps} steps to draw",

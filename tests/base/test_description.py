@@ -154,7 +154,7 @@ def rewrite(**changes: object) -> Callable[[Path], None]:
             "not a CLIP text model",
         ),
         ("model_index.json", rewrite(vae=["diffusers", "AutoencoderTiny"]), "is an AutoencoderTiny"),
-        ("unet/config.json", rewrite(in_channels=9), "takes 9 channels and a latent has 4"),
+        ("unet/config.json", rewrite(in_channels=8), "takes 8 channels and a latent has 4"),
         (UNET, Path.unlink, "unet has no safetensors weights"),
         (UNET, lambda path: path.rename(path.with_suffix(".bin")), "only pickled ones"),
         (UNET, cut, "not a whole safetensors file"),

@@ -34,7 +34,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors.numpy import save_file
 
 from perfusion_registry.artifact import save_artifact
-from perfusion_registry.base import Base, describe_base, require_trainable
+from perfusion_registry.base import Base, check_base, describe_base, require_trainable
 from perfusion_registry.base.kinds import kind_of_tensors
 from perfusion_registry.base.objective import Diffusion
 from perfusion_registry.errors import PerfError
@@ -245,9 +245,12 @@ def test_files_and_schedulers_agree_on_what_can_be_trained_on(tiny_base_folder: 
 def test_an_inpainting_base_is_told_where_it_can_be_used(tiny_base: Base, tmp_path: Path) -> None:
     inpainting = pipeline(tiny_base, StableDiffusionPipeline, unet=unet(tiny_base, in_channels=9))
     inpainting.save_pretrained(tmp_path / "it")
-    with pytest.raises(PerfError, match="takes 9 channels") as caught:
-        describe_base(str(tmp_path / "it"))
-    assert "`composed`" in str(caught.value.hint)
+    described = describe_base(str(tmp_path / "it"))
+    assert (described.draws, described.family) == (("inpaint",), tiny_base.description.family)
+    with pytest.raises(PerfError, match="made for inpainting"):
+        require_trainable(described)
+    checked = check_base(str(tmp_path / "it"))
+    assert (checked.here, "made for inpainting" in str(checked.untrainable)) == (True, True)
 
 
 def test_a_concept_in_the_place_of_a_base_is_told_by_its_card(tmp_path: Path) -> None:

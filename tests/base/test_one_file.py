@@ -139,12 +139,6 @@ def test_text_encoders_of_old_merges_are_found_too(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "SD 1 inpainting": (
-        {"parts": {**WHOLE_1, UNET: "UNET-v1-Inpainting"}},
-        "takes 9 channels and a latent has 4",
-    ),
-    "SD 2 inpainting": ({"parts": {**WHOLE_2, UNET: "UNET-v2-Inpainting"}}, "takes 9 channels"),
-    "SDXL inpainting": ({"parts": {**WHOLE_XL, UNET: "UNET-XL-Inpainting"}}, "takes 9 channels"),
     "pix2pix": ({"parts": {**WHOLE_1, UNET: "UNET-v1-Pix2Pix"}}, "takes 8 channels"),
     "SD 2 depth": ({"parts": {**WHOLE_2, UNET: "UNET-v2-Depth"}}, "takes 5 channels"),
     "SDXL refiner": (
@@ -204,6 +198,29 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, kind: str)
         describe_base(str(path))
     assert (caught.value.where, "\n" in caught.value.what) == (str(path), False)
     assert caught.value.hint
+
+
+INPAINTING = {
+    "SD 1": (WHOLE_1, "UNET-v1-SD", "UNET-v1-Inpainting"),
+    "SD 2": (WHOLE_2, "UNET-v2-SD", "UNET-v2-Inpainting"),
+    "SDXL": (WHOLE_XL, "UNET-XL-SD", "UNET-XL-Inpainting"),
+}
+
+
+@pytest.mark.parametrize("kind", INPAINTING)
+def test_a_base_for_inpainting_draws_concepts_and_learns_none(tmp_path: Path, kind: str) -> None:
+    whole, plain, inpainting = INPAINTING[kind]
+    assert whole[UNET] == plain
+    one, other = (
+        describe_base(str(published(tmp_path / f"{unet}.safetensors", parts={**whole, UNET: unet})))
+        for unet in (plain, inpainting)
+    )
+    assert (one.draws, other.draws) == (("text", "image", "inpaint"), ("inpaint",))
+    assert one.family == other.family
+    require_trainable(one)
+    with pytest.raises(PerfError, match="made for inpainting") as caught:
+        require_trainable(other)
+    assert "--for BASE --image FILE --mask FILE" in str(caught.value.hint)
 
 
 PREDICTS: dict[str, tuple[dict[str, Any], Asked, tuple[str, bool, str | None]]] = {

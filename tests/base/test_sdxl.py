@@ -116,7 +116,7 @@ def test_it_is_known_by_its_parts_and_is_one_family_however_it_is_opened(base: B
         (("text_encoder_2", {"projection_dim": [48]}), "it reads 96 numbers of the prompt .* gets 0 \\+ 48"),
         (("unet", {"addition_time_embed_dim": "x"}), "it reads 96 numbers of the prompt .* gets 48 \\+ 0"),
         (("text_encoder_2", {"projection_dim": 40}), "it reads 96 numbers of the prompt .* gets 40 \\+ 48"),
-        (("unet", {"in_channels": 9}), "takes 9 channels and a latent has 4"),
+        (("unet", {"in_channels": 8}), "takes 8 channels and a latent has 4"),
         (("unet", {"addition_embed_type": "image"}), "also takes more than its text"),
     ],
 )

@@ -1,21 +1,25 @@
-"""docs/bases.md: what a person types from one file to two concepts in a picture, on a random file of SDXL's
-layout."""
+"""docs/bases.md: what a person types from one file to two concepts in a picture, then under control of
+another picture and into a mask, on random files of SDXL's layout."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from PIL import Image
 from typer.testing import CliRunner
 
 from perfusion_registry.base import layouts
 from perfusion_registry.cli import app
+from tests.controls import random_controlnet, save_controlnet, save_tensors
 from tests.one_file import save_one_file, tiny_layout
+from tests.render.test_inpainting_base import widened
 from tests.sdxl import save_tiny_sdxl
 
 PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
@@ -98,3 +102,33 @@ def test_the_page_from_one_file_to_two_concepts(
     assert 'path = "illustrious.safetensors"' in lock
     shown = run("explain", "a bunny* in a cup*")
     assert "bunny" in shown
+    controls_and_masks(base, layout, here)
+
+
+def controls_and_masks(base: Path, layout: layouts.Layout, here: Path) -> None:
+    """The sections that follow, in the same project: controls, and a base for inpainting."""
+    unet = UNet2DConditionModel.from_pretrained(base / "unet")
+    save_tensors(random_controlnet(unet).state_dict(), here / "control-canny.safetensors")
+    save_controlnet(unet, here / "depth", 1)
+    wide = widened(base, here.parent / "wide", StableDiffusionXLInpaintPipeline)
+    save_one_file(wide, layout, here / "inpainting.safetensors")
+    random = np.random.default_rng(1)
+    for name in ("edges", "far", "photo"):
+        picture = random.integers(0, 255, (64, 96, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(here / f"{name}.png")
+    Image.fromarray(np.pad(np.full((32, 48), 255, np.uint8), ((16, 16), (24, 24)))).save(here / "mask.png")
+    said = section("Controls")
+    (toml,) = re.findall(r"```toml\n(.*?)```", said, re.DOTALL)
+    manifest = here / "perfusion.toml"
+    manifest.write_text(f"{manifest.read_text()}\n{toml}")
+    run("lock")
+    assert "`canny`, a ControlNet, control-canny.safetensors" in run("doctor")
+    drawn = []
+    for number, command in enumerate(typed(said) + typed(section("Bases for inpainting"))):
+        assert command[:2] == ["render", "a bunny* in a cup*"]
+        path = here / f"controlled-{number}.png"
+        told = run(*command, "--steps", "2", "--out", str(path))
+        assert "drawn at 80x56, in the proportions of" in " ".join(told.split())
+        drawn.append(np.asarray(Image.open(path)))
+    assert len(drawn) == 4
+    assert all(not np.array_equal(a, b) for a, b in combinations(drawn, 2))

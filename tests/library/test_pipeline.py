@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    ControlNetModel,
     DDIMScheduler,
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetInpaintPipeline,
@@ -28,6 +27,7 @@ from PIL import Image
 import perfusion_registry as perf
 from perfusion_registry.base import Base, wrap
 from perfusion_registry.compose import compose, pack, parse_prompt
+from tests.controls import random_controlnet
 
 PROMPT = "a teddy* sailing in a teapot*"
 PHOTO = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
@@ -60,23 +60,12 @@ def own_unet(base: Base, channels: int) -> UNet2DConditionModel:
     return unet
 
 
-def random_controlnet(base: Base, seed: int) -> ControlNetModel:
-    """A ControlNet whose last layers are not zero, as they are before its training."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = ControlNetModel.from_unet(base.pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
-        for name, parameter in made.named_parameters():
-            if name.startswith(("controlnet_", "controlnet_cond_embedding.conv_out")):
-                torch.nn.init.normal_(parameter, std=0.1)
-    return made.eval().requires_grad_(False)
-
-
 def pipeline(base: Base, kind: str = "text") -> Any:
     """A program's own pipeline, with a UNet of its own."""
     made_of, _, channels = KINDS[kind]
     parts = {**base.pipe.components, "unet": own_unet(base, channels)}
     if "control" in kind:
-        nets = [random_controlnet(base, seed) for seed in range(2 if "two" in kind else 1)]
+        nets = [random_controlnet(base.pipe.unet, seed) for seed in range(2 if "two" in kind else 1)]
         parts["controlnet"] = nets if len(nets) > 1 else nets[0]
     made = made_of(**parts, requires_safety_checker=False)
     made.scheduler = DDIMScheduler.from_config(base.pipe.scheduler.config)

@@ -21,6 +21,7 @@ from perfusion_registry.base import Base, ConceptPiece, describe_base, load_base
 from perfusion_registry.compose import compose, pack, parse_prompt
 from perfusion_registry.compose.concept import Concept
 from tests.compose.samples import artifact
+from tests.controls import random_controlnet
 from tests.library.test_pipeline import (
     EDGES,
     FROM_PHOTO,
@@ -29,7 +30,6 @@ from tests.library.test_pipeline import (
     drawn,
     own_unet,
     projecting,
-    random_controlnet,
 )
 from tests.sdxl import save_tiny_sdxl
 
@@ -64,7 +64,7 @@ def pipeline(base: Base, kind: str) -> Any:
     made_of, _, channels, _ = KINDS[kind]
     parts = {**base.pipe.components, "unet": own_unet(base, channels)}
     if "control" in kind:
-        parts["controlnet"] = random_controlnet(base, 0)
+        parts["controlnet"] = random_controlnet(base.pipe.unet)
     made = made_of(**parts, add_watermarker=False)
     made.scheduler = DDIMScheduler.from_config(base.pipe.scheduler.config)
     made.set_progress_bar_config(disable=True)

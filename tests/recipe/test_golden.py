@@ -65,3 +65,14 @@ def test_revision_1_of_version_2_says_what_is_put_into_a_base() -> None:
     assert [(lora.file, lora.strength, lora.train) for lora in base.options.lora] == [
         ("loras/lcm.safetensors", 0.8, False)
     ]
+
+
+def test_revision_2_of_version_2_says_which_controls_a_base_has() -> None:
+    base = read_lockfile(GOLDEN / "version-2-revision-2.lock").base
+    assert base is not None
+    assert base.options is not None
+    assert base.options.controls == {"canny": "controls/canny.safetensors", "depth": "./depth"}
+    assert [file.path for file in base.files if file.part == "control"] == [
+        "./depth/config.json",
+        "controls/canny.safetensors",
+    ]

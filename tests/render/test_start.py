@@ -22,7 +22,7 @@ from diffusers import (
 from PIL import Image
 
 import perfusion_registry as perf
-from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.base import Base, BaseIdentity, describe_base, load_base
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import parse_prompt
@@ -30,11 +30,12 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.job import RenderOverrides
 from perfusion_registry.render.draw import render
 from perfusion_registry.render.request import RenderRequest
-from perfusion_registry.render.start import StartImage
+from perfusion_registry.render.start import StartImage, size_for
 from tests.compose.samples import on
 from tests.sdxl import save_tiny_sdxl
 
 PLAIN = "a red hat in the snow"
+BASE = BaseIdentity(repo="it", architecture="stable-diffusion", family="f" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -213,14 +214,14 @@ def test_mistakes_are_told_before_a_base_is_asked(files: tuple[Path, Path], tmp_
         ({"image": tmp_path / "none.png"}, "none.png|no such|not"),
     ):
         with pytest.raises(PerfError, match=what):
-            RenderOverrides(**wrong).start()  # type: ignore[arg-type]
+            RenderOverrides(**wrong).given(BASE)  # type: ignore[arg-type]
 
 
 def test_its_size_is_the_bases_in_the_pictures_proportions(tiny_base: Base, tmp_path: Path) -> None:
     height, width = tiny_base.picture_size
     for sides in ((1000, 1000), (3000, 2000), (20, 60)):
         Image.new("RGB", sides, "red").save(tmp_path / "one.png")
-        across, down = StartImage.read(tmp_path / "one.png", None, None).size(tiny_base)
+        across, down = size_for(tiny_base, Image.open(tmp_path / "one.png"))
         assert across % tiny_base.pixels_per_latent == down % tiny_base.pixels_per_latent == 0
         assert abs(across * down / (width * height) - 1) < 0.35
         assert (across > down) == (sides[0] > sides[1])

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perfusion_registry.base.architectures import unet
+from perfusion_registry.base.architectures import channels, unet
+from perfusion_registry.base.architectures.pipelines import SDXL
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
@@ -64,7 +65,7 @@ class StableDiffusionXL:
 
     def family(self, files: BaseFiles) -> str:
         """Of both text encoders, and of the shapes of the UNet's cross-attention layers."""
-        unet.require_latents_alone(files)
+        channels.require_latents(files)
         unet.require_text_alone(files, {"addition_embed_type": "text_time"})
         told, texts = files.configuration("unet"), [files.configuration(encoder) for encoder in ENCODERS]
         widths = [_number(text, "hidden_size") for text in texts]
@@ -83,9 +84,14 @@ class StableDiffusionXL:
         return {}
 
     def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
-        """A chain of noise levels, and a size."""
+        """Latents alone, a chain of noise levels, and a size."""
+        channels.require_latents_alone(files)
         require_noise_chain(files)
         require_size(files, card, "unet")
+
+    def draws(self, files: BaseFiles) -> tuple[str, ...]:
+        """Into masks alone where the UNet takes a masked picture."""
+        return channels.draws(files)
 
     def tokenizer(self, description: BaseDescription) -> Any:
         """The first CLIP tokenizer, alone."""
@@ -157,11 +163,7 @@ class StableDiffusionXLBase(unet.UNetBase):
 
     text_encoders: tuple[Any, Any]
 
-    pipelines: ClassVar = {
-        "text": "diffusers:StableDiffusionXLPipeline",
-        "image": "diffusers:StableDiffusionXLImg2ImgPipeline",
-        "inpaint": "diffusers:StableDiffusionXLInpaintPipeline",
-    }
+    pipelines: ClassVar = SDXL
 
     @cached_property
     def _tokenizers(self) -> tuple[Any, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from perfusion_registry.base.architectures import unet
+from perfusion_registry.base.architectures import channels, unet
+from perfusion_registry.base.architectures.pipelines import STABLE_DIFFUSION
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
@@ -57,7 +58,7 @@ class StableDiffusion:
 
     def family(self, files: BaseFiles) -> str:
         """Of the text encoder, and of the shapes of the UNet's cross-attention layers."""
-        unet.require_latents_alone(files)
+        channels.require_latents(files)
         unet.require_text_alone(files)
         return unet.file_family(files, ["text_encoder"])
 
@@ -79,9 +80,14 @@ class StableDiffusion:
         return {"text_encoder": clip_skip - 1}
 
     def require_trainable(self, files: BaseFiles, card: BaseCard) -> None:
-        """A chain of noise levels, and a size."""
+        """Latents alone, a chain of noise levels, and a size."""
+        channels.require_latents_alone(files)
         require_noise_chain(files)
         require_size(files, card, "unet")
+
+    def draws(self, files: BaseFiles) -> tuple[str, ...]:
+        """Into masks alone where the UNet takes a masked picture."""
+        return channels.draws(files)
 
     def tokenizer(self, description: BaseDescription) -> Any:
         """The CLIP tokenizer, alone."""
@@ -151,11 +157,7 @@ class StableDiffusionBase(unet.UNetBase):
 
     text_encoder: Any
 
-    pipelines: ClassVar = {
-        "text": "diffusers:StableDiffusionPipeline",
-        "image": "diffusers:StableDiffusionImg2ImgPipeline",
-        "inpaint": "diffusers:StableDiffusionInpaintPipeline",
-    }
+    pipelines: ClassVar = STABLE_DIFFUSION
 
     @cached_property
     def _tokenizer(self) -> Any:

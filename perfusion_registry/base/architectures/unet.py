@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base.readers import Reader
 
 
-OPTIONS = frozenset({"clip_skip", "vae", "lora", "embeddings"})
-"""What of `[base]` `load_parts` applies."""
+OPTIONS = frozenset({"clip_skip", "vae", "lora", "embeddings", "controls"})
+"""What of `[base]` `load_parts` applies, and `base.controls`."""
 
 # What a UNet's configuration says if it has to be told more than a time and text, and what that is.
 _MORE = {
@@ -61,11 +61,7 @@ def cross_attentions(unet: nn.Module) -> list[CrossAttention]:
 
     Raises PerfError where there is none, or where text is changed between encoder and projections.
     """
-    attentions = [
-        CrossAttention(path, module)
-        for path, module in unet.named_modules()
-        if path.rpartition(".")[2] == "attn2" and hasattr(module, "to_k") and hasattr(module, "to_v")
-    ]
+    attentions = _text_layers(unet)
     config: Any = getattr(unet, "config", {})
     if not attentions:
         raise PerfError("this model has no text cross-attention that could be edited", hint=SUITABLE)
@@ -85,14 +81,27 @@ def cross_attentions(unet: nn.Module) -> list[CrossAttention]:
     return sorted(attentions, key=lambda attention: layer_order(attention.path))
 
 
+def _text_layers(network: nn.Module) -> list[CrossAttention]:
+    return [
+        CrossAttention(path, module)
+        for path, module in network.named_modules()
+        if path.rpartition(".")[2] == "attn2" and hasattr(module, "to_k") and hasattr(module, "to_v")
+    ]
+
+
 def controlnets(pipe: Any) -> list[Reader]:
     """Those of a pipeline, one or several. Raises PerfError for one whose layers cannot be worked with."""
+    own = pipe.components.get("controlnet")
+    return [] if own is None else [reader_of(network) for network in getattr(own, "nets", [own])]
+
+
+def reader_of(network: nn.Module) -> Reader:
+    """A network beside the UNet, and its layers that read text; a T2I-Adapter and a small ControlNet have
+    none. Raises PerfError for one whose layers cannot be worked with."""
     from perfusion_registry.base.readers import Reader
 
-    own = pipe.components.get("controlnet")
-    if own is None:
-        return []
-    return [Reader(network, cross_attentions(network)) for network in getattr(own, "nets", [own])]
+    may_have_none = any(hasattr(network, part) for part in ("controlnet_cond_embedding", "adapter"))
+    return Reader(network, [] if may_have_none and not _text_layers(network) else cross_attentions(network))
 
 
 def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
@@ -179,11 +188,11 @@ class UNetBase(Base):
         beside = self.pipe.unet.config.in_channels != self.vae.config.latent_channels
         return ("inpaint",) if beside else ("text", "image", "inpaint")
 
-    def pipeline(self, kind: str = "text", *, scheduler: str | None = None) -> Any:
+    def pipeline(self, kind: str = "text", *, scheduler: str | None = None, **beside: Any) -> Any:
         """See `Base.pipeline`. A mask is for latents of any number of channels: diffusers' pipelines refuse
         other UNets than those of 4, and of 9 with a masked picture, so they see one of 4."""
-        pipe = super().pipeline(kind, scheduler=scheduler)
-        if kind == "inpaint" and "text" in self.draws and pipe.unet.config.in_channels != 4:
+        pipe = super().pipeline(kind, scheduler=scheduler, **beside)
+        if kind.startswith("inpaint") and "text" in self.draws and pipe.unet.config.in_channels != 4:
             pipe.unet = copy.copy(pipe.unet)  # with its very layers, and a configuration of its own
             pipe.unet.register_to_config(in_channels=4)
         return pipe
@@ -204,26 +213,6 @@ class UNetBase(Base):
             )
         height, width = (size, size) if isinstance(size, int) else size
         return int(height * self.pixels_per_latent), int(width * self.pixels_per_latent)
-
-
-def require_latents_alone(files: BaseFiles) -> None:
-    """Raise PerfError unless the UNet takes latents, and nothing beside them, of an autoencoder of ours."""
-    named = files.classes.get("vae")
-    if named != "AutoencoderKL":
-        raise PerfError(
-            f"the base's autoencoder is an {named}, and perf can only learn from those of an AutoencoderKL",
-            where=str(files.folder),
-            hint=SUITABLE,
-        )
-    taken = files.configuration("unet").get("in_channels", 4)
-    given = files.configuration("vae").get("latent_channels", 4)
-    if taken != given:
-        raise PerfError(
-            f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot train with one "
-            "that is made for inpainting, for editing or for making pictures larger",
-            where=files.place("unet"),
-            hint="build with the base that it was made from; in programs, `composed` draws in its pipeline",
-        )
 
 
 def load_parts(
