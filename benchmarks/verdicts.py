@@ -7,7 +7,7 @@ Good: individuals that the base never saw, drawn, each under its own word. Bad: 
 folder of them for each of `PHOTOGRAPHED`), pictures of another noun, and a training of a few steps. The first
 command builds what is missing, N concepts of it, and can be stopped and run again: each concept is a project
 in FOLDER, with its pictures, those that its verdict drew and some more. The second reads these alone: rates,
-what other statistics would have told, and how many pictures decide.
+and how many pictures decide.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from statistics import mean
 from typing import Any
 
 import torch
@@ -36,10 +37,11 @@ from perfusion_registry.operations.judging import own_pictures
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.progress import terminal_reporter
 from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.judging import WORLD
 from perfusion_registry.storybook.world import CATEGORIES, Individual
 from perfusion_registry.verdict import judging
-from perfusion_registry.verdict.gates import widest_elsewhere
-from perfusion_registry.verdict.measuring import Attempted, places_of
+from perfusion_registry.verdict.gates import OPEN, widest_elsewhere
+from perfusion_registry.verdict.measuring import Attempted, LikenessToOwn, places_of
 from perfusion_registry.verdict.subject import Trained
 
 MORE_SEEDS = (2, 3)
@@ -204,6 +206,49 @@ def build_missing(folder: Path, photos: Path | None, limit: int, only: str) -> N
         run(case, folder / case.name, base)
 
 
+def likeness(known: Tensor, drawn: Tensor, plain: Tensor) -> float:
+    """The share of the way, of features (n, f)."""
+    own = (known @ known.T).fill_diagonal_(0).sum() / (len(known) * (len(known) - 1))
+    return LikenessToOwn(float((drawn @ known.T).mean()), float((plain @ known.T).mean()), float(own)).share
+
+
+def report(folder: Path) -> None:
+    """What was told of which, and how far eight pictures are from sixteen and four from eight."""
+    judge = WORLD.judge("storybook")
+    rows, halves, wholes, noise = [], [], [], []
+    for path in sorted(folder.glob("*/facts.json")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        rows.append((path.parent.name, facts))
+        drawn = {name: one.float() / 255 for name, one in torch.load(path.parent / "drawn.pt").items()}
+        more = torch.load(folder / f"plain-{facts['word']}.pt").float() / 255
+
+        def seen(pictures: Tensor, word: str = facts["word"]) -> Tensor:
+            return judge.features(pictures.flatten(0, 1), word)  # (P S, f)
+
+        known = judge.features(drawn["own"], facts["word"])
+        one, two = seen(drawn["drawn 0"]), seen(drawn["more"])
+        plain, plain_two = seen(drawn["plain"]), seen(more)
+        both = likeness(known, torch.cat([one, two]), torch.cat([plain, plain_two]))
+        wholes += [abs(likeness(known, one, plain) - both), abs(likeness(known, two, plain_two) - both)]
+        halves += [abs(likeness(known, one[k::2], plain[k::2]) - both) for k in (0, 1)]
+        noise.append(abs(likeness(known, one, plain) - likeness(known, two, plain_two)))
+        verdict, took = facts["verdict"], f"{facts['processor']:.0f} s of processor time"
+        values = {name: judged["value"] for name, judged in verdict.items() if isinstance(judged, dict)}
+        print(f"{path.parent.name:24} {', '.join(facts['failed']) or 'passes':14} {values} {took}")
+    for kind in dict.fromkeys(facts["kind"] for _, facts in rows):
+        of = [facts for _, facts in rows if facts["kind"] == kind]
+        print(f"{kind}: {sum(bool(facts['failed']) for facts in of)} of {len(of)} told")
+    planted = [facts["padding"] for _, facts in rows if "padding" in facts]
+    print(f"a gate at the padding: {sum(gate >= OPEN for gate in planted)} of {len(planted)} told")
+    for name, values in (("four pictures", halves), ("eight pictures", wholes)):
+        print(
+            f"{name}: the share is off that of sixteen by {max(values):.3f} at most, mean {mean(values):.3f}"
+        )
+    print(
+        f"two times eight pictures of one strength differ by {max(noise):.3f} at most, mean {mean(noise):.3f}"
+    )
+
+
 def _picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
@@ -215,7 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--only", default="", help="concepts whose name has this in it")
+    parser.add_argument("--report", action="store_true", help="build nothing, and say what was found")
     given = parser.parse_args(arguments)
+    if given.report:
+        report(given.folder)
+        return
     build_missing(given.folder, given.photos, given.limit, given.only)
 
 

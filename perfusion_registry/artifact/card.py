@@ -72,7 +72,8 @@ class Verdict(FileModel):
     told: from its supercategory; the share of the way from the plain word's pictures to its own that it goes.
     obeys: the prompt; how far places appear, of how far they do with the plain word. quiet: its gate is shut
     elsewhere; the widest. alike: the base can draw such pictures at all; the error of its denoiser on them.
-    None: it was not measured.
+    shows: its own pictures show its supercategory; of how many that is seen, a share. None: it was not
+    measured.
     """
 
     sentence: Annotated[str, Field(max_length=2000)]
@@ -80,11 +81,12 @@ class Verdict(FileModel):
     obeys: Judgement | None = None
     quiet: Judgement | None = None
     alike: Judgement | None = None
+    shows: Annotated[Judgement | None, Field(exclude_if=lambda judged: judged is None)] = None
 
     @property
     def failed(self) -> tuple[str, ...]:
         """The tests that the concept did not pass, by name."""
-        tests = {name: getattr(self, name) for name in ("alike", "told", "obeys", "quiet")}
+        tests = {name: getattr(self, name) for name in ("alike", "shows", "told", "obeys", "quiet")}
         return tuple(name for name, judged in tests.items() if judged is not None and not judged.passed)
 
 
@@ -215,6 +217,12 @@ def with_chosen(card: ConceptCard, render: FileModel, left: str | None) -> FileM
 def before_verdicts(card: ConceptCard, render: FileModel) -> ConceptCard:
     """A card as a perf wrote it that gave no verdict. render: the table without what a build chose."""
     return _without_verdict(card).model_copy(update={"render": render})
+
+
+def before_shows(card: ConceptCard) -> ConceptCard:
+    """A card as a perf wrote it whose verdicts did not look at a concept's own pictures."""
+    verdict = card.verdict and card.verdict.model_copy(update={"shows": None})
+    return card.model_copy(update={"verdict": verdict})
 
 
 def as_before(card: ConceptCard) -> ConceptCard:

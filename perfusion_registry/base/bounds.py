@@ -40,13 +40,16 @@ class BaseBounds(BaseModel):
 
     world: the drawn world that judges the base's pictures. pictures: None where nothing was measured. told:
     of the way from the plain word's pictures to a concept's own, the share that a concept goes which is told
-    from its supercategory.
+    from its supercategory. shows: of a concept's own pictures, the share in which its supercategory is to be
+    seen; shown: what was measured, of sets under their own word and under another, least to greatest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     world: str | None = None
     told: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    shows: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    shown: dict[str, tuple[float, float]] = {}
     pictures: PictureBounds | None = None
 
     @classmethod

@@ -180,22 +180,23 @@ def _check_word(workspace: Workspace, project: ProjectFolder, word: str) -> None
 
 
 def _warn_of_unlike(workspace: Workspace, project: ProjectFolder, word: str, given: list[Path]) -> None:
-    """Say where the pictures are unlike what the base can draw; only a base that has been measured can tell,
-    and only where it is on this machine with what runs it."""
+    """Say where the pictures are unlike what the base can draw, or show another thing; a base that has been
+    measured can tell, where it is on this machine with what runs it."""
     try:
         description = workspace.base(project, download=False)
     except PerfError:
         return
-    if BaseBounds.read(description.folder).pictures is None or find_spec("diffusers") is None:
+    bounds = BaseBounds.read(description.folder)
+    if (bounds.pictures is None and bounds.world is None) or find_spec("diffusers") is None:
         return
     from perfusion_registry.base import load_base
-    from perfusion_registry.operations.judging import measured_pictures, own_pictures
+    from perfusion_registry.operations.judging import look_at_pictures, own_pictures
 
-    with workspace.reporter.stage(f"Asking {description.repo} whether it can draw such pictures"):
+    with workspace.reporter.stage(f"Asking {description.repo} about the pictures"):
         base = load_base(description)
-        found = measured_pictures(base, own_pictures(base, sorted(set(given))), word)
-    if found is not None and found[1] is not None:
-        workspace.reporter.warn(found[1])
+        looked = look_at_pictures(base, own_pictures(base, sorted(set(given))), word)
+    if looked.doubt is not None:
+        workspace.reporter.warn(looked.doubt)
 
 
 def project_with(project: ProjectFolder, text: str) -> ProjectFolder:

@@ -15,6 +15,7 @@ from perfusion_registry.artifact.card import (
     TransferSource,
     Verdict,
     as_before,
+    before_shows,
     before_verdicts,
     with_chosen,
 )
@@ -175,7 +176,8 @@ class ConceptBuilder:
         locked = before.concept(task.name) if before else None
         if locked is not None and locked.sha256 is not None:
             unjudged = before_verdicts(artifact.card, task.render)
-            less = [Artifact(card, artifact.tensors, older) for card in (unjudged, as_before(unjudged))]
+            cards = before_shows(artifact.card), unjudged, as_before(unjudged)
+            less = [Artifact(card, artifact.tensors, older) for card in cards]
             for known in (older if format_1 is None else None, *less):
                 data = save_artifact(known) if known is not None else b""
                 if known is not None and locked.sha256 == hashlib.sha256(data).hexdigest():
@@ -265,11 +267,11 @@ class ConceptBuilder:
 
     def _judged(self, task: BuildTask) -> tuple[Artifact, bytes]:
         """What was trained, with its verdict, of which a bad one is a warning, and its sheet."""
-        from perfusion_registry.operations.judging import judged, judged_pictures
+        from perfusion_registry.operations.judging import judged, look_at_task
 
         base = self.load()[0]
-        alike = judged_pictures(base, task, self._reporter)
-        artifact, sheet = judged(base, task, self._train(task), alike, self._reporter)
+        looked = look_at_task(base, task, self._reporter)
+        artifact, sheet = judged(base, task, self._train(task), looked, self._reporter)
         verdict = artifact.card.verdict
         if verdict is not None and verdict.failed:
             self._reporter.warn(f"{task.name}: {verdict.sentence}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,20 +18,40 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
-def judged_pictures(base: Base, task: BuildTask, reporter: Reporter) -> Judgement | None:
-    """Whether a task's pictures are such as the base can draw; where they are not, a warning says so before
-    anything is trained."""
-    pictures = own_pictures(base, [image.path for image in task.images])
-    found = measured_pictures(base, pictures, task.recipe.concept.supercategory or "")
-    if found is None:
-        return None
-    if found[1] is not None:
-        reporter.warn(f"{task.name}: {found[1]}")
-    return found[0]
+@dataclass(frozen=True)
+class LookedAt:
+    """What a concept's own pictures are to a base. alike: whether they are such as it can draw. shows:
+    whether they show the supercategory. None where nobody can tell. doubt: what to say of them beforehand."""
+
+    alike: Judgement | None
+    shows: Judgement | None
+    doubt: str | None
+
+
+def look_at_pictures(base: Base, pictures: Tensor, word: str) -> LookedAt:
+    """Look at pictures (N, 3, H, W) in 0..1 of a kind of thing, before they are learned."""
+    from perfusion_registry.verdict import judge_pictures
+    from perfusion_registry.verdict.sentence import ANOTHER
+
+    alike, doubt = _alike(base, pictures, word)
+    shows = judge_pictures(base, pictures, bounds_of(base), word)
+    if doubt is None and shows is not None and not shows.passed:
+        doubt = ANOTHER.format(word=word, share=f"{shows.value:.0%}")
+    return LookedAt(alike, shows, doubt)
+
+
+def look_at_task(base: Base, task: BuildTask, reporter: Reporter) -> LookedAt:
+    """Look at a task's pictures; where they are doubtful, a warning says so before anything is trained."""
+    with reporter.stage(f"{task.name}: looking at its pictures"):
+        pictures = own_pictures(base, [image.path for image in task.images])
+        looked = look_at_pictures(base, pictures, task.recipe.concept.supercategory or "")
+    if looked.doubt is not None:
+        reporter.warn(f"{task.name}: {looked.doubt}")
+    return looked
 
 
 def judged(
-    base: Base, task: BuildTask, artifact: Artifact, alike: Judgement | None, reporter: Reporter
+    base: Base, task: BuildTask, artifact: Artifact, looked: LookedAt, reporter: Reporter
 ) -> tuple[Artifact, bytes]:
     """The artifact with its verdict, and the strength that serves it best among its scores; and its sheet, a
     JPEG."""
@@ -41,7 +62,8 @@ def judged(
         artifact,
         own_pictures(base, [image.path for image in task.images]),
         bounds_of(base),
-        alike=alike,
+        alike=looked.alike,
+        shows=looked.shows,
         choosing=task.left_to_build is not None,
         reporter=reporter,
     )
@@ -56,12 +78,12 @@ UNLIKE = (
 )
 
 
-def measured_pictures(base: Base, pictures: Tensor, word: str) -> tuple[Judgement, str | None] | None:
+def _alike(base: Base, pictures: Tensor, word: str) -> tuple[Judgement | None, str | None]:
     """Whether pictures (N, 3, H, W) in 0..1 of a kind of thing are such as the base can draw, by the error of
-    its denoiser on them, and what to say where they are not; None for a base without bounds."""
+    its denoiser on them, and what to say where they are not; nothing of a base without bounds."""
     bounds = bounds_of(base).pictures
     if bounds is None:
-        return None
+        return None, None
     from perfusion_registry.build.unlike import drawability
 
     found = drawability(base, pictures, word, bounds.levels)

@@ -10,9 +10,15 @@ from perfusion_registry.lazy import lazy_exports
 if TYPE_CHECKING:
     from perfusion_registry.verdict.judging import JudgedConcept as JudgedConcept
     from perfusion_registry.verdict.judging import judge_concept as judge_concept
+    from perfusion_registry.verdict.judging import judge_pictures as judge_pictures
     from perfusion_registry.verdict.sheet import sheet_bytes as sheet_bytes
 
-_HOME = {"JudgedConcept": "judging", "judge_concept": "judging", "sheet_bytes": "sheet"}
+_HOME = {
+    "JudgedConcept": "judging",
+    "judge_concept": "judging",
+    "judge_pictures": "judging",
+    "sheet_bytes": "sheet",
+}
 
 __all__ = sorted(_HOME)
 

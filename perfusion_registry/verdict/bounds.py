@@ -5,13 +5,14 @@
 FOLDER has a folder of photographs for each thing, called anything. Drawn pages of every category are measured
 in sets of five, as concepts have pictures, and so are the photographs; each bound lies between the farthest
 of the drawn sets and the nearest of photographs, a third of the way, and that of the autoencoder, which
-tells them worse, half the way to the farthest. It is written to `perf-bounds.toml`.
+tells them worse, half the way to the farthest. And the world's judge is asked whether each drawn set shows
+its own word, and whether it shows each other. All is written to `perf-bounds.toml`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -26,6 +27,7 @@ from perfusion_registry.build.unlike import drawability
 from perfusion_registry.recipe.writing import replace_text
 from perfusion_registry.storybook.cast import reference_images
 from perfusion_registry.storybook.world import CATEGORIES, Individual
+from perfusion_registry.verdict.judges import judge_of
 
 LEVELS = (0.1, 0.25)
 """Where pages and photographs are told apart best: with more noise, all things look alike (`docs/log.md`)."""
@@ -65,6 +67,18 @@ def ranges(base: Base, sets: Iterator[tuple[str, Tensor]]) -> dict[str, tuple[fl
     return {name: spread([one[k] for one in measured]) for k, name in enumerate(("loss", "psnr"))}
 
 
+def shown(base: Base, sets: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]:
+    """In which share of its pictures a set shows its own word, and another: the least and the greatest."""
+    judge = judge_of(base, BaseBounds(world="storybook"), CATEGORIES[0])
+    own, other = [], []
+    for word, images in sets:
+        for asked in CATEGORIES:
+            share = judge.shows(images, asked) if judge is not None else None
+            assert share is not None
+            (own if asked == word else other).append(share)
+    return {"own": spread(own), "another": spread(other)}
+
+
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """The least and the greatest, to four digits."""
     return round(min(values), 4), round(max(values), 4)
@@ -76,13 +90,19 @@ def between(farthest: float, nearest: float, there: float = _THERE) -> float:
     return round(farthest + there * (nearest - farthest), 4)
 
 
-def bounds_text(drawn: dict[str, tuple[float, float]], photos: dict[str, tuple[float, float]]) -> str:
+def bounds_text(
+    drawn: dict[str, tuple[float, float]],
+    photos: dict[str, tuple[float, float]],
+    seen: dict[str, tuple[float, float]],
+) -> str:
     """The file."""
     loss = between(drawn["loss"][1], max(photos["loss"][0], drawn["loss"][1]))
     psnr = between(drawn["psnr"][0], min(photos["psnr"][0], drawn["psnr"][0]), 0.5)
     lines = [
         "# Written by `python -m perfusion_registry.verdict.bounds`: what this base's own pictures are like.",
         'world = "storybook"',
+        f"shows = {between(seen['own'][0], seen['another'][1], 0.5)}",
+        f"shown = {{ {', '.join(f'{name} = {list(values)}' for name, values in seen.items())} }}",
         "",
         "[pictures]",
         f"loss = {loss}",
@@ -105,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = describe_base(given.base)
     base = load_base(description)
     drawn, photos = ranges(base, drawn_sets(given.pages)), ranges(base, photographed(given.photos, base))
-    text = bounds_text(drawn, photos)
+    text = bounds_text(drawn, photos, shown(base, drawn_sets(given.pages)))
     path = description.folder / BOUNDS_FILE
     replace_text(path, text)
     BaseBounds.read(description.folder)

@@ -35,6 +35,11 @@ class PictureJudge(Protocol):
         `{}`."""
         ...
 
+    def shows(self, images: Tensor, word: str) -> float | None:
+        """The share of pictures (B, 3, H, W) that show a thing of the kind `word`; None where it cannot
+        tell."""
+        ...
+
 
 def judge_of(base: Base, bounds: BaseBounds, word: str) -> PictureJudge | None:
     """The best that there is for things of the kind `word`; None for a base without any."""
@@ -65,12 +70,19 @@ class WorldsJudge:
         ]
         return torch.tensor(told)
 
-    def _scores(self, prompt: str, word: str, images: Tensor) -> list[dict[str, float]]:
+    def shows(self, images: Tensor, word: str) -> float | None:
+        """Seen or not, in each picture."""
+        told = self._scores(word, word, images, ("category",))
+        return sum(row["category"] for row in told) / len(told)
+
+    def _scores(
+        self, prompt: str, word: str, images: Tensor, metrics: Sequence[str] = ("category", "obeyed")
+    ) -> list[dict[str, float]]:
         return self._judge.scores(
             prompt,
             [Subject(word, None)],
             images,
-            ("category", "obeyed"),
+            metrics,
             base=lambda: self._base,
             recall=lambda _, make: make(),
         )
@@ -93,3 +105,7 @@ class ClipJudge:
         texts = [spoken(template) for template in templates]
         features = self._scorer.image_features(images).cpu()
         return (features * self._scorer.text_features(texts).cpu()).sum(-1)
+
+    def shows(self, images: Tensor, word: str) -> float | None:
+        """Not told: a similarity to a word has no scale of its own."""
+        return None

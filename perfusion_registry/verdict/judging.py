@@ -49,14 +49,15 @@ def judge_concept(
     bounds: BaseBounds,
     *,
     alike: Judgement | None = None,
+    shows: Judgement | None = None,
     choosing: bool = True,
     reporter: Reporter | None = None,
 ) -> JudgedConcept:
     """Draw a few pictures of a trained concept, compare them, and say in a sentence what it is good for.
 
-    own: its pictures (N, 3, H, W) in 0..1. alike: whether these are such as the base can draw, where that was
-    measured. choosing: whether strengths of its residual are tried, or only what the recipe says. The same
-    inputs give the same verdict on one kind of processor.
+    own: its pictures (N, 3, H, W) in 0..1. alike, shows: whether these are such as the base can draw, and
+    whether they show its supercategory, where that was measured. choosing: whether strengths of its residual
+    are tried, or only what the recipe says. The same inputs give the same verdict on one kind of processor.
     """
     train = artifact.card.train
     assert isinstance(train, TrainingOptions)
@@ -78,14 +79,25 @@ def judge_concept(
         obeys=_obeys(best),
         quiet=_quiet(widest),
         alike=alike,
+        shows=shows,
         widest=widest,
         tried=tuple(choices) if len(choices) > 1 else (),
     )
     said = sentence(found)
-    verdict = Verdict(sentence=said, told=found.told, obeys=found.obeys, quiet=found.quiet, alike=alike)
+    verdict = Verdict(
+        sentence=said, told=found.told, obeys=found.obeys, quiet=found.quiet, alike=alike, shows=shows
+    )
     settings = best.settings if len(choices) > 1 else {}
     sheet = verdict_sheet(trained, own, best, plain, said)
     return JudgedConcept(verdict, settings, sheet)
+
+
+def judge_pictures(base: Base, own: Tensor, bounds: BaseBounds, word: str) -> Judgement | None:
+    """Whether a concept's own pictures (N, 3, H, W) in 0..1 show a thing of the kind `word`; None where
+    nobody can tell."""
+    judge = judge_of(base, bounds, word)
+    share = None if judge is None else judge.shows(own, word)
+    return None if share is None else Judgement(passed=share >= bounds.shows, value=_rounded(share))
 
 
 def _choices(artifact: Artifact, *, choosing: bool) -> Sequence[Settings]:

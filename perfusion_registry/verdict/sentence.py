@@ -10,6 +10,12 @@ from perfusion_registry.methods.settings import Settings
 from perfusion_registry.verdict.gates import WidestGate
 from perfusion_registry.verdict.measuring import Attempted
 
+ANOTHER = (
+    "its pictures hardly show a {word} (seen in {share} of them): take the word that they show (`perf "
+    "suggest-super`), or pictures of one"
+)
+"""Of pictures whose supercategory the judge does not see."""
+
 _PLACES = {"<padding>": "the padding", "<end>": "the end of the prompt", "<start>": "the start of the prompt"}
 
 
@@ -26,13 +32,14 @@ class Found:
     obeys: Judgement | None
     quiet: Judgement | None
     alike: Judgement | None
+    shows: Judgement | None
     widest: WidestGate | None
     tried: tuple[Settings, ...]
 
 
 def sentence(found: Found) -> str:
     """What was found, worst first, and what to do about it."""
-    parts = [*_alike(found), *_told(found), *_obeys(found), *_quiet(found), *_strength(found)]
+    parts = [*_alike(found), *_shows(found), *_told(found), *_obeys(found), *_quiet(found), *_strength(found)]
     said = "; ".join(parts)
     return said[:1].upper() + said[1:] if said else f"nothing could be measured of {found.name}*"
 
@@ -40,6 +47,12 @@ def sentence(found: Found) -> str:
 def _alike(found: Found) -> Iterator[str]:
     if found.alike is not None and not found.alike.passed:
         yield "its pictures are unlike what this base can draw: take a base for photographs"
+
+
+def _shows(found: Found) -> Iterator[str]:
+    unlike = found.alike is not None and not found.alike.passed  # says why already
+    if found.shows is not None and not found.shows.passed and not unlike:
+        yield ANOTHER.format(word=found.word, share=f"{found.shows.value:.0%}")
 
 
 def _told(found: Found) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import perfusion_registry as perf
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
-from perfusion_registry.artifact.card import before_verdicts
+from perfusion_registry.artifact.card import Judgement, before_shows, before_verdicts
 from perfusion_registry.artifact.pruning import prune
 from perfusion_registry.base import Base
 from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
@@ -23,6 +23,7 @@ from perfusion_registry.operations.concept_builder import BuiltConcept
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
+from perfusion_registry.storybook.cast import CAST, reference_images
 from perfusion_registry.verdict import judge_concept
 from perfusion_registry.verdict.gates import widest_elsewhere
 from perfusion_registry.verdict.subject import Trained
@@ -230,3 +231,50 @@ def test_pictures_unlike_what_the_base_draws_are_told(project: Path, tiny_base_f
     assert "Its pictures are unlike what this base can draw" in " ".join(said.stderr.split())
     (own / BOUNDS_FILE).write_text(bounds.format("1e9"), encoding="utf-8")
     assert "photographs" not in CliRunner().invoke(app, ["add", "third", *words]).stderr
+
+
+def of_the_drawn_world(project: Path, tiny_base_folder: Path, one: str) -> None:
+    """The project on a base that the drawn world's recogniser judges, with pictures of one of its cast."""
+    own = project / "own-base"
+    shutil.copytree(tiny_base_folder, own)
+    (own / BOUNDS_FILE).write_text('world = "storybook"\n', encoding="utf-8")
+    edit(project / "perfusion.toml", str(tiny_base_folder), str(own))
+    for number, pixels in enumerate(reference_images(CAST[one], 3), 1):
+        picture = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        Image.fromarray(picture).save(project / "photos" / f"{number}.png")
+
+
+def test_pictures_of_another_noun_are_told_before_they_are_learned_and_after(
+    project: Path, tiny_base_folder: Path
+) -> None:
+    of_the_drawn_world(project, tiny_base_folder, "teapot")
+    added = CliRunner().invoke(app, ["add", "other", "--super", "teddy", "--images", "photos/*"])
+    assert "hardly show a teddy (seen in 0% of them)" in " ".join(added.stderr.split())
+    said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu", "--strict"])
+    assert said.exit_code == 1, said.output
+    told = " ".join(said.stderr.split())
+    assert told.index("bear: its pictures hardly show a teddy") < told.index("bear: training")
+    assert "bear: Its pictures hardly show a teddy" in told
+    shown = CliRunner().invoke(app, ["add", "pot", "--super", "teapot", "--images", "photos/*"])
+    assert "hardly" not in shown.stderr
+
+
+def test_pictures_of_the_noun_are_not_told_and_older_cards_stay(
+    project: Path, tiny_base_folder: Path
+) -> None:
+    of_the_drawn_world(project, tiny_base_folder, "teddy")
+    row = built(project)
+    assert row.verdict is not None
+    assert row.verdict.shows == Judgement(passed=True, value=1.0)
+    assert "hardly show" not in row.verdict.sentence
+    with Workspace.open(project) as workspace:
+        artifact = load_artifact(workspace.store.get(row.sha256))
+        older = save_artifact(Artifact(before_shows(artifact.card), artifact.tensors))
+        assert b"shows" not in older
+        digest = workspace.store.put(older)
+        lockfile = project / "perfusion.lock"
+        text = lockfile.read_text(encoding="utf-8").replace(row.sha256, digest)
+        text = text.replace(f"size = {row.size}", f"size = {len(older)}")
+        lockfile.write_text(text, encoding="utf-8")
+        (again,) = rebuild(workspace, RebuildOptions(compute=ON_THE_CPU)).rebuilt
+    assert (again.same_bytes, again.sha256) == (True, digest)
