@@ -108,7 +108,7 @@ def prepare(case: Case, folder: Path, photos: Path | None) -> None:
         if photos is None:
             raise SystemExit("photographs are wanted: --photos FOLDER")
         files = sorted((photos / case.shows).iterdir())
-        images = torch.stack([square(load_image(file).pixels, 256) for file in files])
+        images = torch.stack([square(load_image(file).pixels, (256, 256)) for file in files])
     else:
         images = reference_images(case.shows)
     for k, image in enumerate(images):

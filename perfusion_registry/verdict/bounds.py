@@ -70,7 +70,8 @@ def ranges(base: Base, sets: Iterator[tuple[str, Tensor]]) -> dict[str, tuple[fl
 def shown(base: Base, sets: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]:
     """In which share of its pictures a set shows its own word, and another: the least and the greatest."""
     judge = judge_of(base, BaseBounds(world="storybook"), CATEGORIES[0])
-    own, other = [], []
+    own: list[float] = []
+    other: list[float] = []
     for word, images in sets:
         for asked in CATEGORIES:
             share = judge.shows(images, asked) if judge is not None else None
