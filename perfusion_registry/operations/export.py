@@ -125,6 +125,12 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     base, composition, artifacts = job.loaded.base, job.loaded.composition, job.loaded.artifacts
     artifact = artifacts[name]
     brought = contributions(base, composition, artifacts)[name]
+    if brought.adapters is not None:
+        raise PerfError(
+            f"`{name}` was imported: what it was imported from is what other programs take",
+            where=f"--as {options.form}",
+            hint="take that file",
+        )
     adapters = plain_adapters(base, brought) if options.form == "lora" else ()
     words = None
     if EMBEDDING in artifact.tensors:
@@ -139,7 +145,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
         paths["textual-inversion"] = folder / f"{str(words.word).strip('<>')}.safetensors"
     found = departure(base, composition, artifacts, job.request, adapters, words, workspace.reporter)
     word = None if words is None else words.word
-    called = word or composition.concepts[0].supercategory
+    called = word or composition.concepts[0].plain
     said = {
         "perf.concept": f"{name} {artifact.card.version}",
         "perf.method": artifact.card.method,

@@ -57,7 +57,7 @@ def departure(
     """
     (concept,) = composition.concepts
     prompt = parse_prompt(composition.prompt)
-    plain = prompt.spoken({concept.name: concept.supercategory})
+    plain = prompt.spoken({concept.name: concept.plain})
     called = plain if words is None else prompt.spoken({concept.name: str(words.word)})
     original = [one.image for one in render(base, composition, request, artifacts, reporter=reporter)]
     pipe = pipeline_with(base, words, SHORT_NAMES.get(request.scheduler, request.scheduler))
