@@ -55,6 +55,9 @@ def test_a_lora_is_a_concept_like_any_other(perf: Perf, home: Path, monkeypatch:
     assert card.imported is not None
     assert (card.imported.file, card.imported.dialect) == ("kitty.safetensors", "diffusers")
     assert "cat" in perf("list").out
+    refused = perf("export", "kitty", "--as", "lora")  # it is a file of that kind already
+    assert refused.code == 2
+    assert "`kitty` was imported: what it was imported from is what other programs take" in refused.err
 
     for name in ("kitty", "crayon"):
         facts = ("--licence", "CC0-1.0", "--author", "A. N. Owner")
