@@ -15,10 +15,11 @@ from perfusion_registry.verdict.subject import Trained
 PROMPTS = 4
 """Drawn at most: one plain prompt and three places."""
 SEEDS = (0, 1)
-"""Of each prompt: eight pictures in all, as time allows; how few decide has not been measured."""
+"""Of each prompt: eight pictures in all, whose share was within 0.03 of that of sixteen (`docs/log.md`, three
+concepts)."""
 _NOTICED = 0.05
-"""By how much another strength must be better than the usual one to be taken, so that chance takes none;
-chosen, not measured."""
+"""By how much another strength must be better than the usual one to be taken, so that chance takes none: two
+drawings of one strength differed by 0.051 at most (`docs/log.md`, three concepts)."""
 
 
 @dataclass(frozen=True)
