@@ -18,8 +18,9 @@ class Conditioning:
     """Prompts as the denoiser takes them.
 
     states: (B, n, d) fp32, what K and V read, behind the caption projection where there is one; of a base
-    that has a composition attached (B, n, D + J) instead (see `Bank`). mask: (B, n) bool, true where
-    cross-attention may look; None where it looks everywhere, padding included. pooled: (B, p) fp32, the
+    that has a composition attached (B, n, D + J) instead (see `Bank`). mask: (B, n) bool, true where there is
+    text, and false at padding, which no edit changes; denoisers that take a mask do not look there. None: the
+    base reads padding as text. pooled: (B, p) fp32, the
     prompt as one vector, for denoisers that take one; else None. sizes: (B, 6) fp32, how each picture was
     cropped (`build.framing.sizes_of`), for denoisers that are told of it; None for whole pictures.
     """

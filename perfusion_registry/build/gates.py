@@ -58,18 +58,14 @@ def gate_report(
         last = max((n for n, word in enumerate(row.words) if word), default=0)
         for n, word in enumerate(row.words):
             values = {name: float(values[p, n]) for name, values in measured.items()}
-            kind = _kind(n, last, n in row.concept_positions)
+            kind = "concept" if n in row.concept_positions else _kind(n, last, word)
             report.append(PositionSimilarity(prompt, n, word, kind, values))
     return tuple(report)
 
 
-def _kind(
-    position: int, last_word: int, concept: bool
-) -> Literal["concept", "word", "start", "end", "padding"]:
-    if concept:
-        return "concept"
+def _kind(position: int, last_word: int, word: str) -> Literal["word", "start", "end", "padding"]:
+    if word or 0 < position <= last_word:
+        return "word"
     if position == 0:
         return "start"
-    if position <= last_word:
-        return "word"
     return "end" if position == last_word + 1 else "padding"

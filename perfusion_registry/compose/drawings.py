@@ -55,6 +55,8 @@ def pack_by(
             nothing = replace(every, O=torch.zeros_like(every.O))
             own_part = method.packed(drawing, E, W, nothing, places)
             h = h + (weights[0, :, None] - 1) * own_part
+        if encoded.mask is not None:
+            h = torch.where(encoded.mask[0, :, None], h, E @ W.T)
         rows.append(encoded.with_states(h[None]))
     return Conditioning.joined(rows)
 

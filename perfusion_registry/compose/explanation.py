@@ -45,7 +45,8 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     """
     tokens, encoded = encodings(base, composition, artifacts)
     t = targets(base, composition, artifacts)
-    measured, names = _measure(t, encoded.states[0].to(base.bank.W)), t.names
+    mask = None if encoded.mask is None else encoded.mask[0]
+    measured, names = _measure(t, encoded.states[0].to(base.bank.W), mask), t.names
     weights = token_weights([composition.parsed], [tokens], encoded.states)
     called = {position: c.name for c in composition.concepts for position in c.positions}
 
@@ -82,7 +83,8 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     )
 
 
-def _measure(t: Targets, E: Tensor) -> _Measured:
+def _measure(t: Targets, E: Tensor, mask: Tensor | None) -> _Measured:
+    """mask: (n,) bool, false where the edit has no part."""
     if not t.names:
         return _Measured(E.new_zeros(len(E), 0), E.new_zeros(len(E), 0), E.new_zeros(len(E)))
     # On the CPU, because some devices have no float64.
@@ -93,7 +95,10 @@ def _measure(t: Targets, E: Tensor) -> _Measured:
     s = E @ V.T  # (n, J)
     gram = I @ V.T  # (J, J)
     removed = (s @ torch.linalg.pinv(gram, hermitian=True) * s).sum(-1) / gram.diagonal().mean()
-    return _Measured(similarity, edit.gate(similarity, bias, temperature), removed)
+    gates = edit.gate(similarity, bias, temperature)
+    if mask is not None:
+        gates, removed = gates * mask.cpu()[:, None], removed * mask.cpu()
+    return _Measured(similarity, gates, removed)
 
 
 def _labels(words: tuple[str, ...]) -> list[str]:

@@ -46,8 +46,9 @@ def pack(
     W = base.bank.W  # (D, d)
     encoded = _encodings(base, composition, brought, parsed, tokens)
     E = encoded.states.to(W)  # (B, n, d)
-    weights = token_weights(parsed, tokens, E)
-    h = edit.packed(E, W, every.I, every.V, every.O, every.bias, every.temperature, weights)  # (B, n, D)
+    weights, mask = token_weights(parsed, tokens, E), encoded.mask  # padding has no part in the edit
+    gates = (every.bias, every.temperature)
+    h = edit.packed(E, W, every.I, every.V, every.O, *gates, weights, mask)  # (B, n, D)
 
     swapped = frozenset(name for name, contribution in brought.items() if contribution.plain_keys)
     K, others = E, every
@@ -55,9 +56,8 @@ def pack(
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
         K = _spelled_encodings(base, composition, brought, parsed, tokens, swapped).states.to(W)
-        h[..., keys] = edit.packed(
-            K, W[keys], others.I, others.V, others.O, others.bias, others.temperature, weights
-        )
+        gates = (others.bias, others.temperature)
+        h[..., keys] = edit.packed(K, W[keys], others.I, others.V, others.O, *gates, weights, mask)
     if weights is not None:
         E, K = E * weights.unsqueeze(-1), K * weights.unsqueeze(-1)
     add_changes(base, h, brought, _called(brought, parsed, tokens), (E, every), (K, others))

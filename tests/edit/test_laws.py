@@ -146,3 +146,11 @@ def test_gradients_reach_outputs_and_encodings_and_never_targets(p: Problem) -> 
     assert torch.autograd.gradcheck(
         lambda e, o: packed(e, p.W, p.I, p.V, o, p.bias, p.temperature), (E[:3], O), fast_mode=True
     )
+
+
+@given(problems(1, 3))
+def test_masked_positions_are_left_as_they_are(p: Problem) -> None:
+    mask = torch.arange(len(p.E)) % 2 == 0
+    h = packed(*p.arguments, mask=mask)
+    assert torch.equal(h[mask], packed(*p.arguments)[mask])
+    close(h[~mask], p.E[~mask] @ p.W.T)

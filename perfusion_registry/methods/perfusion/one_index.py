@@ -8,19 +8,25 @@ differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from perfusion_registry.methods.perfusion.training import PerfusionTrainable
 
+if TYPE_CHECKING:
+    from perfusion_registry.base import Conditioning
+
 
 class OneIndexTrainable(PerfusionTrainable):
     """A concept whose forward pass replaces the projections of one token and leaves the others."""
 
-    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
+    def packed(
+        self, prompts: Conditioning, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()
+    ) -> Tensor:
         """`E W^T` with o* at the concept's token of each prompt; no gate has a say. Shapes as in
         `PerfusionTrainable`."""
-        h = E @ self.base.bank.W.T
+        h = prompts.states @ self.base.bank.W.T
         if not places:
             return h
         edited = h.clone()

@@ -92,17 +92,20 @@ class PerfusionTrainable(Trainable):
         """C, and what the supercategory gives."""
         return "", (self.metric.C, self.lock.outputs)
 
-    def packed(self, E: Tensor, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()) -> Tensor:
+    def packed(
+        self, prompts: Conditioning, target_input: Tensor, outputs: Tensor, places: Sequence[int] = ()
+    ) -> Tensor:
         """Eq. 3 with the training gate.
 
-        E: (U, n, d). target_input: (d,), i*. outputs: (L,), the learned columns of o*. places: U, the
-        concept's token in each prompt, none where no prompt calls it; Eq. 3 finds it by itself. Returns
-        (U, n, D).
+        prompts: U of them, encoded, (U, n, d). target_input: (d,), i*. outputs: (L,), the learned columns of
+        o*. places: U, the concept's token in each prompt, none where no prompt calls it; Eq. 3 finds it by
+        itself. Returns (U, n, D).
         """
         i = target_input[None]
         bias, temperature = i.new_tensor([self.options.bias]), i.new_tensor([self.options.temperature])
         o = self.lock.target_output(outputs)[None]  # (1, D)
-        return packed(E, self.base.bank.W, i, self.metric.dual(i), o, bias, temperature)
+        v, W = self.metric.dual(i), self.base.bank.W
+        return packed(prompts.states, W, i, v, o, bias, temperature, mask=prompts.mask)
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """As in Algorithm 1, i* moves before it is used, and no gradient flows to it."""
@@ -111,7 +114,7 @@ class PerfusionTrainable(Trainable):
         i = DECAY * self.moving[TARGET_INPUT] + (1 - DECAY) * e_concept
         self.moving[TARGET_INPUT] = i
         places = [prompts.positions[row] for row in rows]
-        h = self.packed(encoded.states, i, self.outputs, places)  # (U, n, D)
+        h = self.packed(encoded, i, self.outputs, places)  # (U, n, D)
         return encoded.with_states(h).rows(inverse)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
@@ -123,8 +126,8 @@ class PerfusionTrainable(Trainable):
         )
         called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
         return (
-            called.with_states(self.packed(called.states, i, outputs, prompts.positions)),
-            empty.with_states(self.packed(empty.states, i, outputs)),
+            called.with_states(self.packed(called, i, outputs, prompts.positions)),
+            empty.with_states(self.packed(empty, i, outputs)),
         )
 
     def factors(self, state: Tensors) -> Factors:
