@@ -23,6 +23,9 @@ class Architecture(Protocol):
     name: in lower case, with dashes. models: the components with weights, each a folder of the base. text:
     the components that decide what a prompt is encoded to: text encoders and tokenizers.
 
+    It may also have `text_weights(files)`, digests in half precision of all that text passes through on its
+    way to K and V, where that is more than text encoders each in one file.
+
     It may also have `options`, a set of what its `load` applies of `description.options`: "clip_skip", "vae",
     "lora", "embeddings" (`base.architectures.altered` has the means), "controls" (those of a UNet); of its
     bases the rest is refused. With "clip_skip" goes `layers_left_out(files, clip_skip)`, the number of layers

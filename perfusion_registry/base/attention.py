@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,8 @@ class AttentionRecorder:
     """A context that records how much each place of the picture attends to chosen tokens.
 
     positions: for each sample of the batch, the token positions whose attention is summed.
-    latent_size: (height, width) of the denoiser's input.
+    latent_size: (height, width) of the denoiser's input. every: only the first of so many calls of the
+    denoiser counts, where the others are of other prompts.
 
     Layers whose map is larger than 16 x 16 and larger than half the latent are left out: they see texture
     rather than things. The denoiser computes exactly what it would without a recorder, and its own attention
@@ -34,7 +36,10 @@ class AttentionRecorder:
         attentions: Sequence[CrossAttention],
         positions: Sequence[Sequence[int]],
         latent_size: tuple[int, int],
+        every: int = 1,
     ) -> None:
+        self._every = every
+        self._calls: Counter[int] = Counter()  # of each layer
         self._attentions = [attention.module for attention in attentions]
         self._positions = [list(chosen) for chosen in positions]
         self._latent_size = latent_size
@@ -74,6 +79,9 @@ class AttentionRecorder:
 
     def _record(self, attention: Any, hidden: Tensor, context: Tensor, mask: Tensor | None) -> None:
         """hidden: (B, h * w, c). context: (B, n, d) encodings, or (B, n, D) packed. mask: as in `See`."""
+        self._calls[id(attention)] += 1
+        if (self._calls[id(attention)] - 1) % self._every:
+            return
         size = map_size(self._latent_size, hidden.shape[1])
         if max(size) > self._largest:
             return

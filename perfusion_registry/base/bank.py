@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Bank:
     layers: where each layer lies in it. key_columns: (D,) bool, true for the rows of keys. A projection's
     bias is not in W: it stays on top of what is emitted in the projection's place. captions: where the
     modules are that all text passes through on its way to the layers (a *caption projection*), in their
-    order; W reads what comes out behind them.
+    order; W reads what comes out behind them. projecting: these in fp32, the denoiser's own where they are.
     """
 
     W: Tensor
@@ -41,6 +42,7 @@ class Bank:
     key_columns: Tensor
     projections: tuple[tuple[ModuleSlot, nn.Linear, slice], ...]
     captions: tuple[tuple[ModuleSlot, nn.Module], ...] = ()
+    projecting: tuple[nn.Module, ...] = ()
 
     @classmethod
     def of(cls, attentions: Sequence[CrossAttention], captions: Sequence[ModuleSlot] = ()) -> Bank:
@@ -80,6 +82,7 @@ class Bank:
             torch.cat(keys).to(rows[0].device),
             tuple(projections),
             tuple((slot, slot.module) for slot in captions),
+            tuple(_in_fp32(slot.module) for slot in captions),
         )
 
     @property
@@ -89,9 +92,10 @@ class Bank:
 
     def projected(self, states: Tensor) -> Tensor:
         """What the layers read of a text encoder's states (B, n, d_text): behind the caption projection,
-        (B, n, d). Attached or not, the modules are the denoiser's own."""
-        for _, module in self.captions:
-            states = module(states)
+        (B, n, d) fp32. Attached or not, it is as the denoiser's own modules do it."""
+        with torch.autocast(states.device.type, enabled=False):
+            for module in self.projecting:
+                states = module(states)
         return states
 
     def behind_captions(self) -> AbstractContextManager[None]:
@@ -127,6 +131,12 @@ class Bank:
                 stand_ins.append((slot, _Slice(columns, linear, kept, len(self.W))))
         with exchanged(stand_ins):
             yield
+
+
+def _in_fp32(module: nn.Module) -> nn.Module:
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return module
+    return copy.deepcopy(module).float()
 
 
 @dataclass(eq=False)

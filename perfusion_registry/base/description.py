@@ -15,7 +15,7 @@ from perfusion_registry.base.architectures import architecture, recognise
 from perfusion_registry.base.card import CARD_FILE, BaseCard
 from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.digest import file_digest
-from perfusion_registry.base.files import INDEX, BaseFiles
+from perfusion_registry.base.files import INDEX, MODULAR_INDEX, BaseFiles
 from perfusion_registry.base.hub import NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile, BaseIdentity
 from perfusion_registry.base.option_files import find_options
@@ -215,7 +215,12 @@ def _recognised(path: Path, said: SaidOfBase | None = None) -> tuple[Architectur
 
 def _text_weights(kind: Architecture, files: BaseFiles) -> str:
     encoders = [component for component in kind.text if component in kind.models]
-    digests = [digest for component in encoders for digest in files.text_digests(component)]
+    own = getattr(kind, "text_weights", None)
+    digests = (
+        [digest for component in encoders for digest in files.text_digests(component)]
+        if own is None
+        else own(files)
+    )
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
@@ -234,11 +239,13 @@ def _models(folder: Path) -> tuple[str, ...]:
 
 def _files(folder: Path, card: BaseCard, kind: Architecture, weights: Iterable[Path]) -> set[Path]:
     """Every file that changes what the base draws or how its pictures are scored; never the covariance."""
-    files = {folder / INDEX, folder / CARD_FILE, *weights}
+    files = {folder / INDEX, folder / MODULAR_INDEX, folder / CARD_FILE, *weights}
     for model in kind.models:
         files.add(folder / model / "config.json")
     for plain in {"scheduler", *kind.text} - {*kind.models}:
-        files.update(path for path in (folder / plain).glob("*") if path.suffix in (".json", ".txt"))
+        files.update(
+            path for path in (folder / plain).glob("*") if path.suffix in (".json", ".txt", ".model")
+        )
     clip = folder / card.clip
     files.update(weight_files(clip))
     files.update(path for path in clip.glob("*") if path.suffix in (".json", ".txt"))

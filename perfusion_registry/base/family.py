@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.digest import remembered
-from perfusion_registry.base.weights import half_digest, half_precision_digest, plain_name
+from perfusion_registry.base.weights import (
+    half_digest,
+    half_precision_digest,
+    plain_name,
+    tensor_digests,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +30,26 @@ _DECISIVE = (
     "hidden_act",
     "layer_norm_eps",
     "use_attention_mask",
+    # as T5 has them
+    "d_model",
+    "d_ff",
+    "d_kv",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "feed_forward_proj",
+    "layer_norm_epsilon",
+    # as Qwen and Anima's conditioner have them
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "use_self_attention",
+    "use_layer_norm",
+    "min_sequence_length",
 )
+
+
+_T5_TABLE = {"encoder.embed_tokens.weight": "shared.weight"}
 
 
 def family_digest(
@@ -63,16 +87,51 @@ def text_digest(path: Path, layers: int | None = None) -> str:
     return remembered(f"half of {layers} layers", path, lambda file: half_precision_digest(file, layers))
 
 
+def model_digest(paths: Iterable[Path], prefix: str = "") -> str:
+    """A digest of a model in one file or in several, however it is divided; fp16 copies have the same.
+
+    prefix: of the names of the tensors that count, as of a module within a model.
+    """
+    kind = f"half of each tensor of {prefix or 'all'}"
+    digests: dict[str, str] = {}
+    for path in paths:
+        digests |= json.loads(remembered(kind, path, lambda file: json.dumps(tensor_digests(file, prefix))))
+    return _of_tensors(digests)
+
+
+def live_model_digest(weights: Mapping[str, Tensor], prefix: str = "") -> str:
+    """The same of a model in memory, fp32 or fp16."""
+    return _of_tensors(
+        {
+            name: half_digest([("", tensor.shape, _halves(tensor))])
+            for name, tensor in weights.items()
+            if name.startswith(prefix) and tensor.is_floating_point()
+        }
+    )
+
+
+def _of_tensors(digests: Mapping[str, str]) -> str:
+    """digests: of each tensor, by name. T5's table has one of two names, or both, and Qwen's names begin with
+    `model.` or not, by who saved it."""
+    by_name = {_T5_TABLE.get(name, name.removeprefix("model.")): digest for name, digest in digests.items()}
+    return hashlib.sha256(json.dumps(sorted(by_name.items())).encode()).hexdigest()
+
+
 def live_text_digest(weights: Mapping[str, Tensor]) -> str:
     """The same of a text encoder in memory, fp32 or fp16, as if it were saved as one file."""
 
     def tensors() -> Iterator[tuple[str, Sequence[int], bytes]]:
         for name in sorted(weights, key=plain_name):
-            tensor = weights[name].detach()
+            tensor = weights[name]
             if tensor.is_floating_point():
-                yield name, tensor.shape, tensor.half().cpu().contiguous().numpy().tobytes()
+                yield name, tensor.shape, _halves(tensor)
 
     return half_digest(tensors())
+
+
+def _halves(tensor: Tensor) -> bytes:
+    data: bytes = tensor.detach().half().cpu().contiguous().numpy().tobytes()
+    return data
 
 
 def layer_order(path: str) -> list[tuple[bool, int, str]]:

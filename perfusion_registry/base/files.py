@@ -17,6 +17,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import TensorEntry
 
 INDEX = "model_index.json"
+MODULAR_INDEX = "modular_model_index.json"
+"""Of a modular pipeline of diffusers."""
 _INCOMPLETE = "fetch the base again; something of it is missing or damaged"
 
 
@@ -35,10 +37,16 @@ class BaseFiles:
 
     @cached_property
     def index(self) -> Mapping[str, Any]:
-        """`model_index.json`. Raises PerfError when it is broken; when there is none, with what is there."""
-        if not (self.folder / INDEX).is_file():
-            raise no_base(self.folder)
-        return _read_json(self.folder / INDEX)
+        """`model_index.json`, or a modular pipeline's. Raises PerfError when it is broken; when there is
+        none, with what is there."""
+        return _read_json(self._index)
+
+    @property
+    def _index(self) -> Path:
+        for name in (INDEX, MODULAR_INDEX):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise no_base(self.folder)
 
     @property
     def components(self) -> Collection[str]:
@@ -49,12 +57,12 @@ class BaseFiles:
     def classes(self) -> Mapping[str, str | None]:
         """The class of each component that the index names, such as `vae`. Raises PerfError where it names
         anything but a library and a class, or null for both."""
-        named = {name: said for name, said in self.index.items() if isinstance(said, list)}
+        named = {name: _as_pair(said) for name, said in self.index.items() if isinstance(said, list)}
         for name, said in named.items():
             if len(said) != 2 or [type(one) for one in said] not in ([str, str], [type(None)] * 2):
                 raise PerfError(
                     f"the base's index does not say which class its `{name}` has",
-                    where=str(self.folder / INDEX),
+                    where=str(self._index),
                     hint=_INCOMPLETE,
                 )
         return {name: said[1] for name, said in named.items()}
@@ -126,6 +134,14 @@ class BaseFiles:
             )
             for model in models
         )
+
+
+def _as_pair(said: list[Any]) -> list[Any]:
+    """A modular pipeline's index also says where each component is from, and has its class there where it was
+    not loaded when the index was saved."""
+    if len(said) != 3 or not isinstance(said[2], dict):
+        return said
+    return said[:2] if said[1] is not None else list(said[2].get("type_hint") or said[:2])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from perfusion_registry.base.files import INDEX, BaseFiles
+from perfusion_registry.base.files import INDEX, MODULAR_INDEX, BaseFiles
 from perfusion_registry.base.reference import BaseReference
 from perfusion_registry.errors import PerfError
 
 ALLOW_VARIABLE = "PERF_ALLOW_DOWNLOAD"
 _PLAIN = (
     INDEX,
+    MODULAR_INDEX,
     "scheduler/*.json",
-    "tokenizer*/*.json",
-    "tokenizer*/*.txt",
+    "*tokenizer*/*.json",
+    "*tokenizer*/*.txt",
+    "*tokenizer*/spiece.model",
     "*/config.json",
     "README.md",  # its front matter tells the licence
     # What only a base made for perf has:
@@ -46,7 +48,7 @@ def snapshot(
     whose weights then are not downloaded. Raises PerfError when the model is not here and may not, or cannot,
     be downloaded.
     """
-    local = _local_snapshot(reference, INDEX)
+    local = _local_snapshot(reference, INDEX) or _local_snapshot(reference, MODULAR_INDEX)
     if local is not None and BaseFiles(local).is_complete(models(local)):
         return local
     if not (downloads_allowed() if allow_download is None else allow_download):

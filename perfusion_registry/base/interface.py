@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +59,9 @@ class Base(ABC):
 
     attends_to_padding: ClassVar[bool] = True
     """Whether cross-attention looks at padding positions too, which then belong into C."""
+    guided_together: ClassVar[bool] = True
+    """Whether its pipelines ask the denoiser once for both branches of guidance, the unwanted one first; else
+    one after the other, the wanted one first."""
     pipelines: ClassVar[Mapping[str, str]]
     """The classes that draw with the base, as `module:Class`: of `text`, `image` and `inpaint` those there
     are, and of these with controls (`control_kinds.pipeline_kind`)."""
@@ -98,6 +101,12 @@ class Base(ABC):
     @abstractmethod
     def embedding_tables(self) -> Sequence[nn.Embedding]:
         """The token embeddings of each text encoder."""
+
+    @property
+    def embedding_scales(self) -> Sequence[float]:
+        """How much wider the numbers of each table spread than those of CLIP's, which rates of learning are
+        for."""
+        return [1.0] * len(self.embedding_tables)
 
     @abstractmethod
     def several_tokens(self, word: str) -> str | None:
@@ -209,6 +218,12 @@ class Base(ABC):
         """How many pixels one latent stands for, along each side."""
 
     @property
+    def pixels_per_step(self) -> int:
+        """What the sides of its pictures are multiples of, in pixels: of a denoiser that reads its latents in
+        patches, more than one latent."""
+        return self.pixels_per_latent
+
+    @property
     @abstractmethod
     def native_size(self) -> tuple[int, int]:
         """(height, width) in pixels that the denoiser was made for."""
@@ -305,13 +320,39 @@ class Base(ABC):
     @property
     def picture_size(self) -> tuple[int, int]:
         """(height, width) in pixels of the pictures that the base draws by default: its card's, else those
-        that its denoiser was made for; whole latents."""
-        card, latent = self.description.card.render, self.pixels_per_latent
+        that its denoiser was made for; whole steps."""
+        card, step = self.description.card.render, self.pixels_per_step
         height, width = card.get("height"), card.get("width")
         if not (height and width):
             native = self.native_size
             height, width = height or native[0], width or native[1]
-        return int(height) // latent * latent, int(width) // latent * latent
+        return int(height) // step * step, int(width) // step * step
+
+    def drawn(
+        self,
+        pipe: Any,
+        inputs: Mapping[str, Any],
+        *,
+        steps: int,
+        guidance: float,
+        generators: Sequence[torch.Generator],
+        after_step: Callable[[], None],
+    ) -> list[Any]:
+        """The pictures of one call of one of its pipelines, as PIL has them.
+
+        inputs: as `inputs` and `plain_inputs` give them, and a size or a picture. guidance: 1 is the wanted
+        prompt alone. generators: of the noise of each picture. after_step: called after each step.
+        """
+
+        def count(*_: Any) -> dict[str, Any]:
+            after_step()
+            return {}
+
+        told = "callback_on_step_end"
+        if told not in inspect.signature(pipe.__call__).parameters:  # diffusers' older pipelines
+            told = "callback"
+        asked = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": list(generators)}
+        return list(pipe(**inputs, **asked, **{told: count}).images)
 
     # Use by one thread at a time
 
@@ -391,9 +432,11 @@ class Base(ABC):
         ):
             yield
 
-    def recorder(self, positions: Sequence[Sequence[int]], latent_size: tuple[int, int]) -> AttentionRecorder:
+    def recorder(
+        self, positions: Sequence[Sequence[int]], latent_size: tuple[int, int], every: int = 1
+    ) -> AttentionRecorder:
         """A context that records how much each place of the picture attends to chosen tokens; see
         `AttentionRecorder`."""
         from perfusion_registry.base.attention import AttentionRecorder
 
-        return AttentionRecorder(self.cross_attentions, positions, latent_size)
+        return AttentionRecorder(self.cross_attentions, positions, latent_size, every)

@@ -14,11 +14,11 @@ from perfusion_registry.base.reference import PICKLES
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import HeaderError, read_header
 
-SUITABLE = 'use a base like Stable Diffusion 1.x, 2.x or SDXL, or "storybook"'
+SUITABLE = 'use a base like Stable Diffusion 1.x, 2.x or SDXL, Anima or PixArt-Sigma, or "storybook"'
 BESIDE = "name the base that it goes with, and this under [base.controls] in perfusion.toml"
 """What to do with a thing that is used beside a base."""
 _CONVERT = "where diffusers reads it (`from_single_file`), make a folder of it with `save_pretrained`"
-_WHOLE = "name the folder of the whole pipeline, the one with model_index.json"
+_WHOLE = "name the folder of the whole pipeline, the one with model_index.json or modular_model_index.json"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,12 @@ JOINT = Kind(
 )
 VIDEO = Kind("a model that draws video, not pictures")
 ANIMA = Kind(
-    "Anima, which perf cannot draw with yet: a language model reads its prompts, and a network of its own "
-    "what that says"
+    "Anima's transformer and text conditioner in one file, without Qwen, the VAE and the tokenizers",
+    "name a folder of all of it, as diffusers has it (circlestone-labs/Anima-Base-v1.0-Diffusers)",
+)
+PIXART = Kind(
+    "PixArt's or Sana's transformer alone, in names that are not diffusers'",
+    "name a folder of PixArt-Sigma, with its T5 encoder, VAE and tokenizer, as diffusers has it",
 )
 UNKNOWN = Kind("a file of tensors that perf does not know, not a base")
 _OTHER_TEXT = "whose text encoder is not CLIP's, so it needs an architecture of its own"
@@ -73,7 +77,7 @@ _MARKERS: tuple[tuple[str, Kind], ...] = (
         VIDEO,
     ),
     (rf"{_AT}blocks\.0\.mlp\.layer1\.", Kind(f"Cosmos-Predict2, {_OTHER_TEXT}")),
-    (rf"{_AT}blocks\.\d+\.cross_attn\.kv_linear\.", Kind(f"PixArt or Sana, {_OTHER_TEXT}")),
+    (rf"{_AT}blocks\.\d+\.cross_attn\.kv_linear\.", PIXART),
     (rf"{_AT}mlp_t5\.", Kind(f"Hunyuan-DiT, {_OTHER_TEXT}")),
     (rf"{_AT}encoder_hid_proj\.", Kind(f"Kolors, {_OTHER_TEXT}")),
     (
@@ -171,7 +175,7 @@ def kind_of_folder(folder: Path) -> Kind:
         return kinds.pop()
     if not kinds and (pickles := [path for path in files if path.suffix.lower() in PICKLES]):
         return kind_of_file(pickles[0])
-    inside = sorted(path.parent.name for path in folder.glob("*/model_index.json"))
+    inside = sorted({path.parent.name for path in folder.glob("*/*model_index.json")})
     if inside:
         return Kind("a folder of bases", f"name one of them: {', '.join(inside[:5])}")
     return _UNKNOWN

@@ -95,6 +95,23 @@ def _dtype_option() -> str:
     return "dtype" if Version(__version__) >= _RENAMED else "torch_dtype"
 
 
+def load_model(description: BaseDescription, model: str, kind: str, dtype: torch.dtype) -> Any:
+    """One of a described base's models, its weights in `dtype`. kind: its class in diffusers or
+    transformers. Raises PerfError where neither has it."""
+    with quiet():
+        import diffusers
+        import transformers
+    found = getattr(diffusers, kind, None)
+    options = {"dtype" if found is None else _dtype_option(): dtype, "variant": description.variants[model]}
+    found = found or getattr(transformers, kind, None)
+    if found is None:
+        raise PerfError(
+            f"the base's {model} is a {kind}, which the installed diffusers and transformers do not have",
+            hint="pip install --upgrade diffusers transformers",
+        )
+    return load_pretrained(found, description.folder / model, f"the base's {model}", **options)
+
+
 def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, **options: Any) -> Any:
     """A described base's diffusers pipeline of class `kind`, its weights in `dtype`."""
     what, variants = f"the base {description.repo!r}", set(description.variants.values())
@@ -130,15 +147,20 @@ def move(models: Sequence[nn.Module], device: torch.device) -> None:
 def require_all_weights(model: nn.Module, folder: Path, variant: str | None) -> None:
     """Raise PerfError when a parameter is in no file; the libraries would only fill it with noise."""
     stored = {
-        name.removeprefix("text_model.")
+        _plain(name)
         for path in weight_files(folder, variant)
         if path.suffix == ".safetensors"
         for name in tensor_entries(path)
     }
-    wanted = {name.removeprefix("text_model.") for name, _ in model.named_parameters()}
+    wanted = {_plain(name) for name, _ in model.named_parameters()}
     absent = sorted(wanted - stored)
     if absent:
         raise _incomplete(absent, str(folder))
+
+
+def _plain(name: str) -> str:
+    """Without what stands before a text encoder's names where it was saved as a part of another model."""
+    return name.removeprefix("text_model.").removeprefix("model.")
 
 
 def _incomplete(absent: Sequence[str], where: str) -> PerfError:

@@ -56,6 +56,26 @@ def clip_states(encoder: Any, ids: Tensor, values: Mapping[tuple[int, int], Tens
     return states.float()
 
 
+def t5_states(encoder: Any, ids: Tensor, mask: Tensor, values: Mapping[tuple[int, int], Tensor]) -> Tensor:
+    """The last states (B, n, d) fp32 of a T5 encoder.
+
+    ids: (B, n) int64, on the encoder's device. mask: (B, n) bool, true where there is text. values: as in
+    `replaced_embeddings`; of a T5, `get_input_embeddings` names another module than the one that runs.
+    """
+    with (
+        torch.autocast(ids.device.type, enabled=False),
+        replaced_embeddings(encoder.encoder.embed_tokens, values),
+    ):
+        states: Tensor = encoder(ids, attention_mask=mask.long())[0]
+    return states.float()
+
+
+def text_mask(lengths: Sequence[int], positions: int, device: torch.device) -> Tensor:
+    """(B, positions) bool, true at the first `lengths` of each row."""
+    until = torch.tensor(list(lengths), device=device)[:, None]
+    return torch.arange(positions, device=device) < until
+
+
 def embedding_values(
     prompts: Sequence[Tokens], embeddings: Embeddings | None, encoder: int
 ) -> dict[tuple[int, int], Tensor]:

@@ -42,7 +42,8 @@ class Tokens:
     padding. concept_positions: the position of each concept piece, in the order of the pieces; of several the
     last, which alone has read all of them, of none `NOWHERE`. concept_tokens: all positions of each. places:
     for each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the
-    words that did not fit, as text, or "".
+    words that did not fit, as text, or "". lengths: of each text encoder, how many of its ids are no padding;
+    `length` is that of the first.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -53,6 +54,7 @@ class Tokens:
     concept_tokens: tuple[tuple[int, ...], ...] = ()
     places: tuple[tuple[tuple[int, ...], ...], ...] = ()
     dropped: str = ""
+    lengths: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -60,7 +62,12 @@ class Tokens:
     def beside(self, other: Tokens) -> Tokens:
         """The same prompt for one more text encoder, whose tokens `other` has; positions stay this one's."""
         places = tuple((*mine, *theirs) for mine, theirs in zip(self.places, other.places, strict=True))
-        return replace(self, ids=(*self.ids, *other.ids), places=places)
+        return replace(
+            self,
+            ids=(*self.ids, *other.ids),
+            places=places,
+            lengths=(*self.lengths, *other.lengths),
+        )
 
 
 def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: int) -> Tokens:
@@ -70,18 +77,43 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
     of several tokens of which only some fit counts as lost.
     Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
     """
-    tokens: list[_Token] = []
+    tokens: list[Token] = []
     concepts: list[tuple[int, ...]] = []
     for number, piece in enumerate(pieces):
         if isinstance(piece, ConceptPiece):
             ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []
             ids = ids if piece.spelled else ids[-1:] * piece.vectors
             concepts.append(tuple(range(len(tokens), len(tokens) + len(ids))))
-            tokens += [_Token(id_, piece.word, (number, 0)) for id_ in ids]
+            tokens += [Token(id_, piece.word, (number, 0)) for id_ in ids]
         else:
             tokens += _text_tokens(tokenizer, piece, number)
+    ends = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+    return laid_out(tokens, concepts, length, *ends, tokenizer.pad_token_id)
 
-    room = length - 2
+
+@dataclass(frozen=True)
+class Token:
+    """A token, the word it belongs to, and (piece, offset of that word) to tell equal words apart."""
+
+    id: int
+    word: str
+    source: tuple[int, int]
+
+
+def laid_out(
+    tokens: Sequence[Token],
+    concepts: Sequence[tuple[int, ...]],
+    length: int,
+    start: Sequence[int],
+    end: Sequence[int],
+    padding: int,
+) -> Tokens:
+    """A prompt of `length` positions for one text encoder: between the ids of its start and end as many
+    tokens as fit, then padding.
+
+    concepts: the tokens of each concept piece, by index. Raises PerfError when a concept would be lost.
+    """
+    room = length - len(start) - len(end)
     kept, lost = tokens[:room], tokens[room:]
     dropped = " ".join({token.source: token.word for token in lost}.values())  # each word once
     beyond = [tokens[indices[-1]].word for indices in concepts if indices and indices[-1] >= room]
@@ -92,18 +124,23 @@ def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: in
             where=f"the end of the prompt: {dropped}",
             hint="shorten the prompt, or move the concepts to its front",
         )
-    padding = length - len(kept) - 2
-    row = [tokenizer.bos_token_id, *(token.id for token in kept), tokenizer.eos_token_id]
-    at = tuple(tuple(index + 1 for index in indices) for indices in concepts)
+    row = [*start, *(token.id for token in kept), *end]
+    filling = length - len(row)
+    at = tuple(tuple(index + len(start) for index in indices) for indices in concepts)
     return Tokens(
-        ids=((*row, *[tokenizer.pad_token_id] * padding),),
+        ids=((*row, *[padding] * filling),),
         length=len(row),
-        words=("", *(token.word for token in kept), *[""] * (padding + 1)),
-        pieces=(None, *(token.source[0] for token in kept), *[None] * (padding + 1)),
+        words=(*[""] * len(start), *(token.word for token in kept), *[""] * (len(end) + filling)),
+        pieces=(
+            *[None] * len(start),
+            *(token.source[0] for token in kept),
+            *[None] * (len(end) + filling),
+        ),
         concept_positions=tuple(indices[-1] if indices else NOWHERE for indices in at),
         concept_tokens=at,
         places=tuple((indices,) for indices in at),
         dropped=dropped,
+        lengths=(len(row),),
     )
 
 
@@ -155,23 +192,14 @@ def unknown_words(tokenizer: Any, texts: Sequence[str]) -> list[str]:
     return [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) > 1]
 
 
-@dataclass(frozen=True)
-class _Token:
-    """A token, the word it belongs to, and (piece, offset of that word) to tell equal words apart."""
-
-    id: int
-    word: str
-    source: tuple[int, int]
-
-
-def _text_tokens(tokenizer: Any, text: str, piece: int) -> Iterator[_Token]:
+def _text_tokens(tokenizer: Any, text: str, piece: int) -> Iterator[Token]:
     spans = [(match.start(), match.end()) for match in re.finditer(r"\S+", text)]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     several = _several_vectors(tokenizer)
     for id_, (start, _) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
         first, last = next((span for span in spans if span[0] <= start < span[1]), (start, start))
         for one in several.get(id_, (id_,)):
-            yield _Token(one, text[first:last], (piece, first))
+            yield Token(one, text[first:last], (piece, first))
 
 
 def _several_vectors(tokenizer: Any) -> dict[int, list[int]]:

@@ -107,6 +107,22 @@ def half_precision_digest(path: Path, layers: int | None = None) -> str:
     return half_digest(tensors())
 
 
+def tensor_digests(path: Path, prefix: str = "") -> dict[str, str]:
+    """A hex sha256 of each floating-point tensor of a file rounded to fp16, its shape included, by name.
+
+    prefix: of the names of those that are read.
+    """
+    entries = tensor_entries(path)
+    digests = {}
+    with path.open("rb") as file:
+        for name, entry in entries.items():
+            if name.startswith(prefix) and is_learned(name, entry):
+                file.seek(entry.start)
+                halves = _to_half(file.read(entry.end - entry.start), entry.dtype)
+                digests[name] = half_digest([("", entry.shape, halves)])
+    return digests
+
+
 def half_digest(tensors: Iterable[tuple[str, Sequence[int], bytes]]) -> str:
     """That digest over (name, shape, fp16 little-endian bytes), sorted by `plain_name`."""
     total = hashlib.sha256()

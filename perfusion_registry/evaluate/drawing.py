@@ -172,12 +172,14 @@ class DrawOrder:
             if self.attention and composition.concepts:
                 factor = base.pixels_per_latent
                 places = [position for concept in composition.concepts for position in concept.positions]
-                branches = 2 if request.guidance > 1 else 1  # the prompt's is the last
+                branches = 2 if request.guidance > 1 else 1
+                together, apart = (branches, 1) if base.guided_together else (1, branches)
                 size = (request.height // factor, request.width // factor)
                 recorder = contexts.enter_context(
-                    base.recorder([places] * (branches * len(request.seeds)), size)
+                    base.recorder([places] * (together * len(request.seeds)), size, apart)
                 )
             drawn = list(render(base, composition, request, artifacts, packing=packing))
+        # Of both branches in one call, the prompt's is the last.
         maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None
         if packing is not pack:  # the record tells of Eq. 4, by which `perf render --from` would draw
             return [_png(picture.image) for picture in drawn], maps

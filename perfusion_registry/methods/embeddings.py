@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.methods.interface import TensorRule
 
@@ -31,6 +31,17 @@ def embedding_name(encoder: int) -> str:
 def embedding_tensors(embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
     """The learned token embeddings (d_token,) of each text encoder by their names in a file."""
     return {embedding_name(encoder): embedding for encoder, embedding in enumerate(embeddings)}
+
+
+def embedding_groups(base: Base, embeddings: Sequence[Tensor], rate: float) -> list[dict[str, Any]]:
+    """Parameters for an optimiser: the embeddings of each table, at a rate for the spread of its numbers.
+
+    rate: for CLIP's.
+    """
+    rates: dict[float, list[Tensor]] = {}
+    for embedding, scale in zip(embeddings, base.embedding_scales, strict=True):
+        rates.setdefault(rate * scale, []).append(embedding)
+    return [{"params": own, "lr": own_rate} for own_rate, own in rates.items()]
 
 
 def embeddings_of(tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

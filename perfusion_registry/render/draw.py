@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,32 +148,23 @@ def _draw(
     stage: Stage,
 ) -> list[Image.Image]:
     """Run the pipeline once for the pictures of `seeds`."""
-
-    def count(*_: Any) -> dict[str, Any]:
-        stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}")
-        return {}
-
     scheduler, width, height = request.scheduler, request.width, request.height
     kind = controlled.kind
     pipe = base.pipeline(kind, scheduler=SHORT_NAMES.get(scheduler, scheduler), **controlled.components)
     size = {"width": width, "height": height}
     shown = size if start is None else start.inputs(width, height, len(seeds))
     shown |= controlled.inputs(request, len(seeds))
-    told = "callback_on_step_end"
-    if told not in inspect.signature(pipe.__call__).parameters:  # diffusers' older pipelines
-        told = "callback"
     what = f"the device {base.device} has not enough memory for {request.width}x{request.height}"
     with base.autocast(), enough_memory(what, "try a smaller --size, --batch 1, or --device cpu"):
-        result = pipe(
-            **inputs,
-            num_inference_steps=request.steps,
-            guidance_scale=request.guidance,
-            **shown,
-            **base.rescale(kind),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            **{told: count},
+        images: list[Image.Image] = base.drawn(
+            pipe,
+            {**inputs, **shown, **base.rescale(kind)},
+            steps=request.steps,
+            guidance=request.guidance,
+            generators=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            after_step=lambda: stage.advance(note=f"seed {', '.join(map(str, seeds[:4]))}"),
         )
-    return list(result.images)
+    return images
 
 
 def check_request(base: Base, composition: Composition, request: RenderRequest) -> None:
@@ -189,11 +179,12 @@ def check_request(base: Base, composition: Composition, request: RenderRequest) 
             f"{here.repo}, is of another family ({here.family[:12]})",
             hint="write it anew with `perf compose`",
         )
-    factor = base.pixels_per_latent
+    factor = base.pixels_per_step
     for key, side in (("width", request.width), ("height", request.height)):
         if side % factor:
             raise PerfError(
-                f"the {key} {side} is not a multiple of {factor}, the pixels that one latent stands for",
+                f"the {key} {side} is not a multiple of {factor}, the pixels that one "
+                f"{'latent stands' if factor == base.pixels_per_latent else 'patch of latents stands'} for",
                 where="--size",
                 hint=f"the nearest is {max(factor, round(side / factor) * factor)}",
             )

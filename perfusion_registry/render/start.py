@@ -63,7 +63,7 @@ class StartImage:
 def size_for(base: Base, picture: Image.Image) -> tuple[int, int]:
     """(width, height) of a picture's proportions, with as many pixels as the base draws by default; whole
     latents."""
-    factor, (height, width) = base.pixels_per_latent, base.picture_size
+    factor, (height, width) = base.pixels_per_step, base.picture_size
     scale = math.sqrt(width * height / (picture.width * picture.height))
     across, down = (max(factor, round(side * scale / factor) * factor) for side in picture.size)
     return across, down

@@ -15,6 +15,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 
 ARCHITECTURES = {
+    "anima": "perfusion_registry.base.architectures.anima:ARCHITECTURE",
+    "pixart-sigma": "perfusion_registry.base.architectures.pixart_sigma:ARCHITECTURE",
     "sdxl": "perfusion_registry.base.architectures.sdxl:ARCHITECTURE",
     "stable-diffusion": "perfusion_registry.base.architectures.stable_diffusion:ARCHITECTURE",
 }
@@ -64,7 +66,7 @@ def _why_not(files: BaseFiles) -> str:
         if component in COMPONENTS:
             return COMPONENTS[component]
     if classes.get("transformer"):
-        return "it draws with a transformer instead of a UNet"
+        return "it draws with a transformer instead of a UNet, of a kind that perf does not know"
     if classes.get("unet") != "UNet2DConditionModel":
         return "it has no UNet with text cross-attention"
     if classes.get("text_encoder_2") and not classes.get("text_encoder"):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import SDXL
+from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
@@ -138,7 +139,7 @@ class StableDiffusionXL:
         place, own = pipe.unet.device, (pipe.text_encoder, pipe.text_encoder_2)
         with exclusive(pipe.unet):  # another thread may have a composition attached
             first, second = (
-                unet.fp32_text_encoder(encoder, description, name).to(place)
+                fp32_text_encoder(encoder, description, name).to(place)
                 for encoder, name in zip(own, ENCODERS, strict=True)
             )
             base = StableDiffusionXLBase(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import STABLE_DIFFUSION
+from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
@@ -137,7 +138,7 @@ class StableDiffusion:
         with exclusive(pipe.unet):  # another thread may have a composition attached
             base = StableDiffusionBase(
                 pipe=pipe,
-                text_encoder=unet.fp32_text_encoder(pipe.text_encoder, description).to(place),
+                text_encoder=fp32_text_encoder(pipe.text_encoder, description).to(place),
                 device=place,
                 dtype=pipe.unet.dtype,
                 compute_dtype=pipe.unet.dtype,

@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
+from perfusion_registry.base.architectures.image_latents import ImageLatentsBase
+from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
 from perfusion_registry.base.family import family_digest, layer_order
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription, BaseIdentity
-from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
 from perfusion_registry.base.live import live_identity
@@ -24,9 +25,8 @@ from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from perfusion_registry.base.autoencoder import Posterior
     from perfusion_registry.base.readers import Reader
 
 
@@ -124,7 +124,7 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class UNetBase(Base):
+class UNetBase(ImageLatentsBase):
     """A loaded base with diffusers' UNet and autoencoder of images; its text is its architecture's."""
 
     @property
@@ -147,29 +147,6 @@ class UNetBase(Base):
     def residual_blocks(self) -> Sequence[ResidualBlock]:
         """Its transformer blocks between `proj_in` and `proj_out`."""
         return residual_blocks(self.denoiser)
-
-    @property
-    def vae(self) -> Any:
-        """The autoencoder that pictures go through: the pipeline's, unless its format is too small."""
-        return self.pipe.vae
-
-    def latents(self, images: Tensor) -> Posterior:
-        """By the VAE."""
-        from perfusion_registry.base.autoencoder import encoded
-
-        return encoded(self.vae, images, self.device, self.autocast())
-
-    def pictures(self, latents: Tensor) -> Tensor:
-        """By the VAE."""
-        from perfusion_registry.base.autoencoder import decoded
-
-        return decoded(self.vae, latents, self.autocast())
-
-    def reconstructed(self, images: Tensor) -> Tensor:
-        """By the VAE, in its own format."""
-        from perfusion_registry.base.autoencoder import reconstructed
-
-        return reconstructed(self.vae, images)
 
     def plain_inputs(self, prompts: Sequence[str], unwanted: Sequence[str]) -> dict[str, Any]:
         """The pipeline's own, unless words were put into the base: diffusers would find these within other
@@ -196,11 +173,6 @@ class UNetBase(Base):
             pipe.unet = copy.copy(pipe.unet)  # with its very layers, and a configuration of its own
             pipe.unet.register_to_config(in_channels=4)
         return pipe
-
-    @property
-    def pixels_per_latent(self) -> int:
-        """8, as a rule."""
-        return int(self.pipe.vae_scale_factor)
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -240,23 +212,6 @@ def load_parts(
             require_all_weights(model, description.folder / name, description.variants.get(name))
     altered(pipe, dict(zip(encoders, in_fp32, strict=True)), description)
     return pipe, in_fp32
-
-
-def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
-    """A text encoder in fp32: a pipeline's own one, else from the base's files, else a copy."""
-    import torch
-
-    if own.dtype == torch.float32:
-        return own
-    if description is None:
-        return copy.deepcopy(own).float()
-    from perfusion_registry.base.checkpoint_loading import load_text_encoder
-    from perfusion_registry.base.pretrained import load_pretrained
-
-    if description.in_one_file:
-        return load_text_encoder(description, component)
-    folder, variant = description.folder / component, description.variants.get(component)
-    return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
 
 
 def live_unet_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> BaseIdentity:

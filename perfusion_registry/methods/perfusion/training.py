@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from perfusion_registry.base import block_widths
 from perfusion_registry.edit import CovarianceMetric, packed
-from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of
+from perfusion_registry.methods.embeddings import embedding_groups, embedding_tensors, embeddings_of
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.methods.perfusion.own_word import own_similarity
@@ -80,7 +80,7 @@ class PerfusionTrainable(Trainable):
         """Embeddings, outputs and residual, each at a rate of its own."""
         options = self.options
         groups = [
-            {"params": [*self.embeddings], "lr": options.learning_rate_embedding},
+            *embedding_groups(self.base, self.embeddings, options.learning_rate_embedding),
             {"params": [self.outputs], "lr": options.learning_rate_output},
         ]
         if self.residual:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from perfusion_registry.methods.embeddings import embedding_tensors, embeddings_of, embeddings_of_word
+from perfusion_registry.methods.embeddings import (
+    embedding_groups,
+    embedding_tensors,
+    embeddings_of,
+    embeddings_of_word,
+)
 from perfusion_registry.methods.prompts import Prompts, unedited
 from perfusion_registry.methods.textual_inversion.options import TrainOptions
 from perfusion_registry.methods.trainable import Tensors, Trainable
@@ -28,8 +33,8 @@ class InversionTrainable(Trainable):
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """One rate for all."""
-        return [{"params": [*self.embeddings], "lr": self.rate}]
+        """One rate for all, by the spread of each table."""
+        return embedding_groups(self.base, self.embeddings, self.rate)
 
     def identity(self) -> tuple[str, Sequence[Tensor]]:
         """Where it starts."""

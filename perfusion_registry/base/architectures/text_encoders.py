@@ -1,0 +1,25 @@
+"""Text encoders beside a pipeline, in fp32. Importing this needs no torch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from perfusion_registry.base.identity import BaseDescription
+
+
+def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
+    """A text encoder in fp32: a pipeline's own one, else from the base's files, else a copy."""
+    import torch
+
+    if own.dtype == torch.float32:
+        return own
+    if description is None:
+        return copy.deepcopy(own).float()
+    from perfusion_registry.base.checkpoint_loading import load_text_encoder
+    from perfusion_registry.base.pretrained import load_pretrained
+
+    if description.in_one_file:
+        return load_text_encoder(description, component)
+    folder, variant = description.folder / component, description.variants.get(component)
+    return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
