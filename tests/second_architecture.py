@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from perfusion_registry.base.autoencoder import Posterior
 from perfusion_registry.base.card import BaseCard
+from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.conditioning import Conditioning, Embeddings
 from perfusion_registry.base.family import family_digest, text_digest
 from perfusion_registry.base.files import BaseFiles
@@ -33,7 +34,7 @@ from perfusion_registry.base.objective import FlowMatching
 from perfusion_registry.base.pretrained import load_pretrained, move
 from perfusion_registry.base.scorer import Scorer
 from perfusion_registry.base.text_encoding import clip_states, embedding_values, padded_ids
-from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens
+from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens
 from tests.tiny import save_tiny_tokenizer, text_config, tiny_clip
 
 LENGTH = 24
@@ -155,8 +156,8 @@ class Loaded(Base):
     pixels_per_latent = 8
     native_size = (64, 64)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
-        tokens = clip_tokens(self.pipe.tokenizer, pieces, LENGTH)
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+        tokens = clip_tokens(self.pipe.tokenizer, pieces, LENGTH, whole=False)  # cut: it reads no chunks
         return tokens.beside(tokens)
 
     def tokenise_captions(self, captions: Sequence[str]) -> list[Tokens]:

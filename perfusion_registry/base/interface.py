@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.residuals import Factors
     from perfusion_registry.base.scorer import Scorer
-    from perfusion_registry.base.tokens import ConceptPiece, Tokens
+    from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,6 +59,8 @@ class Base(ABC):
 
     attends_to_padding: ClassVar[bool] = True
     """Whether cross-attention looks at padding positions too, which then belong into C."""
+    reads_in_chunks: ClassVar[bool] = False
+    """Whether a long prompt becomes several chunks. Else it is cut, and breaks are nothing."""
     guided_together: ClassVar[bool] = True
     """Whether its pipelines ask the denoiser once for both branches of guidance, the unwanted one first; else
     one after the other, the wanted one first."""
@@ -69,11 +71,13 @@ class Base(ABC):
     # Text
 
     @abstractmethod
-    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
-        """Tokenise a prompt, padded to the base's length; each concept piece becomes its tokens.
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+        """Tokenise a prompt, padded to the base's length, or to so many chunks of it as it needs; each
+        concept piece becomes its tokens.
 
-        A prompt that is too long is cut, as the pipeline itself would, and `dropped` says what is lost.
-        Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
+        Without `whole`, or where the base does not read in chunks, a prompt that is too long is cut, as the
+        pipeline itself would, and `dropped` says what is lost. Raises PerfError when a supercategory is no
+        token at all, or when a concept would be lost.
         """
 
     @abstractmethod
@@ -95,7 +99,7 @@ class Base(ABC):
     @property
     @abstractmethod
     def text_length(self) -> int:
-        """How many positions a whole prompt has, padding included."""
+        """How many positions a text encoder reads at once, padding included."""
 
     @property
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,50 @@ from perfusion_registry.base.tokens import Tokens
 
 
 def padded_ids(prompts: Sequence[Tokens], encoder: int, padding: int, length: int | None = None) -> Tensor:
-    """The ids (B, n) int64 of one text encoder, filled up with `padding` to the longest, or to `length`."""
-    rows = [prompt.ids[encoder] for prompt in prompts]
-    n = length or max(map(len, rows))
-    return torch.tensor([[*row, *[padding] * (n - len(row))] for row in rows])
+    """The ids (B, n) int64 of one text encoder, filled up to the longest, or to `length`: in chunks with
+    blank ones, others with `padding`."""
+    n = length or max(len(prompt.ids[encoder]) for prompt in prompts)
+    rows = []
+    for prompt in prompts:
+        row = prompt.ids[encoder]
+        missing = n - len(row)
+        if prompt.blank and missing:
+            filling = prompt.blank[encoder] * (missing // prompt.chunk)
+        else:
+            filling = (padding,) * missing
+        rows.append(row + filling)
+    return torch.tensor(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Chunked:
+    """What a text encoder reads of B prompts of n positions, each of their k chunks by itself.
+
+    ids: (B k, c) int64. values: by (row, position) of that. prompts: B.
+    """
+
+    ids: Tensor
+    values: dict[tuple[int, int], Tensor]
+    prompts: int
+
+    @classmethod
+    def of(cls, prompts: Sequence[Tokens], ids: Tensor, values: Mapping[tuple[int, int], Tensor]) -> Chunked:
+        """ids, values: of whole prompts, (B, n) and by (prompt, position)."""
+        chunk = prompts[0].chunk if prompts[0].blank else ids.shape[1]
+        count = ids.shape[1] // chunk
+        moved = {
+            (prompt * count + position // chunk, position % chunk): value
+            for (prompt, position), value in values.items()
+        }
+        return cls(ids.reshape(-1, chunk), moved, len(ids))
+
+    def whole(self, states: Tensor) -> Tensor:
+        """The states (B k, c, d) of the chunks as those of prompts, (B, n, d)."""
+        return states.reshape(self.prompts, -1, states.shape[-1])
+
+    def first(self, pooled: Tensor | None) -> Tensor | None:
+        """Of what stands for whole chunks, (B k, p), that of each prompt's first, (B, p)."""
+        return None if pooled is None else pooled[:: len(pooled) // self.prompts]
 
 
 def penultimate_states(

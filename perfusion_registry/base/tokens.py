@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,17 +33,24 @@ class ConceptPiece:
 
 
 @dataclass(frozen=True)
+class Break:
+    """The place in a prompt where a chunk ends, whatever still fits into it."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """A prompt as a base takes it: n positions, which what K and V read has too.
 
-    ids: for each text encoder its token ids, with start, end and padding. length: how many positions hold
-    start, words and end; padding follows. words: n texts, the word that each position belongs to; "" for
-    start, end and padding. pieces: which piece of the prompt each position is of; None for start, end and
-    padding. concept_positions: the position of each concept piece, in the order of the pieces; of several the
-    last, which alone has read all of them, of none `NOWHERE`. concept_tokens: all positions of each. places:
-    for each concept piece and each text encoder, where its tokens are in that encoder's ids. dropped: the
-    words that did not fit, as text, or "". lengths: of each text encoder, how many of its ids are no padding;
-    `length` is that of the first.
+    ids: for each text encoder its token ids, with start, end and padding, chunk behind chunk. length: how
+    many positions of the last chunk hold start, words and end; padding follows. words: n texts, the word that
+    each position belongs to; "" for start, end and padding. pieces: which piece of the prompt each position
+    is of; None for start, end and padding. concept_positions: the position of each concept piece, in the
+    order of the pieces; of several the last, which alone has read all of them, of none `NOWHERE`.
+    concept_tokens: all positions of each. places: for each concept piece and each text encoder, where its
+    tokens are in that encoder's ids. dropped: the words that did not fit, as text, or "". blank: for each
+    text encoder the ids of a chunk without words, as long as every chunk is; none of texts that are not in
+    chunks.
+    lengths: of each text encoder, how many of its ids are no padding; none of texts in chunks.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -54,41 +61,32 @@ class Tokens:
     concept_tokens: tuple[tuple[int, ...], ...] = ()
     places: tuple[tuple[tuple[int, ...], ...], ...] = ()
     dropped: str = ""
+    blank: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
 
+    @property
+    def chunk(self) -> int:
+        """How many positions a text encoder reads at once: of each chunk, or all of them."""
+        return len(self.blank[0]) if self.blank else len(self.ids[0])
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it is."""
+        return len(self.ids[0]) // self.chunk
+
+    def ends(self) -> tuple[int, ...]:
+        """The position of the end token of each chunk."""
+        starts = range(0, len(self), self.chunk)
+        return tuple(start + 1 + sum(map(bool, self.words[start : start + self.chunk])) for start in starts)
+
     def beside(self, other: Tokens) -> Tokens:
         """The same prompt for one more text encoder, whose tokens `other` has; positions stay this one's."""
         places = tuple((*mine, *theirs) for mine, theirs in zip(self.places, other.places, strict=True))
-        return replace(
-            self,
-            ids=(*self.ids, *other.ids),
-            places=places,
-            lengths=(*self.lengths, *other.lengths),
-        )
-
-
-def clip_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: int) -> Tokens:
-    """Tokenise a prompt for a CLIP text encoder of `length` positions, piece by piece.
-
-    A prompt that is too long is cut, as diffusers' pipelines would, and `dropped` says what is lost; a word
-    of several tokens of which only some fit counts as lost.
-    Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
-    """
-    tokens: list[Token] = []
-    concepts: list[tuple[int, ...]] = []
-    for number, piece in enumerate(pieces):
-        if isinstance(piece, ConceptPiece):
-            ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []
-            ids = ids if piece.spelled else ids[-1:] * piece.vectors
-            concepts.append(tuple(range(len(tokens), len(tokens) + len(ids))))
-            tokens += [Token(id_, piece.word, (number, 0)) for id_ in ids]
-        else:
-            tokens += _text_tokens(tokenizer, piece, number)
-    ends = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
-    return laid_out(tokens, concepts, length, *ends, tokenizer.pad_token_id)
+        blank, lengths = (*self.blank, *other.blank), (*self.lengths, *other.lengths)
+        return replace(self, ids=(*self.ids, *other.ids), places=places, blank=blank, lengths=lengths)
 
 
 @dataclass(frozen=True)
@@ -190,30 +188,6 @@ def unknown_words(tokenizer: Any, texts: Sequence[str]) -> list[str]:
         return []
     words = dict.fromkeys(word for text in texts for word in _WORDS.findall(text.lower()))
     return [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) > 1]
-
-
-def _text_tokens(tokenizer: Any, text: str, piece: int) -> Iterator[Token]:
-    spans = [(match.start(), match.end()) for match in re.finditer(r"\S+", text)]
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    several = _several_vectors(tokenizer)
-    for id_, (start, _) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
-        first, last = next((span for span in spans if span[0] <= start < span[1]), (start, start))
-        for one in several.get(id_, (id_,)):
-            yield Token(one, text[first:last], (piece, first))
-
-
-def _several_vectors(tokenizer: Any) -> dict[int, list[int]]:
-    """The ids that stand for each textual inversion of several vectors, which diffusers adds as `word`,
-    `word_1`, ... and prompts call `word`."""
-    added: dict[str, int] = tokenizer.added_tokens_encoder
-    several = {}
-    for word, id_ in added.items():
-        ids = [id_]
-        while (more := added.get(f"{word}_{len(ids)}")) is not None:
-            ids.append(more)
-        if len(ids) > 1:
-            several[id_] = ids
-    return several
 
 
 def _similar_words(tokenizer: Any, word: str) -> list[str]:

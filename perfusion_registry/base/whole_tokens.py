@@ -12,16 +12,17 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from perfusion_registry.base.tokens import ConceptPiece, Token, Tokens, laid_out
+from perfusion_registry.base.tokens import Break, ConceptPiece, Token, Tokens, laid_out
 from perfusion_registry.errors import PerfError
 
 
-def whole_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece], length: int) -> Tokens:
+def whole_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece | Break], length: int) -> Tokens:
     """Tokenise a prompt for a text encoder of `length` positions, all of it at once.
 
     Each concept piece becomes the last of its supercategory's tokens, or all of them where it is spelled.
     Where a token would hold letters of a concept and of what is beside it, as `pots` of `pot*s`, the prompt
-    is read with a space between them. A prompt that is too long is cut, and `dropped` says what is lost.
+    is read with a space between them. Breaks are nothing. A prompt that is too long is cut, and `dropped`
+    says what is lost.
     Raises PerfError when a supercategory is no token at all, or when a concept would be lost.
     """
     found = _read(tokenizer, pieces)
@@ -57,9 +58,12 @@ def several_pieces(tokenizer: Any, word: str) -> str | None:
     )
 
 
-def _read(tokenizer: Any, pieces: Sequence[str | ConceptPiece]) -> list[Token]:
+def _read(tokenizer: Any, pieces: Sequence[str | ConceptPiece | Break]) -> list[Token]:
     """The tokens of all pieces, each with the piece that it belongs to."""
-    texts = [piece.word if isinstance(piece, ConceptPiece) else piece for piece in pieces]
+    texts = [
+        piece.word if isinstance(piece, ConceptPiece) else "" if isinstance(piece, Break) else piece
+        for piece in pieces
+    ]
     concepts = {number for number, piece in enumerate(pieces) if isinstance(piece, ConceptPiece)}
     while True:
         whole, ends = "".join(texts), list(accumulate(map(len, texts)))

@@ -45,7 +45,7 @@ def gate_report(
     A gate of bias beta and temperature tau is sigmoid((similarity - beta) / tau) at each position.
     """
     texts = (TARGET_PROMPT, *prompts)
-    rows = [base.tokenise(pieces(text, supercategory, spelled=True)) for text in texts]
+    rows = [base.tokenise(pieces(text, supercategory, spelled=True), whole=False) for text in texts]
     with torch.inference_mode():
         E = base.encode(rows).states.cpu()  # (1 + P, n, d)
         i = E[0, rows[0].concept_positions[0]]  # (d,)

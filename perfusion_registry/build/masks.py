@@ -161,7 +161,7 @@ def attention_masks(
     latents = encode_latents(base, pixels, torch.ones(len(pixels), 1, 1, 1), flip=False).mean
     texts = list(prompts) or [TARGET_PROMPT] * len(pixels)
     unique = list(dict.fromkeys(texts))
-    tokenised = [base.tokenise(pieces(text, supercategory, spelled=True)) for text in unique]
+    tokenised = [base.tokenise(pieces(text, supercategory, spelled=True), whole=False) for text in unique]
     rows = [unique.index(text) for text in texts]
     shown, positions = base.encode(tokenised).rows(rows), [tokenised[row].concept_tokens[0] for row in rows]
     objective = base.objective

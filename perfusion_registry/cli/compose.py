@@ -117,6 +117,9 @@ def _show(explanation: ExplainResult) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("token", justify="right")
     table.add_column("word", overflow="fold")
+    chunks = explanation.tokens[-1].chunk + 1
+    if chunks > 1:
+        table.add_column("chunk", justify="right")
     weighted = any(row.weight != 1 for row in explanation.tokens)
     if weighted:
         table.add_column("weight", justify="right")
@@ -127,6 +130,8 @@ def _show(explanation: ExplainResult) -> None:
         table.add_column("removed", justify="right")
     for row in explanation.tokens:
         cells = [_position(row), _word(row, colours)]
+        if chunks > 1:
+            cells.append(Text(str(row.chunk + 1), style="dim"))
         if weighted:
             cells.append(Text(f"{row.weight:g}", style="dim" if row.weight == 1 else ""))
         for name in names:

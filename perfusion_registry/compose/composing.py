@@ -17,7 +17,7 @@ from perfusion_registry.compose.composition import (
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.pieces import Call, Prompt, Text
 from perfusion_registry.compose.prompt import braces, reads_as_before, unparse
-from perfusion_registry.compose.tokenising import positions_of, tokenised, warn_of_lost
+from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised, warn_of_lost
 from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.methods.table import check_general, find_method, find_setting
@@ -83,6 +83,8 @@ def compose(
     tokens = tokenised(base, prompt, said)
     reporter = reporter or Silent()
     warn_of_lost(tokens, "prompt", reporter)
+    if prompt.broken and not base.reads_in_chunks:
+        reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
     unknown = base.unknown_words([piece.text for piece in prompt.pieces if isinstance(piece, Text)])
     if unknown:
         reporter.warn(
@@ -90,15 +92,15 @@ def compose(
             "it draws nothing of it, or something else"
         )
     covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
+    composed = tuple(
+        _composed(prompt, concept, settled[concept.name], said[concept.name], tokens) for concept in called
+    )
     return Composition(
-        schema_version=_schema(prompt, called),
+        schema_version=_schema(base, prompt, called, composed, tokens),
         prompt=unparse(prompt.without_options()),
         base=described(base),
         covariance=covariances[0] if covariances else None,
-        concepts=tuple(
-            _composed(prompt, concept, settled[concept.name], said[concept.name], tokens)
-            for concept in called
-        ),
+        concepts=composed,
     )
 
 
@@ -146,10 +148,19 @@ def regated(composition: Composition, gates: SettingSources) -> Composition:
     return composition.model_copy(update={"concepts": tuple(changed)})
 
 
-def _schema(prompt: Prompt, called: Sequence[Concept]) -> int:
-    """The lowest format that says all of a composition: an older perf reads what it can draw."""
-    if not reads_as_before(prompt.without_options()):
+def _schema(
+    base: Base, prompt: Prompt, called: Sequence[Concept], composed: Sequence[ComposedConcept], tokens: Tokens
+) -> int:
+    """The lowest format that says all of a composition: an older perf reads what it can draw.
+
+    A global lock reads the prompt with the supercategories spelled out, which may need another chunk.
+    """
+    if tokens.chunks > 1 or not reads_as_before(prompt.without_options()):
         return COMPOSITION_SCHEMA
+    if base.reads_in_chunks and called:
+        spelled = {one.name: said_as(one, spelled=True) for one in composed}
+        if tokenised(base, prompt, spelled).chunks > 1:
+            return COMPOSITION_SCHEMA
     return 1 if all(concept.artifact.card.method == DEFAULT_METHOD for concept in called) else 2
 
 

@@ -10,9 +10,8 @@ import torch
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings_of, targets_of
+from perfusion_registry.compose.packing import contributions, encodings_of, targets_of, tokens_of
 from perfusion_registry.compose.pieces import Prompt
-from perfusion_registry.compose.tokenising import tokenised
 from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
@@ -36,19 +35,24 @@ def pack_by(
     method = _drawing(composition, drawing)
     brought = contributions(base, composition, artifacts)
     every, W = targets_of(base, brought), base.bank.W
-    own, called = encodings_of(base, composition, brought)
-    rows = []
+    called = composition.parsed
     for prompt in prompts:
-        if prompt == composition.parsed:
-            tokens, encoded, places = own, called, _places(composition)
-        elif prompt.calls:
+        if prompt.calls and prompt != called:
             raise PerfError(
                 f"beside a prompt drawn by {drawing!r} no other can call concepts", where=prompt.source
             )
+    read = [tokens_of(base, composition, prompt) for prompt in prompts]
+    longest = max(map(len, read))
+    rows = []
+    for prompt, tokens in zip(prompts, read, strict=True):
+        if prompt == called:
+            encoded, places = encodings_of(base, composition, brought)[1], _places(composition)
         else:
-            tokens = tokenised(base, prompt, {})
             encoded, places = base.encode([tokens]), {}
         E = encoded.states[0].to(W)
+        if len(E) < longest:  # blank chunks, where another prompt has more
+            blank = base.encode([base.tokenise([])]).states[0].to(W)
+            E = torch.cat([E, *[blank] * ((longest - len(E)) // len(blank))])
         h = method.packed(drawing, E, W, every, places)
         weights = token_weights([prompt], [tokens], E[None])
         if weights is not None:  # of what is the encoding's own in it, and of no target output

@@ -56,16 +56,18 @@ class ExplainedToken(FileModel):
     """One row: a token, or a run of padding, of which it shows the widest gate and the largest energy.
 
     first, last: token positions. word: the word that the token belongs to, `<start>`, `<end>` or `<padding>`.
-    concept: whose call this is, or None. weight: what its encoding is multiplied by before the edit; the rest
-    is of the encoding without it. similarity: `sim(i_j, e) / energy_j` per concept; 1 at the target input.
-    gate: per concept, in (0, 1). removed: the energy that Eq. 4 takes out of the encoding,
-    `sim(e - e_perp, e - e_perp)`, relative to the mean energy of the target inputs.
+    concept: whose call this is, or None. chunk: which of the prompt's chunks it is in, from 0. weight: what
+    its encoding is multiplied by before the edit; the rest is of the encoding without it. similarity:
+    `sim(i_j, e) / energy_j` per concept; 1 at the target input. gate: per concept, in (0, 1). removed: the
+    energy that Eq. 4 takes out of the encoding, `sim(e - e_perp, e - e_perp)`, relative to the mean energy of
+    the target inputs.
     """
 
     first: int
     last: int
     word: str
     concept: str | None
+    chunk: Annotated[int, Field(exclude_if=lambda chunk: chunk == 0)] = 0
     weight: Annotated[float, Field(exclude_if=lambda weight: weight == 1)] = 1.0
     similarity: dict[str, float]
     gate: dict[str, float]

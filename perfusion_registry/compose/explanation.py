@@ -12,7 +12,7 @@ from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base
+from perfusion_registry.base import Base, Tokens
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
 from perfusion_registry.compose.packing import encodings, targets
@@ -51,8 +51,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     called = {position: c.name for c in composition.concepts for position in c.positions}
 
     rows: list[ExplainedToken] = []
-    words = _labels(tokens.words)
-    for position, word in enumerate(words):
+    for position, word in enumerate(_labels(tokens)):
         similarity, gates, removed = measured.at(position, names)
         if word == "<padding>" and rows and rows[-1].word == "<padding>":
             rows[-1] = _widest(rows[-1], position, similarity, gates, removed)
@@ -63,6 +62,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
                     last=position,
                     word=word,
                     concept=called.get(position),
+                    chunk=position // tokens.chunk,
                     weight=1.0 if weights is None else round(float(weights[0, position]), 6),
                     similarity=similarity,
                     gate=gates,
@@ -101,13 +101,13 @@ def _measure(t: Targets, E: Tensor, mask: Tensor | None) -> _Measured:
     return _Measured(similarity, gates, removed)
 
 
-def _labels(words: tuple[str, ...]) -> list[str]:
-    """Name the start, end and padding tokens, whose words are empty."""
-    real = [position for position, word in enumerate(words) if word]
-    end = real[-1] + 1 if real else 1
+def _labels(tokens: Tokens) -> list[str]:
+    """Name the start, end and padding tokens of each chunk, whose words are empty."""
+    ends = tokens.ends()
     labels = []
-    for position, word in enumerate(words):
-        unnamed = "<start>" if position == 0 else "<end>" if position == end else "<padding>"
+    for position, word in enumerate(tokens.words):
+        chunk, within = divmod(position, tokens.chunk)
+        unnamed = "<start>" if within == 0 else "<end>" if position == ends[chunk] else "<padding>"
         labels.append(word or unnamed)
     return labels
 

@@ -13,7 +13,7 @@ from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, marked
 from perfusion_registry.compose.adapting import adaptation
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings_of, targets_of
+from perfusion_registry.compose.packing import contributions, encodings_of, targets_of, tokens_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,10 @@ class ComposedResiduals:
         if not self.focus.shape[1]:
             return wanted, others
         none = self.focus.new_zeros(*others.states.shape[:2], self.focus.shape[1])
+        beyond = wanted.states.shape[1] - len(self.focus)  # blank chunks, where another prompt has more
+        focus = torch.nn.functional.pad(self.focus, (0, 0, 0, beyond))
         return (
-            wanted.with_states(marked(wanted.states, self.focus.expand(len(wanted), -1, -1))),
+            wanted.with_states(marked(wanted.states, focus.expand(len(wanted), -1, -1))),
             others.with_states(marked(others.states, none)),
         )
 
@@ -52,7 +54,8 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     brought = contributions(base, composition, artifacts)
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
     places = {concept.name: concept.positions for concept in composition.concepts}
-    adapters, marks = adaptation(base, brought, places, base.text_length)
+    n = len(tokens_of(base, composition, composition.parsed))
+    adapters, marks = adaptation(base, brought, places, n)
     if not shown:
         return ComposedResiduals([], marks, adapters)
     tokens, encoded = encodings_of(base, composition, brought)
@@ -76,4 +79,4 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
             }
         )
         focus[calls, column] = 1
-    return ComposedResiduals(factors, torch.cat([focus, marks[: len(focus)]], -1), adapters)
+    return ComposedResiduals(factors, torch.cat([focus, marks], -1), adapters)

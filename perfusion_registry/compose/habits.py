@@ -17,7 +17,7 @@ _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
 _CHANGING = re.compile(r"\[(?=[^()\[\]]*[^\W\d])(?:[^()\[\]]*:\s*\d*\.?\d+\s*|[^()\[\]]*\|[^()\[\]]*)\]")
 _UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
-_KEYWORD = re.compile(r"(?<![\w-])(BREAK|AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
+_KEYWORD = re.compile(r"(?<![\w-])(AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
 _WORD = re.compile(r"[\w-]+")

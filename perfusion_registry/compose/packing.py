@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, Tokens
 from perfusion_registry.compose.adapting import add_changes, encoded_gated, text_changes, with_adapters
+from perfusion_registry.compose.alignment import lined_up, room_for_blanks
 from perfusion_registry.compose.composition import ComposedConcept, Composition
 from perfusion_registry.compose.pieces import Prompt
 from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised
@@ -40,7 +40,7 @@ def pack(
     last, as `aligned` has it.
     """
     parsed = [composition.parsed] if prompts is None else list(prompts)
-    tokens = [_tokens(base, composition, prompt) for prompt in parsed]
+    tokens = [tokens_of(base, composition, prompt) for prompt in parsed]
     brought = contributions(base, composition, artifacts)
     every = targets_of(base, brought)
     W = base.bank.W  # (D, d)
@@ -67,12 +67,20 @@ def pack(
 @torch.no_grad()
 def spelled_out(base: Base, composition: Composition, prompts: Sequence[Prompt]) -> Conditioning:
     """Encode prompts with each concept's supercategory in its place, unedited, with their weights: (B, n, d)
-    for states."""
-    said = {concept.name: said_as(concept, spelled=True) for concept in composition.concepts}
-    tokens = [tokenised(base, prompt, said) for prompt in prompts]
-    encoded = base.encode(tokens)
-    weights = token_weights(prompts, tokens, encoded.states)
-    return encoded if weights is None else encoded.with_states(encoded.states * weights.unsqueeze(-1))
+    for states, in as many chunks as with concepts."""
+    spelled, tokens = (
+        [
+            tokenised(base, prompt, {one.name: said_as(one, spelled=plain) for one in composition.concepts})
+            for prompt in prompts
+        ]
+        for plain in (True, False)
+    )
+    encoded, read = base.encode(spelled, length=room_for_blanks(tokens, spelled)), spelled
+    E = encoded.states
+    if max(map(len, tokens)) != E.shape[1]:  # supercategories of several tokens need another chunk
+        E, read = lined_up(E, tokens, spelled), tokens
+    weights = token_weights(prompts, read, E)
+    return encoded.with_states(E if weights is None else E * weights.unsqueeze(-1))
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def encodings_of(
 ) -> tuple[Tokens, Conditioning]:
     """`encodings` with what the concepts bring, as `contributions` gives it."""
     prompt = composition.parsed
-    tokens = _tokens(base, composition, prompt)
+    tokens = tokens_of(base, composition, prompt)
     return tokens, _encodings(base, composition, brought, [prompt], [tokens])
 
 
@@ -146,7 +154,7 @@ def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
     )
 
 
-def _tokens(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
+def tokens_of(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
     """Tokenise a prompt, and check the positions of the composition's own against its file."""
     said = {concept.name: said_as(concept) for concept in composition.concepts}
     strangers = [name for name in prompt.names if name not in said]
@@ -197,6 +205,7 @@ def _embedded(
     swapped: Collection[str] = (),
     *,
     common: bool = True,
+    length: int | None = None,
 ) -> Conditioning:
     """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`. common:
     with the adapters that are not gated."""
@@ -207,9 +216,9 @@ def _embedded(
         if call.name not in swapped and brought[call.name].embeddings
     }
     if not common:
-        return base.encode(tokens, embeddings)
+        return base.encode(tokens, embeddings, length=length)
     with base.text_changed(text_changes([*with_adapters(brought, gated=False).values()])):
-        return base.encode(tokens, embeddings)
+        return base.encode(tokens, embeddings, length=length)
 
 
 def _called(
@@ -232,39 +241,14 @@ def _spelled_encodings(
 ) -> Conditioning:
     """Encode prompts with the supercategories of the concepts in `swapped` in their place.
 
-    tokens: the prompts with every concept in its own place. Returns E (B, n, d), lined up with them.
+    tokens, E: the prompts with every concept in its own place, and their encodings (B, n, d). Returns the
+    same, lined up with them; blank chunks stay what they are.
     """
     said = {one.name: said_as(one, spelled=one.name in swapped) for one in composition.concepts}
     spelled = [tokenised(base, prompt, said) for prompt in prompts]
-    encoded = _embedded(base, brought, prompts, spelled, swapped)
-    rows = [aligned(*pair) for pair in zip(tokens, spelled, strict=True)]
-    states = [e[row.to(e.device)] for e, row in zip(encoded.states, rows, strict=True)]
-    return encoded.with_states(torch.stack(states))
-
-
-def aligned(tokens: Tokens, spelled: Tokens) -> Tensor:
-    """Return, for each position of a prompt, where it is when its supercategories are spelled out; (n,).
-
-    The tokens of a concept are where the last token of its supercategory is, the only one that has read all
-    of it; what follows is as much further on. The last padding stands for what is pushed out. Raises
-    PerfError when that is more than padding.
-    """
-    n, shift, rows = len(tokens), 0, []
-    places = {
-        position: there
-        for own, there in zip(tokens.concept_tokens, spelled.concept_positions, strict=True)
-        for position in own
-    }
-    for position in range(n):
-        shift = places.get(position, position + shift) - position
-        rows.append(min(position + shift, n - 1))
-    if shift > 0 and spelled.dropped:
-        raise PerfError(
-            f"the prompt is too long for a global lock: with the supercategories spelled out, "
-            f"these words are lost: {spelled.dropped.strip()}",
-            hint="shorten the prompt, or use lock=local",
-        )
-    return torch.tensor(rows)
+    length = room_for_blanks(tokens, spelled)
+    encoded = _embedded(base, brought, prompts, spelled, swapped, length=length)
+    return encoded.with_states(lined_up(encoded.states, tokens, spelled))
 
 
 def _artifact(

@@ -6,7 +6,7 @@ import re
 from typing import NoReturn
 
 from perfusion_registry.compose.caret import Span, under
-from perfusion_registry.compose.pieces import Call, Close, Open, Option, Piece, Prompt, Text, joined
+from perfusion_registry.compose.pieces import Break, Call, Close, Open, Option, Piece, Prompt, Text, joined
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 
@@ -16,6 +16,7 @@ MOST_WEIGHT = 10
 _NUMBER = re.compile(r":\s*[+-]?(\d+\.?\d*|\.\d+)\s*\Z")
 _NO_NUMBER = re.compile(r":\s*([+-]?[.\d]*\.[.\d]*)\s*\Z")
 _LONGEST_NUMBER = 24
+_BREAK = re.compile(r"BREAK(?![\w-])")
 _CLOSED_BY = {")": "(", "]": "["}
 
 
@@ -59,6 +60,8 @@ class Parser:
                 self.text_start = self.at
             elif character in ")]" and self._closes(character):
                 self._close(character)
+            elif character == "B" and self._breaks():
+                self._break()
             else:
                 self._character(character)
         self._flush()
@@ -68,7 +71,7 @@ class Parser:
         )
         prompt = Prompt(joined(unclosed), source, self.plain)
         for piece, weight in prompt.said:
-            if abs(weight) > MOST_WEIGHT:
+            if abs(weight) > MOST_WEIGHT and not isinstance(piece, Break):
                 self._fail(
                     f"a weight of {weight:g} is beyond {MOST_WEIGHT}",
                     piece.span,
@@ -126,6 +129,24 @@ class Parser:
         self.closed.add(self.opened.pop()[0])
         self.pieces.append(Close(bracket, said, (self.at, place + 1)))
         self.at = self.text_start = place + 1
+
+    def _breaks(self) -> bool:
+        """Whether the word BREAK stands at `self.at`."""
+        before = self.source[self.at - 1 : self.at]
+        return _BREAK.match(self.source, self.at) is not None and not (before and _in_word(before))
+
+    def _break(self) -> None:
+        """Take the word BREAK at `self.at`, and the white space around it, as a break."""
+        text = "".join(self.text)
+        space = len(text) - len(text.rstrip())
+        del self.text[len(self.text) - space :]
+        end = self.at + len("BREAK")
+        while self.source[end : end + 1].isspace():
+            end += 1
+        self.at -= space
+        self._flush()
+        self.pieces.append(Break(self.source[self.at : end], (self.at, end)))
+        self.at = self.text_start = self.word_start = end
 
     def _number(self) -> re.Match[str] | None:
         """The number, with its colon, that the text before `self.at` ends with; none of a time of day or a

@@ -1,4 +1,4 @@
-"""What a prompt is made of: text, calls of concepts, and brackets that give weights to what they hold."""
+"""What a prompt is made of: text, calls of concepts, brackets that give weights to what they hold, breaks."""
 
 from __future__ import annotations
 
@@ -63,9 +63,17 @@ class Close:
         return ROUND_WEIGHT if self.bracket == ")" else 1 / ROUND_WEIGHT
 
 
-Piece = Text | Call | Open | Close
-Said = Text | Call
-"""What the text encoder reads something of."""
+@dataclass(frozen=True)
+class Break:
+    """The word BREAK, `said` with the white space around it: what follows begins a chunk."""
+
+    said: str
+    span: Span = field(default=(0, 0), compare=False)
+
+
+Piece = Text | Call | Open | Close | Break
+Said = Text | Call | Break
+"""What the text encoder reads something of, or stops at."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,12 @@ class Prompt:
     @property
     def weighted(self) -> bool:
         """Whether anything in it has another weight than 1."""
-        return any(weight != 1 for _, weight in self.said)
+        return any(weight != 1 for piece, weight in self.said if not isinstance(piece, Break))
+
+    @property
+    def broken(self) -> bool:
+        """Whether it has a BREAK."""
+        return any(isinstance(piece, Break) for piece in self.pieces)
 
     def without_options(self) -> Prompt:
         """Return the same prompt with every call reduced to its name."""
@@ -126,8 +139,14 @@ class Prompt:
         return Prompt(joined(pieces), self.source, self.plain)
 
     def spoken(self, words: dict[str, str]) -> str:
-        """Return the text alone, without weights, with each call replaced by `words[name]`."""
-        return "".join(p.text if isinstance(p, Text) else words[p.name] for p, _ in self.said)
+        """Return the text alone, without weights and breaks, with each call replaced by `words[name]`."""
+
+        def text(piece: Said) -> str:
+            if isinstance(piece, Break):
+                return " "
+            return piece.text if isinstance(piece, Text) else words[piece.name]
+
+        return "".join(text(piece) for piece, _ in self.said)
 
 
 def joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:

@@ -1,6 +1,6 @@
-r"""The prompt grammar: text in which a star calls a concept, and brackets give weights.
+r"""The prompt grammar: text in which a star calls a concept, brackets give weights, and BREAK begins a chunk.
 
-    prompt   = { text | escape | call | group }
+    prompt   = { text | escape | call | group | "BREAK" }
     call     = name "*" [ "{" [ option { "," option } ] "}" ]
     option   = key "=" value
     group    = "(" prompt [ ":" number ] ")" | "[" prompt "]"
@@ -15,7 +15,8 @@ what their values may be is for the method of the called concept to say (`braces
 Groups are A1111's: `(word)` has a weight of 1.1, `(word:1.2)` of 1.2, `[word]` of 1/1.1, and groups in groups
 multiply. Brackets are text where no weight is meant: where they are not in pairs (`:)`), hold no letter
 (`(12:00)`, `^_^` in any), or hold what A1111 changes from step to step (`[rain:0.5]`, `[cat|dog]`). A whole
-number behind a digit (`10:30`) is a time or a ratio.
+number behind a digit (`10:30`) is a time or a ratio. BREAK is a word of its own in capitals: what follows it
+is read in the next chunk (`base.tokens`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from collections.abc import Mapping
 
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.parser import Parser
+from perfusion_registry.compose.pieces import Break, Close, Option
 from perfusion_registry.compose.pieces import Call as Call
-from perfusion_registry.compose.pieces import Close, Option
 from perfusion_registry.compose.pieces import Piece as Piece
 from perfusion_registry.compose.pieces import Prompt as Prompt
 from perfusion_registry.compose.pieces import Text as Text
@@ -40,12 +41,13 @@ _BRACKETS = "()[]"
 def parse_prompt(source: str, *, plain: bool = False) -> Prompt:
     """Parse a prompt; raises `PerfError` with a caret under the place of the mistake.
 
-    plain: without groups and the escapes of brackets, which all are text, as prompts were read before there
-    were weights: compositions and pictures of that time keep what they meant.
+    plain: without groups, escapes of brackets and breaks, which all are text, and cut where it is too long
+    (`tokenised`), as prompts were read before there were weights: compositions and pictures of that time keep
+    what they meant.
     """
     if len(source) > LONGEST_PROMPT:
         raise PerfError(
-            f"the prompt has {len(source):,} characters; no text encoder reads so many",
+            f"the prompt has {len(source):,} characters, more than any picture shows",
             hint=f"keep it under {LONGEST_PROMPT:,} characters",
         )
     return Parser(source, plain=plain).parse()
@@ -83,6 +85,8 @@ def _written(prompt: Prompt, escaped: str) -> str:
             for bracket in escaped:
                 text = text.replace(bracket, f"\\{bracket}")
             written.append("\\" + text if after_call and text.startswith("{") else text)
+        elif isinstance(piece, Break):
+            written.append(piece.said)
         else:
             written.append(piece.said + piece.bracket if isinstance(piece, Close) else piece.bracket)
         after_call = isinstance(piece, Call)

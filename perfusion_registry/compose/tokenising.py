@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base import Break as ChunkBreak
 from perfusion_registry.base import ConceptPiece, Tokens
 from perfusion_registry.compose.composition import ComposedConcept
-from perfusion_registry.compose.pieces import Prompt, Text
+from perfusion_registry.compose.pieces import Break, Prompt, Said, Text
 from perfusion_registry.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
 
 def tokenised(base: Base, prompt: Prompt, said: Mapping[str, ConceptPiece]) -> Tokens:
     """Tokenise a prompt; `concept_tokens` follow its calls. said: what the calls of each concept become."""
-    return base.tokenise(
-        [piece.text if isinstance(piece, Text) else said[piece.name] for piece, _ in prompt.said]
-    )
+
+    def part(piece: Said) -> str | ConceptPiece | ChunkBreak:
+        if isinstance(piece, Break):
+            return ChunkBreak()
+        return piece.text if isinstance(piece, Text) else said[piece.name]
+
+    return base.tokenise([part(piece) for piece, _ in prompt.said], whole=not prompt.plain)
+
+
+def needs_encoding(base: Base, prompts: Iterable[Prompt], said: Mapping[str, ConceptPiece]) -> bool:
+    """Whether any of these prompts is more than a pipeline reads by itself: it has weights, or several
+    chunks. said: as in `tokenised`."""
+    return any(prompt.weighted or tokenised(base, prompt, said).chunks > 1 for prompt in prompts)
 
 
 def said_as(concept: ComposedConcept, *, spelled: bool = False) -> ConceptPiece:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 DRAWING_EPOCH = 1
 """Raised whenever a change to the package changes what the same order draws."""
+
+
+_WORDS = re.compile(r"\w+|[^\w\s]")
+_AT_ONCE = 30
+"""Words and marks that any text encoder reads at once, Storybook's too."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class DrawOrder:
         return digest_of(
             {
                 "epoch": DRAWING_EPOCH,
-                "prompt": self.prompt if self._reads_as_before else {"weighted": self.prompt},
+                "prompt": self.prompt if self._reads_as_before else {"in chunks": self.prompt},
                 "concepts": [concept.key for concept in self.concepts],
                 "method": self.method,
                 "base": self.base_digest,
@@ -88,10 +94,11 @@ class DrawOrder:
 
     @property
     def _reads_as_before(self) -> bool:
-        """Whether pictures of it from before there were weights are what it asks for."""
+        """Whether pictures of it from before there were weights and chunks are what it asks for."""
         from perfusion_registry.compose import parse_prompt
 
-        return parse_prompt(self.prompt, plain=True) == parse_prompt(self.prompt)
+        at_once = len(_WORDS.findall(self.prompt)) <= _AT_ONCE
+        return at_once and parse_prompt(self.prompt, plain=True) == parse_prompt(self.prompt)
 
     def keys(self) -> dict[int, str]:
         """The keys of its pictures, by seed."""

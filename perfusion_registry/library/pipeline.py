@@ -83,7 +83,7 @@ def composed(
     from perfusion_registry.compose.focusing import residuals
     from perfusion_registry.compose.habits import habits
     from perfusion_registry.compose.packing import pack, spelled_out
-    from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
+    from perfusion_registry.compose.tokenising import needs_encoding, tokenised, warn_of_lost
 
     base = wrap(pipe)
     if not isinstance(concepts, Mapping):
@@ -95,7 +95,7 @@ def composed(
         reporter.warn(habit)
     warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
     prompts = [composition.parsed, negative]
-    if not composition.concepts and not any(prompt.weighted for prompt in prompts):
+    if not composition.concepts and not needs_encoding(base, prompts, {}):
         with base.exclusive():
             yield base.plain_inputs([parsed.spoken({})], [negative.spoken({})])
         return

@@ -47,10 +47,10 @@ class Prompts:
     def of(
         cls, base: Base, templates: Sequence[str], supercategory: str, *, spelled: bool = False
     ) -> Prompts:
-        """Tokenise templates in which `{}` marks the concept, or its supercategory as it is spelled."""
-        return cls(
-            tuple(base.tokenise(pieces(template, supercategory, spelled=spelled)) for template in templates)
-        )
+        """Tokenise templates in which `{}` marks the concept, or its supercategory as it is spelled; each is
+        cut at one chunk."""
+        rows = (pieces(template, supercategory, spelled=spelled) for template in templates)
+        return cls(tuple(base.tokenise(row, whole=False) for row in rows))
 
     @property
     def positions(self) -> tuple[int, ...]:

@@ -177,7 +177,7 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
             **request.model_dump(),
             "seeds": (record.seed,),
             "batch": 1,
-            **overrides.values,
+            **overrides.values_on(loaded.base),
             **given.said,
         }
         if not given.is_of(request):
@@ -199,8 +199,7 @@ def _loaded(
     gates: SettingSources,
     load: Callable[[], Base],
 ) -> LoadedComposition:
-    """Make a composition from a file ready to draw; its artifacts come from the store, before the base is
-    loaded."""
+    """Make a composition of a file ready to draw; its artifacts are read before the base is loaded."""
     composition = regated(composition, gates)
     artifacts = stored_artifacts(composition, workspace.store)
     return LoadedComposition(project, load(), composition, artifacts)
@@ -235,7 +234,7 @@ def request_of(
     """The request, with what nobody says as the base has it; pictures decide the proportions."""
     from perfusion_registry.render.draw import native_values
 
-    base, values = loaded.base, overrides.values
+    base, values = loaded.base, overrides.values_on(loaded.base)
     if given is not None:
         values |= given.said
         if given.first is not None and not overrides.sized:

@@ -15,13 +15,12 @@ from perfusion_registry.render.request import (
     CONTROL_STRENGTH,
     PAPER_STEPS,
     RenderRequest,
-    negative_format,
     read_negative,
     resolve_request,
 )
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import BaseIdentity
+    from perfusion_registry.base import Base, BaseIdentity
 
 _FILES = ("image", "mask", "strength", "controls", "control_strength", "control_strengths")
 """The fields that say which files to draw from, and how."""
@@ -89,10 +88,15 @@ class RenderOverrides:
     @property
     def values(self) -> dict[str, Any]:
         """What is said, by field."""
-        said = {key: value for key, value in vars(self).items() if value is not None and key not in _FILES}
-        if self.negative_prompt is not None:
-            said["negative_format"] = negative_format(self.negative_prompt)
-        return said
+        return {key: value for key, value in vars(self).items() if value is not None and key not in _FILES}
+
+    def values_on(self, base: Base) -> dict[str, Any]:
+        """What is said, with the format that the negative prompt has on a base."""
+        from perfusion_registry.render.draw import negative_format
+
+        negative = self.negative_prompt
+        said = {} if negative is None else {"negative_format": negative_format(base, negative)}
+        return self.values | said
 
     def strength_of(self, control: str) -> float | None:
         """What is said of one control's strength."""

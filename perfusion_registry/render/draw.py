@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -19,12 +19,13 @@ from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import anything_acts, pack, spelled_out
-from perfusion_registry.compose.prompt import Prompt
+from perfusion_registry.compose.prompt import Prompt, parse_prompt
+from perfusion_registry.compose.tokenising import needs_encoding, said_as, tokenised
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render.control import ControlImage, check_multiples, controls_of
 from perfusion_registry.render.controlled import Controlled
 from perfusion_registry.render.metadata import RenderRecord, record
-from perfusion_registry.render.request import RenderRequest
+from perfusion_registry.render.request import RenderRequest, read_negative
 from perfusion_registry.render.start import StartImage, check_start
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
@@ -61,8 +62,8 @@ def render(
     artifacts: by concept name. start, controls: what the request names. packing: another method than Eq. 4.
     Both branches of guidance go through the edit; personalised residuals apply in the wanted one, where their
     concepts are. Bank and residuals are attached only while a batch is drawn, so the pipeline is as it was
-    before whenever this function is not running. Prompts without weights, and without concepts or with none
-    that brings anything, go through the untouched pipeline.
+    before whenever this function is not running. Prompts without weights, in one chunk, and without concepts
+    or with none that brings anything, go through the untouched pipeline.
 
     Raises PerfError when the composition was made for another family, when a size or a number of steps is
     impossible for the base, and when the device runs out of memory.
@@ -73,7 +74,8 @@ def render(
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
     acts = anything_acts(base, composition, artifacts)
-    if acts or prompt.weighted or negative.weighted:
+    words = {concept.name: said_as(concept) for concept in composition.concepts}
+    if acts or needs_encoding(base, (prompt, negative), words):
         packed = packing(base, composition, artifacts, [prompt, negative])
         wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
         if base.readers or controlled.readers:
@@ -129,6 +131,13 @@ def native_values(base: Base) -> dict[str, Any]:
     there = base.schedulers
     scheduler = "ddim" if SHORT_NAMES["ddim"] in there else next(iter(there))
     return {"width": width, "height": height, "scheduler": scheduler}
+
+
+def negative_format(base: Base, text: str) -> Literal[1, 2]:
+    """The lowest format of a request that reads a negative prompt as it is meant."""
+    prompt = read_negative(text)
+    as_before = prompt == parse_prompt(text, plain=True) and tokenised(base, prompt, {}).chunks == 1
+    return 1 if as_before else 2
 
 
 def _batches(request: RenderRequest) -> list[RenderRequest]:

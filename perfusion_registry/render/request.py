@@ -54,8 +54,8 @@ class RenderRequest(FileModel):
     depend on the batch; kernels may still round differently for another batch size, by a level of colour, so
     a picture's record names the batch it was drawn in. upscale: whether the base's upscaler enlarges what was
     drawn at that width and height. start: the picture that it is drawn from, instead of noise alone.
-    negative_format: 2 where the negative prompt means something else to a perf that knows no weights
-    (`negative_format`). controls: the pictures that control it, by the base's own networks.
+    negative_format: 2 where the negative prompt means something else to a perf that knows no weights and no
+    chunks; 1 is read as by that one. controls: the pictures that control it, by the base's own networks.
     """
 
     negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
@@ -134,8 +134,3 @@ def read_negative(text: str, *, plain: bool = False) -> Prompt:
             hint="write \\* for a plain star",
         )
     return prompt
-
-
-def negative_format(text: str) -> Literal[1, 2]:
-    """The lowest format that reads a negative prompt as it is meant now: pictures keep theirs."""
-    return 1 if parse_prompt(text, plain=True) == parse_prompt(text) else 2

@@ -14,7 +14,7 @@ from perfusion_registry.errors import PerfError
 def test_it_is_the_pipelines_own_tokenisation(tiny_base: Base) -> None:
     for text in ("", "A Teddy, sailing in a teapot!", "zxq 日本 42", "a photo of a teddy's hat", "cat " * 90):
         expected = tiny_base.pipe.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt")
-        assert list(tiny_base.tokenise([text]).ids[0]) == expected.input_ids[0].tolist()
+        assert list(tiny_base.tokenise([text], whole=False).ids[0]) == expected.input_ids[0].tolist()
 
 
 def test_pieces_join_to_the_prompt_with_its_supercategories(tiny_base: Base) -> None:
@@ -49,17 +49,18 @@ def test_padding_is_the_tokenizers_own(tiny_base: Base) -> None:
     assert padding == {tokenizer.convert_tokens_to_ids("!")}
 
 
-def test_a_long_prompt_says_which_words_are_lost(tiny_base: Base) -> None:
-    prompt = tiny_base.tokenise([ConceptPiece("teddy"), " on" * 70, " in zqxjvwk snow"])
+def test_a_long_prompt_that_is_cut_says_which_words_are_lost(tiny_base: Base) -> None:
+    pieces = [ConceptPiece("teddy"), " on" * 70, " in zqxjvwk snow"]
+    prompt = tiny_base.tokenise(pieces, whole=False)
     assert prompt.concept_positions == (1,)
     assert prompt.dropped == "zqxjvwk snow"  # the first of them is cut in two, which is as good as lost
 
 
-def test_a_long_prompt_may_not_lose_a_concept(tiny_base: Base) -> None:
+def test_a_long_prompt_that_is_cut_may_not_lose_a_concept(tiny_base: Base) -> None:
     with pytest.raises(PerfError, match="too long") as caught:
-        tiny_base.tokenise(["a " * 75, ConceptPiece("teddy")])
+        tiny_base.tokenise(["a " * 75, ConceptPiece("teddy")], whole=False)
     assert "teddy" in str(caught.value)
-    last = tiny_base.tokenise(["a " * 74, ConceptPiece("teddy")])
+    last = tiny_base.tokenise(["a " * 74, ConceptPiece("teddy")], whole=False)
     assert last.concept_positions == (75,)
 
 
@@ -91,6 +92,6 @@ def test_a_concept_is_one_token_until_its_supercategory_is_spelled(tiny_base: Ba
     assert all_of_it.ids == tiny_base.tokenise(["A glass teapot on a cat"]).ids
     assert (all_of_it.concept_positions, all_of_it.concept_tokens) == ((3, 6), ((2, 3), (6,)))
     with pytest.raises(PerfError, match="too long"):
-        tiny_base.tokenise(["a " * 74, ConceptPiece("glass teapot", spelled=True)])
+        tiny_base.tokenise(["a " * 74, ConceptPiece("glass teapot", spelled=True)], whole=False)
     with pytest.raises(PerfError, match="nothing"):
         tiny_base.tokenise([ConceptPiece(" ")])

@@ -155,13 +155,22 @@ def test_another_covariance_than_its_partner_is_refused(tiny_base):
     assert "perf build teddy teapot" in caught.value.hint
 
 
-def test_words_that_do_not_fit_are_named_and_a_lost_concept_is_refused(tiny_base, concepts):
+def test_a_prompt_of_any_length_is_composed(tiny_base, concepts):
     heard = Heard()
-    compose(parse_prompt("a teddy* " + "in snow " * 40), concepts, tiny_base, reporter=heard)
+    long = compose(parse_prompt("in snow " * 40 + "a teddy*"), concepts, tiny_base, reporter=heard)
+    assert heard.warnings == []
+    assert (long.schema_version, long.concepts[0].positions) == (3, (84,))
+    assert parse_composition(long.to_json(), where="here") == long
+
+
+def test_of_a_prompt_of_before_lost_words_are_named_and_a_lost_concept_is_refused(tiny_base, concepts):
+    heard = Heard()
+    long = parse_prompt("a teddy* " + "in snow " * 40, plain=True)
+    compose(long, concepts, tiny_base, reporter=heard)
     assert len(heard.warnings) == 1
     assert heard.warnings[0].endswith("in snow in snow in snow")
     with pytest.raises(PerfError, match="too long"):
-        compose(parse_prompt("in snow " * 40 + "a teddy*"), concepts, tiny_base)
+        compose(parse_prompt("in snow " * 40 + "a teddy*", plain=True), concepts, tiny_base)
     assert compose(parse_prompt("a teddy* in snow"), concepts, tiny_base, reporter=Heard()).concepts
 
 

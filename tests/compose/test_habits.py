@@ -20,7 +20,6 @@ SAID = {
     "a (teddy* and a [red hat": ["[ before red is a character: nothing closes it"],
     "<lora:Teddy:1> a cat": ["<lora:Teddy:1> is read as words", "teddy*"],
     "embedding:teddy a cat": ["embedding:teddy is read as words"],
-    "a cat BREAK a dog": ["BREAK is read as a word"],
     "a teddy* AND a cat": ["AND is read as a word"],
 }
 
@@ -40,7 +39,7 @@ def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
         "a cat and a dog, 16:9, at 10:30 (12:00)",
         "brand, breakfast and a teddybear",
         "a cup (blue) [small], a (((teddy*)) in a (tea-pot*:1.2)",
-        "a cat :( and a dog [12:00]",
+        "a cat :( and a dog [12:00] BREAK a hat",
         "a \\* of a cat",
         "a teddy*{bias=.5} {at night}",
         "",

@@ -255,8 +255,9 @@ def test_under_a_local_lock_several_tokens_have_the_keys_of_the_last(tiny_base, 
         np.testing.assert_allclose(outputs[layer.key_slice], K, rtol=1e-4, atol=1e-4 * np.abs(K).max())
 
 
-def test_a_prompt_that_spelling_makes_too_long_is_refused(tiny_base, jug):
-    prompt = parse_prompt("a jug*" + " in snow" * 36 + " red")
+def test_a_prompt_of_before_that_spelling_makes_too_long_is_refused(tiny_base, jug):
+    """It is cut; one of today goes on in another chunk (`test_chunks`)."""
+    prompt = parse_prompt("a jug*" + " in snow" * 36 + " red", plain=True)
     pack(tiny_base, compose(prompt, jug, tiny_base), on(jug))
     composition = compose(prompt, jug, tiny_base, SettingSources(command_all=Gate(key_lock="global")))
     with pytest.raises(PerfError, match=r"too long for a global lock.* lost: red"):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfusion_registry.compose.pieces import Close, Open
+from perfusion_registry.compose.pieces import Break, Close, Open
 from perfusion_registry.compose.prompt import (
     Call,
     Prompt,
@@ -131,7 +131,9 @@ def test_the_source_spans_cover_the_source():
 
 # Alphabets that make stars, braces and words meet often; any other text must do no harm either.
 without_brackets = st.text(alphabet="ab2é*\\{}=,.-_ \nbias", max_size=40)
-crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias()[]:|1", max_size=40)
+crowded = st.text(alphabet="ab2é*\\{}=,.-_ \nbias()[]:|1", max_size=40) | st.lists(
+    st.sampled_from(["BREAK", " ", "(", ":1.2)", "a", "cat*", "\\"]), max_size=12
+).map("".join)
 gates = st.fixed_dictionaries(
     {},
     optional={
@@ -213,6 +215,7 @@ WEIGHTS = {
     # What A1111 changes from step to step is no weight either.
     "[rain:0.5] [cat|dog] [a:b:3]": [("[rain:0.5] [cat|dog] [a:b:3]", 1)],
     "[a:(b):0.5]": [("[a:", 1), ("b", 1.1), (":0.5]", 1)],
+    "break BREAKFAST a-BREAK BREAK_": [("break BREAKFAST a-BREAK BREAK_", 1)],
 }  # fmt: skip
 
 
@@ -237,8 +240,20 @@ def test_a_prompt_of_before_there_were_weights_means_what_it_did(source):
     assert reads_as_before(now) == (before.without_options() == now)
 
 
+def test_break_begins_a_chunk():
+    prompt = parse_prompt("a (cat BREAK\na dog:1.2), BREAK teddy* BREAK ")
+    assert prompt.pieces == (
+        Text("a "), Open("("), Text("cat"), Break(" BREAK\n"), Text("a dog"), Close(")", ":1.2"), Text(","),
+        Break(" BREAK "), Call("teddy"), Break(" BREAK "),
+    )  # fmt: skip
+    assert prompt.broken
+    assert prompt.spoken({"teddy": "bear"}) == "a cat a dog, bear "
+    assert not parse_prompt("a cat BREAK a dog", plain=True).broken
+
+
 def test_what_was_typed_is_written_again():
     for source in (
+        "a cat BREAK a dog\n\nBREAK (red:1.1)",
         "a ((red)) hat, [blue: (sky:1.20)] :)",
         r"a cup \(blue\) (red:1.2)",
         "(a cat:1.2) (12:00)",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jsonschema
 import pytest
 import tomli
 
+from perfusion_registry.artifact import digest_of
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget, by_turns, spread
+from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.plan import cells, compared, filled, omitted, points
 from perfusion_registry.evaluate.suite import SHIPPED, find_suite, read_suite, shipped_suites
 from perfusion_registry.operations.schemas import text_of
@@ -72,6 +76,28 @@ def test_points_are_every_bias_at_every_temperature(paper) -> None:
 def test_text_similarity_omits_the_concept() -> None:
     assert omitted("a {} wearing a crown") == "a wearing a crown"
     assert omitted("a {0} in a {1} at night") == "a in a at night"
+    assert omitted("a ({}:1.3) BREAK in the (snow:.8) \\(big\\)") == "a in the snow (big)"
+
+
+def test_pictures_of_before_there_were_weights_stand_for_prompts_that_mean_the_same() -> None:
+    """The keys that a cache has; whatever is read otherwise now is drawn anew."""
+
+    def key(prompt: str) -> str:
+        settings: dict[str, Any] = {"steps": 4, "guidance": 6.0, "scheduler": None}
+        order = DrawOrder(prompt, (), "words", None, (1,), "base", "d" * 64, **settings, computing=("a", "b"))
+        return order.key(1)
+
+    def as_before(prompt: str) -> str:
+        told = {
+            "epoch": 1, "prompt": prompt, "concepts": [], "method": "words", "base": "d" * 64,
+            "request": [4, 6.0, None], "computing": ["a", "b"], "seed": 1,
+        }  # fmt: skip
+        return digest_of(told)
+
+    for prompt in ("a cat in the snow", "a cat :) (12:00)", "a red cat and " * 6):
+        assert key(prompt) == as_before(prompt)
+    for prompt in ("a (cat) in the snow", "a cat BREAK snow", r"a cat \(big\)", "a red cat and " * 8):
+        assert key(prompt) != as_before(prompt)
 
 
 def test_budgets_take_turns_and_spread(paper) -> None:

@@ -109,11 +109,9 @@ def test_several_prompts_are_drawn_one_after_the_other(composer: perf.Composer) 
         assert (caught.value.where or "").startswith(where)
 
 
-def test_what_is_lost_or_read_as_words_is_said(
-    composer: perf.Composer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_read_as_words_is_said(composer: perf.Composer, caplog: pytest.LogCaptureFixture) -> None:
     composer.render("a teddy in a teapot*", negative_prompt=" ".join(["fog"] * 90))
-    assert "the negative prompt is too long for the text encoder; these words are lost: fog" in caplog.text
+    assert "lost" not in caplog.text
     assert "teddy without a star is the plain word; teddy* calls the concept" in caplog.text
     caplog.clear()
     composer.render("a teddy* in the desert", gates=perf.Gate(bias=0.0))

@@ -21,14 +21,14 @@ from tests.compose.samples import on
 from tests.render.test_draw import pixels, stock
 
 
-def request(negative="blue hat"):
+def request(base, negative="blue hat"):
     overrides = RenderOverrides(seeds=(5,), steps=2, guidance=3.0, negative_prompt=negative)
-    return resolve_request(overrides.values, {}, native={"width": 64, "height": 64})
+    return resolve_request(overrides.values_on(base), {}, native={"width": 64, "height": 64})
 
 
 def drawn(base, prompt, concepts, negative="blue hat"):
     composition = compose(parse_prompt(prompt), concepts, base)
-    ((picture,)) = render(base, composition, request(negative), on(concepts))
+    ((picture,)) = render(base, composition, request(base, negative), on(concepts))
     return picture
 
 
@@ -92,11 +92,65 @@ def test_a_record_of_before_there_were_weights_draws_what_it_did(tiny_base, conc
     text = "a (red:1.4) hat"
     old = compose(parse_prompt("a hat"), {}, tiny_base).model_copy(update={"prompt": text})
     assert old.schema_version == 1
-    wanted = request("blue hat").model_copy(update={"negative_prompt": "(blue) hat"})
+    wanted = request(tiny_base).model_copy(update={"negative_prompt": "(blue) hat"})
     assert wanted.negative_format == 1
     ((picture,)) = render(tiny_base, old, wanted, {})
     expected = stock(copy.copy(tiny_base.pipe), prompt=[text], negative_prompt=["(blue) hat"])
     assert np.array_equal(pixels(picture), expected)
     assert "negative_format" not in picture.record.to_json()
-    assert request("blue hat :)").negative_format == 1
-    assert request("(blue) hat").negative_format == 2
+    assert request(tiny_base, "blue hat :)").negative_format == 1
+    assert request(tiny_base, "(blue) hat").negative_format == 2
+
+
+LONG = "a red hat in the snow and " * 12 + "a cat"  # 86 tokens
+BROKEN = "a red hat BREAK in the snow"
+
+
+def chunks(base, texts):
+    """The states of a text in each chunk, side by side (1, 77 k, d)."""
+    return torch.cat([encoded(base, text, {}) for text in texts], 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "negative", "unwanted"),
+    [
+        (LONG, [" ".join(LONG.split()[:75]), " ".join(LONG.split()[75:])], "blue hat", ["blue hat", ""]),
+        (BROKEN, ["a red hat", "in the snow"], "blue hat", ["blue hat", ""]),
+        ("a cat", ["a cat", ""], "blue BREAK hat", ["blue", "hat"]),
+    ],
+    ids=["long", "BREAK", "negative"],
+)
+def test_words_alone_are_drawn_as_by_the_pipeline_with_all_chunks(
+    tiny_base, concepts, prompt, wanted, negative, unwanted
+):
+    picture = drawn(tiny_base, prompt, concepts, negative)
+    embeds = {
+        "prompt_embeds": chunks(tiny_base, wanted),
+        "negative_prompt_embeds": chunks(tiny_base, unwanted),
+    }
+    difference = np.abs(pixels(picture).astype(int) - stock(tiny_base.pipe, **embeds).astype(int))
+    assert difference.max() <= 1
+    record = picture.record
+    assert record.composition.prompt == prompt
+    assert record.composition.schema_version == (1 if prompt == "a cat" else 3)
+    assert record.request.negative_format == (2 if "BREAK" in negative else 1)
+
+
+def test_a_concept_in_a_long_prompt_is_drawn_with_its_record(tiny_base, concepts):
+    prompt = f"{LONG} BREAK a (hugsy*:1.1) on a teapot*"
+    picture = drawn(tiny_base, prompt, concepts, LONG)
+    record = picture.record
+    assert record.composition.prompt == prompt
+    assert (record.request.negative_prompt, record.request.negative_format) == (LONG, 2)
+    ((again,)) = render(tiny_base, record.composition, record.request, on(concepts))
+    assert np.array_equal(pixels(again), pixels(picture))
+    plain = drawn(tiny_base, prompt.replace("*", ""), concepts, LONG)
+    assert not np.array_equal(pixels(plain), pixels(picture))
+
+
+def test_a_long_prompt_of_before_is_cut_as_it_was(tiny_base):
+    old = compose(parse_prompt("a hat"), {}, tiny_base).model_copy(update={"prompt": LONG})
+    wanted = request(tiny_base).model_copy(update={"negative_prompt": LONG})
+    ((picture,)) = render(tiny_base, old, wanted, {})
+    expected = stock(copy.copy(tiny_base.pipe), prompt=[LONG], negative_prompt=[LONG])
+    assert np.array_equal(pixels(picture), expected)

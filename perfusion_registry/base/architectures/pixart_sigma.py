@@ -28,7 +28,7 @@ from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import ModuleSlot
-from perfusion_registry.base.tokens import ConceptPiece, Tokens
+from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 from perfusion_registry.base.whole_tokens import several_pieces, whole_tokens
 from perfusion_registry.errors import PerfError
@@ -186,10 +186,14 @@ class PixArtSigmaBase(transformer.TransformerBase, ImageLatentsBase):
         """A copy for prompts: in whichever thread the pipeline draws, it sets padding on its own."""
         return copy.deepcopy(self.pipe.tokenizer)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
         """All of it at once, in lower case."""
         lower = [
-            replace(piece, word=piece.word.lower()) if isinstance(piece, ConceptPiece) else piece.lower()
+            replace(piece, word=piece.word.lower())
+            if isinstance(piece, ConceptPiece)
+            else piece.lower()
+            if isinstance(piece, str)
+            else piece
             for piece in pieces
         ]
         return whole_tokens(self._tokenizer, lower, self.text_length)

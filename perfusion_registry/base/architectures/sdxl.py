@@ -24,10 +24,11 @@ from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import SDXL
 from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
 from perfusion_registry.base.card import BaseCard
+from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens
+from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 from perfusion_registry.errors import PerfError
 
@@ -171,12 +172,13 @@ class StableDiffusionXLBase(unet.UNetBase):
         """Copies for prompts: in whichever thread the pipeline draws, it sets padding on its own."""
         return copy.deepcopy(self.pipe.tokenizer), copy.deepcopy(self.pipe.tokenizer_2)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
         """Piece by piece, for each encoder with its own tokenizer: they differ in how they pad.
 
         Raises PerfError for tokenizers that cut a prompt into other words.
         """
-        first, second = (clip_tokens(tokenizer, pieces, self.text_length) for tokenizer in self._tokenizers)
+        length, both = self.text_length, self._tokenizers
+        first, second = (clip_tokens(one, pieces, length, whole=whole) for one in both)
         if first.words != second.words:
             raise PerfError(
                 "the base's two tokenizers read this prompt differently, so it cannot be edited",
@@ -198,22 +200,27 @@ class StableDiffusionXLBase(unet.UNetBase):
         self, prompts: Sequence[Tokens], embeddings: Embeddings | None = None, *, length: int | None = None
     ) -> Conditioning:
         """The states before the last layer of both text encoders, side by side, and the second one's pooled
-        vector, which has the supercategory's (last) token in the place of each concept's own embeddings."""
+        vector of the first chunk, with the supercategory's last token in the place of each concept's own."""
         import torch
 
         from perfusion_registry.base.conditioning import Conditioning
-        from perfusion_registry.base.text_encoding import embedding_values, padded_ids, penultimate_states
+        from perfusion_registry.base.text_encoding import (
+            Chunked,
+            embedding_values,
+            padded_ids,
+            penultimate_states,
+        )
 
         states, pooled = [], None
         for k, (encoder, tokenizer) in enumerate(zip(self.text_encoders, self._tokenizers, strict=True)):
             ids = padded_ids(prompts, k, tokenizer.pad_token_id, length).to(self.device)
-            values = embedding_values(prompts, embeddings, k)
-            own, pooled = penultimate_states(encoder, ids, values)
-            states.append(own)
-        if values:
+            read = Chunked.of(prompts, ids, embedding_values(prompts, embeddings, k))
+            own, pooled = penultimate_states(encoder, read.ids, read.values)
+            states.append(read.whole(own))
+        if read.values:
             with torch.no_grad():
-                _, pooled = penultimate_states(encoder, ids, {})
-        return Conditioning(torch.cat(states, -1), pooled=pooled)
+                _, pooled = penultimate_states(encoder, read.ids, {})
+        return Conditioning(torch.cat(states, -1), pooled=read.first(pooled))
 
     def without_negative(self, empty: Conditioning) -> Conditioning:
         """Zeros, unless the pipeline's `force_zeros_for_empty_prompt` says otherwise. Their similarity to any

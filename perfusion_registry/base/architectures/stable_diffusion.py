@@ -15,10 +15,11 @@ from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import STABLE_DIFFUSION
 from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
 from perfusion_registry.base.card import BaseCard
+from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.tokens import ConceptPiece, Tokens, clip_tokens, several_tokens, unknown_words
+from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens, unknown_words
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 
 if TYPE_CHECKING:
@@ -166,9 +167,9 @@ class StableDiffusionBase(unet.UNetBase):
         who share a tokenizer would get."""
         return copy.deepcopy(self.pipe.tokenizer)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece]) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
         """Piece by piece, as CLIP reads them."""
-        return clip_tokens(self._tokenizer, pieces, self.text_length)
+        return clip_tokens(self._tokenizer, pieces, self.text_length, whole=whole)
 
     def tokenise_captions(self, captions: Sequence[str]) -> list[Tokens]:
         """All at once."""
@@ -179,14 +180,15 @@ class StableDiffusionBase(unet.UNetBase):
     def encode(
         self, prompts: Sequence[Tokens], embeddings: Embeddings | None = None, *, length: int | None = None
     ) -> Conditioning:
-        """The last states of the text encoder."""
+        """The last states of the text encoder, which reads each chunk by itself."""
         from perfusion_registry.base.conditioning import Conditioning
-        from perfusion_registry.base.text_encoding import clip_states, embedding_values, padded_ids
+        from perfusion_registry.base.text_encoding import Chunked, clip_states, embedding_values, padded_ids
 
         tokenizer = self.pipe.tokenizer
         ids = padded_ids(prompts, 0, tokenizer.pad_token_id, length).to(self.device)
-        values = embedding_values(prompts, embeddings, 0)
-        return Conditioning(clip_states(self.text_encoder, ids, values, tokenizer.eos_token_id))
+        read = Chunked.of(prompts, ids, embedding_values(prompts, embeddings, 0))
+        states = clip_states(self.text_encoder, read.ids, read.values, tokenizer.eos_token_id)
+        return Conditioning(read.whole(states))
 
     @property
     def text_models(self) -> Mapping[str, nn.Module]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.architectures.image_latents import ImageLatentsBase
@@ -127,6 +127,8 @@ def residual_blocks(unet: nn.Module) -> list[ResidualBlock]:
 class UNetBase(ImageLatentsBase):
     """A loaded base with diffusers' UNet and autoencoder of images; its text is its architecture's."""
 
+    reads_in_chunks: ClassVar = True
+
     @property
     def denoiser(self) -> nn.Module:
         """The UNet."""
@@ -154,7 +156,7 @@ class UNetBase(ImageLatentsBase):
         if not self.description.options.embeddings:
             return super().plain_inputs(prompts, unwanted)
         wanted, led_from = (
-            self.encode([self.tokenise([text]) for text in texts], length=self.text_length)
+            self.encode([self.tokenise([text], whole=False) for text in texts], length=self.text_length)
             for texts in (prompts, unwanted)
         )
         return self.inputs(wanted, led_from if any(unwanted) else self.without_negative(led_from))
