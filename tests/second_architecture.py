@@ -34,7 +34,7 @@ from perfusion_registry.base.objective import FlowMatching
 from perfusion_registry.base.pretrained import load_pretrained, move
 from perfusion_registry.base.scorer import Scorer
 from perfusion_registry.base.text_encoding import clip_states, embedding_values, padded_ids
-from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens, several_tokens
 from tests.tiny import save_tiny_tokenizer, text_config, tiny_clip
 
 LENGTH = 24
@@ -156,7 +156,7 @@ class Loaded(Base):
     pixels_per_latent = 8
     native_size = (64, 64)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         tokens = clip_tokens(self.pipe.tokenizer, pieces, LENGTH, whole=False)  # cut: it reads no chunks
         return tokens.beside(tokens)
 

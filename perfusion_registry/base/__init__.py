@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.residuals import marked as marked
     from perfusion_registry.base.scorer import Scorer as Scorer
     from perfusion_registry.base.segment import Segmenter as Segmenter
-    from perfusion_registry.base.tokens import Break as Break
+    from perfusion_registry.base.tokens import ChunkEnd as ChunkEnd
     from perfusion_registry.base.tokens import ConceptPiece as ConceptPiece
     from perfusion_registry.base.tokens import Tokens as Tokens
 
@@ -61,7 +61,7 @@ _HOME = {
     "BaseIdentity": "identity",
     "BaseOptions": "options",
     "BaseReference": "reference",
-    "Break": "tokens",
+    "ChunkEnd": "tokens",
     "Change": "changes",
     "Changes": "changes",
     "ConceptPiece": "tokens",

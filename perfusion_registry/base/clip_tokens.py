@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perfusion_registry.base.tokens import NOWHERE, Break, ConceptPiece, Tokens, supercategory_tokens
+from perfusion_registry.base.tokens import NOWHERE, ChunkEnd, ConceptPiece, Tokens, supercategory_tokens
 from perfusion_registry.errors import PerfError
 
 _COMMA = ",</w>"
@@ -17,7 +17,7 @@ has it."""
 
 
 def clip_tokens(
-    tokenizer: Any, pieces: Sequence[str | ConceptPiece | Break], length: int, *, whole: bool = True
+    tokenizer: Any, pieces: Sequence[str | ConceptPiece | ChunkEnd], length: int, *, whole: bool = True
 ) -> Tokens:
     """Tokenise a prompt for a CLIP text encoder of `length` positions, piece by piece.
 
@@ -29,7 +29,7 @@ def clip_tokens(
     """
     parts: list[list[_Token]] = [[]]
     for number, piece in enumerate(pieces):
-        if isinstance(piece, Break):
+        if isinstance(piece, ChunkEnd):
             parts.append([])
         elif isinstance(piece, ConceptPiece):
             ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []

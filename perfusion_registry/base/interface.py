@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.residuals import Factors
     from perfusion_registry.base.scorer import Scorer
-    from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens
+    from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,7 +71,7 @@ class Base(ABC):
     # Text
 
     @abstractmethod
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         """Tokenise a prompt, padded to the base's length, or to so many chunks of it as it needs; each
         concept piece becomes its tokens.
 

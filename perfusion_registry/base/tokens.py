@@ -33,7 +33,7 @@ class ConceptPiece:
 
 
 @dataclass(frozen=True)
-class Break:
+class ChunkEnd:
     """The place in a prompt where a chunk ends, whatever still fits into it."""
 
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from perfusion_registry.base.tokens import Break, ConceptPiece, Token, Tokens, laid_out
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Token, Tokens, laid_out
 from perfusion_registry.errors import PerfError
 
 
-def whole_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece | Break], length: int) -> Tokens:
+def whole_tokens(tokenizer: Any, pieces: Sequence[str | ConceptPiece | ChunkEnd], length: int) -> Tokens:
     """Tokenise a prompt for a text encoder of `length` positions, all of it at once.
 
     Each concept piece becomes the last of its supercategory's tokens, or all of them where it is spelled.
@@ -58,10 +58,10 @@ def several_pieces(tokenizer: Any, word: str) -> str | None:
     )
 
 
-def _read(tokenizer: Any, pieces: Sequence[str | ConceptPiece | Break]) -> list[Token]:
+def _read(tokenizer: Any, pieces: Sequence[str | ConceptPiece | ChunkEnd]) -> list[Token]:
     """The tokens of all pieces, each with the piece that it belongs to."""
     texts = [
-        piece.word if isinstance(piece, ConceptPiece) else "" if isinstance(piece, Break) else piece
+        piece.word if isinstance(piece, ConceptPiece) else "" if isinstance(piece, ChunkEnd) else piece
         for piece in pieces
     ]
     concepts = {number for number, piece in enumerate(pieces) if isinstance(piece, ConceptPiece)}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base import Break as ChunkBreak
-from perfusion_registry.base import ConceptPiece, Tokens
+from perfusion_registry.base import ChunkEnd, ConceptPiece, Tokens
 from perfusion_registry.compose.composition import ComposedConcept
 from perfusion_registry.compose.pieces import Break, Prompt, Said, Text
 from perfusion_registry.reporter import Reporter
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 def tokenised(base: Base, prompt: Prompt, said: Mapping[str, ConceptPiece]) -> Tokens:
     """Tokenise a prompt; `concept_tokens` follow its calls. said: what the calls of each concept become."""
 
-    def part(piece: Said) -> str | ConceptPiece | ChunkBreak:
+    def part(piece: Said) -> str | ConceptPiece | ChunkEnd:
         if isinstance(piece, Break):
-            return ChunkBreak()
+            return ChunkEnd()
         return piece.text if isinstance(piece, Text) else said[piece.name]
 
     return base.tokenise([part(piece) for piece, _ in prompt.said], whole=not prompt.plain)

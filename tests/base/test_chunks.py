@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfusion_registry.base import Base, Break, ConceptPiece, describe_base, load_base
+from perfusion_registry.base import Base, ChunkEnd, ConceptPiece, describe_base, load_base
 from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.tokens import Tokens
 from perfusion_registry.compose import compose, parse_prompt
@@ -60,7 +60,7 @@ def words(tokens: Tokens) -> list[list[str]]:
 def test_the_encodings_are_those_of_each_chunk_side_by_side(tiny_base: Base) -> None:
     tokenizer, encoder = tiny_base.pipe.tokenizer, tiny_base.pipe.text_encoder
     for texts in ([LONG], ["a cat", LONG, "snow"], ["", "a cat"]):
-        pieces = [piece for text in texts for piece in (text, Break())][:-1]
+        pieces = [piece for text in texts for piece in (text, ChunkEnd())][:-1]
         tokens = tiny_base.tokenise(pieces)
         chunks = by_hand(tokenizer, texts)
         assert list(tokens.ids[0]) == [id_ for chunk in chunks for id_ in chunk]
@@ -176,8 +176,9 @@ def test_a_prompt_that_fits_is_one_chunk_whatever_it_holds(tokenizer: Any) -> No
     st.integers(8, 24),
 )
 def test_every_token_is_in_one_chunk_and_in_its_order(tokenizer: Any, said: list[str], length: int) -> None:
-    pieces: list[str | ConceptPiece | Break] = [
-        Break() if word == "BREAK" else ConceptPiece("teapot") if word == "*" else f"{word} " for word in said
+    pieces: list[str | ConceptPiece | ChunkEnd] = [
+        ChunkEnd() if word == "BREAK" else ConceptPiece("teapot") if word == "*" else f"{word} "
+        for word in said
     ]
     tokens = clip_tokens(tokenizer, pieces, length)
     ids = tokens.ids[0]
@@ -189,7 +190,7 @@ def test_every_token_is_in_one_chunk_and_in_its_order(tokenizer: Any, said: list
     assert [ids[end] for end in tokens.ends()] == [tokenizer.eos_token_id] * tokens.chunks
     teapot = tokenizer("teapot").input_ids[1]
     assert [ids[at] for at in tokens.concept_positions] == [teapot] * said.count("*")
-    breaks = [number for number, piece in enumerate(pieces) if isinstance(piece, Break)]
+    breaks = [number for number, piece in enumerate(pieces) if isinstance(piece, ChunkEnd)]
     for at, piece in enumerate(tokens.pieces):  # nothing shares a chunk across a break
         mates = tokens.pieces[at // length * length : (at // length + 1) * length]
         for mate in mates:

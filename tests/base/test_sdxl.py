@@ -131,11 +131,11 @@ def test_parts_that_do_not_fit_are_told(folder: Path, tmp_path: Path, change: An
 
 def test_encodings_are_the_pipelines_own_bit_for_bit(base: Base) -> None:
     for prompt in PROMPTS:
-        ours = base.encode([base.tokenise([prompt])])
+        ours = base.encode([base.tokenise([prompt], whole=False)])
         states, _, pooled, _ = base.pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
         assert torch.equal(ours.states, states)
         assert torch.equal(ours.pooled, pooled)
-    together = base.encode([base.tokenise([prompt]) for prompt in PROMPTS])
+    together = base.encode([base.tokenise([prompt], whole=False) for prompt in PROMPTS])
     assert torch.equal(
         together.states, base.pipe.encode_prompt(PROMPTS, do_classifier_free_guidance=False)[0]
     )

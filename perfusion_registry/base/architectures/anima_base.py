@@ -22,7 +22,7 @@ from perfusion_registry.base.pretrained import load_pretrained, quiet
 from perfusion_registry.base.readers import Reader
 from perfusion_registry.base.residuals import Factors
 from perfusion_registry.base.text_encoding import embedding_values, replaced_embeddings, text_mask
-from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 from perfusion_registry.base.whole_tokens import several_pieces, whole_tokens
 from perfusion_registry.errors import PerfError
 
@@ -52,7 +52,7 @@ class AnimaBase(transformer.TransformerBase):
         """T5's and Qwen's; copies, since a pipeline sets padding on its own."""
         return copy.deepcopy(self.pipe.t5_tokenizer), copy.deepcopy(self.pipe.tokenizer)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         """All of it at once, by T5's tokenizer and by Qwen's; the positions are T5's."""
         first, second = (whole_tokens(tokenizer, pieces, self.text_length) for tokenizer in self._tokenizers)
         return first.beside(second)

@@ -28,7 +28,7 @@ from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.base.layers import ModuleSlot
-from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 from perfusion_registry.base.whole_tokens import several_pieces, whole_tokens
 from perfusion_registry.errors import PerfError
@@ -186,7 +186,7 @@ class PixArtSigmaBase(transformer.TransformerBase, ImageLatentsBase):
         """A copy for prompts: in whichever thread the pipeline draws, it sets padding on its own."""
         return copy.deepcopy(self.pipe.tokenizer)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         """All of it at once, in lower case."""
         lower = [
             replace(piece, word=piece.word.lower())

@@ -28,7 +28,7 @@ from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens, several_tokens
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 from perfusion_registry.errors import PerfError
 
@@ -172,7 +172,7 @@ class StableDiffusionXLBase(unet.UNetBase):
         """Copies for prompts: in whichever thread the pipeline draws, it sets padding on its own."""
         return copy.deepcopy(self.pipe.tokenizer), copy.deepcopy(self.pipe.tokenizer_2)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         """Piece by piece, for each encoder with its own tokenizer: they differ in how they pad.
 
         Raises PerfError for tokenizers that cut a prompt into other words.

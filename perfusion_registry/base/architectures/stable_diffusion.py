@@ -19,7 +19,7 @@ from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
-from perfusion_registry.base.tokens import Break, ConceptPiece, Tokens, several_tokens, unknown_words
+from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens, several_tokens, unknown_words
 from perfusion_registry.base.trainable import require_noise_chain, require_size
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class StableDiffusionBase(unet.UNetBase):
         who share a tokenizer would get."""
         return copy.deepcopy(self.pipe.tokenizer)
 
-    def tokenise(self, pieces: Sequence[str | ConceptPiece | Break], *, whole: bool = True) -> Tokens:
+    def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
         """Piece by piece, as CLIP reads them."""
         return clip_tokens(self._tokenizer, pieces, self.text_length, whole=whole)
 
