@@ -1,7 +1,7 @@
 """The modules of a base that adapters can change, and the shapes of their weights, by configurations alone.
 
-They are those of diffusers' UNet2DConditionModel and of transformers' CLIP text encoders, by the paths that
-their files have: linear layers, convolutions and norms. Importing this needs no torch.
+They are those of diffusers' UNets and of transformers' CLIP text encoders, by the paths that their files
+have: linear layers, convolutions and norms. Importing this needs no torch.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from perfusion_registry.reporter import Silent
 from tests import forked
 from tests.build.test_covariance import captions
 
+SCORES = {"image", "text", "harmonic", "image_plain", "image_self"}
 FAST = TrainOptions(
     steps=4,
     batch=2,
@@ -250,7 +251,7 @@ def test_the_same_recipe_gives_the_same_bytes(
     artifact = load_artifact(first)
     assert set(offsets(artifact.tensors)) == {layer.path for layer in tiny_base.bank.layers}
     assert artifact.card.steps_kept in {2, 4}
-    assert set(artifact.card.scores) == {"image", "text", "harmonic"}
+    assert set(artifact.card.scores) == SCORES
 
 
 def test_a_residual_is_learned_beside_the_concept_and_chosen_with_it(
@@ -301,7 +302,7 @@ def test_a_supercategory_of_several_tokens_is_read_to_its_last(
     )
     assert artifact.card.supercategory == word
     assert any("'glass teapot' is 2 tokens" in told for told in warnings)
-    assert set(artifact.card.scores) == {"image", "text", "harmonic"}
+    assert set(artifact.card.scores) == SCORES
     nearby = artifact.tensors["target_input"] - lock.encoding
     assert float(nearby.norm() / lock.encoding.norm()) < 0.05  # one step of the moving average
 
