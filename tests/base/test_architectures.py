@@ -21,6 +21,7 @@ INSIDE = re.compile(
 KNOWING = ("base/architectures/", "storybook/training/", "storybook2/training/")
 SHARED = {"base/attention.py", "base/autoencoder.py", "base/objective.py", "base/text_encoding.py"}
 SHARED |= {"base/upscaler.py"}  # whose subject is a pipeline of its own
+SHARED |= {"base/controls.py", "base/pretrained.py", "base/regions.py"}
 
 
 def test_nobody_else_looks_into_a_pipeline() -> None:

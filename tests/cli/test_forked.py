@@ -77,12 +77,12 @@ def timeless(text: str) -> str:
 
 
 def kept(root: Path) -> dict[str, bytes]:
-    """Every file but memories of when other files were changed."""
+    """Every file but memories of when other files were changed and of how long builds took."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for folder in ("author", "store of author", "registry")
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and not {"digests", "synced"} & set(path.parts)
+        if path.is_file() and not {"digests", "durations", "synced"} & set(path.parts)
     }
 
 
