@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
     from perfusion_registry.base.description import as_drawn as as_drawn
     from perfusion_registry.base.description import check_base as check_base
-    from perfusion_registry.base.description import configurations as configurations
     from perfusion_registry.base.description import describe_base as describe_base
     from perfusion_registry.base.description import require_trainable as require_trainable
     from perfusion_registry.base.identity import BaseDescription as BaseDescription
@@ -75,7 +74,6 @@ _HOME = {
     "beside": "readers",
     "block_widths": "residuals",
     "check_base": "description",
-    "configurations": "description",
     "describe_base": "description",
     "load_base": "loading",
     "load_tokenizer": "loading",

@@ -70,6 +70,7 @@ def _within(
     """The hooks of changes that apply in a concept's region; a module that gives no places is left alone."""
     for path, change in one.changes.items():
         module = module_at(denoiser, path)
+        assert module is not None
         ready = change.on(next(module.parameters()), one.strength)
 
         def add(module: nn.Module, inputs: Any, output: Tensor, ready: Change = ready) -> Tensor | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from perfusion_registry.base.architecture import Architecture
 from perfusion_registry.base.architectures import architecture, recognise
@@ -250,16 +250,3 @@ def _files(folder: Path, card: BaseCard, kind: Architecture, weights: Iterable[P
     files.update(weight_files(clip))
     files.update(path for path in clip.glob("*") if path.suffix in (".json", ".txt"))
     return {path for path in files if path.is_file()}
-
-
-def configurations(description: BaseDescription, components: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """The `config.json` of those of these components that a described base has, by name; of a base in one
-    file that of its layout. Raises PerfError where one cannot be read."""
-    files: BaseFiles
-    if description.prediction is not None:
-        files = CheckpointFiles.open(description.folder, description.prediction.asked_again)
-    else:
-        files = BaseFiles(description.folder)
-    files = replace(files, left_out=description.options.left_out)
-    there = set(files.components)
-    return {name: files.configuration(name) for name in components if name in there}

@@ -429,12 +429,17 @@ class Base(ABC):
             adapters = adapted(self.denoiser, attentions, adaptation, first, self.noise_steps)
         with (
             self.exclusive(beside, within),
+            self.taking_encodings(),
             adapters,  # behind the very modules, before others stand in for them
             self.bank.attached(),
             readers_attached((*self.readers, *beside), D, self.bank.width),
             residuals_attached(self.residual_blocks, attentions, residuals, everywhere=everywhere),
         ):
             yield
+
+    def taking_encodings(self) -> AbstractContextManager[None]:
+        """A context in which pipelines take what `inputs` gives. Most always do."""
+        return nullcontext()
 
     def recorder(
         self, positions: Sequence[Sequence[int]], latent_size: tuple[int, int], every: int = 1

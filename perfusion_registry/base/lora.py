@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from perfusion_registry.adapters.adapter import DENOISER
 from perfusion_registry.adapters.difference import bias_difference, difference
 from perfusion_registry.adapters.modules import Modules
 from perfusion_registry.adapters.reading import read_adapters
+from perfusion_registry.base.changes import module_at
 from perfusion_registry.base.options import FusedLora
 from perfusion_registry.errors import PerfError
-
-_TEXT = "text_model."
 
 
 def fuse(lora: FusedLora, components: Mapping[str, Any], modules: Modules) -> None:
@@ -28,7 +26,7 @@ def fuse(lora: FusedLora, components: Mapping[str, Any], modules: Modules) -> No
         return
     for adapter in read_adapters(lora.part.place, modules).adapters:
         name = "unet" if adapter.component == DENOISER else adapter.component
-        target = module_at(components[name], adapter.module)
+        target: Any = module_at(components[name], adapter.module)
         if target is None:
             continue
         weight, bias = target.weight, bias_difference(adapter)
@@ -42,11 +40,3 @@ def fuse(lora: FusedLora, components: Mapping[str, Any], modules: Modules) -> No
             weight.copy_((weight.float() + lora.strength * change).to(weight.dtype))
             if bias is not None:
                 target.bias.add_((lora.strength * bias).to(target.bias))
-
-
-def module_at(model: nn.Module, path: str) -> Any | None:
-    """The module of a denoiser or text encoder at a path as its files have it: transformers keeps a text
-    encoder's layers under `text_model.`, or right below. None where there is none, as of layers that are left
-    out."""
-    named = dict(model.named_modules())
-    return named.get(path, named.get(path.removeprefix(_TEXT)))

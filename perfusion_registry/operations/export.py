@@ -87,8 +87,8 @@ class ExportedFile(FileModel):
 
 class ExportResult(Result):
     """`perf export`. word: of prompts, for the token; None where prompts say the supercategory. prompt: one
-    that calls it. encodings,
-    pictures, plain: how far it is from the concept (`render.exported.Departure`), over `seeds` pictures."""
+    that calls it. encodings, pictures, plain: how far it is from the concept (`render.exported.Departure`),
+    over `seeds` pictures."""
 
     schema_: Literal["perf.export/1"] = named("perf.export/1")
     name: Name
@@ -123,6 +123,8 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     )
     job = load_job(workspace, prompt, RenderOverrides(seeds=SEEDS))
     base, composition, artifacts = job.loaded.base, job.loaded.composition, job.loaded.artifacts
+    assert isinstance(base.description, BaseDescription)  # a project's base is on this machine
+    modules = modules_of_base(base.description)
     artifact = artifacts[name]
     brought = contributions(base, composition, artifacts)[name]
     if brought.adapters is not None:
@@ -143,6 +145,8 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     paths: dict[ExportForm, Path] = {"lora": folder / f"{name}.safetensors"} if adapters else {}
     if words is not None:
         paths["textual-inversion"] = folder / f"{str(words.word).strip('<>')}.safetensors"
+    for path in paths.values():
+        _require_free(path, force=options.force)
     found = departure(base, composition, artifacts, job.request, adapters, words, workspace.reporter)
     word = None if words is None else words.word
     called = word or composition.concepts[0].plain
@@ -155,8 +159,6 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     }
     if found.encodings is not None:
         said["perf.difference_of_encodings"] = f"{found.encodings:.4f}"
-    assert isinstance(base.description, BaseDescription)  # a project's base is on this machine
-    modules = modules_of_base(base.description)
     files = []
     for form, path in paths.items():
         if form == "textual-inversion" and words is not None:
@@ -165,7 +167,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
             tensors = kohya_tensors(adapters, modules)
         card, repo = artifact.card, base.description.repo
         about = metadata(form, modules, title=name, base=repo, word=word, licence=card.licence)
-        files.append(_written(path, form, file_bytes(tensors, {**about, **said}), force=options.force))
+        files.append(_written(path, form, file_bytes(tensors, {**about, **said})))
     return ExportResult(
         name=name,
         version=artifact.card.version,
@@ -198,14 +200,17 @@ def _check(
         )
 
 
-def _written(path: Path, form: ExportForm, data: bytes, *, force: bool) -> ExportedFile:
-    """Write a file, unless one of other origin is there."""
-    if path.exists() and not force and EXPORTED not in _metadata(path):
+def _require_free(path: Path, *, force: bool) -> None:
+    """Raise PerfError where a file of other origin is there."""
+    if path.exists() and not force and EXPORTED not in metadata_of(path):
         raise PerfError(
             "there is a file that perf did not export",
             where=str(path),
             hint="--force overwrites it; --out FOLDER and --word WORD write elsewhere",
         )
+
+
+def _written(path: Path, form: ExportForm, data: bytes) -> ExportedFile:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,7 +220,8 @@ def _written(path: Path, form: ExportForm, data: bytes, *, force: bool) -> Expor
     return ExportedFile(path=str(path), holds=form, sha256=digest, size=len(data))
 
 
-def _metadata(path: Path) -> Mapping[str, str]:
+def metadata_of(path: Path) -> Mapping[str, str]:
+    """Of a safetensors file; none of anything else."""
     try:
         return read_header(path).metadata
     except (OSError, HeaderError):

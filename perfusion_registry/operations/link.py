@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.export import EXPORTED, FOLDER, ExportForm
+from perfusion_registry.operations.export import EXPORTED, FOLDER, ExportForm, metadata_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.safetensors_header import HeaderError, read_header
 
 How = Literal["linked", "copied", "there"]
 
@@ -121,7 +120,7 @@ def _program(folder: Path) -> Program:
 def _exports(folder: Path) -> dict[Path, ExportForm]:
     found: dict[Path, ExportForm] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        about = _metadata(path)
+        about = metadata_of(path)
         if EXPORTED in about:
             found[path.absolute()] = "lora" if "ss_network_module" in about else "textual-inversion"
     return found
@@ -130,8 +129,8 @@ def _exports(folder: Path) -> dict[Path, ExportForm]:
 def _is_ours(place: Path, path: Path) -> bool:
     """Whether a place is free, or has an export of the same name: a link to it, or an older copy."""
     if place.is_symlink():
-        return Path(os.readlink(place)) == path or EXPORTED in _metadata(place) or not place.exists()
-    return not place.exists() or EXPORTED in _metadata(place)
+        return Path(os.readlink(place)) == path or EXPORTED in metadata_of(place) or not place.exists()
+    return not place.exists() or EXPORTED in metadata_of(place)
 
 
 def _placed(path: Path, place: Path, *, copy: bool) -> How:
@@ -153,10 +152,3 @@ def _placed(path: Path, place: Path, *, copy: bool) -> How:
     except OSError as error:
         raise PerfError(f"it cannot be placed: {error.strerror or error}", where=str(place)) from error
     return "copied"
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    try:
-        return read_header(path).metadata
-    except (OSError, HeaderError):
-        return {}

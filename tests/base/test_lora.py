@@ -17,7 +17,7 @@ from perfusion_registry.adapters.modules import Modules
 from perfusion_registry.adapters.names import ModuleNames
 from perfusion_registry.base import Base, SaidOfBase, describe_base, load_base
 from perfusion_registry.base.adapted import modules_of_base
-from perfusion_registry.base.lora import module_at
+from perfusion_registry.base.changes import module_at
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import BaseSection
 from tests.adapters.dialects import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from perfusion_registry.base.adaptation import Adaptation
 from perfusion_registry.base.architectures import transformer
 from perfusion_registry.base.autoencoder import Posterior
 from perfusion_registry.base.conditioning import Conditioning, Embeddings
 from perfusion_registry.base.objective import FlowMatching, Objective
 from perfusion_registry.base.pretrained import load_pretrained, quiet
-from perfusion_registry.base.readers import Reader
-from perfusion_registry.base.residuals import Factors
 from perfusion_registry.base.text_encoding import embedding_values, replaced_embeddings, text_mask
 from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 from perfusion_registry.base.whole_tokens import several_pieces, whole_tokens
@@ -192,25 +189,14 @@ class AnimaBase(transformer.TransformerBase):
         return {name: branch.states.to(self.device, self.dtype) for name, branch in embeds.items()}
 
     @contextmanager
-    def attached(
-        self,
-        residuals: Sequence[Factors] = (),
-        *,
-        everywhere: bool = False,
-        adaptation: Adaptation | None = None,
-        beside: Sequence[Reader] = (),
-        within: AbstractContextManager[Any] | None = None,
-    ) -> Iterator[None]:
-        """See `Base.attached`. Meanwhile the pipeline, and what `pipeline` makes of it, has no steps that
-        read text: it takes what `inputs` gives."""
-        asked: dict[str, Any] = {"adaptation": adaptation, "beside": beside, "within": within}
-        with super().attached(residuals, everywhere=everywhere, **asked):
-            whole = self.pipe._blocks
-            try:
-                self.pipe._blocks = _without_text(whole)
-                yield
-            finally:
-                self.pipe._blocks = whole
+    def taking_encodings(self) -> Iterator[None]:
+        """The pipeline, and what `pipeline` makes of it, has no steps that read text meanwhile."""
+        whole = self.pipe._blocks
+        try:
+            self.pipe._blocks = _without_text(whole)
+            yield
+        finally:
+            self.pipe._blocks = whole
 
     def pipeline(self, kind: str = "text", *, scheduler: str | None = None, **beside: Any) -> Any:
         """See `Base.pipeline`."""

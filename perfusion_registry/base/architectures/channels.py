@@ -5,8 +5,8 @@ Importing this needs no torch.
 
 from __future__ import annotations
 
+from perfusion_registry.base.architectures.image_latents import channels, require_autoencoder
 from perfusion_registry.base.files import BaseFiles
-from perfusion_registry.base.kinds import SUITABLE
 from perfusion_registry.errors import PerfError
 
 _FOR_INPAINTING = (9, 4)
@@ -17,14 +17,8 @@ others."""
 def require_latents(files: BaseFiles) -> None:
     """Raise PerfError unless the UNet takes latents of an autoencoder of ours, and nothing beside them but,
     for inpainting, a mask and the masked picture's."""
-    named = files.classes.get("vae")
-    if named != "AutoencoderKL":
-        raise PerfError(
-            f"the base's autoencoder is an {named}, and perf can only learn from those of an AutoencoderKL",
-            where=str(files.folder),
-            hint=SUITABLE,
-        )
-    taken, given = _channels(files)
+    require_autoencoder(files)
+    taken, given = channels(files, "unet")
     if taken != given and (taken, given) != _FOR_INPAINTING:
         raise PerfError(
             f"the base's UNet takes {taken} channels and a latent has {given}: perf cannot draw with one "
@@ -48,11 +42,5 @@ def require_latents_alone(files: BaseFiles) -> None:
 
 def draws(files: BaseFiles) -> tuple[str, ...]:
     """What a base draws from; see `Base.draws`."""
-    taken, given = _channels(files)
+    taken, given = channels(files, "unet")
     return ("text", "image", "inpaint") if taken == given else ("inpaint",)
-
-
-def _channels(files: BaseFiles) -> tuple[int, int]:
-    """Of what the UNet takes, and of a latent."""
-    taken = files.configuration("unet").get("in_channels", 4)
-    return taken, files.configuration("vae").get("latent_channels", 4)

@@ -52,8 +52,8 @@ class ImageLatentsBase(Base):
         return int(self.pipe.vae_scale_factor)
 
 
-def require_fitting_latents(files: BaseFiles, denoiser: str) -> None:
-    """Raise PerfError unless a denoiser takes latents, and nothing beside them, of an autoencoder of ours."""
+def require_autoencoder(files: BaseFiles) -> None:
+    """Raise PerfError for a base whose pictures go through another autoencoder."""
     named = files.classes.get("vae")
     if named != "AutoencoderKL":
         raise PerfError(
@@ -61,8 +61,18 @@ def require_fitting_latents(files: BaseFiles, denoiser: str) -> None:
             where=str(files.folder),
             hint=SUITABLE,
         )
+
+
+def channels(files: BaseFiles, denoiser: str) -> tuple[int, int]:
+    """Of what a denoiser takes, and of a latent."""
     taken = files.configuration(denoiser).get("in_channels", 4)
-    given = files.configuration("vae").get("latent_channels", 4)
+    return taken, files.configuration("vae").get("latent_channels", 4)
+
+
+def require_fitting_latents(files: BaseFiles, denoiser: str) -> None:
+    """Raise PerfError unless a denoiser takes latents, and nothing beside them, of an autoencoder of ours."""
+    require_autoencoder(files)
+    taken, given = channels(files, denoiser)
     if taken != given:
         raise PerfError(
             f"the base's {denoiser} takes {taken} channels and a latent has {given}",

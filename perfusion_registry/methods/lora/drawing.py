@@ -24,8 +24,13 @@ def changes_of(base: Base, tensors: Mapping[str, Tensor], name: str) -> dict[str
         model = models.get(adapter.component)
         if model is None:
             raise _misfit(base, name, f"it changes a {adapter.component}, which this base does not have")
+        module = module_at(model, adapter.module)
+        if module is None and adapter.component != DENOISER:
+            continue  # a layer that clip skip leaves out
+        if module is None:
+            raise _misfit(base, name, f"it changes `{adapter.module}`, which this base does not have")
         try:
-            change = _change(adapter, module_at(model, adapter.module))
+            change = _change(adapter, module)
         except (ValueError, PerfError) as error:
             raise _misfit(base, name, f"of {adapter.component}'s `{adapter.module}`, {error}") from error
         found.setdefault(adapter.component, {})[adapter.module] = change

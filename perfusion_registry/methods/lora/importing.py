@@ -6,26 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.adapters.adapter import DENOISER, artifact_tensors
-from perfusion_registry.adapters.modules import Modules, modules_of
 from perfusion_registry.adapters.reading import Contents, look_into, read_adapters
-from perfusion_registry.base import configurations
+from perfusion_registry.base.adapted import modules_of_base
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import ImportedTensors
 from perfusion_registry.methods.lora.options import Built
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
-
-_MODELS = ("unet", "text_encoder", "text_encoder_2")
-
-
-def modules_of_base(base: BaseDescription) -> Modules:
-    """The modules of a base that adapters can change, from its configurations alone. Raises PerfError for a
-    base whose denoiser perf has no adapters for."""
-    found = configurations(base, _MODELS)
-    if "unet" not in found:
-        raise PerfError(f"{base.repo} has no UNet, and perf imports LoRAs for bases with one")
-    return modules_of(found)
 
 
 def look_at(file: Path, base: BaseDescription) -> Contents:
@@ -44,7 +32,7 @@ def look_at(file: Path, base: BaseDescription) -> Contents:
         raise PerfError(
             f"`{file.name}` brings the word {word!r} (textual inversion), which no imported concept has yet",
             where=str(file),
-            hint='embeddings = ["FILE"] under [base] of perfusion.toml gives it to the base itself',
+            hint='WORD = "FILE" under [base.embeddings] of perfusion.toml gives it to the base itself',
         )
     return contents
 
