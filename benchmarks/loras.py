@@ -24,7 +24,7 @@ import torch
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.base import Base, BaseDescription, describe_base, load_base
 from perfusion_registry.compose import Concept, compose, parse_prompt
-from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.methods.lora.importing import imported
 from perfusion_registry.methods.lora.options import DrawOptions, NoTraining
 from perfusion_registry.render import native_values, render, resolve_request

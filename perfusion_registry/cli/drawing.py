@@ -14,7 +14,7 @@ from perfusion_registry.cli.help import argument, flag, gate_option, option, pic
 from perfusion_registry.cli.options import Compute, LockfileUse
 
 if TYPE_CHECKING:
-    from perfusion_registry.compose.composing import SettingSources
+    from perfusion_registry.compose.checking import SettingSources
     from perfusion_registry.operations.compose import PromptOptions
     from perfusion_registry.operations.job import RenderOverrides
     from perfusion_registry.operations.prompt_list import PromptList
@@ -142,7 +142,7 @@ class GateOptions:
 
     def read(self) -> SettingSources:
         """What is set by concept name, and of all."""
-        from perfusion_registry.compose.composing import SettingSources
+        from perfusion_registry.compose.checking import SettingSources
         from perfusion_registry.methods.table import shipped_settings
 
         settings = shipped_settings()

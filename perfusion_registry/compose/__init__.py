@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from perfusion_registry.compose.composing import SettingSources as SettingSources
+    from perfusion_registry.compose.checking import SettingSources as SettingSources
     from perfusion_registry.compose.composing import compose as compose
     from perfusion_registry.compose.composing import regated as regated
     from perfusion_registry.compose.composition import Composition as Composition
@@ -31,7 +31,7 @@ _HOME = {
     "Composition": "composition",
     "Concept": "concept",
     "Explanation": "explained",
-    "SettingSources": "composing",
+    "SettingSources": "checking",
     "Prompt": "prompt",
     "compose": "composing",
     "explain": "explanation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.settings import Axis, Settings, Value

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.compose.composing import SettingSources
+from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.compute import ComputeOptions
@@ -162,7 +162,7 @@ class ComposingSession:
 
     def read(self, options: PromptOptions) -> ReadPrompt:
         """Find what a prompt calls. Raises PerfError for every mistake that needs no base."""
-        from perfusion_registry.compose.composing import check, check_used
+        from perfusion_registry.compose.checking import check, check_used
         from perfusion_registry.compose.concept import find_concepts
 
         workspace, project = self._workspace, self.project

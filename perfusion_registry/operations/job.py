@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base.upscaler import find_upscaler
-from perfusion_registry.compose.composing import SettingSources, regated
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import regated
 from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError

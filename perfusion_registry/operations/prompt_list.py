@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.compose.composing import check_used
+from perfusion_registry.compose.checking import check_used
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import Mistakes, PerfError
 from perfusion_registry.operations.compose import ComposingSession, Prompting, PromptOptions

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import Call, Piece, Prompt, Text

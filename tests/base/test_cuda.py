@@ -14,7 +14,8 @@ from PIL import Image
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.build import ConceptSources, build_concept, estimate_covariance
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.perfusion.gate import Gate

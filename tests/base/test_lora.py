@@ -15,10 +15,12 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from perfusion_registry.adapters.adapter import Adapter, kind_of
 from perfusion_registry.adapters.modules import Modules
 from perfusion_registry.adapters.names import ModuleNames
-from perfusion_registry.base import Base, SaidOfBase, describe_base, load_base
+from perfusion_registry.base import Base, BaseDescription, SaidOfBase, describe_base, load_base
 from perfusion_registry.base.adapted import modules_of_base
 from perfusion_registry.base.changes import module_at
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.lora.drawing import changes_of
+from perfusion_registry.methods.lora.importing import imported
 from perfusion_registry.recipe import BaseSection
 from tests.adapters.dialects import (
     comfy,
@@ -192,6 +194,21 @@ def test_layers_that_clip_skip_leaves_out_may_be_changed(tiny_base_folder: Path,
     both, first, last = encoded(adapters), encoded(adapters[:1]), encoded(adapters[1:])
     assert torch.equal(both, first)
     assert not torch.allclose(first, last)
+
+
+def test_an_imported_lora_may_change_layers_that_clip_skip_leaves_out(
+    tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    modules = modules_of_base(describe_base(str(tiny_base_folder)))
+    layers = [("text_encoder", f"text_model.encoder.layers.{number}.mlp.fc1") for number in (0, 1)]
+    adapters = plain_loras(modules, layers, None)
+    save(tmp_path / "it.safetensors", kohya(adapters, ModuleNames(modules)))
+    said = SaidOfBase(BaseSection.model_validate({"clip_skip": 2}), tmp_path, "perfusion.toml")
+    base = load_base(describe_base(str(tiny_base_folder), said=said), "cpu", "float32")
+    assert isinstance(base.description, BaseDescription)
+    made = imported(tmp_path / "it.safetensors", base.description, "it")
+    changes = changes_of(base, made.tensors, "it")
+    assert list(changes["text_encoder"]) == [layers[0][1]]
 
 
 def test_words_in_a_lora_are_not_left_out_in_silence(tiny_base_folder: Path, tmp_path: Path) -> None:

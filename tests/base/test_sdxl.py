@@ -20,7 +20,8 @@ from perfusion_registry.base import Base, ConceptPiece, Conditioning, describe_b
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.build.framing import sizes_of, square
 from perfusion_registry.compose import explain
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import targets

@@ -18,7 +18,8 @@ from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, ConceptPiece, describe_base, load_base, wrap
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.compose import explain
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.packing import pack

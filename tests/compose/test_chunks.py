@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from perfusion_registry import edit
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.drawings import pack_by
 from perfusion_registry.compose.explanation import explain
 from perfusion_registry.compose.focusing import residuals

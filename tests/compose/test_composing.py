@@ -4,7 +4,8 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from perfusion_registry.compose.composing import SettingSources, compose, regated
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose, regated
 from perfusion_registry.compose.composition import Composition, parse_composition, read_composition
 from perfusion_registry.compose.concept import find_concepts, stored_artifacts
 from perfusion_registry.compose.prompt import parse_prompt

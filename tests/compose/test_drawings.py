@@ -6,7 +6,8 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.drawings import pack_by
 from perfusion_registry.compose.packing import encodings, targets
 from perfusion_registry.compose.prompt import parse_prompt

@@ -8,7 +8,8 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.base import describe_base, load_base
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.packing import encodings, pack, targets
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError

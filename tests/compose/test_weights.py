@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perfusion_registry.compose.composing import SettingSources, compose
+from perfusion_registry.compose.checking import SettingSources
+from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import parse_composition
 from perfusion_registry.compose.drawings import pack_by
 from perfusion_registry.compose.explanation import explain
