@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DPMSolverMultistepScheduler,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
@@ -19,7 +18,7 @@ from diffusers import (
 from torch import nn
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-from tests.tiny import CARD, WORDS, save_tiny_tokenizer, tiny_clip
+from tests.tiny import CARD, WORDS, save_tiny_tokenizer, tiny_clip, tiny_vae
 
 
 def t5_tokenizer(words: tuple[str, ...] = WORDS) -> T5TokenizerFast:
@@ -64,16 +63,7 @@ def save_tiny_pixart(folder: Path, seed: int = 0, **changed: Any) -> Path:
             vocab_size=len(tokenizer), d_model=24, d_kv=8, d_ff=48, num_layers=2, num_heads=3,
             feed_forward_proj="gated-gelu", decoder_start_token_id=0,
         )  # fmt: skip
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 16, 16),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=8,
-            sample_size=64,
-            scaling_factor=0.13025,
-        )
+        vae = tiny_vae(scaling_factor=0.13025)
         pipe = PixArtSigmaPipeline(
             tokenizer=tokenizer,
             text_encoder=T5EncoderModel(text),

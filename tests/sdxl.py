@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from tests.tiny import CARD, save_tiny_tokenizer, text_config, tiny_clip
+from tests.tiny import CARD, save_tiny_tokenizer, text_config, tiny_clip, tiny_vae
 
 WIDTHS = (32, 48)
 
@@ -50,16 +50,7 @@ def save_tiny_sdxl(folder: Path, seed: int = 0, **changed: Any) -> Path:
         own, other = text_config(first, WIDTHS[0]), text_config(second, WIDTHS[1])
         other.hidden_act = "gelu"
         own.num_hidden_layers = other.num_hidden_layers = 3
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 16, 16),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=8,
-            sample_size=64,
-            scaling_factor=0.13025,
-        )
+        vae = tiny_vae(scaling_factor=0.13025)
         schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
         pipe = StableDiffusionXLPipeline(
             vae=vae,

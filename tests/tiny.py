@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -135,20 +135,27 @@ def tiny_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     )
 
 
+def tiny_vae(**changed: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        **{
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "block_out_channels": (8, 8, 16, 16),
+            "layers_per_block": 1,
+            "latent_channels": 4,
+            "norm_num_groups": 8,
+            "sample_size": 64,
+            **changed,
+        }
+    )
+
+
 def save_tiny_base(folder: Path, seed: int = 0) -> Path:
     """Build the tiny base in `folder`; the same seed gives the same weights. Returns `folder`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = save_tiny_tokenizer(folder / "tokenizer")
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(8, 8, 16, 16),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=8,
-            sample_size=64,
-        )
+        vae = tiny_vae()
         pipe = StableDiffusionPipeline(
             vae=vae,
             text_encoder=CLIPTextModel(text_config(tokenizer)),
