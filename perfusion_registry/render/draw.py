@@ -176,6 +176,25 @@ def _draw(
     return images
 
 
+def _check_steps(base: Base, scheduler: str, steps: int) -> None:
+    """Raise PerfError for a number of steps that is impossible for the base, or for a scheduler over its
+    chain of noise levels, some of which would begin one level beyond it."""
+    longest, made = base.noise_steps, base.scheduler(scheduler)
+    beyond = steps > longest
+    if not beyond and not made.timesteps.is_floating_point():
+        try:
+            made.set_timesteps(steps)
+        except ValueError as error:
+            raise PerfError(f"{scheduler} cannot draw {steps} steps: {error}", where="--steps") from error
+        beyond = int(max(made.timesteps)) >= longest
+    if beyond:
+        raise PerfError(
+            f"the base knows {longest} steps of noise, so {steps} cannot be drawn",
+            where="--steps",
+            hint="20 to 50 are usual",
+        )
+
+
 def check_request(base: Base, composition: Composition, request: RenderRequest) -> None:
     """Raise PerfError for a composition of another family, and for a size or a number of steps that is
     impossible for the base, or a start or controls that it cannot draw from."""
@@ -198,8 +217,4 @@ def check_request(base: Base, composition: Composition, request: RenderRequest) 
                 hint=f"the nearest is {max(factor, round(side / factor) * factor)}",
             )
     check_multiples(parts, request.width, request.height)
-    longest = base.noise_steps
-    if request.steps > longest:
-        raise PerfError(
-            f"the base knows {longest} steps of noise, so {request.steps} cannot be drawn", where="--steps"
-        )
+    _check_steps(base, SHORT_NAMES.get(request.scheduler, request.scheduler), request.steps)
