@@ -51,7 +51,8 @@ def compose(
     warn_of_lost(tokens, "prompt", reporter)
     if prompt.broken and not base.reads_in_chunks:
         reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
-    unknown = base.unknown_words([piece.text for piece in prompt.pieces if isinstance(piece, Text)])
+    texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
+    unknown = base.unknown_words([*texts, *(piece.word for piece in said.values() if piece.spelled)])
     if unknown:
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "

@@ -22,6 +22,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.lora.importing import imported
 from perfusion_registry.methods.lora.options import DrawOptions, NoTraining
 from perfusion_registry.render import native_values, render, resolve_request
+from perfusion_registry.reporter import Silent
 from tests.compose import samples
 from tests.lora_files import save_lora
 from tests.sdxl import save_tiny_sdxl
@@ -126,6 +127,18 @@ def test_denoiser_and_text_encoder_apart(base: Base, tmp_path: Path) -> None:
     file = tmp_path / "t" / "kitty.safetensors"
     ours = drawn(base, "a kitty* in the snow", {"kitty": text_alone})
     assert np.abs(ours - stock(base, "a sks cat in the snow", {file: 1.0})).max() <= 1
+
+
+def test_words_that_the_base_does_not_know_are_told_of_a_call_too(tiny_base: Base, tmp_path: Path) -> None:
+    kitty = {"kitty": concept(tiny_base, tmp_path, "kitty", "cat", "qwertz cat")}
+    told: list[str] = []
+
+    class Heard(Silent):
+        def warn(self, text: str) -> None:
+            told.append(text)
+
+    compose(parse_prompt("a kitty* in the snow"), kitty, tiny_base, reporter=Heard())
+    assert any("has never seen qwertz" in text for text in told)
 
 
 @pytest.mark.parametrize("reach", ["everywhere", "localised", "gated"])
