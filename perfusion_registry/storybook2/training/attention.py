@@ -51,7 +51,7 @@ class Probe:
         scores = torch.baddbmm(empty, query, key.transpose(1, 2), beta=0, alpha=attn.scale)
         shares = scores.softmax(-1)
         if encoder_hidden_states is not None and self._kept is not None:
-            self._kept.append(shares.unflatten(0, (hidden_states.shape[0], attn.heads)).mean(1))
+            self._kept.append(shares.float().unflatten(0, (hidden_states.shape[0], attn.heads)).mean(1))
         result = attn.batch_to_head_dim(torch.bmm(shares, value))
         return attn.to_out[1](attn.to_out[0](result))  # type: ignore[no-any-return]
 
