@@ -6,7 +6,8 @@ All names are generated from the modules of the base itself (`modules_of`). Impo
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from perfusion_registry.adapters.adapter import COMPONENTS, DENOISER, Component
@@ -35,6 +36,7 @@ _IN_BLOCK = re.compile(
 )
 # Of text encoders as diffusers named them while processors held a LoRA.
 _OLD_ATTENTION = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
+_LISTED = re.compile(r"(?:down|up)_blocks\.\d+\.(?:resnets|attentions)\.\d+")
 _TEXT = "text_model."
 
 
@@ -59,22 +61,26 @@ class ModuleNames:
 
     def compvis(self, path: str) -> str | None:
         """The name that SGM and CompVis have for a module of the denoiser, with `_` for each `.`."""
-        return _compvis(path, self.modules.get(DENOISER, {}))
+        return _compvis(path, self._counts)
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        """How many modules stand in each list of blocks of the denoiser, such as `up_blocks.0.resnets`."""
+        listed = {match[0] for path in self.modules.get(DENOISER, {}) if (match := _LISTED.match(path))}
+        return Counter(path.rpartition(".")[0] for path in listed)
 
     @cached_property
     def _known(self) -> dict[str, dict[str, str]]:
         return {
-            component: {
-                name: path for path in paths for name in _names(component, path, self.modules[component])
-            }
+            component: {name: path for path in paths for name in _names(component, path, self._counts)}
             for component, paths in self.modules.items()
         }
 
 
-def _names(component: str, path: str, paths: Collection[str]) -> Iterator[str]:
+def _names(component: str, path: str, counts: Mapping[str, int]) -> Iterator[str]:
     yield _flat(path)
     if component == DENOISER:
-        name = _compvis(path, paths)
+        name = _compvis(path, counts)
         if name is not None:
             yield name
             yield f"model_diffusion_model_{name}"
@@ -92,7 +98,7 @@ def _flat(path: str) -> str:
     return path.replace(".", "_")
 
 
-def _compvis(path: str, paths: Collection[str]) -> str | None:
+def _compvis(path: str, counts: Mapping[str, int]) -> str | None:
     if path in _OUTSIDE:
         return _OUTSIDE[path]
     match = _IN_BLOCK.fullmatch(path)
@@ -104,18 +110,13 @@ def _compvis(path: str, paths: Collection[str]) -> str | None:
     if match["side"] is None:
         return f"middle_block_{1 if kind == 'attentions' else 2 * number}_{rest}"
     side, block = match["side"], int(match["block"])
-    resnets = [_count(paths, f"{side}_blocks.{before}.resnets") for before in range(block + 1)]
+    resnets = [counts[f"{side}_blocks.{before}.resnets"] for before in range(block + 1)]
     place = number if kind in ("resnets", "attentions") else resnets[block]
     if side == "down":
         at = 1 + sum(resnets[:block]) + block + place  # a sampler after each block
         inside = 1 if kind == "attentions" else 0
         return f"input_blocks_{at}_{inside}_{'op' if kind == 'downsamplers' else rest}"
     at = sum(resnets[:block]) + (place if kind in ("resnets", "attentions") else resnets[block] - 1)
-    attends = _count(paths, f"up_blocks.{block}.attentions") > 0
+    attends = counts[f"up_blocks.{block}.attentions"] > 0
     inside = {"resnets": 0, "attentions": 1}.get(kind, 2 if attends else 1)
     return f"output_blocks_{at}_{inside}_{rest}"
-
-
-def _count(paths: Collection[str], prefix: str) -> int:
-    numbers = {path[len(prefix) + 1 :].partition(".")[0] for path in paths if path.startswith(f"{prefix}.")}
-    return len(numbers)

@@ -96,7 +96,7 @@ class Regions:
         if max(size) > max(16, max(self._size) // 2):  # texture rather than things
             return
         share = attention_share(attention, hidden, context, mask, self.rows)  # (R, p, n)
-        share = share @ self._marks.to(share)
+        share = (share @ self._marks.to(share)).float()
         self._sums[size] = share + self._sums[size] if size in self._sums else share
         self._counts[size] = self._counts.get(size, 0) + 1
 

@@ -34,7 +34,7 @@ CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "proj_in", "
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
 def base(request: pytest.FixtureRequest, tiny_base_folder: Path, shared: Callable[..., Path]) -> Base:
     folder = tiny_base_folder if request.param == "sd" else shared("tiny-sdxl-lora", save_tiny_sdxl)
-    return load_base(describe_base(str(folder)), device="cpu")
+    return load_base(describe_base(str(folder)), "cpu", "float32", "float32")
 
 
 def concept(
