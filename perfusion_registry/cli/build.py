@@ -11,7 +11,6 @@ from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOpti
 from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
-from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult, NeededConcept
@@ -50,13 +49,13 @@ def build(
     A verdict says what each became. A build that is interrupted resumes where it was.
     With --for nothing is trained: concepts are transferred.
     """
-    from perfusion_registry.operations.build import BuildOptions
+    from perfusion_registry.operations.build import BuildOptions, check_learned
     from perfusion_registry.operations.build import build as run
     from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
 
     if for_base is not None:
-        from perfusion_registry.cli.transfer import check_alone, tell_transferred
-        from perfusion_registry.operations.transfer import TransferOptions, transfer
+        from perfusion_registry.cli.transfer import tell_transferred
+        from perfusion_registry.operations.transfer import TransferOptions, check_alone, transfer
 
         check_alone(for_base, {"--super": supercategory, "--force": force, "--locked": locked})
         asked = TransferOptions(
@@ -72,12 +71,7 @@ def build(
             transferred = transfer(workspace, asked)
         common.show(transferred, lambda result: tell_transferred(result, asked))
         return
-    if files or covariance is not None:
-        raise PerfError(
-            "a build learns from the pictures of recipes, with the project's covariance",
-            where="--with" if files else f"--covariance {covariance}",
-            hint="leave it out; with --for BASE an artifact is transferred to another base",
-        )
+    check_learned(files, covariance)
     override = SupercategoryOverride.read(supercategory, names, out)
     options = BuildOptions(
         names=tuple(names or ()),

@@ -9,7 +9,6 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, OfflineOption
-from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.add import AddResult
@@ -60,43 +59,25 @@ def add(
     A recipe of that name in recipes/ that perfusion.toml does not list, as `perf remove` leaves one, is taken
     as it is.
     """
-    from perfusion_registry.operations.add import AddOptions
-    from perfusion_registry.operations.add import add as run
-    from perfusion_registry.operations.add_release import AddReleaseOptions, add_existing
-    from perfusion_registry.operations.recipe_options import read_options
-    from perfusion_registry.recipe.recipe import DEFAULT_METHOD
+    from perfusion_registry.operations.declare import declare, read_addition
 
-    if registry is not None or "/" in name or (supercategory is None and not images and not more):
-        unused = (supercategory, images, more, bias, temperature, steps, seed, flip, method, options)
-        if copy or any(option is not None for option in unused):
-            raise PerfError(
-                f"`{name}` comes from a registry, so images and training options have no use",
-                hint="leave them out, or leave out the registry",
-            )
-        release = AddReleaseOptions(name=name, version=version, registry=registry)
-        with common.open(offline=offline) as workspace:
-            result = add_existing(workspace, release)
-    elif supercategory is None:
-        raise PerfError(
-            "a concept that is built here needs its supercategory", where="--super", hint="--super teddy"
-        )
-    else:
-        wished = AddOptions(
-            name=name,
-            supercategory=supercategory,
-            images=(*(images or ()), *(more or ())),
-            copy=copy,
-            version=version or "1.0.0",
-            bias=bias,
-            temperature=temperature,
-            steps=steps,
-            seed=seed,
-            flip=flip,
-            method=method or DEFAULT_METHOD,
-            options=read_options(options or ()),
-        )
-        with common.open(offline=offline) as workspace:
-            result = run(workspace, wished)
+    addition = read_addition(
+        name,
+        version=version,
+        registry=registry,
+        supercategory=supercategory,
+        images=(*(images or ()), *(more or ())),
+        copy=copy or None,
+        bias=bias,
+        temperature=temperature,
+        steps=steps,
+        seed=seed,
+        flip=flip,
+        method=method or None,
+        options=options or (),
+    )
+    with common.open(offline=offline) as workspace:
+        result = declare(workspace, addition)
     common.show(result, lambda result: _tell_added(result, supercategory))
 
 

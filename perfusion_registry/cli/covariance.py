@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import (
-    BASE_HELP,
-    Compute,
-    StandaloneWithProgress,
-)
+from perfusion_registry.cli.options import BASE_HELP, Compute, StandaloneWithProgress
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.covariance import CovarianceResult

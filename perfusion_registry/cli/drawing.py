@@ -4,10 +4,9 @@ before torch is imported.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli.completion import scene_names
 from perfusion_registry.cli.help import argument, flag, gate_option, option, picture_option
@@ -15,9 +14,8 @@ from perfusion_registry.cli.options import Compute, LockfileUse
 
 if TYPE_CHECKING:
     from perfusion_registry.compose.checking import SettingSources
-    from perfusion_registry.operations.compose import PromptOptions
+    from perfusion_registry.operations.compose import Prompting, PromptOptions
     from perfusion_registry.operations.job import RenderOverrides
-    from perfusion_registry.operations.prompt_list import PromptList
 
 PromptArgument = Annotated[
     str | None, argument("PROMPT", "A prompt; a star calls a concept: 'a teddy* in the snow'.")
@@ -76,33 +74,24 @@ class PromptArguments:
         """What is said, for an operation."""
         from perfusion_registry.operations.compose import PromptOptions
 
-        return PromptOptions(prompt=self.prompt, **self._how(lockfile, compute, gates))
+        return PromptOptions(prompt=self.prompt, **vars(self.read_how(lockfile, compute, gates)))
 
-    def read_list(
-        self, path: Path, lockfile: LockfileUse, compute: Compute, gates: GateOptions
-    ) -> PromptList:
-        """The prompts of a file, or, for `-`, of standard input, for an operation."""
-        from perfusion_registry.operations.prompt_list import PromptList, read_prompt_file, read_prompts
+    def read_how(
+        self, lockfile: LockfileUse, compute: Compute | None = None, gates: GateOptions | None = None
+    ) -> Prompting:
+        """What is said beside the prompt, for an operation."""
+        from perfusion_registry.operations.compose import Prompting
 
-        piped = str(path) == "-"
-        name = "stdin" if piped else str(path)
-        lines = read_prompts(sys.stdin.buffer.read(), name) if piped else read_prompt_file(path)
-        return PromptList(lines=lines, name=name, **self._how(lockfile, compute, gates))
-
-    def _how(
-        self, lockfile: LockfileUse, compute: Compute | None, gates: GateOptions | None
-    ) -> dict[str, Any]:
-        """How what is said is composed."""
-        return {
-            "scene": self.scene,
-            "gates": (gates or GateOptions()).read(),
-            "files": tuple(self.files or ()),
-            "base": self.for_base,
-            "covariance": self.covariance,
-            "locked": lockfile.locked,
-            "frozen": lockfile.frozen,
-            "compute": (compute or Compute()).read(),
-        }
+        return Prompting(
+            scene=self.scene,
+            gates=(gates or GateOptions()).read(),
+            files=tuple(self.files or ()),
+            base=self.for_base,
+            covariance=self.covariance,
+            locked=lockfile.locked,
+            frozen=lockfile.frozen,
+            compute=(compute or Compute()).read(),
+        )
 
 
 OpenOption = Annotated[bool, flag("Show the result when it is done.", "--open")]

@@ -92,11 +92,12 @@ def _tell_plan(result: EvaluatePlanResult) -> None:
 def _tell(result: EvaluateResult) -> None:
     measured: Results = result.measured
     points = [(figure.id, point) for figure in measured.figures for point in figure.points]
-    columns = {m: title for m, title in _COLUMNS.items() if any(m in point.metrics for _, point in points)}
+    metrics = [metric for metric in _METRICS if any(metric in point.metrics for _, point in points)]
     rows = [
-        [name, point.label, *(_number(point.metrics, metric) for metric in columns)] for name, point in points
+        [name, point.label, *(_number(point.metrics, metric) for metric in metrics)] for name, point in points
     ]
-    console.say_table(["figure", "point", *columns.values()], rows, right=[*columns.values()])
+    columns = [metric.removesuffix("_normalised") for metric in metrics]
+    console.say_table(["figure", "point", *columns], rows, right=columns)
     claims = [(figure.id, claim) for figure in measured.figures for claim in figure.claims]
     if claims:
         console.say("")
@@ -105,15 +106,8 @@ def _tell(result: EvaluateResult) -> None:
     console.say(result.report or result.results)
 
 
-_COLUMNS = {
-    "image": "image",
-    "text_normalised": "text",
-    "harmonic": "harmonic",
-    "obeyed": "obeyed",
-    "identified": "identified",
-    "both": "both",
-    "leakage": "leakage",
-}
+_METRICS = ("image", "text_normalised", "harmonic", "obeyed", "identified", "both", "leakage")
+"""Those that the table has room for, in its order."""
 
 
 def _difference(claim: ClaimResult) -> str:

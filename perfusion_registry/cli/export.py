@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import BASE_HELP, Common, CommonWithProgress, Compute, ForceOption
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.export import ExportResult
     from perfusion_registry.operations.link import LinkResult
 
 
-@spread
 def export(
     common: CommonWithProgress,
     compute: Compute,
@@ -51,10 +49,7 @@ def export(
     )
     with common.open() as workspace:
         result = run(workspace, options)
-    if common.as_json:
-        console.say_result(result)
-    else:
-        _tell_export(result)
+    common.show(result, _tell_export)
 
 
 def _tell_export(result: ExportResult) -> None:
@@ -70,7 +65,6 @@ def _tell_export(result: ExportResult) -> None:
     console.say("Next: `perf link FOLDER`, of a web UI or of ComfyUI")
 
 
-@spread
 def link(
     common: Common,
     folder: Annotated[Path, argument("FOLDER", "Of ComfyUI, A1111, Forge or SwarmUI.")],
@@ -86,10 +80,7 @@ def link(
 
     with common.open(optional=True) as workspace:
         result = run(workspace, LinkOptions(folder=folder, source=source, copy=copy, force=force))
-    if common.as_json:
-        console.say_result(result)
-    else:
-        _tell_link(result)
+    common.show(result, _tell_link)
 
 
 def _tell_link(result: LinkResult) -> None:

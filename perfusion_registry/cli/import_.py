@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, option
 from perfusion_registry.cli.options import CommonWithProgress
-from perfusion_registry.cli.spread import spread
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.import_ import ImportResult
 
 
-@spread
 def import_(
     common: CommonWithProgress,
     file: Annotated[Path, argument("FILE", "A LoRA: a safetensors file, or peft's folder.")],

@@ -53,13 +53,7 @@ class FactsArguments:
         """What is said, for an operation."""
         from perfusion_registry.operations.release_facts import ReleaseFacts
 
-        return ReleaseFacts(
-            licence=self.licence,
-            authors=tuple(self.authors or ()),
-            description=self.description,
-            consent=self.consent,
-            preview=self.preview,
-        )
+        return ReleaseFacts(**{**vars(self), "authors": tuple(self.authors or ())})
 
 
 def publish(
@@ -95,15 +89,8 @@ def _ask(name: str, keys: tuple[str, ...]) -> ReleaseFacts:
 
     opening = f"The recipe of {name} keeps what you say of it here; Enter leaves it out."
     print(console.printable(opening), file=sys.stderr)
-    answers = {key: _answer(_QUESTIONS[key]) for key in _QUESTIONS if key in keys}
-    author, preview = answers.get("authors"), answers.get("preview")
-    return ReleaseFacts(
-        licence=answers.get("licence"),
-        authors=(author,) if author else (),
-        description=answers.get("description"),
-        consent=answers.get("consent"),
-        preview=Path(preview) if preview else None,
-    )
+    answers = {key: _answer(question) for key, question in _QUESTIONS.items() if key in keys}
+    return ReleaseFacts.read({key: answer for key, answer in answers.items() if answer})
 
 
 def _answer(question: str) -> str | None:

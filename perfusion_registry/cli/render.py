@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +21,6 @@ from perfusion_registry.cli.drawing import (
 from perfusion_registry.cli.help import PICTURE, flag, gate_option, option, picture_option
 from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
 from perfusion_registry.cli.start import StartOptions
-from perfusion_registry.errors import PerfError
-
-if TYPE_CHECKING:
-    from perfusion_registry.compose.composition import Composition
 
 BIASES, TEMPERATURES = "relative ones: 0.6,0.85,0.95,1.05,1.15", "0.1,0.15"
 """What `perf sweep` says of its defaults."""
@@ -76,7 +72,7 @@ def render(
     The files' names go to stdout. A picture carries all that made it, and --from draws it again to the pixel.
     What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
-    from perfusion_registry.operations.job import CompositionSource, PictureSource
+    from perfusion_registry.operations.prompt_list import PromptList
     from perfusion_registry.operations.render import (
         RenderListOptions,
         RenderListResult,
@@ -85,28 +81,9 @@ def render(
         render_list,
     )
     from perfusion_registry.operations.render import render as run
+    from perfusion_registry.operations.sources import read_source
     from perfusion_registry.render.formats import read_format
 
-    if prompt.prompt == "-" and prompts is None:
-        prompt, prompts = replace(prompt, prompt=None), Path("-")
-    said = prompt.prompt if prompts is not None else prompt.prompt or prompt.scene
-    given = {"a prompt": said, "--prompts": prompts, "--composition": composition, "--from": source}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise PerfError(f"{' and '.join(names)} cannot go together", hint="choose one")
-    from_file = source is not None or composition is not None
-    if prompt.files and from_file:
-        raise PerfError(
-            f"{names[0]} names its concepts by their hashes, so no file can stand in for one",
-            where=f"--with {prompt.files[0]}",
-            hint="give a prompt instead",
-        )
-    if prompt.for_base is not None and from_file:
-        raise PerfError(
-            f"{names[0]} names its base and its concepts by their hashes",
-            where=f"--for {prompt.for_base}",
-            hint="give a prompt instead",
-        )
     how: dict[str, Any] = {
         "overrides": replace(picture.read(count, batch), upscale=upscale or None, **start.read()),
         "out": out,
@@ -115,18 +92,20 @@ def render(
         "format": read_format(picture_format),
         "quality": quality,
     }
+    drawn = read_source(
+        prompt.prompt,
+        prompt.read_how(lockfile, compute, gates),
+        prompts=prompts,
+        composition=composition,
+        picture=source,
+        stdin=lambda: sys.stdin.buffer.read(),
+    )
     options: RenderOptions | RenderListOptions
-    if prompts is not None:
-        options = RenderListOptions(prompts=prompt.read_list(prompts, lockfile, compute, gates), **how)
-    elif source is not None:
-        drawn = PictureSource(picture=source, gates=gates.read(), compute=compute.read())
-        options = RenderOptions(source=drawn, **how)
-    elif composition is not None:
-        composed = _composition(composition)
-        drawn_from = CompositionSource(composition=composed, gates=gates.read(), compute=compute.read())
-        options = RenderOptions(source=drawn_from, **how)
+    if isinstance(drawn, PromptList):
+        options = RenderListOptions(prompts=drawn, **how)
     else:
-        options = RenderOptions(source=prompt.read(lockfile, compute, gates), **how)
+        options = RenderOptions(source=drawn, **how)
+    from_file = source is not None or composition is not None
     written = None if common.as_json else console.say
     result: RenderResult | RenderListResult
     with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
@@ -137,13 +116,6 @@ def render(
     common.show(result)
     if show:
         typer.launch(result.sheet or result.first)
-
-
-def _composition(path: Path) -> Composition | Path:
-    """The file, or, for `-`, what stdin says."""
-    from perfusion_registry.compose.composition import parse_composition
-
-    return parse_composition(sys.stdin.read(), where="stdin") if str(path) == "-" else path
 
 
 def sweep(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from perfusion_registry.cli.help import picture_option
-from perfusion_registry.errors import PerfError, at
 
 
 @dataclass(frozen=True)
@@ -50,37 +48,16 @@ class StartOptions:
     ] = None
 
     def read(self) -> dict[str, Any]:
-        """What is said, by the fields of `RenderOverrides`. Raises PerfError for what is said twice, and for
-        a strength that is no number."""
-        controls: dict[str, Path] = {}
-        for text in self.control or ():
-            name, equals, file = text.partition("=")
-            if not (name and equals and file):
-                raise PerfError(
-                    f"{text!r} does not say which control reads which picture",
-                    where=f"--control {text}",
-                    hint="write NAME=FILE, as --control canny=edges.png",
-                )
-            if name in controls:
-                raise PerfError(f"the control {name} is given two pictures", where=f"--control {text}")
-            controls[name] = Path(file)
-        strengths = dict(_strengths(self.control_strength or ()))
+        """What is said, by the fields of `RenderOverrides`."""
+        from perfusion_registry.operations.control_options import read_controls, read_strengths
+
+        controls = read_controls(self.control or ())
+        every, strengths = read_strengths(self.control_strength or ())
         return {
             "image": self.image,
             "strength": self.strength,
             "mask": self.mask,
             "controls": controls,
-            "control_strength": strengths.pop("", None),
+            "control_strength": every,
             "control_strengths": strengths,
         }
-
-
-def _strengths(texts: Iterable[str]) -> Iterable[tuple[str, float]]:
-    """(name, strength) of each text; the name is empty where the strength is of all."""
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        with at(f"--control-strength {text}"):
-            try:
-                yield name, float(number)
-            except ValueError:
-                raise PerfError(f"{number!r} is no number", hint="write .8, or NAME=.8") from None

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from perfusion_registry.cli import console
-from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult
     from perfusion_registry.operations.transfer import TransferOptions
-
-
-def check_alone(base: str, options: Mapping[str, object]) -> None:
-    """Raise PerfError for an option that is of training alone."""
-    for option, given in options.items():
-        if given:
-            raise PerfError(
-                "a transfer learns nothing: it takes what was learned on another base",
-                where=f"--for {base}, {option}",
-                hint=f"leave {option} out; without --for the concept is learned on the project's base",
-            )
 
 
 def tell_transferred(result: BuildResult, asked: TransferOptions) -> None:

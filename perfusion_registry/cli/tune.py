@@ -103,7 +103,7 @@ def _tell(result: TuneResult, files: Sequence[Path]) -> None:
     rows = [
         [
             _mark(attempt, result),
-            *_gates(attempt, result),
+            *result.in_words(attempt),
             str(attempt.seeds),
             *(f"{attempt.alike[name]:.3f}" for name in several),
             f"{attempt.image:.3f}",
@@ -124,17 +124,6 @@ def _mark(attempt: TuneAttempt, result: TuneResult) -> str:
     if attempt.gates == result.after.gates:
         return "best"
     return "before" if attempt.gates == result.before.gates else ""
-
-
-def _gates(attempt: TuneAttempt, result: TuneResult) -> list[str]:
-    """The options of each concept in a cell."""
-    from perfusion_registry.methods.table import find_method
-
-    methods = {concept.name: find_method(concept.method) for concept in result.composition.concepts}
-    return [
-        ", ".join(setting.shown(value) for setting, value in methods[name].shown_settings(options))
-        for name, options in attempt.gates.items()
-    ]
 
 
 def _tell_choice(result: TuneResult, files: Sequence[Path]) -> None:

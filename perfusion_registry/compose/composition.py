@@ -216,7 +216,7 @@ def _concept(fields: Any, place: int, *, first: bool) -> Any:
         raise ValueError(f"{key}: {mistake['msg'].removeprefix('Value error, ')}") from error
 
 
-def parse_composition(text: str, *, where: str) -> Composition:
+def parse_composition(text: str | bytes, *, where: str) -> Composition:
     """Read a composition from JSON; raises one PerfError that names every mistake by its key path."""
     try:
         return Composition.model_validate_json(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import read_card
-from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.build_time import Foretold, foretell, how_long
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import (
@@ -101,6 +101,16 @@ class BuildResult(Result):
         if not self.built and self.out is None:
             del values["out"]
         return values
+
+
+def check_learned(files: Sequence[Path] | None, covariance: Path | None) -> None:
+    """Raise PerfError for what a transfer takes, and a build does not."""
+    if files or covariance is not None:
+        raise PerfError(
+            "a build learns from the pictures of recipes, with the project's covariance",
+            where="--with" if files else f"--covariance {covariance}",
+            hint="leave it out; with --for BASE an artifact is transferred to another base",
+        )
 
 
 def build(workspace: Workspace, options: BuildOptions) -> BuildResult:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import parse_recipe_or_pack
@@ -49,6 +50,16 @@ class ReleaseFacts:
     description: str | None = None
     consent: str | None = None
     preview: Path | None = None
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str]) -> ReleaseFacts:
+        """What a person answers, by field: one author, and the file of a preview."""
+        values: dict[str, Any] = dict(texts)
+        if "authors" in values:
+            values["authors"] = (values["authors"],)
+        if "preview" in values:
+            values["preview"] = Path(values["preview"])
+        return cls(**values)
 
     def keys(self, folder: Path) -> dict[str, str | list[str]]:
         """What is said, as keys of a recipe in this folder."""

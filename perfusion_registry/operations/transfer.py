@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,17 @@ class TransferOptions:
     out: Path | None = None
     dry_run: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+
+def check_alone(base: str, options: Mapping[str, object]) -> None:
+    """Raise PerfError where an option is given that is of training alone."""
+    for option, given in options.items():
+        if given:
+            raise PerfError(
+                "a transfer learns nothing: it takes what was learned on another base",
+                where=f"--for {base}, {option}",
+                hint=f"leave {option} out; without --for the concept is learned on the project's base",
+            )
 
 
 def transfer(workspace: Workspace, options: TransferOptions) -> BuildResult:

@@ -153,6 +153,14 @@ class TuneResult(Result):
     composition: InProcess[Composition]
     spelt: InProcess[str]
 
+    def in_words(self, attempt: TuneAttempt) -> list[str]:
+        """What an attempt sets, concept by concept, as a person reads it."""
+        methods = {concept.name: find_method(concept.method) for concept in self.composition.concepts}
+        return [
+            ", ".join(setting.shown(value) for setting, value in methods[name].shown_settings(options))
+            for name, options in attempt.gates.items()
+        ]
+
 
 def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None) -> TuneResult:
     """Search, write the scene unless it is a dry run, and lay out the sheet. loaded: as in `load_base`."""
