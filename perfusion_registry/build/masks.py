@@ -79,6 +79,8 @@ def find_masks(
         counted.append(steps)
         advance(steps)
 
+    if source not in ("files", "none"):
+        _warn_of_unused(images, files, reporter)
     request = MaskRequest(base, images, files, pixels, supercategory, source != "auto", reporter, count)
     for name in MASK_SOURCES if source == "auto" else [source]:
         masks = MASK_SOURCES[name](request)
@@ -88,17 +90,20 @@ def find_masks(
     raise PerfError(f"there is no mask source at hand, and {source!r} was asked for")
 
 
+def _warn_of_unused(
+    images: Sequence[LoadedImage], files: Sequence[Path | bytes | None], reporter: Reporter
+) -> None:
+    missing = [image.name for image, file in zip(images, files, strict=True) if file is None]
+    if 0 < len(missing) < len(images):
+        reporter.warn(f"{', '.join(missing)}: no mask file, so the mask files of the others are not used")
+
+
 def masks_of_files(request: MaskRequest) -> Tensor | None:
     """The user's own. Tried, they are only used where every image has one."""
     given = [file is not None for file in request.files]
     if request.asked or all(given):
         size = (request.pixels.shape[-2], request.pixels.shape[-1])
         return _from_files(request.images, request.files, size)
-    if any(given):
-        missing = [image.name for image, has in zip(request.images, given, strict=True) if not has]
-        request.reporter.warn(
-            f"{', '.join(missing)}: no mask file, so the mask files of the others are not used"
-        )
     return None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
 from perfusion_registry.build import TRAINER_EPOCH
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_render, resolve_train, with_given_masks
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
@@ -47,6 +47,7 @@ class BuildOrder:
         masks: list[str] = []
         prompts: tuple[str, ...] = ()
         if isinstance(train, TrainingOptions):
+            train = with_given_masks(train, source.recipe, [mask is not None for mask in source.masks])
             masks, prompts = list(_masks(source)) if reads_mask_files(train.mask) else [], train.prompts
         inputs = (source.recipe, source.digests, masks, base.training_digest(prompts), needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)

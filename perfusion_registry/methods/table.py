@@ -14,8 +14,10 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
+from perfusion_registry.recipe.mask_files import mask_source
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import parsed_version
+from perfusion_registry.recipe.options import TrainingOptions, TrainingSection
 from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.suggestions import did_you_mean
 from perfusion_registry.version import __version__
@@ -190,6 +192,15 @@ def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel
     or an impossible value.
     """
     return find_method(recipe.concept.method).resolve_train(recipe, base_defaults)
+
+
+def with_given_masks(train: TrainingOptions, recipe: Recipe, given: Sequence[bool]) -> TrainingOptions:
+    """The options with the masks that a person gave, where the recipe does not say where they come from.
+
+    given: whether each image has a mask file.
+    """
+    said = recipe.train.mask if isinstance(recipe.train, TrainingSection) else None
+    return train.model_copy(update={"mask": mask_source(said, train.mask, given)})
 
 
 def resolve_render(recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:

@@ -20,7 +20,7 @@ from perfusion_registry.artifact import (
 from perfusion_registry.artifact.card import with_chosen
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
-from perfusion_registry.methods.table import find_method, resolve_render, resolve_train
+from perfusion_registry.methods.table import find_method, resolve_render, resolve_train, with_given_masks
 from perfusion_registry.recipe import LockedConcept, Lockfile, Recipe
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
@@ -161,16 +161,17 @@ def _task(
     render = resolve_render(recipe, base.card.render)
     method, mask = find_method(recipe.concept.method), "none"
     prompts: tuple[str, ...] = ()
-    if isinstance(train, TrainingOptions):
-        mask, prompts = train.mask, train.prompts
     images = find_images(
         path.parent,
         recipe.concept.images,
         recipe.concept.masks,
         where=shown(path, project.root),
-        need_masks=mask == "files",
+        need_masks=isinstance(train, TrainingOptions) and train.mask == "files",
         digest=FileDigests(store.root).sha256,
     )
+    if isinstance(train, TrainingOptions):
+        train = with_given_masks(train, recipe, [image.mask is not None for image in images])
+        mask, prompts = train.mask, train.prompts
     file = method.source_file(recipe)
     pictures = [image.sha256 for image in images] if file is None else [file.sha256]
     masks = [image.mask_sha256 for image in images] if reads_mask_files(mask) else []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from perfusion_registry.artifact import Store, card_key, save_artifact
 from perfusion_registry.errors import PerfError
@@ -105,6 +106,30 @@ def test_a_plan_says_why(
     pretend_to_build(root, store)
     change(root)
     assert reasons(root, store, **options)["bear"] == reason
+
+
+@pytest.mark.parametrize(
+    ("said", "usual", "files", "mask"),
+    [
+        ("", "attention", ["1.mask.png", "2.mask.png"], "files"),
+        ("", "attention", ["1.mask.png"], "attention"),
+        ("", "attention", [], "attention"),
+        ("", "auto", ["1.mask.png", "2.mask.png"], "auto"),
+        ('mask = "attention"', "none", ["1.mask.png", "2.mask.png"], "attention"),
+        ('mask = "auto"', "attention", [], "auto"),
+    ],
+)
+def test_masks_that_a_person_gives_win_over_where_they_usually_come_from(
+    root: Path, store: Store, said: str, usual: str, files: list[str], mask: str
+) -> None:
+    write_recipe(root, "bear", tables=f"[train]\n{said}")
+    write_images(root / "recipes" / "bear", *files)
+    facts = Facts(card=Card(train={"mask": usual}))
+    task = planned(root, store, facts=facts)[1].tasks[0]
+    assert task.training_options.mask == mask
+    if files and mask in ("files", "auto"):  # then what they hold decides what is learned
+        Image.new("L", (4, 4), 9).save(root / "recipes" / "bear" / files[0])
+        assert planned(root, store, facts=facts)[1].tasks[0].training != task.training
 
 
 def test_only_what_changes_is_planned(root: Path, store: Store) -> None:
