@@ -145,6 +145,11 @@ def look_into(path: Path, modules: Modules) -> Contents:
 def _one_embedding(opened: Opened, modules: Modules) -> dict[str | None, Mapping[str, str]] | None:
     """The textual inversion that a whole file is; None where it is none."""
     names = embedding_names(opened.shapes)
+    if len(names) == 2 and embedding_shapes(opened.shapes) is None:
+        raise PerfError(
+            f"its `{names[0]}` and `{names[1]}` are not as many vectors for each text encoder",
+            hint="take an embedding that was made for this base's kind",
+        )
     if not names or embedding_shapes(opened.shapes) is None:
         return None
     if read_key(names[0]) is not None or names[0].endswith((".weight", ".bias")) or other_kind(names):

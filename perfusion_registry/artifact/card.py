@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from perfusion_registry.artifact.format1 import Card1
+from perfusion_registry.methods.embeddings import MOST_VECTORS
 from perfusion_registry.methods.interface import Table
 from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.methods.table import find_method, method_hindrance
@@ -106,8 +107,8 @@ class ConceptCard(FileModel):
     its field, where the build chose one. verdict: what the build found it good for. preview: the SHA-256 of a
     small picture that belongs to it. No timestamps and no paths: the same inputs give the same bytes.
 
-    vectors and preview are fields of the format that nothing writes yet (`docs/formats.md`); what calls
-    otherwise for vectors, or for words or as a style by a method without them, cannot be called here.
+    preview is a field of the format that nothing writes yet (`docs/formats.md`). A card that calls for
+    vectors, for words or as a style by a method without them cannot be called here.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CARD_SCHEMA)] = CARD_SCHEMA
@@ -117,7 +118,7 @@ class ConceptCard(FileModel):
     method: MethodName = DEFAULT_METHOD
     supercategory: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     word: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    vectors: Annotated[int, Field(ge=1, le=64)] = 1
+    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)] = 1
     architecture: Annotated[str, Field(min_length=1, max_length=64)] = ARCHITECTURE
     family: str
     base: str
@@ -146,7 +147,8 @@ class ConceptCard(FileModel):
         if method_hindrance(info.data["method"], info.data.get("requires_perf")) is not None:
             model: type[FileModel] = Unread
         else:
-            model = find_method(info.data["method"]).tables[info.field_name]
+            imported = info.data.get("imported") is not None
+            model = find_method(info.data["method"]).table(info.field_name, imported=imported)
         try:
             return model.model_validate_json(json.dumps(value))
         except ValidationError as error:
@@ -189,10 +191,11 @@ class ConceptCard(FileModel):
         """Why prompts cannot call such a concept here, as a sentence; None where they can."""
         if self.hindrance is not None:
             return self.hindrance
-        phrases = find_method(self.method).phrases
-        if self.vectors != 1 or (self.word is not None and not phrases):
+        method = find_method(self.method)
+        several, phrases = method.several_tokens, method.phrases
+        if (self.vectors != 1 and not several) or (self.word is not None and not phrases):
             return "its calls become several tokens, and this perf makes one of each"
-        if self.supercategory is None and not phrases:
+        if self.supercategory is None and not (phrases or several):
             return "it is a kind of nothing, a style, and this perf puts calls in the place of a word"
         return None
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.changes import Changes as Changes
     from perfusion_registry.base.changes import module_at as module_at
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
+    from perfusion_registry.base.conditioning import InPooledToo as InPooledToo
     from perfusion_registry.base.description import as_drawn as as_drawn
     from perfusion_registry.base.description import check_base as check_base
     from perfusion_registry.base.description import describe_base as describe_base
@@ -66,6 +67,7 @@ _HOME = {
     "ConceptPiece": "tokens",
     "Conditioning": "conditioning",
     "Factors": "residuals",
+    "InPooledToo": "conditioning",
     "SaidOfBase": "options",
     "Scorer": "scorer",
     "Segmenter": "segment",

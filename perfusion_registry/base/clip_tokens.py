@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perfusion_registry.base.tokens import NOWHERE, ChunkEnd, ConceptPiece, Tokens, supercategory_tokens
+from perfusion_registry.base.tokens import (
+    NAMELESS,
+    NOWHERE,
+    PLACE,
+    ChunkEnd,
+    ConceptPiece,
+    Tokens,
+    supercategory_tokens,
+)
 from perfusion_registry.errors import PerfError
 
 _COMMA = ",</w>"
@@ -33,8 +41,8 @@ def clip_tokens(
             parts.append([])
         elif isinstance(piece, ConceptPiece):
             ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []
-            ids = ids if piece.spelled else ids[-1:] * piece.vectors
-            parts[-1] += [_Token(id_, piece.word, (number, 0), concept=True) for id_ in ids]
+            ids = ids if piece.spelled else (ids[-1:] or [PLACE]) * piece.vectors
+            parts[-1] += [_Token(id_, piece.word or NAMELESS, (number, 0), concept=True) for id_ in ids]
         else:
             parts[-1] += _text_tokens(tokenizer, piece, number)
 

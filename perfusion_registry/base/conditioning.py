@@ -13,6 +13,13 @@ Embeddings = Mapping[tuple[int, int], Sequence[Tensor]]
 encoder, (d_token,), or (v, d_token) for a piece of v tokens."""
 
 
+class InPooledToo(tuple[Tensor, ...]):
+    """Embeddings of each text encoder that a prompt's pooled vector is made with too, where it has one. That
+    has the supercategory in the place of any others."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """Prompts as the denoiser takes them.

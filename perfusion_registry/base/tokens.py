@@ -15,6 +15,11 @@ OF_A_LANGUAGE = 10_000
 """Tokens, from which a vocabulary is that of a language; CLIP's has 49,408."""
 NOWHERE = -1
 """The position of a concept piece without tokens."""
+PLACE = 0
+"""The id that keeps the place of a token that is always replaced; never the greatest, by which old
+configurations tell the end."""
+NAMELESS = "<token>"
+"""What a token of a concept without a word is called, where each token has the word that it belongs to."""
 _WORDS = re.compile(r"[^\W\d_]+")
 
 
@@ -24,7 +29,7 @@ class ConceptPiece:
 
     spelled: as all tokens of the word, which may be a phrase, or "" for none at all. Else as `vectors`
     tokens, where the concept's own embeddings go; of a supercategory of several tokens the last one keeps
-    that place.
+    that place, and without one, of a style, `PLACE` does.
     """
 
     word: str

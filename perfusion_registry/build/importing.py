@@ -27,7 +27,7 @@ def import_concept(
     digest: str,
     where: str,
 ) -> Artifact:
-    """The artifact of a recipe whose method imports. Importing again gives the same artifact.
+    """The artifact of a recipe that names a file to import. Importing again gives the same artifact.
 
     folder: of the recipe. train, render: its options, resolved. digest: the recipe digest, for the card.
     where: names the recipe in errors. Raises PerfError for a file that is gone, or has other bytes than the
@@ -53,6 +53,7 @@ def import_concept(
         train=train,
         render=render,
         built=made.built,
+        vectors=made.vectors,
         **words_of(recipe),
     )
     return Artifact(card, made.tensors)

@@ -115,7 +115,7 @@ def transfer(
         _learned(artifact), base, covariance.metric() if covariance is not None else None, before
     )
     built = card.built
-    if not method.imports:
+    if not method.imports and card.imported is None:
         built = method.built(card.steps_kept or 0, covariance.digest if covariance is not None else None)
     fields = {
         "schema_version": CARD_SCHEMA,

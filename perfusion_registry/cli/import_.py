@@ -1,4 +1,4 @@
-"""`perf import`: LoRAs that somebody has."""
+"""`perf import`: LoRAs and textual inversions that somebody has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def import_(
     common: CommonWithProgress,
-    file: Annotated[Path, argument("FILE", "A LoRA: a safetensors file, or peft's folder.")],
+    file: Annotated[
+        Path, argument("FILE", "A LoRA or a textual inversion (embedding): safetensors, or peft's folder.")
+    ],
     name: Annotated[str, option("CONCEPT", "How prompts call it: CONCEPT*.")],
     supercategory: Annotated[
         str | None, option("WORD", "The plain word it is a kind of (teddy, cat, pot).", "--super")
@@ -31,10 +33,10 @@ def import_(
         float | None, option("FACTOR", "How strongly it applies in prompts.", default="1")
     ] = None,
 ) -> None:
-    """Make a concept of a LoRA that you have, and lock it.
+    """Make a concept of a LoRA or embedding you have, and lock it.
 
     Its recipe names the file by path and hash; nothing is trained.
-    Without --super it is a style, which applies everywhere.
+    Without --super it is a style, which is a kind of nothing.
     """
     from perfusion_registry.operations.import_ import ImportOptions
     from perfusion_registry.operations.import_ import import_ as run
@@ -51,6 +53,8 @@ def _tell(result: ImportResult) -> None:
     kind = "a style" if result.supercategory is None else f"a kind of {result.supercategory}"
     said = result.word or result.supercategory
     becomes = f'reads "{said}"' if said else "says nothing, and it applies everywhere"
+    if result.vectors is not None:
+        becomes = f"is {console.count(result.vectors, 'token')} of its own"
     console.say(f"Imported {result.name} {result.version}, {kind} ({result.dialect}): {result.recipe}")
     console.say(f"In a prompt {result.name}* {becomes}; {console.size(result.size)}, locked")
     shown = f"a {result.name}*" if result.supercategory else f"a cat in the snow, {result.name}*"

@@ -15,7 +15,7 @@ COMMANDS = (
     # command, the module of this package and the function in it, its panel, the first line of its help
     ("init", "init:init", PROJECT_PANEL, "Begin a project: perfusion.toml and an example recipe."),
     ("add", "concepts:add", PROJECT_PANEL, "Declare a concept: built here (--super), or from a registry."),
-    ("import", "import_:import_", PROJECT_PANEL, "Make a concept of a LoRA that you have, and lock it."),
+    ("import", "import_:import_", PROJECT_PANEL, "Make a concept of a LoRA or embedding you have, and lock it."),
     ("remove", "concepts:remove", PROJECT_PANEL, "Take concepts out of perfusion.toml and perfusion.lock."),
     ("list", "concepts:list_concepts", PROJECT_PANEL, "Show the project's concepts and what a build would do."),
     ("suggest-super", "suggest:suggest_super", PROJECT_PANEL, "Rank words for --super by how well they describe some images."),

@@ -137,6 +137,7 @@ def _composed(
         recipe_digest=card.recipe_digest,
         supercategory=card.supercategory,
         word=said.word if said.spelled else None,
+        vectors=said.vectors,
         positions=positions_of(card.name, prompt, tokens),
         render=render,
     )
@@ -148,5 +149,4 @@ def _said(concept: Concept, draw: FileModel) -> ConceptPiece:
     words = find_method(card.method).words(card.word, card.supercategory, draw)
     if words is not None:
         return ConceptPiece(words, spelled=True)
-    assert card.supercategory is not None
-    return ConceptPiece(card.supercategory)
+    return ConceptPiece(card.supercategory or "", vectors=card.vectors)

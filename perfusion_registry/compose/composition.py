@@ -21,6 +21,7 @@ from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler,
 
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.embeddings import MOST_VECTORS
 from perfusion_registry.methods.interface import Table
 from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
 from perfusion_registry.methods.settings import Setting
@@ -47,9 +48,9 @@ class ComposedConcept(FileModel):
     """One concept of a prompt.
 
     method: how it is drawn. sha256: of the artifact. recipe_digest: of all inputs of its build, where it was
-    built. supercategory: None of a style. word: what its calls become, "" for nothing; None for one token in
-    the supercategory's place. positions: every token of its calls. render: the method's options as they
-    apply.
+    built. supercategory: None of a style. word: what its calls become, "" for nothing; None for `vectors`
+    tokens in the supercategory's place. positions: every token of its calls. render: the method's options as
+    they apply.
     """
 
     name: Name
@@ -59,6 +60,7 @@ class ComposedConcept(FileModel):
     recipe_digest: Sha256 | None = None
     supercategory: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     word: Annotated[str | None, Field(max_length=200, exclude_if=lambda word: word is None)] = None
+    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS, exclude_if=lambda vectors: vectors == 1)] = 1
     positions: tuple[Annotated[int, Field(ge=0)], ...]
     render: Table
 
@@ -104,7 +106,7 @@ class ComposedConcept1(FileModel):
     @classmethod
     def of(cls, concept: ComposedConcept) -> ComposedConcept1:
         """The concept in format 1's fields, which say all of one of perfusion."""
-        fields = concept.model_dump(exclude={"method", "word", "render"})
+        fields = concept.model_dump(exclude={"method", "word", "vectors", "render"})
         return cls(**fields, **concept.render.model_dump())
 
     def upgraded(self) -> ComposedConcept:

@@ -53,7 +53,8 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     """
     brought = contributions(base, composition, artifacts)
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
-    places = {concept.name: concept.positions for concept in composition.concepts}
+    styles = {concept.name for concept in composition.concepts if concept.supercategory is None}
+    places = {one.name: one.positions for one in composition.concepts if one.name not in styles}
     n = len(tokens_of(base, composition, composition.parsed))
     adapters, marks = adaptation(base, brought, places, n)
     if not shown:

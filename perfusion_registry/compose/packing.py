@@ -119,6 +119,13 @@ def contributions(
             artifact.card.train,
             concept.render,
         )
+        rows = {len(one) if one.ndim == 2 else 1 for one in brought[concept.name].embeddings}
+        if rows - {concept.vectors}:
+            raise PerfError(
+                f"the artifact of {concept.name!r} has {rows.pop()} vectors, and its card says "
+                f"{concept.vectors}",
+                hint="build the concept again, or fetch it again",
+            )
     return brought
 
 
@@ -260,7 +267,8 @@ def _artifact(
             f"the artifact of {concept.name!r} is not at hand", hint=f"build it: `perf build {concept.name}`"
         )
     card = artifact.card
-    if (card.recipe_digest, card.supercategory) != (concept.recipe_digest, concept.supercategory):
+    fields = ("recipe_digest", "supercategory", "vectors")
+    if any(getattr(card, field) != getattr(concept, field) for field in fields):
         raise PerfError(
             f"the artifact of {concept.name!r} is another build than the composition asks for",
             hint="write the composition anew with `perf compose`",

@@ -32,13 +32,13 @@ def needs_encoding(base: Base, prompts: Iterable[Prompt], said: Mapping[str, Con
 
 
 def said_as(concept: ComposedConcept, *, spelled: bool = False) -> ConceptPiece:
-    """What the calls of a concept become: one token or its words. spelled: all tokens of its supercategory
+    """What the calls of a concept become: its tokens or its words. spelled: all tokens of its supercategory
     instead, or of a style's words."""
     if spelled:
         return ConceptPiece(concept.plain, spelled=True)
     if concept.word is not None:
         return ConceptPiece(concept.word, spelled=True)
-    return ConceptPiece(concept.plain)
+    return ConceptPiece(concept.plain, vectors=concept.vectors)
 
 
 def positions_of(name: str, prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:

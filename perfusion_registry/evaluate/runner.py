@@ -395,7 +395,7 @@ def _concepts(plan: Outline, built: Mapping[str, str], store: Store, out: Path) 
         sha256 = built[order.digest]
         card = load_artifact(store.get(sha256)).card
         images = []
-        for digest, data in zip(order.source.digests, order.source.images, strict=True):
+        for digest, data in zip(order.source.image_digests, order.source.images, strict=True):
             target = out / "references" / f"{digest[:16]}.png"
             if not target.is_file():
                 make_folder(target.parent)

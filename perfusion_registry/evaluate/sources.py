@@ -45,12 +45,17 @@ class Source:
         return self.recipe.concept.supercategory or self.name
 
     @property
+    def image_digests(self) -> tuple[str, ...]:
+        """The SHA-256 of each image."""
+        return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
+
+    @property
     def digests(self) -> tuple[str, ...]:
-        """The SHA-256 of each image, or of the file that it is imported from."""
+        """The SHA-256 of what it is made of: of each image, or of the file that it is imported from."""
         file = find_method(self.recipe.concept.method).source_file(self.recipe)
         if file is not None:
             return (file.sha256,)
-        return tuple(hashlib.sha256(image).hexdigest() for image in self.images)
+        return self.image_digests
 
     def under(self, variant: Variant, suite: Suite) -> Source:
         """The source as a variant takes it: by its method, with fewer images, another supercategory, other
@@ -60,14 +65,14 @@ class Source:
         method has, and of a recipe of another method not how long that trains.
         """
         method, recipe = variant.learned_by or self.recipe.concept.method, self.recipe
-        if method == recipe.concept.method and find_method(method).imports:
+        if method == recipe.concept.method and find_method(method).source_file(recipe) is not None:
             return self
         known = train_section(method)
         own = recipe.train.model_dump(exclude_none=True)
         if method != recipe.concept.method:
             own = {key: value for key, value in own.items() if key not in _SCHEDULE}
             fields = recipe_section(method, "concept").model_fields
-            said = recipe.concept.model_dump()
+            said = recipe.concept.model_dump(exclude={"file", "sha256"})
             concept = {key: value for key, value in said.items() if key in fields} | {"method": method}
             recipe = recipe_model(method).model_validate({"concept": concept})
         section = recipe.concept

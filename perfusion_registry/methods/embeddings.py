@@ -4,6 +4,8 @@
 |---|---|---|---|
 | `embedding` | learned token embedding of the (first) text encoder | (d_token,) | fp32 |
 | `embedding.2` ... | that of the second, and so on, of bases that have several | (d_token,) | fp32 |
+
+Of a concept whose calls become v tokens they are (v, d_token), for each encoder as many.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
+from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import TensorRule
 
 if TYPE_CHECKING:
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base, Tokens
 
 EMBEDDING = "embedding"
-RULE = TensorRule(rf"{EMBEDDING}(\.[2-9])?", dimensions=1, half=False)
+_NAMES = rf"{EMBEDDING}(\.[2-9])?"
+RULE = TensorRule(_NAMES, dimensions=1, half=False)
+SEVERAL = TensorRule(_NAMES, dimensions=None, half=False)
+"""Of a method whose calls may become several tokens; `mistake` tells what is none of these shapes."""
+MOST_VECTORS = 75
+"""Tokens that fit into one chunk of CLIP's text encoders, beside start and end."""
 
 
 def embedding_name(encoder: int) -> str:
@@ -54,8 +62,11 @@ def mistake(tensors: Mapping[str, Tensor]) -> str | None:
     """What keeps the embeddings among these tensors from being whole; None where nothing does."""
     if EMBEDDING not in tensors:
         return f"the tensor `{EMBEDDING}` is missing"
-    if len(embeddings_of(tensors)) != sum(key.startswith(EMBEDDING) for key in tensors):
+    own = embeddings_of(tensors)
+    if len(own) != sum(key.startswith(EMBEDDING) for key in tensors):
         return "its embeddings are not numbered one after the other"
+    if any(one.ndim not in (1, 2) for one in own) or len({one.shape[:-1] for one in own}) != 1:
+        return "its embeddings are not as many vectors for each text encoder"
     return None
 
 
@@ -76,6 +87,22 @@ def embeddings_of_word(base: Base, word: str) -> tuple[Tensor, ...]:
     from perfusion_registry.methods.prompts import TARGET_PROMPT, pieces
 
     return word_embeddings(base, base.tokenise(pieces(TARGET_PROMPT, word, spelled=True)))
+
+
+def vectors_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:
+    """The concept's token embeddings of each text encoder of the base, (d_token,) or (v, d_token), in fp32.
+    Raises PerfError where they do not fit the base."""
+    own = embeddings_of(tensors)
+    theirs = [int(one.shape[-1]) for one in own]
+    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
+    if theirs != widths:
+        told = [" and ".join(map(str, numbers)) for numbers in (theirs, widths)]
+        raise PerfError(
+            f"the artifact of {name!r} does not fit this base: its embeddings have {told[0]} numbers a "
+            f"token, and {told[1]} are needed",
+            hint="import the file that was made for this base's kind, or learn it on this base",
+        )
+    return tuple(one.float() for one in own)
 
 
 def embeddings_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:

@@ -42,7 +42,7 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
 
 
 def word_vectors(contribution: Contribution, word: str) -> WordVectors:
-    """The token that stands for a concept in prompts, under another word: (1, d_token) of each encoder."""
+    """The tokens that stand for a concept in prompts, under another word: (v, d_token) of each encoder."""
     components = ("text_encoder", "text_encoder_2")[: len(contribution.embeddings)]
     rows = zip(components, contribution.embeddings, strict=True)
-    return WordVectors(word, {name: vector.float().cpu()[None] for name, vector in rows})
+    return WordVectors(word, {name: own.float().cpu().reshape(-1, own.shape[-1]) for name, own in rows})

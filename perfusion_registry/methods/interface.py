@@ -82,22 +82,25 @@ class SourceFile:
 @dataclass(frozen=True)
 class Examined:
     """What a file says of itself. file: with the numbers, where a folder was given. words: that call what it
-    is; licence: None where it says none."""
+    is; licence: None where it says none. vectors: how many learned tokens a call becomes; None where it
+    becomes words."""
 
     file: Path
     dialect: str
     words: tuple[str, ...] = ()
     licence: str | None = None
+    vectors: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ImportedTensors:
-    """What a file came to: the tensors of the artifact, the card's `built`, and whose way of naming tensors
-    it has."""
+    """What a file came to: the tensors of the artifact, the card's `built` and `vectors`, and whose way of
+    naming tensors it has."""
 
     tensors: dict[str, Tensor]
     built: FileModel
     dialect: str
+    vectors: int = 1
 
 
 class Method(ABC):
@@ -114,9 +117,10 @@ class Method(ABC):
     of a covariance, and compose only within one. drawings, trainings: the names of other ways to draw and to
     train its concepts, which suites compare with its own; no method has another's name or way to draw.
     transferable: whether its concepts can be transferred to families with layers of equal widths. imports:
-    whether its concepts are made of a file that somebody has (`source_file`), instead of being learned from
-    images. phrases: whether a call may become words of the concept's own (`words`), and a concept may be a
-    style, a kind of nothing.
+    whether all its concepts are made of a file that somebody has (`source_file`), instead of being learned
+    from images. imported_tables: of the cards of those that are, where others are learned. phrases: whether a
+    call may become words of the concept's own (`words`), and a concept may be a style, a kind of nothing.
+    several_tokens: whether a call may become several learned tokens, of a style in the place of no word.
     """
 
     name: ClassVar[str]
@@ -133,7 +137,13 @@ class Method(ABC):
     trainings: ClassVar[tuple[str, ...]] = ()
     transferable: ClassVar[bool] = False
     imports: ClassVar[bool] = False
+    imported_tables: ClassVar[Mapping[str, type[FileModel]]] = {}
     phrases: ClassVar[bool] = False
+    several_tokens: ClassVar[bool] = False
+
+    def table(self, name: str, *, imported: bool) -> type[FileModel]:
+        """The model of a card's table. imported: whether the concept was made of a file."""
+        return self.imported_tables.get(name, self.tables[name]) if imported else self.tables[name]
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
         """The recipe's `[train]` over the base card's over the method's own values; of the card only what is
@@ -275,13 +285,13 @@ class Method(ABC):
         """
 
     def source_file(self, recipe: Recipe) -> SourceFile | None:
-        """The file that a concept of a method that imports is made of; None, as here, where it is learned."""
+        """The file that a concept is made of; None, as here, where it is learned."""
         return None
 
-    def examined(self, file: Path, base: BaseDescription) -> Examined:
-        """What a file says of itself, without its numbers, by a method that imports. Raises PerfError as
-        `imported` does."""
-        raise NotImplementedError
+    def examined(self, file: Path, base: BaseDescription) -> Examined | None:
+        """What a file says of itself, without its numbers; None, as here, where it is none of the method's.
+        Raises PerfError as `imported` does."""
+        return None
 
     def imported(self, file: Path, base: BaseDescription, name: str) -> ImportedTensors:
         """What becomes of the file of the concept `name`. Raises PerfError for a file that cannot be read,

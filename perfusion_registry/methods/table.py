@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.interface import Method
+from perfusion_registry.methods.interface import Examined, Method
 from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
 from perfusion_registry.recipe.mask_files import mask_source
@@ -21,6 +21,11 @@ from perfusion_registry.recipe.options import TrainingOptions, TrainingSection
 from perfusion_registry.recipe.recipe import Recipe
 from perfusion_registry.suggestions import did_you_mean
 from perfusion_registry.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perfusion_registry.base import BaseDescription
 
 METHODS = {
     "lora": "perfusion_registry.methods.lora:METHOD",
@@ -66,9 +71,14 @@ def shipped_methods() -> list[Method]:
     return [find_method(name) for name in METHODS]
 
 
-def importing_method() -> Method:
-    """The method of those that come with perf that files are imported by."""
-    return next(method for method in shipped_methods() if method.imports)
+def importing_method(file: Path, base: BaseDescription) -> tuple[Method, Examined]:
+    """The method of those that come with perf that takes a file, and what the file says of itself. Raises
+    PerfError for a file that none takes, and for one that does not fit the base."""
+    for method in shipped_methods():
+        found = method.examined(file, base)
+        if found is not None:
+            return method, found
+    raise PerfError(f"no method makes concepts of `{file.name}`", where=str(file))
 
 
 def usable_methods() -> list[Method]:

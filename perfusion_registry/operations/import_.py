@@ -1,5 +1,5 @@
-"""`import`: a LoRA that somebody has becomes a concept: its recipe, its artifact, and its place in the
-lockfile."""
+"""`import`: a LoRA or a textual inversion that somebody has becomes a concept: its recipe, its artifact, and
+its place in the lockfile."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from perfusion_registry.recipe import canonical_name
 from perfusion_registry.recipe.document import parse_toml, read_text
 from perfusion_registry.recipe.editing import add_concept, new_recipe
 from perfusion_registry.recipe.name import Name, Sha256, Version
-from perfusion_registry.recipe.recipe import checked_recipe
+from perfusion_registry.recipe.recipe import MethodName, checked_recipe
 from perfusion_registry.recipe.schemas import place_schemas
 from perfusion_registry.recipe.writing import make_folder, replace_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What to import. file: a LoRA's safetensors file, or peft's folder. supercategory: the plain word that
-    it is a kind of; None for a style. word: what its calls become; None for what the file says of itself,
-    else the supercategory. strength: in prompts that say none.
+    """What to import. file: a safetensors file of a LoRA or a textual inversion, or peft's folder.
+    supercategory: the plain word that it is a kind of; None for a style. word: what its calls become; None
+    for what the file says of itself, else the supercategory. strength: in prompts that say none. A textual
+    inversion has neither.
     """
 
     file: Path
@@ -43,15 +44,18 @@ class ImportOptions:
 
 
 class ImportResult(Result):
-    """`perf import`. word: what its calls become; None for its supercategory, or, of a style, for nothing."""
+    """`perf import`. word: what its calls become; None for its supercategory, or, of a style, for nothing.
+    vectors: how many tokens of its own they become instead, of a textual inversion."""
 
     schema_: Literal["perf.import/1"] = named("perf.import/1")
     name: Name
     version: Version
     recipe: str
+    method: MethodName
     dialect: str
     supercategory: str | None = left_out_if_none()
     word: str | None = left_out_if_none()
+    vectors: int | None = left_out_if_none()
     sha256: Sha256
     size: int
 
@@ -62,12 +66,13 @@ def import_(workspace: Workspace, options: ImportOptions) -> ImportResult:
     Raises PerfError, and writes nothing, for a file that cannot be read or does not fit the project's base.
     """
     project, name = workspace.read(), canonical_name(options.name)
-    recipe, method = new_place(project, name), importing_method()
-    base = workspace.base(project)
+    recipe, base = new_place(project, name), workspace.base(project)
     if options.supercategory is not None:
         check_supercategory(base, options.supercategory)
-    found = method.examined(options.file, base)
-    word = options.word if options.word is not None else _word(workspace, found)
+    method, found = importing_method(options.file, base)
+    if not method.phrases:
+        _require_no_words(options)
+    word = _word(workspace, found) if options.word is None and method.phrases else options.word
     schemas = place_schemas(project.root, edited_models(), recipe_tables())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
@@ -101,12 +106,30 @@ def import_(workspace: Workspace, options: ImportOptions) -> ImportResult:
         name=name,
         version=built.version,
         recipe=entry,
+        method=method.name,
         dialect=found.dialect,
         supercategory=options.supercategory,
         word=word,
+        vectors=found.vectors,
         sha256=built.sha256,
         size=built.size,
     )
+
+
+def _require_no_words(options: ImportOptions) -> None:
+    """Raise PerfError for what is said of a textual inversion and only a LoRA has."""
+    if options.word is not None:
+        raise PerfError(
+            f"`{options.file.name}` is a textual inversion, whose calls become its own tokens, not words",
+            where=f"--word {options.word}",
+            hint="leave --word out",
+        )
+    if options.strength is not None:
+        raise PerfError(
+            f"`{options.file.name}` is a textual inversion, which has no strength",
+            where=f"--strength {options.strength:g}",
+            hint=f"leave it out; a prompt may give it a weight, ({options.name}*:0.8)",
+        )
 
 
 def _word(workspace: Workspace, found: Examined) -> str | None:

@@ -97,6 +97,8 @@ def _check_use(project: ProjectFolder, base: BaseDescription, transfers: Mapping
     made = {*transfers, *(block.name for block in blocks if block.transferred)}
     for name in project.local():
         declared = project.declared(name)
-        if name in made or isinstance(declared, Pack) or find_method(declared.concept.method).imports:
+        if name in made or isinstance(declared, Pack):
+            continue
+        if find_method(declared.concept.method).source_file(declared) is not None:
             continue
         require_trainable(base)

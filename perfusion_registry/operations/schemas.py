@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, create_model
 
 from perfusion_registry.artifact import ConceptCard
 from perfusion_registry.artifact.format1 import Card1
@@ -18,6 +18,7 @@ from perfusion_registry.evaluate.results import Results
 from perfusion_registry.evaluate.suite import Suite
 from perfusion_registry.evaluate.variant import Variant
 from perfusion_registry.methods.files import edited_models, recipe_tables, train_section
+from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import shipped_methods
 from perfusion_registry.operations.add import AddResult
 from perfusion_registry.operations.build import BuildResult
@@ -139,7 +140,16 @@ _TOML = ("manifest", "recipe", "pack", "lockfile", "suite")
 
 def _tables(*names: str) -> dict[str, dict[str, type[BaseModel]]]:
     """Tables of cards by name and method, of the methods that come with perf."""
-    return {table: {method.name: method.tables[table] for method in shipped_methods()} for table in names}
+    return {table: {method.name: _table(method, table) for method in shipped_methods()} for table in names}
+
+
+def _table(method: Method, name: str) -> type[BaseModel]:
+    """A table of a method, which may be another one where a concept was imported."""
+    own, other = (method.table(name, imported=imported) for imported in (False, True))
+    if own is other:
+        return own
+    either: Any = Union[own, other]  # noqa: UP007
+    return create_model(f"{own.__name__}Or{other.__name__}", __base__=RootModel, root=(either, ...))
 
 
 _BY_METHOD: dict[type[BaseModel], ByMethod] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from perfusion_registry.artifact import Store, load_artifact
 from perfusion_registry.errors import PerfError
@@ -16,6 +18,8 @@ from perfusion_registry.evaluate.report import write_report
 from perfusion_registry.evaluate.results import read_results, spoken
 from perfusion_registry.evaluate.runner import evaluate
 from perfusion_registry.evaluate.suite import read_suite
+from perfusion_registry.file_digests import sha256_of
+from tests.embedding_files import save_embedding, vectors
 from tests.evaluate.conftest import TRAIN, Smoke
 from tests.second_method import install_blend
 
@@ -188,3 +192,40 @@ def test_older_results_can_be_read(smoke: Smoke) -> None:
     old = smoke.root / "old.json"
     old.write_text(json.dumps(said))
     assert read_results(old).options == ()
+
+
+IMPORTED = """
+[[figures]]
+id = "imported"
+title = "Imported"
+prompts = ["scenes"]
+concepts = ["bear"]
+metrics = ["image", "text"]
+[[figures.variants]]
+name = "as it is"
+method = "textual-inversion"
+[[figures.variants]]
+name = "the word"
+method = "supercategory"
+"""
+
+
+def test_an_imported_textual_inversion_is_evaluated_as_it_is(smoke: Smoke, tmp_path: Path) -> None:
+    """Nothing is trained, and its images are what its pictures are compared with."""
+    ignored = shutil.ignore_patterns("store", "out*", "rivals*")
+    root = shutil.copytree(smoke.root, tmp_path / "suite", ignore=ignored)
+    (own,) = vectors([32], 2)
+    file = save_embedding(root / "toy.safetensors", {"<toy>": own})
+    recipe = root / "bear.toml"
+    said = recipe.read_text() + f'method = "textual-inversion"\nfile = "{file.name}"\n'
+    recipe.write_text(said + f'sha256 = "{sha256_of(file)}"\n')
+    path = root / "imported.toml"
+    path.write_text((root / "smoke.toml").read_text() + IMPORTED)
+    place = Smoke(path, read_suite(path), root).place("imported")
+    made = evaluate(read_suite(path), path, place, figures=["imported"], budget=ONE)
+    figure = next(figure for figure in made.figures if figure.id == "imported")
+    assert {point.variant for point in figure.points} == {"as it is", "the word"}
+    (built,) = (one for one in made.concepts if one.variant == "as it is")
+    artifact = load_artifact(Store(root / "store").get(built.sha256))
+    assert artifact.card.imported is not None
+    assert torch.equal(artifact.tensors["embedding"], own)

@@ -12,7 +12,7 @@ from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import SuitePairs, TrainSection, Variant
 from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.methods.perfusion.options import TrainSection as PerfusionSection
-from perfusion_registry.methods.table import resolve_train
+from perfusion_registry.methods.table import recipe_model, resolve_train
 from tests.evaluate.conftest import Smoke
 
 
@@ -40,6 +40,20 @@ def test_a_variants_training_goes_before_the_recipes_and_that_before_the_suites(
     options = resolve_train(made.recipe, {"steps": 9, "batch": 4, "flip": True})
     assert (options.steps, options.bias, options.flip, options.batch) == (3, 0.2, False, 4)
     assert options.temperature == TrainOptions().temperature
+
+
+@pytest.mark.parametrize("method", ["lora", "textual-inversion"])
+def test_what_is_imported_is_as_it_is_and_learned_by_other_methods(smoke: Smoke, method: str) -> None:
+    whole = sources(smoke.suite, smoke.path)["bear"]
+    file = {"method": method, "file": "bear.safetensors", "sha256": "a" * 64}
+    said = {**whole.recipe.concept.model_dump(), **file}
+    imported = replace(whole, recipe=recipe_model(method).model_validate({"concept": said}))
+    assert imported.digests == ("a" * 64,)
+    if method != "lora":  # which suites do not name
+        assert imported.under(Variant(name="as it is", method=method), smoke.suite) is imported
+    other = "perfusion" if method == "textual-inversion" else "textual-inversion"
+    learned = imported.under(Variant(name="learned", method=other), smoke.suite)
+    assert learned.digests == whole.digests
 
 
 def test_pairs_are_the_groups_and_for_the_variants_that_ask_for_it(smoke: Smoke) -> None:

@@ -14,6 +14,7 @@ from perfusion_registry.methods.files import parse_manifest, read_recipe_or_pack
 from perfusion_registry.methods.lora import options as lora
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe, RenderSection, TrainSection
 from perfusion_registry.methods.perfusion.presets import PRESET_NAMES
+from perfusion_registry.methods.textual_inversion.options import InversionRecipe
 from perfusion_registry.recipe import Pack
 from perfusion_registry.recipe.options import MaskSource
 
@@ -44,13 +45,15 @@ def test_every_mask_and_preset_is_named() -> None:
 
 
 def test_the_examples_are_a_recipe_and_a_scene() -> None:
-    recipe, release, scene, _, somebodys = examples()
+    recipe, release, scene, _, inversion, _, somebodys = examples()
     read = PerfusionRecipe.model_validate_json(_json(recipe))
     assert read.train.flip is False
     whole = tomli.loads(recipe)
     whole["concept"] |= tomli.loads(release)["concept"]
     assert PerfusionRecipe.model_validate_json(json.dumps(whole)).concept.preview == "bunny/1.png"
     assert read.render.key_lock == "global"
+    word = InversionRecipe.model_validate_json(_json(inversion.replace("9ae0...", 64 * "9"))).concept
+    assert (word.file, word.images) == ("../learned_embeds.safetensors", ())
     imported = lora.LoraRecipe.model_validate_json(_json(somebodys.replace("4f1c...", 64 * "4")))
     assert imported.concept.word == "ohwx cat"
     project = '[project]\nname = "p"\nbase = "storybook"\n'

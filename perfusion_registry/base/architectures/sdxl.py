@@ -200,10 +200,11 @@ class StableDiffusionXLBase(unet.UNetBase):
         self, prompts: Sequence[Tokens], embeddings: Embeddings | None = None, *, length: int | None = None
     ) -> Conditioning:
         """The states before the last layer of both text encoders, side by side, and the second one's pooled
-        vector of the first chunk, with the supercategory's last token in the place of each concept's own."""
+        vector of the first chunk, with the supercategory's last token in the place of each concept's own,
+        unless these are to be in it."""
         import torch
 
-        from perfusion_registry.base.conditioning import Conditioning
+        from perfusion_registry.base.conditioning import Conditioning, InPooledToo
         from perfusion_registry.base.text_encoding import (
             Chunked,
             embedding_values,
@@ -217,9 +218,11 @@ class StableDiffusionXLBase(unet.UNetBase):
             read = Chunked.of(prompts, ids, embedding_values(prompts, embeddings, k))
             own, pooled = penultimate_states(encoder, read.ids, read.values)
             states.append(read.whole(own))
-        if read.values:
+        within = {place: own for place, own in (embeddings or {}).items() if isinstance(own, InPooledToo)}
+        if len(within) < len(embeddings or {}):
+            in_pooled = Chunked.of(prompts, ids, embedding_values(prompts, within, k))
             with torch.no_grad():
-                _, pooled = penultimate_states(encoder, read.ids, {})
+                _, pooled = penultimate_states(encoder, in_pooled.ids, in_pooled.values)
         return Conditioning(torch.cat(states, -1), pooled=read.first(pooled))
 
     def without_negative(self, empty: Conditioning) -> Conditioning:

@@ -85,12 +85,12 @@ class ProjectConcepts(OpenedProject):
         version: str = "1.0.0",
         strength: float | None = None,
     ) -> ImportResult:
-        """Make a concept of a LoRA that somebody has, and lock it; its recipe names the file by path and
-        hash.
+        """Make a concept of a LoRA or a textual inversion that somebody has, and lock it; its recipe names
+        the file by path and hash.
 
         file: a safetensors file, or peft's folder. supercategory: the plain word that it is a kind of; None
         for a style. word: what a call becomes; None for what the file says of itself, else the supercategory.
-        strength: in prompts that say none.
+        strength: in prompts that say none. A textual inversion has neither.
         """
         from perfusion_registry.operations.import_ import ImportOptions, import_
 

@@ -72,12 +72,16 @@ class Lora(Method):
         assert isinstance(concept, LoraConcept)
         return SourceFile(concept.file, concept.sha256)
 
-    def examined(self, file: Path, base: BaseDescription) -> Examined:
-        """By its header."""
-        from perfusion_registry.methods.lora.importing import look_at
+    def examined(self, file: Path, base: BaseDescription) -> Examined | None:
+        """By its header: a file with adapters."""
+        from perfusion_registry.methods.importing import examined, look_at
+        from perfusion_registry.methods.lora.importing import require_no_words
 
         contents = look_at(file, base)
-        return Examined(contents.opened.file, contents.dialect, contents.words, contents.licence)
+        if not contents.parts:
+            return None
+        require_no_words(contents)
+        return examined(contents)
 
     def imported(self, file: Path, base: BaseDescription, name: str) -> ImportedTensors:
         """See `methods.lora.importing`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from perfusion_registry.recipe.model import FileModel
+from perfusion_registry.recipe.name import Sha256
 from perfusion_registry.recipe.options import (
     Batch,
     Every,
@@ -14,7 +17,7 @@ from perfusion_registry.recipe.options import (
     TrainingOptions,
     TrainingSection,
 )
-from perfusion_registry.recipe.recipe import LearnedSection, Recipe
+from perfusion_registry.recipe.recipe import ConceptSection, Recipe
 
 NAME = "textual-inversion"
 
@@ -41,10 +44,38 @@ class NoOptions(FileModel):
     """What a prompt may set: nothing."""
 
 
-class InversionConcept(LearnedSection):
-    """`[concept]` of a recipe; its supercategory is the word that the embedding starts from."""
+class Untrained(FileModel):
+    """`train` and `built` of the card of one that was imported: nothing, since it was not trained here."""
+
+
+class InversionConcept(ConceptSection):
+    """`[concept]` of a recipe; its supercategory is the word that the embedding starts from.
+
+    file: that it is imported from, from the recipe's folder, instead of being learned. sha256: of its bytes.
+    images are then only to compare its pictures with, and without a supercategory it is a style.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["supercategory", "images"]}, {"required": ["file", "sha256"]}]
+        }
+    )
 
     method: Literal["textual-inversion"] = "textual-inversion"
+    file: Annotated[
+        str | None, Field(min_length=1, max_length=1000, exclude_if=lambda file: file is None)
+    ] = None
+    sha256: Annotated[Sha256 | None, Field(exclude_if=lambda sha256: sha256 is None)] = None
+
+    @model_validator(mode="after")
+    def _learned_or_imported(self) -> Self:
+        if (self.file is None) != (self.sha256 is None):
+            raise ValueError("`file` and `sha256` say together what it is imported from")
+        if self.file is None and self.supercategory is None:
+            raise ValueError("`supercategory` is missing, the word that its embedding starts from")
+        if self.file is None and not self.images:
+            raise ValueError("`images` are missing, which it is learned from, or the `file` of one to import")
+        return self
 
 
 class InversionRecipe(Recipe):
@@ -53,3 +84,9 @@ class InversionRecipe(Recipe):
     concept: InversionConcept
     train: TrainSection = TrainSection()
     render: NoOptions = NoOptions()
+
+    @model_validator(mode="after")
+    def _nothing_to_train(self) -> Self:
+        if self.concept.file is not None and self.train.model_dump(exclude_none=True):
+            raise ValueError("`[train]` says how it is learned, and it is imported from a file")
+        return self
