@@ -17,8 +17,8 @@ used.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -26,11 +26,10 @@ from pydantic import Field, SerializeAsAny, WithJsonSchema
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.defaults import of_the_base, over_defaults
-from perfusion_registry.methods.settings import Setting, Settings, Value
+from perfusion_registry.methods.options import MethodOptions
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.recipe.recipe import Recipe
-from perfusion_registry.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,17 +102,16 @@ class ImportedTensors:
     vectors: int = 1
 
 
-class Method(ABC):
+class Method(MethodOptions):
     """A way to learn a concept from images and to draw it.
 
-    name: as `[concept] method` says it. epoch: raised whenever a change to the method changes the bytes
-    that the same recipe is built into. recipe_model: what its recipes may hold. tables: the models of a
-    card's `train` (options, resolved), `render` (what prompts may set, with the concept's own values) and
-    `built` (what the build found out: where it has them, `covariance` is the digest of C, and `step` the
-    step that was kept). draw_model: the options as they apply in one prompt. settings: what prompts, scenes
-    and commands may set of these. strength: the field of `[render]` and of `draw_model` whose value a build
-    chooses by its pictures where the recipe says none; strengths: those tried beside the usual one.
-    tensor_rules: of the tensors in its artifacts. needs_covariance: whether its concepts live in the metric
+    epoch: raised whenever a change to the method changes the bytes that the same recipe is built into.
+    recipe_model: what its recipes may hold. tables: the models of a card's `train` (options, resolved),
+    `render` (what prompts may set, with the concept's own values) and `built` (what the build found out:
+    where it has them, `covariance` is the digest of C, and `step` the step that was kept). strength: the
+    field of `[render]` and of `draw_model` whose value a build chooses by its pictures where the recipe says
+    none; strengths: those tried beside the usual one. tensor_rules: of the tensors in its artifacts.
+    needs_covariance: whether its concepts live in the metric
     of a covariance, and compose only within one. drawings, trainings: the names of other ways to draw and to
     train its concepts, which suites compare with its own; no method has another's name or way to draw.
     transferable: whether its concepts can be transferred to families with layers of equal widths. imports:
@@ -123,12 +121,9 @@ class Method(ABC):
     several_tokens: whether a call may become several learned tokens, of a style in the place of no word.
     """
 
-    name: ClassVar[str]
     epoch: ClassVar[int]
     recipe_model: ClassVar[type[Recipe]]
     tables: ClassVar[Mapping[str, type[FileModel]]]
-    draw_model: ClassVar[type[FileModel]]
-    settings: ClassVar[tuple[Setting, ...]] = ()
     strength: ClassVar[str | None] = None
     strengths: ClassVar[tuple[float, ...]] = ()
     tensor_rules: ClassVar[tuple[TensorRule, ...]]
@@ -164,122 +159,12 @@ class Method(ABC):
         """What `resolve_render` gave in earlier perfs: what is locked with such options keeps them."""
         return self.resolve_render(recipe, base_defaults)
 
-    def own_options(self, train: FileModel, render: FileModel, locked: Settings) -> FileModel:
-        """The options, of `draw_model`, of a call of which nothing is set.
-
-        train, render: of the card. locked: what the lockfile says of `render`, which goes before the card.
-        """
-        return self.draw_model.model_validate({**render.model_dump(exclude_none=True), **locked})
-
-    def set_options(
-        self, name: str, now: FileModel, named: Sequence[Settings], general: Sequence[Settings] = ()
-    ) -> FileModel:
-        """The options `now`, of `draw_model`, of the concept `name`, with what is set: each value comes from
-        the first place that sets it.
-
-        named: places that speak of this concept, such as its braces. general: the places after these, which
-        may set what this concept does not have. All values are checked, and of this method's settings. Raises
-        PerfError, without a place, for a named setting that cannot apply.
-        """
-        values = now.model_dump()
-        for place in (*reversed(general), *reversed(named)):
-            values |= place
-        return self.draw_model.model_validate(values)
-
-    def among(self, draw: FileModel, *, style: bool, others: int) -> FileModel:
-        """The options, of `draw_model`, in a prompt that calls so many other things, beside a concept that is
-        a style or not; here they are the same."""
-        return draw
-
     def words(self, word: str | None, supercategory: str | None, draw: FileModel) -> str | None:
         """What a call becomes before it is tokenised, "" for nothing at all; None, as here, for one token in
         the supercategory's place. word, supercategory: of the card."""
         return None
 
-    def style_mistake(self, name: str, draw: FileModel) -> PerfError | None:
-        """What keeps the concept `name`, a style, from being drawn with these options; None where nothing
-        does. The error names no place."""
-        return None
-
-    def options_mistake(self, name: str, train: FileModel, draw: FileModel) -> PerfError | None:
-        """What keeps the concept `name`, trained so, from being drawn with these options; None where nothing
-        does. The error names no place.
-        """
-        return None
-
-    def setting(self, key: str, name: str) -> Setting:
-        """The setting that braces and commands call `key`, for the concept `name`. Raises PerfError, without
-        a place, where there is none.
-        """
-        for setting in self.settings:
-            if setting.key == key:
-                return setting
-        if not self.settings:
-            raise PerfError(
-                f"{key} is set for {name!r}, and a concept of the method `{self.name}` has no options",
-                hint="leave it out",
-            )
-        keys = [setting.key for setting in self.settings]
-        hint = did_you_mean(key, keys, f"the options are {', '.join(keys)}", form="{}")
-        raise PerfError(f"{key!r} is no option of {name}*", hint=hint)
-
-    def checked(self, settings: Mapping[str, Any], name: str) -> dict[str, Value]:
-        """What a scene, a command or a program sets for the concept `name`, by field; None is left out.
-
-        settings: by field or by key. Raises PerfError, without a place, for what cannot be set, and for a
-        value that it cannot have.
-        """
-        fields = {setting.field: setting for setting in self.settings}
-        checked: dict[str, Value] = {}
-        for called, value in settings.items():
-            if value is not None:
-                setting = fields.get(called) or self.setting(called, name)
-                checked[setting.field] = setting.check(value)
-        return checked
-
-    def applicable(self, settings: Mapping[str, Any], name: str) -> dict[str, Value]:
-        """Of what is set for all concepts, what this method's have; raises as `checked` does."""
-        own = {called for setting in self.settings for called in (setting.field, setting.key)}
-        return self.checked({called: value for called, value in settings.items() if called in own}, name)
-
-    def locked_settings(self, render: Mapping[str, Any], name: str) -> dict[str, Value]:
-        """What the lockfile's `render` says of the options of the concept `name`."""
-        return self.applicable(
-            {field: value for field, value in render.items() if field in self.draw_model.model_fields}, name
-        )
-
-    def shown_settings(self, draw: FileModel) -> list[tuple[Setting, Value]]:
-        """The settings that have a value in options of `draw_model`, in their order."""
-        values = ((setting, getattr(draw, setting.field, None)) for setting in self.settings)
-        return [(setting, value) for setting, value in values if value is not None]
-
-    def has_setting(self, draw: FileModel, called: str) -> bool:
-        """Whether a concept with options of `draw_model` has the setting of that key or field, so that
-        another value of it would change something."""
-        return any(called in (setting.key, setting.field) for setting, _ in self.shown_settings(draw))
-
-    def summary(self, draw: FileModel, *, brief: bool = False) -> str:
-        """Options of `draw_model` in a few words, empty where there are none. brief: without usual values."""
-        return ", ".join(
-            setting.phrase(value)
-            for setting, value in self.shown_settings(draw)
-            if not (brief and value == setting.usual)
-        )
-
-    def search_space(
-        self, name: str, train: FileModel, now: FileModel, choices: Mapping[str, Sequence[Value]]
-    ) -> list[FileModel]:
-        """The options, of `draw_model`, that `perf tune` may choose from for the concept `name`, those to be
-        preferred among equals first; none where there is nothing to choose, as here.
-
-        now: the options at the start. choices: by field, what may be chosen of a setting; the method's own
-        ranges where it says nothing. Raises PerfError where no option is left.
-        """
-        return []
-
-    def check_base(  # noqa: B027 (a method without conditions says nothing)
-        self, base: Base, name: str, options: TrainingOptions
-    ) -> None:
+    def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
         """Raise PerfError where the concept `name` cannot be learned on a base with these options; asked
         before anything is prepared. Here every base will do.
         """
