@@ -11,10 +11,10 @@ from perfusion_registry.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from perfusion_registry.evaluate.budget import Budget as Budget
+    from perfusion_registry.evaluate.preparing import Workplace as Workplace
     from perfusion_registry.evaluate.report import write_report as write_report
     from perfusion_registry.evaluate.results import Results as Results
     from perfusion_registry.evaluate.results import read_results as read_results
-    from perfusion_registry.evaluate.runner import Workplace as Workplace
     from perfusion_registry.evaluate.runner import evaluate as evaluate
     from perfusion_registry.evaluate.suite import Suite as Suite
     from perfusion_registry.evaluate.suite import find_suite as find_suite
@@ -25,7 +25,7 @@ _HOME = {
     "Budget": "budget",
     "Results": "results",
     "Suite": "suite",
-    "Workplace": "runner",
+    "Workplace": "preparing",
     "evaluate": "runner",
     "find_suite": "suite",
     "read_results": "results",

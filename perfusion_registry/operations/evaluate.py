@@ -18,7 +18,7 @@ from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
-    from perfusion_registry.evaluate.runner import Workplace
+    from perfusion_registry.evaluate.preparing import Workplace
     from perfusion_registry.evaluate.suite import Suite
 
 
@@ -166,7 +166,7 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
 def plan_evaluation(workspace: Workspace, options: EvaluateOptions) -> EvaluatePlanResult:
     """How much `evaluate` would have to do."""
     suite, path = _suite(options)
-    from perfusion_registry.evaluate.runner import ahead, prepared
+    from perfusion_registry.evaluate.preparing import ahead, prepared
 
     place = _workplace(workspace, suite, path, options)
     plan, _ = prepared(suite, path, place, figures=options.figures, budget=options.budget)
@@ -235,7 +235,7 @@ def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
 
 def _workplace(workspace: Workspace, suite: Suite, path: Path, options: EvaluateOptions) -> Workplace:
     from perfusion_registry.base import BaseReference
-    from perfusion_registry.evaluate.runner import SuiteBases, Workplace
+    from perfusion_registry.evaluate.preparing import SuiteBases, Workplace
 
     folder = options.out or Path("out") / suite.name
     compute, bases = options.compute, SuiteBases(workspace.base_named)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from perfusion_registry.evaluate.runner import Workplace
+from perfusion_registry.evaluate.preparing import Workplace
 from perfusion_registry.evaluate.suite import Suite, read_suite
 
 TRAIN = 'train = { steps = 1, validate_every = 1, validation_steps = 1, mask = "none" }'

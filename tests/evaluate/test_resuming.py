@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from perfusion_registry.evaluate.runner import ahead, evaluate, prepared
+from perfusion_registry.evaluate.preparing import ahead, prepared
+from perfusion_registry.evaluate.runner import evaluate
 from tests import forked
 from tests.evaluate.conftest import Smoke
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.slow
 RUN = """
 import sys
 from pathlib import Path
-from perfusion_registry.evaluate.runner import Workplace, evaluate
+from perfusion_registry.evaluate.preparing import Workplace
+from perfusion_registry.evaluate.runner import evaluate
 from perfusion_registry.evaluate.suite import read_suite
 path, root, out = (Path(text) for text in sys.argv[1:4])
 jobs = int(sys.argv[4])

@@ -16,8 +16,9 @@ from perfusion_registry.base import describe_base
 from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.preparing import Workplace, ahead, prepared
 from perfusion_registry.evaluate.results import read_results
-from perfusion_registry.evaluate.runner import Workplace, ahead, evaluate, prepared
+from perfusion_registry.evaluate.runner import evaluate
 from perfusion_registry.evaluate.suite import read_suite
 from perfusion_registry.reporter import Silent
 from tests.evaluate.conftest import TRAIN, Smoke

@@ -1,0 +1,139 @@
+"""What a run of a suite has before it begins: where it computes, its bases, its plan, what is still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfusion_registry.artifact import Store
+from perfusion_registry.base import BaseDescription, describe_base
+from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.reference import EMBEDDED, BaseReference
+from perfusion_registry.cache_folder import expand_user
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.environment import judges
+from perfusion_registry.evaluate.plan import Outline, outline
+from perfusion_registry.evaluate.sources import sources
+from perfusion_registry.evaluate.suite import Suite
+from perfusion_registry.evaluate.worker import WorkerSetup, without_clip
+from perfusion_registry.resolve.covariance import check_encoder, covariance_file
+
+
+@dataclass(frozen=True)
+class SuiteBases:
+    """Where the bases of a suite come from. describe: of its references, absolute where they are paths. own:
+    the reference of a suite that names none. covariance: of the suite's base, where it is not that base's."""
+
+    describe: Callable[[str], BaseDescription] = describe_base
+    own: str = EMBEDDED
+    covariance: Path | None = None
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where to compute and to keep things. jobs: processes at once. root: the folder of the store."""
+
+    root: Path
+    out: Path
+    device: str = "auto"
+    dtype: str = "auto"
+    jobs: int = 1
+    bases: SuiteBases = SuiteBases()
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a run would have to do: builds, pictures and judgements that are not there yet, of how many."""
+
+    builds: tuple[int, int]
+    pictures: tuple[int, int]
+    skipped: Mapping[str, str]
+
+
+def prepared(
+    suite: Suite,
+    where: Path,
+    place: Workplace,
+    *,
+    figures: Sequence[str] = (),
+    budget: Budget | None = None,
+) -> tuple[Outline, WorkerSetup]:
+    """The plan of a run and what its processes need to know; nothing is built or drawn."""
+    from perfusion_registry.base.device import choose_device, choose_dtype
+
+    for identity in figures:
+        suite.figure(identity)  # a misspelt one is told before anything is read
+    describe = place.bases.describe
+    reference = place.bases.own if suite.base is None else _beside(suite.base, where)
+    base = describe(reference)
+    named = {name: _beside(other, where) for name, other in suite.bases.items() if other}
+    covariance = base.covariance
+    if suite.covariance:
+        covariance = where.parent / suite.covariance
+    elif place.bases.covariance is not None:
+        covariance = place.bases.covariance
+    suite = suite.model_copy(update={"base": reference, "bases": {**suite.bases, **named}})
+    if covariance is None or not covariance.is_file():
+        raise PerfError(
+            "the suite's base comes without a covariance",
+            where=str(covariance or reference),
+            hint="run `perf covariance CAPTIONS --out FILE`, and name it as `covariance` in the suite",
+        )
+    check_encoder(covariance_file(covariance), base)
+    bases = {"": base} | {name: describe(other) for name, other in named.items()}
+    for name, other in bases.items():
+        if other.family != base.family:
+            raise PerfError(
+                f"the base {name!r} is of another family than {reference}, and a suite draws its concepts "
+                "on bases of one family",
+                where=suite.bases[name],
+            )
+    device = choose_device(place.device)
+    dino = (where.parent / expand_user(suite.dino)).resolve() if suite.dino else None
+    clip = (where.parent / expand_user(suite.clip)).resolve() if suite.clip else None
+    if clip is None and base.clip is None:
+        raise without_clip(reference)
+    setting = WorkerSetup(
+        root=place.root,
+        base=reference,
+        covariance=covariance,
+        device=place.device,
+        dtype=place.dtype,
+        dino=dino,
+        bases={reference: base} | {named[name]: bases[name] for name in named},
+        clip=clip,
+    )
+    plan = outline(
+        suite,
+        sources(suite, where),
+        bases,
+        file_digest(covariance),
+        figures=figures,
+        budget=budget,
+        computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
+        judges=judges(base, dino, clip),
+    )
+    return plan, setting
+
+
+def ahead(plan: Outline, root: Path) -> Ahead:
+    """How much of a plan is still to be done; what several figures share counts once."""
+    store, cache = Store(root), Cache(root)
+    artifacts = {order.digest: order.built(store) for order in plan.orders}
+    # What is not built yet stands in by its digest: nothing can have been drawn with that.
+    stand_in = {digest: sha256 or digest for digest, sha256 in artifacts.items()}
+    every: set[str] = set()
+    missing: set[str] = set()
+    for order in dict.fromkeys(plan.drawn(cell, stand_in) for cell in plan.cells):
+        every |= set(order.keys().values())
+        missing |= set(order.missing(cache).values())
+    unbuilt = sum(sha256 is None for sha256 in artifacts.values())
+    return Ahead((unbuilt, len(artifacts)), (len(missing), len(every)), plan.skipped)
+
+
+def _beside(reference: str, where: Path) -> str:
+    """A base's reference with a relative path made absolute, as seen from the suite's file."""
+    return BaseReference.parse(reference, where=str(where)).seen_from(where.parent)
