@@ -20,9 +20,9 @@ from pathlib import Path
 from perfusion_registry.registries import Listing, Registry, Release, RequiredConcept
 from perfusion_registry.registries.catalogue import CATALOGUE_KEY
 from perfusion_registry.registries.index import Publish, index_key
+from perfusion_registry.registries.marker import MARKER_KEY, RegistryMarker
 from perfusion_registry.registries.offline import OfflineRegistry
 from perfusion_registry.registries.opening import open_registry
-from perfusion_registry.registries.sparse import MARKER_KEY, RegistryMarker
 from perfusion_registry.resolve.candidates import CandidateFinder
 from perfusion_registry.resolve.platform import Platform
 from perfusion_registry.resolve.requirement import Requirement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact, save_artifact
+from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact
 from perfusion_registry.artifact.card import (
     TransferSource,
     Verdict,
-    as_before,
-    before_shows,
-    before_verdicts,
-    with_chosen,
 )
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.operations.artifact_card import with_card, written
 from perfusion_registry.operations.build_time import keep_time, time_key
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.plan import ProjectPlan
@@ -136,7 +132,9 @@ class ConceptBuilder:
                 artifact = self._import(task)
             else:
                 artifact, sheet = self._judged(task)
-            artifact, data = self._written(task, artifact, format_1)
+            locked = self._inputs.lockfile.concept(task.name) if self._inputs.lockfile else None
+            artifact = with_card(task, artifact, self._inputs.base.licence)
+            artifact, data = written(task, artifact, locked, format_1)
             sha256 = store.put(data)
             if sheet is not None:
                 store.put_sheet(sha256, sheet)
@@ -164,25 +162,6 @@ class ConceptBuilder:
             warned=trained and verdict is not None and bool(verdict.failed),
             card=artifact.card,
         )
-
-    def _written(self, task: BuildTask, artifact: Artifact, format_1: bool | None) -> tuple[Artifact, bytes]:
-        """The artifact with the card of the task's recipe, in the format it is to have, and its bytes: those
-        that the lockfile pins, where an earlier perf has written these."""
-        artifact = _with_card(self._inputs, task, artifact)
-        older = artifact.format_1
-        if older is not None and format_1:
-            return older, save_artifact(older)
-        before = self._inputs.lockfile
-        locked = before.concept(task.name) if before else None
-        if locked is not None and locked.sha256 is not None:
-            unjudged = before_verdicts(artifact.card, task.render)
-            cards = before_shows(artifact.card), unjudged, as_before(unjudged)
-            less = [Artifact(card, artifact.tensors, older) for card in cards]
-            for known in (older if format_1 is None else None, *less):
-                data = save_artifact(known) if known is not None else b""
-                if known is not None and locked.sha256 == hashlib.sha256(data).hexdigest():
-                    return known, data
-        return artifact, save_artifact(artifact)
 
     def _transfer(self, task: BuildTask, sha256: str) -> Artifact:
         """The concept from its artifact of another base."""
@@ -287,30 +266,3 @@ def _sheet_of(store: Store, sha256: str) -> bytes | None:
     """The sheet of an artifact whose card is written anew."""
     path = store.sheet_path(sha256)
     return path.read_bytes() if path.is_file() else None
-
-
-def _with_card(inputs: BuildInputs, task: BuildTask, artifact: Artifact) -> Artifact:
-    """The artifact with the card of the task's recipe, and with what training found out."""
-    concept = task.recipe.concept
-    fields = {
-        "name": concept.name,
-        "version": concept.version,
-        "recipe_digest": task.digest,
-        "render": task.render,
-        "licence": concept.licence,
-        "base_licence": inputs.base.licence,
-        "authors": concept.authors,
-        "consent": concept.consent,
-        "description": concept.description,
-    }
-    if task.imported is not None:
-        from perfusion_registry.build.importing import words_of
-
-        fields |= words_of(task.recipe)
-    older = artifact.format_1
-    chosen = {"render": with_chosen(artifact.card, task.render, task.left_to_build)}
-    return Artifact(
-        artifact.card.model_copy(update=fields | chosen),
-        artifact.tensors,
-        older and Artifact(older.card.model_copy(update=fields), older.tensors),
-    )

@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from operator import itemgetter
-from typing import Annotated, Literal, overload
+from typing import Annotated, Literal
 
 from packaging.version import Version as ParsedVersion
 from pydantic import ConfigDict, Field, RootModel, ValidationError
@@ -29,22 +26,18 @@ from perfusion_registry.errors import PerfError, one_line
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256, Version, canonical_name, parsed_version
 from perfusion_registry.registries.registry import Listing, RegistryError
-from perfusion_registry.registries.release import AnyRelease, Release
+from perfusion_registry.registries.release import AnyRelease
 
 LARGEST_LINE = 64 * 2**10
 LARGEST_INDEX = 8 * 2**20
 LONGEST_REASON = 1000
 LONGEST_VERSION = 100
 
-_PLAIN = tuple(
-    b'{"event":"publish","release":{"format":%d,"name":"%%b","version":"' % form for form in (1, 2)
-)
-"""What nearly all lines begin with, before the version; one of another version than digits is read whole."""
-_DIGITS = re.compile(rb"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"}\Z')
 _UNCHAINED = "0" * 64  # until `Index.appended` gives an event its chain
 _KNOWN_EVENTS = ("publish", "yank", "unyank")
-_ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
+ASK_KEEPER = "tell the registry's keeper; an index is only ever appended to"
+"""What to do where an index contradicts itself."""
 
 
 class _Line(FileModel):
@@ -149,11 +142,11 @@ def read_index(data: bytes, name: str, where: str) -> Index:
         subject = event.release if isinstance(event, Publish) else event
         if subject.name != name:
             raise RegistryError(
-                f"the index is that of `{subject.name}`, not of `{name}`", where=at, hint=_ASK_KEEPER
+                f"the index is that of `{subject.name}`, not of `{name}`", where=at, hint=ASK_KEEPER
             )
         if len(subject.version) > LONGEST_VERSION:
             raise RegistryError(
-                f"the index has a version of {len(subject.version):,} characters", where=at, hint=_ASK_KEEPER
+                f"the index has a version of {len(subject.version):,} characters", where=at, hint=ASK_KEEPER
             )
         version = parsed_version(subject.version)
         known = listings.get(version)
@@ -163,124 +156,19 @@ def read_index(data: bytes, name: str, where: str) -> Index:
                     f"the index has two releases of {name} {subject.version}: "
                     f"{known.release.sha256[:12]} and {event.release.sha256[:12]}",
                     where=at,
-                    hint=_ASK_KEEPER,
+                    hint=ASK_KEEPER,
                 )
             listings[version] = Listing(event.release)
         elif known is None:
             raise RegistryError(
                 f"the index has a {event.event} of {name} {subject.version}, which was never published",
                 where=at,
-                hint=_ASK_KEEPER,
+                hint=ASK_KEEPER,
             )
         else:
             reason = event.reason if isinstance(event, Yank) else ""
             listings[version] = Listing(known.release, isinstance(event, Yank), reason)
     return Index(name, data, tuple(listings.values()), chain)
-
-
-def reread(data: bytes, name: str, where: str) -> Sequence[Listing]:
-    """The listings of an index that `read_index` found whole before, oldest version first.
-
-    Only for the very same bytes, as their hash shows: of most lines only the version is read here, and a
-    release when it is first used. Raises RegistryError for what this version of perf cannot read.
-    """
-    whole = data.split(b"\n")[:-1]
-    if (plain := _plain(whole, tuple(opening % name.encode() for opening in _PLAIN))) is not None:
-        return _Reread(*plain, name, where)
-    listings: list[tuple[ParsedVersion, Listing]] = []
-    for line in whole:
-        event = _parsed(line, where)
-        if event is None:
-            continue
-        if isinstance(event, Publish):
-            listings.append((parsed_version(event.release.version), Listing(event.release)))
-            continue
-        version, yanked = parsed_version(event.version), isinstance(event, Yank)
-        reason = event.reason if isinstance(event, Yank) else ""
-        listings = [
-            (of, Listing(listing.release, yanked, reason) if of == version else listing)
-            for of, listing in listings
-        ]
-    return tuple(listing for _, listing in sorted(listings, key=itemgetter(0)))
-
-
-def _plain(
-    lines: Sequence[bytes], openings: tuple[bytes, ...]
-) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
-    """The versions and lines of an index that only publishes plain versions, by version; None of any
-    other. openings: what its lines may begin with, all of one length."""
-    start, by_version = len(openings[0]), []
-    for line in lines:
-        version = line[start : line.find(b'"', start)]
-        if not line.startswith(openings) or (numbers := _numbers(version)) is None:
-            return None
-        by_version.append((numbers, version, line))
-    if not by_version:
-        return None
-    by_version.sort()
-    _, versions, ordered = zip(*by_version, strict=True)
-    return versions, ordered
-
-
-@lru_cache(maxsize=2**14)
-def _numbers(version: bytes) -> tuple[int, ...] | None:
-    """What versions of digits and dots are sorted by, no index having both 1.0 and 1.0.0; None for others."""
-    return tuple(map(int, version.split(b"."))) if _DIGITS.fullmatch(version) else None
-
-
-class _Reread(Sequence[Listing]):
-    """The listings of an index, by version; each is made when it is first used, which few are."""
-
-    def __init__(self, versions: Sequence[bytes], lines: Sequence[bytes], name: str, where: str) -> None:
-        # Two tuples of bytes: unlike a tuple of pairs, the garbage collector does not have to walk them.
-        self._versions = versions
-        self._lines = lines
-        self._name = name
-        self._where = where
-        self._made: dict[int, Listing] = {}
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @overload
-    def __getitem__(self, at: int) -> Listing: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Listing]: ...
-    def __getitem__(self, at: int | slice) -> Listing | Sequence[Listing]:
-        if isinstance(at, slice):
-            return tuple(self[index] for index in range(len(self))[at])
-        at = range(len(self))[at]
-        if at not in self._made:
-            self._made[at] = _Unread(self._versions[at], self._lines[at], self._name, self._where)
-        return self._made[at]
-
-
-class _Unread(Listing):
-    """A listing whose release is still a line of the index."""
-
-    def __init__(self, version: bytes, line: bytes, name: str, where: str) -> None:
-        vars(self)["_line"] = version, line, name, where
-
-    @property
-    def version(self) -> str:
-        """The version that the line begins with."""
-        version: bytes = vars(self)["_line"][0]
-        return version.decode()
-
-    @cached_property
-    def release(self) -> Release:
-        """The release, read now; RegistryError where the whole line is not what its beginning says."""
-        _, line, name, where = vars(self)["_line"]
-        event = _parsed(line, where)
-        if isinstance(event, Publish):
-            release = event.release
-            if (release.name, release.version) == (name, self.version):
-                return release
-        raise RegistryError(
-            f"the index has a line that contradicts itself about {name} {self.version}",
-            where=where,
-            hint=_ASK_KEEPER,
-        )
 
 
 def index_key(name: str) -> str:
@@ -296,13 +184,11 @@ def _read_line(line: bytes, before: str, at: str) -> tuple[Event | None, str]:
         raise RegistryError(f"a line of the index has more than {LARGEST_LINE:,} bytes", where=at)
     chain = _CHAIN.search(line)
     if chain is None or _link(before, line[: chain.start()] + b"}") != chain[1].decode():
-        raise RegistryError(
-            "the index was damaged or edited: its chain is broken", where=at, hint=_ASK_KEEPER
-        )
-    return _parsed(line, at), chain[1].decode()
+        raise RegistryError("the index was damaged or edited: its chain is broken", where=at, hint=ASK_KEEPER)
+    return parsed_event(line, at), chain[1].decode()
 
 
-def _parsed(line: bytes, at: str) -> Event | None:
+def parsed_event(line: bytes, at: str) -> Event | None:
     """The event of a line; None for one of a kind that a newer perf knows."""
     try:
         return IndexLine.model_validate_json(line).root

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.catalogue import CATALOGUE_KEY, read_catalogue
-from perfusion_registry.registries.index import index_key, reread
+from perfusion_registry.registries.index import index_key
+from perfusion_registry.registries.known_index import reread
 from perfusion_registry.registries.memory import Copy, Memory, identity
 from perfusion_registry.registries.registry import CatalogueEntry, Listing, RegistryError
 from perfusion_registry.registries.release import Release

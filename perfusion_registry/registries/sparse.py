@@ -15,11 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import ConfigDict, Field, ValidationError
-
-from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.backoff import BACKOFF, CONTENTION
 from perfusion_registry.registries.bucket import Bucket, NotModified, StoredObject
@@ -37,40 +33,24 @@ from perfusion_registry.registries.index import (
     Publish,
     Unyank,
     Yank,
-    first_mistake,
     index_key,
     read_index,
-    reread,
 )
+from perfusion_registry.registries.known_index import reread
+from perfusion_registry.registries.marker import RegistryMarker, check_marker
 from perfusion_registry.registries.memory import Memory
 from perfusion_registry.registries.registry import (
     CatalogueEntry,
     Listing,
-    NoRegistryError,
     RegistryError,
     ensure_same,
     never_published,
 )
 from perfusion_registry.registries.release import LARGEST_BLOB, Release, blobs_of
 
-MARKER_KEY = "perf-registry.json"
-MARKER_FORMAT = 1
-_LARGEST_MARKER = 4096
 _READS = 3
 _ROUNDS = 64
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-
-
-class RegistryMarker(FileModel):
-    """`perf-registry.json`: that this is a registry, and of which format.
-
-    A newer perf may add keys; what an older one must not overlook has another format.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    format: Annotated[int, Field(ge=1)] = MARKER_FORMAT
-    name: Annotated[str, Field(max_length=200)]
 
 
 class SparseRegistry:
@@ -196,33 +176,9 @@ class SparseRegistry:
 
     def _check(self, *, make: bool = False) -> None:
         """Raise RegistryError unless a registry that this perf knows is here; `make` one where none is."""
-        if self._checked:
-            return
-        stored = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
-        if stored is None and make:
-            marker = RegistryMarker(name=self._name[:200])
-            self._bucket.create(MARKER_KEY, marker.model_dump_json().encode() + b"\n")
-            stored = self._bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
-        if not isinstance(stored, StoredObject):
-            raise NoRegistryError(
-                "there is no registry here",
-                where=self.url,
-                hint="check the address; the first `perf publish` to a folder or bucket makes it a registry",
-            )
-        try:
-            marker = RegistryMarker.model_validate_json(stored.data)
-        except ValidationError as error:
-            raise RegistryError(
-                f"this is not a registry: its {MARKER_KEY} is malformed, {first_mistake(error)}",
-                where=self.url,
-            ) from error
-        if marker.format > MARKER_FORMAT:
-            raise RegistryError(
-                f"the registry has format {marker.format}; this perf knows up to {MARKER_FORMAT}",
-                where=self.url,
-                hint="upgrade perf (`pip install -U perfusion-registry`)",
-            )
-        self._checked = True
+        if not self._checked:
+            check_marker(self._bucket, make=RegistryMarker(name=self._name[:200]) if make else None)
+            self._checked = True
 
     def _read(self, name: str, data: bytes) -> Index:
         name = canonical_name(name)

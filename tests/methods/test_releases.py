@@ -11,7 +11,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile, parse_lockfile
 from perfusion_registry.registries import Release
-from perfusion_registry.registries.index import Index, Publish, read_index, reread
+from perfusion_registry.registries.index import Index, Publish, read_index
+from perfusion_registry.registries.known_index import reread
 from perfusion_registry.registries.release import Preview
 from perfusion_registry.resolve.resolution import resolve
 from tests.recipe.test_lockfile import BASE, COVARIANCE, concept

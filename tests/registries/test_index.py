@@ -20,8 +20,8 @@ from perfusion_registry.registries.index import (
     Yank,
     index_key,
     read_index,
-    reread,
 )
+from perfusion_registry.registries.known_index import reread
 from tests.registries.samples import release
 
 

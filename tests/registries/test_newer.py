@@ -13,7 +13,8 @@ from pydantic_core import to_json
 
 from perfusion_registry.registries import AlreadyPublishedError, RegistryError, Release
 from perfusion_registry.registries.catalogue import read_catalogue
-from perfusion_registry.registries.index import Index, Publish, read_index, reread
+from perfusion_registry.registries.index import Index, Publish, read_index
+from perfusion_registry.registries.known_index import reread
 from perfusion_registry.registries.oci.manifest import OciManifest, read_release, release_manifest
 from perfusion_registry.trust.check import is_signature_valid
 from tests.registries.samples import folder_registry, release

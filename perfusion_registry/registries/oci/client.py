@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from perfusion_registry.errors import one_line
 from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.credentials import Credentials
 from perfusion_registry.registries.oci.address import OciAddress
@@ -22,13 +21,12 @@ from perfusion_registry.registries.oci.manifest import (
     digest_of,
     is_digest,
 )
+from perfusion_registry.registries.oci.refusal import refusal
 from perfusion_registry.registries.oci.token import Authenticator, DeniedError
 from perfusion_registry.registries.registry import RegistryError, TransferError
 from perfusion_registry.registries.transport import (
     SLOWEST,
-    is_passing,
     origin_of,
-    redact,
     resolve_redirect,
 )
 
@@ -43,17 +41,6 @@ class _Page(BaseModel):
     model_config = ConfigDict(extra="ignore")
     tags: Annotated[list[str] | None, Field(max_length=100_000)] = None
     repositories: Annotated[list[str] | None, Field(max_length=100_000)] = None
-
-
-class _Complaint(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    code: str = ""
-    message: str = ""
-
-
-class _Complaints(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    errors: list[_Complaint] = Field(default_factory=list)
 
 
 class _DamagedError(TransferError):
@@ -104,7 +91,7 @@ class OciClient:
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise _refusal(answer, "hand out a manifest")
+            raise refusal(answer, "hand out a manifest")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         manifest = OciManifest(answer.data, media_type)
         announced = answer.headers.get("docker-content-digest", manifest.digest)
@@ -151,7 +138,7 @@ class OciClient:
             seconds=PATIENCE if within is None else within,
         )
         if answer.status not in (200, 201, 202):
-            raise _refusal(answer, "take a manifest")
+            raise refusal(answer, "take a manifest")
         if answer.headers.get("docker-content-digest", manifest.digest) != manifest.digest:
             raise TransferError(
                 "the registry stored another manifest than it was given", where=url, hint="publish again"
@@ -196,7 +183,7 @@ class OciClient:
                 headers={"Content-Length": "0"},
             )
             if begun.status != 202:
-                raise _refusal(begun, "take an upload")
+                raise refusal(begun, "take an upload")
             location = self._redirect(begun, begun.headers.get("location", ""))
             url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
             try:
@@ -217,10 +204,10 @@ class OciClient:
                 continue
             if ended.status in (200, 201, 202, 204):
                 return
-            refusal = _refusal(ended, "take the blob")
+            refused = refusal(ended, "take the blob")
             lost = ended.status in (404, 416)  # the registry forgot that the upload had begun
-            if attempt == _UPLOADS or not (lost or isinstance(refusal, TransferError)):
-                raise refusal
+            if attempt == _UPLOADS or not (lost or isinstance(refused, TransferError)):
+                raise refused
             self.pause(attempt)
 
     def _pages(
@@ -235,7 +222,7 @@ class OciClient:
             if answer.status in (404, 405, 501) and len(seen) == 1:
                 return None
             if answer.status != 200:
-                raise _refusal(answer, "list")
+                raise refusal(answer, "list")
             try:
                 page = _Page.model_validate_json(answer.data)
             except ValidationError as error:
@@ -286,38 +273,6 @@ def oci_client(address: OciAddress, credentials: Credentials | None, backoff: Ba
 def _scope(repository: str, *, push: bool = False) -> str:
     """What a token must allow."""
     return f"repository:{repository}:{'pull,push' if push else 'pull'}"
-
-
-def _refusal(answer: Answer, what: str) -> RegistryError:
-    """The error for a status that is not the expected one, with the registry's own message, cut short."""
-    try:
-        errors = _Complaints.model_validate_json(answer.data).errors
-    except ValidationError:
-        errors = []
-    words = ": ".join(part for part in (errors[0].code, errors[0].message) if part) if errors else ""
-    reply = f"{answer.status}, {one_line(words)}" if words else str(answer.status)
-    where = redact(answer.url)
-    if answer.status in (401, 403):
-        return DeniedError(
-            f"the registry does not allow us to {_OURS.get(what, what)} ({reply})",
-            where=where,
-            hint="check the credentials, and what they are allowed to do",
-        )
-    # Registries that keep plain files report a wrong digest while another client writes the same file.
-    passing = is_passing(answer.status) or "DIGEST_INVALID" in words
-    error = TransferError if passing else RegistryError
-    return error(
-        f"the registry does not {what} ({reply})", where=where, hint="check its address, or try again"
-    )
-
-
-_OURS = {
-    "hand out a manifest": "read a manifest",
-    "take a manifest": "write a manifest",
-    "take an upload": "upload",
-    "take the blob": "upload the blob",
-    "list": "list what it has",
-}
 
 
 def _is_object(data: bytes) -> bool:

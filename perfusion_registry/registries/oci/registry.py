@@ -22,19 +22,18 @@ from typing import TypeVar
 from packaging.utils import canonicalize_version
 from packaging.version import Version as ParsedVersion
 
-from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.name import canonical_name
 from perfusion_registry.registries.backoff import BACKOFF, Backoff
 from perfusion_registry.registries.credentials import Credentials, credentials_for
 from perfusion_registry.registries.index import LONGEST_REASON
 from perfusion_registry.registries.oci.address import parse_oci_address
+from perfusion_registry.registries.oci.catalogue import add_name, concept_names
 from perfusion_registry.registries.oci.claim import SETTLE, claim
 from perfusion_registry.registries.oci.client import oci_client
 from perfusion_registry.registries.oci.manifest import (
     EMPTY,
     OciManifest,
     claimed_release,
-    entry_manifest,
     is_release,
     read_release,
     read_yank,
@@ -45,7 +44,6 @@ from perfusion_registry.registries.oci.manifest import (
 )
 from perfusion_registry.registries.oci.memory import SeenDigests
 from perfusion_registry.registries.oci.tag import tag_version, version_tag, yank_tag
-from perfusion_registry.registries.oci.token import DeniedError
 from perfusion_registry.registries.registry import (
     Backend,
     CatalogueEntry,
@@ -57,7 +55,6 @@ from perfusion_registry.registries.registry import (
 )
 from perfusion_registry.registries.release import Release, blobs_of
 
-_CATALOGUE = "perf.catalogue"
 _AT_ONCE = 8
 _LOOKS = 2
 
@@ -145,7 +142,7 @@ class OciRegistry:
             self._client, repository, canonicalize_version(release.version), manifest, settle=self._settle
         )
         standing = self._finish(name, release.version, winner.digest)
-        self._add_to_catalogue(name)
+        add_name(self._client, self._address.namespace, name)
         if winner.ours and standing == release:
             return True
         ensure_same(standing, release, self.url)
@@ -163,7 +160,7 @@ class OciRegistry:
 
     def catalogue(self) -> tuple[CatalogueEntry, ...]:
         """Every concept of the registry, by name, with its newest version that is not yanked."""
-        newest = _map_threads(self._newest, self._names())
+        newest = _map_threads(self._newest, concept_names(self._client, self._address.namespace))
         entries = tuple(CatalogueEntry.of(release) for release in newest if release is not None)
         self._seen.keep_catalogue(entries)
         return entries
@@ -263,39 +260,6 @@ class OciRegistry:
         self._client.put_manifest(repository, yank_tag(published.version), note)
         return True
 
-    def _add_to_catalogue(self, name: str) -> None:
-        """Add a concept to the catalogue.
-
-        The release is published already: what cannot be added now is added by the next publication.
-        """
-        repository = f"{self._address.namespace}/{_CATALOGUE}"
-        try:
-            if self._client.manifest(repository, name) is None:
-                self._client.upload(repository, EMPTY)
-                self._client.put_manifest(repository, name, entry_manifest(name))
-        except RegistryError:
-            return
-
-    def _names(self) -> list[str]:
-        """The names of all concepts: the catalogue's tags, and what the registry itself lists."""
-        prefix = f"{self._address.namespace}/"
-        listed = self._client.repositories()
-        try:
-            added = self._client.tags(prefix + _CATALOGUE)
-        except DeniedError:
-            if listed is None:
-                raise
-            added = ()
-        candidates = {
-            *added,
-            *(
-                repository.removeprefix(prefix)
-                for repository in listed or ()
-                if repository.startswith(prefix)
-            ),
-        }
-        return sorted(filter(_is_name, candidates))
-
     def _newest(self, name: str) -> Release | None:
         """The newest release of a concept that is not yanked."""
         tags = frozenset(self._client.tags(self._repository(name)))
@@ -326,11 +290,3 @@ def _map_threads(work: Callable[[A], B], many: Iterable[A]) -> list[B]:
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-
-
-def _is_name(text: str) -> bool:
-    """Whether a repository or tag, which may be anything, is a concept's name."""
-    try:
-        return canonical_name(text) == text
-    except PerfError:
-        return False
