@@ -107,6 +107,12 @@ def map_size(latent_size: tuple[int, int], places: int) -> tuple[int, int]:
     return height, width
 
 
+def exactly(values: Tensor) -> torch.autocast:
+    """A context in which products of fp32 tensors on the device of `values` are fp32, whatever the base's
+    compute dtype is."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
 def attention_share(
     attention: Any,
     hidden: Tensor,
@@ -122,7 +128,8 @@ def attention_share(
     """
     query = _by_heads(attention, attention.to_q(hidden[rows]), "norm_q")  # (R * heads, p, c / heads)
     key = _by_heads(attention, attention.to_k(context)[rows], "norm_k")  # (R * heads, n, c / heads)
-    scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
+    with exactly(query):
+        scores = (query.float() @ key.float().transpose(-1, -2)) * attention.scale
     if mask is not None:
         mask = mask.reshape(len(hidden), -1, mask.shape[-1])[rows].float()
         scores = scores + mask.repeat_interleave(attention.heads, 0)

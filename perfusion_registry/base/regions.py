@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from perfusion_registry import edit
-from perfusion_registry.base.attention import Watched, attention_share, map_size
+from perfusion_registry.base.attention import Watched, attention_share, exactly, map_size
 from perfusion_registry.base.layers import CrossAttention
 
 FIRST_PHASE = 0.2
@@ -96,7 +96,8 @@ class Regions:
         if max(size) > max(16, max(self._size) // 2):  # texture rather than things
             return
         share = attention_share(attention, hidden, context, mask, self.rows)  # (R, p, n)
-        share = (share @ self._marks.to(share)).float()
+        with exactly(share):
+            share = share @ self._marks.to(share)
         self._sums[size] = share + self._sums[size] if size in self._sums else share
         self._counts[size] = self._counts.get(size, 0) + 1
 

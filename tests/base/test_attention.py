@@ -57,6 +57,18 @@ def test_maps_are_the_mean_attention_to_the_chosen_tokens(tiny_base: Base) -> No
 
 
 @torch.no_grad()
+def test_maps_are_in_fp32_where_the_base_computes_in_bf16(tiny_base: Base) -> None:
+    """On any machine: processors with matrix units compute so by themselves."""
+    x, E = inputs(tiny_base)
+    positions = [[*range(E.shape[1])]] * 2
+    with tiny_base.recorder(positions, (8, 8)) as recorder, torch.autocast("cpu", torch.bfloat16):
+        tiny_base.pipe.unet(x, 300, E)
+    maps = recorder.maps()
+    assert maps.dtype == torch.float32
+    assert float((maps - 1).abs().max()) < 1e-5
+
+
+@torch.no_grad()
 def test_all_tokens_together_get_all_attention_also_while_packed(tiny_base: Base) -> None:
     x, E = inputs(tiny_base)
     bank, unet = tiny_base.bank, tiny_base.pipe.unet
