@@ -24,12 +24,13 @@ def load_base(
     """Load a described base. Only safetensors are read, and nothing is downloaded.
 
     device: "auto" takes cuda, then mps, then cpu. dtype: of the weights; "auto" is bf16 (or fp16) on cuda,
-    fp16 on mps, fp32 on cpu. compute_dtype: "auto" is `dtype`, except bf16 on a cpu with matrix units.
+    fp16 on mps, fp32 on cpu. compute_dtype: of the products; "auto" is `dtype`, except bf16 on a cpu with
+    matrix units where `dtype` is "auto" too: who asks for fp32 gets fp32.
     Raises PerfError when the files are missing or broken, or a device or format is not to be had.
     """
     place = choose_device(device)
     weights = choose_dtype(place, dtype)
-    products = choose_compute_dtype(place, weights, compute_dtype)
+    products = choose_compute_dtype(place, weights, dtype if compute_dtype == "auto" else compute_dtype)
     scorer = Scorer.load(description.clip, place) if description.clip is not None else None
     return architecture(description.architecture).load(description, place, weights, products, scorer)
 

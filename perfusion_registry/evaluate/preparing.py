@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import BaseDescription, describe_base
@@ -20,6 +21,9 @@ from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import Suite
 from perfusion_registry.evaluate.worker import WorkerSetup, without_clip
 from perfusion_registry.resolve.covariance import check_encoder, covariance_file
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def prepared(
     budget: Budget | None = None,
 ) -> tuple[Outline, WorkerSetup]:
     """The plan of a run and what its processes need to know; nothing is built or drawn."""
-    from perfusion_registry.base.device import choose_device, choose_dtype
+    from perfusion_registry.base.device import choose_device
 
     for identity in figures:
         suite.figure(identity)  # a misspelt one is told before anything is read
@@ -113,7 +117,7 @@ def prepared(
         file_digest(covariance),
         figures=figures,
         budget=budget,
-        computing=(device.type, str(choose_dtype(device, place.dtype)).removeprefix("torch.")),
+        computing=(device.type, _number_formats(device, place.dtype)),
         judges=judges(base, dino, clip),
     )
     return plan, setting
@@ -137,3 +141,12 @@ def ahead(plan: Outline, root: Path) -> Ahead:
 def _beside(reference: str, where: Path) -> str:
     """A base's reference with a relative path made absolute, as seen from the suite's file."""
     return BaseReference.parse(reference, where=str(where)).seen_from(where.parent)
+
+
+def _number_formats(device: torch.device, wanted: str) -> str:
+    """The format of the weights and, where it is another, of the products: "float32 in bfloat16"."""
+    from perfusion_registry.base.device import choose_compute_dtype, choose_dtype
+
+    weights = choose_dtype(device, wanted)
+    formats = (weights, choose_compute_dtype(device, weights, wanted))
+    return " in ".join(dict.fromkeys(str(kind).removeprefix("torch.") for kind in formats))

@@ -218,8 +218,8 @@ def test_localised_it_changes_nothing_before_its_region_is_found(base: Base, tmp
     local = "a kitty*{reach=localised} in the snow"
     # Packed, K and V are products of other shapes, which round otherwise on some processors.
     assert np.abs(drawn(base, local, concepts, steps=1) - plain).max() <= 1
-    assert np.abs(drawn(base, "a kitty* in the snow", concepts, steps=1) - plain).max() > 8
-    assert np.abs(drawn(base, local, concepts) - drawn(base, "a cat in the snow", {})).max() > 8
+    assert np.abs(drawn(base, "a kitty* in the snow", concepts, steps=1) - plain).max() > 4
+    assert np.abs(drawn(base, local, concepts) - drawn(base, "a cat in the snow", {})).max() > 4
 
 
 def test_a_region_is_where_a_word_is_attended_to_and_no_two_overlap(base: Base) -> None:
