@@ -14,8 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from perfusion_registry.artifact.format1 import Card1
-from perfusion_registry.methods.embeddings import MOST_VECTORS
-from perfusion_registry.methods.interface import Table
+from perfusion_registry.methods.interface import MOST_VECTORS, Table
 from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.methods.table import find_method, method_hindrance
 from perfusion_registry.recipe.model import FileModel

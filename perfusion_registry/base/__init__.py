@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.changes import module_at as module_at
     from perfusion_registry.base.conditioning import Conditioning as Conditioning
     from perfusion_registry.base.conditioning import InPooledToo as InPooledToo
+    from perfusion_registry.base.conditioning import Rows as Rows
     from perfusion_registry.base.description import as_drawn as as_drawn
     from perfusion_registry.base.description import check_base as check_base
     from perfusion_registry.base.description import describe_base as describe_base
@@ -68,6 +69,7 @@ _HOME = {
     "Conditioning": "conditioning",
     "Factors": "residuals",
     "InPooledToo": "conditioning",
+    "Rows": "conditioning",
     "SaidOfBase": "options",
     "Scorer": "scorer",
     "Segmenter": "segment",

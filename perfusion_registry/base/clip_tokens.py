@@ -40,9 +40,9 @@ def clip_tokens(
         if isinstance(piece, ChunkEnd):
             parts.append([])
         elif isinstance(piece, ConceptPiece):
-            ids = supercategory_tokens(tokenizer, piece.word) if piece.word else []
-            ids = ids if piece.spelled else (ids[-1:] or [PLACE]) * piece.vectors
-            parts[-1] += [_Token(id_, piece.word or NAMELESS, (number, 0), concept=True) for id_ in ids]
+            called = piece.word or NAMELESS
+            for id_, own in _concept_ids(tokenizer, piece):
+                parts[-1].append(_Token(id_, called, (number, 0), concept=True, own=own))
         else:
             parts[-1] += _text_tokens(tokenizer, piece, number)
 
@@ -58,14 +58,18 @@ def clip_tokens(
         chunks, dropped = [every[:room]], _lost(every, room)
 
     start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    ids, words, of = [], [], []
+    ids: list[int] = []
+    words: list[str] = []
+    of: list[int | None] = []
     calls = (number for number, piece in enumerate(pieces) if isinstance(piece, ConceptPiece))
     at: dict[int, list[int]] = {number: [] for number in calls}
+    learned: dict[int, list[tuple[int, int] | None]] = {number: [] for number in at}
     for chunk in chunks:
         padding = room - len(chunk)
         for place, token in enumerate(chunk):
             if token.concept:
                 at[token.source[0]].append(len(ids) + 1 + place)
+                learned[token.source[0]].append(token.own)
         ids += [start, *(token.id for token in chunk), end, *[pad] * padding]
         words += ["", *(token.word for token in chunk), *[""] * (padding + 1)]
         of += [None, *(token.source[0] for token in chunk), *[None] * (padding + 1)]
@@ -80,17 +84,34 @@ def clip_tokens(
         places=tuple((indices,) for indices in places),
         dropped=dropped,
         blank=((start, end, *[pad] * room),),
+        own=tuple(map(tuple, learned.values())) if any(map(any, learned.values())) else (),
     )
 
 
 @dataclass(frozen=True)
 class _Token:
-    """A token, the word it belongs to, and (piece, offset of that word) to tell equal words apart."""
+    """A token, the word it belongs to, and (piece, offset of that word) to tell equal words apart. own: which
+    learned word and which vector of it, where it is one."""
 
     id: int
     word: str
     source: tuple[int, int]
     concept: bool = False
+    own: tuple[int, int] | None = None
+
+
+def _concept_ids(tokenizer: Any, piece: ConceptPiece) -> list[tuple[int, tuple[int, int] | None]]:
+    """The ids of a concept's place, each with what it is of a learned word."""
+    if not piece.spelled:
+        ids = supercategory_tokens(tokenizer, piece.word)[-1:] if piece.word else [PLACE]
+        return [(id_, None) for id_ in ids * piece.vectors]
+    found: list[tuple[int, tuple[int, int] | None]] = []
+    for part in piece.parts:
+        if isinstance(part, int):
+            found += [(PLACE, (part, vector)) for vector in range(piece.learned[part][1])]
+        else:
+            found += [(id_, None) for id_ in supercategory_tokens(tokenizer, part)]
+    return found
 
 
 def _lost(tokens: Sequence[_Token], room: int) -> str:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-Embeddings = Mapping[tuple[int, int], Sequence[Tensor]]
-"""Token embeddings to use in the place of the tokens' own: for (prompt, concept piece of it) one of each text
-encoder, (d_token,), or (v, d_token) for a piece of v tokens."""
+Rows = Tensor | Sequence[Tensor | None]
+"""Token embeddings of a concept piece: (d_token,), (v, d_token) of one of v tokens, or one by one, where None
+is a token's own."""
+Embeddings = Mapping[tuple[int, int], Sequence[Rows]]
+"""Token embeddings to use in the place of the tokens' own: for (prompt, concept piece of it) those of each
+text encoder."""
 
 
-class InPooledToo(tuple[Tensor, ...]):
+Held = TypeVar("Held", bound=Rows)
+
+
+class InPooledToo(tuple[Held, ...], Generic[Held]):
     """Embeddings of each text encoder that a prompt's pooled vector is made with too, where it has one. That
     has the supercategory in the place of any others."""
 

@@ -125,9 +125,10 @@ def embedding_values(
     for (prompt, concept), given in (embeddings or {}).items():
         places = prompts[prompt].places[concept][encoder]
         own = given[encoder]
-        vectors = [own] if own.ndim == 1 else list(own)  # v of (d_token,)
+        vectors = [own] if isinstance(own, Tensor) and own.ndim == 1 else list(own)  # v of (d_token,)
         for position, vector in zip(places, vectors, strict=True):
-            values[prompt, position] = vector
+            if vector is not None:
+                values[prompt, position] = vector
     return values
 
 

@@ -29,12 +29,34 @@ class ConceptPiece:
 
     spelled: as all tokens of the word, which may be a phrase, or "" for none at all. Else as `vectors`
     tokens, where the concept's own embeddings go; of a supercategory of several tokens the last one keeps
-    that place, and without one, of a style, `PLACE` does.
+    that place, and without one, of a style, `PLACE` does. learned: words within a spelled word that become so
+    many tokens each, where embeddings of their own go.
     """
 
     word: str
     spelled: bool = False
     vectors: int = 1
+    learned: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def parts(self) -> tuple[str | int, ...]:
+        """A spelled word as texts and, in their places, the numbers of the learned words."""
+        known = sorted(enumerate(self.learned), key=lambda one: -len(one[1][0]))
+        pattern = "|".join(rf"(?P<n{number}>{re.escape(word)})" for number, (word, _) in known)
+        if not pattern:
+            return (self.word,) if self.word else ()
+        parts: list[str | int] = []
+        behind = 0
+        for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", self.word, re.IGNORECASE):
+            parts += [self.word[behind : match.start()], int(str(match.lastgroup)[1:])]
+            behind = match.end()
+        parts.append(self.word[behind:])
+        return tuple(part for part in parts if isinstance(part, int) or part.strip())
+
+    @property
+    def read(self) -> str:
+        """What is read of it by the base's own vocabulary."""
+        return " ".join(part for part in self.parts if isinstance(part, str))
 
 
 @dataclass(frozen=True)
@@ -54,8 +76,9 @@ class Tokens:
     concept_tokens: all positions of each. places: for each concept piece and each text encoder, where its
     tokens are in that encoder's ids. dropped: the words that did not fit, as text, or "". blank: for each
     text encoder the ids of a chunk without words, as long as every chunk is; none of texts that are not in
-    chunks.
-    lengths: of each text encoder, how many of its ids are no padding; none of texts in chunks.
+    chunks. lengths: of each text encoder, how many of its ids are no padding; none of texts in chunks. own:
+    for each concept piece and each of its tokens, the number of a learned word and which of its vectors it
+    is, None for one of the vocabulary; none of prompts without learned words.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -68,6 +91,7 @@ class Tokens:
     dropped: str = ""
     blank: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[int, ...] = ()
+    own: tuple[tuple[tuple[int, int] | None, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)

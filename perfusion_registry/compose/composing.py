@@ -19,6 +19,7 @@ from perfusion_registry.compose.pieces import Prompt, Text
 from perfusion_registry.compose.prompt import reads_as_before, unparse
 from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised, warn_of_lost
 from perfusion_registry.errors import at
+from perfusion_registry.methods.interface import LearnedWord
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
@@ -52,7 +53,7 @@ def compose(
     if prompt.broken and not base.reads_in_chunks:
         reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
     texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
-    unknown = base.unknown_words([*texts, *(piece.word for piece in said.values() if piece.spelled)])
+    unknown = base.unknown_words([*texts, *(piece.read for piece in said.values() if piece.spelled)])
     if unknown:
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
@@ -138,6 +139,7 @@ def _composed(
         supercategory=card.supercategory,
         word=said.word if said.spelled else None,
         vectors=said.vectors,
+        learned=tuple(LearnedWord(word=word, vectors=vectors) for word, vectors in said.learned),
         positions=positions_of(card.name, prompt, tokens),
         render=render,
     )
@@ -146,7 +148,9 @@ def _composed(
 def _said(concept: Concept, draw: FileModel) -> ConceptPiece:
     """What the calls of a concept become with these options."""
     card = concept.artifact.card
-    words = find_method(card.method).words(card.word, card.supercategory, draw)
+    method = find_method(card.method)
+    words = method.words(card.word, card.supercategory, draw)
     if words is not None:
-        return ConceptPiece(words, spelled=True)
+        learned = method.learned_words(card.built, draw)
+        return ConceptPiece(words, True, learned=tuple((one.word, one.vectors) for one in learned))
     return ConceptPiece(card.supercategory or "", vectors=card.vectors)

@@ -21,8 +21,7 @@ from pydantic_core.core_schema import CoreSchema, SerializerFunctionWrapHandler,
 
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.embeddings import MOST_VECTORS
-from perfusion_registry.methods.interface import Table
+from perfusion_registry.methods.interface import MOST_VECTORS, LearnedWord, Table
 from perfusion_registry.methods.perfusion.options import DrawOptions, SceneLock
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.methods.table import find_method
@@ -49,8 +48,8 @@ class ComposedConcept(FileModel):
 
     method: how it is drawn. sha256: of the artifact. recipe_digest: of all inputs of its build, where it was
     built. supercategory: None of a style. word: what its calls become, "" for nothing; None for `vectors`
-    tokens in the supercategory's place. positions: every token of its calls. render: the method's options as
-    they apply.
+    tokens in the supercategory's place. learned: those words in `word` that are learned tokens. positions:
+    every token of its calls. render: the method's options as they apply.
     """
 
     name: Name
@@ -61,6 +60,7 @@ class ComposedConcept(FileModel):
     supercategory: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     word: Annotated[str | None, Field(max_length=200, exclude_if=lambda word: word is None)] = None
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS, exclude_if=lambda vectors: vectors == 1)] = 1
+    learned: Annotated[tuple[LearnedWord, ...], Field(exclude_if=lambda learned: not learned)] = ()
     positions: tuple[Annotated[int, Field(ge=0)], ...]
     render: Table
 
@@ -106,7 +106,7 @@ class ComposedConcept1(FileModel):
     @classmethod
     def of(cls, concept: ComposedConcept) -> ComposedConcept1:
         """The concept in format 1's fields, which say all of one of perfusion."""
-        fields = concept.model_dump(exclude={"method", "word", "vectors", "render"})
+        fields = concept.model_dump(exclude={"method", "word", "vectors", "learned", "render"})
         return cls(**fields, **concept.render.model_dump())
 
     def upgraded(self) -> ComposedConcept:

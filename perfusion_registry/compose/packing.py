@@ -8,7 +8,7 @@ import torch
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Conditioning, Tokens
+from perfusion_registry.base import Base, Conditioning, InPooledToo, Rows, Tokens
 from perfusion_registry.compose.adapting import add_changes, encoded_gated, text_changes, with_adapters
 from perfusion_registry.compose.alignment import lined_up, room_for_blanks
 from perfusion_registry.compose.composition import ComposedConcept, Composition
@@ -119,13 +119,7 @@ def contributions(
             artifact.card.train,
             concept.render,
         )
-        rows = {len(one) if one.ndim == 2 else 1 for one in brought[concept.name].embeddings}
-        if rows - {concept.vectors}:
-            raise PerfError(
-                f"the artifact of {concept.name!r} has {rows.pop()} vectors, and its card says "
-                f"{concept.vectors}",
-                hint="build the concept again, or fetch it again",
-            )
+        _check_vectors(concept, brought[concept.name])
     return brought
 
 
@@ -217,15 +211,42 @@ def _embedded(
     """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`. common:
     with the adapters that are not gated."""
     embeddings = {
-        (b, number): brought[call.name].embeddings
+        (b, number): own
         for b, prompt in enumerate(prompts)
         for number, call in enumerate(prompt.calls)
-        if call.name not in swapped and brought[call.name].embeddings
+        if call.name not in swapped and (own := _own(brought[call.name], tokens[b], number))
     }
     if not common:
         return base.encode(tokens, embeddings, length=length)
     with base.text_changed(text_changes([*with_adapters(brought, gated=False).values()])):
         return base.encode(tokens, embeddings, length=length)
+
+
+def _own(contribution: Contribution, row: Tokens, number: int) -> Sequence[Rows]:
+    """What a concept has of its own for the tokens of a prompt's call, for each text encoder."""
+    learned = row.own[number] if row.own else ()
+    if not any(learned):
+        return contribution.embeddings
+    encoders = range(len(contribution.words[0]) if contribution.words else 0)
+    return InPooledToo(
+        [None if at is None else contribution.words[at[0]][encoder][at[1]] for at in learned]
+        for encoder in encoders
+    )
+
+
+def _check_vectors(concept: ComposedConcept, brought: Contribution) -> None:
+    """Raise PerfError where a concept has other numbers of vectors than its calls have tokens for."""
+    said = [(concept.vectors, brought.embeddings)] if brought.embeddings else []
+    for number, one in enumerate(concept.learned):
+        said.append((one.vectors, brought.words[number] if number < len(brought.words) else ()))
+    for count, vectors in said:
+        rows = {len(one) if one.ndim == 2 else 1 for one in vectors}
+        if rows != {count}:
+            raise PerfError(
+                f"the artifact of {concept.name!r} has {rows.pop() if rows else 'no'} vectors, and its card "
+                f"says {count}",
+                hint="build the concept again, or fetch it again",
+            )
 
 
 def _called(

@@ -37,7 +37,8 @@ def said_as(concept: ComposedConcept, *, spelled: bool = False) -> ConceptPiece:
     if spelled:
         return ConceptPiece(concept.plain, spelled=True)
     if concept.word is not None:
-        return ConceptPiece(concept.word, spelled=True)
+        learned = tuple((one.word, one.vectors) for one in concept.learned)
+        return ConceptPiece(concept.word, spelled=True, learned=learned)
     return ConceptPiece(concept.plain, vectors=concept.vectors)
 
 

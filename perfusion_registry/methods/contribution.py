@@ -58,9 +58,10 @@ class Adapters:
 class Contribution:
     """What one concept brings.
 
-    embeddings: (d_token,) of each text encoder, in the place of its call; none leaves the supercategory's
-    own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its call is attended
-    to, A (r, m) and B (m', r) by block path, `strength` times. adapters: what it changes of the base.
+    embeddings: (d_token,) of each text encoder, or (v, d_token), in the place of its call; none leaves the
+    supercategory's own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its
+    call is attended to, A (r, m) and B (m', r) by block path, `strength` times. adapters: what it changes of
+    the base. words: of each learned word in its phrase (v, d_token) of each text encoder.
     """
 
     embeddings: tuple[Tensor, ...] = ()
@@ -68,6 +69,7 @@ class Contribution:
     factors: Factors = field(default_factory=dict)
     strength: float = 1.0
     adapters: Adapters | None = None
+    words: tuple[tuple[Tensor, ...], ...] = ()
 
     @property
     def acts(self) -> bool:

@@ -27,8 +27,6 @@ _NAMES = rf"{EMBEDDING}(\.[2-9])?"
 RULE = TensorRule(_NAMES, dimensions=1, half=False)
 SEVERAL = TensorRule(_NAMES, dimensions=None, half=False)
 """Of a method whose calls may become several tokens; `mistake` tells what is none of these shapes."""
-MOST_VECTORS = 75
-"""Tokens that fit into one chunk of CLIP's text encoders, beside start and end."""
 
 
 def embedding_name(encoder: int) -> str:

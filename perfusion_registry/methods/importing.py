@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.adapters.reading import Contents, look_into
 from perfusion_registry.base.adapted import modules_of_base
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.interface import Examined
+from perfusion_registry.methods.interface import MOST_VECTORS
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
@@ -27,9 +27,20 @@ def look_at(file: Path, base: BaseDescription) -> Contents:
         ) from error
 
 
-def examined(contents: Contents, vectors: int | None = None) -> Examined:
-    """What a file says of itself. vectors: as `Examined` has them."""
-    return Examined(contents.opened.file, contents.dialect, contents.words, contents.licence, vectors)
+def require_room(contents: Contents) -> dict[str | None, int]:
+    """How many vectors each word of a file is. Raises PerfError for more than a prompt has room for."""
+    counts = {}
+    for word, keys in contents.words_in_it.items():
+        shape = contents.opened.shapes[next(iter(keys.values()))]
+        counts[word] = shape[0] if len(shape) == 2 else 1
+        if counts[word] > MOST_VECTORS:
+            raise PerfError(
+                f"`{contents.opened.file.name}` has {counts[word]} vectors, and a prompt has room for "
+                f"{MOST_VECTORS}",
+                where=str(contents.opened.file),
+                hint="take an embedding of fewer vectors",
+            )
+    return counts
 
 
 def other_method(contents: Contents, method: str) -> PerfError:

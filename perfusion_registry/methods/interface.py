@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 """A table of a file that is the method's own, and checked by it."""
 
+MOST_VECTORS = 75
+"""Tokens that fit into one chunk of CLIP's text encoders, beside start and end."""
+
 PATH = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
 """The path of a module within a denoiser, as a regular expression."""
 
@@ -69,6 +72,13 @@ class TensorRule:
     half: bool | None
 
 
+class LearnedWord(FileModel):
+    """A word of a concept's phrase that has embeddings of its own. vectors: the tokens that it becomes."""
+
+    word: Annotated[str, Field(min_length=1, max_length=200)]
+    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """A file that a concept is made of. path: from the recipe's folder. sha256: of its bytes, as the recipe
@@ -82,13 +92,14 @@ class SourceFile:
 class Examined:
     """What a file says of itself. file: with the numbers, where a folder was given. words: that call what it
     is; licence: None where it says none. vectors: how many learned tokens a call becomes; None where it
-    becomes words."""
+    becomes words. learned: words that it brings embeddings of."""
 
     file: Path
     dialect: str
     words: tuple[str, ...] = ()
     licence: str | None = None
     vectors: int | None = None
+    learned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +174,11 @@ class Method(MethodOptions):
         """What a call becomes before it is tokenised, "" for nothing at all; None, as here, for one token in
         the supercategory's place. word, supercategory: of the card."""
         return None
+
+    def learned_words(self, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
+        """The words that `words` may say and that the concept has embeddings of its own for, in the order of
+        its contribution's `words`; none here. built: of the card."""
+        return ()
 
     def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
         """Raise PerfError where the concept `name` cannot be learned on a base with these options; asked

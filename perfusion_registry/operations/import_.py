@@ -73,6 +73,7 @@ def import_(workspace: Workspace, options: ImportOptions) -> ImportResult:
     if not method.phrases:
         _require_no_words(options)
     word = _word(workspace, found) if options.word is None and method.phrases else options.word
+    _warn_of_unsaid(workspace, found, word or options.supercategory or "")
     schemas = place_schemas(project.root, edited_models(), recipe_tables())
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
@@ -129,6 +130,17 @@ def _require_no_words(options: ImportOptions) -> None:
             f"`{options.file.name}` is a textual inversion, which has no strength",
             where=f"--strength {options.strength:g}",
             hint=f"leave it out; a prompt may give it a weight, ({options.name}*:0.8)",
+        )
+
+
+def _warn_of_unsaid(workspace: Workspace, found: Examined, phrase: str) -> None:
+    """Say which words of a file its calls do not say, so that their embeddings are not used."""
+    unsaid = [word for word in found.learned if word.casefold() not in phrase.casefold()]
+    if unsaid:
+        listed = ", ".join(repr(word) for word in unsaid[:8])
+        workspace.reporter.warn(
+            f"{found.file.name} brings embeddings of {listed}, which calls do not say; --word says what "
+            "calls become"
         )
 
 

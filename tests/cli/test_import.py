@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from safetensors.torch import load_file
 
 from perfusion_registry.artifact import load_artifact, read_card
 from perfusion_registry.base import Base
 from perfusion_registry.recipe import read_lockfile
 from tests.cli.running import Perf, edit
+from tests.embedding_files import save_embedding, vectors
 from tests.lora_files import save_lora
 
 KOHYA = {"ss_tag_frequency": json.dumps({"10_ohwx cat": {}}), "modelspec.license": "CC-BY-4.0"}
@@ -151,3 +154,33 @@ def test_the_numbers_of_a_file_are_kept_as_they_are(perf: Perf, home: Path) -> N
     key = next(key for key in given if key.endswith("attn2.to_k.lora_A.weight"))
     name = key.replace("unet.", "denoiser.", 1).replace("lora_A.weight", "lora_down")
     assert (kept[name] == given[key]).all()
+
+
+def test_a_lora_brings_its_own_words(perf: Perf, home: Path, tiny_base: Base) -> None:
+    """`bundle_emb`: a call says them, and is theirs; what it does not say is told."""
+    (own,), (wide,) = vectors([32], 2), vectors([33], 2)
+    tensors, files = load_file(home / "files" / "kitty.safetensors"), home / "files"
+    save_embedding(files / "toy.safetensors", tensors | {"bundle_emb.toy.emb_params": own}, KOHYA)
+    save_embedding(files / "wide.safetensors", tensors | {"bundle_emb.toy.emb_params": wide})
+    said = perf("import", "files/toy.safetensors", "--name", "kitty", "--super", "cat")
+    assert said.code == 0, said.err
+    assert 'In a prompt kitty* reads "toy"' in said.out  # and not the folder's "ohwx cat", which says no toy
+    listed = {row["name"]: row for row in perf("metadata", "--format-version", "1").json["concepts"]}
+    artifact = load_artifact(Path(listed["kitty"]["artifact"]))
+    assert (artifact.tensors["words.0.text_encoder"] == own).all()
+    other = perf("import", "files/toy.safetensors", "--name", "pup", "--super", "dog", "--word", "ohwx dog")
+    assert other.code == 0
+    assert "brings embeddings of 'toy', which calls do not say" in " ".join(other.err.split())
+    assert perf("verify", "--rebuild").out.count("the same bytes") == 2
+    composed = perf("compose", "a kitty* in the snow", "--out", "scene.json")
+    assert composed.code == 0, composed.err
+    pictures = []
+    for source in (["a kitty* in the snow"], ["--composition", "scene.json"]):
+        drawn = perf("render", *source, "--steps", "1", "--seed", "3", "--out", f"{len(source)}.jpg")
+        assert drawn.code == 0, drawn.err
+        pictures.append(Image.open(home / f"{len(source)}.jpg").tobytes())
+    assert pictures[0] == pictures[1]
+    refused = perf("import", "files/wide.safetensors", "--name", "none")
+    assert refused.code == 2
+    told = "embedding `toy` has 33 numbers a token, and the base's text encoder 32"
+    assert told in " ".join(refused.err.split())

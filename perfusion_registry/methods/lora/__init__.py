@@ -20,6 +20,7 @@ from perfusion_registry.methods.interface import (
     PATH,
     Examined,
     ImportedTensors,
+    LearnedWord,
     Method,
     SourceFile,
     TensorRule,
@@ -36,6 +37,7 @@ from perfusion_registry.methods.lora.options import (
     LoraRecipe,
     NoTraining,
 )
+from perfusion_registry.methods.lora.words import RULE, mistake, without_words, words_for
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import Recipe
 
@@ -57,7 +59,10 @@ class Lora(Method):
     tables = MappingProxyType({"train": NoTraining, "render": DrawOptions, "built": Built})
     draw_model = DrawOptions
     settings = SETTINGS
-    tensor_rules = (TensorRule(rf"(denoiser|text_encoder(_2)?)\.{PATH}", dimensions=None, half=None),)
+    tensor_rules = (
+        TensorRule(rf"(denoiser|text_encoder(_2)?)\.{PATH}", dimensions=None, half=None),
+        RULE,
+    )
     transferable = True
     imports = True
     phrases = True
@@ -74,14 +79,19 @@ class Lora(Method):
 
     def examined(self, file: Path, base: BaseDescription) -> Examined | None:
         """By its header: a file with adapters."""
-        from perfusion_registry.methods.importing import examined, look_at
-        from perfusion_registry.methods.lora.importing import require_no_words
+        from perfusion_registry.methods.importing import look_at, require_room
+        from perfusion_registry.methods.lora.importing import phrases_of
 
         contents = look_at(file, base)
         if not contents.parts:
             return None
-        require_no_words(contents)
-        return examined(contents)
+        return Examined(
+            contents.opened.file,
+            contents.dialect,
+            phrases_of(contents),
+            contents.licence,
+            learned=tuple(word for word in require_room(contents) if word is not None),
+        )
 
     def imported(self, file: Path, base: BaseDescription, name: str) -> ImportedTensors:
         """See `methods.lora.importing`."""
@@ -107,6 +117,12 @@ class Lora(Method):
             return supercategory
         return word or supercategory or ""
 
+    def learned_words(self, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
+        """Those that its file brings, at any strength but none at all."""
+        assert isinstance(built, Built)
+        assert isinstance(draw, DrawOptions)
+        return () if draw.absent else built.words
+
     def style_mistake(self, name: str, draw: FileModel) -> PerfError | None:
         """A style has no words to be gated by, and nowhere to be."""
         assert isinstance(draw, DrawOptions)
@@ -126,15 +142,17 @@ class Lora(Method):
         train: FileModel,
         draw: FileModel,
     ) -> Contribution:
-        """Its adapters alone."""
+        """Its adapters, and the words that its file brings."""
         from perfusion_registry.methods.contribution import Adapters, Contribution
         from perfusion_registry.methods.lora.drawing import changes_of
 
         assert isinstance(draw, DrawOptions)
+        words = words_for(base, tensors, name)
         if draw.absent:
-            return Contribution()
-        changes = changes_of(base, tensors, name)
+            return Contribution(words=words)
+        changes = changes_of(base, without_words(tensors), name)
         return Contribution(
+            words=words,
             adapters=Adapters(
                 denoiser=changes.pop("denoiser", {}),
                 text=changes,
@@ -142,7 +160,7 @@ class Lora(Method):
                 text_strength=draw.of_text,
                 gated=draw.reach == GATED,
                 localised=draw.reach in (LOCALISED, GATED),
-            )
+            ),
         )
 
     def transferred(
@@ -152,20 +170,22 @@ class Lora(Method):
         from perfusion_registry.methods.lora.drawing import changes_of
         from perfusion_registry.methods.transfer import Transferred
 
-        changes_of(base, learned.tensors, learned.name)
+        changes_of(base, without_words(learned.tensors), learned.name)
+        words_for(base, learned.tensors, learned.name)
         return Transferred(dict(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
-        """Those of adapters, whole."""
+        """Those of adapters, whole, and of words."""
         from perfusion_registry.adapters.adapter import adapters_of
 
-        if not tensors:
+        adapters = without_words(tensors)
+        if not adapters:
             return "it changes nothing"
         try:
-            adapters_of(tensors)
+            adapters_of(adapters)
         except PerfError as error:
             return error.what
-        return None
+        return mistake(tensors)
 
 
 METHOD = Lora()

@@ -8,24 +8,20 @@ from typing import TYPE_CHECKING
 from perfusion_registry.adapters.adapter import DENOISER, artifact_tensors
 from perfusion_registry.adapters.reading import Contents, read_adapters
 from perfusion_registry.base.adapted import modules_of_base
-from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.importing import look_at, other_method
-from perfusion_registry.methods.interface import ImportedTensors
+from perfusion_registry.methods.importing import look_at, other_method, require_room
+from perfusion_registry.methods.interface import ImportedTensors, LearnedWord
 from perfusion_registry.methods.lora.options import NAME, Built
+from perfusion_registry.methods.lora.words import word_tensors
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 
-def require_no_words(contents: Contents) -> None:
-    """Raise PerfError where textual inversions lie in a LoRA's file."""
-    if contents.words_in_it:
-        word, file = next(iter(contents.words_in_it)), contents.opened.file
-        raise PerfError(
-            f"`{file.name}` brings the word {word!r} (textual inversion), which no imported concept has yet",
-            where=str(file),
-            hint='WORD = "FILE" under [base.embeddings] of perfusion.toml gives it to the base itself',
-        )
+def phrases_of(contents: Contents) -> tuple[str, ...]:
+    """The words that call what a file is: the phrases that say all words which it brings, else these."""
+    brought = [word for word in contents.words_in_it if word is not None]
+    phrases = [phrase for phrase in contents.words if phrase not in brought]
+    return tuple(one for one in phrases if all(word in one for word in brought)) or tuple(brought)
 
 
 def imported(file: Path, base: BaseDescription, name: str) -> ImportedTensors:
@@ -34,16 +30,17 @@ def imported(file: Path, base: BaseDescription, name: str) -> ImportedTensors:
     contents = look_at(file, base)
     if not contents.parts:
         raise other_method(contents, NAME)
-    require_no_words(contents)
+    counts = require_room(contents)
     read = read_adapters(file, modules_of_base(base))
     ranks = [part.rank for part in contents.parts if part.rank is not None]
     changed = sum(part.component == DENOISER for part in contents.parts)
     return ImportedTensors(
-        artifact_tensors(read.adapters),
+        artifact_tensors(read.adapters) | word_tensors(read.embeddings),
         Built(
             denoiser=changed,
             text=len(contents.parts) - changed,
             ranks=(min(ranks), max(ranks)) if ranks else None,
+            words=tuple(LearnedWord(word=word or file.stem, vectors=count) for word, count in counts.items()),
         ),
         contents.dialect,
     )

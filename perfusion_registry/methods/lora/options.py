@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from perfusion_registry.methods.interface import LearnedWord
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Sha256
@@ -82,11 +83,13 @@ class DrawOptions(FileModel):
 
 class Built(FileModel):
     """What an import found: how many modules of the denoiser and of text encoders it changes, and the ranks
-    of its factors, the least and the greatest; none of whole differences."""
+    of its factors, the least and the greatest; none of whole differences. words: those that it brings
+    embeddings of."""
 
     denoiser: Annotated[int, Field(ge=0)]
     text: Annotated[int, Field(ge=0)]
     ranks: tuple[int, int] | None = None
+    words: Annotated[tuple[LearnedWord, ...], Field(exclude_if=lambda words: not words)] = ()
 
 
 class LoraConcept(ConceptSection):

@@ -67,11 +67,14 @@ class TextualInversion(Method):
 
     def examined(self, file: Path, base: BaseDescription) -> Examined | None:
         """By its header: a file without adapters."""
-        from perfusion_registry.methods.importing import examined, look_at
+        from perfusion_registry.methods.importing import look_at
         from perfusion_registry.methods.textual_inversion.importing import vectors_in
 
         contents = look_at(file, base)
-        return None if contents.parts else examined(contents, vectors_in(contents))
+        if contents.parts:
+            return None
+        file, count = contents.opened.file, vectors_in(contents)
+        return Examined(file, contents.dialect, contents.words, contents.licence, vectors=count)
 
     def imported(self, file: Path, base: BaseDescription, name: str) -> ImportedTensors:
         """See `methods.textual_inversion.importing`."""

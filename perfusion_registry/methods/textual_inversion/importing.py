@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from perfusion_registry.adapters.adapter import COMPONENTS, DENOISER
 from perfusion_registry.adapters.reading import Contents, read_adapters
 from perfusion_registry.base.adapted import modules_of_base
-from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.embeddings import MOST_VECTORS, embedding_tensors
-from perfusion_registry.methods.importing import look_at, other_method
+from perfusion_registry.methods.embeddings import embedding_tensors
+from perfusion_registry.methods.importing import look_at, other_method, require_room
 from perfusion_registry.methods.interface import ImportedTensors
 from perfusion_registry.methods.textual_inversion.options import NAME, Untrained
 
@@ -20,15 +19,7 @@ if TYPE_CHECKING:
 
 def vectors_in(contents: Contents) -> int:
     """How many tokens a call becomes. Raises PerfError for more than a prompt has room for."""
-    (keys,) = contents.words_in_it.values()
-    shape = contents.opened.shapes[next(iter(keys.values()))]
-    count = shape[0] if len(shape) == 2 else 1
-    if count > MOST_VECTORS:
-        raise PerfError(
-            f"`{contents.opened.file.name}` has {count} vectors, and a prompt has room for {MOST_VECTORS}",
-            where=str(contents.opened.file),
-            hint="take an embedding of fewer vectors",
-        )
+    (count,) = require_room(contents).values()
     return count
 
 
