@@ -32,6 +32,7 @@ from tests.controls import random_adapter, random_union, save_tensors
 from tests.render.test_controls import PLAIN, SIZE, called, drawn, loaded, opened
 from tests.render.test_controls import files as files
 from tests.sdxl import save_tiny_sdxl
+from tests.tiny import same_picture
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_an_adapter_draws_as_its_own_pipeline(
         pipe = stock(base, StableDiffusionAdapterPipeline, adapter=adapter)
         (ours,) = drawn(base, PLAIN, {}, given(base, files, 0.5, **{name: "edges"}))
         theirs = called(pipe, image=edges, adapter_conditioning_scale=0.5, **SIZE)
-        assert np.array_equal(ours, theirs), name
+        assert same_picture(ours, theirs), name
     # Two adapters, and two pictures at once.
     nets = [T2IAdapter.from_pretrained(tmp_path / name) for name in ("canny", "depth")]
     pipe = stock(base, StableDiffusionAdapterPipeline, adapter=nets)
@@ -114,7 +115,7 @@ def test_an_adapter_of_sdxl_in_a_folder_and_in_one_file(
     theirs = called(pipe, image=opened(files["edges"]), adapter_conditioning_scale=0.7, **SIZE)
     for name in ("depth", "same"):
         (ours,) = drawn(base, PLAIN, {}, given(base, files, 0.7, **{name: "edges"}))
-        assert np.array_equal(ours, theirs)
+        assert same_picture(ours, theirs)
     with pytest.raises(PerfError, match="multiples of 16") as caught:
         drawn(base, PLAIN, {}, given(base, files, depth="edges"), width=104)
     assert "the nearest is 96x64" in str(caught.value.hint)
@@ -153,7 +154,7 @@ def test_one_union_reads_pictures_of_several_kinds(
     ):
         asked = RenderOverrides(**start, controls=named, control_strength=0.8)  # type: ignore[arg-type]
         (ours,) = drawn(base, PLAIN, {}, asked.given(base.description))
-        assert np.array_equal(ours, called(stock(base, kind, controlnet=net), **said, **call)), kind
+        assert same_picture(ours, called(stock(base, kind, controlnet=net), **said, **call)), kind
     alone = drawn(base, PLAIN, {}, given(base, files, canny="edges"))[0]
     assert not np.array_equal(alone, drawn(base, PLAIN, {}, given(base, files, depth="edges"))[0])
     with pytest.raises(PerfError, match="networks of two ControlNet-Unions cannot"):

@@ -180,7 +180,7 @@ def test_latents_of_any_number_of_channels_are_masked(
 
 
 def test_storybook_draws_into_a_mask(tmp_path: Path) -> None:
-    base = load_base(describe_base("storybook"), device="cpu")
+    base = load_base(describe_base("storybook"), "cpu", "float32")
     image, mask, size = tmp_path / "page.png", tmp_path / "mask.png", {"width": 128, "height": 128}
     (page,) = drawn(base, "a boat at the sea", {}, None, steps=10, **size)
     Image.fromarray(page).save(image)

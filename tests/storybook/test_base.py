@@ -29,7 +29,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return load_base(describe_base("storybook"), device="cpu")
+    return load_base(describe_base("storybook"), "cpu", "float32")
 
 
 def test_all_of_it_is_small(folder: Path) -> None:

@@ -38,7 +38,7 @@ def recogniser() -> Recogniser:
 
 @pytest.fixture(scope="module")
 def base() -> Base:
-    return load_base(describe_base("storybook"))
+    return load_base(describe_base("storybook"), "cpu", "float32")
 
 
 @pytest.fixture(scope="module")
