@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.adapters.reading import Contents, look_into
 from perfusion_registry.base.adapted import modules_of_base
+from perfusion_registry.base.tokens import ConceptPiece
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import MOST_VECTORS
 
@@ -25,6 +27,12 @@ def look_at(file: Path, base: BaseDescription) -> Contents:
             where=error.where,
             hint=error.hint,
         ) from error
+
+
+def said_in(phrase: str, words: Sequence[str]) -> list[str]:
+    """Which of these words a phrase says, as calls read them."""
+    parts = ConceptPiece(phrase, spelled=True, learned=tuple((word, 1) for word in words)).parts
+    return [word for number, word in enumerate(words) if number in parts]
 
 
 def require_room(contents: Contents) -> dict[str | None, int]:

@@ -10,6 +10,7 @@ from typing import Literal
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.methods.files import edited_models, recipe_tables
+from perfusion_registry.methods.importing import said_in
 from perfusion_registry.methods.interface import Examined
 from perfusion_registry.methods.table import importing_method, recipe_model
 from perfusion_registry.operations.add import new_place
@@ -135,7 +136,8 @@ def _require_no_words(options: ImportOptions) -> None:
 
 def _warn_of_unsaid(workspace: Workspace, found: Examined, phrase: str) -> None:
     """Say which words of a file its calls do not say, so that their embeddings are not used."""
-    unsaid = [word for word in found.learned if word.casefold() not in phrase.casefold()]
+    said = said_in(phrase, found.learned)
+    unsaid = [word for word in found.learned if word not in said]
     if unsaid:
         listed = ", ".join(repr(word) for word in unsaid[:8])
         workspace.reporter.warn(

@@ -131,6 +131,7 @@ def read_negative(text: str, *, plain: bool = False) -> Prompt:
         raise PerfError(
             "a negative prompt cannot call a concept",
             where=under(text, prompt.calls[0].span, label="negative prompt"),
-            hint="write \\* for a plain star",
+            hint="write \\* for a plain star; [base.embeddings] of perfusion.toml gives an embedding to the "
+            "base, as a word",
         )
     return prompt

@@ -15,6 +15,7 @@ from perfusion_registry.artifact import Artifact, save_artifact
 from perfusion_registry.base import Base, ConceptPiece, describe_base, load_base
 from perfusion_registry.compose import Concept, compose, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.importing import said_in
 from tests.embedding_files import vectors
 from tests.lora_files import save_lora
 from tests.methods.imported import concept, drawn, stock, widths
@@ -91,6 +92,7 @@ def test_where_learned_words_are_in_a_phrase() -> None:
     )
     assert ConceptPiece("a toy", True, learned=learned).read == "a "
     assert ConceptPiece("", True).parts == ()
+    assert said_in("toys in a toy box", ["toy", "toy box"]) == ["toy box"]
 
 
 def test_what_an_artifact_may_hold(tiny_base: Base, tmp_path: Path) -> None:

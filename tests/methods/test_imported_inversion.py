@@ -9,19 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from perfusion_registry.artifact import Artifact, save_artifact
+from perfusion_registry.adapters.writing import embedding_tensors, file_bytes
+from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.build.transfer import transfer
 from perfusion_registry.compose import Concept, compose, parse_prompt
 from perfusion_registry.compose.explanation import explain
+from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.exporting import word_vectors
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.methods.textual_inversion.options import NoOptions, Untrained
+from perfusion_registry.render.request import read_negative
 from tests.compose import samples
 from tests.embedding_files import save_embedding, vectors
 from tests.lora_files import save_lora
 from tests.methods.imported import concept, described, drawn, stock, widths
 from tests.sdxl import save_tiny_sdxl
-from tests.tiny import state_of
+from tests.tiny import save_tiny_base, state_of
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
@@ -95,10 +100,49 @@ def test_it_shares_a_prompt_with_perfusion_and_a_lora(tiny_base: Base, tmp_path:
     composition = compose(parse_prompt(prompt), concepts, base)
     reaches = {one.name: one.render.model_dump().get("reach") for one in composition.concepts}
     assert reaches == {"kitty": "gated", "toy": None, "bear": None, "fog": None}
+    artifacts = {name: one.artifact for name, one in concepts.items()}
+    marks = residuals(base, composition, artifacts).focus
+    assert marks.shape[1] == 3  # regions are of things, and a style has none
     before, picture = state_of(base), drawn(base, prompt, concepts)
     for fewer in ("a kitty* and a hat beside a bear*{lock=global}, fog*", prompt.replace(", fog*", "")):
         assert not np.array_equal(picture, drawn(base, fewer, concepts))
     assert state_of(base) == before
+
+
+def test_what_leaves_as_a_file_comes_back_to_the_bit(base: Base, tmp_path: Path) -> None:
+    own = vectors(widths(base), 2)
+    names = ("clip_l", "clip_g") if len(own) > 1 else ("<toy>",)
+    toy = concept(base, save_embedding(tmp_path / "a.safetensors", dict(zip(names, own, strict=True))), "toy")
+    card, tensors = toy.artifact.card, toy.artifact.tensors
+    method = find_method(card.method)
+    brought = method.contribution(base, tensors, "toy", "", card.train, card.render)
+    file = tmp_path / "b.safetensors"
+    file.write_bytes(file_bytes(embedding_tensors(word_vectors(brought, "<mine>")), {}))
+    again = concept(base, file, "toy").artifact
+    assert again.card.vectors == 2
+    assert all(torch.equal(again.tensors[name], one) for name, one in tensors.items())
+
+
+def test_a_negative_prompt_calls_none_and_says_where_an_embedding_for_one_goes() -> None:
+    with pytest.raises(PerfError, match="a negative prompt cannot call a concept") as caught:
+        read_negative("a fog*")
+    assert "[base.embeddings]" in str(caught.value.hint)
+
+
+def test_it_is_carried_to_a_base_of_another_family(tiny_base: Base, tmp_path: Path) -> None:
+    (own,) = vectors([32], 2)
+    toy = concept(
+        tiny_base, save_embedding(tmp_path / "t.safetensors", {"<toy>": own}), "toy", "cat"
+    ).artifact
+    other = load_base(
+        describe_base(str(save_tiny_base(tmp_path / "base", seed=1))), "cpu", "float32", "float32"
+    )
+    moved = transfer(toy, "a" * 64, other, None, digest=None)
+    assert (moved.card.family, moved.card.vectors) == (other.description.family, 2)
+    read = load_artifact(save_artifact(moved))
+    assert (read.card.train, read.card.built) == (Untrained(), Untrained())
+    assert torch.equal(read.tensors["embedding"], own)
+    assert drawn(other, "a toy*", {"toy": Concept(read, "0" * 64)}).shape == (64, 64, 3)
 
 
 def test_what_does_not_fit_is_refused_with_both_sizes(base: Base, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.adapters.adapter import DENOISER, artifact_tensors
 from perfusion_registry.adapters.reading import Contents, read_adapters
 from perfusion_registry.base.adapted import modules_of_base
-from perfusion_registry.methods.importing import look_at, other_method, require_room
+from perfusion_registry.methods.importing import look_at, other_method, require_room, said_in
 from perfusion_registry.methods.interface import ImportedTensors, LearnedWord
 from perfusion_registry.methods.lora.options import NAME, Built
 from perfusion_registry.methods.lora.words import word_tensors
@@ -21,7 +21,7 @@ def phrases_of(contents: Contents) -> tuple[str, ...]:
     """The words that call what a file is: the phrases that say all words which it brings, else these."""
     brought = [word for word in contents.words_in_it if word is not None]
     phrases = [phrase for phrase in contents.words if phrase not in brought]
-    return tuple(one for one in phrases if all(word in one for word in brought)) or tuple(brought)
+    return tuple(one for one in phrases if said_in(one, brought) == brought) or tuple(brought)
 
 
 def imported(file: Path, base: BaseDescription, name: str) -> ImportedTensors:
