@@ -41,6 +41,10 @@ class Look(NamedTuple):
     where: Tensor
     mean: Tensor
 
+    def float(self) -> Look:
+        """The same in fp32, from whatever format it was computed in."""
+        return Look(*(part.float() for part in self))
+
 
 class Recogniser(nn.Module):
     """A small convolutional network that looks for each noun, and there for what is told of it."""

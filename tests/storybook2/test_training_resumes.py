@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.storybook2.training import precision
 from perfusion_registry.storybook2.training.loop import Schedule, load
 from perfusion_registry.storybook2.training.pause import is_paused, paused
 from perfusion_registry.storybook2.training.state import begin_from, load_state, save_state
@@ -58,6 +59,19 @@ def test_a_resumed_training_ends_as_an_unbroken_one(name: str, tmp_path: Path) -
     resumed, second = trained(name, tmp_path / "broken", PAGES)
     assert 0 < first.pages < second.pages
     assert_same(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_it_trains_in_bf16_on_every_machine(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As processors with matrix units and accelerators do by themselves."""
+    monkeypatch.setattr(precision, "choose_compute_dtype", lambda *_: torch.bfloat16)
+    learner, progress = trained(name, tmp_path, PAGES // 2)
+    assert progress.pages > 0
+    state = tensors(learner.state_dict())
+    assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())
 
 
 def test_a_training_killed_in_the_middle_ends_as_an_unbroken_one(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class RecogniserLearner:
         x = varied(x, rng)
         truth = lesson.truth[torch.from_numpy(rows)]
         with autocast(self.device):
-            look = self.model.look(x)
+            look = self.model.look(x).float()
         losses = recogniser_losses(self.model, look, truth, masks)
         loss = losses["nouns"] + self.plan.where * losses["where"]
         loss = loss + sum(value for name, value in losses.items() if name not in ("nouns", "where"))
