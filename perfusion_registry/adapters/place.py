@@ -81,8 +81,9 @@ def open_file(path: Path) -> Opened:
 
 def _pickle(path: Path) -> PerfError:
     convert = (
-        f"import torch, safetensors.torch as s; s.save_file(torch.load('{path.name}', weights_only=True), "
-        f"'{path.stem}.safetensors')"
+        f"import torch, safetensors.torch as s; d = torch.load('{path.name}', weights_only=True); "
+        "v = d.get('string_to_param'); "  # A1111's embeddings have theirs in there
+        f"s.save_file({{'emb_params': v['*'].data}} if v else d, '{path.stem}.safetensors')"
     )
     return PerfError(
         "this is a pickle, which can run anything when it is opened, and perf never opens one",

@@ -97,6 +97,27 @@ def test_a_pickle_is_never_opened_and_there_is_a_way_out(tmp_path: Path, suffix:
     assert "this is a pickle" in refusal(folder).what
 
 
+def test_the_way_out_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that is told converts a LoRA, and embeddings of diffusers and A1111, to what is read."""
+    monkeypatch.chdir(tmp_path)
+    vectors = torch.nn.Parameter(torch.ones(2, 32))
+    for name, content in {
+        "lora.pt": good(),
+        "learned_embeds.bin": {"<toy>": torch.ones(32)},
+        "toy.pt": {
+            "string_to_token": {"*": 265},
+            "string_to_param": {"*": vectors},
+            "name": "toy",
+            "step": 9,
+        },
+    }.items():
+        torch.save(content, name)
+        hint = str(refusal(tmp_path / name).hint)
+        exec(hint[hint.index('"') + 1 : -1], {})
+        read = read_adapters((tmp_path / name).with_suffix(".safetensors"), tiny_modules())
+        assert read.adapters if name == "lora.pt" else read.embeddings
+
+
 def test_folders_are_pefts_or_diffusers(tmp_path: Path) -> None:
     assert "there is no adapter_model.safetensors" in refusal(tmp_path).what
     save(tmp_path / "adapter_model.safetensors", good())
