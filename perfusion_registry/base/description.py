@@ -45,6 +45,7 @@ def describe_base(
     reference = BaseReference.parse(reference) if isinstance(reference, str) else reference
     path = _find(reference, root, allow_download)
     kind, files = _recognised(path, said)
+    draws = _draws(kind, files)  # what cannot be drawn with is told before gigabytes are hashed
     options = find_options(said, kind, reference.repo, files, allow_download)
     files = replace(files, left_out=options.left_out, text_marks=options.text_marks)
     revision = path.name if reference.kind == "hub" else None
@@ -65,7 +66,7 @@ def describe_base(
         text_weights=_text_weights(kind, files),
         prediction=files.prediction if isinstance(files, CheckpointFiles) else None,
         options=options,
-        draws=_draws(kind, files),
+        draws=draws,
     )
 
 
