@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from perfusion_registry.extras import EXTRAS, lacking
-from tests.cli.running import Said, edit, perf_process
+from tests.cli.running import Said, edit
 from tests.operations.stand_in import stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -26,39 +27,50 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
-def without(site: Path, *arguments: str) -> Said:
-    """A command in an environment without any optional library."""
-    site.mkdir(exist_ok=True)
-    (site / "sitecustomize.py").write_text(BLOCK.format(lacking=tuple(EXTRAS)))
-    path = os.pathsep.join([str(site), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path}
+RUN = """
+import contextlib, io, json, sys
+from perfusion_registry.cli.application import application
+
+said = []
+for command in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            application()(command)
+        except SystemExit as end:
+            code = end.code or 0
+    said.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(said))
+"""
+
+
+def without(*commands: list[str]) -> list[Said]:
+    """Commands, one after the other, in a process that can import no optional library, however often it
+    tries."""
+    program = BLOCK.format(lacking=tuple(EXTRAS)) + RUN
     run = subprocess.run(
-        perf_process(*arguments), capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", program, json.dumps(commands)], capture_output=True, text=True, check=False
     )
-    return Said(run.returncode, run.stdout, run.stderr)
+    assert run.returncode == 0, run.stderr
+    return [Said(*said) for said in json.loads(run.stdout)]
 
 
-def test_what_needs_no_model_goes_without_torch(project: Path, tmp_path: Path) -> None:
+def test_what_needs_no_model_goes_without_torch(project: Path) -> None:
     with (project / "perfusion.toml").open("a", encoding="utf-8") as file:
         file.write('\n[registries]\nstudio = "gallery"\n')
     edit(project / "recipes" / "bear.toml", "[concept]", '[concept]\nlicence = "CC0-1.0"\nauthors = ["Me"]')
     stand_in(project)
-    site = tmp_path / "site"
-    for command in (
+    commands = (
         ["lock"], ["list"], ["tree"], ["metadata"], ["publish", "bear"], ["search"], ["info", "bear"],
         ["sync", "--locked"], ["verify"], ["vendor", "stick"], ["doctor"], ["cache", "verify"],
         ["sync", "stick/perfusion.lock", "--project", "away"], ["evaluate", "list"],
-    ):  # fmt: skip
-        done = without(site, *command)
+    )  # fmt: skip
+    for command, done in zip(commands, without(*commands), strict=True):
         assert done.code == 0, (command, done)
-    assert "torch is not installed, and is needed to train and to draw" in without(site, "doctor").out
-    for command in (
-        ["build", "--force"],
-        ["render", "a bear*"],
-        ["explain", "a bear*"],
-        ["sweep", "a bear*"],
-    ):
-        refused = without(site, *command)
+        if command == ["doctor"]:
+            assert "torch is not installed, and is needed to train and to draw" in done.out
+    models = (["build", "--force"], ["render", "a bear*"], ["explain", "a bear*"], ["sweep", "a bear*"])
+    for command, refused in zip(models, without(*models), strict=True):
         assert refused.code == 2, (command, refused)
         assert "Torch is not installed" in refused.err
         assert "pip install 'perfusion-registry[models]'" in refused.err
