@@ -20,9 +20,9 @@ demo: setup
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 check pytest
 
-# A process for each core, and one thread in each.
+# A process more than there are cores, since tests wait at times, and one thread in each.
 pytest: setup
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 
 check: setup
 	@$(BIN)/ruff check

@@ -54,8 +54,11 @@ def own_unet(base: Base, channels: int) -> UNet2DConditionModel:
     unet: UNet2DConditionModel = copy.deepcopy(base.pipe.unet)
     if channels != 4:
         wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
-        kept = {name: tensor for name, tensor in unet.state_dict().items() if name != "conv_in.weight"}
-        wide.load_state_dict(kept, strict=False)
+        kept = unet.state_dict()
+        more = torch.randn(wide.conv_in.weight[:, 4:].shape, generator=torch.Generator().manual_seed(0))
+        own = kept["conv_in.weight"]
+        kept["conv_in.weight"] = torch.cat([own, more * own.std()], 1)
+        wide.load_state_dict(kept)
         unet = wide.eval().requires_grad_(False)
     return unet
 
