@@ -14,7 +14,8 @@ from perfusion_registry.methods.files import edited_models, parse_manifest, reci
 from perfusion_registry.methods.table import find_method, recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
-    copy_pictures,
+    copies,
+    copy_files,
     given_images,
     patterns_beside,
     patterns_of,
@@ -108,6 +109,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     beside = recipe.parent / name
     given = given_images(options.images, "--images") if options.images else ()
     copied = given if options.copy else ()
+    wanted = copies(copied, beside)  # a name that is taken is told before the base looks at anything
     if given and not copied:
         images, pictures = patterns_of(options.images, recipe, project.root), given
     else:
@@ -138,7 +140,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     shown = [source.path for source in (*pictures, *copied)]
     _warn_of_unlike(workspace, project, options.supercategory, shown)
     if copied:
-        copy_pictures(copied, beside)
+        copy_files(wanted, beside)
     make_folder(recipe.parent)
     manifest, where = read_text(project.manifest_path, "manifest"), str(project.manifest_path)
     replace_text(recipe, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from perfusion_registry.build.images import load_image, load_mask
@@ -83,11 +83,10 @@ def patterns_beside(recipe: Path, name: str, copied: Sequence[Path] = ()) -> lis
     return [f"{name}/*{suffix}" for suffix in sorted(suffixes)]
 
 
-def copy_pictures(sources: Sequence[SourceImage], folder: Path) -> None:
-    """Copy pictures and their masks into a folder, all of them or none.
+def copies(sources: Sequence[SourceImage], folder: Path) -> dict[Path, Path]:
+    """Where pictures and their masks go when they are copied into a folder: by target, what is copied there.
 
-    What is there with the same bytes stays. Raises PerfError where a name is taken by something else, or two
-    of the pictures have one name.
+    Raises PerfError where a name is taken by something else, or two of the pictures have one name.
     """
     wanted: dict[Path, tuple[Path, str]] = {}
     for source in sorted(sources, key=lambda source: source.path):
@@ -104,9 +103,14 @@ def copy_pictures(sources: Sequence[SourceImage], folder: Path) -> None:
                     hint="rename one of the two",
                 )
             wanted[target] = path, digest
+    return {target: path for target, (path, _) in wanted.items()}
+
+
+def copy_files(wanted: Mapping[Path, Path], folder: Path) -> None:
+    """Copy what `copies` tells into its folder, all of it or nothing; what is there stays."""
     make_folder(folder)
     copied: list[Path] = []
-    for target, (path, _) in wanted.items():
+    for target, path in wanted.items():
         if target.exists():
             continue
         try:
