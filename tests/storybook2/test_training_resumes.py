@@ -101,7 +101,10 @@ def test_what_is_half_trained_goes_on_elsewhere_from_its_weights(name: str, tmp_
     here, there = Work(tmp_path / "here"), Work(tmp_path / "there")
     learner, progress = trained(name, here.root, 8)
     save_state(here, tmp_path / "parts")
-    load_state(tmp_path / "parts", there)
+    between = Work(tmp_path / "between")  # a machine that carries it on without going on with it
+    load_state(tmp_path / "parts", between)
+    save_state(between, tmp_path / "parts again")
+    load_state(tmp_path / "parts again", there)
     again = LEARNERS[name]()
     assert begin_from(there, name, again)
     assert not begin_from(there, name, again)

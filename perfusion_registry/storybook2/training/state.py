@@ -41,10 +41,13 @@ def save_state(work: Work, target: Path) -> list[Path]:
                     tar.add(work.root / name, name)
             for stage, result in _STAGES.items():
                 checkpoint = work.checkpoint(stage)
-                done = result is not None and (work.root / result).exists()
-                if checkpoint.exists() and not done:
+                if result is not None and (work.root / result).exists():
+                    continue
+                small = _small(work.root, stage)  # brought from elsewhere, perhaps not gone on with yet
+                if checkpoint.exists():
                     small = _small(Path(folder), stage)
                     _shrink(checkpoint, small)
+                if small.exists():
                     tar.add(small, small.name)
         return split(archive, target)
 
