@@ -65,6 +65,15 @@ def choose_compute_dtype(
     return dtype
 
 
+def choose_formats(
+    device: torch.device, dtype: str | torch.dtype = "auto", compute_dtype: str | torch.dtype = "auto"
+) -> tuple[torch.dtype, torch.dtype]:
+    """The formats of the weights and of the products; who asks for a format of the weights and none of the
+    products gets it for both."""
+    weights = choose_dtype(device, dtype)
+    return weights, choose_compute_dtype(device, weights, dtype if compute_dtype == "auto" else compute_dtype)
+
+
 def _has_matrix_units() -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())  # private in torch, hence the care
 

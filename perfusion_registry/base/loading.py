@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from perfusion_registry.base.architectures import architecture, every_architecture
-from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
+from perfusion_registry.base.device import choose_device, choose_formats
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
@@ -29,8 +29,7 @@ def load_base(
     Raises PerfError when the files are missing or broken, or a device or format is not to be had.
     """
     place = choose_device(device)
-    weights = choose_dtype(place, dtype)
-    products = choose_compute_dtype(place, weights, dtype if compute_dtype == "auto" else compute_dtype)
+    weights, products = choose_formats(place, dtype, compute_dtype)
     scorer = Scorer.load(description.clip, place) if description.clip is not None else None
     return architecture(description.architecture).load(description, place, weights, products, scorer)
 

@@ -145,8 +145,7 @@ def _beside(reference: str, where: Path) -> str:
 
 def _number_formats(device: torch.device, wanted: str) -> str:
     """The format of the weights and, where it is another, of the products: "float32 in bfloat16"."""
-    from perfusion_registry.base.device import choose_compute_dtype, choose_dtype
+    from perfusion_registry.base.device import choose_formats
 
-    weights = choose_dtype(device, wanted)
-    formats = (weights, choose_compute_dtype(device, weights, wanted))
+    formats = choose_formats(device, wanted)
     return " in ".join(dict.fromkeys(str(kind).removeprefix("torch.") for kind in formats))

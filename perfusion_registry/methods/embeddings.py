@@ -91,16 +91,24 @@ def vectors_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[T
     """The concept's token embeddings of each text encoder of the base, (d_token,) or (v, d_token), in fp32.
     Raises PerfError where they do not fit the base."""
     own = embeddings_of(tensors)
-    theirs = [int(one.shape[-1]) for one in own]
-    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
-    if theirs != widths:
-        told = [" and ".join(map(str, numbers)) for numbers in (theirs, widths)]
+    other = other_widths(base, own)
+    if other is not None:
         raise PerfError(
-            f"the artifact of {name!r} does not fit this base: its embeddings have {told[0]} numbers a "
-            f"token, and {told[1]} are needed",
+            f"the artifact of {name!r} does not fit this base: its embeddings have {other[0]} numbers a "
+            f"token, and {other[1]} are needed",
             hint="import the file that was made for this base's kind, or learn it on this base",
         )
     return tuple(one.float() for one in own)
+
+
+def other_widths(base: Base, own: Sequence[Tensor]) -> tuple[str, str] | None:
+    """The widths of token embeddings (..., d_token) and those of the base's text encoders, to be told, where
+    there is not one of each width; None where all fit."""
+    theirs = [int(one.shape[-1]) for one in own]
+    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
+    if theirs == widths:
+        return None
+    return " and ".join(map(str, theirs)), " and ".join(map(str, widths))
 
 
 def embeddings_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:

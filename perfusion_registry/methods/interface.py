@@ -122,14 +122,14 @@ class Method(MethodOptions):
     where it has them, `covariance` is the digest of C, and `step` the step that was kept). strength: the
     field of `[render]` and of `draw_model` whose value a build chooses by its pictures where the recipe says
     none; strengths: those tried beside the usual one. tensor_rules: of the tensors in its artifacts.
-    needs_covariance: whether its concepts live in the metric
-    of a covariance, and compose only within one. drawings, trainings: the names of other ways to draw and to
-    train its concepts, which suites compare with its own; no method has another's name or way to draw.
-    transferable: whether its concepts can be transferred to families with layers of equal widths. imports:
-    whether all its concepts are made of a file that somebody has (`source_file`), instead of being learned
-    from images. imported_tables: of the cards of those that are, where others are learned. phrases: whether a
-    call may become words of the concept's own (`words`), and a concept may be a style, a kind of nothing.
-    several_tokens: whether a call may become several learned tokens, of a style in the place of no word.
+    needs_covariance: whether its concepts live in the metric of a covariance, and compose only within one.
+    drawings, trainings: the names of other ways to draw and to train its concepts, which suites compare with
+    its own; no method has another's name or way to draw. transferable: whether its concepts can be
+    transferred to families with layers of equal widths. imports: whether all its concepts are made of a file
+    that somebody has (`source_file`), instead of being learned from images. imported_tables: of the cards of
+    those that are, where others are learned. phrases: whether a call may become words of the concept's own
+    (`words`), and a concept may be a style, a kind of nothing. several_tokens: whether a call may become
+    several learned tokens, of a style in the place of no word.
     """
 
     epoch: ClassVar[int]

@@ -14,7 +14,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import Examined, Method
 from perfusion_registry.methods.settings import Setting, Value
 from perfusion_registry.plugins import load_object, load_plugin, plugin_names
-from perfusion_registry.recipe.mask_files import mask_source
+from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import parsed_version
 from perfusion_registry.recipe.options import TrainingOptions, TrainingSection
@@ -205,12 +205,15 @@ def resolve_train(recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel
 
 
 def with_given_masks(train: TrainingOptions, recipe: Recipe, given: Sequence[bool]) -> TrainingOptions:
-    """The options with the masks that a person gave, where the recipe does not say where they come from.
+    """The options with the masks that a person gave, where every image has one and the recipe does not say
+    where they come from.
 
     given: whether each image has a mask file.
     """
-    said = recipe.train.mask if isinstance(recipe.train, TrainingSection) else None
-    return train.model_copy(update={"mask": mask_source(said, train.mask, given)})
+    said = isinstance(recipe.train, TrainingSection) and recipe.train.mask is not None
+    if said or reads_mask_files(train.mask) or not given or not all(given):
+        return train
+    return train.model_copy(update={"mask": "files"})
 
 
 def resolve_render(recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:

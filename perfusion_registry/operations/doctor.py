@@ -107,7 +107,7 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
 
-        from perfusion_registry.base.device import choose_compute_dtype, choose_device, choose_dtype
+        from perfusion_registry.base.device import choose_device, choose_formats
     except (ImportError, OSError) as error:
         lack = lacking(error) if isinstance(error, ImportError) else None
         if lack is not None:
@@ -121,8 +121,7 @@ def _torch() -> Iterator[Finding]:
     yield _finding("torch", "ok", f"{torch.__version__}, built {built}, {torch.get_num_threads()} threads")
     try:
         device = choose_device()
-        dtype = choose_dtype(device)
-        compute = choose_compute_dtype(device, dtype)
+        dtype, compute = choose_formats(device)
     except (PerfError, RuntimeError) as error:
         yield _finding(
             "device", "broken", str(error), "see the driver of the accelerator, or use --device cpu"

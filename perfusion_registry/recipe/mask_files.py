@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 _MASK_STEM = re.compile(r"(?P<stem>.+)[._-]mask\Z", re.IGNORECASE)
@@ -14,17 +13,6 @@ def reads_mask_files(source: str) -> bool:
     """Whether a recipe's `mask` lets the files beside the images decide, which then belong to the build's
     key."""
     return source in ("auto", "files")
-
-
-def mask_source(said: str | None, usual: str, given: Sequence[bool]) -> str:
-    """Where the masks of a concept come from: what its recipe says; where it says nothing, from the files
-    that a person gave if every image has one, and else from where they usually do.
-
-    said: the recipe's `mask`. usual: the base's or the method's. given: whether each image has a file.
-    """
-    if said is not None or reads_mask_files(usual):
-        return usual if said is None else said
-    return "files" if given and all(given) else usual
 
 
 def masked_stem(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from perfusion_registry.artifact import load_artifact, read_card
 from perfusion_registry.base import Base
 from perfusion_registry.recipe import read_lockfile
+from tests.cli.elsewhere import draw_elsewhere, publish_all
 from tests.cli.running import Perf, edit
 from tests.embedding_files import save_embedding, vectors
 from tests.lora_files import save_lora
@@ -62,30 +63,10 @@ def test_a_lora_is_a_concept_like_any_other(perf: Perf, home: Path, monkeypatch:
     assert refused.code == 2
     assert "`kitty` was imported: what it was imported from is what other programs take" in refused.err
 
-    for name in ("kitty", "crayon"):
-        facts = ("--licence", "CC0-1.0", "--author", "A. N. Owner")
-        published = perf("publish", name, "--registry", "studio", *facts)
-        assert published.code == 0, published.err
-    assert "concept, a style" in published.out
+    published = publish_all(perf, ("kitty", "crayon"))
+    assert "concept, a style" in published[-1].out
     draw = ("render", "a kitty*{strength=.8} in the snow, crayon*", "--steps", "1", "--out", "out.png")
-    assert perf(*draw).code == 0
-
-    # Elsewhere there is a base and the registry, and no file of a LoRA.
-    there = home / "there"
-    there.mkdir()
-    monkeypatch.chdir(there)
-    monkeypatch.setenv("PERF_CACHE_DIR", str(there / "store"))
-    base = read_lockfile(home / "perfusion.lock").base
-    assert base is not None
-    assert perf("init", "--base", base.repo).code == 0
-    with (there / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "../gallery"\n')
-    for name in ("kitty", "crayon"):
-        assert perf("add", f"studio/{name}").code == 0
-    synced = perf("sync")
-    assert synced.code == 0, synced.err
-    assert perf(*draw).code == 0
-    assert (there / "out.png").read_bytes() == (home / "out.png").read_bytes()
+    draw_elsewhere(perf, home, ("kitty", "crayon"), draw, monkeypatch)
     info = perf("info", "studio/kitty")
     assert "cat" in info.out
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from perfusion_registry.artifact import load_artifact, read_card
 from perfusion_registry.recipe import read_lockfile
+from tests.cli.elsewhere import draw_elsewhere, publish_all
 from tests.cli.running import Perf, edit
 from tests.embedding_files import save_embedding, vectors
 
@@ -59,27 +60,9 @@ def test_a_textual_inversion_is_a_concept_like_any_other(
     refused = perf("render", "a toy*{strength=.5}")
     assert "a concept of the method `textual-inversion` has no options" in refused.err
 
-    for name in ("toy", "fog"):
-        facts = ("--licence", "CC0-1.0", "--author", "A. N. Owner")
-        published = perf("publish", name, "--registry", "studio", *facts)
-        assert published.code == 0, published.err
+    publish_all(perf, ("toy", "fog"))
     draw = ("render", "a toy* in the snow, fog*", "--steps", "1", "--out", "out.png")
-    assert perf(*draw).code == 0
-    there = home / "there"
-    there.mkdir()
-    monkeypatch.chdir(there)
-    monkeypatch.setenv("PERF_CACHE_DIR", str(there / "store"))
-    base = read_lockfile(home / "perfusion.lock").base
-    assert base is not None
-    assert perf("init", "--base", base.repo).code == 0
-    with (there / "perfusion.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[registries]\nstudio = "../gallery"\n')
-    for name in ("toy", "fog"):
-        assert perf("add", f"studio/{name}").code == 0
-    synced = perf("sync")
-    assert synced.code == 0, synced.err
-    assert perf(*draw).code == 0
-    assert (there / "out.png").read_bytes() == (home / "out.png").read_bytes()
+    draw_elsewhere(perf, home, ("toy", "fog"), draw, monkeypatch)
     info = perf("info", "studio/toy")
     assert "textual-inversion" in info.out
 

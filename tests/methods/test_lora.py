@@ -12,19 +12,16 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from perfusion_registry.artifact import Artifact, ConceptCard, load_artifact, save_artifact
-from perfusion_registry.base import Base, BaseDescription, describe_base, load_base
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.base.regions import Regions
 from perfusion_registry.compose import Concept, compose, parse_prompt
-from perfusion_registry.compose.composition import Composition, parse_composition
+from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import pack
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.lora.importing import imported
-from perfusion_registry.methods.lora.options import DrawOptions, NoTraining
-from perfusion_registry.render import native_values, render, resolve_request
 from perfusion_registry.reporter import Silent
 from tests.compose import samples
 from tests.lora_files import save_lora
+from tests.methods import imported
 from tests.sdxl import save_tiny_sdxl
 from tests.tiny import state_of
 
@@ -41,33 +38,12 @@ def concept(
     base: Base, folder: Path, name: str, kind: str | None, word: str | None = None, **how: Any
 ) -> Concept:
     """A LoRA with random numbers, imported, and kept as an artifact keeps it."""
-    description = base.description
-    assert isinstance(description, BaseDescription)
     file = save_lora(base.pipe, folder / f"{name}.safetensors", **how)
-    made = imported(file, description, name)
-    card = ConceptCard(
-        method="lora",
-        name=name,
-        version="1.0.0",
-        supercategory=kind,
-        word=word,
-        architecture=description.architecture,
-        family=description.family,
-        base=description.repo,
-        train=NoTraining(),
-        render=DrawOptions(),
-        built=made.built,
-    )
-    return Concept(load_artifact(save_artifact(Artifact(card, made.tensors))), "0" * 64)
+    return imported.concept(base, file, name, kind, word)
 
 
 def drawn(base: Base, prompt: str, concepts: Mapping[str, Concept], steps: int = 3) -> Any:
-    composition = compose(parse_prompt(prompt), concepts, base)
-    composition = parse_composition(composition.to_json(), where="")  # as its file has it
-    given = {"seeds": (3,), "steps": steps}
-    request = resolve_request(given, base.description.card.render, native=native_values(base))
-    (picture,) = render(base, composition, request, {name: c.artifact for name, c in concepts.items()})
-    return np.asarray(picture.image, int)
+    return imported.drawn(base, prompt, concepts, steps)
 
 
 def stock(base: Base, prompt: str, files: Mapping[Path, float], steps: int = 3) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.embeddings import other_widths
 from perfusion_registry.methods.interface import TensorRule
 
 if TYPE_CHECKING:
@@ -61,14 +62,12 @@ def mistake(tensors: Mapping[str, Tensor]) -> str | None:
 def words_for(base: Base, tensors: Mapping[str, Tensor], name: str) -> tuple[tuple[Tensor, ...], ...]:
     """The words of the concept `name` in fp32. Raises PerfError where they do not fit the base."""
     words = words_in(tensors)
-    widths = [int(table.weight.shape[1]) for table in base.embedding_tables]
     for own in words:
-        theirs = [int(vectors.shape[1]) for vectors in own]
-        if theirs != widths:
-            told = [" and ".join(map(str, numbers)) for numbers in (theirs, widths)]
+        other = other_widths(base, own)
+        if other is not None:
             raise PerfError(
-                f"{name!r} does not fit {base.description.repo}: its words have {told[0]} numbers a token, "
-                f"and the base's {told[1]}",
+                f"{name!r} does not fit {base.description.repo}: its words have {other[0]} numbers a token, "
+                f"and the base's {other[1]}",
                 hint="import the file that was made for this base's kind",
             )
     return tuple(tuple(vectors.float() for vectors in own) for own in words)
