@@ -65,7 +65,7 @@ def read_header(source: bytes | Path, *, limit: int = LARGEST_HEADER) -> Header:
         return _read(file, source.stat().st_size, limit)
 
 
-def floats(data: bytes, dtype: str) -> NDArray[Any]:
+def floats(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
     """The numbers of a tensor, flat, as float16, 32 or 64; bf16 as the float32 whose upper half it is.
 
     Raises KeyError for another dtype.
@@ -105,7 +105,8 @@ def _read(file: BinaryIO, size: int, limit: int) -> Header:
 def _entry(name: str, about: Any, base: int) -> TensorEntry:
     try:
         dtype, shape, (start, end) = about["dtype"], about["shape"], about["data_offsets"]
-        natural = all(type(number) is int and number >= 0 for number in (*shape, start, end))
+        numbers = (*shape, start, end)
+        natural = {*map(type, numbers)} == {int} and min(numbers) >= 0
     except (KeyError, TypeError, ValueError):
         natural = False
     if not natural or not isinstance(dtype, str) or not isinstance(shape, list) or start > end:

@@ -103,7 +103,7 @@ def live_model_digest(weights: Mapping[str, Tensor], prefix: str = "") -> str:
     """The same of a model in memory, fp32 or fp16."""
     return _of_tensors(
         {
-            name: half_digest([("", tensor.shape, _halves(tensor))])
+            name: half_digest([("", tensor.shape, [_halves(tensor)])])
             for name, tensor in weights.items()
             if name.startswith(prefix) and tensor.is_floating_point()
         }
@@ -120,11 +120,11 @@ def _of_tensors(digests: Mapping[str, str]) -> str:
 def live_text_digest(weights: Mapping[str, Tensor]) -> str:
     """The same of a text encoder in memory, fp32 or fp16, as if it were saved as one file."""
 
-    def tensors() -> Iterator[tuple[str, Sequence[int], bytes]]:
+    def tensors() -> Iterator[tuple[str, Sequence[int], list[bytes]]]:
         for name in sorted(weights, key=plain_name):
             tensor = weights[name]
             if tensor.is_floating_point():
-                yield name, tensor.shape, _halves(tensor)
+                yield name, tensor.shape, [_halves(tensor)]
 
     return half_digest(tensors())
 

@@ -7,12 +7,13 @@ projection of the whole text transposed. Importing this needs no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.layouts import TextEncoder
-from perfusion_registry.base.weights import half_digest, is_learned
+from perfusion_registry.base.weights import Halves, half_digest, is_learned, read_halves
 from perfusion_registry.safetensors_header import TensorEntry, floats
 
 if TYPE_CHECKING:
@@ -44,7 +45,20 @@ class Part:
     skipped: int = 0
     transposed: bool = False
 
-    def read(self, file: BinaryIO) -> NDArray[Any]:
+    def halves(self, file: BufferedReader) -> Iterator[Halves]:
+        """Its numbers rounded to fp16, in pieces (`read_halves`)."""
+        if not self.transposed:
+            row = (self.entry.end - self.entry.start) // max(1, *self.entry.shape[:1])
+            start = self.entry.start + self.skipped * row
+            end = self.entry.end if self.shape == self.entry.shape else start + self.shape[0] * row
+            yield from read_halves(file, start, end, self.entry.dtype)
+            return
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            yield np.ascontiguousarray(self.read(file), "<f2").tobytes()
+
+    def read(self, file: BufferedReader) -> NDArray[Any]:
         """Its numbers, in the format of the file."""
         size = self.entry.end - self.entry.start
         row = size // self.entry.shape[0]
@@ -91,13 +105,6 @@ def _layer(path: str, module: str, kind: str, entry: TensorEntry) -> dict[str, P
     }
 
 
-def text_tensors_digest(file: BinaryIO, parts: Mapping[str, Part]) -> str:
+def text_tensors_digest(file: BufferedReader, parts: Mapping[str, Part]) -> str:
     """The digest of a text encoder, the very one that a file of it alone has (`half_precision_digest`)."""
-    import numpy as np
-
-    def halves() -> Iterator[tuple[str, Sequence[int], bytes]]:
-        for name in sorted(parts):
-            with np.errstate(over="ignore"):
-                yield name, parts[name].shape, np.ascontiguousarray(parts[name].read(file), "<f2").tobytes()
-
-    return half_digest(halves())
+    return half_digest((name, parts[name].shape, parts[name].halves(file)) for name in sorted(parts))
