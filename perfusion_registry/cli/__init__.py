@@ -21,8 +21,11 @@ def main() -> None:
     from perfusion_registry.cli.interrupt import leave_quietly
 
     leave_quietly()
+    import gc
     import os
     import sys
+
+    gc.set_threshold(10_000)  # an eighth of importing torch and diffusers was looking for circles in them
 
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
