@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from perfusion_registry.errors import CheckFailedError as CheckFailedError
     from perfusion_registry.errors import PerfError as PerfError
     from perfusion_registry.library.composer import Composer as Composer
+    from perfusion_registry.library.covariance import count_covariance_shard as count_covariance_shard
     from perfusion_registry.library.covariance import estimate_covariance as estimate_covariance
+    from perfusion_registry.library.covariance import merge_covariance as merge_covariance
     from perfusion_registry.library.opening import create as create
     from perfusion_registry.library.opening import open as open
     from perfusion_registry.library.opening import sync_lockfile as sync_lockfile
@@ -46,7 +48,9 @@ _HOME = {
     "StaleLockfileError": "operations.lock",
     "composed": "library.pipeline",
     "create": "library.opening",
+    "count_covariance_shard": "library.covariance",
     "estimate_covariance": "library.covariance",
+    "merge_covariance": "library.covariance",
     "load_concepts": "library.pipeline",
     "open": "library.opening",
     "read_record": "library.picture",

@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from perfusion_registry.base.memory import enough_memory
-from perfusion_registry.build.covariance import Covariance, CovarianceCard
-from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
+from perfusion_registry.build.counted import WHOLE, Counted, Counts, Shard, load_counted
+from perfusion_registry.build.covariance import Covariance
+from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Tokens
 
-_KEY = "covariance_progress"  # of the progress in the checkpoint's header
 WINDOW = 2048
-"""Captions that are sorted by length together; fixed, so that a resumed run sums in the same order."""
+"""Captions that are sorted by length together, and encoded by one shard; fixed, so that batches are the same
+in every run."""
 
 
 def estimate_covariance(
@@ -48,28 +48,62 @@ def estimate_covariance(
 ) -> Covariance:
     """Estimate C over every position of every caption: start, words, end and, with padding="all", padding.
 
-    captions: read once, in order, duplicates counted. padding: not counted where the base's layers do not
-    look at it. padding_sample: padding is computed for every so many-th caption; 1 is exact. batch_tokens:
-    how many positions are encoded at once; the result does not depend on it.
-    total: how many captions there will be, for the progress bar alone.
-    checkpoint: a file of the sums so far, `checkpoint_seconds` old at most. When it exists and the same
-    captions come again, the run continues from it and ends with the same bytes. The caller removes it.
-    Raises PerfError when there are no captions, or when the checkpoint is of another run.
+    As in `count`. Raises PerfError when there are no captions, or when the checkpoint is of another run.
+    """
+    counted = count(
+        base,
+        captions,
+        padding=padding,
+        padding_sample=padding_sample,
+        batch_tokens=batch_tokens,
+        total=total,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        reporter=reporter,
+    )
+    return counted.covariance()
+
+
+def count(
+    base: Base,
+    captions: Iterable[str],
+    *,
+    shard: Shard = WHOLE,
+    padding: Literal["all", "none"] = "all",
+    padding_sample: int = 16,
+    batch_tokens: int = 8192,
+    total: int | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    reporter: Reporter | None = None,
+) -> Counted:
+    """Encode captions, or every n-th window of them, and sum e e^T: exactly, so that the shards of a corpus
+    merge to the same bytes, however many they are.
+
+    captions: read once, in order, duplicates counted; a shard is given all of them. padding: not counted
+    where the base's layers do not look at it. padding_sample: padding is computed for every so many-th
+    caption; 1 is exact. batch_tokens: how many positions are encoded at once; the result does not depend on
+    it. total: how many captions there will be, for the progress bar alone. checkpoint: a file of the sums so
+    far, `checkpoint_seconds` old at most. When it exists and the same captions come again, the run continues
+    from it and ends with the same bytes. The caller removes it. Raises PerfError when the checkpoint is of
+    another run, and for encodings that are not finite.
     """
     padding = padding if base.attends_to_padding else "none"
     about = base.description
-    start = _Progress(
+    start = Counts(
+        base=about.repo,
         encoder=about.text_digest,
         text_weights=about.text_weights,
         padding=padding,
         padding_sample=padding_sample,
+        shard=shard,
     )
-    progress, sums = _restore(checkpoint, start, base)
-    stream = iter(captions)
+    counted = _restore(checkpoint, start, base)
+    counts, stream = counted.counts, iter(captions)
     corpus = hashlib.sha256()
-    for caption in islice(stream, progress.captions):
+    for caption in islice(stream, counts.captions):
         _digest(corpus, caption)
-    if progress.corpus not in {"", corpus.hexdigest()}:
+    if counts.corpus not in {"", corpus.hexdigest()}:
         what = "The checkpoint was made from other captions than these"
         raise PerfError(what, where=str(checkpoint), hint="give the same captions, or delete the checkpoint")
     encoder = _Encoder(base, batch_tokens)
@@ -80,60 +114,34 @@ def estimate_covariance(
         torch.inference_mode(),
         enough_memory(f"there is not enough memory to encode captions on {base.device}", lower),
     ):
-        stage.advance(progress.captions, "resumed" if progress.captions else "")
+        stage.advance(counts.captions, "resumed" if counts.captions else "")
         while window := list(islice(stream, WINDOW)):
             for caption in window:
                 _digest(corpus, caption)
-            progress = _count(base, encoder, window, progress, sums).model_copy(
-                update={"corpus": corpus.hexdigest()}
-            )
-            stage.advance(len(window), f"{progress.tokens:,} tokens")
+            if counts.captions // WINDOW % shard[1] == shard[0] - 1:
+                counts = _count(base, encoder, window, counts, counted)
+            read = {"captions": counts.captions + len(window), "corpus": corpus.hexdigest()}
+            counts = counts.model_copy(update=read)
+            stage.advance(len(window), f"{counts.tokens:,} tokens")
             if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
-                write_tensors(checkpoint, sums, _KEY, progress.model_dump_json())
+                Counted(counts, counted.tokens, counted.padding).save(checkpoint)
                 saved = time.monotonic()
-    if progress.captions == 0:
-        raise PerfError("There are no captions to estimate a covariance from")
-    return _mean(progress, sums)
+    return Counted(counts, counted.tokens, counted.padding)
 
 
-class _Progress(BaseModel):
-    """What has been counted so far, and of what; it travels in the checkpoint beside the sums.
-
-    sampled: padding positions computed. padded: padding positions that there are, in all captions.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encoder: str
-    text_weights: str = "unknown"
-    padding: Literal["all", "none"]
-    padding_sample: int
-    corpus: str = ""
-    captions: int = 0
-    tokens: int = 0
-    sampled: int = 0
-    padded: int = 0
-
-
-def _restore(checkpoint: Path | None, start: _Progress, base: Base) -> tuple[_Progress, dict[str, Tensor]]:
-    """The progress and the sums of e e^T, each (d, d) float64: over tokens, and over sampled padding."""
-    d = base.bank.W.shape[1]
+def _restore(checkpoint: Path | None, start: Counts, base: Base) -> Counted:
+    """What the checkpoint has; nothing counted where there is none."""
     device = base.device if base.device.type == "cuda" else torch.device("cpu")
     if checkpoint is None or not checkpoint.exists():
-        zero = torch.zeros(d, d, dtype=torch.float64, device=device)
-        return start, {"tokens": zero, "padding": zero.clone()}
+        return Counted.nothing(start, base.bank.W.shape[1], device)
     where, hint = str(checkpoint), "delete the checkpoint to start again"
     try:
-        sums, text = parse_tensors(checkpoint.read_bytes(), _KEY, where)
-        progress = _Progress.model_validate_json(text or "")
-    except OSError as error:
-        raise PerfError(f"Cannot read the checkpoint: {error.strerror or error}", where=where) from error
-    except ValidationError as error:
+        counted = load_counted(checkpoint, device)
+    except PerfError as error:
         raise PerfError("The checkpoint is not one of a covariance", where=where, hint=hint) from error
-    fixed = {"encoder", "padding", "padding_sample"}
-    if progress.model_dump(include=fixed) != start.model_dump(include=fixed):
-        raise PerfError("The checkpoint was made with another base or padding", where=where, hint=hint)
-    return progress, {name: tensor.to(device) for name, tensor in sums.items()}
+    if (counted.counts.inputs, counted.counts.shard) != (start.inputs, start.shard):
+        raise PerfError("The checkpoint was made with another base, padding or shard", where=where, hint=hint)
+    return counted
 
 
 def _digest(corpus: hashlib._Hash, caption: str) -> None:
@@ -170,51 +178,34 @@ class _Encoder:
         return E, torch.tensor([[row.length] for row in rows], device=E.device)
 
 
-def _count(
-    base: Base, encoder: _Encoder, window: Sequence[str], progress: _Progress, sums: dict[str, Tensor]
-) -> _Progress:
-    """Add one window of captions to `sums`; returns the progress after it."""
+def _count(base: Base, encoder: _Encoder, window: Sequence[str], counts: Counts, sums: Counted) -> Counts:
+    """Add one window of captions to the sums; returns the counts after it."""
     rows = base.tokenise_captions(window)
     for E, lengths in encoder.batches(rows, padded=False):
         real = torch.arange(E.shape[1], device=E.device) < lengths  # (B, n)
-        _add(sums["tokens"], E[real])
+        _add(sums.tokens, E[real], base)
     sampled = 0
-    if progress.padding == "all":
-        first = -progress.captions % progress.padding_sample
-        sample = rows[first :: progress.padding_sample]
+    if counts.padding == "all":
+        first = -counts.captions % counts.padding_sample
+        sample = rows[first :: counts.padding_sample]
         for E, lengths in encoder.batches(sample, padded=True):
-            _add(sums["padding"], E[torch.arange(E.shape[1], device=E.device) >= lengths])
+            _add(sums.padding, E[torch.arange(E.shape[1], device=E.device) >= lengths], base)
         sampled = sum(encoder.length - row.length for row in sample)
-    return progress.model_copy(
+    return counts.model_copy(
         update={
-            "captions": progress.captions + len(window),
-            "tokens": progress.tokens + sum(row.length for row in rows),
-            "sampled": progress.sampled + sampled,
-            "padded": progress.padded + sum(encoder.length - row.length for row in rows),
+            "counted": counts.counted + len(window),
+            "tokens": counts.tokens + sum(row.length for row in rows),
+            "sampled": counts.sampled + sampled,
+            "padded": counts.padded + sum(encoder.length - row.length for row in rows),
         }
     )
 
 
-def _add(total: Tensor, e: Tensor) -> None:
-    """total += sum of e e^T in float64. e: (m, d)."""
-    e = e.to(total.device, torch.float64)
-    total += e.T @ e
-
-
-def _mean(progress: _Progress, sums: dict[str, Tensor]) -> Covariance:
-    total, positions = sums["tokens"], progress.tokens
-    if progress.sampled:
-        total = total + sums["padding"] * (progress.padded / progress.sampled)
-        positions += progress.padded
-    C = (total / positions).cpu()
-    card = CovarianceCard(
-        corpus=progress.corpus,
-        captions=progress.captions,
-        tokens=progress.tokens,
-        positions=positions,
-        padding=progress.padding,
-        padding_sample=progress.padding_sample,
-        encoder=progress.encoder,
-        text_weights=progress.text_weights,
-    )
-    return Covariance((C + C.T) / 2, card)
+def _add(total: ExactSum, e: Tensor, base: Base) -> None:
+    try:
+        total.add(e)
+    except ValueError as error:
+        raise PerfError(
+            f"the text encoder of {base.description.repo} gives what cannot be summed: {error}",
+            hint="try --dtype float32; else its weights are damaged",
+        ) from error

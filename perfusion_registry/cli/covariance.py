@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import BASE_HELP, Compute, StandaloneWithProgress
+from perfusion_registry.cli.options import BASE_HELP, Compute, ShardOption, StandaloneWithProgress
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.covariance import CovarianceResult
+    from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
 
 
 class Padding(StrEnum):
@@ -27,7 +27,9 @@ def covariance(
     captions: Annotated[
         list[str],
         argument(
-            "CAPTIONS", "Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input."
+            "CAPTIONS",
+            "Files of captions: txt, csv, tsv, parquet, each also .gz; - is standard input. "
+            "With --merge, the files of all shards.",
         ),
     ],
     out: Annotated[Path, option("FILE", "The file to write.")],
@@ -42,13 +44,15 @@ def covariance(
         Padding, option("all|none", "Whether positions after a caption's end count.")
     ] = Padding.all,
     skip_bad: Annotated[bool, flag("Leave out unreadable rows, and count them.", "--skip-bad")] = False,
+    shard: ShardOption = None,
+    merge: Annotated[bool, flag("Merge what was counted of all shards.", "--merge")] = False,
 ) -> None:
     """Estimate the covariance of a base's text encoder.
 
     It is the second moment of the encodings of many captions.
     A run that is interrupted resumes when it is given the same captions again.
     """
-    from perfusion_registry.operations.covariance import CovarianceOptions, estimate
+    from perfusion_registry.operations.covariance import CovarianceOptions, by_parts
 
     options = CovarianceOptions(
         captions=captions,
@@ -60,10 +64,16 @@ def covariance(
         skip_bad=skip_bad,
         compute=compute.read(),
     )
-    output.show(estimate(options, console.reporter(output.quiet or output.as_json)), _tell)
+    reporter = console.reporter(output.quiet or output.as_json)
+    output.show(by_parts(options, shard, merge, reporter), _tell)
 
 
-def _tell(result: CovarianceResult) -> None:
+def _tell(result: CovarianceResult | CovarianceShardResult) -> None:
+    if result.schema_ == "perf.covariance.shard/1":
+        console.say(f"Wrote {result.file}: what was counted of shard {result.shard}")
+        console.say(f"{result.captions:,} of {result.corpus_captions:,} captions, {result.tokens:,} tokens")
+        console.say("When all are there: `perf covariance --merge FILES --out FILE`")
+        return
     counted = f"{result.positions:,} positions" if result.padding == "all" else "no padding"
     size = console.size(Path(result.file).stat().st_size)
     condition = float("inf") if result.condition is None else result.condition

@@ -45,6 +45,7 @@ RequireSignedOption = Annotated[
 RegistryOption = Annotated[
     str | None, option("NAME|URL", "Ask this registry alone.", default="all of the project")
 ]
+ShardOption = Annotated[str | None, option("I/N", "Do one of N parts, on one of N machines.")]
 BASE_HELP = "The base: storybook, OWNER/NAME@REVISION, a folder or a file."
 JobsOption = Annotated[
     int,

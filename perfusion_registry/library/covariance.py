@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.covariance import CovarianceResult
+    from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
 
 
 def estimate_covariance(
@@ -49,3 +49,50 @@ def estimate_covariance(
         compute=ComputeOptions(device, dtype),
     )
     return estimate(options, reporter or Logging())
+
+
+def count_covariance_shard(
+    captions: str | Path | Collection[str | Path],
+    out: str | Path,
+    shard: tuple[int, int],
+    *,
+    base: str | None = None,
+    column: str | None = None,
+    limit: int | None = None,
+    padding: Literal["all", "none"] = "all",
+    skip_bad: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    reporter: Reporter | None = None,
+) -> CovarianceShardResult:
+    """Count one part of the captions for a covariance, on one of several machines, for `merge_covariance`.
+
+    captions: all of them, in the same order on every machine. shard: (2, 8) is the second of eight. out: the
+    file of its sums. The rest is as in `estimate_covariance`. Raises PerfError.
+    """
+    from perfusion_registry.operations.compute import ComputeOptions
+    from perfusion_registry.operations.covariance import CovarianceOptions, count_shard
+    from perfusion_registry.operations.shard import parse_shard
+
+    files = (captions,) if isinstance(captions, str | Path) else captions
+    options = CovarianceOptions(
+        captions=tuple(map(str, files)),
+        out=Path(out),
+        base=base,
+        column=column,
+        limit=limit,
+        padding=padding,
+        skip_bad=skip_bad,
+        compute=ComputeOptions(device, dtype),
+    )
+    return count_shard(options, parse_shard("/".join(map(str, shard))), reporter or Logging())
+
+
+def merge_covariance(
+    shards: Iterable[str | Path], out: str | Path, *, reporter: Reporter | None = None
+) -> CovarianceResult:
+    """Merge the files of all shards of a corpus, in any order, into its covariance: to the byte the one that
+    `estimate_covariance` writes of the same captions on such a processor. Raises PerfError."""
+    from perfusion_registry.operations.covariance import MergeOptions, merge
+
+    return merge(MergeOptions(shards=tuple(map(Path, shards)), out=Path(out)), reporter or Logging())

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.shard import WHOLE, Shard, parse_shard
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.build import Covariance
+    from perfusion_registry.build.counted import Counted
 
 ENOUGH = 1000
 """Captions below which a covariance is warned of."""
@@ -42,12 +44,19 @@ class CovarianceOptions:
 
     def __post_init__(self) -> None:
         """Raise PerfError where nothing can be written to `out`."""
-        if self.out.is_dir() or not self.out.absolute().parent.is_dir():
-            raise PerfError(
-                "this is a folder" if self.out.is_dir() else "the folder of the output file does not exist",
-                where=str(self.out),
-                hint="give --out the name of a file in a folder that exists",
-            )
+        _require_room(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """Which shards to merge: their files, all of one corpus, in any order. out: the file to write."""
+
+    shards: Sequence[Path]
+    out: Path
+
+    def __post_init__(self) -> None:
+        """Raise PerfError where nothing can be written to `out`."""
+        _require_room(self.out)
 
 
 class CovarianceResult(Result):
@@ -76,15 +85,76 @@ class CovarianceResult(Result):
     skipped_at: InProcess[tuple[str, ...]]
 
 
+class CovarianceShardResult(Result):
+    """`perf covariance --shard`: where the sums of a shard went, and what was counted for them."""
+
+    schema_: Literal["perf.covariance.shard/1"] = named("perf.covariance.shard/1")
+    file: str
+    base: str
+    shard: str
+    corpus: str
+    corpus_captions: int
+    captions: int
+    tokens: int
+    skipped: int
+    seconds: float
+
+
 def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> CovarianceResult:
     """Estimate the covariance of a base's text encoder, and write it.
 
     A run that is interrupted resumes when it is given the same captions again.
     """
+    begun, reporter = time.monotonic(), reporter or Silent()
+    counted, checkpoint, skipped = _count(options, WHOLE, reporter)
+    covariance = counted.covariance()
+    try:
+        _check_rank(covariance, reporter)
+    except PerfError:
+        checkpoint.unlink(missing_ok=True)  # of these captions, and no others
+        raise
+    result = _written(covariance, counted.counts.base, options.out, begun, skipped)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def count_shard(
+    options: CovarianceOptions, shard: Shard, reporter: Reporter | None = None
+) -> CovarianceShardResult:
+    """Count a shard of the captions for `merge`, and write the sums. It resumes as `estimate` does; it reads
+    all captions, and encodes its own."""
+    from perfusion_registry.build.estimation import WINDOW
+
+    begun, reporter = time.monotonic(), reporter or Silent()
+    counted, checkpoint, skipped = _count(options, shard, reporter)
+    counts = counted.counts
+    if not counts.captions:
+        raise PerfError("There are no captions to estimate a covariance from")
+    if not counts.counted:
+        reporter.warn(
+            f"shard {shard[0]}/{shard[1]} has nothing to encode: {counts.captions:,} captions are too few "
+            f"for so many shards, which take {WINDOW:,} at a time"
+        )
+    counted.save(options.out)
+    checkpoint.unlink(missing_ok=True)
+    return CovarianceShardResult(
+        file=str(options.out),
+        base=counts.base,
+        shard=f"{shard[0]}/{shard[1]}",
+        corpus=counts.corpus,
+        corpus_captions=counts.captions,
+        captions=counts.counted,
+        tokens=counts.tokens,
+        skipped=len(skipped),
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def _count(options: CovarianceOptions, shard: Shard, reporter: Reporter) -> tuple[Counted, Path, list[str]]:
+    """What was counted, the checkpoint that the caller removes, and where rows were left out."""
     from perfusion_registry.base import require_trainable
     from perfusion_registry.build import read_captions
 
-    begun, reporter = time.monotonic(), reporter or Silent()
     skipped: list[str] = []
     skip = (lambda where, why: skipped.append(where)) if options.skip_bad else None
     stream = read_captions(options.captions, options.column, skip)
@@ -97,30 +167,67 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
         reporter.note(f"{description.repo}: {description.prediction.sentence}")
 
     from perfusion_registry.base import load_base
-    from perfusion_registry.build import estimate_covariance, save_covariance
+    from perfusion_registry.build.estimation import count
 
     with reporter.stage(f"Loading {description.repo}"):
         base = load_base(description, device=options.compute.device, dtype=options.compute.dtype)
     checkpoint = options.out.with_name(f".{options.out.name}.checkpoint")
-    covariance: Covariance = estimate_covariance(
+    counted = count(
         base,
         stream if options.limit is None else islice(stream, options.limit),
+        shard=shard,
         padding=options.padding,
         total=options.limit,
         checkpoint=checkpoint,
         reporter=reporter,
     )
-    try:
-        _check_rank(covariance, reporter)
-    except PerfError:
-        checkpoint.unlink(missing_ok=True)  # of these captions, and no others
-        raise
-    save_covariance(covariance, options.out)
-    checkpoint.unlink(missing_ok=True)
+    return counted, checkpoint, skipped
+
+
+def merge(options: MergeOptions, reporter: Reporter | None = None) -> CovarianceResult:
+    """Write the covariance of a corpus whose shards are all counted: to the byte the one of a single run.
+
+    Raises PerfError for shards that do not belong together, and where one is missing.
+    """
+    from perfusion_registry.build.counted import merged
+
+    begun = time.monotonic()
+    counted = merged(options.shards)
+    covariance = counted.covariance()
+    _check_rank(covariance, reporter or Silent())
+    return _written(covariance, counted.counts.base, options.out, begun, [])
+
+
+def by_parts(
+    options: CovarianceOptions, shard: str | None, merged: bool, reporter: Reporter | None = None
+) -> CovarianceResult | CovarianceShardResult:
+    """What `perf covariance` does: estimate, or count the shard `2/8`, or merge shards, whose files stand in
+    the place of captions."""
+    if not merged:
+        if shard is None:
+            return estimate(options, reporter)
+        return count_shard(options, parse_shard(shard), reporter)
+    files = tuple(map(Path, options.captions))
+    if shard is not None or options != CovarianceOptions(
+        captions=options.captions, out=options.out, compute=options.compute
+    ):
+        raise PerfError(
+            "with --merge only the files of the shards and --out are said",
+            hint="the base and how captions are read were said when the shards were counted",
+        )
+    return merge(MergeOptions(shards=files, out=options.out), reporter)
+
+
+def _written(
+    covariance: Covariance, base: str, out: Path, begun: float, skipped: Sequence[str]
+) -> CovarianceResult:
+    from perfusion_registry.build import save_covariance
+
+    save_covariance(covariance, out)
     condition = covariance.condition()
     return CovarianceResult(
-        file=str(options.out),
-        base=description.repo,
+        file=str(out),
+        base=base,
         digest=covariance.digest,
         width=covariance.width,
         condition=condition if condition != float("inf") else None,
@@ -130,6 +237,15 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
         skipped_at=tuple(skipped),
         **covariance.card.model_dump(exclude={"version", "text_weights"}),
     )
+
+
+def _require_room(out: Path) -> None:
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise PerfError(
+            "this is a folder" if out.is_dir() else "the folder of the output file does not exist",
+            where=str(out),
+            hint="give --out the name of a file in a folder that exists",
+        )
 
 
 def ridged(covariance: Covariance) -> float:

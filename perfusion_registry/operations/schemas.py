@@ -29,7 +29,7 @@ from perfusion_registry.operations.cache import (
     CacheVerifyResult,
 )
 from perfusion_registry.operations.concepts import ListResult, RemoveResult
-from perfusion_registry.operations.covariance import CovarianceResult
+from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
 from perfusion_registry.operations.doctor import DoctorResult
 from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
 from perfusion_registry.operations.explain import ExplainResult, PresetsResult
@@ -77,6 +77,7 @@ AnyResult = (
     | ProjectMetadata
     | BuildResult
     | CovarianceResult
+    | CovarianceShardResult
     | ExportResult
     | LinkResult
     | ExplainResult

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import random
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from perfusion_registry.base import Base
@@ -20,7 +25,10 @@ from perfusion_registry.build import (
     load_covariance,
     save_covariance,
 )
+from perfusion_registry.build.counted import merged
 from perfusion_registry.build.covariance import CovarianceCard
+from perfusion_registry.build.estimation import count as count_captions
+from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.errors import PerfError
 from tests.tiny import WORDS
 
@@ -33,8 +41,6 @@ def captions(count: int, seed: int = 0) -> list[str]:
 @pytest.fixture(scope="module")
 def exact(tiny_base: Base) -> Base:
     """The tiny base with a float64 text encoder, so that only the order of sums can differ."""
-    import copy
-
     return dataclasses.replace(tiny_base, text_encoder=copy.deepcopy(tiny_base.text_encoder).double())
 
 
@@ -129,7 +135,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
     with pytest.raises(PerfError, match="other captions"):
         estimate_covariance(tiny_base, captions(150, seed=1), checkpoint=checkpoint)
-    with pytest.raises(PerfError, match="another base or padding"):
+    with pytest.raises(PerfError, match="another base, padding or shard"):
         estimate_covariance(tiny_base, texts, padding="none", checkpoint=checkpoint)
 
 
@@ -208,3 +214,78 @@ def test_the_gate_report_measures_every_position(tiny_base: Base) -> None:
     inverse = torch.linalg.inv(C + 0.01 * C.diagonal().mean() * torch.eye(32, dtype=torch.float64))
     expected = (e @ inverse @ e[5]) / (e[5] @ inverse @ e[5])
     assert [row.similarity["none"] for row in rows[:77]] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_shards_merge_to_the_bytes_of_one_run(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Whatever their number, in any order, one of them interrupted, one with nothing to do."""
+    monkeypatch.setattr("perfusion_registry.build.estimation.WINDOW", 32)
+    texts = captions(190)  # six windows
+    save_covariance(estimate_covariance(tiny_base, texts, batch_tokens=500), tmp_path / "whole")
+    paths = []
+    for number in range(1, count + 1):
+        checkpoint = tmp_path / f"checkpoint-{number}"
+        how: dict[str, Any] = {"shard": (number, count), "batch_tokens": 500, "checkpoint": checkpoint}
+        if number == 2:
+            with pytest.raises(StopHereError):
+                count_captions(tiny_base, interrupted(texts, 100), checkpoint_seconds=0, **how)
+        paths.append(tmp_path / f"{number}-of-{count}")
+        count_captions(tiny_base, texts, **how).save(paths[-1])
+    random.Random(count).shuffle(paths)
+    save_covariance(merged(paths).covariance(), tmp_path / "merged")
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_shards_that_do_not_belong_together_are_refused(tiny_base: Base, tmp_path: Path) -> None:
+    texts = captions(40)
+
+    def saved(name: str, of: list[str], *shard: int, **how: Any) -> Path:
+        count_captions(tiny_base, of, shard=(shard[0], shard[1]), **how).save(tmp_path / name)
+        return tmp_path / name
+
+    first, third = saved("1-of-3", texts, 1, 3), saved("3-of-3", texts, 3, 3)
+    for others, said in (
+        ([third], r"shards are missing: 2/3\n"),
+        ([third, third], "shard 3/3 is given twice"),
+        ([saved("other", captions(40, seed=1), 2, 3)], "of other captions than the first\n.*other"),
+        ([saved("padding", texts, 2, 3, padding="none")], "of another base or other options than the first"),
+        ([saved("2-of-4", texts, 2, 4)], "of 4 shards and not of 3"),
+        ([tmp_path / "none"], "Cannot read it: No such file"),
+    ):
+        with pytest.raises(PerfError, match=said):
+            merged([first, *others])
+    (tmp_path / "c").write_bytes(b"")
+    save_covariance(estimate_covariance(tiny_base, texts), tmp_path / "c")
+    with pytest.raises(PerfError, match="no part of a covariance"):
+        merged([tmp_path / "c"])
+
+
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-6, 1.0, 300.0, 30_000.0]))
+def test_sums_are_exact_in_any_order_and_any_parts(seed: int, scale: float) -> None:
+    """Against rational numbers: of encodings on the grid, no bit is lost before the last rounding."""
+    dice = torch.Generator().manual_seed(seed)
+    e = ((torch.rand(37, 3, generator=dice, dtype=torch.float64) - 0.5) * scale * 2**24).round() / 2**24
+    whole, parts = ExactSum.zero(3), [ExactSum.zero(3) for _ in range(3)]
+    whole.add(e)
+    order = torch.randperm(37, generator=dice)
+    for part, rows in zip(parts, order.split(13), strict=True):
+        part.add(e[rows])
+    parts[2].merge(parts[0])
+    parts[2].merge(parts[1])
+    assert torch.equal(parts[2].limbs, whole.limbs)
+    for i, j in ((0, 0), (0, 2), (2, 1)):
+        pairs = zip(e[:, i].tolist(), e[:, j].tolist(), strict=True)
+        exact = sum(Fraction(a) * Fraction(b) for a, b in pairs)
+        assert abs(Fraction(float(whole.total()[i, j])) - exact) <= abs(exact) * Fraction(1, 2**52)
+
+
+def test_what_cannot_be_summed_exactly_is_refused(tiny_base: Base) -> None:
+    for bad in (float("nan"), float("inf"), 2.0**15):
+        with pytest.raises(ValueError, match="finite and below 32,768"):
+            ExactSum.zero(2).add(torch.tensor([[1.0, bad]]))
+    encoder = copy.deepcopy(tiny_base.text_encoder)
+    encoder.get_input_embeddings().weight.data.fill_(float("nan"))
+    with pytest.raises(PerfError, match="gives what cannot be summed"):
+        estimate_covariance(dataclasses.replace(tiny_base, text_encoder=encoder), captions(3))

@@ -8,22 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from diffusers import EDMEulerScheduler
 from typer.testing import CliRunner
 
 from perfusion_registry.build import load_covariance
-from perfusion_registry.cli import covariance
-from perfusion_registry.cli.group import Group
+from perfusion_registry.cli.application import application
 from perfusion_registry.operations.init import init
 from tests.build.test_covariance import captions
 
 
 def run(*arguments: object) -> Any:
-    app = typer.Typer(cls=Group)
-    app.callback()(lambda: None)
-    app.command("covariance")(covariance.covariance)
-    return CliRunner().invoke(app, ["covariance", *map(str, arguments)])
+    return CliRunner().invoke(application(["covariance"]), ["covariance", *map(str, arguments)])
 
 
 def test_captions_become_a_covariance_file(tiny_base_folder: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ METHODS: dict[tuple[str, ...], tuple[Callable[..., Any], ...]] = {
     ("tree",): (Project.tree,),
     ("metadata",): (Project.metadata,),
     ("build",): (Project.build, Project.build_as, Project.transfer),
-    ("covariance",): (perf.estimate_covariance,),
+    ("covariance",): (perf.estimate_covariance, perf.count_covariance_shard, perf.merge_covariance),
     ("export",): (Project.export,),
     ("link",): (Project.link,),
     ("compose",): (Project.composer, Composer.compose),
@@ -79,6 +79,7 @@ SEVERAL = {
 }
 
 NOT_OFFERED = {
+    ("covariance",): {"merge"},  # a function of its own
     ("list",): {"outdated"},  # a method of its own
     ("verify",): {"rebuild"},
     ("metadata",): {"format_version"},  # the one that there is
