@@ -51,8 +51,9 @@ class ExactSum:
 
     def total(self) -> Tensor:
         """The sum (d, d) in float64 on the CPU."""
-        first, second, third = self.limbs.cpu().to(torch.float64)
-        return ((first * 2.0**_HALF + second) * 2.0**_HALF + third) * 2.0 ** (-2 * _GRID)
+        first, second, third = self.limbs.cpu().to(torch.float64).unbind()
+        whole: Tensor = (first * 2.0**_HALF + second) * 2.0**_HALF + third
+        return whole * 2.0 ** (-2 * _GRID)
 
     def _carry(self) -> None:
         """Keep the lower limbs within 2^20, whatever was added; so equal sums have equal limbs."""

@@ -10,7 +10,14 @@ from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.drawing import CovarianceOption, ForOption, WithOption
 from perfusion_registry.cli.facts import say_facts
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import CommonWithProgress, Compute, DryRunOption, JobsOption, LockedOption
+from perfusion_registry.cli.options import (
+    CommonWithProgress,
+    Compute,
+    DryRunOption,
+    JobsOption,
+    LockedOption,
+    ShardOption,
+)
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult, NeededConcept
@@ -41,6 +48,7 @@ def build(
     covariance: CovarianceOption = None,
     locked: LockedOption = False,
     jobs: JobsOption = 1,
+    shard: ShardOption = None,
     strict: Annotated[bool, flag("Exit with 1 where a verdict on a concept is bad.", "--strict")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -57,7 +65,8 @@ def build(
         from perfusion_registry.cli.transfer import tell_transferred
         from perfusion_registry.operations.transfer import TransferOptions, check_alone, transfer
 
-        check_alone(for_base, {"--super": supercategory, "--force": force, "--locked": locked})
+        others = {"--super": supercategory, "--force": force, "--locked": locked, "--shard": shard}
+        check_alone(for_base, others)
         asked = TransferOptions(
             base=for_base,
             names=tuple(names or ()),
@@ -78,6 +87,7 @@ def build(
         force=force,
         locked=locked,
         jobs=jobs,
+        shard=shard,
         dry_run=dry_run,
         compute=compute.read(),
     )

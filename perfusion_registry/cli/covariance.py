@@ -64,8 +64,7 @@ def covariance(
         skip_bad=skip_bad,
         compute=compute.read(),
     )
-    reporter = console.reporter(output.quiet or output.as_json)
-    output.show(by_parts(options, shard, merge, reporter), _tell)
+    output.show(by_parts(options, shard, merge, console.reporter(output.quiet or output.as_json)), _tell)
 
 
 def _tell(result: CovarianceResult | CovarianceShardResult) -> None:

@@ -19,7 +19,7 @@ from perfusion_registry.cli.drawing import (
     ResidualOption,
 )
 from perfusion_registry.cli.help import PICTURE, flag, gate_option, option, picture_option
-from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse
+from perfusion_registry.cli.options import CommonWithProgress, Compute, ForceOption, LockfileUse, ShardOption
 from perfusion_registry.cli.start import StartOptions
 
 BIASES, TEMPERATURES = "relative ones: 0.6,0.85,0.95,1.05,1.15", "0.1,0.15"
@@ -65,6 +65,7 @@ def render(
         Path | None, option("FILE", "Also lay out a contact sheet with the reference images.")
     ] = None,
     force: ForceOption = False,
+    shard: ShardOption = None,
     show: OpenOption = False,
 ) -> None:
     """Draw a prompt with its concepts.
@@ -72,15 +73,7 @@ def render(
     The files' names go to stdout. A picture carries all that made it, and --from draws it again to the pixel.
     What --composition and --from draw is named by its hashes: no lockfile has a say in it.
     """
-    from perfusion_registry.operations.prompt_list import PromptList
-    from perfusion_registry.operations.render import (
-        RenderListOptions,
-        RenderListResult,
-        RenderOptions,
-        RenderResult,
-        render_list,
-    )
-    from perfusion_registry.operations.render import render as run
+    from perfusion_registry.operations.render import drawing_of
     from perfusion_registry.operations.sources import read_source
     from perfusion_registry.render.formats import read_format
 
@@ -98,21 +91,14 @@ def render(
         prompts=prompts,
         composition=composition,
         picture=source,
+        shard=shard,
         stdin=lambda: sys.stdin.buffer.read(),
     )
-    options: RenderOptions | RenderListOptions
-    if isinstance(drawn, PromptList):
-        options = RenderListOptions(prompts=drawn, **how)
-    else:
-        options = RenderOptions(source=drawn, **how)
+    draw = drawing_of(drawn, **how)
     from_file = source is not None or composition is not None
     written = None if common.as_json else console.say
-    result: RenderResult | RenderListResult
     with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
-        if isinstance(options, RenderListOptions):
-            result = render_list(workspace, options, written=written)
-        else:
-            result = run(workspace, options, written=written)
+        result = draw(workspace, written)
     common.show(result)
     if show:
         typer.launch(result.sheet or result.first)

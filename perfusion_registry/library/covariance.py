@@ -54,7 +54,7 @@ def estimate_covariance(
 def count_covariance_shard(
     captions: str | Path | Collection[str | Path],
     out: str | Path,
-    shard: tuple[int, int],
+    shard: str,
     *,
     base: str | None = None,
     column: str | None = None,
@@ -67,7 +67,7 @@ def count_covariance_shard(
 ) -> CovarianceShardResult:
     """Count one part of the captions for a covariance, on one of several machines, for `merge_covariance`.
 
-    captions: all of them, in the same order on every machine. shard: (2, 8) is the second of eight. out: the
+    captions: all of them, in the same order on every machine. shard: "2/8" is the second of eight. out: the
     file of its sums. The rest is as in `estimate_covariance`. Raises PerfError.
     """
     from perfusion_registry.operations.compute import ComputeOptions
@@ -85,7 +85,7 @@ def count_covariance_shard(
         skip_bad=skip_bad,
         compute=ComputeOptions(device, dtype),
     )
-    return count_shard(options, parse_shard("/".join(map(str, shard))), reporter or Logging())
+    return count_shard(options, parse_shard(shard), reporter or Logging())
 
 
 def merge_covariance(

@@ -27,6 +27,7 @@ from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.shard import parse_shard, share
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
@@ -43,7 +44,7 @@ from perfusion_registry.workers import worker_pool
 class BuildOptions:
     """What to build. names: the concepts (default: all). force: even what is up to date.
 
-    jobs: processes at once.
+    jobs: processes at once. shard: `2/8` is the second of eight parts of them, for as many machines.
 
     locked: raise StaleLockfileError where the lockfile would change, and CheckFailedError where the bytes of
     an unchanged recipe are not the locked ones.
@@ -53,6 +54,7 @@ class BuildOptions:
     force: bool = False
     locked: bool = False
     jobs: int = 1
+    shard: str | None = None
     dry_run: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
@@ -115,8 +117,15 @@ def check_learned(files: Sequence[Path] | None, covariance: Path | None) -> None
 
 def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
     """Train what has to be trained; a build that is interrupted resumes where it was."""
-    begun = time.monotonic()
-    planned = load_plan(workspace, options.names or None, force=options.force)
+    begun, names = time.monotonic(), options.names
+    if options.shard is not None:
+        shard = parse_shard(options.shard)
+        project = workspace.read()
+        trained = [name for name in project.select(names) if project.manifest.concepts[name].recipe]
+        names = share(sorted(trained), shard)
+        if not names:
+            return BuildResult(needed=(), built=(), up_to_date=(), seconds=round(time.monotonic() - begun, 3))
+    planned = load_plan(workspace, names or None, force=options.force)
     after = lock(planned.project, planned.plan, planned.store)
     changes = changes_of(planned.project, after)
     if options.locked:
@@ -127,7 +136,7 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
     if options.dry_run or not planned.plan.needed:
         if changes and not options.dry_run:
             write_lockfile(planned.project.lockfile_path, after)
-        elsewhere = _not_built_here(planned, options.names)
+        elsewhere = _not_built_here(planned, names)
         return result_of(planned, begun, needed=needed_of(planned, options.compute), not_built_here=elsewhere)
     built = build_plan(
         planned, options.compute, locked=options.locked, jobs=options.jobs, reporter=workspace.reporter

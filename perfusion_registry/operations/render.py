@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -150,6 +150,18 @@ def render_list(
         ),
         sheet=sheet,
     )
+
+
+def drawing_of(
+    source: Source | PromptList, **how: Any
+) -> Callable[[Workspace, Written | None], RenderResult | RenderListResult]:
+    """What draws one source or a list of prompts. how: the other options of either. Raises PerfError for
+    options that cannot be."""
+    if isinstance(source, PromptList):
+        of_all = RenderListOptions(prompts=source, **how)
+        return lambda workspace, written: render_list(workspace, of_all, written=written)
+    options = RenderOptions(source=source, **how)
+    return lambda workspace, written: render(workspace, options, written=written)
 
 
 class _Planned:

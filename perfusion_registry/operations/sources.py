@@ -10,6 +10,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compose import Prompting, PromptOptions
 from perfusion_registry.operations.job import CompositionSource, PictureSource, Source
 from perfusion_registry.operations.prompt_list import PromptList, read_prompt_file, read_prompts
+from perfusion_registry.operations.shard import parse_shard, share
 
 PIPED = "-"
 """What stands for standard input, in the place of a prompt or of a file."""
@@ -22,10 +23,12 @@ def read_source(
     prompts: Path | None,
     composition: Path | None,
     picture: Path | None,
+    shard: str | None = None,
     stdin: Callable[[], bytes],
 ) -> Source | PromptList:
     """What `perf render` draws. how: what else is said of prompts. prompts, composition, picture: the files
-    of `--prompts`, `--composition` and `--from`. stdin: gives what `-` stands for.
+    of `--prompts`, `--composition` and `--from`. stdin: gives what `-` stands for. shard: `2/8`, which part
+    of a list of prompts.
 
     Raises PerfError where more than one is named, and for what goes with none but a prompt.
     """
@@ -41,7 +44,13 @@ def read_source(
     if prompts is not None:
         piped = str(prompts) == PIPED
         lines = read_prompts(stdin(), "stdin") if piped else read_prompt_file(prompts)
+        if shard is not None:
+            count, lines = len(lines), share(lines, parse_shard(shard))
+            if count and not lines:
+                raise PerfError(f"shard {shard} has none of the {count} prompts", hint="take fewer shards")
         return PromptList(lines=lines, name="stdin" if piped else str(prompts), **vars(how))
+    if shard is not None:
+        raise PerfError("--shard takes a part of a list of prompts", hint="give the list with --prompts FILE")
     if picture is not None:
         return PictureSource(picture=picture, gates=how.gates, compute=how.compute)
     if composition is not None:

@@ -93,6 +93,8 @@ def build_substitute(
 ) -> BuildResult:
     """Build the concept under the other word, if the store has it not yet, and write the file."""
     begun = time.monotonic()
+    if options.shard is not None:
+        raise PerfError("--super builds one concept, which has no parts", hint="leave --shard out")
     words = {override.name: override.word}
     planned = load_plan(workspace, [override.name], force=options.force, supercategories=words)
     check_supercategory(planned.base, override.word)

@@ -88,7 +88,7 @@ NOT_OFFERED = {
     ("explain",): {"presets"},
     ("build",): {"strict"},  # a result has the verdicts; what becomes of a bad one is the caller's affair
     # Pictures are the caller's to save and lay out.
-    ("render",): {"out", "force", "sheet", "show", "picture_format", "quality"},
+    ("render",): {"out", "force", "sheet", "show", "picture_format", "quality", "shard"},
     ("sweep",): {"show"},
     ("tune",): {"show"},
     ("evaluate",): {"dry_run"},

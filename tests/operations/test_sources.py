@@ -25,7 +25,7 @@ CPU = ComputeOptions("cpu")
 
 
 def source(
-    prompt: str | None = None, how: Prompting | None = None, piped: bytes | None = None, **files: Path
+    prompt: str | None = None, how: Prompting | None = None, piped: bytes | None = None, **files: Path | str
 ) -> Any:
     def stdin() -> bytes:
         assert piped is not None, "nobody asked for standard input"
@@ -53,6 +53,30 @@ def test_a_scene_goes_with_a_list_of_prompts(tmp_path: Path) -> None:
     listed = source(how=Prompting(scene="night"), prompts=file)
     assert isinstance(listed, PromptList)
     assert ([line.text for line in listed.lines], listed.scene) == (["a hat", "a pot"], "night")
+
+
+def test_a_shard_is_every_nth_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("".join(f"a hat {number}\n" for number in range(5)))
+
+    def shard(text: str) -> list[str]:
+        lines = source(prompts=file, shard=text).lines
+        return [f"{line.place.rpartition(':')[2]} {line.text}" for line in lines]
+
+    assert shard("2/2") == ["2 a hat 1", "4 a hat 3"]
+    assert sorted(shard("1/3") + shard("2/3") + shard("3/3")) == shard("1/1")
+    for text, said in (
+        ("3/2", "`3/2` is no shard"),
+        ("0/2", "no shard"),
+        ("2", "no shard"),
+        ("9/9", "has none of the 5 prompts"),
+    ):
+        with pytest.raises(PerfError, match=said):
+            shard(text)
+    with pytest.raises(PerfError, match="--shard takes a part of a list of prompts"):
+        read_source(
+            "a hat", Prompting(), prompts=None, composition=None, picture=None, shard="1/2", stdin=bytes
+        )
 
 
 @pytest.mark.parametrize("said", [{"prompt": "-"}, {"prompts": Path("-")}])

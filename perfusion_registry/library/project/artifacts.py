@@ -64,6 +64,7 @@ class ProjectArtifacts(OpenedProject):
         self,
         *names: str,
         jobs: int = 1,
+        shard: str | None = None,
         force: bool = False,
         locked: bool = False,
         dry_run: bool = False,
@@ -73,7 +74,8 @@ class ProjectArtifacts(OpenedProject):
         """Train the concepts whose inputs changed, store and lock them; default all of them.
 
         jobs: how many to train at once, each in a process of its own: so a program needs the usual
-        `if __name__ == "__main__"`. force: also what is up to date. locked: raise StaleLockfileError where
+        `if __name__ == "__main__"`. shard: "2/8" is the second of eight parts of the concepts, for as many
+        machines. force: also what is up to date. locked: raise StaleLockfileError where
         the lockfile would change. device: "auto", "cpu", "cuda" or "mps". dtype: "auto", "float32",
         "float16" or "bfloat16". A build that is interrupted resumes where it was.
         """
@@ -83,6 +85,7 @@ class ProjectArtifacts(OpenedProject):
         options = BuildOptions(
             names=names,
             jobs=jobs,
+            shard=shard,
             force=force,
             locked=locked,
             dry_run=dry_run,
