@@ -65,8 +65,8 @@ def test_a_resumed_training_ends_as_an_unbroken_one(name: str, tmp_path: Path) -
 def test_it_trains_in_bf16_on_every_machine(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As processors with matrix units and accelerators do by themselves."""
-    monkeypatch.setattr(precision, "choose_compute_dtype", lambda *_: torch.bfloat16)
+    """As processors that are faster in bf16 and accelerators do by themselves."""
+    monkeypatch.setattr(precision, "faster_in_bf16", lambda: True)
     learner, progress = trained(name, tmp_path, PAGES // 2)
     assert progress.pages > 0
     state = tensors(learner.state_dict())
