@@ -120,6 +120,13 @@ class _Calls(TorchFunctionMode):
                 return first.value.tolist()
             if name in ("numpy", "__array__"):
                 raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
+        if name == "__set__" and func == Tensor.data.__set__ and isinstance(first, Tensor):  # type: ignore[attr-defined]
+            if isinstance(first, OnCuda) == isinstance(args[1], OnCuda):
+                return func(*args, **kwargs)
+            other: Tensor = args[1].detach()
+            if isinstance(first, torch.nn.Parameter):
+                other = torch.nn.Parameter(other, requires_grad=first.requires_grad)
+            return torch.utils.swap_tensors(first, other)
         if isinstance(first, Tensor) and name in ("to", "cuda", "cpu"):
             return _moved(func, name, first, list(args[1:]), kwargs)
         beside = isinstance(first, OnCuda) and name in _AS_CUDA and kwargs.get("device") is None

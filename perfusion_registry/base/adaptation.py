@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perfusion_registry.base.changes import Change, Changes, Hook, everywhere, hooked, module_at
+from perfusion_registry.base.changes import Changes, Hook, Ready, everywhere, hooked, module_at
 from perfusion_registry.base.layers import CrossAttention
 from perfusion_registry.base.regions import Regions
 
@@ -71,9 +71,9 @@ def _within(
     for path, change in one.changes.items():
         module = module_at(denoiser, path)
         assert module is not None
-        ready = change.on(next(module.parameters()), one.strength)
+        ready = Ready(change.on(next(module.parameters()), one.strength))
 
-        def add(module: nn.Module, inputs: Any, output: Tensor, ready: Change = ready) -> Tensor | None:
+        def add(module: nn.Module, inputs: Any, output: Tensor, ready: Ready = ready) -> Tensor | None:
             mask, x = regions.mask(output, concept), inputs[0]
             if mask is None or regions.rows is None:
                 return None

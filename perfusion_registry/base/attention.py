@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from perfusion_registry.base.layers import CrossAttention
@@ -177,5 +177,7 @@ class Watched:
                 text = text[0]
             self._show(attn, hidden_states, text, attention_mask)
         given = hidden_states, encoder_hidden_states, attention_mask
+        if isinstance(self.original, nn.Module):  # as of an IP-Adapter: no layer's own, so it stays behind
+            self.original.to(hidden_states.device)
         out: Tensor = self.original(attn, *given, *args, **kwargs)
         return out

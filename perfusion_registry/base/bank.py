@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class Bank:
         (B, n, d) fp32. Attached or not, it is as the denoiser's own modules do it."""
         with torch.autocast(states.device.type, enabled=False):
             for module in self.projecting:
-                states = module(states)
+                states = module(states.to(next(module.parameters()).device))
         return states
 
     def behind_captions(self) -> AbstractContextManager[None]:
@@ -129,8 +130,17 @@ class Bank:
                         hint="wrap the pipeline again",
                     )
                 stand_ins.append((slot, _Slice(columns, linear, kept, len(self.W))))
-        with exchanged(stand_ins):
-            yield
+        try:
+            with exchanged(stand_ins):
+                yield
+        finally:
+            for (
+                slot,
+                linear,
+                _,
+            ) in self.projections:  # the layer may have been offloaded meanwhile, or fetched
+                layer: Any = slot.owner
+                linear.to(layer.to_q.weight.device)
 
 
 def _in_fp32(module: nn.Module) -> nn.Module:
@@ -184,7 +194,7 @@ class _Slice(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
         part = packed[..., self.columns]
         for bias in self._bias:
-            part = part + bias
+            part = part + bias.to(part.device)
         return part.to(dtype)
 
     def marks(self, context: Tensor, count: int) -> Tensor:

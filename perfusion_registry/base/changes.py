@@ -44,6 +44,13 @@ class Change:
             moved(self.bias, strength),
         )
 
+    def near(self, place: Tensor) -> Change:
+        """The same on a tensor's device."""
+        parts = self.down, self.up, self.weight, self.bias
+        if all(part is None or part.device == place.device for part in parts):
+            return self
+        return Change(*(None if part is None else part.to(place.device) for part in parts))
+
     def linear(self, x: Tensor) -> Tensor:
         """What is added where a linear layer reads x (..., m); (..., m')."""
         if self.down is not None and self.up is not None:
@@ -62,10 +69,10 @@ class Change:
         if isinstance(module, nn.Conv2d):
             return self._convolved(module, x)
         if isinstance(module, nn.LayerNorm):
-            weight = torch.zeros_like(module.weight) if self.weight is None else self.weight
+            weight = torch.zeros_like(module.weight, device=x.device) if self.weight is None else self.weight
             return functional.layer_norm(x, module.normalized_shape, weight, self.bias, module.eps)
         if isinstance(module, nn.GroupNorm):
-            weight = torch.zeros_like(module.weight) if self.weight is None else self.weight
+            weight = torch.zeros_like(module.weight, device=x.device) if self.weight is None else self.weight
             return functional.group_norm(x, module.num_groups, weight, self.bias, module.eps)
         raise PerfError(f"an adapter changes a {type(module).__name__}, which perf cannot change")
 
@@ -81,6 +88,18 @@ class Change:
             return self.bias[:, None, None]
         weight = self.weight.reshape(module.weight.shape)
         return functional.conv2d(x, weight, self.bias, **how)
+
+
+@dataclass(eq=False)
+class Ready:
+    """A change of a module that is not always where it computes: fetched when the module is first called."""
+
+    change: Change
+
+    def added(self, module: nn.Module, x: Tensor) -> Tensor:
+        """As `Change.added`."""
+        self.change = self.change.near(x)
+        return self.change.added(module, x)
 
 
 Changes = Mapping[str, Change]
@@ -115,9 +134,9 @@ def everywhere(model: nn.Module, changes: Changes, strength: float) -> Iterator[
     for path, change in changes.items():
         module = module_at(model, path)
         assert module is not None
-        ready = change.on(next(module.parameters()), strength)
+        ready = Ready(change.on(next(module.parameters()), strength))
 
-        def add(module: nn.Module, inputs: Any, output: Tensor, ready: Change = ready) -> Tensor:
+        def add(module: nn.Module, inputs: Any, output: Tensor, ready: Ready = ready) -> Tensor:
             return output + ready.added(module, inputs[0]).to(output.dtype)
 
         yield module, add

@@ -55,6 +55,10 @@ class Conditioning:
         """The same prompts for pictures of these sizes (B, 6)."""
         return replace(self, sizes=sizes)
 
+    def to(self, device: torch.device) -> Conditioning:
+        """The same prompts on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
     def rows(self, index: Tensor | Sequence[int] | slice) -> Conditioning:
         """The prompts at `index`, in its order."""
         return self._each(lambda tensor: tensor[index])

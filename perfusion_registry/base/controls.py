@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from perfusion_registry.base.architectures.unet import reader_of
 from perfusion_registry.base.control_shapes import AdapterShape
 from perfusion_registry.base.interface import Base
+from perfusion_registry.base.offload_hooks import CPU
 from perfusion_registry.base.options import ControlPart
 from perfusion_registry.base.pretrained import BROKEN, load_pretrained, move, quiet
 from perfusion_registry.base.readers import Reader
@@ -42,7 +43,7 @@ def networks(
         if one.part.digest not in there:
             with (reporter or Silent()).stage(f"Loading {one.part.said}"):
                 network = _load(base, one)
-                move([network], base.device)
+                move([network], base.device if base.offload is None else CPU)
             there[one.part.digest] = network
     return [there[one.part.digest] for one in controls]
 

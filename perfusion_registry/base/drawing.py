@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base.conditioning import Conditioning
     from perfusion_registry.base.identity import BaseIdentity
+    from perfusion_registry.base.offload_kinds import Offload
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DrawingBase(ABC):
     """The part of a loaded base that pictures are drawn by.
 
-    pipe: the diffusers pipeline with its components; only architectures look into it.
+    pipe: the diffusers pipeline with its components; only architectures look into it. device: where it
+    draws. offload: what of it is on the device only while it computes; None where all of it is there.
     """
 
     pipe: Any
     description: BaseIdentity
+    device: torch.device
+    offload: Offload | None = None
 
     guided_together: ClassVar[bool] = True
     """Whether its pipelines ask the denoiser once for both branches of guidance, the unwanted one first; else
@@ -80,6 +84,10 @@ class DrawingBase(ABC):
                 pipe = named(**{name: part for name, part in given.items() if name in takes})
         pipe.scheduler = self.scheduler(scheduler)
         pipe.set_progress_bar_config(disable=True)
+        if self.offload is not None:
+            from perfusion_registry.base.offload_hooks import hook
+
+            hook(pipe, self.device, self.offload)
         return pipe
 
     def rescale(self, kind: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from perfusion_registry.base.interface import Base
+from perfusion_registry.base.offload_hooks import CPU
 from perfusion_registry.base.options import ControlPart
 from perfusion_registry.base.pretrained import BROKEN, load_pretrained, move, quiet
 from perfusion_registry.errors import PerfError
@@ -91,7 +92,7 @@ def _load(base: Base, parts: Sequence[ControlPart]) -> ImagePrompts:
         side = encoder.config.image_size
         extractor = CLIPImageProcessor(size=side, crop_size=side)
         encoder.to(base.dtype)
-    move([encoder], base.device)
+    move([encoder], base.device if base.offload is None else CPU)
     unet, tensors = base.denoiser, [_by_module(part) for part in parts]
     with base.exclusive():
         before = _Worn.of(unet)
@@ -110,6 +111,8 @@ def _load(base: Base, parts: Sequence[ControlPart]) -> ImagePrompts:
     learned = [one for one in worn.processors.values() if isinstance(one, nn.Module)]
     for module in (worn.projection, *learned):
         module.eval().requires_grad_(False)
+        if base.offload == "group":  # of layers that are hooked before it is there
+            module.to(base.device)
     return ImagePrompts({"image_encoder": encoder, "feature_extractor": extractor}, unet, worn)
 
 

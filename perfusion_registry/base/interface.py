@@ -45,7 +45,6 @@ class Base(DrawingBase):
     has at a time.
     """
 
-    device: torch.device
     dtype: torch.dtype
     compute_dtype: torch.dtype
     scorer: Scorer | None = None
@@ -56,6 +55,12 @@ class Base(DrawingBase):
     """Whether a long prompt becomes several chunks. Else it is cut, and breaks are nothing."""
 
     # Text
+
+    @property
+    def text_device(self) -> torch.device:
+        """Where its text encoders compute: where it draws, unless that is offloaded. What Eq. 4 makes of
+        their encodings is made where the bank is."""
+        return self.embedding_tables[0].weight.device
 
     @abstractmethod
     def tokenise(self, pieces: Sequence[str | ConceptPiece | ChunkEnd], *, whole: bool = True) -> Tokens:
@@ -182,7 +187,7 @@ class Base(DrawingBase):
         packed where a composition is attached. Returns its answer (B, c, h, w) in fp32; gradients flow.
         """
         with self.autocast(), self.bank.behind_captions():
-            return self.answer(x, t, conditioning).float()
+            return self.answer(x, t, conditioning.to(self.device)).float()
 
     @abstractmethod
     def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

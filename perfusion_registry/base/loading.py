@@ -11,6 +11,9 @@ from perfusion_registry.base.device import choose_device, choose_formats
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.interface import Base
 from perfusion_registry.base.kinds import SUITABLE
+from perfusion_registry.base.offload_hooks import CPU
+from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.base.offloading import offloaded, require_memory_of_its_own
 from perfusion_registry.base.scorer import Scorer
 from perfusion_registry.errors import PerfError
 
@@ -20,18 +23,25 @@ def load_base(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     compute_dtype: str | torch.dtype = "auto",
+    offload: Offload | None = None,
 ) -> Base:
     """Load a described base. Only safetensors are read, and nothing is downloaded.
 
     device: "auto" takes cuda, then mps, then cpu. dtype: of the weights; "auto" is bf16 (or fp16) on cuda,
     fp16 on mps, fp32 on cpu. compute_dtype: of the products; "auto" is `dtype`, except bf16 on a cpu with
-    matrix units where `dtype` is "auto" too: who asks for fp32 gets fp32.
-    Raises PerfError when the files are missing or broken, or a device or format is not to be had.
+    matrix units where `dtype` is "auto" too: who asks for fp32 gets fp32. offload: what of it is on the
+    device only while it computes.
+    Raises PerfError when the files are missing or broken, or a device or format is not to be had, or there is
+    nothing to offload from.
     """
     place = choose_device(device)
+    if offload is not None:
+        require_memory_of_its_own(place)
     weights, products = choose_formats(place, dtype, compute_dtype)
-    scorer = Scorer.load(description.clip, place) if description.clip is not None else None
-    return architecture(description.architecture).load(description, place, weights, products, scorer)
+    rests = place if offload is None else CPU
+    scorer = Scorer.load(description.clip, rests) if description.clip is not None else None
+    base = architecture(description.architecture).load(description, rests, weights, products, scorer)
+    return base if offload is None else offloaded(base, place, offload)
 
 
 def wrap(pipe: Any, description: BaseDescription | None = None) -> Base:

@@ -56,7 +56,7 @@ class _LastColumns(nn.Module):
 
     def __init__(self, projection: nn.Module, packed: int, width: int) -> None:
         super().__init__()
-        self._projection = [projection]  # not registered: it belongs to the network
+        self.projection = projection  # which goes where the network goes
         self._least, self._width = packed + width, width
 
     def forward(self, context: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -67,5 +67,5 @@ class _LastColumns(nn.Module):
                 hint="inside `composed` call the pipeline with what it gave, `pipe(**call)`; "
                 "draw other prompts outside",
             )
-        out: Tensor = self._projection[0](context[..., -self._width :], *args, **kwargs)
+        out: Tensor = self.projection(context[..., -self._width :], *args, **kwargs)
         return out

@@ -134,14 +134,14 @@ class _Added(nn.Module):
         self, projection: nn.Module, factors: Sequence[tuple[Tensor, Tensor]], seen: _Map | None
     ) -> None:
         super().__init__()
-        # Not registered: they belong to the denoiser, and to whoever trains them.
-        self._projection = [projection]
+        self.projection = projection  # which goes where its block goes
+        # Not registered: they belong to whoever trains them.
         self._factors = factors
         self._seen = seen
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, m, h, w) for a convolution, (B, p, m) for a linear layer; returns the same with m'."""
-        out: Tensor = self._projection[0](x)
+        out: Tensor = self.projection(x)
         if self._seen is None:
             return out + self._residual(x, None).to(out.dtype)
         rows, share = self._seen.take()

@@ -14,6 +14,7 @@ from torch import Tensor
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.memory import enough_memory
+from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
 from perfusion_registry.build.images import load_image, notes_on_squaring
@@ -84,6 +85,7 @@ def build_concept(
     a covariance that cannot be used, and when training diverges.
     """
     reporter = reporter or Silent()
+    require_whole_models(base.offload)
     name, word = sources.name, sources.supercategory
     if not sources.images:
         raise PerfError(f"Concept {name!r} has no images", hint="list some under `images` in its recipe")

@@ -131,7 +131,7 @@ def count(
 
 def _restore(checkpoint: Path | None, start: Counts, base: Base) -> Counted:
     """What the checkpoint has; nothing counted where there is none."""
-    device = base.device if base.device.type == "cuda" else torch.device("cpu")
+    device = base.text_device if base.text_device.type == "cuda" else torch.device("cpu")
     if checkpoint is None or not checkpoint.exists():
         return Counted.nothing(start, base.bank.W.shape[1], device)
     where, hint = str(checkpoint), "delete the checkpoint to start again"

@@ -38,7 +38,7 @@ def draw(
     scheduler = base.scheduler(SOLVER if SOLVER in base.schedulers else None)
     scheduler.set_timesteps(steps, device=base.device)
     both = Conditioning.joined([unwanted, wanted])
-    both = both.with_states(both.states.to(base.dtype))
+    both = both.with_states(both.states.to(base.dtype)).to(base.device)
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         answer = base.denoise(x, t, both)

@@ -163,7 +163,7 @@ def step_loss(inputs: TrainInputs, state: TrainState) -> Tensor:
     noise = torch.randn(shape, generator=generator).to(base.device)
 
     unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
-    inverse = inverse.to(base.device)
+    inverse = inverse.to(base.text_device)
     batch = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
     answer = base.denoise(objective.add_noise(z, noise, times), times, batch)
     return masked_loss(answer, objective.target(z, noise, times), latents.weight[pictures])

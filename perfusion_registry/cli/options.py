@@ -78,6 +78,10 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[
     str, option("DTYPE", "Number format: auto, fp32, bf16 or fp16.", panel=GENERAL, callback=_dtype)
 ]
+OffloadOption = Annotated[
+    str | None,
+    option("WHAT", "Fetch to a GPU what computes: model, group.", panel=GENERAL, envvar="PERF_OFFLOAD"),
+]
 
 
 def _threads(count: int | None) -> int | None:
@@ -186,9 +190,11 @@ class Compute:
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
     threads: ThreadsOption = None
+    offload: OffloadOption = None
 
     def read(self) -> ComputeOptions:
         """What is said, for an operation."""
+        from perfusion_registry.base.offload_kinds import read_offload
         from perfusion_registry.operations.compute import ComputeOptions
 
-        return ComputeOptions(self.device, self.dtype, self.threads)
+        return ComputeOptions(self.device, self.dtype, self.threads, read_offload(self.offload))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.base.reference import EMBEDDED, BaseReference
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
@@ -46,6 +47,7 @@ class Workplace:
     dtype: str = "auto"
     jobs: int = 1
     bases: SuiteBases = SuiteBases()
+    offload: Offload | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def prepared(
         covariance=covariance,
         device=place.device,
         dtype=place.dtype,
+        offload=place.offload,
         dino=dino,
         bases={reference: base} | {named[name]: bases[name] for name in named},
         clip=clip,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
 from perfusion_registry.base import BaseDescription, load_base
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
@@ -37,6 +38,7 @@ class WorkerSetup:
     covariance: Path
     device: str = "auto"
     dtype: str = "auto"
+    offload: Offload | None = None
     dino: Path | None = None
     bases: Mapping[str, BaseDescription] = field(default_factory=dict)
     clip: Path | None = None
@@ -73,7 +75,7 @@ class Worker:
             described = described.for_training
         if described.digest not in self._bases:
             self._bases[described.digest] = load_base(
-                described, device=self.setting.device, dtype=self.setting.dtype
+                described, self.setting.device, self.setting.dtype, offload=self.setting.offload
             )
         return self._bases[described.digest]
 

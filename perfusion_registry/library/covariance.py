@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def estimate_covariance(
     skip_bad: bool = False,
     device: str = "auto",
     dtype: str = "auto",
+    offload: Offload | None = None,
     reporter: Reporter | None = None,
 ) -> CovarianceResult:
     """Estimate the covariance of a base's text encoder from captions, into a file that `[project]` can name.
@@ -30,7 +32,7 @@ def estimate_covariance(
     captions: files of text, one a line, or tables (CSV, TSV, JSON Lines, Parquet). out: the file to write.
     base: as in a manifest; None for that of the project here, or "storybook" where there is none. column: of
     the captions in tables, by its name or number. limit: captions at most. padding: whether positions after a
-    caption's end count. skip_bad: leave out unreadable rows, and count them. device, dtype: as in
+    caption's end count. skip_bad: leave out unreadable rows, and count them. device, dtype, offload: as in
     `Project.build`. A run that is interrupted resumes when it is given the same captions again. Raises
     PerfError.
     """
@@ -46,7 +48,7 @@ def estimate_covariance(
         limit=limit,
         padding=padding,
         skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype),
+        compute=ComputeOptions(device, dtype, offload=offload),
     )
     return estimate(options, reporter or Logging())
 

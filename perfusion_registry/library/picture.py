@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.library.controls import said_of_controls
 from perfusion_registry.render.metadata import RenderRecord, picture_bytes, png_bytes, read_metadata
 from perfusion_registry.render.output import check_formats, chosen_format, write_picture
@@ -68,6 +69,7 @@ def redraw(
     folder: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    offload: Offload | None = None,
     store: str | Path | None = None,
     offline: bool = False,
     reporter: Reporter | None = None,
@@ -84,7 +86,8 @@ def redraw(
     from perfusion_registry.operations.job import PictureSource, RenderOverrides, load_job
     from perfusion_registry.operations.workspace import Workspace
 
-    source = PictureSource(picture=Path(path), compute=ComputeOptions(device, dtype))
+    compute = ComputeOptions(device, dtype, offload=offload)
+    source = PictureSource(picture=Path(path), compute=compute)
     with Workspace.open(
         Path(folder) if folder is not None else None,
         store=Path(store) if store else None,

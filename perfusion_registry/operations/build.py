@@ -14,6 +14,7 @@ from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from perfusion_registry.artifact import read_card
+from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.operations.build_time import Foretold, foretell, how_long
 from perfusion_registry.operations.compute import ComputeOptions
@@ -57,6 +58,10 @@ class BuildOptions:
     shard: str | None = None
     dry_run: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for layers that would be away when gradients come back to them."""
+        require_whole_models(self.compute.offload)
 
 
 class NeededConcept(FileModel):

@@ -27,6 +27,7 @@ def time_key(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processe
     """The kind of a build: all that decides how long its steps are. processes: that train at once."""
     method, batch = task.recipe.concept.method, task.training_options.batch
     machine = [compute.device, compute.dtype, compute.threads, processes]
+    machine += [compute.offload] if compute.offload else []
     return digest_of(["durations", base.digest, method, batch, machine])
 
 

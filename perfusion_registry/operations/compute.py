@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from perfusion_registry.base.offload_kinds import Offload, read_offload
 from perfusion_registry.errors import PerfError
 
 
@@ -12,16 +13,19 @@ from perfusion_registry.errors import PerfError
 class ComputeOptions:
     """Where to compute, and with which numbers: names as `load_base` takes them. threads: that this process
     was asked to have; None where nobody asked, and an interrupted training goes on with as many as it had.
+    offload: what of a base is on the device only while it computes; None: nothing, all of it is there.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
+    offload: Offload | None = None
 
     def __post_init__(self) -> None:
         """Raise PerfError for what is no name of a device or of a number format, before torch is imported."""
         check_device(self.device)
         check_dtype(self.dtype)
+        read_offload(self.offload)
 
 
 def check_device(name: str) -> str:

@@ -105,8 +105,12 @@ class ConceptBuilder:
                 from perfusion_registry.base import load_base
                 from perfusion_registry.build import load_covariance
 
+                compute = self._compute
                 base = load_base(
-                    self._inputs.base.for_training, device=self._compute.device, dtype=self._compute.dtype
+                    self._inputs.base.for_training,
+                    device=compute.device,
+                    dtype=compute.dtype,
+                    offload=compute.offload,
                 )
                 file = self._inputs.plan.covariance
                 self._loaded = base, None if file is None else load_covariance(file.path)

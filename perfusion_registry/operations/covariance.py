@@ -167,10 +167,14 @@ def _count(options: CovarianceOptions, shard: Shard, reporter: Reporter) -> tupl
         reporter.note(f"{description.repo}: {description.prediction.sentence}")
 
     from perfusion_registry.base import load_base
+    from perfusion_registry.base.offloading import text_to_device
     from perfusion_registry.build.estimation import count
 
     with reporter.stage(f"Loading {description.repo}"):
-        base = load_base(description, device=options.compute.device, dtype=options.compute.dtype)
+        compute = options.compute
+        base = load_base(description, compute.device, compute.dtype, offload=compute.offload)
+        if compute.offload is not None:
+            text_to_device(base)  # nothing else computes
     checkpoint = options.out.with_name(f".{options.out.name}.checkpoint")
     counted = count(
         base,

@@ -247,7 +247,9 @@ def _workplace(workspace: Workspace, suite: Suite, path: Path, options: Evaluate
         other = BaseReference.parse(suite.base).place(path.parent)
         assert other is not None
         bases = SuiteBases(workspace.base_named, covariance=_covariance(read_project(other)))
-    return Workplace(workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases)
+    return Workplace(
+        workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases, compute.offload
+    )
 
 
 def _covariance(project: ProjectFolder) -> Path | None:

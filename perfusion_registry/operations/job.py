@@ -165,7 +165,9 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
     overrides.check(description, given, request)
     device, dtype = source.compute.device, source.compute.dtype
     compute = ComputeOptions(
-        record.device if device == "auto" else device, record.dtype if dtype == "auto" else dtype
+        record.device if device == "auto" else device,
+        record.dtype if dtype == "auto" else dtype,
+        offload=source.compute.offload or (record.offload if device == "auto" else None),
     )
     compute_dtype = record.compute_dtype if dtype == "auto" else "auto"
     load = partial(load_base, workspace, description, compute, compute_dtype)

@@ -35,4 +35,5 @@ def load_base(
     with workspace.reporter.stage(f"Loading {description.repo}"):
         from perfusion_registry.base import load_base as load
 
-        return load(description, device=compute.device, dtype=compute.dtype, compute_dtype=compute_dtype)
+        formats = compute.dtype, compute_dtype
+        return load(description, compute.device, *formats, offload=compute.offload)

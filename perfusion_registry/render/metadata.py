@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -36,7 +37,7 @@ class RenderRecord(FileModel):
     request: with the seeds of the pictures that were drawn at once; index: which of them this is. perf,
     libraries: versions. device: cpu, cuda or mps. dtype, compute_dtype: of the weights, and what the denoiser
     computed in. The composition names the base and the artifacts by digest. upscaler: digest of what enlarged
-    the picture.
+    the picture. offload: what of the base was on the device only while it computed.
     """
 
     schema_version: Literal[1] = 1
@@ -49,6 +50,7 @@ class RenderRecord(FileModel):
     perf: str
     libraries: dict[str, str] = Field(default_factory=dict)
     upscaler: Annotated[Sha256 | None, Field(exclude_if=lambda value: value is None)] = None
+    offload: Annotated[Offload | None, Field(exclude_if=lambda value: value is None)] = None
 
     @model_validator(mode="after")
     def _index_in_batch(self) -> RenderRecord:
@@ -93,6 +95,7 @@ def record(base: Base, composition: Composition, request: RenderRequest, index: 
         perf=__version__,
         libraries={name: version for name in _LIBRARIES if (version := _version(name))},
         upscaler=find_upscaler(base.description).digest if request.upscale else None,
+        offload=base.offload,
     )
 
 

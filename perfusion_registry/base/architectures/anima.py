@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.architectures import transformer
-from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
+from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder, live_text_encoder
 from perfusion_registry.base.architectures.tokenizers import load_fast_tokenizer, require_tokenizer
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.family import family_digest, model_digest
@@ -155,6 +155,7 @@ class Anima:
         from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
         from perfusion_registry.base.exclusive import exclusive
         from perfusion_registry.base.live import live_identity
+        from perfusion_registry.base.offloading import execution_device
 
         denoiser, own = pipe.transformer, [getattr(pipe, model) for model in _READERS]
         with exclusive(denoiser):  # another thread may have a composition attached
@@ -163,14 +164,14 @@ class Anima:
                 pipe, self.name, own, layers, [(model, "") for model in own]
             )
             conditioner, encoder = (
-                fp32_text_encoder(model, description, name).to(denoiser.device)
+                live_text_encoder(model, denoiser, description, name)
                 for model, name in zip(own, _READERS, strict=True)
             )
             base = AnimaBase(
                 pipe=pipe,
                 text_conditioner=conditioner,
                 text_encoder=encoder,
-                device=denoiser.device,
+                device=execution_device(pipe, denoiser),
                 dtype=denoiser.dtype,
                 compute_dtype=denoiser.dtype,
                 description=identity,

@@ -73,11 +73,11 @@ class AnimaBase(transformer.TransformerBase):
         (targets, target_mask), (sources, source_mask) = (self._ids(prompts, k) for k in (0, 1))
         table = replaced_embeddings(self.text_conditioner.embed, embedding_values(prompts, embeddings, 0))
         own = replaced_embeddings(self.text_encoder.embed_tokens, embedding_values(prompts, embeddings, 1))
-        with torch.autocast(self.device.type, enabled=False), table, own:
+        with torch.autocast(self.text_device.type, enabled=False), table, own:
             said = self.text_encoder(input_ids=sources, attention_mask=source_mask.long())
             states = said.last_hidden_state.masked_fill(~source_mask[..., None], 0)
             E: Tensor = self.text_conditioner(states, targets, target_mask.long(), source_mask.long()).float()
-        mask = torch.zeros(len(prompts), positions, dtype=torch.bool, device=self.device)
+        mask = torch.zeros(len(prompts), positions, dtype=torch.bool, device=self.text_device)
         mask[:, : target_mask.shape[1]] = target_mask
         return Conditioning(E[:, :positions], mask)
 
@@ -91,7 +91,7 @@ class AnimaBase(transformer.TransformerBase):
             [*row.ids[encoder][:own], *[padding] * (n - own)]
             for row, own in zip(prompts, lengths, strict=True)
         ]
-        return torch.tensor(rows, device=self.device), text_mask(lengths, n, self.device)
+        return torch.tensor(rows, device=self.text_device), text_mask(lengths, n, self.text_device)
 
     @property
     def text_length(self) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import transformer
 from perfusion_registry.base.architectures.image_latents import ImageLatentsBase, require_fitting_latents
-from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
+from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder, live_text_encoder
 from perfusion_registry.base.architectures.tokenizers import load_fast_tokenizer, require_tokenizer
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.family import family_digest, model_digest
@@ -146,6 +146,7 @@ class PixArtSigma:
         from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
         from perfusion_registry.base.exclusive import exclusive
         from perfusion_registry.base.live import live_identity
+        from perfusion_registry.base.offloading import execution_device
 
         denoiser, own = pipe.transformer, pipe.text_encoder
         with exclusive(denoiser):  # another thread may have a composition attached
@@ -158,8 +159,8 @@ class PixArtSigma:
             )
             base = PixArtSigmaBase(
                 pipe=pipe,
-                text_encoder=fp32_text_encoder(own, description).to(denoiser.device),
-                device=denoiser.device,
+                text_encoder=live_text_encoder(own, denoiser, description),
+                device=execution_device(pipe, denoiser),
                 dtype=denoiser.dtype,
                 compute_dtype=denoiser.dtype,
                 description=identity,
@@ -220,8 +221,8 @@ class PixArtSigmaBase(transformer.TransformerBase, ImageLatentsBase):
         (B, n) bool. Arguments as of `encode`."""
         from perfusion_registry.base.text_encoding import embedding_values, padded_ids, t5_states, text_mask
 
-        ids = padded_ids(prompts, 0, self.pipe.tokenizer.pad_token_id, length).to(self.device)
-        mask = text_mask([row.length for row in prompts], ids.shape[1], self.device)
+        ids = padded_ids(prompts, 0, self.pipe.tokenizer.pad_token_id, length).to(self.text_device)
+        mask = text_mask([row.length for row in prompts], ids.shape[1], self.text_device)
         values = embedding_values(prompts, embeddings, 0)
         return t5_states(self.text_encoder, ids, mask, values), mask
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import SDXL
-from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
+from perfusion_registry.base.architectures.text_encoders import live_text_encoder
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
@@ -136,17 +136,18 @@ class StableDiffusionXL:
         if {name: parts.get(name) for name in _CLASSES} != _CLASSES:
             return None
         from perfusion_registry.base.exclusive import exclusive
+        from perfusion_registry.base.offloading import execution_device
 
-        place, own = pipe.unet.device, (pipe.text_encoder, pipe.text_encoder_2)
+        own = pipe.text_encoder, pipe.text_encoder_2
         with exclusive(pipe.unet):  # another thread may have a composition attached
             first, second = (
-                fp32_text_encoder(encoder, description, name).to(place)
+                live_text_encoder(encoder, pipe.unet, description, name)
                 for encoder, name in zip(own, ENCODERS, strict=True)
             )
             base = StableDiffusionXLBase(
                 pipe=pipe,
                 text_encoders=(first, second),
-                device=place,
+                device=execution_device(pipe, pipe.unet),
                 dtype=pipe.unet.dtype,
                 compute_dtype=pipe.unet.dtype,
                 description=description or unet.live_unet_identity(pipe, self.name, own),
@@ -214,7 +215,7 @@ class StableDiffusionXLBase(unet.UNetBase):
 
         states, pooled = [], None
         for k, (encoder, tokenizer) in enumerate(zip(self.text_encoders, self._tokenizers, strict=True)):
-            ids = padded_ids(prompts, k, tokenizer.pad_token_id, length).to(self.device)
+            ids = padded_ids(prompts, k, tokenizer.pad_token_id, length).to(self.text_device)
             read = Chunked.of(prompts, ids, embedding_values(prompts, embeddings, k))
             own, pooled = penultimate_states(encoder, read.ids, read.values)
             states.append(read.whole(own))

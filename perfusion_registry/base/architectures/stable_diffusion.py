@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import STABLE_DIFFUSION
-from perfusion_registry.base.architectures.text_encoders import fp32_text_encoder
+from perfusion_registry.base.architectures.text_encoders import live_text_encoder
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
@@ -134,13 +134,13 @@ class StableDiffusion:
         if "text_encoder_2" in parts:
             return None
         from perfusion_registry.base.exclusive import exclusive
+        from perfusion_registry.base.offloading import execution_device
 
-        place = pipe.unet.device
         with exclusive(pipe.unet):  # another thread may have a composition attached
             base = StableDiffusionBase(
                 pipe=pipe,
-                text_encoder=fp32_text_encoder(pipe.text_encoder, description).to(place),
-                device=place,
+                text_encoder=live_text_encoder(pipe.text_encoder, pipe.unet, description),
+                device=execution_device(pipe, pipe.unet),
                 dtype=pipe.unet.dtype,
                 compute_dtype=pipe.unet.dtype,
                 description=description or unet.live_unet_identity(pipe, self.name, [pipe.text_encoder]),
@@ -185,7 +185,7 @@ class StableDiffusionBase(unet.UNetBase):
         from perfusion_registry.base.text_encoding import Chunked, clip_states, embedding_values, padded_ids
 
         tokenizer = self.pipe.tokenizer
-        ids = padded_ids(prompts, 0, tokenizer.pad_token_id, length).to(self.device)
+        ids = padded_ids(prompts, 0, tokenizer.pad_token_id, length).to(self.text_device)
         read = Chunked.of(prompts, ids, embedding_values(prompts, embeddings, 0))
         states = clip_states(self.text_encoder, read.ids, read.values, tokenizer.eos_token_id)
         return Conditioning(read.whole(states))

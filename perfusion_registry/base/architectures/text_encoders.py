@@ -8,6 +8,17 @@ from typing import Any
 from perfusion_registry.base.identity import BaseDescription
 
 
+def live_text_encoder(
+    own: Any, denoiser: Any, description: BaseDescription | None, component: str = "text_encoder"
+) -> Any:
+    """A live pipeline's text encoder in fp32, where the denoiser's weights are, or rest while they are
+    offloaded."""
+    from perfusion_registry.base.offloading import without_hooks
+
+    rests = next(denoiser.parameters()).device
+    return without_hooks(fp32_text_encoder(own, description, component), own).to(rests)
+
+
 def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
     """A text encoder in fp32: a pipeline's own one, else from the base's files, else a copy."""
     import torch

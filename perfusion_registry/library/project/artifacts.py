@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class ProjectArtifacts(OpenedProject):
         dry_run: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> BuildResult:
         """Train the concepts whose inputs changed, store and lock them; default all of them.
 
@@ -77,7 +79,8 @@ class ProjectArtifacts(OpenedProject):
         `if __name__ == "__main__"`. shard: "2/8" is the second of eight parts of the concepts, for as many
         machines. force: also what is up to date. locked: raise StaleLockfileError where
         the lockfile would change. device: "auto", "cpu", "cuda" or "mps". dtype: "auto", "float32",
-        "float16" or "bfloat16". A build that is interrupted resumes where it was.
+        "float16" or "bfloat16". offload: "model" (or, where nothing is learned, "group") has of the base on a
+        GPU only what computes. A build that is interrupted resumes where it was.
         """
         from perfusion_registry.operations.build import BuildOptions, build
         from perfusion_registry.operations.compute import ComputeOptions
@@ -89,7 +92,7 @@ class ProjectArtifacts(OpenedProject):
             force=force,
             locked=locked,
             dry_run=dry_run,
-            compute=ComputeOptions(device, dtype),
+            compute=ComputeOptions(device, dtype, offload=offload),
         )
         return self._run(lambda workspace: build(workspace, options))
 
@@ -103,6 +106,7 @@ class ProjectArtifacts(OpenedProject):
         dry_run: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> BuildResult:
         """Build a concept under another supercategory than its recipe's, into an artifact's file (`--super`).
 
@@ -115,7 +119,8 @@ class ProjectArtifacts(OpenedProject):
         from perfusion_registry.recipe import canonical_name
 
         override = SupercategoryOverride(canonical_name(name.removesuffix("*")), supercategory, Path(out))
-        options = BuildOptions(force=force, dry_run=dry_run, compute=ComputeOptions(device, dtype))
+        compute = ComputeOptions(device, dtype, offload=offload)
+        options = BuildOptions(force=force, dry_run=dry_run, compute=compute)
         return self._run(lambda workspace: build_substitute(workspace, override, options))
 
     def transfer(
@@ -128,6 +133,7 @@ class ProjectArtifacts(OpenedProject):
         dry_run: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> BuildResult:
         """Transfer concepts that were learned on another base to this one, without training (`--for`);
         default all of them.
@@ -146,7 +152,7 @@ class ProjectArtifacts(OpenedProject):
             covariance=Path(covariance) if covariance is not None else None,
             out=Path(out) if out is not None else None,
             dry_run=dry_run,
-            compute=ComputeOptions(device, dtype),
+            compute=ComputeOptions(device, dtype, offload=offload),
         )
         return self._run(lambda workspace: transfer(workspace, options))
 
@@ -158,7 +164,12 @@ class ProjectArtifacts(OpenedProject):
         return self._run(lambda workspace: verify(workspace, require_signed=require_signed))
 
     def rebuild(
-        self, *names: str, tolerance: float = 0.02, device: str = "auto", dtype: str = "auto"
+        self,
+        *names: str,
+        tolerance: float = 0.02,
+        device: str = "auto",
+        dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> RebuildResult:
         """Build concepts again in an empty store, and compare; neither the store nor the lockfile changes.
 
@@ -167,7 +178,8 @@ class ProjectArtifacts(OpenedProject):
         from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 
-        options = RebuildOptions(names=names, tolerance=tolerance, compute=ComputeOptions(device, dtype))
+        compute = ComputeOptions(device, dtype, offload=offload)
+        options = RebuildOptions(names=names, tolerance=tolerance, compute=compute)
         return self._run(lambda workspace: rebuild(workspace, options))
 
     def doctor(self, *, online: bool = False) -> DoctorResult:

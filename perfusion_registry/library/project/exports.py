@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class ProjectExports(OpenedProject):
         force: bool = False,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> ExportResult:
         """Write a concept as files that other programs read, and measure how far they are from it.
 
@@ -46,7 +48,7 @@ class ProjectExports(OpenedProject):
             word=word,
             out=Path(out) if out is not None else None,
             force=force,
-            compute=ComputeOptions(device, dtype),
+            compute=ComputeOptions(device, dtype, offload=offload),
         )
         return self._run(lambda workspace: export(workspace, options))
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class ProjectPictures(OpenedProject):
         covariance: str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> Composer:
         """Load the project's base, to compose prompts and draw them; it takes seconds and is worth keeping.
 
@@ -32,7 +34,8 @@ class ProjectPictures(OpenedProject):
         it. covariance: of that base, where none ships with it.
 
         locked: for each prompt, raise CheckFailedError where the lockfile would change, or the base is not
-        the locked one. frozen: take the lockfile as it is, without a warning. device, dtype: as in `build`.
+        the locked one. frozen: take the lockfile as it is, without a warning. device, dtype, offload: as in
+        `build`; "group" is enough for pictures.
         """
         from perfusion_registry.library.composer import Composer
         from perfusion_registry.operations.compute import ComputeOptions
@@ -40,7 +43,7 @@ class ProjectPictures(OpenedProject):
 
         with self.workspace() as workspace:
             description = workspace.base(workspace.read()) if base is None else workspace.base_named(base)
-            loaded = load_base(workspace, description, ComputeOptions(device, dtype))
+            loaded = load_base(workspace, description, ComputeOptions(device, dtype, offload=offload))
         return Composer(
             self.workspace,
             loaded,
@@ -63,6 +66,7 @@ class ProjectPictures(OpenedProject):
         report: bool = True,
         device: str = "auto",
         dtype: str = "auto",
+        offload: Offload | None = None,
     ) -> EvaluateResult:
         """Measure concepts and methods by a suite of figures, and write a report.
 
@@ -86,6 +90,6 @@ class ProjectPictures(OpenedProject):
             bases=dict(bases or {}),
             dino=Path(dino) if dino is not None else None,
             report=report,
-            compute=ComputeOptions(device, dtype),
+            compute=ComputeOptions(device, dtype, offload=offload),
         )
         return self._run(lambda workspace: evaluate(workspace, options))

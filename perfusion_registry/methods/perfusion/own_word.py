@@ -26,7 +26,7 @@ def own_similarity(base: Base, prompts: Prompts, embeddings: Sequence[Tensor], i
 
     embeddings: (d_token,) of each text encoder. i, v: (d,), the target input and its dual.
     """
-    embeddings = [tensor.to(base.device) for tensor in embeddings]
+    embeddings = [tensor.to(base.text_device) for tensor in embeddings]
     _, e = prompts.encode(base, range(len(prompts.tokens)), embeddings)  # (U, d)
     return round(float(similarity(e, i.to(e)[None], v.to(e)[None]).mean()), 4)
 

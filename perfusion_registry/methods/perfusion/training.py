@@ -53,7 +53,7 @@ class PerfusionTrainable(Trainable):
         self.residual: Factors = {}
         if share := options.residual_rank:
             widths = block_widths(base.residual_blocks)
-            self.residual = new_residual(widths, share, generator, self.outputs.device)
+            self.residual = new_residual(widths, share, generator, base.device)
         self.parameters = {
             **embedding_tensors(self.embeddings),
             OUTPUTS: self.outputs,
@@ -122,7 +122,8 @@ class PerfusionTrainable(Trainable):
         base = self.base
         empty = base.encode([base.tokenise([])])
         outputs, i, *embeddings = (
-            tensor.to(base.device) for tensor in (state[OUTPUTS], state[TARGET_INPUT], *embeddings_of(state))
+            tensor.to(base.bank.W.device)
+            for tensor in (state[OUTPUTS], state[TARGET_INPUT], *embeddings_of(state))
         )
         called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
         return (

@@ -73,7 +73,7 @@ def _called(base: Base, learned: Learned) -> Tensor:
     assert isinstance(learned.train, TrainOptions)
     prompts = Prompts.of(base, learned.train.templates, learned.word)
     embeddings = [
-        embedding.to(base.device) for embedding in embeddings_for(base, learned.tensors, learned.name)
+        embedding.to(base.text_device) for embedding in embeddings_for(base, learned.tensors, learned.name)
     ]
     _, e = prompts.encode(base, range(len(prompts.tokens)), embeddings)
     return e.float().cpu()

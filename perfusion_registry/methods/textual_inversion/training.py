@@ -48,7 +48,7 @@ class InversionTrainable(Trainable):
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """The empty prompt is the base's own."""
         base = self.base
-        embeddings = [tensor.to(base.device) for tensor in embeddings_of(state)]
+        embeddings = [tensor.to(base.text_device) for tensor in embeddings_of(state)]
         called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
         return unedited(base, called), unedited(base, base.encode([base.tokenise([])]))
 

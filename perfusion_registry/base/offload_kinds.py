@@ -1,0 +1,33 @@
+"""What of a base can be away from a device while it does not compute. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from perfusion_registry.errors import PerfError
+
+Offload = Literal["model", "group"]
+"""`model`: all of a model, such as the UNet, is on the device or away. `group`: one layer at a time."""
+
+
+def read_offload(name: str | None) -> Offload | None:
+    """What a command or a program asks for by this name. Raises PerfError for any other."""
+    for kind in get_args(Offload):
+        if name == kind:
+            found: Offload = kind
+            return found
+    if name is None:
+        return None
+    raise PerfError(
+        f"{name!r} is nothing that can be offloaded", where="--offload", hint="use model or group"
+    )
+
+
+def require_whole_models(offload: Offload | None) -> None:
+    """Raise PerfError for what cannot be trained with: gradients come back to layers that are away."""
+    if offload == "group":
+        raise PerfError(
+            "a concept cannot be learned while single layers are offloaded: gradients need all of them",
+            where="--offload group",
+            hint="use `--offload model`; pictures can be drawn with `group`",
+        )
