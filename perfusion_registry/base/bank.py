@@ -139,8 +139,8 @@ class Bank:
                 linear,
                 _,
             ) in self.projections:  # the layer may have been offloaded meanwhile, or fetched
-                layer: Any = slot.owner
-                linear.to(layer.to_q.weight.device)
+                attention: Any = slot.owner
+                linear.to(attention.to_q.weight.device)
 
 
 def _in_fp32(module: nn.Module) -> nn.Module:

@@ -17,13 +17,18 @@ def enough_memory(what: str, hint: str) -> Iterator[None]:
 
     what: the sentence of the error, such as "there is not enough memory to ...". hint: what to lower.
     """
-    import torch
-
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise PerfError(what, hint=hint) from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _WORDS):
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
             raise
         raise PerfError(what, hint=hint) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on whatever device."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from perfusion_registry.base.memory import out_of_memory
+from perfusion_registry.base.offloading import text_away
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.state import TrainState
+from perfusion_registry.build.thrift import Thrift
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import Prompts
@@ -27,7 +30,7 @@ from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Conditioning
 
 CHECKPOINT_SECONDS = 10.0
 HALF_SCALE = 4096.0
@@ -108,14 +111,19 @@ def train(
     resumed = checkpoint is not None and state.resume(checkpoint, identity)
     saved = begun = time.monotonic()
     first = state.step
+    reads_text = state.concept.prepare(inputs.prompts)
+    thrift = Thrift(base, options.batch, title, reporter or Silent())
+    text: AbstractContextManager[None] = nullcontext() if reads_text else text_away(base)
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
+        text,
         base.attached([residual] if residual else [], everywhere=True),
+        closing(thrift),
     ):
         stage.advance(state.step, "resumed" if resumed else "")
         while state.step < options.steps:
-            training_step(inputs, state)
+            training_step(inputs, state, thrift)
             stage.advance(1, f"loss {_recent(state.losses):.4f}")
             last = state.step == options.steps
             if last or state.step % options.validate_every == 0:
@@ -128,10 +136,61 @@ def train(
     return state
 
 
-def training_step(inputs: TrainInputs, state: TrainState) -> float:
-    """One step of the optimiser, with the bank and the residual attached to the base. Returns the loss."""
-    loss = step_loss(inputs, state)
-    value = loss.item()
+def training_step(inputs: TrainInputs, state: TrainState, thrift: Thrift | None = None) -> float:
+    """One step of the optimiser, with the bank and the residual attached to the base. Returns the loss.
+
+    thrift: what is done about memory that does not suffice; None: nothing.
+    """
+    value = None
+    while value is None:
+        before = state.generator.get_state(), dict(state.concept.moving)
+        try:
+            value = _gradients(inputs, state, inputs.options.batch if thrift is None else thrift.part)
+        except (RuntimeError, MemoryError) as error:
+            if thrift is None or not out_of_memory(error) or not thrift.tighten():
+                raise
+        if value is None:  # the same step again, with less at once
+            state.generator.set_state(before[0])
+            state.concept.moving.update(before[1])
+    state.optimiser.step()
+    state.step += 1
+    state.losses.append(value)
+    return value
+
+
+def _gradients(inputs: TrainInputs, state: TrainState, part: int) -> float:
+    """Draw a batch and leave its gradients in the parameters. part: samples that the denoiser is asked about
+    at once. Returns the loss."""
+    batch, scale = _Batch.draw(inputs, state), _scale(inputs.base)
+    if part >= len(batch.times):
+        loss = batch.loss(inputs.base)
+        value = loss.item()
+        _require_number(value, state)
+        state.optimiser.zero_grad(set_to_none=True)
+        (loss * scale).backward()
+    else:
+        states, value = batch.conditioning.states, 0.0
+        held = states.detach().requires_grad_(states.requires_grad)
+        state.optimiser.zero_grad(set_to_none=True)
+        for start in range(0, len(batch.times), part):
+            loss = batch.of(held, slice(start, start + part)).loss(inputs.base)
+            loss = loss * (len(batch.times[start : start + part]) / len(batch.times))
+            (loss * scale).backward()
+            value += loss.item()
+        _require_number(value, state)
+        if held.grad is not None:
+            states.backward(held.grad)
+    for parameter in state.concept.parameters.values():
+        if parameter.grad is not None:
+            parameter.grad /= scale
+    return value
+
+
+def _scale(base: Base) -> float:
+    return HALF_SCALE if base.compute_dtype == torch.float16 else 1.0
+
+
+def _require_number(value: float, state: TrainState) -> None:
     if not math.isfinite(value):
         rates = {f"{group['lr']:g}": None for group in state.concept.groups}
         raise PerfError(
@@ -139,34 +198,50 @@ def training_step(inputs: TrainInputs, state: TrainState) -> float:
             where=f"learning rates {', '.join(rates)}",
             hint="lower the learning rates in [train], or compute in float32",
         )
-    state.optimiser.zero_grad(set_to_none=True)
-    scale = HALF_SCALE if inputs.base.compute_dtype == torch.float16 else 1.0
-    (loss * scale).backward()
-    for parameter in state.concept.parameters.values():
-        if parameter.grad is not None:
-            parameter.grad /= scale
-    state.optimiser.step()
-    state.step += 1
-    state.losses.append(value)
-    return value
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """B samples of a step. noisy, wanted: (B, c, h, w). times: (B,). weight: (B, 1, h, w)."""
+
+    noisy: Tensor
+    times: Tensor
+    wanted: Tensor
+    weight: Tensor
+    conditioning: Conditioning
+
+    @classmethod
+    def draw(cls, inputs: TrainInputs, state: TrainState) -> _Batch:
+        """As the generator has it."""
+        base, latents, prompts = inputs.base, inputs.latents, inputs.prompts
+        objective, generator = base.objective, state.generator
+        pictures, templates = inputs.drawn(generator)
+        pictures, B = pictures.to(base.device), len(pictures)
+        shape = (B, *latents.mean.shape[1:])
+        times = objective.draw_times(B, generator).to(base.device)
+        z = latents.sample(pictures, torch.randn(shape, generator=generator).to(base.device))  # (B, c, h, w)
+        noise = torch.randn(shape, generator=generator).to(base.device)
+
+        unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
+        inverse = inverse.to(base.text_device)
+        given = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
+        noisy, wanted = objective.add_noise(z, noise, times), objective.target(z, noise, times)
+        return cls(noisy, times, wanted, latents.weight[pictures], given)
+
+    def of(self, states: Tensor, rows: slice) -> _Batch:
+        """Some of the samples, with other states."""
+        given = self.conditioning.with_states(states).rows(rows)
+        return _Batch(self.noisy[rows], self.times[rows], self.wanted[rows], self.weight[rows], given)
+
+    def loss(self, base: Base) -> Tensor:
+        """The mean over the samples; gradients flow."""
+        answer = base.denoise(self.noisy, self.times, self.conditioning)
+        return masked_loss(answer, self.wanted, self.weight)
 
 
 def step_loss(inputs: TrainInputs, state: TrainState) -> Tensor:
     """Draw a batch and return its loss."""
-    base, latents, prompts = inputs.base, inputs.latents, inputs.prompts
-    objective, generator = base.objective, state.generator
-    pictures, templates = inputs.drawn(generator)
-    pictures, B = pictures.to(base.device), len(pictures)
-    shape = (B, *latents.mean.shape[1:])
-    times = objective.draw_times(B, generator).to(base.device)
-    z = latents.sample(pictures, torch.randn(shape, generator=generator).to(base.device))  # (B, c, h, w)
-    noise = torch.randn(shape, generator=generator).to(base.device)
-
-    unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
-    inverse = inverse.to(base.text_device)
-    batch = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
-    answer = base.denoise(objective.add_noise(z, noise, times), times, batch)
-    return masked_loss(answer, objective.target(z, noise, times), latents.weight[pictures])
+    return _Batch.draw(inputs, state).loss(inputs.base)
 
 
 def masked_loss(answer: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:

@@ -44,6 +44,11 @@ class Trainable(ABC):
         rows: the U prompts of the batch, each once. inverse: (B,), for each sample its place in `rows`.
         """
 
+    def prepare(self, prompts: Prompts) -> bool:
+        """Do once what is the same in every step. prompts: those that `condition` will be asked for. Returns
+        whether a step asks the text encoders all the same."""
+        return True
+
     @abstractmethod
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """P packed prompts that call the concept as it was in `state`, and the empty one."""

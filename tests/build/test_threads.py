@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,10 +52,10 @@ def interrupted(
     torch.set_num_threads(threads)
     step = training.training_step
 
-    def stopping(inputs: training.TrainInputs, state: training.TrainState) -> float:
+    def stopping(inputs: training.TrainInputs, state: training.TrainState, *more: Any) -> float:
         if state.step == 6:
             raise KeyboardInterrupt
-        return step(inputs, state)
+        return step(inputs, state, *more)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "CHECKPOINT_SECONDS", 0.0)

@@ -20,6 +20,7 @@ from perfusion_registry.methods.perfusion.options import (
     PerfusionRecipe,
     RenderOptions,
     TrainOptions,
+    TrainSection,
 )
 from perfusion_registry.methods.perfusion.search import search_space
 from perfusion_registry.methods.residuals.options import COARSE, STRENGTH
@@ -62,7 +63,9 @@ class Perfusion(Method):
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> TrainOptions:
         """A base card's `[train]` is keyed as perfusion's; an unknown key there is an error."""
-        return over_defaults(TrainOptions, recipe.train, base_defaults, "train")
+        section = recipe.train
+        section = section.spelt_out if isinstance(section, TrainSection) else section
+        return over_defaults(TrainOptions, section, base_defaults, "train")
 
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> RenderOptions:
         """See `methods.perfusion.rendering`."""

@@ -25,10 +25,18 @@ ResidualRank = Annotated[
     Field(ge=0, le=1, description="Rank of the residual, as a share of each block's width; 0: no residual."),
 ]
 PresetName = Literal["faithful", "balanced", "editable", "together"]
+TrainPresetName = Literal["low-memory"]
 SceneLock = Literal["local", "global", "none"]
 """What a prompt may ask for: `none` as well, where a concept's keys were trained."""
 _KEYS = "Train the keys instead of locking them to the supercategory's: key lock `none`."
+LOW_MEMORY = {"learning_rate_embedding": 0.0, "residual_rank": 0.0}
+"""What the preset `low-memory` stands for: o*_V is learned alone, so text encoders are done after once."""
+_LOW_MEMORY = "`low-memory` learns the values alone: no embedding, so text encoders can go, and no residual."
 _LOCK = "Keys of the concept's word alone, or of the whole prompt, are the supercategory's."
+
+
+def _unset(value: object) -> bool:
+    return value is None
 
 
 class OneBias(FileModel):
@@ -46,16 +54,15 @@ class OneBias(FileModel):
         return {**values, "bias": None}
 
 
-def _unset(value: object) -> bool:
-    return value is None
-
-
 _OwnBias = Annotated[Bias | None, Field(exclude_if=_unset)]
 _OwnRelativeBias = Annotated[RelativeBias | None, Field(exclude_if=_unset)]
 
 
 class TrainSection(TrainingSection):
-    """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's."""
+    """`[train]` of a recipe or of a base's card; left out: the base's, else the paper's.
+
+    preset: stands for what of `LOW_MEMORY` is left out.
+    """
 
     bias: Bias | None = None
     temperature: Temperature | None = None
@@ -64,6 +71,15 @@ class TrainSection(TrainingSection):
     residual_rank: ResidualRank | None = None
     learning_rate_residual: LearningRate | None = None
     trained_keys: Annotated[bool | None, Field(description=_KEYS)] = None
+    preset: Annotated[TrainPresetName | None, Field(description=_LOW_MEMORY, exclude_if=_unset)] = None
+
+    @property
+    def spelt_out(self) -> Self:
+        """Without a preset, what it stands for in its place."""
+        if self.preset is None:
+            return self
+        left_out = {key: value for key, value in LOW_MEMORY.items() if getattr(self, key) is None}
+        return self.model_copy(update={**left_out, "preset": None})
 
 
 class RenderSection(OneBias):

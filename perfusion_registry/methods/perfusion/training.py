@@ -48,18 +48,22 @@ class PerfusionTrainable(Trainable):
     ) -> None:
         """Start from what the supercategory gives: its embeddings, outputs and encoding."""
         self.base, self.lock, self.metric, self.options = base, lock, metric, options
-        self.embeddings = tuple(start.detach().float().clone().requires_grad_() for start in lock.embeddings)
+        frozen = not options.learning_rate_embedding
+        starts = [start.detach().float().clone() for start in lock.embeddings]
+        self.embeddings = tuple(start.requires_grad_(not frozen) for start in starts)
+        self._encoded: tuple[Conditioning, Tensor] | None = None
         self.outputs = lock.outputs[lock.learned].detach().float().clone().requires_grad_()
         self.residual: Factors = {}
         if share := options.residual_rank:
             widths = block_widths(base.residual_blocks)
             self.residual = new_residual(widths, share, generator, base.device)
+        own = embedding_tensors(self.embeddings)
         self.parameters = {
-            **embedding_tensors(self.embeddings),
+            **({} if frozen else own),
             OUTPUTS: self.outputs,
             **residual_tensors(self.residual),
         }
-        self.moving = {TARGET_INPUT: lock.encoding.detach().float().clone()}
+        self.moving = {TARGET_INPUT: lock.encoding.detach().float().clone(), **(own if frozen else {})}
 
     @classmethod
     def begin(
@@ -79,10 +83,10 @@ class PerfusionTrainable(Trainable):
     def groups(self) -> list[dict[str, Any]]:
         """Embeddings, outputs and residual, each at a rate of its own."""
         options = self.options
-        groups = [
-            *embedding_groups(self.base, self.embeddings, options.learning_rate_embedding),
-            {"params": [self.outputs], "lr": options.learning_rate_output},
-        ]
+        groups: list[dict[str, Any]] = [{"params": [self.outputs], "lr": options.learning_rate_output}]
+        if options.learning_rate_embedding:
+            rate = options.learning_rate_embedding
+            groups = [*embedding_groups(self.base, self.embeddings, rate), *groups]
         if self.residual:
             learned = [factor for factors in self.residual.values() for factor in factors]
             groups.append({"params": learned, "lr": options.learning_rate_residual})
@@ -109,13 +113,28 @@ class PerfusionTrainable(Trainable):
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """As in Algorithm 1, i* moves before it is used, and no gradient flows to it."""
-        encoded, e = prompts.encode(self.base, rows, self.embeddings)  # e: (U, d)
+        encoded, e = self._encode(prompts, rows)  # e: (U, d)
         e_concept = e.detach()[inverse].mean(0)
         i = DECAY * self.moving[TARGET_INPUT] + (1 - DECAY) * e_concept
         self.moving[TARGET_INPUT] = i
         places = [prompts.positions[row] for row in rows]
         h = self.packed(encoded, i, self.outputs, places)  # (U, n, D)
         return encoded.with_states(h).rows(inverse)
+
+    def prepare(self, prompts: Prompts) -> bool:
+        """Encode all prompts where no embedding is learned: they stay what they are."""
+        if self.options.learning_rate_embedding:
+            return True
+        with torch.no_grad():
+            every, own = range(len(prompts.tokens)), embeddings_of(self.state)
+            self._encoded = prompts.encode(self.base, every, own)
+        return False
+
+    def _encode(self, prompts: Prompts, rows: Sequence[int]) -> tuple[Conditioning, Tensor]:
+        if self._encoded is None:
+            return prompts.encode(self.base, rows, self.embeddings)
+        every, e = self._encoded
+        return every.rows(rows), e[list(rows)]
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """Both with the training gate and the local lock; the empty prompt goes through the edit too."""
