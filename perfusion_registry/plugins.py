@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -18,9 +21,7 @@ def load_object(named: str) -> Any:
 
 def plugin_names(group: str) -> set[str]:
     """The names that distributions of this installation bring."""
-    from importlib.metadata import entry_points  # late: most commands need no table that others extend
-
-    return {point.name for point in entry_points(group=group)}
+    return {point.name for point in _entry_points().select(group=group)}
 
 
 def load_plugin(group: str, name: str, kind: type[T], what: str) -> T | None:
@@ -29,9 +30,7 @@ def load_plugin(group: str, name: str, kind: type[T], what: str) -> T | None:
     kind: what it has to be an instance of. what: how an error calls it, without an article. Raises PerfError
     where two distributions bring one, or where it cannot be imported or is nothing of the kind.
     """
-    from importlib.metadata import entry_points
-
-    points = entry_points(group=group, name=name)
+    points = _entry_points().select(group=group, name=name)
     if not points:
         return None
     brought_by = sorted({point.dist.name if point.dist else point.value for point in points})
@@ -49,3 +48,23 @@ def load_plugin(group: str, name: str, kind: type[T], what: str) -> T | None:
             hint=f"upgrade or reinstall {brought_by[0]}",
         )
     return brought
+
+
+def _entry_points() -> Any:
+    """Those of all distributions, read again where a folder that Python looks in has changed: a method is
+    looked up many times, and an installation has hundreds of distributions."""
+    return _read_entry_points(tuple((path, _changed(path)) for path in sys.path))
+
+
+@lru_cache(maxsize=1)
+def _read_entry_points(_: tuple[tuple[str, int], ...]) -> Any:
+    from importlib.metadata import entry_points  # late: most commands need no table that others extend
+
+    return entry_points()
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
