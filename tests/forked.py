@@ -197,9 +197,11 @@ def serve() -> None:
     atexit.register(_leave)  # before any other, so that it comes last
     control = socket.socket(fileno=int(sys.argv[1]))
     path = list(sys.path)
+    gc.disable()  # an eighth of the imports is looking for circles
     with noting(VARIABLES_READ):
         preload()
     sys.path[:] = path  # PyTorch 2.9 appends a folder when it is imported: a new interpreter has none yet
+    gc.enable()
     gc.collect()
     gc.freeze()
     lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end

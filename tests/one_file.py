@@ -6,6 +6,7 @@ models, and a test holds what is written here against it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,8 @@ def text_model(tensors: Mapping[str, Tensor], encoder: TextEncoder) -> dict[str,
 def one_file(folder: Path, layout: Layout) -> dict[str, Tensor]:
     """The tensors of one file of that layout, of the base in a diffusers folder."""
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
-    names = unet_names(list(unet))
+    said_of_unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    names = unet_names(list(unet), said_of_unet["layers_per_block"])
     said = {f"model.diffusion_model.{names[name]}": tensor for name, tensor in unet.items()}
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     said |= {f"first_stage_model.{name}": tensor for name, tensor in autoencoder(vae).items()}

@@ -67,3 +67,8 @@ def save_tiny_sdxl(folder: Path, seed: int = 0, **changed: Any) -> Path:
         first.save_pretrained(folder / "clip")
     (folder / "perf-base.toml").write_text(CARD, encoding="utf-8")
     return folder
+
+
+def save_small_sdxl(folder: Path) -> Path:
+    """The same with one layer in each block: where it is not the blocks that matter. Returns `folder`."""
+    return save_tiny_sdxl(folder, layers_per_block=1, transformer_layers_per_block=(1, 1, 1))

@@ -48,6 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, steps in (("teddy", 40), ("teapot", 4)):
         recipe = place / "recipes" / f"{name}.toml"
         quick = f"\n[train]\nsteps = {steps}\nbatch = 8\nvalidate_every = {steps}\nvalidation_steps = 2\n"
+        quick += 'validation_prompts = ["a photo of a {}", "a {} in the snow"]\n'
         recipe.write_text(recipe.read_text() + quick)
     said = json.loads(perf(place, "build", "--json"))
     assert {row["name"] for row in said["built"]} == {"teddy", "teapot"}

@@ -1,4 +1,7 @@
-"""A tiny random base in the exact layout of Stable Diffusion 1.5: same blocks, same module names.
+"""A tiny random base in the layout of Stable Diffusion 1.5: the same kinds of blocks and names of modules.
+
+There are fewer: two blocks that attend on either side of the middle, one layer in each. Modules are
+what a test waits for.
 
 It is a standard diffusers folder with a CLIP model and a card beside it, built from a seed in about a second.
 Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures are 64 x 64, latents 4 x 8 x 8.
@@ -106,15 +109,10 @@ def tiny_unet(cross_attention_dim: int = 32) -> UNet2DConditionModel:
         sample_size=8,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(32, 32, 64, 64),
-        layers_per_block=2,
-        down_block_types=(
-            "CrossAttnDownBlock2D",
-            "CrossAttnDownBlock2D",
-            "CrossAttnDownBlock2D",
-            "DownBlock2D",
-        ),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=cross_attention_dim,
         attention_head_dim=8,
     )
@@ -175,6 +173,7 @@ def save_tiny_base(folder: Path, seed: int = 0) -> Path:
             requires_safety_checker=False,
         )
         pipe.save_pretrained(folder)
+        torch.manual_seed(seed + 10)  # with which what it sees is somewhat like what it reads
         tiny_clip(tokenizer).save_pretrained(folder / "clip")
         tokenizer.save_pretrained(folder / "clip")
     (folder / "perf-base.toml").write_text(CARD, encoding="utf-8")

@@ -37,7 +37,7 @@ def refusal(path: Path) -> PerfError:
 
 FIRST = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 ELSEWHERE = "lora_unet_sun.lora_up.weight"
-NAN, INFINITE = torch.tensor([[torch.nan] * 3] * 32), torch.tensor(torch.inf)
+NAN, INFINITE = torch.tensor([[torch.nan] * 3] * 64), torch.tensor(torch.inf)
 OUTPUT = "bundle_emb.toy.clip_l_out"
 
 
@@ -62,9 +62,9 @@ MISTAKES: dict[str, tuple[dict[str, Tensor], str]] = {
     "an infinite alpha": (plus(f"{FIRST}.alpha", INFINITE), "not finite"),
     "other shapes": (
         plus(f"{FIRST}.lora_down.weight", torch.ones(3, 33)),
-        "the change has the shape 32x33, and the base's weight 32x32",
+        "the change has the shape 64x33, and the base's weight 64x32",
     ),
-    "whole numbers": (plus(f"{FIRST}.lora_up.weight", torch.ones(32, 3).int()), "is I32"),
+    "whole numbers": (plus(f"{FIRST}.lora_up.weight", torch.ones(64, 3).int()), "is I32"),
     "OFT": ({f"{FIRST}.oft_blocks": torch.ones(2, 3, 3)}, "this is OFT or BOFT"),
     "GLoRA": ({f"{FIRST}.a1.weight": torch.ones(2, 3)}, "this is GLoRA"),
     "(IA)^3": ({f"{FIRST}.weight": torch.ones(2), f"{FIRST}.on_input": torch.ones(1)}, "this is (IA)^3"),

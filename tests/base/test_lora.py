@@ -32,7 +32,7 @@ from tests.adapters.dialects import (
     save,
 )
 from tests.adapters.samples import KINDS, difference_of, file_tensors, lycoris_of
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_small_sdxl
 
 BLOCK = "down_blocks.1.attentions.0"
 LINEAR = (
@@ -58,7 +58,7 @@ def own_numbers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folders(tiny_base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {"SD": tiny_base_folder, "SDXL": save_tiny_sdxl(tmp_path_factory.mktemp("sdxl"))}
+    return {"SD": tiny_base_folder, "SDXL": save_small_sdxl(tmp_path_factory.mktemp("sdxl"))}
 
 
 def with_lora(base: Path, root: Path, **entry: Any) -> Base:

@@ -20,7 +20,7 @@ from perfusion_registry.cli import app
 from tests.controls import random_controlnet, save_controlnet, save_tensors
 from tests.one_file import save_one_file, tiny_layout
 from tests.render.test_inpainting_base import widened
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_small_sdxl
 
 PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
 FAST = '\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\ntemplates = ["a photo of a {}"]\n'
@@ -44,7 +44,7 @@ def run(*arguments: str) -> str:
 def test_the_page_from_one_file_to_two_concepts(
     shared: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = shared("tiny-sdxl", save_tiny_sdxl)
+    base = shared("small-sdxl", save_small_sdxl)
     layout = tiny_layout(base, layouts.LAYOUTS[-1])
     monkeypatch.setattr(layouts, "LAYOUTS", (layout,))
     monkeypatch.setenv("PERF_CACHE_DIR", str(tmp_path / "store"))

@@ -145,8 +145,10 @@ def test_commands_without_a_model_import_no_torch(perf: Perf, project: Path) -> 
     )
     program = (
         "import json, sys; from perfusion_registry.cli.application import application\n"
+        "from typer.main import get_command\n"
+        "perf = get_command(application())\n"
         "for command in json.loads(sys.argv[1]):\n"
-        "    try: application()(command)\n"
+        "    try: perf(command)\n"
         "    except SystemExit as end: assert not end.code, (command, end.code)\n"
         "    assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), command"
     )
@@ -201,8 +203,10 @@ def test_mistakes_are_told_before_torch_is_imported(project: Path) -> None:
     stand_in(project)
     program = (
         "import json, sys; from perfusion_registry.cli.application import application\n"
+        "from typer.main import get_command\n"
+        "perf = get_command(application())\n"
         "for command in json.loads(sys.argv[1]):\n"
-        "    try: application()(command)\n"
+        "    try: perf(command)\n"
         "    except SystemExit as end: assert end.code == 2, (command, end.code)\n"
         "    assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), command"
     )

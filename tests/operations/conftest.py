@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.delenv(SIGNING_KEY_VARIABLE, raising=False)
     return tmp_path
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """What `place` is for a test, for what several tests take copies of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv(CACHE_VARIABLE, str(folder / "store"))
+        patch.setenv(DATA_VARIABLE, str(folder / "data"))
+        patch.delenv(SIGNING_KEY_VARIABLE, raising=False)
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+import shutil
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from perfusion_registry.operations.link import LinkOptions, link
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.render.draw import render
-from tests.operations.conftest import QUICK, project_on
-from tests.sdxl import WIDTHS, save_tiny_sdxl
+from tests.operations.conftest import QUICK, project_on, working_in
+from tests.sdxl import WIDTHS, save_small_sdxl
 from tests.tiny import state_of
 
 CPU = ComputeOptions("cpu", "float32")
@@ -38,14 +40,37 @@ PROMPT = "a photo of a {}"
 STEPS, GUIDANCE = 2, 2.0
 
 
+Projects = Callable[[str, Path], Path]
+"""Copies a project on a base of a kind, SD or SDXL, to a place; the base."""
+
+
+@pytest.fixture(scope="module")
+def projects(
+    shared: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path
+) -> Projects:
+    """With a perfusion concept each, strongly changed so that a picture shows it, and built once."""
+
+    @cache
+    def made(kind: str) -> tuple[Path, Path]:
+        base = shared("small-sdxl", save_small_sdxl) if kind == "SDXL" else tiny_base_folder
+        folder = tmp_path_factory.mktemp(kind)
+        with working_in(folder):
+            project_on(folder, base, width=sum(WIDTHS) if kind == "SDXL" else 32)
+            strengthened(folder)
+        return folder, base
+
+    def copied(kind: str, place: Path) -> Path:
+        folder, base = made(kind)
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        return base
+
+    return copied
+
+
 @pytest.fixture(params=["SD", "SDXL"])
-def built(request: pytest.FixtureRequest, place: Path, tiny_base_folder: Path) -> tuple[Path, Path]:
-    """A project with a perfusion concept, strongly changed so that a picture shows it, and its base."""
-    sdxl = request.param == "SDXL"
-    base = save_tiny_sdxl(place / "sdxl") if sdxl else tiny_base_folder
-    project_on(place, base, width=sum(WIDTHS) if sdxl else 32)
-    strengthened(place)
-    return place, base
+def built(request: pytest.FixtureRequest, place: Path, projects: Projects) -> tuple[Path, Path]:
+    """Such a project, and its base."""
+    return place, projects(request.param, place)
 
 
 def strengthened(root: Path) -> None:
@@ -299,9 +324,8 @@ def test_wrong_wishes_are_refused_before_anything_is_loaded(place: Path) -> None
             ExportOptions(**{"name": "bear", **options})
 
 
-def test_other_files_are_not_overwritten(place: Path, tiny_base_folder: Path) -> None:
-    project_on(place, tiny_base_folder)
-    strengthened(place)
+def test_other_files_are_not_overwritten(place: Path, projects: Projects) -> None:
+    projects("SD", place)
     other = place / "exports" / "bear.safetensors"
     other.parent.mkdir()
     save_file({"a": torch.ones(1)}, other)
@@ -314,9 +338,8 @@ def test_other_files_are_not_overwritten(place: Path, tiny_base_folder: Path) ->
     assert other.read_bytes() != before
 
 
-def test_the_commands_say_what_they_did(place: Path, tiny_base_folder: Path) -> None:
-    project_on(place, tiny_base_folder)
-    strengthened(place)
+def test_the_commands_say_what_they_did(place: Path, projects: Projects) -> None:
+    projects("SD", place)
 
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(app, arguments)

@@ -4,6 +4,7 @@ and explained, with nothing of it in perf."""
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.job import RenderOverrides
 from perfusion_registry.operations.sweep import Grid, SweepOptions, sweep
 from perfusion_registry.recipe import read_lockfile
-from tests.operations.conftest import edit
+from tests.operations.conftest import edit, project_on, working_in
 from tests.second_method import install_blend
 
 FOG = """\
@@ -52,22 +53,29 @@ PROMPT = "a fog* beside a bear*"
 QUICK = RenderOverrides(steps=1, width=64, height=64)
 
 
-@pytest.fixture
-def home(
-    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[perf.Project]:
-    """The project with a concept of the method beside that of perfusion, both built."""
-    site = tmp_path_factory.mktemp("site")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Iterator[Path]:
+    """A project with a concept of the method beside that of perfusion, both built; to be copied."""
+    site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("project")
     install_blend(site)
-    monkeypatch.syspath_prepend(site)
-    (project / "recipes" / "fog.toml").write_text(FOG, encoding="utf-8")
-    edit(project / "perfusion.toml", "bear = {", 'fog = { recipe = "recipes/fog.toml" }\nbear = {')
-    text = (project / "perfusion.toml").read_text(encoding="utf-8")
-    (project / "perfusion.toml").write_text(text + SCENES, encoding="utf-8")
-    home = perf.open(project)
-    home.build(device="cpu")
-    yield home
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        with working_in(folder):
+            project_on(folder, tiny_base_folder)
+            (folder / "recipes" / "fog.toml").write_text(FOG, encoding="utf-8")
+            edit(folder / "perfusion.toml", "bear = {", 'fog = { recipe = "recipes/fog.toml" }\nbear = {')
+            text = (folder / "perfusion.toml").read_text(encoding="utf-8")
+            (folder / "perfusion.toml").write_text(text + SCENES, encoding="utf-8")
+            perf.open(folder).build(device="cpu")
+        yield folder
     sys.modules.pop("perf_blend", None)
+
+
+@pytest.fixture
+def home(built: Path, place: Path) -> perf.Project:
+    """That project."""
+    shutil.copytree(built, place, dirs_exist_ok=True)
+    return perf.open(place)
 
 
 def test_all_that_can_be_set_is_the_methods_own(home: perf.Project, tiny_base: Base) -> None:
