@@ -16,6 +16,8 @@ import pytest
 import typer.testing
 from hypothesis import HealthCheck, settings
 
+from perfusion_registry.threads import wait_briefly
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,6 +31,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One thread in each process, as `make test` has it: sums of floats depend on how many threads share them, and
 # with several, tests that run side by side wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+wait_briefly()  # as `perf` does: where a test has several, one that waits for a core that others have sleeps
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
