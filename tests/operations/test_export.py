@@ -282,9 +282,10 @@ def test_a_residual_leaves_as_a_plain_lora(place: Path, tiny_base_folder: Path) 
 
     brought = contributions(loaded.base, loaded.composition, loaded.artifacts)["bear"]
     pipe.fuse_lora()
-    x = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(2))
+    noise = torch.Generator().manual_seed(2)
     for block in loaded.base.residual_blocks[:2]:
         A, B = brought.factors[block.path]
+        x = torch.randn(2, A.shape[1], 4, 4, generator=noise)
         added = torch.einsum("or,ri,bihw->bohw", B.float(), A.float(), x) * brought.strength
         wanted = block.projection.module(x) + added
         made = dict(pipe.unet.named_modules())[f"{block.path}.proj_out"](x)
