@@ -30,7 +30,7 @@ class Applied:
 @dataclass(frozen=True, eq=False)
 class Adaptation:
     """What the adapters of a composition do to a denoiser. marked: how many concepts' tokens are marked for
-    regions to be found by; none where all apply everywhere."""
+    regions to be found by, in a prompt of its own (`Regions`); none where all apply everywhere."""
 
     applied: tuple[Applied, ...] = ()
     marked: int = 0
@@ -41,16 +41,18 @@ def adapted(
     denoiser: nn.Module,
     attentions: Sequence[CrossAttention],
     adaptation: Adaptation,
+    width: int,
     first: int,
     levels: int,
 ) -> Iterator[None]:
     """A context in which a denoiser has adapters. Those of one region act in no sample that calls nobody,
     such as the empty prompt of guidance; those without act in all.
 
-    first: the column beside packed from which on concepts are marked. levels: of noise, how many there are.
+    width: of packed with all its marks. first: the column from which on concepts are marked. levels: of
+    noise, how many there are.
     """
     hooks: list[tuple[nn.Module, Hook]] = []
-    regions = Regions(slice(first, first + adaptation.marked), levels)
+    regions = Regions(width, slice(first, first + adaptation.marked), levels)
     for one in adaptation.applied:
         if one.concept is None:
             hooks += everywhere(denoiser, one.changes, one.strength)

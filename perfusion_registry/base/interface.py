@@ -263,20 +263,22 @@ class Base(DrawingBase):
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
         residual is added at every place of every sample, as in training. adaptation: concepts' adapters; the
-        marks of those that have regions follow the residuals' columns. beside, within: as in `exclusive`.
+        marks of those that have regions follow the residuals' columns, and the D + J' columns another D + J'
+        of the prompt that regions are found by. beside, within: as in `exclusive`.
         Gradients flow to packed and to the factors. On leaving the very same modules are back, whatever
         happened inside. Raises PerfError where a composition is attached already, and for residuals that do
         not fit.
         """
         from perfusion_registry.base.adaptation import adapted
         from perfusion_registry.base.readers import readers_attached
-        from perfusion_registry.base.residuals import residuals_attached
+        from perfusion_registry.base.residuals import aligned, residuals_attached
 
         attentions, D = self.cross_attentions, len(self.bank.W)
         adapters: AbstractContextManager[None] = nullcontext()
         if adaptation is not None:
             first = D + len(residuals)
-            adapters = adapted(self.denoiser, attentions, adaptation, first, self.noise_steps)
+            width = D + aligned(len(residuals) + adaptation.marked)
+            adapters = adapted(self.denoiser, attentions, adaptation, width, first, self.noise_steps)
         with (
             self.exclusive(beside, within),
             self.taking_encodings(),

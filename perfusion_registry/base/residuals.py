@@ -37,8 +37,13 @@ def marked(packed: Tensor, focus: Tensor) -> Tensor:
     packed: (B, n, D). focus: (B, n, J), ones at the tokens that stand for each concept. Returns (B, n, D + J)
     and a few columns more: so the marks go wherever a pipeline takes its text, into whatever batch it makes.
     """
-    filling = focus.new_zeros(*focus.shape[:-1], -focus.shape[-1] % ALIGNED)
+    filling = focus.new_zeros(*focus.shape[:-1], aligned(focus.shape[-1]) - focus.shape[-1])
     return torch.cat([packed, focus.to(packed), filling.to(packed)], -1)
+
+
+def aligned(marks: int) -> int:
+    """How many columns so many marks take."""
+    return marks + -marks % ALIGNED
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from perfusion_registry import edit
@@ -99,20 +98,23 @@ def _added(base: Base, adapters: Adapters, kind: str, E: Tensor) -> Iterator[tup
             yield columns, change.on(E, adapters.strength).linear(E)
 
 
-def adaptation(
-    base: Base, brought: Brought, places: Mapping[str, Sequence[int]], n: int
-) -> tuple[Adaptation | None, Tensor]:
-    """What the adapters do to the denoiser, and the marks (n, J) of the concepts that regions are found for.
+def has_region(contribution: Contribution) -> bool:
+    """Whether a concept has adapters that act where it is alone."""
+    adapters = contribution.adapters
+    return adapters is not None and bool(adapters.strength) and adapters.localised
 
-    places: the tokens of each concept's calls. Where one has a region, all concepts have, so that each place
-    of the picture is of one of them.
+
+def adaptation(base: Base, brought: Brought, placed: Sequence[str]) -> tuple[Adaptation | None, list[str]]:
+    """What the adapters do to the denoiser, and the concepts that regions are found for, in their order.
+
+    placed: the concepts that a prompt calls as things. Where one has a region, all of these have, so that
+    each place of the picture is of one of them.
     """
     text_side = {f"{layer.path}.{kind}" for layer in base.bank.layers for kind in (KEY, VALUE)}
     shown = {name: one.adapters for name, one in brought.items() if one.adapters and one.adapters.strength}
     if not shown:
-        return None, torch.zeros(n, 0, device=base.device)
-    regions = any(one.localised for one in shown.values())
-    columns = [name for name, at in places.items() if at] if regions else []
+        return None, []
+    columns = list(placed) if any(has_region(one) for one in brought.values()) else []
     applied = tuple(
         Applied(
             {path: change for path, change in one.denoiser.items() if path not in text_side},
@@ -121,7 +123,4 @@ def adaptation(
         )
         for name, one in shown.items()
     )
-    marks = torch.zeros(n, len(columns), device=base.device)
-    for column, name in enumerate(columns):
-        marks[list(places[name]), column] = 1
-    return Adaptation(applied, len(columns)), marks
+    return Adaptation(applied, len(columns)), columns

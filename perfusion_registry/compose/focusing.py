@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, marked
-from perfusion_registry.compose.adapting import adaptation
+from perfusion_registry.compose.adapting import adaptation, has_region
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings_of, targets_of, tokens_of
+from perfusion_registry.compose.packing import contributions, encodings_of, pack, targets_of, tokens_of
+from perfusion_registry.compose.pieces import Prompt
+from perfusion_registry.compose.tokenising import positions_of
+from perfusion_registry.methods.contribution import Contribution
+
+
+@dataclass(frozen=True, eq=False)
+class FirstPhase:
+    """The prompt by which regions are found: packed (1, n', D), and focus (n', J + M) as a composition's own
+    has it. blank: (1, chunk, D), a packed chunk without words, on bases that read in chunks."""
+
+    packed: Conditioning
+    focus: Tensor
+    blank: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,25 +36,59 @@ class ComposedResiduals:
 
     factors: of J concepts, on the base's device, their strengths in B. focus: (n, J + M), ones at the tokens
     that call each concept, and each of M concepts whose regions are to be found. adaptation: what adapters do
-    to the denoiser.
+    to the denoiser. first: where there are regions.
     """
 
     factors: list[Factors]
     focus: Tensor
     adaptation: Adaptation | None = None
+    first: FirstPhase | None = None
 
     def marked(self, wanted: Conditioning, others: Conditioning) -> tuple[Conditioning, Conditioning]:
         """The composition's prompt and other prompts, both packed, with marks of where residuals apply: none
-        in the others, such as the unwanted branch of guidance."""
+        in the others, such as the unwanted branch of guidance. Where there are regions, each once more as it
+        is in the first phase."""
         if not self.focus.shape[1]:
             return wanted, others
-        none = self.focus.new_zeros(*others.states.shape[:2], self.focus.shape[1])
-        beyond = wanted.states.shape[1] - len(self.focus)  # blank chunks, where another prompt has more
-        focus = torch.nn.functional.pad(self.focus, (0, 0, 0, beyond))
+        if self.first is None:
+            return _with_marks(wanted, self.focus), _with_marks(others, None, self.focus.shape[1])
+        first, blank = self.first.packed, self.first.blank
+        length = max(wanted.states.shape[1], first.states.shape[1])
+        wanted, others, first = (_filled(one, length, blank) for one in (wanted, others, first))
+        once, again = _with_marks(wanted, self.focus), _with_marks(first, self.first.focus)
+        plain = _with_marks(others, None, self.focus.shape[1])
+        both = torch.cat([once.states, again.states.expand(len(once), -1, -1)], -1)
+        mask = None if once.mask is None or again.mask is None else once.mask | again.mask
         return (
-            wanted.with_states(marked(wanted.states, focus.expand(len(wanted), -1, -1))),
-            others.with_states(marked(others.states, none)),
+            Conditioning(both, mask, once.pooled, once.sizes),
+            plain.with_states(torch.cat([plain.states, plain.states], -1)),
         )
+
+
+def _with_marks(packed: Conditioning, focus: Tensor | None, columns: int = 0) -> Conditioning:
+    """Packed with `focus` (n', J + M) beside each of B prompts, blank chunks unmarked; with as many columns
+    of nothing where there is none."""
+    batch, n = packed.states.shape[:2]
+    if focus is None:
+        focus = packed.states.new_zeros(n, columns)
+    focus = functional.pad(focus, (0, 0, 0, n - len(focus)))
+    return packed.with_states(marked(packed.states, focus.expand(batch, -1, -1)))
+
+
+def _filled(packed: Conditioning, length: int, blank: Tensor | None) -> Conditioning:
+    """Packed prompts (B, n, D), filled up to `length` positions: with blank chunks, or behind a mask."""
+    states, mask = packed.states, packed.mask
+    missing = length - states.shape[1]
+    if not missing:
+        return packed
+    if blank is None:
+        filling = states.new_zeros(1, missing, states.shape[2])
+    else:
+        filling = blank.to(states).repeat(1, missing // blank.shape[1], 1)
+    if mask is not None:
+        mask = functional.pad(mask, (0, missing))
+    states = torch.cat([states, filling.expand(len(states), -1, -1)], 1)
+    return Conditioning(states, mask, packed.pooled, packed.sizes)
 
 
 @torch.no_grad()
@@ -54,19 +102,56 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     brought = contributions(base, composition, artifacts)
     shown = [concept for concept in composition.concepts if brought[concept.name].factors]
     styles = {concept.name for concept in composition.concepts if concept.supercategory is None}
-    places = {one.name: one.positions for one in composition.concepts if one.name not in styles}
-    n = len(tokens_of(base, composition, composition.parsed))
-    adapters, marks = adaptation(base, brought, places, n)
-    if not shown:
-        return ComposedResiduals([], marks, adapters)
-    tokens, encoded = encodings_of(base, composition, brought)
+    placed = [one for one in composition.concepts if one.name not in styles and one.positions]
+    adapters, columns = adaptation(base, brought, [concept.name for concept in placed])
+    factors = _factors(base, composition, brought) if shown else []
+    names = [*(concept.name for concept in shown), *columns]
+    places = {concept.name: concept.positions for concept in composition.concepts}
+    focus = _focus(base, names, places, len(tokens_of(base, composition, composition.parsed)))
+    first = None
+    if columns:
+        plain = [name for name, one in brought.items() if has_region(one)]
+        first = _first_phase(base, composition, artifacts, names, plain)
+    return ComposedResiduals(factors, focus, adapters, first)
+
+
+def _first_phase(
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    names: Sequence[str],
+    plain: Sequence[str],
+) -> FirstPhase:
+    """names: of the columns of focus. plain: the concepts that have regions."""
+    prompt = composition.parsed
+    tokens = tokens_of(base, composition, prompt, plain=plain)
+    places = {name: positions_of(name, prompt, tokens) for name in dict.fromkeys(names)}
+    blank = None
+    if base.reads_in_chunks:
+        blank = pack(base, composition, artifacts, [Prompt(())], plain=plain).states
+    packed = pack(base, composition, artifacts, plain=plain)
+    return FirstPhase(packed, _focus(base, names, places, len(tokens)), blank)
+
+
+def _focus(base: Base, names: Sequence[str], places: Mapping[str, Sequence[int]], n: int) -> Tensor:
+    """Ones (n, columns) at the tokens of the concept of each column."""
+    focus = torch.zeros(n, len(names), device=base.device)
+    for column, name in enumerate(names):
+        focus[list(places[name]), column] = 1
+    return focus
+
+
+def _factors(base: Base, composition: Composition, brought: Mapping[str, Contribution]) -> list[Factors]:
+    """The residuals of the concepts that have one, their strengths in B."""
+    _, encoded = encodings_of(base, composition, brought)
     t = targets_of(base, brought)
     similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
     gates = edit.gate(similarity, t.bias, t.temperature)
-    focus = torch.zeros(len(tokens), len(shown), device=base.device)
     factors: list[Factors] = []
-    for column, concept in enumerate(shown):
+    for concept in composition.concepts:
         contribution, calls = brought[concept.name], list(concept.positions)
+        if not contribution.factors:
+            continue
         strength = contribution.strength
         if contribution.target is not None:
             j = t.names.index(concept.name)
@@ -79,5 +164,4 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
                 for path, (down, up) in contribution.factors.items()
             }
         )
-        focus[calls, column] = 1
-    return ComposedResiduals(factors, torch.cat([focus, marks], -1), adapters)
+    return factors

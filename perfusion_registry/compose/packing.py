@@ -26,12 +26,15 @@ def pack(
     composition: Composition,
     artifacts: Mapping[str, Artifact],
     prompts: Sequence[Prompt] | None = None,
+    *,
+    plain: Collection[str] = (),
 ) -> Conditioning:
     """Return `prompts`, by default the composition's own, with packed encodings (B, n, D) fp32 for states.
 
     artifacts: by concept name, at least those that the composition lists. prompts: B prompts that may call
     the composition's concepts; one that calls none (a negative prompt) goes through the edit all the same.
-    Weights in a prompt multiply its encodings before the edit, and never a gate.
+    plain: concepts whose calls are their supercategories, spelled out, and nothing else. Weights in a prompt
+    multiply its encodings before the edit, and never a gate.
 
     Concepts under a global lock (Appendix C): V comes from the concepts' prompt, and K, unedited, from the
     same prompt with the supercategory in place of the concept. Where a composition mixes locks, the K prompt
@@ -40,11 +43,12 @@ def pack(
     last, as `aligned` has it.
     """
     parsed = [composition.parsed] if prompts is None else list(prompts)
-    tokens = [tokens_of(base, composition, prompt) for prompt in parsed]
-    brought = contributions(base, composition, artifacts)
+    tokens = [tokens_of(base, composition, prompt, plain=plain) for prompt in parsed]
+    every_one = contributions(base, composition, artifacts)
+    brought = {name: Contribution() if name in plain else one for name, one in every_one.items()}
     every = targets_of(base, brought)
     W = base.bank.W  # (D, d)
-    encoded = _encodings(base, composition, brought, parsed, tokens)
+    encoded = _encodings(base, composition, brought, parsed, tokens, plain)
     E = encoded.states.to(W)  # (B, n, d)
     weights, mask = token_weights(parsed, tokens, E), encoded.mask  # padding has no part in the edit
     gates = (every.bias, every.temperature)
@@ -55,7 +59,7 @@ def pack(
     if swapped:
         keys = base.bank.key_columns.to(W.device)  # (D,)
         others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
-        K = _spelled_encodings(base, composition, brought, parsed, tokens, swapped).states.to(W)
+        K = _spelled_encodings(base, composition, brought, parsed, tokens, swapped.union(plain)).states.to(W)
         gates = (others.bias, others.temperature)
         h[..., keys] = edit.packed(K, W[keys], others.I, others.V, others.O, *gates, weights, mask)
     if weights is not None:
@@ -155,9 +159,10 @@ def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
     )
 
 
-def tokens_of(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
-    """Tokenise a prompt, and check the positions of the composition's own against its file."""
-    said = {concept.name: said_as(concept) for concept in composition.concepts}
+def tokens_of(base: Base, composition: Composition, prompt: Prompt, *, plain: Collection[str] = ()) -> Tokens:
+    """Tokenise a prompt, and check the positions of the composition's own against its file. plain: as in
+    `pack`; the file knows no positions of prompts with any."""
+    said = {one.name: said_as(one, spelled=one.name in plain) for one in composition.concepts}
     strangers = [name for name in prompt.names if name not in said]
     if strangers:
         raise PerfError(
@@ -165,7 +170,7 @@ def tokens_of(base: Base, composition: Composition, prompt: Prompt) -> Tokens:
             hint="a prompt beside it may only call the concepts of its own",
         )
     tokens = tokenised(base, prompt, said)
-    if prompt == composition.parsed:
+    if prompt == composition.parsed and not plain:
         for concept in composition.concepts:
             found = positions_of(concept.name, prompt, tokens)
             if found != concept.positions:
@@ -183,16 +188,18 @@ def _encodings(
     brought: Mapping[str, Contribution],
     prompts: Sequence[Prompt],
     tokens: Sequence[Tokens],
+    plain: Collection[str] = (),
 ) -> Conditioning:
-    """Encode prompts with the concepts' own token embeddings, and with their adapters."""
+    """Encode prompts with the concepts' own token embeddings, and with their adapters. plain: as in
+    `pack`."""
     gated = frozenset(name for name, one in brought.items() if one.gated)
     if not gated:
         return _embedded(base, brought, prompts, tokens)
-    plain = _spelled_encodings(base, composition, brought, prompts, tokens, gated)
+    spelled = _spelled_encodings(base, composition, brought, prompts, tokens, gated.union(plain))
     return encoded_gated(
         base,
         brought,
-        plain,
+        spelled,
         _called(brought, prompts, tokens),
         lambda: _embedded(base, brought, prompts, tokens, common=False),
     )
