@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from perfusion_registry.cli import console
+from perfusion_registry.errors import PerfError
 from perfusion_registry.wrapping import hanging
 
 SENTENCE = "pictures of this base are of 128 pixels a side, and larger ones are drawn anew at twice the size"
@@ -75,3 +77,22 @@ def test_a_terminal_of_80_columns_gets_whole_words(tmp_path: Path) -> None:
     words = " ".join(line.strip() for line in lines).split()
     for word in SENTENCE.split():
         assert words.count(word) >= 3 * SENTENCE.split().count(word), word
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("there is no picture", "There is no picture"),
+        ("cat.png is no picture", "cat.png is no picture"),
+        ("owner/name is gated", "owner/name is gated"),
+        ("mask_1 is no picture", "mask_1 is no picture"),
+        ("`teddy` is not built", "`teddy` is not built"),
+        ("masks, and others, are missing", "Masks, and others, are missing"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_unless_with_a_name(
+    what: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.show_error(PerfError(what))
+    assert capsys.readouterr().err == f"error: {said}\n"

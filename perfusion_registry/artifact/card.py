@@ -195,7 +195,7 @@ class ConceptCard(FileModel):
         if (self.vectors != 1 and not several) or (self.word is not None and not phrases):
             return "its calls become several tokens, and this perf makes one of each"
         if self.supercategory is None and not (phrases or several):
-            return "it is a kind of nothing, a style, and this perf puts calls in the place of a word"
+            return "it is a style, and this perf puts calls in the place of a word"
         return None
 
 

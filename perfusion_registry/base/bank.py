@@ -125,7 +125,7 @@ class Bank:
             for slot, linear, columns in pair:
                 if _plain(slot, layer.path) is not linear:
                     raise PerfError(
-                        f"{slot.name} was exchanged since the base was loaded",
+                        f"`{slot.name}` was exchanged since the base was loaded",
                         where=layer.path,
                         hint="wrap the pipeline again",
                     )
@@ -230,7 +230,7 @@ def _plain(slot: ModuleSlot, path: str) -> nn.Linear:
         )
     if type(projection) is not nn.Linear:
         raise PerfError(
-            f"{slot.name} is a {type(projection).__name__}, not a plain linear layer",
+            f"`{slot.name}` is a {type(projection).__name__}, not a plain linear layer",
             where=path,
             hint="merge adapters first: `pipe.fuse_lora()`, then `pipe.unload_lora_weights()`",
         )

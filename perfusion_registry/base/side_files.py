@@ -110,7 +110,7 @@ class SideFinder:
         if contents.words_in_it:
             alone = "a textual inversion, not a LoRA" if not contents.parts else "a LoRA with words in it"
             raise PerfError(
-                f"{place.name} is {alone}",
+                f"`{place.name}` is {alone}",
                 where=self.said.at(key),
                 hint="name its words under [base.embeddings], each by a file of its own",
             )
@@ -202,7 +202,7 @@ class SideFinder:
         what = kind.what.removesuffix(", not a base").removesuffix(", not a text-to-image pipeline")
         if (place / "model_index.json").is_file():
             what = "a whole base"
-        return PerfError(f"{place.name} is {what}, and not {called}", where=self.said.at(key), hint=hint)
+        return PerfError(f"`{place.name}` is {what}, and not {called}", where=self.said.at(key), hint=hint)
 
     @staticmethod
     def part(part: Part, named: str, place: Path, paths: Sequence[Path]) -> SidePart:

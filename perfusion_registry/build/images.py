@@ -47,6 +47,7 @@ def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
         notes.append("is animated; its first frame is used")
     image = ImageOps.exif_transpose(image)
     opacity = _opacity(image)
+    image.info.pop("transparency", None)  # it is known now, and Pillow warns of palettes that have it
     image, converted = _in_srgb(_eight_bit(image, name))
     notes += converted
     if opacity is not None:
@@ -85,6 +86,7 @@ def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None)
     mask, name = _decode(source, name)
     mask = ImageOps.exif_transpose(mask)
     opacity = _opacity(mask)
+    mask.info.pop("transparency", None)
     mask = _eight_bit(mask, name).convert("L") if opacity is None else Image.fromarray(opacity)
     (w, h), (width, height) = mask.size, image.pixels.size
     if abs(w * height - h * width) > 0.01 * w * height:
@@ -156,8 +158,11 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
         raise PerfError(what, where=name, hint="save it as an 8-bit PNG")
     if _is_sixteen_bit(image):
         values = np.array(image).astype(np.float64)
-        grey = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
-        grey.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        if values.min() < 0 or values.max() > 65535:
+            what = "The image holds pixels of 32 bits"
+            raise PerfError(what, where=name, hint="save it as an 8-bit PNG")
+        grey = Image.fromarray((values / 257).round().astype(np.uint8))
+        grey.info = dict(image.info)
         return grey
     return image
 

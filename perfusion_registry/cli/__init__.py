@@ -24,9 +24,12 @@ def main() -> None:
     import gc
     import os
     import sys
+    import warnings
 
     gc.set_threshold(10_000)  # an eighth of importing torch and diffusers was looking for circles in them
-
+    if not sys.warnoptions:  # what libraries warn of is told by perf, or is no news to who draws
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # in workers too
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # a name that stdout cannot encode ends nothing

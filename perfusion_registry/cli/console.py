@@ -159,13 +159,18 @@ def show_error(error: PerfError) -> None:
         return hanging(printable(told), width, 0).replace("\n", f"\n{' ' * _MARGIN}" if width else "\n")
 
     text = Text("error: ", style="bold red")
-    what = error.what
-    text.append(said(what[:1].upper() + what[1:]), style="default not bold")
+    text.append(said(_sentence(error.what)), style="default not bold")
     if error.where:
         text.append("\n   at  ", style="cyan").append(said(error.where), style="default not bold")
     if error.hint:
         text.append("\n next  ", style="green").append(said(error.hint), style="default not bold")
     screen.print(text)
+
+
+def _sentence(what: str) -> str:
+    """With a capital letter, unless the first word is no plain word: a file's name or an address is kept."""
+    first = what.partition(" ")[0].rstrip(",:;")
+    return what[:1].upper() + what[1:] if first.isalpha() else what
 
 
 def show_interrupt(resumable: str | None) -> None:

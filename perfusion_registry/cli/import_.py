@@ -36,7 +36,7 @@ def import_(
     """Make a concept of a LoRA or embedding you have, and lock it.
 
     Its recipe names the file by path and hash; nothing is trained.
-    Without --super it is a style, which is a kind of nothing.
+    Without --super it is a style, which applies to the whole picture.
     """
     from perfusion_registry.operations.import_ import ImportOptions
     from perfusion_registry.operations.import_ import import_ as run

@@ -20,6 +20,7 @@ _UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
 _KEYWORD = re.compile(r"(?<![\w-])(AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
+_MEANT = re.compile(r"\\\*")
 _WORD = re.compile(r"[\w-]+")
 
 
@@ -29,9 +30,17 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     known: the names of the concepts that the prompt might call.
     """
     called = set(prompt.names)
-    texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
+    texts = [_unescaped(prompt, piece) for piece in prompt.pieces if isinstance(piece, Text)]
     said = [habit for text in texts for habit in _within(text, set(known), called)]
     yield from dict.fromkeys((*said, *_brackets(prompt)))
+
+
+def _unescaped(prompt: Prompt, piece: Text) -> str:
+    """The words of a text, without the stars that are meant as such, as `\\*` says."""
+    if "*" not in piece.text:
+        return piece.text
+    written = _MEANT.sub("", prompt.source[slice(*piece.span)])
+    return re.sub(r"\\(.)", r"\1", written)
 
 
 def _within(text: str, known: Collection[str], called: Collection[str]) -> Iterator[str]:
@@ -48,8 +57,14 @@ def _within(text: str, known: Collection[str], called: Collection[str]) -> Itera
     for match in _STAR.finditer(text):
         name = _name(match[1])
         if name in known:
-            starred[name] = match[0].strip()
+            starred[name] = match[0]
             yield f"{match[0].strip()} is read as words: a plain star right behind the name calls it, {name}*"
+    others = text
+    for said in starred.values():
+        others = others.replace(said, "")
+    if known and "*" in others:
+        call = f"{min(known)}* calls a concept"
+        yield f"a star that follows no name is read as a character: {call}, and \\* is a plain star"
     for name in dict.fromkeys(_name(word) for word in _WORD.findall(text)):
         if name in known and name not in called and name not in starred:
             yield f"{name} without a star is the plain word; {name}* calls the concept"

@@ -212,7 +212,7 @@ class Parser:
             for text in inside.split(","):
                 option = self._option(text, start)
                 if option.key in options:
-                    self._fail(f"{option.key} is set twice", option.key_span, "keep one of them")
+                    self._fail(f"`{option.key}` is set twice", option.key_span, "keep one of them")
                 options[option.key] = option
                 start += len(text) + 1
         self.at = closed + 1
@@ -227,7 +227,7 @@ class Parser:
         if not key:
             self._fail("an option is missing", key_span, "write options as teddy*{name=value,name=value}")
         if not equals or not value:
-            self._fail(f"{key} has no value", key_span, f"write {key}=VALUE")
+            self._fail(f"`{key}` has no value", key_span, f"write {key}=VALUE")
         return Option(key, value, key_span, value_span)
 
     def _fail(self, what: str, span: Span, hint: str) -> NoReturn:

@@ -128,8 +128,8 @@ class Method(MethodOptions):
     transferred to families with layers of equal widths. imports: whether all its concepts are made of a file
     that somebody has (`source_file`), instead of being learned from images. imported_tables: of the cards of
     those that are, where others are learned. phrases: whether a call may become words of the concept's own
-    (`words`), and a concept may be a style, a kind of nothing. several_tokens: whether a call may become
-    several learned tokens, of a style in the place of no word.
+    (`words`), and a concept may be a style, which has no supercategory. several_tokens: whether a call may
+    become several learned tokens, of a style in the place of no word.
     """
 
     epoch: ClassVar[int]

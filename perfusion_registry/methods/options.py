@@ -73,7 +73,7 @@ class MethodOptions(ABC):
                 return setting
         if not self.settings:
             raise PerfError(
-                f"{key} is set for {name!r}, and a concept of the method `{self.name}` has no options",
+                f"`{key}` is set for {name!r}, and a concept of the method `{self.name}` has no options",
                 hint="leave it out",
             )
         keys = [setting.key for setting in self.settings]

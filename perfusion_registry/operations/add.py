@@ -150,7 +150,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         name=name,
         recipe=entry,
         images=tuple(images),
-        pictures=len({source.path.name for source in (*pictures, *copied)}),
+        pictures=len({source.path.name for source in (*pictures, *copied)}) if copied else len(pictures),
     )
 
 

@@ -23,6 +23,9 @@ def concept_in_words(result: InfoResult, *, saved: Path | None = None) -> dict[s
     }
     if result.verdict is not None:
         told["verdict"] = _text(result.verdict.sentence)
+    if result.imported is not None:
+        file = result.imported
+        told["imported"] = f"{_text(file.file)} ({file.dialect}, {size(file.size)}), SHA-256 {file.sha256}"
     if result.kind == "pack":
         told["kind"] = "scene pack"
         told.pop("method", None)  # which draws its concepts, and is theirs

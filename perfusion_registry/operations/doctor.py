@@ -14,11 +14,10 @@ from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.extras import lacking
-from perfusion_registry.methods.table import find_method
 from perfusion_registry.operations.init import WRITTEN
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, Recipe
+from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.project import ProjectNotFoundError
@@ -118,7 +117,8 @@ def _torch() -> Iterator[Finding]:
         )
         return
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
-    yield _finding("torch", "ok", f"{torch.__version__}, built {built}, {torch.get_num_threads()} threads")
+    threads = count(torch.get_num_threads(), "thread")
+    yield _finding("torch", "ok", f"{torch.__version__}, built {built}, {threads}")
     try:
         device = choose_device()
         dtype, compute = choose_formats(device)
@@ -154,6 +154,7 @@ def _store(root: Path) -> Iterator[Finding]:
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
     from perfusion_registry.resolve import check_encoder, find_covariance
+    from perfusion_registry.resolve.covariance import needs_covariance
     from perfusion_registry.resolve.staleness import base_differs
 
     try:
@@ -190,20 +191,10 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
             "covariance", "ok", f"{covariance.path}, file {covariance.digest[:12]}, matrix {matrix}"
         )
     except PerfError as error:
-        if project.manifest.concepts and not _needs_covariance(project):
+        if project.manifest.concepts and not needs_covariance(project):
             yield _finding("covariance", "note", f"{error.what}; no concept here needs one", error.hint)
         else:
             yield _broken("covariance", error)
-
-
-def _needs_covariance(project: ProjectFolder) -> bool:
-    """Whether a concept that has a recipe here is of a method that needs one; what cannot be read may be."""
-    try:
-        declared = [project.declared(name) for name in project.local()]
-    except PerfError:
-        return True
-    recipes = (one for one in declared if isinstance(one, Recipe))
-    return any(find_method(recipe.concept.method).needs_covariance for recipe in recipes)
 
 
 def _lock(project: ProjectFolder) -> Iterator[Finding]:

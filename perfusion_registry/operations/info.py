@@ -9,13 +9,13 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from perfusion_registry.artifact.card import Verdict
+from perfusion_registry.artifact.card import Imported, Verdict
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
 from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.search import known_registries
-from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.operations.workspace import Workspace, registries_of
 from perfusion_registry.recipe import Pack, canonical_name
 from perfusion_registry.recipe.lockfile import FORMAT_1_GATE, RenderValue
 from perfusion_registry.recipe.model import FileModel
@@ -50,8 +50,9 @@ class InfoResult(Result):
     registry: its name, or None for a concept that only has a recipe here. locked: the version that the
     project has locked. similarity: of its own word in the prompts that it was learned with, where its
     artifact is in the store and says it. learned_on: the base that it was transferred from, where it was, and
-    its artifact is in the store. verdict: what its build found it good for, likewise. sheet: the file of
-    pictures that the build drew, where that was on this machine. versions: of the registry, newest first.
+    its artifact is in the store. imported: the file that it was made from, likewise. verdict: what its build
+    found it good for, likewise. sheet: the file of pictures that the build drew, where that was on this
+    machine. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -83,6 +84,7 @@ class InfoResult(Result):
     preview: Preview | None = left_out_if_none()
     similarity: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
+    imported: Imported | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]
@@ -130,6 +132,8 @@ def info(
             **findings(workspace.store, block.sha256 if block else None),
             **_of_recipe(workspace, project, name),
         )
+    if project and entry is None and registry is None and not registries_of(project):
+        raise project.unknown(name)
     source, called, listings = _listings(
         workspace, project, name, registry, block.registry if block else None
     )

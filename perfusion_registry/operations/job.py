@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.checking import SettingSources
-from perfusion_registry.compose.composing import regated
+from perfusion_registry.compose.composing import described, regated
 from perfusion_registry.compose.composition import ComposedBase, Composition, read_composition
 from perfusion_registry.compose.concept import stored_artifacts
 from perfusion_registry.errors import PerfError
@@ -117,10 +117,12 @@ def _of_composition(
     description: BaseIdentity
     if base is not None:
         description, load = base.description, lambda: base
+        meant = description.digest == composition.base.digest
     else:
-        description = there = _base_for(workspace, project, composition.base)
-        load = partial(load_base, workspace, there, source.compute)
-    if description.digest != composition.base.digest:
+        there = _base_for(workspace, project, composition.base, controlled=bool(overrides.controls))
+        description, load = there, partial(load_base, workspace, there, source.compute)
+        meant = _is(there, composition.base)
+    if not meant:
         workspace.reporter.warn(
             f"the composition was made for {composition.base.repo}; "
             f"it is drawn with {description.repo}, of the same family"
@@ -136,11 +138,11 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
 
     record = read_metadata(source.picture)
     project = workspace.read_if_any()
-    description = _base_for(workspace, project, record.composition.base)
-    if description.digest != record.composition.base.digest:
+    wanted = record.composition.base
+    description = _base_for(workspace, project, wanted, controlled=bool(overrides.controls))
+    if not _is(description, wanted):
         raise PerfError(
-            f"the picture was drawn with another base, {record.composition.base.repo} "
-            f"({record.composition.base.digest[:12]})",
+            f"the picture was drawn with another base, {wanted.repo} ({wanted.digest[:12]})",
             where=str(source.picture),
             hint=f"the base here is {description.repo} ({description.digest[:12]})",
         )
@@ -202,14 +204,31 @@ def _loaded(
     gates: SettingSources,
     load: Callable[[], Base],
 ) -> LoadedComposition:
-    """Make a composition of a file ready to draw; its artifacts are read before the base is loaded."""
+    """Make a composition of a file ready to draw; its artifacts are read before the base is loaded.
+
+    Where another base of its family draws it, it is a composition of that one from here on.
+    """
     composition = regated(composition, gates)
     artifacts = stored_artifacts(composition, workspace.store)
-    return LoadedComposition(project, load(), composition, artifacts)
+    base = load()
+    here = described(base)
+    if here.family == composition.base.family and here.digest != composition.base.digest:
+        composition = composition.model_copy(update={"base": here})
+    return LoadedComposition(project, base, composition, artifacts)
 
 
-def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: ComposedBase) -> BaseDescription:
-    """The very base that is wanted, if it is at hand; else the project's own, else what has its name."""
+def _is(description: BaseDescription, wanted: ComposedBase) -> bool:
+    """Whether a base is the one that is wanted, which may be from before it had its controls."""
+    return wanted.digest in (description.digest, description.without_controls.digest)
+
+
+def _base_for(
+    workspace: Workspace, project: ProjectFolder | None, wanted: ComposedBase, *, controlled: bool
+) -> BaseDescription:
+    """The very base that is wanted, if it is at hand; else the project's own, else what has its name.
+
+    controlled: with its controls, also where what is wanted is from before it had any.
+    """
     from perfusion_registry.base import as_drawn
 
     root = project.root if project else None
@@ -220,12 +239,13 @@ def _base_for(workspace: Workspace, project: ProjectFolder | None, wanted: Compo
     problems: list[PerfError] = []
     for place in places:
         try:
-            bases.append(as_drawn(place(), wanted.digest))
+            there = place()
+            bases.append(as_drawn(there, wanted.digest))
         except PerfError as error:
             problems.append(error)
             continue
         if bases[-1].digest == wanted.digest:
-            return bases[-1]
+            return there if controlled and bases[-1] == there.without_controls else bases[-1]
     if not bases:
         raise problems[0]
     return next((base for base in bases if base.family == wanted.family), bases[0])

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from perfusion_registry.artifact.card import Verdict
+from perfusion_registry.artifact.card import Imported, Verdict
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.plan import plan_of
@@ -16,7 +16,8 @@ from perfusion_registry.recipe import Lockfile, Manifest, Pack
 from perfusion_registry.recipe.lockfile1 import Lockfile1
 from perfusion_registry.recipe.lockfile_text import spelt_lockfile
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.resolve import ProjectFolder, find_covariance
+from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve.covariance import covariance_if_any, needs_covariance, no_covariance
 
 FORMATS = (1,)
 NEWEST = FORMATS[-1]
@@ -30,8 +31,9 @@ class ConceptMetadata(FileModel):
     the artifact is in the store, whole), `to-build`, `to-sync`, or `unknown` where a problem hides it. why:
     of a state that is not `built`. dependency: whether only a scene pack asks for it.
     similarity: of its own word in the prompts that it was learned with, where its card says it. learned_on:
-    the base that it was transferred from. verdict: what its build found it good for, likewise. sheet: the
-    absolute path of the pictures that the build drew, where that was on this machine.
+    the base that it was transferred from. imported: the file that it was made from. verdict: what its build
+    found it good for, likewise. sheet: the absolute path of the pictures that the build drew, where that was
+    on this machine.
     """
 
     name: str
@@ -48,12 +50,16 @@ class ConceptMetadata(FileModel):
     artifact: str | None = None
     similarity: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
+    imported: Imported | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
 
 
 class BaseMetadata(FileModel):
-    """The base on this machine; without folder, digest and family where `problem` says why it is not here."""
+    """The base on this machine; without folder, digest and family where `problem` says why it is not here.
+
+    covariance: None where there is none, which is no problem where no concept needs one.
+    """
 
     name: str
     folder: str | None = None
@@ -122,7 +128,10 @@ def _base(workspace: Workspace, project: ProjectFolder) -> BaseMetadata:
     except PerfError as error:
         return BaseMetadata(name=name, problem=error.what)
     try:
-        covariance, problem = str(find_covariance(project, base.covariance).path), None
+        found = covariance_if_any(project, base.covariance)
+        covariance, problem = None if found is None else str(found.path), None
+        if found is None and (not project.manifest.concepts or needs_covariance(project)):
+            problem = no_covariance(project).what
     except PerfError as error:
         covariance, problem = None, error.what
     return BaseMetadata(

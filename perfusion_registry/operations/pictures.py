@@ -54,7 +54,12 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
             broken.append(error)
     if broken:
         listed = "".join(f"\n  - {error.where}: {error.what}" for error in broken)
-        raise PerfError(f"{len(broken)} of {len(pictures)} pictures cannot be used:{listed}", where=where)
+        hints = dict.fromkeys(error.hint for error in broken if error.hint)
+        raise PerfError(
+            f"{len(broken)} of {len(pictures)} pictures cannot be used:{listed}",
+            where=where,
+            hint="; ".join(hints) or None,
+        )
 
 
 def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:

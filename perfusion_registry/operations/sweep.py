@@ -102,7 +102,7 @@ def _read_axis(option: str, text: str | None) -> Axis | None:
     with at(f"--{option} {text}"):
         setting, values = (setting, setting.read_several(text)) if setting else read_choice(text)
         if setting.words:
-            raise PerfError(f"{setting.key} is no number", hint="sweep a setting that is one")
+            raise PerfError(f"`{setting.key}` is no number", hint="sweep a setting that is one")
     return Axis(setting.key, tuple(map(float, values)))
 
 
@@ -128,7 +128,9 @@ class SweepOptions:
             if axis is not None:
                 check_choices(axis.key, axis.values)
         if down is not None and _is_one(across, down):
-            both = across.key if across.key == down.key else f"{across.key}, in the place of {down.key},"
+            both = f"`{across.key}`"
+            if across.key != down.key:
+                both += f", in the place of `{down.key}`,"
             raise PerfError(f"{both} is swept on both sides", hint="sweep another setting on one of them")
         seeds = self.overrides.seeds or ()
         if len(seeds) > 1:

@@ -89,7 +89,7 @@ def _for_the_project(
     for option, value in (("--out", options.out), ("--covariance", options.covariance)):
         if value is not None:
             raise PerfError(
-                f"{description.repo} is the project's own base, so what is transferred is locked",
+                f"`{description.repo}` is the project's own base, so what is transferred is locked",
                 where=f"{option} {value}",
                 hint=f"leave {option} out; perfusion.toml names the covariance",
             )

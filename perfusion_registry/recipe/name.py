@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Annotated
 
@@ -43,7 +44,15 @@ def canonical_name(text: str) -> str:
     try:
         return _name(text)
     except ValueError as error:
-        raise PerfError(f"invalid concept name: {error}") from error
+        like = name_like(text)
+        raise PerfError(str(error), hint=f"call it {like}, for instance" if like else None) from error
+
+
+def name_like(text: str) -> str | None:
+    """A concept name that reads like any text: `my-bar` for `My Bär!`. None where none does."""
+    letters = unicodedata.normalize("NFKD", text.partition("=")[0]).encode("ascii", "ignore").decode().lower()
+    like = re.sub(r"[^a-z0-9]+", "-", letters).lstrip("-0123456789")[:LONGEST_NAME].rstrip("-")
+    return like if like and like not in _WINDOWS_RESERVED else None
 
 
 @lru_cache(maxsize=2**17)

@@ -55,7 +55,8 @@ def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         return
     head, rest = parts[0], parts[1:]
     if head == "..":
-        yield from _walk(folder / "..", rest)
+        named = folder.name not in ("", "..") and not folder.is_symlink()  # else its parent is elsewhere
+        yield from _walk(folder.parent if named else folder / "..", rest)
     elif head == "**":
         yield from _walk(folder, rest)
         for name in names_in(folder):

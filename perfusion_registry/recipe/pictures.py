@@ -18,7 +18,10 @@ PICTURES = (
     *(".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 """How names of pictures end that can be read: those of a folder that is named as a whole."""
-UNREADABLE = (".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".psd")
+UNREADABLE = (
+    *(".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+    *(".psd", ".xcf", ".kra", ".svg", ".tga", ".jp2", ".j2k", ".jpx", ".exr", ".hdr", ".ico", ".pcx"),
+)
 """How names of pictures end that cannot: they are told, and never passed over."""
 LARGEST_IMAGE = 512 * 1024 * 1024
 _LFS_POINTER = b"version https://git-lfs"

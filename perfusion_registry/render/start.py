@@ -77,14 +77,14 @@ def check_start(repo: str, draws: Collection[str], start: Start | None, steps: i
     if start is None:
         if "text" not in draws:
             raise PerfError(
-                f"{repo} is made for inpainting: it draws into a picture",
+                f"`{repo}` is made for inpainting: it draws into a picture",
                 where="--image",
                 hint="`perf render` with --image FILE and --mask FILE, white where it is to draw",
             )
         return
     if start.kind not in draws:
         does = "inpaints, and needs a --mask" if "inpaint" in draws else "draws from prompts alone"
-        raise PerfError(f"{repo} {does}", where="--image")
+        raise PerfError(f"`{repo}` {does}", where="--image")
     if int(steps * start.strength) < 1:
         raise PerfError(
             f"a strength of {start.strength:g} leaves none of {steps} steps to draw",

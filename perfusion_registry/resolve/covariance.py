@@ -13,7 +13,8 @@ from typing import Protocol
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
-from perfusion_registry.recipe import LockedCovariance
+from perfusion_registry.methods.table import find_method
+from perfusion_registry.recipe import LockedCovariance, Recipe
 from perfusion_registry.resolve.project import ProjectFolder
 from perfusion_registry.safetensors_header import Header, HeaderError, floats, read_header
 
@@ -70,6 +71,16 @@ def covariance_if_any(project: ProjectFolder, shipped: Path | None) -> Covarianc
     named = project.manifest.project.covariance
     path = project.root / named if named is not None else shipped
     return None if path is None else covariance_file(path)
+
+
+def needs_covariance(project: ProjectFolder) -> bool:
+    """Whether a concept that has a recipe here is of a method that needs one; what cannot be read may be."""
+    try:
+        declared = [project.declared(name) for name in project.local()]
+    except PerfError:
+        return True
+    recipes = (one for one in declared if isinstance(one, Recipe))
+    return any(find_method(recipe.concept.method).needs_covariance for recipe in recipes)
 
 
 def no_covariance(project: ProjectFolder) -> PerfError:

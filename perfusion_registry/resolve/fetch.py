@@ -71,7 +71,7 @@ def locked_release(block: LockedConcept, sources: Sources) -> tuple[Registry, Re
             check_bytes(listing.release, block, sources.called(block.registry))
             if (hindrance := listing.release.hindrance) is not None:
                 raise PerfError(
-                    f"{block.name} {block.version} is not for this perf: {hindrance}",
+                    f"`{block.name}` {block.version} is not for this perf: {hindrance}",
                     where=block.source,
                     hint="upgrade perf (`pip install -U perfusion-registry`)",
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,6 +71,12 @@ READABLE: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...],
     "cmyk": (lambda: encoded(halves(WHITE, RED).convert("CMYK"), "JPEG", quality=95), WHITE, RED, ""),
     "webp": (lambda: encoded(halves(RED, BLUE), "WEBP", lossless=True), RED, BLUE, ""),
     "palette": (lambda: encoded(halves(RED, BLUE).convert("P")), RED, BLUE, ""),
+    "palette, partly clear": (
+        lambda: encoded(halves(RED, BLUE).quantize(2), transparency=bytes([0, 128])),
+        WHITE,
+        (127, 127, 255),
+        "on white",
+    ),
     "grey": (lambda: encoded(halves((255,), (0,), "L")), WHITE, (0, 0, 0), ""),
     "16 bits": (sixteen_bit, WHITE, (127, 127, 127), ""),
     "16 bits, one colour clear": (lambda: sixteen_bit_with_clear("L"), WHITE, (127,) * 3, "on white"),
@@ -91,7 +98,10 @@ READABLE: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...],
 @pytest.mark.parametrize("case", READABLE)
 def test_readable_images_come_out_right(case: str) -> None:
     make, left, right, note = READABLE[case]
-    image = load_image(make(), "photo")
+    data = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what Pillow thinks of a file is nothing for a person
+        image = load_image(data, "photo")
     assert image.pixels.mode == "RGB"
     assert image.pixels.size == (40, 20)
     for x, colour in ((5, left), (34, right)):
@@ -139,6 +149,7 @@ UNREADABLE: dict[str, tuple[Callable[[], bytes], str]] = {
     "60 megapixels": (lambda: b"P6 10000 6000 255\n", "60 megapixels"),
     "tiny": (lambda: encoded(Image.new("RGB", (9, 9))), "9 x 9"),
     "wholly transparent": (lambda: encoded(Image.new("RGBA", (20, 20))), "wholly transparent"),
+    "32 bits": (lambda: encoded(Image.new("I", (20, 20), 70_000), "TIFF"), "32 bits"),
     "floating-point": (lambda: encoded(Image.new("F", (20, 20)), "TIFF"), "floating-point"),
 }
 

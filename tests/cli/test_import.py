@@ -59,6 +59,11 @@ def test_a_lora_is_a_concept_like_any_other(perf: Perf, home: Path, monkeypatch:
     assert card.imported is not None
     assert (card.imported.file, card.imported.dialect) == ("kitty.safetensors", "diffusers")
     assert "cat" in perf("list").out
+    assert listed["kitty"]["imported"]["file"] == "kitty.safetensors"
+    assert "kitty.safetensors (diffusers, " in perf("info", "kitty").out
+    assert card.imported.sha256 in perf("info", "kitty").out
+    base = perf("metadata", "--format-version", "1").json["base"]
+    assert (base["covariance"], base["problem"]) == (None, None)  # no concept here needs one
     refused = perf("export", "kitty", "--as", "lora")  # it is a file of that kind already
     assert refused.code == 2
     assert "`kitty` was imported: what it was imported from is what other programs take" in refused.err

@@ -39,6 +39,21 @@ def test_names_that_stdout_cannot_encode_are_escaped(tmp_path: Path, encoding: s
     assert NAMES in json.dumps(json.loads(done.stdout.decode(encoding)), ensure_ascii=False)
 
 
+def test_what_libraries_warn_of_is_not_shown(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, warnings; from perfusion_registry.cli import main\n"
+        "sys.argv = ['perf', '--version']\n"
+        "main(); warnings.warn('of a library'); print(os.environ.get('PYTHONWARNINGS'))"
+    )
+    for asked in ("", "always"):
+        variables = {**os.environ, "PYTHONWARNINGS": asked}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True
+        )
+        assert ("of a library" in done.stderr) == bool(asked)
+        assert done.stdout.split()[-1] == (asked or "ignore")  # what workers inherit
+
+
 @posix
 def test_a_user_without_a_home_hears_which_variables_to_set(
     perf: Perf, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,27 @@ def test_add_refuses_what_a_build_would_refuse_and_writes_nothing(
     assert sorted(os.listdir(project / "recipes")) == recipes
 
 
+def test_pictures_of_one_name_in_two_folders_are_two(perf: Perf, project: Path) -> None:
+    for folder in ("a", "b"):
+        (project / folder).mkdir()
+        shutil.copyfile(project / "photos" / "1.png", project / folder / "1.png")
+    assert perf("add", "cat", "--super", "cat", "--images", "[ab]/*.png", "--json").json["pictures"] == 2
+
+
+def test_a_name_that_is_none_gets_one_that_is_like_it(perf: Perf, project: Path) -> None:
+    for name, like in (("my bear", "my-bear"), ("1 Bär!", "bar"), ("bunny*", "bunny"), ("cat==1.0", "cat")):
+        refused = perf("add", name, "--super", "teddy", "--images", "photos/*")
+        assert refused.code == 2
+        assert f"call it {like}, for instance" in refused.err
+    assert "for instance" not in perf("add", "мишка", "--super", "teddy", "--images", "photos/*").err
+
+
+def test_info_of_a_mistyped_name_knows_what_there_is(perf: Perf, project: Path) -> None:
+    refused = perf("info", "baer")
+    assert refused.code == 2
+    assert "did you mean `bear`?" in refused.err
+
+
 def test_remove_undoes_add_in_the_manifest_and_the_lockfile(perf: Perf, project: Path) -> None:
     before = (project / "perfusion.toml").read_bytes()
     assert perf("lock").code == 0

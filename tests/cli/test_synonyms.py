@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from perfusion_registry.cli.synonyms import COMMANDS, OPTIONS
+from perfusion_registry.other_tools import COMMANDS, DECLARING, DRAWING, TRAINING
 from tests.cli.running import Perf
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", DRAWING)
 def test_an_option_of_another_tool_is_translated(perf: Perf, option: str) -> None:
     refused = perf("render", "a sea", option, "7")
     assert refused.code == 2
-    assert OPTIONS[option] in refused.err
+    assert DRAWING[option] in refused.err
     assert "Did you mean" not in refused.err
+
+
+@pytest.mark.parametrize("option", DECLARING)
+def test_an_option_of_another_trainer_is_translated(perf: Perf, option: str) -> None:
+    refused = perf("add", "bunny", option, "7")
+    assert refused.code == 2
+    assert DECLARING[option] in refused.err
+    assert "Possible options" not in refused.err
+
+
+@pytest.mark.parametrize("option", TRAINING)
+def test_a_build_says_where_options_of_trainers_stand(perf: Perf, option: str) -> None:
+    refused = perf("build", option, "7")
+    assert refused.code == 2
+    assert "recipes/NAME.toml" in refused.err
+    assert "Possible options" not in refused.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -29,7 +45,7 @@ def test_an_answer_names_no_option_that_the_command_lacks(perf: Perf) -> None:
         for option in ("--width", "--cfg", "-n", "--sampler", "--grid"):
             refused = perf(command, "a sea", option, "7")
             assert refused.code == 2
-            assert OPTIONS[option] not in refused.err
+            assert DRAWING[option] not in refused.err
     assert "--count" not in perf("tune", "a sea", "-n", "4").err
 
 

@@ -20,6 +20,9 @@ SAID = {
     "a (teddy* and a [red hat": ["[ before red is a character: nothing closes it"],
     "<lora:Teddy:1> a cat": ["<lora:Teddy:1> is read as words", "teddy*"],
     "embedding:teddy a cat": ["embedding:teddy is read as words"],
+    "a teddy** at night": ["a star that follows no name is read as a character", "\\* is a plain star"],
+    "a *teddy* at night": ["a star that follows no name"],
+    "* at night": ["tea-pot* calls a concept"],
     "a teddy* AND a cat": ["AND is read as a word"],
 }
 
@@ -41,6 +44,7 @@ def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
         "a cup (blue) [small], a (((teddy*)) in a (tea-pot*:1.2)",
         "a cat :( and a dog [12:00] BREAK a hat",
         "a \\* of a cat",
+        "a teddy* of 5\\* and \\(more\\)",
         "a teddy*{bias=.5} {at night}",
         "",
     ],
@@ -56,3 +60,8 @@ def test_each_is_told_once() -> None:
 
 def test_a_word_is_told_of_only_where_it_names_a_concept() -> None:
     assert list(habits(parse_prompt("a teddy * and a cat"), ())) == []
+
+
+def test_an_escaped_star_is_meant() -> None:
+    (told,) = habits(parse_prompt("a teddy \\* and a cat"), KNOWN)
+    assert told.startswith("teddy without a star")

@@ -262,7 +262,7 @@ def test_a_place_goes_to_the_greater_part_of_a_greatest_attention() -> None:
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ("crayon*{reach=gated}", "'crayon' is a style, a kind of nothing, so it cannot be gated"),
+        ("crayon*{reach=gated}", "'crayon' is a style, so it cannot be gated"),
         ("a kitty*{reach=left}", "'left' is no reach"),
         ("a kitty*{strength=99}", "a strength should be less than or equal to 10"),
         ("a kitty*{bias=.5}", "'bias' is no option of kitty"),

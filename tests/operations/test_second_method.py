@@ -200,11 +200,11 @@ def test_it_is_swept_tuned_and_explained(home: perf.Project, tiny_base: Base, tm
         assert sheet.height < grid.height
     for wrong, what in {
         ("--across", "strength"): "no values",
-        ("--across", "side=near"): "side is no number",
+        ("--across", "side=near"): "`side` is no number",
         ("--down", "strenth=1"): "'strenth' is no option of any concept",
         ("--across", "haze=.1", "--bias", ".5"): "across is both haze and bias",
-        ("--down", "bias=.5"): "relative_bias, in the place of bias, is swept on both sides",
-        ("--across", "bias=.4", "--down", "bias=.5"): "bias is swept on both sides",
+        ("--down", "bias=.5"): "`relative_bias`, in the place of `bias`, is swept on both sides",
+        ("--across", "bias=.4", "--down", "bias=.5"): "`bias` is swept on both sides",
     }.items():
         refused = CliRunner().invoke(app, ["sweep", PROMPT, *wrong])
         assert refused.exit_code == 2

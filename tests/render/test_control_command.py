@@ -93,6 +93,24 @@ def test_a_picture_is_controlled_recorded_and_drawn_again_to_the_pixel(place: Pa
     assert np.array_equal(pixels("new.png"), pixels(old))
 
 
+def test_what_was_drawn_before_the_base_had_controls_is_drawn_with_one(place: Path) -> None:
+    controlled = (place / "perfusion.toml").read_text()
+    (place / "perfusion.toml").write_text(controlled.partition("\n[base.c")[0])
+    old = run(PROMPT, "--seed", 4, "--steps", 2, "--size", "80x56", "--out", "old.png").stdout.strip()
+    assert CliRunner().invoke(app, ["compose", PROMPT, "--out", "old.json"]).exit_code == 0
+    (place / "perfusion.toml").write_text(controlled)
+    edges = ("--control", "canny=edges.png")
+    again = run("--from", old, *edges, "--out", "new.png")
+    assert "it is another picture" in " ".join(again.output.split())
+    assert not np.array_equal(pixels("new.png"), pixels(old))
+    composed = run("--composition", "old.json", *edges, "--seed", 4, "--steps", 2, "--out", "composed.png")
+    assert "made for" not in composed.output
+    assert np.array_equal(pixels("composed.png"), pixels("new.png"))
+    # The new picture names the base as it was drawn with, so that it is drawn again like any other.
+    run("--from", "new.png", *edges, "--out", "newer.png")
+    assert np.array_equal(pixels("newer.png"), pixels("new.png"))
+
+
 def test_from_a_program(place: Path) -> None:
     (path,) = run(
         PROMPT, "--control", "canny=edges.png", "--control-strength", 0.5, "--steps", 2

@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
         ("**/*.png", ["a/1.png", "a/10.png", "a/2.PNG", "a/b/3.png", "a/b/c/4.png"]),
         ("a/**/3.png", ["a/b/3.png"]),
         ("a/.hidden.png", ["a/.hidden.png"]),
-        ("a/../B/*.jpg", ["a/../B/5.jpg"]),
+        ("a/../B/*.jpg", ["B/5.jpg"]),
         ("./B/*.jpg", ["B/5.jpg"]),
         ("a/b", []),
         ("none/*.png", []),
@@ -170,6 +170,19 @@ def test_no_mask_is_taken_that_is_not_plainly_of_one_picture(
         write_images((tmp_path / name).parent, Path(name).name)
     with pytest.raises(PerfError, match=re.escape(said)):
         find_images(tmp_path, images, masks, where="r")
+
+
+def test_a_folder_tells_of_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    write_images(tmp_path, "1.png", "2.PPM")
+    for name in ("3.tga", "4.JP2", "5.svg"):
+        (tmp_path / name).write_bytes(b"of a kind that is not decoded")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(PerfError) as caught:
+        find_images(tmp_path.parent, [tmp_path.name], [], where="r.toml")
+    said = str(caught.value)
+    assert "3 mistakes" in said
+    for kind in ("TGA", "JP2", "SVG"):
+        assert f"{kind} pictures cannot be read" in said
 
 
 def test_everything_that_can_be_no_picture_is_named_at_once(tmp_path: Path) -> None:

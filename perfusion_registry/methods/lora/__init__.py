@@ -129,7 +129,7 @@ class Lora(Method):
         if draw.reach in (None, EVERYWHERE):
             return None
         return PerfError(
-            f"{name!r} is a style, a kind of nothing, so it cannot be {draw.reach}: it applies everywhere",
+            f"{name!r} is a style, so it cannot be {draw.reach}: it applies everywhere",
             hint=f"leave reach={draw.reach} out, or import it anew with --super",
         )
 
