@@ -31,6 +31,8 @@ class ProjectFiles:
     def find(cls, start: str | None) -> ProjectFiles | None:
         """The project of `start` (default: the working directory) or of its nearest parent that has one."""
         folder = os.path.abspath(start or ".")
+        if start and not os.path.isdir(folder):
+            return None  # the command says what is wrong with it
         while True:
             manifest, lockfile = (os.path.join(folder, name) for name in ("perfusion.toml", "perfusion.lock"))
             if os.path.isfile(manifest):

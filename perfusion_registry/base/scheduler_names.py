@@ -35,3 +35,37 @@ FEW_STEPS = ("LCMScheduler", "TCDScheduler")
 def schedulers_of(own: str) -> tuple[str, ...]:
     """The names of the schedulers that can take the noise schedule of one. own: its name."""
     return tuple(dict.fromkeys((own, *COMPATIBLE, *FEW_STEPS))) if own in COMPATIBLE else (own,)
+
+
+_ELSEWHERE = {
+    "DDIMScheduler": ("ddim",),
+    "DDPMScheduler": ("ddpm",),
+    "PNDMScheduler": ("plms", "pndm"),
+    "LMSDiscreteScheduler": ("lms", "klms"),
+    "EulerDiscreteScheduler": ("euler", "keuler"),
+    "EulerAncestralDiscreteScheduler": ("eulera", "eulerancestral", "keulera", "keulerancestral"),
+    "HeunDiscreteScheduler": ("heun", "kheun"),
+    "KDPM2DiscreteScheduler": ("dpm2", "kdpm2"),
+    "KDPM2AncestralDiscreteScheduler": ("dpm2a", "dpm2ancestral", "kdpm2a", "kdpm2ancestral"),
+    "DPMSolverMultistepScheduler": ("dpm++2m", "kdpm++2m", "dpmpp2m", "dpmpp2msde", "dpm++2msde", "dpm"),
+    "DPMSolverSinglestepScheduler": ("dpm++2s", "dpmpp2s", "dpm++2sa", "dpmpp2sancestral"),
+    "DPMSolverSDEScheduler": ("dpm++sde", "dpmppsde", "kdpm++sde"),
+    "UniPCMultistepScheduler": ("unipc", "unipcbh2"),
+    "DEISMultistepScheduler": ("deis",),
+    "LCMScheduler": ("lcm",),
+    "TCDScheduler": ("tcd",),
+}
+"""What A1111, ComfyUI and InvokeAI call them, in small letters without spaces and underscores."""
+_SPACINGS = ("karras", "exponential", "polyexponential", "sgmuniform", "simple", "normal", "uniform")
+"""What these say behind a name, of the noise levels: perf takes the base's own."""
+
+
+def known_elsewhere(name: str) -> str | None:
+    """How a scheduler that other tools call by some name is written here; None where nobody knows it."""
+    plain = "".join(name.lower().replace("_", "").replace("-", "").split())
+    for spacing in _SPACINGS:
+        plain = plain.removesuffix(spacing)
+    for ours, theirs in _ELSEWHERE.items():
+        if plain in (*theirs, ours.lower(), ours.lower().removesuffix("scheduler")):
+            return next((short for short, meant in SHORT_NAMES.items() if meant == ours), ours)
+    return None

@@ -103,7 +103,8 @@ def _decode(source: Path | bytes, name: str | None) -> tuple[Image.Image, str]:
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
-        raise PerfError(f"Cannot read the image: {error.strerror or error}", where=name) from error
+        what = f"Cannot read the image: {error.strerror or error}"
+        raise PerfError(what, where=name, hint="name the file of a picture that you can read") from error
     if not data:
         raise PerfError("The image file is empty", where=name, hint="copy it again")
     Image.init()

@@ -26,6 +26,8 @@ def main() -> None:
     import sys
     import warnings
 
+    from perfusion_registry.cli.delivery import delivered
+
     gc.set_threshold(10_000)  # an eighth of importing torch and diffusers was looking for circles in them
     if not sys.warnoptions:  # what libraries warn of is told by perf, or is no news to who draws
         warnings.simplefilter("ignore")
@@ -33,26 +35,32 @@ def main() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # a name that stdout cannot encode ends nothing
-
-    arguments = sys.argv[1:]
     completing = "_PERF_COMPLETE" in os.environ or "_PERFUSION_COMPLETE" in os.environ
+    with delivered():
+        _run(sys.argv[1:], completing)
+
+
+def _run(arguments: list[str], completing: bool) -> None:
+    """Do what the arguments say; nothing is imported for what can be said without."""
+    import sys
+
     if arguments in ([], ["-h"], ["--help"]) and not completing:
         from perfusion_registry.cli.overview import overview
         from perfusion_registry.cli.style import styled
 
-        _tell(overview(styled=styled()))
+        print(overview(styled=styled()), end="")
         sys.exit(0 if arguments else 2)
     if arguments == ["--version"] and not completing:
         from perfusion_registry.version import __version__
 
-        _tell(f"perf {__version__}\n")
+        print(f"perf {__version__}")
         return
     if arguments[:1] == ["sync"] and not completing:
         from perfusion_registry.cli.instant import unchanged
 
         told = unchanged(arguments[1:])
         if told is not None:
-            _tell(f"{told}\n")
+            print(told)
             return
     from perfusion_registry.cli.application import application
     from perfusion_registry.cli.overview import module_of
@@ -62,18 +70,6 @@ def main() -> None:
 
     module = module_of(arguments[0]) if arguments else None
     application([module] if module else None)()
-
-
-def _tell(text: str) -> None:
-    """Print to a reader who may have left already, as `perf --help | head -1` does."""
-    import os
-    import sys
-
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        sys.exit(1)
 
 
 def __getattr__(name: str) -> object:

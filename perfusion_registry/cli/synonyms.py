@@ -18,5 +18,8 @@ def synonym(error: Any, where: str) -> str | None:
         meant = told(option, where)
         known = {name for parameter in error.ctx.command.params for name in parameter.opts}
         return meant if meant and known.issuperset(re.findall(r"--[a-z-]+", meant)) else None
+    extra = re.match(r"Got unexpected extra argument.*? \((.*)\)", error.format_message(), re.DOTALL)
+    if extra is not None and any(one.name == "prompt" for one in error.ctx.command.params):
+        return f'put the prompt into quotes: {where} "{error.ctx.params.get("prompt") or "a"} {extra[1]}"'
     command = re.match(r"No such command '([^']*)'", error.format_message())
     return COMMANDS.get(command[1]) if command and where == "perf" else None

@@ -236,4 +236,5 @@ def parse_composition(text: str | bytes, *, where: str) -> Composition:
 
 def read_composition(path: Path) -> Composition:
     """Read a composition file; every mistake is a PerfError that names the file."""
-    return parse_composition(read_text(path, "composition"), where=str(path))
+    text = read_text(path, "composition", hint="`perf compose PROMPT --out FILE` writes one")
+    return parse_composition(text, where=str(path))

@@ -89,7 +89,7 @@ def add_recipe(workspace: Workspace, name: str) -> AddResult:
     entry, where = {"recipe": f"recipes/{name}.toml"}, str(project.manifest_path)
     text = add_concept(read_text(project.manifest_path, "manifest"), name, entry, where)
     project_with(project, text).declared(name)
-    replace_text(project.manifest_path, text)
+    replace_text(project.manifest_path, text, as_it_was=True)
     return AddResult(name=name, recipe=entry["recipe"])
 
 
@@ -145,7 +145,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     manifest, where = read_text(project.manifest_path, "manifest"), str(project.manifest_path)
     replace_text(recipe, text)
     entry = f"recipes/{name}.toml"
-    replace_text(project.manifest_path, add_concept(manifest, name, {"recipe": entry}, where))
+    after = add_concept(manifest, name, {"recipe": entry}, where)
+    replace_text(project.manifest_path, after, as_it_was=True)
     return AddResult(
         name=name,
         recipe=entry,

@@ -60,7 +60,7 @@ def add_release(workspace: Workspace, options: AddReleaseOptions) -> AddResult:
         entry["registry"] = chosen[0]
     candidate = _resolved(workspace, project, add_concept(text, name, entry, where), name)
     entry["version"] = options.version if options.version is not None else compatible(candidate.version)
-    replace_text(project.manifest_path, add_concept(text, name, entry, where))
+    replace_text(project.manifest_path, add_concept(text, name, entry, where), as_it_was=True)
     return AddResult(
         name=name,
         recipe=None,

@@ -114,6 +114,21 @@ def load_prompt(
     return session.compose(ready, workspace.reporter)
 
 
+def require_call(workspace: Workspace, options: PromptOptions, purpose: str) -> None:
+    """Raise PerfError, before anything is loaded, for a prompt that calls no concept.
+
+    purpose: what its concepts are wanted for, such as `sweep`.
+    """
+    from perfusion_registry.compose.habits import habits
+
+    project = workspace.read()
+    prompt, _ = _in_scene(workspace, project, options)
+    if not prompt.names:
+        meant = [*habits(prompt, project.manifest.concepts)]
+        hint = meant[0] if meant else "call one with a star: teddy*"
+        raise PerfError(f"the prompt calls no concept to {purpose}", where=prompt.source, hint=hint)
+
+
 @dataclass(frozen=True)
 class ReadPrompt:
     """A prompt whose concepts are at hand, and in which nothing is wrong that can be told without a base."""

@@ -62,7 +62,7 @@ def remove(workspace: Workspace, names: Sequence[str]) -> RemoveResult:
     text = read_text(project.manifest_path, "manifest")
     for name in chosen:
         text = remove_concept(text, name, str(project.manifest_path))
-    replace_text(project.manifest_path, text)
+    replace_text(project.manifest_path, text, as_it_was=True)
     if project.lockfile is not None:
         needed = reachable(set(project.manifest.concepts) - set(chosen), project.lockfile.concepts)
         kept = tuple(concept for concept in project.lockfile.concepts if concept.name in needed)

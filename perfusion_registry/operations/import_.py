@@ -97,11 +97,11 @@ def import_(workspace: Workspace, options: ImportOptions) -> ImportResult:
     after = add_concept(before, name, {"recipe": entry}, where)
     make_folder(recipe.parent)
     replace_text(recipe, text)
-    replace_text(project.manifest_path, after)
+    replace_text(project.manifest_path, after, as_it_was=True)
     try:
         (built,) = build(workspace, BuildOptions(names=(name,))).built
     except PerfError:  # numbers that are not finite, a lockfile that cannot be written
-        replace_text(project.manifest_path, before)
+        replace_text(project.manifest_path, before, as_it_was=True)
         recipe.unlink()
         raise
     return ImportResult(

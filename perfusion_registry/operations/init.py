@@ -156,5 +156,5 @@ def _ignore(path: Path) -> bool:
         return False
     if text and not text.endswith("\n"):
         text += "\n"
-    replace_text(path, text + "".join(f"{folder}\n" for folder in missing))
+    replace_text(path, text + "".join(f"{folder}\n" for folder in missing), as_it_was=True)
     return True

@@ -144,7 +144,7 @@ def write_facts(workspace: Workspace, edit: FactsEdit) -> None:
     if edit.after == edit.before:
         return
     current = edit.is_pack or not load_plan(workspace, [edit.name]).plan.needed
-    replace_text(edit.path, edit.after)
+    replace_text(edit.path, edit.after, as_it_was=True)
     if edit.is_pack:
         locking = relock(workspace)
         if locking.changes:

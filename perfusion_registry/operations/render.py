@@ -231,7 +231,7 @@ def _draw(
     notes = dict.fromkeys(note_of(one.job, options=len(jobs) == 1) for one in jobs)
     note = next(iter(notes)) if len(notes) == 1 else compositions[0].base.repo
     sheet = contact_sheet(title, beside, tiles, note=note)
-    write_picture(options.sheet, sheet_bytes(sheet, every, format_of(options.sheet) or "png"))
+    write_picture(options.sheet, sheet_bytes(sheet, every, format_of(options.sheet) or "png"), "--sheet")
     if written:
         written(str(options.sheet))
     return pictures, str(options.sheet)

@@ -13,7 +13,7 @@ from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Axis
 from perfusion_registry.methods.table import check_choices, find_setting, read_choice, shipped_settings
-from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.compose import PromptOptions, require_call
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.render import folder_of, note_of
 from perfusion_registry.operations.result import Result, named
@@ -163,6 +163,7 @@ class SweepResult(Result):
 def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = None) -> SweepResult:
     """Draw the grid, and write its sheet. loaded: as in `load_base`."""
     check_formats(None, options.out)
+    require_call(workspace, options.prompt, "sweep")
     job = load_job(workspace, options.prompt, options.overrides, loaded)
 
     from perfusion_registry.render.draw import planned
@@ -175,13 +176,9 @@ def sweep(workspace: Workspace, options: SweepOptions, loaded: Base | None = Non
     called = [concept.name for concept in composition.concepts]
     names = list(grid.names) if grid.names is not None else sweepable(composition, axes)
     strangers = [name for name in names if name not in called]
-    if strangers or not called:
-        raise PerfError(
-            f"the prompt does not call {strangers[0]!r}"
-            if strangers
-            else "the prompt calls no concept to sweep",
-            hint=f"it calls {', '.join(called)}" if called else "call one with a star: teddy*",
-        )
+    if strangers:
+        what = f"the prompt does not call {strangers[0]!r}"
+        raise PerfError(what, hint=f"it calls {', '.join(called)}")
     still = [name for name in names or called if name not in sweepable(composition, axes)]
     if still and (grid.names is not None or not names):
         raise PerfError(

@@ -23,7 +23,7 @@ from perfusion_registry.methods.table import (
     shipped_methods,
     shipped_settings,
 )
-from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.compose import PromptOptions, require_call
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -165,7 +165,9 @@ class TuneResult(Result):
 def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None) -> TuneResult:
     """Search, write the scene unless it is a dry run, and lay out the sheet. loaded: as in `load_base`."""
     check_formats(None, options.sheet)
-    job = load_job(workspace, _prompt(workspace, options), options.overrides, loaded)
+    prompt = _prompt(workspace, options)
+    require_call(workspace, prompt, "tune")
+    job = load_job(workspace, prompt, options.overrides, loaded)
 
     from perfusion_registry.render.draw import planned
     from perfusion_registry.render.metadata import sheet_bytes
@@ -197,7 +199,7 @@ def tune(workspace: Workspace, options: TuneOptions, loaded: Base | None = None)
         beside = references([composition], project, reporter=reporter)
         sheet = contact_sheet(title_of(composition), beside, tiles, note=note)
         kind = format_of(options.sheet) or "png"
-        write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request), kind))
+        write_picture(options.sheet, sheet_bytes(sheet, planned(ready.base, after, request), kind), "--sheet")
     written = False
     if options.scene is not None and not options.dry_run:
         written = _write(project, options.scene, after)
@@ -250,7 +252,7 @@ def _write(project: ProjectFolder, scene: str, after: Composition) -> bool:
         chosen[concept.name] = concept.render.model_dump(exclude_none=True)
     text = set_scene(read_text(path, "manifest"), scene, after.prompt, chosen, where)
     parse_manifest(text, where=where)
-    return replace_text(path, text)
+    return replace_text(path, text, as_it_was=True)
 
 
 def _row(names: Sequence[str], attempt: Attempt) -> TuneAttempt:

@@ -25,18 +25,20 @@ Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
 
-def read_text(path: Path, kind: str) -> str:
-    """The text of a small UTF-8 file; `kind` (recipe, manifest, ...) names it in errors."""
+def read_text(path: Path, kind: str, *, hint: str | None = None) -> str:
+    """The text of a small UTF-8 file; `kind` (recipe, manifest, ...) names it in errors. hint: what to do
+    where there is none, or no text."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise PerfError(f"the {kind} is larger than {LARGEST_FILE // 2**20} MB", where=str(path))
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError as error:
-        raise PerfError(f"there is no {kind} here", where=str(path)) from error
+        raise PerfError(f"there is no {kind} here", where=str(path), hint=hint) from error
     except OSError as error:
         raise PerfError(f"the {kind} cannot be read: {error.strerror or error}", where=str(path)) from error
     except UnicodeDecodeError as error:
-        raise PerfError(f"the {kind} is not UTF-8 text (byte {error.start})", where=str(path)) from error
+        what = f"the {kind} is not UTF-8 text (byte {error.start})"
+        raise PerfError(what, where=str(path), hint=hint or "save it as UTF-8 in your editor") from error
 
 
 def parse_toml(text: str, where: str, kind: str) -> dict[str, Any]:

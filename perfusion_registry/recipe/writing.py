@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -48,11 +49,20 @@ def create_bytes(path: Path, data: bytes, *, hint: str | None = None) -> bool:
     return True
 
 
-def replace_text(path: Path, text: str) -> bool:
-    """Write UTF-8 text with LF line ends, unless the file holds it already; whether it was written."""
+def replace_text(path: Path, text: str, *, as_it_was: bool = False) -> bool:
+    """Write UTF-8 text, unless the file holds it already; whether it was written.
+
+    Line ends are LF. as_it_was: or those of the file that a person wrote and this is an edit of, with its
+    byte order mark if it has one.
+    """
     data = text.encode()
     with contextlib.suppress(OSError):
-        if path.read_bytes() == data:
+        there = path.read_bytes()
+        if as_it_was and b"\r\n" in there:
+            data = data.replace(b"\n", b"\r\n")
+        if as_it_was and there.startswith(codecs.BOM_UTF8):
+            data = codecs.BOM_UTF8 + data
+        if there == data:
             return False
     replace_bytes(path, data)
     return True
@@ -83,6 +93,9 @@ def write_error(error: OSError, path: Path, hint: str | None = None) -> PerfErro
         errno.EPERM: "permission denied",
     }
     reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    if hint is None and error.errno in reasons:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space there, and run it again" if full else "let it be written, or choose another"
     return PerfError(f"cannot write: {reason}", where=str(path), hint=hint)
 
 

@@ -13,7 +13,6 @@ from perfusion_registry.render.formats import NAMES, PictureFormat, check_writab
 from perfusion_registry.render.metadata import RenderRecord, read_metadata, read_sheet_digest, sheet_digest
 
 LONGEST_SLUG = 60
-_ELSEWHERE = "choose another place with --out"
 
 
 def slug(prompt: str) -> str:
@@ -118,13 +117,14 @@ def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> 
         )
 
 
-def write_picture(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, making its folder."""
+def write_picture(path: Path, data: bytes, option: str = "--out") -> None:
+    """Write a file whole or not at all, making its folder. option: which chose it."""
+    hint = f"choose another place with {option}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise write_error(error, path.parent, _ELSEWHERE) from error
-    replace_bytes(path, data, hint=_ELSEWHERE)
+        raise write_error(error, path.parent, hint) from error
+    replace_bytes(path, data, hint=hint)
 
 
 def _free(path: Path, record: RenderRecord) -> bool:

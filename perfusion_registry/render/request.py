@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from perfusion_registry.base.scheduler_names import known_elsewhere
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
@@ -117,11 +118,20 @@ def resolve_request(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0]) if first["loc"] else "request"
+        if key == "scheduler" and key in given:
+            raise _no_scheduler(str(given[key])) from error
         raise PerfError(
             f"the picture's {key} {first['msg'].removeprefix('Input ').removeprefix('Value error, ')}",
             where=_OPTIONS.get(key, f"--{key}") if key in given else f"perf-base.toml, render.{key}",
             hint="see `perf render --help` for what it can be",
         ) from error
+
+
+def _no_scheduler(name: str) -> PerfError:
+    ours = known_elsewhere(name)
+    known = "write ddim, dpmsolver, euler, or a name of diffusers, such as UniPCMultistepScheduler"
+    hint = f"it is --scheduler {ours} here, over the base's own noise levels" if ours else known
+    return PerfError(f"there is no scheduler `{name}`", where="--scheduler", hint=hint)
 
 
 def read_negative(text: str, *, plain: bool = False) -> Prompt:

@@ -31,9 +31,13 @@ class ProjectNotFoundError(PerfError):
 def find_root(start: Path | None = None, *, lockfile_alone: bool = False) -> Path | None:
     """The folder of the manifest: `start` (default: the working directory) or the nearest folder above it.
 
-    lockfile_alone: a folder that has a lockfile and no manifest will do. None where there is none.
+    lockfile_alone: a folder that has a lockfile and no manifest will do. None where there is none. Raises
+    ProjectNotFoundError for a `start` that is no folder, and no manifest either.
     """
     begin = (start or Path()).absolute()
+    if start is not None and not begin.is_dir() and begin.name not in (MANIFEST_NAME, LOCKFILE_NAME):
+        what = "this is a file, and no folder" if begin.exists() else "there is no such folder"
+        raise ProjectNotFoundError(what, where=str(start), hint="name the folder of a project")
     for folder in (begin, *begin.parents):
         if (folder / MANIFEST_NAME).is_file() or (lockfile_alone and (folder / LOCKFILE_NAME).is_file()):
             return folder

@@ -54,6 +54,41 @@ def test_what_libraries_warn_of_is_not_shown(tmp_path: Path) -> None:
         assert done.stdout.split()[-1] == (asked or "ignore")  # what workers inherit
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path: Path, unbuffered: str) -> None:
+    assert executed(tmp_path, "init").returncode == 0
+    program = [sys.executable, "-c", "from perfusion_registry.cli import main; main()"]
+    variables = {**os.environ, "PERF_CACHE_DIR": str(tmp_path / "store"), "PYTHONUNBUFFERED": unbuffered}
+    for arguments in (["list"], ["list", "--json"], ["cache", "dir"], ["--help"], ["add", "--help"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [*program, *arguments],
+                cwd=tmp_path,
+                env=variables,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert done.stderr == (
+            "error: Cannot write the result: No space left on device\n   at  standard output\n"
+        )
+        with subprocess.Popen(
+            [*program, *arguments],
+            cwd=tmp_path,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()  # a reader who has left
+            assert process.stderr.read() == b"", arguments
+            assert process.wait() == 1
+
+
 @posix
 def test_a_user_without_a_home_hears_which_variables_to_set(
     perf: Perf, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -169,6 +169,30 @@ def test_pictures_of_one_name_in_two_folders_are_two(perf: Perf, project: Path) 
     assert perf("add", "cat", "--super", "cat", "--images", "[ab]/*.png", "--json").json["pictures"] == 2
 
 
+def test_a_manifest_of_windows_keeps_its_line_ends_and_its_mark(perf: Perf, project: Path) -> None:
+    manifest = project / "perfusion.toml"
+    written = b"\xef\xbb\xbf" + manifest.read_bytes().replace(b"\n", b"\r\n")
+    manifest.write_bytes(written)
+    assert perf("add", "cat", "--super", "cat", "--images", "photos/1.png").code == 0
+    added = manifest.read_bytes()
+    assert added != written
+    assert added.startswith(b"\xef\xbb\xbf")
+    assert added.count(b"\n") == added.count(b"\r\n")
+    assert perf("remove", "cat").code == 0
+    assert manifest.read_bytes() == written
+
+
+def test_a_project_that_is_none_is_not_looked_for_above(perf: Perf, project: Path) -> None:
+    for named, told in (("nowhere", "There is no such folder"), ("photos/1.png", "This is a file")):
+        for command in (["list"], ["sync"]):
+            refused = perf(*command, "--project", named)
+            assert (refused.code, refused.out) == (2, "")
+            assert told in refused.err
+            assert named in refused.err
+    assert perf("list", "--project", "photos").code == 0
+    assert perf("list", "--project", "perfusion.toml").code == 0
+
+
 def test_a_name_that_is_none_gets_one_that_is_like_it(perf: Perf, project: Path) -> None:
     for name, like in (("my bear", "my-bear"), ("1 Bär!", "bar"), ("bunny*", "bunny"), ("cat==1.0", "cat")):
         refused = perf("add", name, "--super", "teddy", "--images", "photos/*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from perfusion_registry.base.scheduler_names import COMPATIBLE, FEW_STEPS, SHORT_NAMES
 from perfusion_registry.other_tools import COMMANDS, DECLARING, DRAWING, TRAINING
 from tests.cli.running import Perf
 
@@ -52,6 +53,33 @@ def test_an_answer_names_no_option_that_the_command_lacks(perf: Perf) -> None:
 def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> None:
     assert "--steps" in perf("render", "a sea", "--step", "7").err
     assert "tells what it takes" in perf("lock", "--cfg").err
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("DPM++ 2M Karras", "dpmsolver"),
+        ("euler_a", "EulerAncestralDiscreteScheduler"),
+        ("DDIM", "ddim"),
+        ("dpmpp_2s_ancestral", "DPMSolverSinglestepScheduler"),
+        ("unipc", "UniPCMultistepScheduler"),
+        ("EulerDiscrete", "euler"),
+    ],
+)
+def test_a_sampler_of_another_tool_is_translated(perf: Perf, name: str, ours: str) -> None:
+    refused = perf("render", "a sea", "--scheduler", name)
+    assert refused.code == 2
+    assert f"--scheduler {ours} here" in refused.err
+    assert ours in (*SHORT_NAMES, *COMPATIBLE, *FEW_STEPS)
+
+
+def test_a_sampler_that_nobody_knows_and_a_prompt_without_quotes(perf: Perf) -> None:
+    refused = perf("render", "a sea", "--scheduler", "qwertz")
+    assert "write ddim, dpmsolver, euler" in refused.err
+    for command in ("render", "sweep", "explain"):
+        refused = perf(command, "a", "teddy*", "in", "snow")
+        assert refused.code == 2
+        assert f'put the prompt into quotes: perf {command} "a teddy* in snow"' in refused.err
 
 
 def test_a_dash_is_no_prompt(perf: Perf) -> None:
