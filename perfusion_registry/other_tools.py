@@ -86,6 +86,11 @@ COMMANDS = {
     **dict.fromkeys(("check", "audit"), "perf verify checks lockfile, store and signatures"),
     **dict.fromkeys(("push", "upload"), "perf publish NAME puts a concept into a registry"),
     "outdated": "perf list --outdated",
+    "help": "`perf --help` has the commands, and `perf COMMAND --help` tells of one",
+    "version": "perf --version",
+    "status": "perf list shows the concepts, and perf doctor looks at this machine and the project",
+    "completion": "perf --install-completion",
+    "config": "all settings stand in perfusion.toml; perf doctor says what they come to",
 }
 """Verbs of uv, pip, npm and cargo, and of programs that draw."""
 

@@ -88,6 +88,7 @@ def test_a_terminal_of_80_columns_gets_whole_words(tmp_path: Path) -> None:
         ("mask_1 is no picture", "mask_1 is no picture"),
         ("`teddy` is not built", "`teddy` is not built"),
         ("masks, and others, are missing", "Masks, and others, are missing"),
+        ("perf has no backend for it", "perf has no backend for it"),
         ("", ""),
     ],
 )

@@ -67,7 +67,8 @@ def open_file(path: Path) -> Opened:
             hint="fetch it again; pickles have to be converted first",
         ) from error
     except OSError as error:
-        raise PerfError(f"the file cannot be read: {error.strerror or error}", where=str(file)) from error
+        what = f"the file cannot be read: {error.strerror or error}"
+        raise PerfError(what, where=str(file), hint="name a safetensors file that you can read") from error
     for key, entry in header.tensors.items():
         allowed = _NUMBERS if key.endswith(".alpha") else _FLOATS
         if entry.dtype not in allowed:

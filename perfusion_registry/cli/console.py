@@ -168,9 +168,10 @@ def show_error(error: PerfError) -> None:
 
 
 def _sentence(what: str) -> str:
-    """With a capital letter, unless the first word is no plain word: a file's name or an address is kept."""
+    """With a capital letter, unless the first word is no plain word: a file's name or an address is kept, and
+    so is perf's own."""
     first = what.partition(" ")[0].rstrip(",:;")
-    return what[:1].upper() + what[1:] if first.isalpha() else what
+    return what[:1].upper() + what[1:] if first.isalpha() and first != "perf" else what
 
 
 def show_interrupt(resumable: str | None) -> None:

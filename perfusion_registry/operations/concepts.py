@@ -58,7 +58,11 @@ class ListResult(Result):
 def remove(workspace: Workspace, names: Sequence[str]) -> RemoveResult:
     """Take concepts out of the manifest and the lockfile; their recipes stay."""
     project = workspace.read()
-    chosen = project.select(names)
+    try:
+        chosen = project.select(names)
+    except PerfError as error:
+        error.hint = "`perf list` shows what there is"
+        raise
     text = read_text(project.manifest_path, "manifest")
     for name in chosen:
         text = remove_concept(text, name, str(project.manifest_path))

@@ -15,6 +15,8 @@ from perfusion_registry.recipe.lockfile_text import parse_lockfile
 from perfusion_registry.registries.registry import Registry
 from perfusion_registry.resolve.sources import Sources
 
+_NAME_ONE = "name a perfusion.lock, by its file or its address"
+
 
 def is_remote(source: str) -> bool:
     """Whether a lockfile's source is on the network."""
@@ -27,7 +29,7 @@ def read_lockfile(source: str, *, offline: bool) -> tuple[Lockfile, bytes]:
     try:
         return parse_lockfile(data.decode(), source), data
     except UnicodeDecodeError as error:
-        raise PerfError("the lockfile is not UTF-8 text", where=source) from error
+        raise PerfError("the lockfile is not UTF-8 text", where=source, hint=_NAME_ONE) from error
 
 
 def folder_of(source: str) -> Path:
@@ -43,9 +45,8 @@ def _bytes(source: str, *, offline: bool) -> bytes:
                 raise PerfError(f"the lockfile is larger than {LARGEST_FILE // 2**20} MB", where=source)
             return path.read_bytes()
         except OSError as error:
-            raise PerfError(
-                f"the lockfile cannot be read: {error.strerror or error}", where=source
-            ) from error
+            what = f"the lockfile cannot be read: {error.strerror or error}"
+            raise PerfError(what, where=source, hint=_NAME_ONE) from error
     if offline:
         raise PerfError("the lockfile is on the network, and perf is working offline", where=source)
     from perfusion_registry.registries.bucket import StoredObject

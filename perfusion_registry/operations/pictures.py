@@ -10,7 +10,7 @@ from pathlib import Path
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
-from perfusion_registry.recipe.patterns import find_files, names_in
+from perfusion_registry.recipe.patterns import at_home, find_files, names_in
 from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
@@ -130,7 +130,7 @@ def copy_files(wanted: Mapping[Path, Path], folder: Path) -> None:
 def _from_recipe(pattern: str, folder: Path, root: Path) -> str:
     """A pattern from the working directory as seen from a recipe's folder: relative within the project, by
     whichever links the project or the pattern is reached."""
-    absolute = Path(os.path.abspath(pattern))
+    absolute = Path(os.path.abspath(at_home(pattern)))
     real = Path(os.path.realpath(absolute.parent)) / absolute.name
     for path, project, start in ((absolute, root, folder), (real, root.resolve(), folder.resolve())):
         if path.is_relative_to(project):

@@ -18,13 +18,19 @@ def matches(folder: Path, pattern: str) -> list[Path]:
     `*`, `?`, `[...]` match inside one folder name or file name, `**` any number of folders. A name that is
     there exactly as it is written is that one alone, whatever it holds (`img[1].png`). Letter case is ignored
     on every system, so that `*.png` finds what a camera called `IMG.PNG`, and names are compared in one
-    Unicode form. Hidden files are only found by name. pattern: relative to `folder`, or absolute.
+    Unicode form. Hidden files are only found by name. pattern: relative to `folder`, or absolute; a `~` that
+    it begins with is the user's home.
     """
-    pure = PurePosixPath(pattern)
+    pure = PurePosixPath(at_home(pattern))
     absolute = pure.is_absolute() or bool(re.match(r"[A-Za-z]:/", pattern))
     start = Path(pure.anchor or pure.parts[0] + "/") if absolute else folder
     parts = pure.parts[1:] if absolute else pure.parts
     return sorted(set(_walk(start, parts)), key=lambda path: (path.as_posix().casefold(), path.as_posix()))
+
+
+def at_home(pattern: str) -> str:
+    """A pattern with the user's home for the `~/` that it begins with."""
+    return os.path.expanduser(pattern).replace(os.sep, "/") if pattern.startswith("~/") else pattern
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:

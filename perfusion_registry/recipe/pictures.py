@@ -5,7 +5,9 @@ The one rule for all that is given pictures: recipes, `perf add`, `perf suggest-
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -105,6 +107,10 @@ def _pictures(folder: Path, patterns: Iterable[str], mistakes: _Mistakes) -> lis
         elif len(matches) == len(masks):
             mistakes.found.append(_no_match(folder, pattern, mistakes.of_key("concept.images")))
         pictures.update(dict.fromkeys(path for path in matches if path not in masks))
+    once: dict[str, Path] = {}  # by where a link leads: the same file is one picture
+    for path in pictures:
+        once.setdefault(os.path.realpath(path), path)
+    pictures = dict.fromkeys(once.values())
     for path in pictures:
         if is_mask_alone(path):
             mistakes.add(
@@ -213,19 +219,25 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 def _is_usable(path: Path, mistakes: _Mistakes) -> bool:
     """Whether a file may be a picture, as far as its first bytes tell."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            what = "a folder" if stat.S_ISDIR(found.st_mode) else "no plain file"
+            mistakes.add(f"this is {what}, and no picture", str(path), "move it elsewhere")
+            return False
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError:
-        mistakes.add("the link leads nowhere", str(path))
+        mistakes.add("the link leads nowhere", str(path), "put its picture there, or remove the link")
         return False
     except OSError as error:
-        mistakes.add(f"the file cannot be read: {error.strerror or error}", str(path))
+        what = f"the file cannot be read: {error.strerror or error}"
+        mistakes.add(what, str(path), "let it be read, or remove it")
         return False
+    size = found.st_size
     if size == 0:
-        mistakes.add("the image is an empty file", str(path))
+        mistakes.add("the image is an empty file", str(path), "copy it again, or remove it")
     elif size > LARGEST_IMAGE:
-        mistakes.add(f"the image is larger than {LARGEST_IMAGE // 2**20} MB", str(path))
+        mistakes.add(f"the image is larger than {LARGEST_IMAGE // 2**20} MB", str(path), "scale it down")
     elif start.startswith(_LFS_POINTER):
         mistakes.add(
             "the file is a pointer of Git LFS and holds no picture",
@@ -241,6 +253,15 @@ def _is_usable(path: Path, mistakes: _Mistakes) -> bool:
 
 
 def _no_match(folder: Path, pattern: str, where: str) -> PerfError:
+    inside = folder / pattern
+    if inside.is_dir():
+        there = [name for name in names_in(inside) if not name.startswith(".")]
+        more = f"; it has {', '.join(there[:5])}{', ...' if len(there) > 5 else ''}" if there else ""
+        hint = f"put some there, or name another{more}"
+        return PerfError(f"there are no pictures in the folder `{pattern}`", where=where, hint=hint)
+    if "://" in pattern:
+        what = f"`{pattern}` is an address, and pictures are files"
+        return PerfError(what, where=where, hint="download it, and name its file")
     looked = folder
     for part in PurePosixPath(pattern).parts[:-1]:
         if not (looked / part).is_dir():
@@ -248,9 +269,7 @@ def _no_match(folder: Path, pattern: str, where: str) -> PerfError:
         looked = looked / part
     there = [name for name in names_in(looked) if not name.startswith(".")]
     more = ", ..." if len(there) > 5 else ""
-    return PerfError(
-        f"no image matches `{pattern}`",
-        where=where,
-        hint=f"look in {looked}"
-        + (f", which has {', '.join(there[:5])}{more}" if there else ", which is empty"),
-    )
+    hint = f"look in {looked}, which " + (f"has {', '.join(there[:5])}{more}" if there else "is empty")
+    if "," in pattern:
+        hint = f"name pictures one by one, without commas between them; {hint}"
+    return PerfError(f"no image matches `{pattern}`", where=where, hint=hint)

@@ -185,6 +185,35 @@ def test_a_folder_tells_of_pictures_that_cannot_be_read(tmp_path: Path) -> None:
         assert f"{kind} pictures cannot be read" in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+def test_what_is_no_file_is_told_and_what_is_one_file_counts_once(tmp_path: Path) -> None:
+    write_images(tmp_path, "1.png")
+    (tmp_path / "again.png").symlink_to("1.png")
+    assert [source.path.name for source in find_images(tmp_path, ["*.png"], [], where="r")] == ["1.png"]
+    os.mkfifo(tmp_path / "pipe.png")  # which nobody writes to: to open it is to wait for ever
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(PerfError, match="2 mistakes") as caught:
+        find_images(tmp_path, ["*.png"], [], where="r")
+    assert "no plain file" in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PerfError, match="no pictures in the folder `empty`"):
+        find_images(tmp_path, ["empty"], [], where="r")
+
+
+def test_habits_of_naming_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "home", "1.png", "2.png")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert len(find_images(tmp_path, ["~/*.png"], [], where="r")) == 2
+    for pattern, hint in (
+        ("home/1.png,home/2.png", "without commas"),
+        ("https://example.org/1.png", "download it"),
+    ):
+        with pytest.raises(PerfError) as caught:
+            find_images(tmp_path, [pattern], [], where="r")
+        assert hint in str(caught.value.hint)
+
+
 def test_everything_that_can_be_no_picture_is_named_at_once(tmp_path: Path) -> None:
     write_images(tmp_path, "1.png", "renamed.jpg")
     (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
