@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -66,7 +67,8 @@ def read_header(source: bytes | Path, *, limit: int = LARGEST_HEADER) -> Header:
 
 
 def floats(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
-    """The numbers of a tensor, flat, as float16, 32 or 64; bf16 as the float32 whose upper half it is.
+    """The numbers of a tensor, flat, as float16, 32 or 64; bf16 as the float32 whose upper half it is, fp8 as
+    the float16 of the same value, which has all of them.
 
     Raises KeyError for another dtype.
     """
@@ -74,7 +76,24 @@ def floats(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
 
     if dtype == "BF16":
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    if dtype == "F8_E5M2":
+        return (np.frombuffer(data, "u1").astype("<u2") << 8).view("<f2")
+    if dtype == "F8_E4M3":
+        numbers: NDArray[Any] = _e4m3()[np.frombuffer(data, "u1")]
+        return numbers
     return np.frombuffer(data, _FLOATS[dtype])
+
+
+@cache
+def _e4m3() -> NDArray[Any]:
+    """The 256 numbers of float8_e4m3fn: a sign, 4 bits of exponent, 3 of fraction; no infinities."""
+    import numpy as np
+
+    bits = np.arange(256)
+    exponent, fraction = bits >> 3 & 15, (bits & 7) / 8
+    size = np.where(exponent, (1 + fraction) * 2.0 ** (exponent - 7), fraction * 2.0**-6)
+    size[bits & 127 == 127] = np.nan
+    return np.where(bits < 128, size, -size).astype("<f2")
 
 
 def _read(file: BinaryIO, size: int, limit: int) -> Header:

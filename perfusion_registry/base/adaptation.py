@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from perfusion_registry.base.changes import Changes, Hook, Ready, everywhere, hooked, module_at
 from perfusion_registry.base.layers import CrossAttention
+from perfusion_registry.base.quantised import place_of
 from perfusion_registry.base.regions import Regions
 
 
@@ -73,7 +74,7 @@ def _within(
     for path, change in one.changes.items():
         module = module_at(denoiser, path)
         assert module is not None
-        ready = Ready(change.on(next(module.parameters()), one.strength))
+        ready = Ready(change.on(place_of(module), one.strength))
 
         def add(module: nn.Module, inputs: Any, output: Tensor, ready: Ready = ready) -> Tensor | None:
             mask, x = regions.mask(output, concept), inputs[0]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
+from perfusion_registry.base.quantised import computes_in, is_plain, weight_of
 from perfusion_registry.errors import PerfError
 
 
@@ -50,8 +51,8 @@ class Bank:
         """Gather the bank of these layers, in this order, their weights unchanged.
 
         Raises PerfError when there are none, when a projection is not a plain linear layer (a LoRA that is
-        not merged, a quantised layer), because its weight is then not all of it, and when a composition is
-        attached to them already.
+        not merged, a layer that is quantised otherwise than by GGUF), because its weight is then not all of
+        it, and when a composition is attached to them already.
         """
         if not attentions:
             raise PerfError("this model has no text cross-attention that could be edited")
@@ -63,11 +64,11 @@ class Bank:
         for attention in attentions:
             places = [ModuleSlot(attention.module, name) for name in ("to_k", "to_v")]
             key, value = (_plain(place, attention.path) for place in places)
-            middle = start + key.weight.shape[0]
-            end = middle + value.weight.shape[0]
+            middle = start + key.out_features
+            end = middle + value.out_features
             layers.append(BankLayer(attention.path, slice(start, middle), slice(middle, end)))
             projections += [(places[0], key, slice(start, middle)), (places[1], value, slice(middle, end))]
-            rows += [linear.weight.detach().to(torch.float32, copy=True) for linear in (key, value)]
+            rows += [weight_of(linear) for linear in (key, value)]
             keys += [
                 torch.ones(middle - start, dtype=torch.bool),
                 torch.zeros(end - middle, dtype=torch.bool),
@@ -179,7 +180,7 @@ class _Slice(nn.Module):
         super().__init__()
         self.columns = columns
         self.width = width  # D, of packed
-        self.dtype = projection.weight.dtype
+        self.dtype = computes_in(projection)
         # Not registered as a parameter: it belongs to the projection that will be back.
         self._bias = [projection.bias] if projection.bias is not None else []
         self._kept = kept
@@ -228,10 +229,11 @@ def _plain(slot: ModuleSlot, path: str) -> nn.Linear:
             where=path,
             hint="leave its context first, or put all concepts into one prompt",
         )
-    if type(projection) is not nn.Linear:
+    if not is_plain(projection):
         raise PerfError(
             f"`{slot.name}` is a {type(projection).__name__}, not a plain linear layer",
             where=path,
             hint="merge adapters first: `pipe.fuse_lora()`, then `pipe.unload_lora_weights()`",
         )
-    return projection
+    plain: nn.Linear = projection
+    return plain

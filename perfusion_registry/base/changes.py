@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perfusion_registry.base.quantised import place_of
 from perfusion_registry.errors import PerfError
 
 
@@ -134,7 +135,7 @@ def everywhere(model: nn.Module, changes: Changes, strength: float) -> Iterator[
     for path, change in changes.items():
         module = module_at(model, path)
         assert module is not None
-        ready = Ready(change.on(next(module.parameters()), strength))
+        ready = Ready(change.on(place_of(module), strength))
 
         def add(module: nn.Module, inputs: Any, output: Tensor, ready: Ready = ready) -> Tensor:
             return output + ready.added(module, inputs[0]).to(output.dtype)

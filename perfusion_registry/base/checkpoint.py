@@ -29,10 +29,12 @@ from perfusion_registry.base.prediction import (
     tell_prediction,
 )
 from perfusion_registry.base.text_tensors import Part, text_tensors, text_tensors_digest
-from perfusion_registry.base.weights import FLOATS, is_read
+from perfusion_registry.base.weights import FLOATS, FP8, is_read
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import Header, HeaderError, TensorEntry, read_header
 
+_SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".comfy_quant", ".weight_scale_inv")
+"""What ComfyUI and others have beside quantised weights, by the ends of names."""
 _WHOLE = "name a file that has it too, or a folder of the whole pipeline"
 _ATTENTION = re.compile(
     r"(?:(?P<side>input|output)_blocks\.(?P<block>\d+)|middle_block)\.1\.(?P<rest>transformer_blocks\.\d+\.attn2\..+)"
@@ -135,6 +137,17 @@ class CheckpointFiles(BaseFiles):
             total.update(f"{encoder.padding} {digests}\n".encode())
         return total.hexdigest()
 
+    @property
+    def fp8(self) -> str | None:
+        """A sentence where the file has fewer digits than its base is computed with."""
+        formats = sorted({entry.dtype for entry in self.header.tensors.values()} & {*FP8})
+        if not formats:
+            return None
+        return (
+            f"its weights are in {' and '.join(formats)}, and are computed with in the format of --dtype: "
+            "what fp8 rounded away is gone"
+        )
+
     @cached_property
     def _attention(self) -> dict[str, TensorEntry]:
         per_block = super().configuration("unet")["layers_per_block"] + 1
@@ -233,8 +246,14 @@ def _not_usable(tensors: Mapping[str, TensorEntry], encoders: tuple[TextEncoder,
         for name, entry in tensors.items()
         if name.startswith(read) and name.endswith(("weight", "bias", "embedding", "projection"))
     }
+    if any(name.endswith(_SCALES) for name in tensors):
+        return Kind(
+            "a model whose weights are scaled beside their numbers (scaled fp8, or another quantisation), "
+            "which diffusers does not read",
+            "take the fp16 or bf16 file, or one in plain fp8",
+        )
     for name, entry in weights.items():
-        if entry.dtype not in FLOATS:
+        if entry.dtype not in (*FLOATS, *FP8):
             return Kind(f"a model whose weights are in {entry.dtype}", "convert it to fp16 or bf16 first")
         if not all(entry.shape or (0,)):
             return Kind(f"a model without any numbers in its `{name}`")

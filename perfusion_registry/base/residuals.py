@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from perfusion_registry import edit
 from perfusion_registry.base.attention import Watched, attention_share
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock, exchanged
+from perfusion_registry.base.quantised import widths
 from perfusion_registry.errors import PerfError
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
@@ -24,11 +25,7 @@ ALIGNED = 16
 
 def block_widths(blocks: Sequence[ResidualBlock]) -> dict[str, tuple[int, int]]:
     """What each transformer block's output projection writes and reads: (m', m), by path."""
-    widths = {}
-    for block in blocks:
-        weight = block.projection.module.weight
-        widths[block.path] = (int(weight.shape[0]), int(weight.shape[1]))
-    return widths
+    return {block.path: widths(block.projection.module) for block in blocks}
 
 
 def marked(packed: Tensor, focus: Tensor) -> Tensor:
@@ -164,10 +161,10 @@ class _Added(nn.Module):
 
 
 def _check(blocks: Sequence[ResidualBlock], residuals: Sequence[Factors]) -> None:
-    weights = {block.path: block.projection.module.weight for block in blocks} if residuals else {}
+    own = block_widths(blocks) if residuals else {}
     for residual in residuals:
-        if set(residual) != set(weights):
+        if set(residual) != set(own):
             raise PerfError("a residual is not for this base's transformer blocks")
         for path, (down, up) in residual.items():
-            if (up.shape[0], down.shape[1]) != tuple(weights[path].shape[:2]) or up.shape[1] != down.shape[0]:
+            if (up.shape[0], down.shape[1]) != own[path] or up.shape[1] != down.shape[0]:
                 raise PerfError("a residual does not fit this base's transformer block", where=path)

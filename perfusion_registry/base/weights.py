@@ -16,6 +16,8 @@ Halves = bytes | memoryview
 """Numbers in fp16, little-endian."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Formats of numbers that are read."""
+FP8 = ("F8_E4M3", "F8_E5M2")
+"""Formats of one byte that are read from one file with a whole base, as the numbers that they are."""
 
 _STEMS = ("diffusion_pytorch_model", "model")
 _VARIANT = re.compile(
@@ -82,7 +84,7 @@ def tensor_entries(path: Path) -> Mapping[str, TensorEntry]:
 def is_learned(name: str, entry: TensorEntry) -> bool:
     """Whether a tensor of a text encoder is one of its weights, and not the numbers of its positions: some
     versions of transformers save these and others do not, and tools that merge models make floats of them."""
-    return entry.dtype in FLOATS and not name.endswith("position_ids")
+    return entry.dtype in (*FLOATS, *FP8) and not name.endswith("position_ids")
 
 
 def is_read(name: str, layers: int | None) -> bool:

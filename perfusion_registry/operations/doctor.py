@@ -15,6 +15,7 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.extras import lacking
 from perfusion_registry.operations.init import WRITTEN
+from perfusion_registry.operations.loaded_base import rounded_away
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME
@@ -172,6 +173,8 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
         yield _finding("base", "ok", text if locked else f"{text}, not locked yet")
     if base.prediction is not None:
         yield _finding("prediction", "ok" if base.prediction.told_by else "note", base.prediction.sentence)
+        if (fp8 := rounded_away(base)) is not None:
+            yield _finding("format", "note", fp8)
     if base.clip is None:
         text = "the base has no CLIP model: a build keeps its last step, and nothing can be tuned or judged"
         yield _finding("scorer", "note", text, "name one as `scorer` under [base] in perfusion.toml")

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription
 
 
+def rounded_away(description: BaseDescription) -> str | None:
+    """A sentence of a base whose weights have fewer digits than it is computed with."""
+    from perfusion_registry.base.checkpoint import CheckpointFiles
+
+    if description.prediction is None:
+        return None
+    return CheckpointFiles.open(description.folder, description.prediction.asked_again).fp8
+
+
 def load_base(
     workspace: Workspace,
     description: BaseDescription,
@@ -32,6 +41,8 @@ def load_base(
                 hint="load that one: `project.composer()`",
             )
         return loaded
+    if (fp8 := rounded_away(description)) is not None:
+        workspace.reporter.note(f"{description.repo}: {fp8}")
     with workspace.reporter.stage(f"Loading {description.repo}"):
         from perfusion_registry.base import load_base as load
 

@@ -41,8 +41,10 @@ from perfusion_registry.base.text_tensors import Part, text_tensors_digest
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.compose import compose, parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.loaded_base import rounded_away
 from perfusion_registry.recipe import BaseSection
 from perfusion_registry.render import RenderRequest, render
+from perfusion_registry.safetensors_header import floats
 from tests.one_file import one_file, save_one_file, tiny_layout
 from tests.sdxl import save_tiny_sdxl
 
@@ -200,7 +202,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"parts": WHOLE_2, "more": {f"{UNET}label_emb.0.0.weight": [1280, 2048]}},
         "called with a picture or a level of noise",
     ),
-    "fp8": ({"parts": WHOLE_XL, "dtype": "F8_E4M3"}, "weights are in F8_E4M3"),
+    "scaled fp8": (
+        {"parts": WHOLE_XL, "dtype": "F8_E4M3", "more": {f"{UNET}out.2.scale_weight": [1]}},
+        "scaled beside their numbers",
+    ),
     "SD 3": (
         {"parts": {}, "more": {f"{UNET}joint_blocks.0.context_block.adaLN_modulation.1.bias": [8]}},
         "joint attention",
@@ -446,6 +451,42 @@ def test_another_format_is_of_the_same_family_and_its_text_encoder_in_fp32(
         tmp_path / "other.safetensors",
     )
     assert describe_base(str(tmp_path / "other.safetensors")).family != whole.family
+
+
+@pytest.mark.parametrize(("called", "dtype"), [("F8_E4M3", "float8_e4m3fn"), ("F8_E5M2", "float8_e5m2")])
+def test_a_byte_of_fp8_is_the_number_that_torch_reads(called: str, dtype: str) -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    theirs = every.view(getattr(torch, dtype)).to(torch.float16).numpy()
+    np.testing.assert_array_equal(floats(every.numpy().tobytes(), called), theirs)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("tiny", ["SDXL"], indirect=True)
+def test_a_file_in_fp8_is_the_base_of_its_rounded_numbers(tiny: tuple[Path, Layout], tmp_path: Path) -> None:
+    """Of a denoiser alone in fp8 the family is that of the folder; text encoders in fp8 are another's."""
+    folder, layout = tiny
+    tensors = {name: tensor.contiguous().clone() for name, tensor in one_file(folder, layout).items()}
+    small = {
+        name: tensor.to(torch.float8_e4m3fn) if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
+    mixed = {name: small[name] if name.startswith(UNET) else tensor for name, tensor in tensors.items()}
+    save_file(mixed, tmp_path / "mixed.safetensors")
+    save_file(small, tmp_path / "all.safetensors")
+    base, own = loaded(tmp_path / "mixed.safetensors"), loaded(folder)
+    assert base.description.family == own.description.family
+    told = rounded_away(describe_base(str(tmp_path / "mixed.safetensors")))
+    assert told is not None
+    assert told.startswith("its weights are in F8_E4M3")
+    for name, tensor in own.pipe.unet.state_dict().items():
+        assert torch.equal(base.pipe.unet.state_dict()[name], tensor.to(torch.float8_e4m3fn).float()), name
+    attention = base.pipe.unet.get_submodule(base.bank.layers[0].path)
+    assert torch.equal(base.bank.W[base.bank.layers[0].key_slice], attention.to_k.weight)
+    other = loaded(tmp_path / "all.safetensors")
+    assert other.description.family != own.description.family
+    for mine, theirs in zip(other.text_models.values(), own.text_models.values(), strict=True):
+        for one, same in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, same.to(torch.float8_e4m3fn).float())
 
 
 @pytest.mark.usefixtures("known")

@@ -218,7 +218,13 @@ def load_parts(
 
 def live_unet_identity(pipe: Any, architecture: str, encoders: Sequence[Any]) -> BaseIdentity:
     """What a live pipeline with a UNet is (see `live_identity`)."""
-    return live_identity(pipe, architecture, encoders, cross_attention_shapes(pipe.unet.state_dict()))
+    from perfusion_registry.base.quantised import widths
+
+    layers = []
+    for layer in cross_attentions(pipe.unet):
+        (keys, width), (values, _) = widths(layer.module.to_k), widths(layer.module.to_v)
+        layers.append((layer.path, keys, values, width))
+    return live_identity(pipe, architecture, encoders, layers)
 
 
 def file_family(files: BaseFiles, encoders: Sequence[str]) -> str:
