@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "obstore": "s3",
     "resvg_py": "storybook",
+    "gguf": "gguf",
 }
 """Libraries that perf does without, each with the extra of the package that brings it."""
 

@@ -26,12 +26,12 @@ class Architecture(Protocol):
     It may also have `text_weights(files)`, digests in half precision of all that text passes through on its
     way to K and V, where that is more than text encoders each in one file.
 
-    It may also have `options`, a set of what its `load` applies of `description.options`: "clip_skip", "vae",
-    "lora", "embeddings" (`base.architectures.altered` has the means), "controls" (those of a UNet); of its
-    bases the rest is refused. With "clip_skip" goes `layers_left_out(files, clip_skip)`, the number of layers
-    that are left out of the end of each text encoder, by component; it raises ValueError, with a sentence,
-    for one that there is not. And it may have `draws(files)`, where not all of its bases draw from noise,
-    from pictures and into masks: what this one draws from, as `Base.draws` says it.
+    It may also have `options`, a set of what its `load` applies of `description.options`: "clip_skip",
+    "vae", "unet", "lora", "embeddings" (`base.architectures.altered` has the means), "controls" (those of a
+    UNet); of its bases the rest is refused. With "clip_skip" goes `layers_left_out(files, clip_skip)`, the
+    number of layers that are left out of the end of each text encoder, by component; it raises ValueError,
+    with a sentence, for one that there is not. And it may have `draws(files)`, where not all of its bases
+    draw from noise, from pictures and into masks: what this one draws from, as `Base.draws` says it.
     """
 
     name: str

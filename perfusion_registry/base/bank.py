@@ -135,13 +135,12 @@ class Bank:
             with exchanged(stand_ins):
                 yield
         finally:
-            for (
-                slot,
-                linear,
-                _,
-            ) in self.projections:  # the layer may have been offloaded meanwhile, or fetched
+            # The layer may have been offloaded meanwhile, or fetched.
+            for slot, linear, _ in self.projections:
                 attention: Any = slot.owner
-                linear.to(attention.to_q.weight.device)
+                place = attention.to_q.weight.device
+                if linear.weight.device != place:
+                    linear.to(place)
 
 
 def _in_fp32(module: nn.Module) -> nn.Module:

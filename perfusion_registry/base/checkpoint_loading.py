@@ -38,7 +38,7 @@ def load_checkpoint(
     parts["scheduler"] = checkpoint_scheduler(files)
     layout = json.loads((files.layout.folder / "unet" / "config.json").read_text(encoding="utf-8"))
     channels = files.configuration("unet")["in_channels"]
-    if channels != layout["in_channels"]:  # for inpainting
+    if channels != layout["in_channels"] and "unet" not in options:  # for inpainting
         parts["unet"] = wider_unet(files.file, files.layout.folder, channels, dtype)
     pipe = from_single_file(kind, files.file, files.layout.folder, dtype, **parts, **options)
     return pipe, list(in_fp32.values())

@@ -40,6 +40,7 @@ def find_options(
     return BaseOptions(
         left_out=_left_out(said, kind, files),
         vae=find.autoencoder(files.configuration("vae"), str(files.classes["vae"])) if section.vae else None,
+        unet=find.unet(files) if section.unet else None,
         scorer=find.model("scorer", "scorer", "clip", "a CLIP model"),
         segmenter=find.model("segmenter", "segmenter", "clipseg", "a CLIPSeg model"),
         loras=tuple(find.lora(number, entry, modules) for number, entry in enumerate(section.lora)),
@@ -54,7 +55,7 @@ def find_options(
 def _check_known(said: SaidOfBase, kind: Architecture) -> None:
     """Refuse what an architecture of another distribution would leave out in silence."""
     applied: frozenset[str] = getattr(kind, "options", frozenset())
-    for key in ("clip_skip", "vae", "lora", "embeddings", "controls"):
+    for key in ("clip_skip", "vae", "unet", "lora", "embeddings", "controls"):
         if key in said.section.said and key not in applied:
             raise PerfError(
                 f"bases of the kind {kind.name} have no `{key}`",

@@ -122,6 +122,7 @@ class BaseOptions:
 
     left_out: Mapping[str, int] = field(default_factory=dict)
     vae: SidePart | None = None
+    unet: SidePart | None = None
     scorer: SidePart | None = None
     segmenter: SidePart | None = None
     loras: tuple[FusedLora, ...] = ()
@@ -132,7 +133,7 @@ class BaseOptions:
     @property
     def parts(self) -> tuple[SidePart, ...]:
         """Everything that has files."""
-        models = (self.vae, self.scorer, self.segmenter)
+        models = (self.vae, self.unet, self.scorer, self.segmenter)
         named: list[FusedLora | WordEmbedding] = [*self.loras, *self.embeddings]
         others = [*(one.part for one in named), *(part for one in self.controls for part in one.parts)]
         return (*(part for part in models if part is not None), *others)
@@ -150,7 +151,7 @@ class BaseOptions:
         told = []
         if self.said.clip_skip is not None:
             told.append(f"clip_skip: {self.said.clip_skip}")
-        for name in ("vae", "scorer", "segmenter"):
+        for name in ("vae", "unet", "scorer", "segmenter"):
             part = getattr(self, name)
             if part is not None:
                 told.append(f"{name}: {part.told}")
@@ -217,6 +218,8 @@ class BaseOptions:
         said: dict[str, object] = {"left_out": dict(self.left_out)} if self.left_out else {}
         if (autoencoder := self.vae) is not None:
             said["vae"] = autoencoder.digest
+        if (denoiser := self.unet) is not None:
+            said["unet"] = denoiser.digest
         fused = [[lora.part.digest, lora.strength] for lora in loras if lora.strength]
         return {**said, "loras": fused} if fused else said
 

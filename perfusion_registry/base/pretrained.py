@@ -44,7 +44,7 @@ def from_single_file(kind: Any, file: Path, folder: Path, dtype: torch.dtype, **
     Raises PerfError where the file lacks weights.
     """
     with quiet(), _told(f"the base {file.name!r}", file):
-        options |= {_dtype_option(): dtype, "config": str(folder), "local_files_only": True}
+        options |= {dtype_option(): dtype, "config": str(folder), "local_files_only": True}
         pipe = kind.from_single_file(str(file), **options)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -58,7 +58,7 @@ def wider_unet(file: Path, folder: Path, channels: int, dtype: torch.dtype) -> A
     with quiet(), _told(f"the base {file.name!r}", file):
         from diffusers import UNet2DConditionModel
 
-        own = {_dtype_option(): dtype, "config": str(folder), "local_files_only": True}
+        own = {dtype_option(): dtype, "config": str(folder), "local_files_only": True}
         return UNet2DConditionModel.from_single_file(str(file), subfolder="unet", in_channels=channels, **own)
 
 
@@ -88,7 +88,7 @@ def _told(what: str, where: Path) -> Iterator[None]:
         raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(where), hint=BROKEN) from error
 
 
-def _dtype_option() -> str:
+def dtype_option() -> str:
     """What diffusers calls the format of the weights."""
     from diffusers import __version__
 
@@ -102,7 +102,7 @@ def load_model(description: BaseDescription, model: str, kind: str, dtype: torch
         import diffusers
         import transformers
     found = getattr(diffusers, kind, None)
-    options = {"dtype" if found is None else _dtype_option(): dtype, "variant": description.variants[model]}
+    options = {"dtype" if found is None else dtype_option(): dtype, "variant": description.variants[model]}
     found = found or getattr(transformers, kind, None)
     if found is None:
         raise PerfError(
@@ -115,14 +115,14 @@ def load_model(description: BaseDescription, model: str, kind: str, dtype: torch
 def load_pipeline(kind: Any, description: BaseDescription, dtype: torch.dtype, **options: Any) -> Any:
     """A described base's diffusers pipeline of class `kind`, its weights in `dtype`."""
     what, variants = f"the base {description.repo!r}", set(description.variants.values())
-    options |= {_dtype_option(): dtype}
+    options |= {dtype_option(): dtype}
     if len(variants) == 1:
         options["variant"] = variants.pop()
     else:  # a pipeline is loaded under one name
         for model, variant in description.variants.items():
             if model in options:
                 continue
-            own = {_dtype_option(): dtype, "variant": variant}
+            own = {dtype_option(): dtype, "variant": variant}
             options[model] = load_pretrained(
                 _class_of(description.folder, model), description.folder / model, f"the base's {model}", **own
             )

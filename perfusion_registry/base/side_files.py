@@ -16,7 +16,10 @@ from typing import Any
 from perfusion_registry.adapters.embeddings import embedding_shapes
 from perfusion_registry.adapters.modules import Modules
 from perfusion_registry.adapters.reading import look_into
+from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.files import BaseFiles
+from perfusion_registry.base.gguf_shapes import gguf_shapes
 from perfusion_registry.base.hub import model_folder
 from perfusion_registry.base.kinds import LORA, UNKNOWN, Kind, kind_of_file, kind_of_folder
 from perfusion_registry.base.options import BaseFile, FusedLora, SaidOfBase, SidePart, WordEmbedding
@@ -28,6 +31,7 @@ from perfusion_registry.recipe.lockfile import Part
 from perfusion_registry.safetensors_header import Header, HeaderError, read_header
 
 _LATENTS = re.compile(r"(?:^|\.)decoder\.conv_in\.weight$")
+_FIRST, _KEYS = "input_blocks.0.0.weight", ".attn2.to_k.weight"
 _SAME_KIND = "take one that was made for this base's kind"
 
 
@@ -96,6 +100,41 @@ class SideFinder:
                     where=self.said.at("vae"),
                     hint=_SAME_KIND,
                 )
+
+    def unet(self, files: BaseFiles) -> SidePart:
+        """A UNet in one file, as CompVis names its tensors. files: the base's own.
+
+        Raises PerfError for one of other layers, and for a GGUF file where the library that reads it is not
+        installed or a LoRA is to be added to it.
+        """
+        named, called = self.said.section.unet, "a UNet as ComfyUI has it"
+        assert named is not None
+        place = self._file(named, "unet", called)
+        quantised = place.suffix == ".gguf"
+        if quantised and self.said.section.lora:
+            raise PerfError(
+                "a LoRA cannot be added to the weights of a GGUF file",
+                where=self.said.at("lora"),
+                hint="import it as a concept, `perf import`, or take a UNet in fp16",
+            )
+        if quantised:
+            shapes = gguf_shapes(place, self.said.at("unet"))
+        else:
+            entries = self.header("unet", place, called).tensors
+            shapes = {name: entry.shape for name, entry in entries.items()}
+        first = [shape for name, shape in shapes.items() if name.endswith(_FIRST)]
+        if len(first) != 1:
+            hint = "name a file of a UNet, whose tensors are called `input_blocks...`"
+            raise self.refused("unet", place, called, hint)
+        keys = sorted(shape for name, shape in shapes.items() if name.endswith(_KEYS))
+        own = sorted((keys, d) for _, keys, _, d in cross_attention_shapes(files.tensors("unet")))
+        if keys != own or first[0][1] != files.configuration("unet").get("in_channels", 4):
+            raise PerfError(
+                "this UNet has other layers than the base's own",
+                where=self.said.at("unet"),
+                hint=_SAME_KIND,
+            )
+        return self.part("unet", named, place, [place])
 
     def lora(self, number: int, entry: LoraEntry, modules: Modules) -> FusedLora:
         """A LoRA or one of its kin in one file. number: of the entry, from 0. modules: of the base."""

@@ -70,6 +70,10 @@ class BaseSection(FileModel):
     vae: Annotated[
         Place | None, Field(description="Another autoencoder: a file, a folder, or a name of the Hub.")
     ] = None
+    unet: Annotated[
+        Place | None,
+        Field(description="Another UNet of the same layers: a safetensors or a GGUF file."),
+    ] = None
     scorer: Annotated[
         Place | None,
         Field(description="The CLIP model that scores pictures: a folder, or a name of the Hub."),

@@ -27,7 +27,7 @@ REGISTRY = "registry+"
 FORMAT_1_GATE = ("bias", "temperature", "key_lock")
 """The options that version 1 of lockfiles, and format 1 of releases, have of a concept: perfusion's."""
 
-Part = Literal["vae", "scorer", "segmenter", "adapter", "embedding", "control"]
+Part = Literal["vae", "unet", "scorer", "segmenter", "adapter", "embedding", "control"]
 RenderValue = bool | int | float | str
 """One option of a method: what a prompt may set, with the concept's own value."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,44 @@ import numpy as np
 import pytest
 import torch
 from diffusers import GGUFQuantizationConfig, UNet2DConditionModel
+from safetensors.torch import save_file
 
-from perfusion_registry.base import Adaptation, Applied, Base, Change, describe_base, load_base, wrap
+from perfusion_registry.base import (
+    Adaptation,
+    Applied,
+    Base,
+    Change,
+    SaidOfBase,
+    describe_base,
+    load_base,
+    wrap,
+)
 from perfusion_registry.base.layouts import LAYOUTS
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
+from perfusion_registry.recipe import BaseSection
 from perfusion_registry.render import RenderRequest, render
 from tests.compose.conftest import concepts as concepts
 from tests.compose.samples import on
 from tests.gguf_files import save_gguf
 from tests.one_file import one_file, tiny_layout
 
-UNET = "model.diffusion_model."
+UNET, KEYS = "model.diffusion_model.", "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _, SD_1, *_ = LAYOUTS
+
+
+def tensors_of(folder: Path) -> dict[str, Any]:
+    """The tiny base's UNet, as CompVis names its tensors."""
+    whole = one_file(folder, tiny_layout(folder, SD_1))
+    own = {name.removeprefix(UNET): tensor for name, tensor in whole.items() if name.startswith(UNET)}
+    return {name: tensor.contiguous().clone() for name, tensor in own.items()}
 
 
 def gguf_unet(folder: Path, file: Path) -> Any:
     """The tiny base's UNet in a GGUF file, as diffusers reads it."""
-    whole = one_file(folder, tiny_layout(folder, SD_1))
-    save_gguf({name: tensor for name, tensor in whole.items() if name.startswith(UNET)}, file)
+    save_gguf({UNET + name: tensor for name, tensor in tensors_of(folder).items()}, file)
     return UNet2DConditionModel.from_single_file(
         str(file), config=str(folder), subfolder="unet", local_files_only=True, torch_dtype=torch.float32,
         quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32),
@@ -103,7 +121,8 @@ def test_it_draws_concepts_as_a_denoiser_of_the_same_numbers(
 
 def test_adapters_are_added_in_the_format_that_a_layer_computes_in(pair: tuple[Base, Base]) -> None:
     path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    change = Change(torch.randn(2, 64) / 8, torch.randn(64, 2))
+    width = pair[0].denoiser.get_submodule(path).in_features
+    change = Change(torch.randn(2, width) / 8, torch.randn(width, 2))  # type: ignore[arg-type]
     x = torch.randn(1, 4, 8, 8)
     answers = []
     for base in pair:
@@ -112,6 +131,72 @@ def test_adapters_are_added_in_the_format_that_a_layer_computes_in(pair: tuple[B
         with torch.no_grad(), base.attached(adaptation=Adaptation((Applied({path: change}, 1.0),))):
             answers.append(base.denoise(x, torch.tensor(500), packed))
     assert torch.allclose(*answers, atol=1e-4)
+
+
+def loaded(folder: Path, root: Path, **section: Any) -> Any:
+    said = SaidOfBase(BaseSection.model_validate(section), root, "perfusion.toml")
+    return load_base(describe_base(str(folder), said=said), "cpu", "float32", "float32")
+
+
+@pytest.mark.parametrize("prefix", [UNET, ""])
+def test_a_project_puts_a_gguf_unet_into_its_base(
+    tiny_base_folder: Path, tmp_path: Path, concepts: dict[str, Concept], prefix: str
+) -> None:
+    """As ComfyUI and stable-diffusion.cpp name its tensors."""
+    pytest.importorskip("gguf")
+    own = tensors_of(tiny_base_folder)
+    save_gguf({prefix + name: tensor for name, tensor in own.items()}, tmp_path / "unet.gguf")
+    here = load_base(describe_base(str(tiny_base_folder)), "cpu", "float32", "float32")
+    base = loaded(tiny_base_folder, tmp_path, unet="unet.gguf")
+    about = base.description
+    assert about.family == here.description.family
+    assert about.digest != here.description.digest
+    assert {file.part for file in about.files} == {None, "unet"}
+    kind: Any = type(here.pipe)
+    parts = {**here.pipe.components, "unet": dense(base.pipe.unet, here.pipe.unet)}
+    plain = wrap(kind(**parts, requires_safety_checker=False), here.description)
+    assert torch.allclose(base.bank.W, plain.bank.W, atol=1e-6)
+    called = {"hugsy": concepts["hugsy"]}
+    ours, theirs = (drawn(one, "a hugsy* in the snow", called) for one in (base, plain))
+    assert np.abs(ours - theirs).max() <= 1
+
+
+def test_a_project_puts_a_unet_in_fp8_into_its_base(tiny_base_folder: Path, tmp_path: Path) -> None:
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors_of(tiny_base_folder).items()}
+    save_file(small, tmp_path / "unet.safetensors")
+    base = loaded(tiny_base_folder, tmp_path, unet="unet.safetensors")
+    here = load_base(describe_base(str(tiny_base_folder)), "cpu", "float32", "float32")
+    other = base.pipe.unet.state_dict()
+    for name, tensor in here.pipe.unet.state_dict().items():
+        assert torch.equal(other[name], tensor.to(torch.float8_e4m3fn).float()), name
+
+
+def test_a_unet_that_cannot_be_put_in_is_refused(
+    tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    own = tensors_of(tiny_base_folder)
+    save_gguf(own, tmp_path / "unet.gguf")
+    save_file({**own, KEYS: own[KEYS][:16].clone()}, tmp_path / "other.safetensors")
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "unet.gguf").read_bytes()[:100])
+    save_file({"a": torch.zeros(1)}, tmp_path / "lora.safetensors")
+
+    def refusal(**section: Any) -> str:
+        with pytest.raises(PerfError) as raised:
+            loaded(tiny_base_folder, tmp_path, **section)
+        assert str(raised.value.where).startswith("perfusion.toml, base.")
+        return f"{raised.value.what}; {raised.value.hint}"
+
+    assert "other layers than the base's own" in refusal(unet="other.safetensors")
+    assert "no whole GGUF file" in refusal(unet="cut.gguf")
+    assert "not a UNet as ComfyUI has it" in refusal(unet="lora.safetensors")
+    assert "cannot be added to the weights of a GGUF file" in refusal(
+        unet="unet.gguf", lora=({"file": "lora.safetensors"},)
+    )
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert refusal(unet="unet.gguf") == (
+        "gguf is not installed, and is needed to read a GGUF file; pip install 'perfusion-registry[gguf]'"
+    )
 
 
 def test_a_layer_that_is_quantised_otherwise_is_refused(tiny_base: Base) -> None:

@@ -15,9 +15,10 @@ from perfusion_registry.base.adapted import modules_of_base
 from perfusion_registry.base.architectures.words import add_words
 from perfusion_registry.base.checkpoint_loading import checkpoint_files
 from perfusion_registry.base.identity import BaseDescription
+from perfusion_registry.base.layouts import UNET
 from perfusion_registry.base.lora import fuse
 from perfusion_registry.base.options import BaseOptions
-from perfusion_registry.base.pretrained import BROKEN, load_pretrained, quiet
+from perfusion_registry.base.pretrained import BROKEN, dtype_option, load_pretrained, quiet
 from perfusion_registry.base.weights import weight_variants
 from perfusion_registry.errors import PerfError
 from perfusion_registry.safetensors_header import read_header
@@ -82,10 +83,42 @@ def other_autoencoder(description: BaseDescription, dtype: torch.dtype) -> Any:
     return model.to(dtype)
 
 
-def _of_file(kind: Any, file: Path, description: BaseDescription, what: str) -> Any:
-    folder = description.folder
+def other_unet(description: BaseDescription, dtype: torch.dtype) -> Any:
+    """The UNet that stands in the place of the base's own, its weights in `dtype`; those of a GGUF file stay
+    as they are, and are computed with in `dtype`. Missing weights are left on the meta device."""
+    part = description.options.unet
+    assert part is not None
+    with quiet():
+        from diffusers import GGUFQuantizationConfig, UNet2DConditionModel
+        from diffusers.models.model_loading_utils import load_gguf_checkpoint
+
+    how: dict[str, Any] = {"config": str(_configurations(description)), "subfolder": "unet"}
+    how |= {dtype_option(): dtype, "local_files_only": True}
+    try:
+        with quiet():
+            if part.place.suffix == ".gguf":
+                tensors = load_gguf_checkpoint(str(part.place))
+                how["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
+            else:
+                tensors = load_file(part.place)
+            if not any(name.startswith(UNET) for name in tensors):
+                tensors = {UNET + name: tensor for name, tensor in tensors.items()}
+            return UNet2DConditionModel.from_single_file(tensors, **how)
+    except (OSError, RuntimeError, ValueError, KeyError, NotImplementedError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        what = f"the UNet {part.said!r} cannot be loaded: {lines[0]}"
+        raise PerfError(what, where=str(part.place), hint=BROKEN) from error
+
+
+def _configurations(description: BaseDescription) -> Path:
+    """The folder with a base's configurations."""
     if description.in_one_file:
-        folder = checkpoint_files(description).layout.folder
+        return checkpoint_files(description).layout.folder
+    return description.folder
+
+
+def _of_file(kind: Any, file: Path, description: BaseDescription, what: str) -> Any:
+    folder = _configurations(description)
     try:
         with quiet():
             if any(".up_blocks." in f".{name}" for name in read_header(file).tensors):

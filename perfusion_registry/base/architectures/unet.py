@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.readers import Reader
 
 
-OPTIONS = frozenset({"clip_skip", "vae", "lora", "embeddings", "controls"})
+OPTIONS = frozenset({"clip_skip", "vae", "unet", "lora", "embeddings", "controls"})
 """What of `[base]` `load_parts` applies, and `base.controls`."""
 
 # What a UNet's configuration says if it has to be told more than a time and text, and what that is.
@@ -197,12 +197,14 @@ def load_parts(
 
     Raises PerfError where weights are missing: the libraries would only fill them with noise.
     """
-    from perfusion_registry.base.architectures.altered import altered, other_autoencoder
+    from perfusion_registry.base.architectures.altered import altered, other_autoencoder, other_unet
     from perfusion_registry.base.checkpoint_loading import checkpoint_files, load_checkpoint
     from perfusion_registry.base.pretrained import load_pipeline, require_all_weights
 
     if description.options.vae is not None:
         options["vae"] = other_autoencoder(description, dtype)
+    if description.options.unet is not None:
+        options["unet"] = other_unet(description, dtype)
     if description.in_one_file:
         pipe, in_fp32 = load_checkpoint(kind, description, dtype, **options)
         size = checkpoint_files(description).configuration("unet")["sample_size"]
