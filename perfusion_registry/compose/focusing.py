@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,10 +23,13 @@ from perfusion_registry.methods.contribution import Contribution
 
 @dataclass(frozen=True, eq=False)
 class FirstPhase:
-    """The prompt by which regions are found: packed (1, n', D), and focus (n', J + M) as a composition's own
-    has it. blank: (1, chunk, D), a packed chunk without words, on bases that read in chunks."""
+    """The prompts by which regions are found, in which what has regions is its supercategory.
 
-    packed: Conditioning
+    pack: packs prompts so, (B, n', D). focus: (n', J + M), as a composition's own has it. blank: (1, chunk,
+    D), a packed chunk without words, on bases that read in chunks.
+    """
+
+    pack: Callable[[Sequence[Prompt]], Conditioning]
     focus: Tensor
     blank: Tensor | None
 
@@ -44,35 +48,40 @@ class ComposedResiduals:
     adaptation: Adaptation | None = None
     first: FirstPhase | None = None
 
-    def marked(self, wanted: Conditioning, others: Conditioning) -> tuple[Conditioning, Conditioning]:
-        """The composition's prompt and other prompts, both packed, with marks of where residuals apply: none
-        in the others, such as the unwanted branch of guidance. Where there are regions, each once more as it
-        is in the first phase."""
-        if not self.focus.shape[1]:
-            return wanted, others
+    def marked(self, packed: Conditioning, prompts: Sequence[Prompt]) -> tuple[Conditioning, Conditioning]:
+        """The composition's prompt and the others of `prompts`, which `packed` has in their order, with marks
+        of where residuals apply: none in the others, such as the unwanted branch of guidance. Where there are
+        regions, each once more as it is in the first phase."""
+        columns = self.focus.shape[1]
+        if not columns:
+            return packed.rows([0]), packed.rows(slice(1, None))
         if self.first is None:
-            return _with_marks(wanted, self.focus), _with_marks(others, None, self.focus.shape[1])
-        first, blank = self.first.packed, self.first.blank
-        length = max(wanted.states.shape[1], first.states.shape[1])
-        wanted, others, first = (_filled(one, length, blank) for one in (wanted, others, first))
-        once, again = _with_marks(wanted, self.focus), _with_marks(first, self.first.focus)
-        plain = _with_marks(others, None, self.focus.shape[1])
-        both = torch.cat([once.states, again.states.expand(len(once), -1, -1)], -1)
-        mask = None if once.mask is None or again.mask is None else once.mask | again.mask
-        return (
-            Conditioning(both, mask, once.pooled, once.sizes),
-            plain.with_states(torch.cat([plain.states, plain.states], -1)),
-        )
+            return _marked(packed, self.focus)
+        first, blank = self.first.pack(prompts), self.first.blank
+        length = max(packed.states.shape[1], first.states.shape[1])
+        once = _marked(_filled(packed, length, blank), self.focus)
+        again = _marked(_filled(first, length, blank), self.first.focus)
+        wanted, others = (_beside(one, other) for one, other in zip(once, again, strict=True))
+        return wanted, others
 
 
-def _with_marks(packed: Conditioning, focus: Tensor | None, columns: int = 0) -> Conditioning:
-    """Packed with `focus` (n', J + M) beside each of B prompts, blank chunks unmarked; with as many columns
-    of nothing where there is none."""
-    batch, n = packed.states.shape[:2]
-    if focus is None:
-        focus = packed.states.new_zeros(n, columns)
-    focus = functional.pad(focus, (0, 0, 0, n - len(focus)))
-    return packed.with_states(marked(packed.states, focus.expand(batch, -1, -1)))
+def _beside(once: Conditioning, again: Conditioning) -> Conditioning:
+    """Packed prompts with those of the first phase in the columns behind; a layer looks where either has
+    text."""
+    mask = None if once.mask is None or again.mask is None else once.mask | again.mask
+    return Conditioning(torch.cat([once.states, again.states], -1), mask, once.pooled, once.sizes)
+
+
+def _marked(packed: Conditioning, focus: Tensor) -> tuple[Conditioning, Conditioning]:
+    """The first of packed prompts with `focus` (n', J + M) beside it, blank chunks unmarked, and the others
+    with as many columns of nothing."""
+    wanted, others = packed.rows([0]), packed.rows(slice(1, None))
+    focus = functional.pad(focus, (0, 0, 0, packed.states.shape[1] - len(focus)))
+    none = torch.zeros_like(focus).expand(len(others), -1, -1)
+    return (
+        wanted.with_states(marked(wanted.states, focus[None])),
+        others.with_states(marked(others.states, none)),
+    )
 
 
 def _filled(packed: Conditioning, length: int, blank: Tensor | None) -> Conditioning:
@@ -129,8 +138,8 @@ def _first_phase(
     blank = None
     if base.reads_in_chunks:
         blank = pack(base, composition, artifacts, [Prompt(())], plain=plain).states
-    packed = pack(base, composition, artifacts, plain=plain)
-    return FirstPhase(packed, _focus(base, names, places, len(tokens)), blank)
+    read = partial(pack, base, composition, artifacts, plain=plain)
+    return FirstPhase(read, _focus(base, names, places, len(tokens)), blank)
 
 
 def _focus(base: Base, names: Sequence[str], places: Mapping[str, Sequence[int]], n: int) -> Tensor:

@@ -102,7 +102,7 @@ def composed(
     artifacts = {name: concepts[name].artifact for name in parsed.names}
     packed = pack(base, composition, artifacts, prompts)
     extra = residuals(base, composition, artifacts)
-    wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
+    wanted, unwanted = extra.marked(packed, prompts)
     if base.readers:
         spelled = spelled_out(base, composition, prompts)
         wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))

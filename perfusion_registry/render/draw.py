@@ -77,7 +77,7 @@ def render(
     words = {concept.name: said_as(concept) for concept in composition.concepts}
     if acts or needs_encoding(base, (prompt, negative), words):
         packed = packing(base, composition, artifacts, [prompt, negative])
-        wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
+        wanted, unwanted = extra.marked(packed, [prompt, negative])
         if base.readers or controlled.readers:
             spelled = spelled_out(base, composition, [prompt, negative])
             wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))

@@ -107,8 +107,8 @@ def test_the_shorter_of_two_prompts_has_blank_chunks(tiny_base, concepts, compos
 def test_residuals_apply_where_their_concept_is_called(tiny_base, concepts):
     composition = compose(parse_prompt(LONG.replace("teapot", "hugsy")), concepts, tiny_base)
     extra = residuals(tiny_base, composition, on(concepts))
-    packed = pack(tiny_base, composition, on(concepts), [composition.parsed, parse_prompt(FILLING * 5)])
-    wanted, unwanted = extra.marked(packed.rows([0]), packed.rows([1]))
+    prompts = [composition.parsed, parse_prompt(FILLING * 5)]
+    wanted, unwanted = extra.marked(pack(tiny_base, composition, on(concepts), prompts), prompts)
     width = len(tiny_base.bank.W)
     assert wanted.states.shape[1] == unwanted.states.shape[1] == 77 * 5
     assert wanted.states[0, :, width:].nonzero().tolist() == [[82, 0]]

@@ -26,23 +26,25 @@ def sigmoid(x):
 
 
 def test_the_focus_marks_each_call_of_what_has_a_residual(tiny_base, concepts):
-    _, found = of(tiny_base, concepts, "a teapot* and a hugsy* and a hugsy*")
+    composition, found = of(tiny_base, concepts, "a teapot* and a hugsy* and a hugsy*")
     assert found.focus.nonzero().tolist() == [[5, 0], [8, 0]]
     assert len(found.factors) == 1
-    packed = Conditioning(torch.ones(2, 77, 9))
-    wanted, unwanted = (both.states for both in found.marked(packed, packed))
-    assert wanted.shape == unwanted.shape
-    assert torch.equal(wanted[..., :9], packed.states)
-    assert torch.equal(wanted[..., 9:10], found.focus.expand(2, -1, -1))
+    packed = Conditioning(torch.rand(3, 77, 9))
+    prompts = [composition.parsed, parse_prompt(""), parse_prompt("a hat")]
+    wanted, unwanted = (both.states for both in found.marked(packed, prompts))
+    assert torch.equal(torch.cat([wanted, unwanted])[..., :9], packed.states)
+    assert torch.equal(wanted[..., 9:10], found.focus[None])
+    assert unwanted.shape == (2, *wanted.shape[1:])
     assert float(unwanted[..., 9:].sum()) == 0
 
 
 def test_without_residuals_there_is_nothing(tiny_base, concepts):
     for prompt in ("a teapot*", "a hat", "a hugsy*{residual=0}"):
-        found = of(tiny_base, concepts, prompt)[1]
-        packed = Conditioning(torch.ones(1, 77, 9))
+        composition, found = of(tiny_base, concepts, prompt)
+        packed = Conditioning(torch.rand(2, 77, 9))
         assert found.factors == []
-        assert found.marked(packed, packed) == (packed, packed)
+        wanted, unwanted = found.marked(packed, [composition.parsed, parse_prompt("")])
+        assert torch.equal(torch.cat([wanted.states, unwanted.states]), packed.states)
 
 
 @pytest.mark.parametrize(

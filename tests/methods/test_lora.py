@@ -195,7 +195,8 @@ def test_it_changes_nothing_before_its_region_is_found(base: Base, tmp_path: Pat
     plain = drawn(base, "a cat in the snow", {}, steps=1)
     local = f"a kitty*{{reach={reach},strength=2}} in the snow"
     # Packed, K and V are products of other shapes, which round otherwise on some processors.
-    assert np.abs(drawn(base, local, concepts, steps=1) - plain).max() <= 2
+    most = 1 if len(base.embedding_tables) == 1 else 4  # SDXL's pooled vector is of one prompt throughout
+    assert np.abs(drawn(base, local, concepts, steps=1) - plain).max() <= most
     assert np.abs(drawn(base, "a kitty*{strength=2} in the snow", concepts, steps=1) - plain).max() > 4
     assert np.abs(drawn(base, local, concepts) - drawn(base, "a cat in the snow", {})).max() > 4
     long = ", ".join(["a very big red house on a hill"] * 9)  # which takes another chunk with its words alone
