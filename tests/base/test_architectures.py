@@ -22,6 +22,7 @@ KNOWING = ("base/architectures/", "storybook/training/", "storybook2/training/")
 SHARED = {"base/attention.py", "base/autoencoder.py", "base/objective.py", "base/text_encoding.py"}
 SHARED |= {"base/upscaler.py"}  # whose subject is a pipeline of its own
 SHARED |= {"base/controls.py", "base/pretrained.py", "base/regions.py"}
+SHARED |= {"base/offloading.py", "base/side_files.py"}  # hooks of diffusers on a pipeline; names in files
 
 
 def test_nobody_else_looks_into_a_pipeline() -> None:

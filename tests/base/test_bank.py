@@ -226,7 +226,7 @@ def test_a_projection_that_is_not_plain_is_refused_by_name(unet: nn.Module) -> N
     path = bank_of(unet).layers[3].path
     attention = unet.get_submodule(path)
     attention.to_v = Adapter(attention.to_v)
-    with pytest.raises(PerfError, match="to_v is a Adapter") as caught:
+    with pytest.raises(PerfError, match="`to_v` is a Adapter") as caught:
         bank_of(unet)
     assert caught.value.where == path
     assert "fuse_lora" in str(caught.value.hint)
@@ -238,7 +238,7 @@ def test_a_projection_that_is_another_now_is_refused_untouched(unet: nn.Module) 
     attention = unet.get_submodule(bank.layers[3].path)
     attention.to_v = copy.deepcopy(attention.to_v)
     modules = dict(unet.named_modules())
-    with pytest.raises(PerfError, match="to_v was exchanged") as caught, bank.attached():
+    with pytest.raises(PerfError, match="`to_v` was exchanged") as caught, bank.attached():
         pass
     assert caught.value.where == bank.layers[3].path
     assert all(module is modules[name] for name, module in unet.named_modules())

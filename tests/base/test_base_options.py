@@ -349,13 +349,13 @@ WRONG: dict[str, tuple[Callable[[Path], None], dict[str, Any], str, str]] = {
         lambda root: (root / "it.pt").write_bytes(b"\x80\x02") and None,
         {"embeddings": {"bad": "it.pt"}},
         "embeddings.bad",
-        "it.pt is a pickle",
+        "`it.pt` is a pickle",
     ),
     "a LoRA for a VAE": (
         touched("it.safetensors", {"lora_unet_a.lora_down.weight": [1, 2]}),
         {"vae": "it.safetensors"},
         "vae",
-        "it.safetensors is a LoRA, and not an AutoencoderKL",
+        "`it.safetensors` is a LoRA, and not an AutoencoderKL",
     ),
     "a VAE of 16 channels": (
         touched("it.safetensors", {"decoder.conv_in.weight": [8, 16, 3, 3]}),
@@ -367,7 +367,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], dict[str, Any], str, str]] = {
         touched("it.safetensors", {"decoder.conv_in.weight": [8, 4, 3, 3]}),
         {"lora": ({"file": "it.safetensors"},)},
         "lora[0].file",
-        "it.safetensors is an autoencoder, and not a LoRA",
+        "`it.safetensors` is an autoencoder, and not a LoRA",
     ),
     "a LoHa": (
         touched("it.safetensors", {"lora_unet_a.hada_w1_a": [1, 2]}),

@@ -209,5 +209,5 @@ def test_a_layer_that_is_quantised_otherwise_is_refused(tiny_base: Base) -> None
     pipe: Any = type(tiny_base.pipe)(
         **{**tiny_base.pipe.components, "unet": unet}, requires_safety_checker=False
     )
-    with pytest.raises(PerfError, match="to_k is a Linear4bit, not a plain linear layer"):
+    with pytest.raises(PerfError, match="`to_k` is a Linear4bit, not a plain linear layer"):
         wrap(pipe)

@@ -136,7 +136,7 @@ def test_mistakes_are_told(perf: Perf, project: Path, tiny_base_folder: Path) ->
     said = perf("suggest-super", "photos/1.png", "--words", "words.txt")
     assert "Of the 2 words given, none is one token" in " ".join(said.err.split())
     (project / "empty").mkdir()
-    assert "no image matches `empty`" in perf("suggest-super", "empty").err.lower()
+    assert "there are no pictures in the folder `empty`" in perf("suggest-super", "empty").err.lower()
     whole = perf("suggest-super", "photos", "--words", "words.txt")  # a folder is the pictures in it
     assert "Of the 2 words given, none is one token" in " ".join(whole.err.split())
     assert "no image matches" in perf("suggest-super", "nothing/*").err.lower()

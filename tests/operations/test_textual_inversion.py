@@ -111,7 +111,7 @@ def test_from_a_recipe_to_a_prompt_with_a_perfusion_concept(project: Path, tiny_
     assert {name for row in explained.tokens for name in row.gate} == {"bear"}
     pictures = [next(iter(composer.render(text))).image for text in (prompt, "a teddy beside a bear*")]
     assert not np.array_equal(*(np.asarray(picture) for picture in pictures))
-    with pytest.raises(perf.PerfError, match="bias is set for 'oak'"):
+    with pytest.raises(perf.PerfError, match="`bias` is set for 'oak'"):
         composer.compose("an oak*{bias=.5}")
 
     finder = str(project / "finder")

@@ -131,7 +131,7 @@ def test_perf_uses_the_backend(site: Path, tmp_path: Path) -> None:
     assert "1.0.0 (yanked)" in about.stdout, about
     unknown = perf("info", "teddy", "--registry", "ftp://host/x")
     assert unknown.returncode == 2
-    assert "Perf has no backend for `ftp://` registries" in unknown.stderr
+    assert "perf has no backend for `ftp://` registries" in unknown.stderr
     for scheme in (*SCHEMES, "lite"):
         assert f"{scheme}://" in " ".join(unknown.stderr.split())
 

@@ -16,7 +16,7 @@ class OpenedProject:
     """What all parts of `Project` have: the folder, the store, and whoever hears of progress."""
 
     def __init__(self, folder: Path, store: Path | None, offline: bool, reporter: Reporter) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()  # wherever the program goes from here
         self._store = store
         self._offline = offline
         self._reporter = reporter
