@@ -20,8 +20,8 @@ from perfusion_registry.base.memory import out_of_memory
 from perfusion_registry.base.offloading import text_away
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
+from perfusion_registry.build.memory_saving import MemorySaving
 from perfusion_registry.build.state import TrainState
-from perfusion_registry.build.thrift import Thrift
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.prompts import Prompts
@@ -112,18 +112,18 @@ def train(
     saved = begun = time.monotonic()
     first = state.step
     reads_text = state.concept.prepare(inputs.prompts)
-    thrift = Thrift(base, options.batch, title, reporter or Silent())
+    saving = MemorySaving(base, options.batch, title, reporter or Silent())
     text: AbstractContextManager[None] = nullcontext() if reads_text else text_away(base)
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
         text,
         base.attached([residual] if residual else [], everywhere=True),
-        closing(thrift),
+        closing(saving),
     ):
         stage.advance(state.step, "resumed" if resumed else "")
         while state.step < options.steps:
-            training_step(inputs, state, thrift)
+            training_step(inputs, state, saving)
             stage.advance(1, f"loss {_recent(state.losses):.4f}")
             last = state.step == options.steps
             if last or state.step % options.validate_every == 0:
@@ -136,18 +136,18 @@ def train(
     return state
 
 
-def training_step(inputs: TrainInputs, state: TrainState, thrift: Thrift | None = None) -> float:
+def training_step(inputs: TrainInputs, state: TrainState, saving: MemorySaving | None = None) -> float:
     """One step of the optimiser, with the bank and the residual attached to the base. Returns the loss.
 
-    thrift: what is done about memory that does not suffice; None: nothing.
+    saving: what is done about memory that does not suffice; None: nothing.
     """
     value = None
     while value is None:
         before = state.generator.get_state(), dict(state.concept.moving)
         try:
-            value = _gradients(inputs, state, inputs.options.batch if thrift is None else thrift.part)
+            value = _gradients(inputs, state, inputs.options.batch if saving is None else saving.part)
         except (RuntimeError, MemoryError) as error:
-            if thrift is None or not out_of_memory(error) or not thrift.tighten():
+            if saving is None or not out_of_memory(error) or not saving.tighten():
                 raise
         if value is None:  # the same step again, with less at once
             state.generator.set_state(before[0])

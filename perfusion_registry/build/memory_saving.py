@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
 
-class Thrift:
+class MemorySaving:
     """What is done about memory that does not suffice, found by trying: first gradient checkpointing, which
     changes no number, then ever smaller parts of a batch, whose gradients are added up in another order.
 
