@@ -263,8 +263,9 @@ class Base(DrawingBase):
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
         residual is added at every place of every sample, as in training. adaptation: concepts' adapters; the
-        marks of those that have regions follow the residuals' columns, and the D + J' columns another D + J'
-        of the prompt that regions are found by. beside, within: as in `exclusive`.
+        marks of those that have regions follow the residuals' columns, and behind the D + J' columns are as
+        many of the prompt that regions are found by, and its pooled vector (`Regions`). beside, within: as in
+        `exclusive`.
         Gradients flow to packed and to the factors. On leaving the very same modules are back, whatever
         happened inside. Raises PerfError where a composition is attached already, and for residuals that do
         not fit.

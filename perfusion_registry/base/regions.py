@@ -1,4 +1,4 @@
-"""Where each concept is in the pictures of a batch: found in a short first phase, and fixed from then on.
+"""Where each concept is in the pictures of a batch: found in a first phase, and fixed from then on.
 
 While the noise is great, the denoiser reads another prompt, in which the concepts that have regions are their
 supercategories, and its own cross-attention to them is recorded: what is where is decided by words that it
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perfusion_registry import edit
 from perfusion_registry.base.attention import Watched, attention_share, exactly, map_size
 from perfusion_registry.base.layers import CrossAttention
 
@@ -24,18 +25,18 @@ FIRST_PHASE = 0.4
 LoRAs share a picture, after 0.2 of them two things are not told apart yet, and after 0.6 they have their
 shapes already (docs/log.md)."""
 LEAST, MOST = 0.1, 0.2
-"""Between which parts of its greatest attention a concept begins to have a place. A residual, which follows
-each step's own attention, has narrower ones (`edit.localised`); of fixed regions these leave out ears and
-feet."""
+"""Of `edit.localised`. A residual, which follows each step's own attention, has narrower places; of fixed
+regions these leave out ears and feet."""
 
 
 class Regions:
     """The regions of J concepts, one of each in every sample that calls any.
 
     width: of a packed prompt with its marks; what comes in the place of text is two of them, of the prompt
-    and of the first phase (and what `Reader`s read), and the denoiser gets one. columns: of the second, those
-    that mark the tokens of each concept. levels: how many noise levels there are. At least one call finds
-    regions, however small its noise; a call with more noise than the one before begins other pictures.
+    and of the first phase, the pooled vector of the first phase where the denoiser takes one, and what
+    `Reader`s read; the denoiser gets one prompt, and what they read. columns: of the second, those that mark
+    the tokens of each concept. levels: how many noise levels there are. At least one call finds regions,
+    however small its noise; a call with more noise than the one before begins other pictures.
     """
 
     def __init__(self, width: int, columns: slice, levels: int) -> None:
@@ -99,7 +100,12 @@ class Regions:
         self._time, self._shape = now, tuple(sample.shape)
         self._size = (sample.shape[-2], sample.shape[-1])
         self.finding = not self._sums or now >= (1 - FIRST_PHASE) * self.levels
-        prompt, first, rest = text.tensor_split((self.width, 2 * self.width), -1)
+        added = named.get("added_cond_kwargs") or {}
+        pooled = added.get("text_embeds")
+        behind = 2 * self.width + (0 if pooled is None else pooled.shape[-1])
+        prompt, first, plain, rest = text.tensor_split((self.width, 2 * self.width, behind), -1)
+        if pooled is not None and self.finding:
+            named = {**named, "added_cond_kwargs": {**added, "text_embeds": plain[:, 0].to(pooled)}}
         text = torch.cat([first if self.finding else prompt, rest], -1)
         if len(inputs) > 2:
             return (*inputs[:2], text, *inputs[3:]), named
@@ -127,14 +133,6 @@ class Regions:
                 for own, sums in self._sums.items()
             ]
             share = torch.stack(maps).sum(0) / sum(self._counts.values())  # (R, J, h, w)
-            self._masks[size] = shared_out(share)
+            found = edit.localised(share.flatten(2).transpose(1, 2), least=LEAST, most=MOST)
+            self._masks[size] = found.transpose(1, 2).unflatten(2, size)
         return self._masks[size]
-
-
-def shared_out(share: Tensor) -> Tensor:
-    """Regions (R, J, h, w) in 0..1 from the attention (R, J, h, w) that the tokens of J concepts get: a place
-    goes to whose attention is the greater part of its greatest, a tie is shared."""
-    relative = share / share.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(share.dtype).tiny)
-    wins = (relative >= relative.amax(1, keepdim=True)).to(share.dtype)
-    within = ((relative - LEAST) / (MOST - LEAST)).clamp(0, 1)
-    return within * wins / wins.sum(1, keepdim=True).clamp_min(1)

@@ -25,10 +25,11 @@ from perfusion_registry.methods.contribution import Contribution
 class FirstPhase:
     """The prompts by which regions are found, in which what has regions is its supercategory.
 
-    pack: packs prompts so, (B, n', D). focus: (n', J + M), as a composition's own has it. blank: (1, chunk,
-    D), a packed chunk without words, on bases that read in chunks.
+    names: of what has regions. pack: packs prompts so, (B, n', D). focus: (n', J + M), as a composition's own
+    has it. blank: (1, chunk, D), a packed chunk without words, on bases that read in chunks.
     """
 
+    names: tuple[str, ...]
     pack: Callable[[Sequence[Prompt]], Conditioning]
     focus: Tensor
     blank: Tensor | None
@@ -66,10 +67,13 @@ class ComposedResiduals:
 
 
 def _beside(once: Conditioning, again: Conditioning) -> Conditioning:
-    """Packed prompts with those of the first phase in the columns behind; a layer looks where either has
-    text."""
+    """Packed prompts with those of the first phase in the columns behind, their pooled vectors too; a layer
+    looks where either has text."""
     mask = None if once.mask is None or again.mask is None else once.mask | again.mask
-    return Conditioning(torch.cat([once.states, again.states], -1), mask, once.pooled, once.sizes)
+    parts = [once.states, again.states]
+    if again.pooled is not None:
+        parts.append(again.pooled.to(once.states)[:, None].expand(-1, once.states.shape[1], -1))
+    return Conditioning(torch.cat(parts, -1), mask, once.pooled, once.sizes)
 
 
 def _marked(packed: Conditioning, focus: Tensor) -> tuple[Conditioning, Conditioning]:
@@ -139,7 +143,7 @@ def _first_phase(
     if base.reads_in_chunks:
         blank = pack(base, composition, artifacts, [Prompt(())], plain=plain).states
     read = partial(pack, base, composition, artifacts, plain=plain)
-    return FirstPhase(read, _focus(base, names, places, len(tokens)), blank)
+    return FirstPhase(tuple(plain), read, _focus(base, names, places, len(tokens)), blank)
 
 
 def _focus(base: Base, names: Sequence[str], places: Mapping[str, Sequence[int]], n: int) -> Tensor:

@@ -69,9 +69,11 @@ def pack(
 
 
 @torch.no_grad()
-def spelled_out(base: Base, composition: Composition, prompts: Sequence[Prompt]) -> Conditioning:
+def spelled_out(
+    base: Base, composition: Composition, prompts: Sequence[Prompt], *, least: int = 0
+) -> Conditioning:
     """Encode prompts with each concept's supercategory in its place, unedited, with their weights: (B, n, d)
-    for states, in as many chunks as with concepts."""
+    for states, in as many chunks as with concepts, or as make `least` positions."""
     spelled, tokens = (
         [
             tokenised(base, prompt, {one.name: said_as(one, spelled=plain) for one in composition.concepts})
@@ -84,7 +86,12 @@ def spelled_out(base: Base, composition: Composition, prompts: Sequence[Prompt])
     if max(map(len, tokens)) != E.shape[1]:  # supercategories of several tokens need another chunk
         E, read = lined_up(E, tokens, spelled), tokens
     weights = token_weights(prompts, read, E)
-    return encoded.with_states(E if weights is None else E * weights.unsqueeze(-1))
+    E = E if weights is None else E * weights.unsqueeze(-1)
+    if E.shape[1] < least:
+        blank = base.encode([base.tokenise([])]).states
+        more = blank.repeat(len(E), (least - E.shape[1]) // blank.shape[1], 1)
+        E = torch.cat([E, more.to(E)], 1)
+    return encoded.with_states(E)
 
 
 @torch.no_grad()

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 
-def localised(share: Tensor) -> Tensor:
+def localised(share: Tensor, *, least: float = 0.25, most: float = 0.5) -> Tensor:
     """Where each concept is, from the attention that its token gets: LAG's mask M of Eq. 3, made for several.
 
-    share: (..., p, J), the attention of p places to the tokens of J concepts, zero or more. Returns
-    (..., p, J) in 0..1: 1 where a concept's attention is at least half of its greatest, 0 up to a quarter of
-    it, a ramp between, and kept only at places where no other concept's is greater, so that masks do not
-    overlap; a tie is shared. Without any attention it is 0.
+    share: (..., p, J), the attention of p places to the tokens of J concepts, zero or more. least, most:
+    parts of a concept's greatest attention. Returns (..., p, J) in 0..1: 1 where a concept's attention is at
+    least `most` of its greatest, 0 up to `least` of it, a ramp between, and kept only at places where no
+    other concept's is greater, so that masks do not overlap; a tie is shared. Without attention it is 0.
 
     The paper binarises one concept's map at its median, which gives half of every picture to a concept
     however small it is drawn, and leaves several concepts to future work. Attention itself as a mask leaves
@@ -28,7 +28,7 @@ def localised(share: Tensor) -> Tensor:
     peak = share.amax(-2, keepdim=True)
     relative = share / peak.clamp_min(torch.finfo(share.dtype).tiny)
     wins = (relative >= relative.amax(-1, keepdim=True)).to(share.dtype)
-    return (4 * relative - 1).clamp(0, 1) * wins / wins.sum(-1, keepdim=True).clamp_min(1)
+    return ((relative - least) / (most - least)).clamp(0, 1) * wins / wins.sum(-1, keepdim=True).clamp_min(1)
 
 
 def residual(x: Tensor, factors: Sequence[tuple[Tensor, Tensor]], mask: Tensor | None = None) -> Tensor:

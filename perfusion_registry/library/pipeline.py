@@ -104,7 +104,7 @@ def composed(
     extra = residuals(base, composition, artifacts)
     wanted, unwanted = extra.marked(packed, prompts)
     if base.readers:
-        spelled = spelled_out(base, composition, prompts)
+        spelled = spelled_out(base, composition, prompts, least=wanted.states.shape[1])
         wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
     inputs = base.inputs(wanted, unwanted if negative_prompt else base.without_negative(unwanted))
     with base.attached(extra.factors, adaptation=extra.adaptation):

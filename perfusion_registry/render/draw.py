@@ -73,13 +73,19 @@ def render(
     controlled = Controlled.of(base, request, controls, reporter or Silent())
     conditions: dict[str, Any] | None = None
     extra = residuals(base, composition, artifacts)
+    if extra.first is not None and request.steps_drawn < 2:
+        raise PerfError(
+            f"{extra.first.names[0]!r} is drawn where it is found, which takes two steps or more",
+            hint="take more --steps, or have it drawn everywhere: {reach=everywhere}",
+        )
     acts = anything_acts(base, composition, artifacts)
     words = {concept.name: said_as(concept) for concept in composition.concepts}
     if acts or needs_encoding(base, (prompt, negative), words):
         packed = packing(base, composition, artifacts, [prompt, negative])
         wanted, unwanted = extra.marked(packed, [prompt, negative])
         if base.readers or controlled.readers:
-            spelled = spelled_out(base, composition, [prompt, negative])
+            length = wanted.states.shape[1]
+            spelled = spelled_out(base, composition, [prompt, negative], least=length)
             wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
         unwanted = unwanted if request.negative_prompt else base.without_negative(unwanted)
         conditions = base.inputs(wanted, unwanted)

@@ -54,7 +54,9 @@ def test_no_residual_at_all_is_a_mistake() -> None:
 def test_masks_are_ramps_of_relative_attention_and_never_overlap(case: tuple[int, int, int]) -> None:
     seed, J, places = case
     share = random(seed, 3, places, J).abs() + 1e-3
-    mask = localised(share)
+    mask, parts = localised(share), share / share.amax(-2, keepdim=True)
+    wider = localised(share, least=0.1, most=0.2)
+    assert torch.equal(wider > 0, (parts > 0.1) & (parts == parts.amax(-1, keepdim=True)))
     assert mask.shape == share.shape
     assert float(mask.min()) >= 0
     assert float(mask.max()) <= 1

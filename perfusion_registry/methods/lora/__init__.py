@@ -2,7 +2,7 @@
 
 A LoRA (and its kin: LoHa, LoKr, DoRA, whole differences) changes weights of the denoiser and of text
 encoders. *Everywhere* is as every other program draws it. *Localised*, the denoiser has it where the concept
-is, in a region that a short first phase finds; *gated* too, K and V of cross-attention have it at the tokens
+is, in a region that a first phase finds; *gated* too, K and V of cross-attention have it at the tokens
 of the concept's words alone, with the keys of its supercategory, and its part of the text encoder encodes
 those tokens alone, so that it is silent elsewhere and two of them can share a picture; how far they do is in
 `docs/log.md`.
