@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from perfusion_registry.build.covariance import Covariance, CovarianceCard
 from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
+from perfusion_registry.shards import WHOLE, Shard
 
 _KEY = "covariance_progress"
 _TOKENS, _PADDING = "tokens", "padding"
-
-Shard = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-"""Which part (i, n) of a corpus: of its windows, every n-th, from the i-th on."""
-WHOLE: Shard = (1, 1)
 
 
 class Counts(BaseModel):
     """Of what, and how much of it.
 
-    base: by its name, for people. corpus, captions: of all captions read, with those that other shards
-    encode; the rest is of this shard alone. counted: its captions. sampled: padding positions computed.
+    base: by its name, for people. shard: of the windows of captions, every n-th, from the i-th on. corpus,
+    captions, skipped: of all that was read, with what other shards encode; skipped: rows that were left out.
+    The rest is of this shard alone. counted: its captions. sampled: padding positions computed.
     padded: padding positions that there are, in all its captions.
     """
 
@@ -43,6 +41,7 @@ class Counts(BaseModel):
     shard: Shard = WHOLE
     corpus: str = ""
     captions: int = 0
+    skipped: int = 0
     counted: int = 0
     tokens: int = 0
     sampled: int = 0

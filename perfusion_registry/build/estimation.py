@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.base.memory import enough_memory
-from perfusion_registry.build.counted import WHOLE, Counted, Counts, Shard, load_counted
+from perfusion_registry.build.counted import Counted, Counts, load_counted
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Tokens

@@ -115,7 +115,9 @@ def _tell(result: BuildResult, override: SupercategoryOverride | None, *, dry_ru
 def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
     current = result.up_to_date
     elsewhere = result.not_built_here
-    if not current and not result.needed and not elsewhere:
+    if result.idle is not None:
+        console.say(f"Nothing to build: {result.idle}")
+    elif not current and not result.needed and not elsewhere:
         console.say("Nothing to build: the project has no concepts yet (perf add NAME --super WORD)")
     elif not current and not result.needed:
         console.say("Nothing to build here")

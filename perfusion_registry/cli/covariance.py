@@ -71,6 +71,7 @@ def _tell(result: CovarianceResult | CovarianceShardResult) -> None:
     if result.schema_ == "perf.covariance.shard/1":
         console.say(f"Wrote {result.file}: what was counted of shard {result.shard}")
         console.say(f"{result.captions:,} of {result.corpus_captions:,} captions, {result.tokens:,} tokens")
+        _tell_skipped(result)
         console.say("When all are there: `perf covariance --merge FILES --out FILE`")
         return
     counted = f"{result.positions:,} positions" if result.padding == "all" else "no padding"
@@ -79,6 +80,11 @@ def _tell(result: CovarianceResult | CovarianceShardResult) -> None:
     console.say(f"Wrote {result.file}: {result.width} x {result.width}, {size}")
     console.say(f"{result.captions:,} captions, {result.tokens:,} tokens, {counted}")
     console.say(f"condition number {condition:.3g}; with the ridge of 1 %, {result.ridged:.3g}")
-    if result.skipped:
-        console.say(f"left out {result.skipped:,} unreadable rows, the first at {result.skipped_at[0]}")
+    _tell_skipped(result)
     console.say(f"Done in {console.duration(result.seconds)}")
+
+
+def _tell_skipped(result: CovarianceResult | CovarianceShardResult) -> None:
+    if result.skipped:
+        first = f", the first at {result.skipped_at[0]}" if result.skipped_at else ""
+        console.say(f"left out {result.skipped:,} unreadable rows{first}")

@@ -100,8 +100,9 @@ def render(
     with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
         result = draw(workspace, written)
     common.show(result)
-    if show:
-        typer.launch(result.sheet or result.first)
+    first = result.sheet or result.first
+    if show and first is not None:
+        typer.launch(first)
 
 
 def sweep(

@@ -65,6 +65,7 @@ def count_covariance_shard(
     skip_bad: bool = False,
     device: str = "auto",
     dtype: str = "auto",
+    offload: Offload | None = None,
     reporter: Reporter | None = None,
 ) -> CovarianceShardResult:
     """Count one part of the captions for a covariance, on one of several machines, for `merge_covariance`.
@@ -74,7 +75,7 @@ def count_covariance_shard(
     """
     from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions, count_shard
-    from perfusion_registry.operations.shard import parse_shard
+    from perfusion_registry.shards import parse_shard
 
     files = (captions,) if isinstance(captions, str | Path) else captions
     options = CovarianceOptions(
@@ -85,7 +86,7 @@ def count_covariance_shard(
         limit=limit,
         padding=padding,
         skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype),
+        compute=ComputeOptions(device, dtype, offload=offload),
     )
     return count_shard(options, parse_shard(shard), reporter or Logging())
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from perfusion_registry.amounts import count
 from perfusion_registry.artifact import read_card
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.errors import CheckFailedError, PerfError
@@ -28,7 +29,6 @@ from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
-from perfusion_registry.operations.shard import parse_shard, share
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
@@ -38,6 +38,7 @@ from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask, ProjectFolder, changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
 from perfusion_registry.resolve.planning import OPTIONS_CHANGED
+from perfusion_registry.shards import idle, parse_shard, share
 from perfusion_registry.workers import worker_pool
 
 
@@ -79,7 +80,7 @@ class BuildResult(Result):
 
     doubtful: of what was built or is up to date, the concepts that failed a test of their verdicts, with what
     these say. not_built_here: of what was asked for, scene packs and concepts of registries, each with its
-    reason. locked: whether the lockfile has what was built.
+    reason. locked: whether the lockfile has what was built. idle: what is said of a shard without a concept.
     """
 
     schema_: Literal["perf.build/1"] = named("perf.build/1")
@@ -91,6 +92,7 @@ class BuildResult(Result):
     doubtful: InProcess[dict[Name, str]] = Field(default_factory=dict)
     not_built_here: InProcess[dict[Name, str]] = Field(default_factory=dict)
     locked: InProcess[bool] = True
+    idle: InProcess[str | None] = None
 
     def raise_if_doubtful(self) -> None:
         """Raise CheckFailedError where a verdict is bad."""
@@ -127,9 +129,16 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
         shard = parse_shard(options.shard)
         project = workspace.read()
         trained = [name for name in project.select(names) if project.manifest.concepts[name].recipe]
-        names = share(sorted(trained), shard)
-        if not names:
-            return BuildResult(needed=(), built=(), up_to_date=(), seconds=round(time.monotonic() - begun, 3))
+        if trained:  # else it is said why there is nothing
+            names = share(sorted(trained), shard)
+        if trained and not names:
+            return BuildResult(
+                needed=(),
+                built=(),
+                up_to_date=(),
+                seconds=round(time.monotonic() - begun, 3),
+                idle=idle(shard, count(len(trained), "concept")),
+            )
     planned = load_plan(workspace, names or None, force=options.force)
     after = lock(planned.project, planned.plan, planned.store)
     changes = changes_of(planned.project, after)

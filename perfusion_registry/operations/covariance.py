@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
-from perfusion_registry.operations.shard import WHOLE, Shard, parse_shard
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
     from perfusion_registry.build import Covariance
-    from perfusion_registry.build.counted import Counted
+    from perfusion_registry.build.counted import Counted, Counts
 
 ENOUGH = 1000
 """Captions below which a covariance is warned of."""
@@ -44,7 +44,7 @@ class CovarianceOptions:
 
     def __post_init__(self) -> None:
         """Raise PerfError where nothing can be written to `out`."""
-        _require_room(self.out)
+        _require_folder(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,14 @@ class MergeOptions:
 
     def __post_init__(self) -> None:
         """Raise PerfError where nothing can be written to `out`."""
-        _require_room(self.out)
+        _require_folder(self.out)
 
 
 class CovarianceResult(Result):
     """`perf covariance`: where it went, and its card (see `CovarianceCard`).
 
     condition: None where C is singular; ridged: of C with the ridge that a metric adds. skipped_at: where the
-    unreadable rows were.
+    unreadable rows were; of shards that are merged only their number is known.
     """
 
     schema_: Literal["perf.covariance/1"] = named("perf.covariance/1")
@@ -86,7 +86,10 @@ class CovarianceResult(Result):
 
 
 class CovarianceShardResult(Result):
-    """`perf covariance --shard`: where the sums of a shard went, and what was counted for them."""
+    """`perf covariance --shard`: where the sums of a shard went, and what was counted for them.
+
+    skipped: unreadable rows among all that were read, with those of other shards; skipped_at: where.
+    """
 
     schema_: Literal["perf.covariance.shard/1"] = named("perf.covariance.shard/1")
     file: str
@@ -98,6 +101,7 @@ class CovarianceShardResult(Result):
     tokens: int
     skipped: int
     seconds: float
+    skipped_at: InProcess[tuple[str, ...]]
 
 
 def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> CovarianceResult:
@@ -113,7 +117,7 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     except PerfError:
         checkpoint.unlink(missing_ok=True)  # of these captions, and no others
         raise
-    result = _written(covariance, counted.counts.base, options.out, begun, skipped)
+    result = _written(covariance, counted.counts, options.out, begun, skipped)
     checkpoint.unlink(missing_ok=True)
     return result
 
@@ -145,7 +149,8 @@ def count_shard(
         corpus_captions=counts.captions,
         captions=counts.counted,
         tokens=counts.tokens,
-        skipped=len(skipped),
+        skipped=counts.skipped,
+        skipped_at=tuple(skipped),
         seconds=round(time.monotonic() - begun, 3),
     )
 
@@ -185,7 +190,8 @@ def _count(options: CovarianceOptions, shard: Shard, reporter: Reporter) -> tupl
         checkpoint=checkpoint,
         reporter=reporter,
     )
-    return counted, checkpoint, skipped
+    counts = counted.counts.model_copy(update={"skipped": len(skipped)})
+    return replace(counted, counts=counts), checkpoint, skipped
 
 
 def merge(options: MergeOptions, reporter: Reporter | None = None) -> CovarianceResult:
@@ -199,7 +205,7 @@ def merge(options: MergeOptions, reporter: Reporter | None = None) -> Covariance
     counted = merged(options.shards)
     covariance = counted.covariance()
     _check_rank(covariance, reporter or Silent())
-    return _written(covariance, counted.counts.base, options.out, begun, [])
+    return _written(covariance, counted.counts, options.out, begun, [])
 
 
 def by_parts(
@@ -223,7 +229,7 @@ def by_parts(
 
 
 def _written(
-    covariance: Covariance, base: str, out: Path, begun: float, skipped: Sequence[str]
+    covariance: Covariance, counts: Counts, out: Path, begun: float, skipped: Sequence[str]
 ) -> CovarianceResult:
     from perfusion_registry.build import save_covariance
 
@@ -231,11 +237,11 @@ def _written(
     condition = covariance.condition()
     return CovarianceResult(
         file=str(out),
-        base=base,
+        base=counts.base,
         digest=covariance.digest,
         width=covariance.width,
         condition=condition if condition != float("inf") else None,
-        skipped=len(skipped),
+        skipped=counts.skipped,
         seconds=round(time.monotonic() - begun, 3),
         ridged=ridged(covariance),
         skipped_at=tuple(skipped),
@@ -243,7 +249,7 @@ def _written(
     )
 
 
-def _require_room(out: Path) -> None:
+def _require_folder(out: Path) -> None:
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise PerfError(
             "this is a folder" if out.is_dir() else "the folder of the output file does not exist",

@@ -14,7 +14,8 @@ from perfusion_registry.operations.foresight import warn_before_drawing
 from perfusion_registry.operations.job import RenderJob, RenderOverrides, request_of, tell_size
 from perfusion_registry.operations.prompt_line import read_line
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.reporter import Located
+from perfusion_registry.reporter import Located, Silent
+from perfusion_registry.shards import WHOLE, Shard, share
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
@@ -38,12 +39,14 @@ class PromptList(Prompting):
 
     What is set by a concept's name counts in the prompts that call it, and what is set for all concepts in
     those that call any. files: each of a concept that one of the prompts calls. plain: lines are prompts
-    alone, without options behind them.
+    alone, without options behind them. shard: which of the lines are to be drawn; all are read and composed,
+    since the names of pictures depend on those before.
     """
 
     lines: tuple[PromptLine, ...]
     name: str
     plain: bool = False
+    shard: Shard = WHOLE
 
     def options_of(self, prompt: str) -> PromptOptions:
         """One prompt with what counts in it. Raises PerfError for a mistake in it."""
@@ -64,10 +67,11 @@ class PromptList(Prompting):
 
 @dataclass(frozen=True)
 class ListedJob:
-    """What to draw of one line."""
+    """What to draw of one line. elsewhere: another shard draws it."""
 
     line: PromptLine
     job: RenderJob
+    elsewhere: bool = False
 
 
 def read_prompt_file(path: Path) -> tuple[PromptLine, ...]:
@@ -147,16 +151,18 @@ def load_list(
 
     base, told = session.base, False
     jobs: list[ListedJob] = []
+    here = {line.place for line in share(prompts.lines, prompts.shard)}
     for line, ready, own_overrides in read:
-        reporter = Located(workspace.reporter, line.place)
+        elsewhere = line.place not in here  # where its warnings are told, too
+        reporter = Silent() if elsewhere else Located(workspace.reporter, line.place)
         with mistakes.at(line.place):
             composed = session.compose(ready, reporter)
             job = RenderJob(composed, request_of(composed, own_overrides, given), given=given)
             check_request(base, composed.composition, job.request)
             warn_before_drawing(composed, job.request, reporter, sized=own_overrides.sized)
-            if not (told or own_overrides.sized):
+            if not (told or elsewhere or own_overrides.sized):
                 told = True  # it is the same of all lines that say none
                 tell_size(job, workspace.reporter)
-            jobs.append(ListedJob(line, job))
+            jobs.append(ListedJob(line, job, elsewhere))
     mistakes.raise_any(prompts.name)
     return jobs

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from perfusion_registry.amounts import count
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.table import find_method
@@ -29,6 +30,7 @@ from perfusion_registry.render.output import (
 from perfusion_registry.render.parameters import title_of
 from perfusion_registry.reporter import Located, Reporter
 from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.shards import idle, share
 
 FOLDER = "renders"
 """Where pictures go in a project, unless another place is named."""
@@ -108,9 +110,9 @@ class RenderListResult(Result):
     sheet: str | None
 
     @property
-    def first(self) -> str:
-        """The path of the first picture."""
-        return self.prompts[0].pictures[0].path
+    def first(self) -> str | None:
+        """The path of the first picture; None where a shard has none."""
+        return self.prompts[0].pictures[0].path if self.prompts else None
 
 
 Written = Callable[[str], None]
@@ -130,7 +132,8 @@ def render_list(
 ) -> RenderListResult:
     """Draw and write the pictures of all prompts, each as soon as it is done, with one base.
 
-    Raises PerfError with every mistake of every prompt before the first picture is drawn.
+    Of a shard without a prompt it is said that there is nothing to do. Raises PerfError with every mistake of
+    every prompt, whichever shard draws it, before the first picture is drawn.
     """
     prompts = options.prompts
     if len(prompts.lines) > 1 and options.out is not None and is_file_name(options.out):
@@ -139,9 +142,13 @@ def render_list(
             where=str(options.out),
             hint="name a folder: a picture's name has its prompt and its seed",
         )
-    listed = load_list(workspace, prompts, options.overrides)
+    if prompts.lines and not share(prompts.lines, prompts.shard):
+        workspace.reporter.note(idle(prompts.shard, count(len(prompts.lines), "prompt")))
+        return RenderListResult(prompts=(), sheet=None)
+    every = load_list(workspace, prompts, options.overrides)
+    listed = [one for one in every if not one.elsewhere]
     title = f"{len(listed)} prompts of {prompts.name}"
-    jobs = [_Planned(one.job, Located(workspace.reporter, one.line.place)) for one in listed]
+    jobs = [_Planned(one.job, Located(workspace.reporter, one.line.place), one.elsewhere) for one in every]
     pictures, sheet = _draw(workspace, jobs, options, title, written)
     return RenderListResult(
         prompts=tuple(
@@ -165,12 +172,13 @@ def drawing_of(
 
 
 class _Planned:
-    """A job, and the records of the pictures that are wanted of it, by their indices."""
+    """A job, and the records of the pictures that are wanted of it, by their indices. elsewhere: another
+    shard draws it, and here it has names alone."""
 
-    def __init__(self, job: RenderJob, reporter: Reporter) -> None:
+    def __init__(self, job: RenderJob, reporter: Reporter, elsewhere: bool = False) -> None:
         from perfusion_registry.render.draw import planned
 
-        self.job, self.reporter = job, reporter
+        self.job, self.reporter, self.elsewhere = job, reporter, elsewhere
         records = enumerate(planned(job.loaded.base, job.loaded.composition, job.request))
         self.records = {index: record for index, record in records if job.index in (None, index)}
 
@@ -202,8 +210,11 @@ def _draw(
         wanted = list(one.records.values())
         for record in wanted:
             check_record(record, kind)
-        free = picture_paths(out, slug(one.title), wanted, taken, force=options.force, suffix=suffix)
+        how: dict[str, Any] = {"force": options.force, "suffix": suffix, "elsewhere": one.elsewhere}
+        free = picture_paths(out, slug(one.title), wanted, taken, **how)
         paths.append(dict(zip(one.records, free, strict=True)))
+    paths = [names for one, names in zip(jobs, paths, strict=True) if not one.elsewhere]
+    jobs = [one for one in jobs if not one.elsewhere]
     every = [record for one in jobs for record in one.records.values()]
     if options.sheet is not None:
         check_sheet(options.sheet, every, force=options.force)

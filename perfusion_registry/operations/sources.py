@@ -10,7 +10,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compose import Prompting, PromptOptions
 from perfusion_registry.operations.job import CompositionSource, PictureSource, Source
 from perfusion_registry.operations.prompt_list import PromptList, read_prompt_file, read_prompts
-from perfusion_registry.operations.shard import parse_shard, share
+from perfusion_registry.shards import WHOLE, parse_shard
 
 PIPED = "-"
 """What stands for standard input, in the place of a prompt or of a file."""
@@ -44,11 +44,8 @@ def read_source(
     if prompts is not None:
         piped = str(prompts) == PIPED
         lines = read_prompts(stdin(), "stdin") if piped else read_prompt_file(prompts)
-        if shard is not None:
-            count, lines = len(lines), share(lines, parse_shard(shard))
-            if count and not lines:
-                raise PerfError(f"shard {shard} has none of the {count} prompts", hint="take fewer shards")
-        return PromptList(lines=lines, name="stdin" if piped else str(prompts), **vars(how))
+        part = WHOLE if shard is None else parse_shard(shard)
+        return PromptList(lines=lines, name="stdin" if piped else str(prompts), shard=part, **vars(how))
     if shard is not None:
         raise PerfError("--shard takes a part of a list of prompts", hint="give the list with --prompts FILE")
     if picture is not None:

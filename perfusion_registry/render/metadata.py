@@ -63,8 +63,12 @@ class RenderRecord(FileModel):
         """The seed of this picture's noise."""
         return self.request.seeds[self.index]
 
-    def same_picture(self, other: RenderRecord) -> bool:
-        """Whether both ask for the same picture; the versions of the software do not count."""
+    def same_picture(self, other: RenderRecord, *, on_any_processor: bool = False) -> bool:
+        """Whether both ask for the same picture; the versions of the software do not count, nor, where it may
+        be drawn on any processor, device and number formats."""
+        if on_any_processor:
+            names = ("device", "dtype", "compute_dtype", "offload")
+            other = other.model_copy(update={name: getattr(self, name) for name in names})
         return _asked(self) == _asked(other)
 
     def to_json(self) -> str:

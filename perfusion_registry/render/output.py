@@ -83,13 +83,14 @@ def picture_paths(
     *,
     force: bool,
     suffix: str = ".png",
+    elsewhere: bool = False,
 ) -> list[Path]:
     """Choose a file for each picture before it is drawn.
 
     out: a file (with several pictures, `-<seed>` is put before its suffix), or a folder; by default the
     working directory. Below a folder, a picture is called `<stem>-<seed>` with `suffix`, and where that name
     holds another picture, the next free of `-2`, `-3`, and so on. taken: names of other pictures that are yet
-    to be drawn; those chosen here are added.
+    to be drawn; those chosen here are added. elsewhere: another machine draws them, whatever its processor.
     Raises PerfError when a named file holds anything but the same picture, unless `force`.
     """
     if out is not None and is_file_name(out):
@@ -104,7 +105,9 @@ def picture_paths(
         return paths
     folder = out or Path()
     taken = set() if taken is None else taken
-    return [_next_free(folder / f"{stem}-{record.seed}{suffix}", record, taken, force) for record in records]
+    names = [folder / f"{stem}-{record.seed}{suffix}" for record in records]
+    each = zip(names, records, strict=True)
+    return [_next_free(path, record, taken, force, elsewhere) for path, record in each]
 
 
 def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> None:
@@ -127,19 +130,21 @@ def write_picture(path: Path, data: bytes, option: str = "--out") -> None:
     replace_bytes(path, data, hint=hint)
 
 
-def _free(path: Path, record: RenderRecord) -> bool:
-    """Whether `path` is free, or holds the picture that `record` describes."""
+def _free(path: Path, record: RenderRecord, elsewhere: bool = False) -> bool:
+    """Whether `path` is free, or holds the picture that `record` describes. elsewhere: on any processor."""
     if not path.exists():
         return True
     try:
-        return read_metadata(path).same_picture(record)
+        return read_metadata(path).same_picture(record, on_any_processor=elsewhere)
     except PerfError:
         return False
 
 
-def _next_free(path: Path, record: RenderRecord, taken: set[Path], force: bool) -> Path:
+def _next_free(
+    path: Path, record: RenderRecord, taken: set[Path], force: bool, elsewhere: bool = False
+) -> Path:
     candidate, number = path, 1
-    while candidate in taken or not (force or _free(candidate, record)):
+    while candidate in taken or not (force or _free(candidate, record, elsewhere)):
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
     taken.add(candidate)

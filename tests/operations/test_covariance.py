@@ -11,8 +11,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from perfusion_registry.cli.covariance import _tell
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.covariance import CovarianceOptions, estimate
+from perfusion_registry.operations.covariance import (
+    CovarianceOptions,
+    MergeOptions,
+    by_parts,
+    estimate,
+    merge,
+)
 from perfusion_registry.operations.doctor import doctor
 from perfusion_registry.operations.evaluate import EvaluateOptions, plan_evaluation
 from perfusion_registry.operations.lock import LockOptions, lock
@@ -89,3 +96,23 @@ def test_of_a_bare_matrix_nothing_can_be_told(project: Path) -> None:
     (project / "perfusion.toml").write_text(MANIFEST.format(base="other"))
     with Workspace.open(project) as workspace:
         lock(workspace, LockOptions())
+
+
+def test_rows_that_shards_leave_out_are_told_of_each_and_of_all(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("more.txt").write_bytes((project / "captions.txt").read_bytes() + b"caf\xe9\n")
+    counted = []
+    for part in ("1/2", "2/2"):
+        out = project / f"part-{part[0]}"
+        options = CovarianceOptions(captions=("more.txt",), out=out, base="./own", skip_bad=True)
+        result = by_parts(options, part, False)
+        counted.append(out)
+        _tell(result)
+        assert "left out 1 unreadable rows, the first at more.txt:1201" in capsys.readouterr().out.replace(
+            "line ", ""
+        )
+    merged = merge(MergeOptions(shards=counted, out=project / "merged"))
+    assert (merged.skipped, merged.captions) == (1, 1200)
+    _tell(merged)
+    assert "left out 1 unreadable rows\n" in capsys.readouterr().out

@@ -44,7 +44,11 @@ def test_machines_that_share_a_store_build_a_project_once(
     parts = [built(machine, shard=f"{number}/2") for number, machine in enumerate(machines[:2], 1)]
     assert [[one.name for one in part.built] for part in parts] == [["bear", "paw"], ["cub"]]
     assert built(machines[0], shard="1/2").up_to_date == ("bear", "paw")
-    assert built(machines[1], shard="4/4").needed == ()  # nothing is left for it
+    idle = built(machines[1], shard="4/4")  # nothing is left for it
+    assert (idle.needed, idle.idle) == (
+        (),
+        "shard 4/4 has nothing to do: there are no more than 3 concepts",
+    )
 
     whole = built(machines[2])  # finds all of it in the store
     assert (whole.built, whole.up_to_date) == ((), ("bear", "cub", "paw"))

@@ -135,6 +135,22 @@ def test_pictures_of_prompts_that_begin_alike_have_names_of_their_own(perf):
     assert perf("render", "-", "--steps", 1, text=text).stdout.split() == drawn
 
 
+def test_shards_name_their_pictures_as_one_run_does(perf):
+    words = "word " * 12
+    (perf.root / "p.txt").write_text(f"{words} snow\n{words} night\na hat\n{words} snow\n")
+    how = ["--prompts", "p.txt", "--steps", 1, "--out"]
+    whole = perf("render", *how, "all").stdout.split()
+    assert len(set(whole)) == 4
+    alone = [perf("render", *how, f"part-{n}", "--shard", f"{n}/2").stdout.split() for n in (2, 1)]
+    assert [Path(path).name for path in alone[1] + alone[0]] == [Path(whole[at]).name for at in (0, 2, 1, 3)]
+    together = [perf("render", *how, "one", "--shard", f"{n}/2").stdout.split() for n in (2, 1)]
+    for path in together[0] + together[1]:
+        assert np.array_equal(pixels(path), pixels(f"all/{Path(path).name}"))
+    idle = perf("render", *how, "none", "--shard", "5/8")
+    assert "shard 5/8 has nothing to do: there are no more than 4 prompts" in idle.stderr
+    assert not (perf.root / "none").exists()
+
+
 def test_one_sheet_shows_all_prompts(perf):
     said = perf("render", "-", "--sheet", "sheet.png", text="a teddy*\na teapot* --steps 1\n")
     assert said.stdout.split()[-1] == "sheet.png"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from perfusion_registry.errors import PerfError
 
 Item = TypeVar("Item")
-Shard = tuple[int, int]
+Shard = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 """The part (i, n), 1 <= i <= n: of what there is to do, every n-th, from the i-th on."""
 WHOLE: Shard = (1, 1)
 
@@ -23,6 +25,12 @@ def parse_shard(text: str) -> Shard:
             hint="say which one of how many, from 1 on: --shard 2/8 is the second of 8",
         )
     return int(match[1]), int(match[2])
+
+
+def idle(shard: Shard, there: str) -> str:
+    """What is said of a shard that none of what there is falls to: `3 concepts`. It is no mistake, so that a
+    machine too many fails nothing."""
+    return f"shard {shard[0]}/{shard[1]} has nothing to do: there are no more than {there}"
 
 
 def share(items: Sequence[Item], shard: Shard) -> tuple[Item, ...]:
