@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 SHORT_NAMES = {
     "ddim": "DDIMScheduler",
     "dpmsolver": "DPMSolverMultistepScheduler",
@@ -47,25 +49,36 @@ _ELSEWHERE = {
     "HeunDiscreteScheduler": ("heun", "kheun"),
     "KDPM2DiscreteScheduler": ("dpm2", "kdpm2"),
     "KDPM2AncestralDiscreteScheduler": ("dpm2a", "dpm2ancestral", "kdpm2a", "kdpm2ancestral"),
-    "DPMSolverMultistepScheduler": ("dpm++2m", "kdpm++2m", "dpmpp2m", "dpmpp2msde", "dpm++2msde", "dpm"),
-    "DPMSolverSinglestepScheduler": ("dpm++2s", "dpmpp2s", "dpm++2sa", "dpmpp2sancestral"),
-    "DPMSolverSDEScheduler": ("dpm++sde", "dpmppsde", "kdpm++sde"),
+    "DPMSolverMultistepScheduler": ("dpm++2m", "kdpm++2m", "dpmpp2m", "dpm"),
+    "DPMSolverSinglestepScheduler": ("dpm++2s", "dpmpp2s"),
+    "DPMSolverSDEScheduler": ("dpm++sde", "dpmppsde", "dpmppsdegpu", "kdpm++sde"),
     "UniPCMultistepScheduler": ("unipc", "unipcbh2"),
     "DEISMultistepScheduler": ("deis",),
     "LCMScheduler": ("lcm",),
     "TCDScheduler": ("tcd",),
 }
 """What A1111, ComfyUI and InvokeAI call them, in small letters without spaces and underscores."""
-_SPACINGS = ("karras", "exponential", "polyexponential", "sgmuniform", "simple", "normal", "uniform")
+_SPACINGS = ("karras", "polyexponential", "exponential", "sgmuniform", "simple", "normal", "uniform")
 """What these say behind a name, of the noise levels: perf takes the base's own."""
 
 
 def known_elsewhere(name: str) -> str | None:
     """How a scheduler that other tools call by some name is written here; None where nobody knows it."""
-    plain = "".join(name.lower().replace("_", "").replace("-", "").split())
-    for spacing in _SPACINGS:
-        plain = plain.removesuffix(spacing)
+    plain = _plain(name)
     for ours, theirs in _ELSEWHERE.items():
         if plain in (*theirs, ours.lower(), ours.lower().removesuffix("scheduler")):
             return next((short for short, meant in SHORT_NAMES.items() if meant == ours), ours)
     return None
+
+
+def random_elsewhere(name: str) -> bool:
+    """Whether other tools call so a sampler of DPM++ with fresh noise in every step that is not here."""
+    return bool(re.fullmatch(r"k?dpm(\+\+|pp)(2msde|2msdeheun|3msde|2sa|2sancestral)(gpu)?", _plain(name)))
+
+
+def _plain(name: str) -> str:
+    """A name in small letters, without what says nothing of the sampler."""
+    plain = "".join(name.lower().replace("_", "").replace("-", "").split())
+    for spacing in _SPACINGS:
+        plain = plain.removesuffix(spacing)
+    return plain

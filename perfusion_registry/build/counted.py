@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.shards import WHOLE, Shard
 
 _KEY = "covariance_progress"
+_VERSION: Literal[2] = 2
 _TOKENS, _PADDING = "tokens", "padding"
 
 
@@ -32,7 +34,7 @@ class Counts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = 2
+    version: Literal[2] = _VERSION
     base: str
     encoder: str
     text_weights: str = "unknown"
@@ -70,7 +72,7 @@ class Counted:
         """The mean. Raises PerfError where nothing was counted."""
         counts = self.counts
         if counts.counted == 0:
-            raise PerfError("There are no captions to estimate a covariance from")
+            raise no_captions()
         total, positions = self.tokens.total(), counts.tokens
         if counts.sampled:
             total = total + self.padding.total() * (counts.padded / counts.sampled)
@@ -93,18 +95,49 @@ class Counted:
         write_tensors(path, sums, _KEY, self.counts.model_dump_json())
 
 
+def no_captions() -> PerfError:
+    """That there is nothing to estimate from."""
+    return PerfError(
+        "There are no captions to estimate a covariance from",
+        hint="give files of text with a caption a line, or tables with a column of them (--column NAME)",
+    )
+
+
 def load_counted(path: Path, device: torch.device | str = "cpu") -> Counted:
-    """Read what `save` wrote. Raises PerfError for another file."""
-    where = str(path)
+    """Read what `save` wrote. Raises PerfError for another file, and for one of another version of perf."""
+    where, hint = str(path), "give what `perf covariance CAPTIONS --shard I/N --out FILE` wrote"
     try:
-        sums, text = parse_tensors(path.read_bytes(), _KEY, where)
+        data = path.read_bytes()
+    except OSError as error:
+        raise PerfError(
+            f"the counts of a covariance cannot be read: {error.strerror or error}",
+            where=where,
+            hint="check the file's name, and that it may be read",
+        ) from error
+    try:
+        sums, text = parse_tensors(data, _KEY, where)
+        _check_version(text, where)
         counts = Counts.model_validate_json(text or "")
         tokens, padding = (ExactSum(sums[name].to(device)) for name in (_TOKENS, _PADDING))
-    except OSError as error:
-        raise PerfError(f"Cannot read it: {error.strerror or error}", where=where) from error
     except (ValidationError, KeyError) as error:
-        raise PerfError("this is no part of a covariance that this perf can read", where=where) from error
+        raise PerfError("this is no part of a covariance", where=where, hint=hint) from error
+    except PerfError as error:
+        raise PerfError(error.what, where=where, hint=error.hint or hint) from error
     return Counted(counts, tokens, padding)
+
+
+def _check_version(text: str | None, where: str) -> None:
+    """Refuse what another perf counted, if that is what the text says."""
+    try:
+        said = json.loads(text or "")
+    except ValueError:
+        return
+    if isinstance(said, dict) and said.get("version") != _VERSION:
+        raise PerfError(
+            "this part of a covariance was counted by another version of perf",
+            where=where,
+            hint="count it again with this one",
+        )
 
 
 def merged(paths: Sequence[Path]) -> Counted:
@@ -118,27 +151,26 @@ def merged(paths: Sequence[Path]) -> Counted:
     for path in paths:
         part = load_counted(path)
         counts, (number, count) = part.counts, part.counts.shard
+        if whole is not None:
+            _check_alike(counts, whole.counts, path)
         if number in by_shard:
-            raise PerfError(f"shard {number}/{count} is given twice", where=f"{by_shard[number]} and {path}")
+            raise PerfError(
+                f"shard {number}/{count} is given twice",
+                where=f"{by_shard[number]} and {path}",
+                hint="give each shard once",
+            )
         by_shard[number] = path
         if whole is None:
             whole = part
             continue
         first = whole.counts
-        for what, same in (
-            ("another base or other options", first.inputs == counts.inputs),
-            ("other captions", (first.corpus, first.captions) == (counts.corpus, counts.captions)),
-            (f"{count} shards and not of {first.shard[1]}", first.shard[1] == count),
-        ):
-            if not same:
-                raise PerfError(f"this shard is of {what} than the first", where=str(path))
         whole.tokens.merge(part.tokens)
         whole.padding.merge(part.padding)
         names = ("counted", "tokens", "sampled", "padded")
         added = {name: getattr(first, name) + getattr(counts, name) for name in names}
         whole = Counted(first.model_copy(update=added), whole.tokens, whole.padding)
     if whole is None:
-        raise PerfError("there are no shards to merge")
+        raise PerfError("there are no shards to merge", hint="give the files of all shards")
     count = whole.counts.shard[1]
     missing = [f"{number}/{count}" for number in range(1, count + 1) if number not in by_shard]
     if missing:
@@ -148,3 +180,27 @@ def merged(paths: Sequence[Path]) -> Counted:
             hint=f"run `perf covariance CAPTIONS --shard {missing[0]} --out FILE` and merge again",
         )
     return Counted(whole.counts.model_copy(update={"shard": WHOLE}), whole.tokens, whole.padding)
+
+
+def _check_alike(counts: Counts, first: Counts, path: Path) -> None:
+    """Refuse a shard that is not of the corpus of the first, shared out as that is."""
+    of, wanted = counts.shard[1], first.shard[1]
+    for same, what, hint in (
+        (
+            of == wanted,
+            f"this is one of {of} shards, and the first file is one of {wanted}",
+            "give the files of one `--shard I/N` with the same N",
+        ),
+        (
+            first.inputs == counts.inputs,
+            "this shard is of another base or other options than the first",
+            "count it again with the base and the options of the others",
+        ),
+        (
+            (first.corpus, first.captions) == (counts.corpus, counts.captions),
+            "this shard is of other captions than the first",
+            "give every machine all captions, in one order, and count this shard again",
+        ),
+    ):
+        if not same:
+            raise PerfError(what, where=str(path), hint=hint)

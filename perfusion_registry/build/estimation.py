@@ -139,7 +139,7 @@ def _restore(checkpoint: Path | None, start: Counts, base: Base) -> Counted:
     try:
         counted = load_counted(checkpoint, device)
     except PerfError as error:
-        raise PerfError("The checkpoint is not one of a covariance", where=where, hint=hint) from error
+        raise PerfError(f"The checkpoint cannot be resumed: {error.what}", where=where, hint=hint) from error
     if (counted.counts.inputs, counted.counts.shard) != (start.inputs, start.shard):
         raise PerfError("The checkpoint was made with another base, padding or shard", where=where, hint=hint)
     return counted

@@ -1,7 +1,8 @@
 """Sums of e e^T without rounding, so that they are the same in any order and in any parts.
 
 Floating-point sums depend on their order, so a covariance would depend on how its captions were shared out.
-Encodings are rounded once, to a grid of 2^-24, and counted as integers on it; what is added is exact.
+Encodings are rounded once, to a grid of 2^-24, and counted as integers on it; what is added is exact. Only
+`total` rounds again, when it joins the three integers of each sum in float64.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class ExactSum:
         self._carry()
 
     def total(self) -> Tensor:
-        """The sum (d, d) in float64 on the CPU."""
+        """The sum (d, d) in float64 on the CPU: rounded at each of its three limbs, so not always to the
+        nearest; equal limbs give equal bits."""
         first, second, third = self.limbs.cpu().to(torch.float64).unbind()
         whole: Tensor = (first * 2.0**_HALF + second) * 2.0**_HALF + third
         return whole * 2.0 ** (-2 * _GRID)

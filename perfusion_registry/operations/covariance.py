@@ -127,13 +127,14 @@ def count_shard(
 ) -> CovarianceShardResult:
     """Count a shard of the captions for `merge`, and write the sums. It resumes as `estimate` does; it reads
     all captions, and encodes its own."""
+    from perfusion_registry.build.counted import no_captions
     from perfusion_registry.build.estimation import WINDOW
 
     begun, reporter = time.monotonic(), reporter or Silent()
     counted, checkpoint, skipped = _count(options, shard, reporter)
     counts = counted.counts
     if not counts.captions:
-        raise PerfError("There are no captions to estimate a covariance from")
+        raise no_captions()
     if not counts.counted:
         reporter.warn(
             f"shard {shard[0]}/{shard[1]} has nothing to encode: {counts.captions:,} captions are too few "

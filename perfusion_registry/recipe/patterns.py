@@ -21,7 +21,8 @@ def matches(folder: Path, pattern: str) -> list[Path]:
     Unicode form. Hidden files are only found by name. pattern: relative to `folder`, or absolute; a `~` that
     it begins with is the user's home.
     """
-    pure = PurePosixPath(at_home(pattern))
+    pattern = at_home(pattern)
+    pure = PurePosixPath(pattern)
     absolute = pure.is_absolute() or bool(re.match(r"[A-Za-z]:/", pattern))
     start = Path(pure.anchor or pure.parts[0] + "/") if absolute else folder
     parts = pure.parts[1:] if absolute else pure.parts

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from perfusion_registry.errors import Mistakes, PerfError
 from perfusion_registry.recipe.mask_files import is_mask_alone, masked_stem
-from perfusion_registry.recipe.patterns import matches, names_in, one_form
+from perfusion_registry.recipe.patterns import at_home, matches, names_in, one_form
 
 PICTURES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
@@ -253,7 +253,8 @@ def _is_usable(path: Path, mistakes: _Mistakes) -> bool:
 
 
 def _no_match(folder: Path, pattern: str, where: str) -> PerfError:
-    inside = folder / pattern
+    expanded = at_home(pattern)
+    inside = folder / expanded
     if inside.is_dir():
         there = [name for name in names_in(inside) if not name.startswith(".")]
         more = f"; it has {', '.join(there[:5])}{', ...' if len(there) > 5 else ''}" if there else ""
@@ -263,7 +264,7 @@ def _no_match(folder: Path, pattern: str, where: str) -> PerfError:
         what = f"`{pattern}` is an address, and pictures are files"
         return PerfError(what, where=where, hint="download it, and name its file")
     looked = folder
-    for part in PurePosixPath(pattern).parts[:-1]:
+    for part in PurePosixPath(expanded).parts[:-1]:
         if not (looked / part).is_dir():
             break
         looked = looked / part

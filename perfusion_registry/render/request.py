@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from perfusion_registry.base.scheduler_names import known_elsewhere
+from perfusion_registry.base.scheduler_names import known_elsewhere, random_elsewhere
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.errors import PerfError
@@ -131,6 +131,8 @@ def _no_scheduler(name: str) -> PerfError:
     ours = known_elsewhere(name)
     known = "write ddim, dpmsolver, euler, or a name of diffusers, such as UniPCMultistepScheduler"
     hint = f"it is --scheduler {ours} here, over the base's own noise levels" if ours else known
+    if random_elsewhere(name):
+        hint = "this sampler is not here; DPMSolverSDEScheduler, too, adds fresh noise in every step"
     return PerfError(f"there is no scheduler `{name}`", where="--scheduler", hint=hint)
 
 

@@ -251,11 +251,22 @@ def test_shards_that_do_not_belong_together_are_refused(tiny_base: Base, tmp_pat
         ([third, third], "shard 3/3 is given twice"),
         ([saved("other", captions(40, seed=1), 2, 3)], "of other captions than the first\n.*other"),
         ([saved("padding", texts, 2, 3, padding="none")], "of another base or other options than the first"),
-        ([saved("2-of-4", texts, 2, 4)], "of 4 shards and not of 3"),
-        ([tmp_path / "none"], "Cannot read it: No such file"),
+        ([saved("2-of-4", texts, 2, 4)], "is one of 4 shards, and the first file is one of 3"),
+        ([saved("1-of-2", texts, 1, 2)], "is one of 2 shards, and the first file is one of 3"),
+        ([tmp_path / "none"], "cannot be read: No such file"),
     ):
-        with pytest.raises(PerfError, match=said):
+        with pytest.raises(PerfError, match=said) as caught:
             merged([first, *others])
+        assert caught.value.hint
+    old = tmp_path / "old"
+    data = first.read_bytes().replace(b'\\"version\\":2', b'\\"version\\":1')
+    old.write_bytes(data)
+    with pytest.raises(PerfError, match="counted by another version of perf"):
+        merged([first, old])
+    with pytest.raises(PerfError, match=r"cannot be resumed: .* another version of perf"):
+        count_captions(tiny_base, texts, checkpoint=old)
+    with pytest.raises(PerfError, match=r"cannot be resumed: .* cannot be read: Is a directory"):
+        count_captions(tiny_base, texts, checkpoint=tmp_path)
     (tmp_path / "c").write_bytes(b"")
     save_covariance(estimate_covariance(tiny_base, texts), tmp_path / "c")
     with pytest.raises(PerfError, match="no part of a covariance"):
@@ -264,7 +275,7 @@ def test_shards_that_do_not_belong_together_are_refused(tiny_base: Base, tmp_pat
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-6, 1.0, 300.0, 30_000.0]))
 def test_sums_are_exact_in_any_order_and_any_parts(seed: int, scale: float) -> None:
-    """Against rational numbers: of encodings on the grid, no bit is lost before the last rounding."""
+    """Against rational numbers: of encodings on the grid, only `total` rounds."""
     dice = torch.Generator().manual_seed(seed)
     e = ((torch.rand(37, 3, generator=dice, dtype=torch.float64) - 0.5) * scale * 2**24).round() / 2**24
     whole, parts = ExactSum.zero(3), [ExactSum.zero(3) for _ in range(3)]

@@ -61,7 +61,8 @@ def test_what_is_only_mistyped_is_still_answered_by_its_spelling(perf: Perf) -> 
         ("DPM++ 2M Karras", "dpmsolver"),
         ("euler_a", "EulerAncestralDiscreteScheduler"),
         ("DDIM", "ddim"),
-        ("dpmpp_2s_ancestral", "DPMSolverSinglestepScheduler"),
+        ("DPM++ 2S Karras", "DPMSolverSinglestepScheduler"),
+        ("dpm++ 2m polyexponential", "dpmsolver"),
         ("unipc", "UniPCMultistepScheduler"),
         ("EulerDiscrete", "euler"),
     ],
@@ -71,6 +72,15 @@ def test_a_sampler_of_another_tool_is_translated(perf: Perf, name: str, ours: st
     assert refused.code == 2
     assert f"--scheduler {ours} here" in refused.err
     assert ours in (*SHORT_NAMES, *COMPATIBLE, *FEW_STEPS)
+
+
+@pytest.mark.parametrize(
+    "name", ["DPM++ 2M SDE Karras", "dpmpp_2m_sde_gpu", "dpmpp_2s_ancestral", "DPM++ 2S a"]
+)
+def test_a_sampler_with_fresh_noise_is_not_taken_for_one_without(perf: Perf, name: str) -> None:
+    refused = perf("render", "a sea", "--scheduler", name)
+    assert refused.code == 2
+    assert "this sampler is not here; DPMSolverSDEScheduler, too" in refused.err
 
 
 def test_a_sampler_that_nobody_knows_and_a_prompt_without_quotes(perf: Perf) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from perfusion_registry.cli.covariance import _tell
 from perfusion_registry.errors import PerfError
+from perfusion_registry.library.covariance import count_covariance_shard, estimate_covariance
 from perfusion_registry.operations.covariance import (
     CovarianceOptions,
     MergeOptions,
@@ -116,3 +118,9 @@ def test_rows_that_shards_leave_out_are_told_of_each_and_of_all(
     assert (merged.skipped, merged.captions) == (1, 1200)
     _tell(merged)
     assert "left out 1 unreadable rows\n" in capsys.readouterr().out
+
+
+def test_a_shard_takes_what_a_whole_estimate_takes() -> None:
+    runs = (estimate_covariance, count_covariance_shard)
+    whole, shard = (set(signature(run).parameters) for run in runs)
+    assert (shard - whole, whole - shard) == ({"shard"}, set())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.cache_folder import CACHE_VARIABLE
+from perfusion_registry.cli.build import _tell
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import BuildOptions, BuildResult, build
 from perfusion_registry.operations.substitute import SupercategoryOverride, build_substitute
@@ -36,7 +37,10 @@ def built(machine: Path, **how: object) -> BuildResult:
 
 
 def test_machines_that_share_a_store_build_a_project_once(
-    three: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    three: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     machines = [tmp_path_factory.mktemp("machine") / "project" for _ in range(3)]
     for machine in machines:
@@ -49,6 +53,9 @@ def test_machines_that_share_a_store_build_a_project_once(
         (),
         "shard 4/4 has nothing to do: there are no more than 3 concepts",
     )
+
+    _tell(idle, None, dry_run=False)
+    assert capsys.readouterr().out == f"Nothing to build: {idle.idle}\n"
 
     whole = built(machines[2])  # finds all of it in the store
     assert (whole.built, whole.up_to_date) == ((), ("bear", "cub", "paw"))

@@ -234,3 +234,15 @@ def test_everything_that_can_be_no_picture_is_named_at_once(tmp_path: Path) -> N
     }.items():
         assert any(name in line and why in line for line in said.splitlines()), name
     assert "no image matches `none/*` (r.toml, concept.images)" in said
+
+
+def test_a_home_is_looked_into_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "pics", "1.jpg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(PerfError) as caught:
+        find_images(tmp_path / "recipes", ["~/pics/*.png"], [], where="recipes/t.toml")
+    assert caught.value.hint == f"look in {tmp_path / 'pics'}, which has 1.jpg"
+    monkeypatch.chdir(tmp_path)  # where such a drive is a folder
+    write_images(tmp_path / "C:" / "me", "2.png")
+    monkeypatch.setenv("HOME", "C:/me")
+    assert matches(tmp_path / "recipes", "~/*.png") == [Path("C:/me/2.png")]
