@@ -10,13 +10,20 @@ from torch import Tensor
 
 
 def save_gguf(
-    tensors: Mapping[str, Tensor], path: Path, kind: str = "Q8_0", architecture: str = "sd1"
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    kind: str = "Q8_0",
+    architecture: str = "sd1",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
-    """Write tensors, those of linear layers quantised where their rows are whole blocks. Returns `path`."""
+    """Write tensors, those of linear layers quantised where their rows are whole blocks. shapes: to say
+    of tensors, as ComfyUI's converter does of those that it lays out anew. Returns `path`."""
     import gguf
 
     writer: Any = gguf.GGUFWriter(str(path), architecture)
     quantised = gguf.GGMLQuantizationType[kind]
+    for name, shape in (shapes or {}).items():
+        writer.add_array(f"comfy.gguf.orig_shape.{name}", shape)
     block = gguf.GGML_QUANT_SIZES[quantised][0]
     for name, tensor in tensors.items():
         numbers = tensor.float().numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
+from perfusion_registry.base.offload_hooks import plain_copy
 from perfusion_registry.base.quantised import computes_in, is_plain, weight_of
 from perfusion_registry.errors import PerfError
 
@@ -146,7 +146,7 @@ class Bank:
 def _in_fp32(module: nn.Module) -> nn.Module:
     if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
         return module
-    return copy.deepcopy(module).float()
+    return plain_copy(module).float()
 
 
 @dataclass(eq=False)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from perfusion_registry.adapters.adapter import DENOISER, Adapter, WordVectors
 from perfusion_registry.adapters.difference import difference
+from perfusion_registry.base.offloading import without_hooks
 from perfusion_registry.base.pretrained import quiet
+from perfusion_registry.base.quantised import is_gguf
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def weights_changed(denoiser: nn.Module, adapters: Iterable[Adapter]) -> Iterato
     """A context in which the denoiser's own adapters are added to its weights, at strength 1, as every other
     program does. Afterwards the weights are what they were, bit for bit. Hold `Base.exclusive` around it.
 
-    Raises PerfError for a module that is not there.
+    Raises PerfError for a module that is not there, and for one in GGUF, whose weights cannot be added to.
     """
     before: list[tuple[Tensor, Tensor]] = []
     try:
@@ -33,7 +35,10 @@ def weights_changed(denoiser: nn.Module, adapters: Iterable[Adapter]) -> Iterato
             for adapter in adapters:
                 if adapter.component != DENOISER:
                     raise PerfError(f"{adapter.component} is no denoiser")
-                weight = denoiser.get_submodule(adapter.module).weight
+                module = denoiser.get_submodule(adapter.module)
+                if is_gguf(module):
+                    raise _in_gguf()
+                weight = module.weight
                 assert isinstance(weight, Tensor)
                 before.append((weight, weight.detach().clone()))
                 weight.add_(difference(adapter, weight.float()).to(weight.dtype))
@@ -44,6 +49,20 @@ def weights_changed(denoiser: nn.Module, adapters: Iterable[Adapter]) -> Iterato
                 weight.copy_(own)
 
 
+def require_changeable(denoiser: nn.Module) -> None:
+    """Raise PerfError for a denoiser in GGUF, which no adapter can be added to the weights of."""
+    if any(map(is_gguf, denoiser.modules())):
+        raise _in_gguf()
+
+
+def _in_gguf() -> PerfError:
+    return PerfError(
+        "nothing can be added to the weights of a GGUF file, and an export is measured so",
+        where="perfusion.toml, base.unet",
+        hint="name a UNet in fp16 there, or take the line out, while you export",
+    )
+
+
 def pipeline_with(base: Base, words: WordVectors | None, scheduler: str) -> Any:
     """A pipeline of the base that knows a word, as diffusers' own loader puts it there; its denoiser is the
     base's, its text encoders and tokenizers are copies."""
@@ -52,7 +71,11 @@ def pipeline_with(base: Base, words: WordVectors | None, scheduler: str) -> Any:
         return pipe
     for component, vectors in words.vectors.items():
         tokenizer = component.replace("text_encoder", "tokenizer")
-        own = {name: copy.deepcopy(getattr(pipe, name)) for name in (component, tokenizer)}
+        theirs = getattr(pipe, component)
+        own = {component: without_hooks(theirs, theirs), tokenizer: copy.deepcopy(getattr(pipe, tokenizer))}
+        if own[component] is theirs:
+            own[component] = copy.deepcopy(theirs)
+        own[component].to(base.device)
         pipe.register_modules(**own)
         rows = vectors.to(own[component].dtype)
         with quiet():

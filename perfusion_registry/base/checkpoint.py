@@ -246,21 +246,30 @@ def _not_usable(tensors: Mapping[str, TensorEntry], encoders: tuple[TextEncoder,
         for name, entry in tensors.items()
         if name.startswith(read) and name.endswith(("weight", "bias", "embedding", "projection"))
     }
-    if any(name.endswith(_SCALES) for name in tensors):
-        return Kind(
-            "a model whose weights are scaled beside their numbers (scaled fp8, or another quantisation), "
-            "which diffusers does not read",
-            "take the fp16 or bf16 file, or one in plain fp8",
-        )
+    if (quantised := kind_if_quantised(tensors, weights)) is not None:
+        return quantised
     for name, entry in weights.items():
-        if entry.dtype not in (*FLOATS, *FP8):
-            return Kind(f"a model whose weights are in {entry.dtype}", "convert it to fp16 or bf16 first")
         if not all(entry.shape or (0,)):
             return Kind(f"a model without any numbers in its `{name}`")
     ranks = {f"{UNET}input_blocks.0.0.weight": 4, **{encoder.embeddings: 2 for encoder in encoders}}
     for name, rank in ranks.items():
         if len(tensors[name].shape) != rank:
             return Kind(f"a model whose `{name}` has {len(tensors[name].shape)} dimensions instead of {rank}")
+    return None
+
+
+def kind_if_quantised(tensors: Mapping[str, TensorEntry], weights: Mapping[str, TensorEntry]) -> Kind | None:
+    """What a file is whose weights diffusers would take for other numbers than they stand for; None for
+    floats. tensors: all of the file. weights: those of them that are read."""
+    if any(name.endswith(_SCALES) for name in tensors):
+        return Kind(
+            "a model whose weights are scaled beside their numbers (scaled fp8, or another quantisation), "
+            "which diffusers does not read",
+            "take the fp16 or bf16 file, or one in plain fp8",
+        )
+    for entry in weights.values():
+        if entry.dtype not in (*FLOATS, *FP8):
+            return Kind(f"a model whose weights are in {entry.dtype}", "convert it to fp16 or bf16 first")
     return None
 
 

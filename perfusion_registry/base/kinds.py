@@ -139,7 +139,10 @@ def kind_of_file(path: Path) -> Kind:
     if path.suffix.lower() in PICKLES:
         return Kind("a pickle, which perf never opens", "convert it to safetensors first")
     if path.suffix.lower() == ".gguf":
-        return Kind("a GGUF file, which perf does not read")
+        return Kind(
+            "a GGUF file, which has a UNet at most, not a base",
+            "name a base of its kind, and this as `unet` under [base] in perfusion.toml",
+        )
     if path.suffix.lower() == ".toml":
         return Kind("a project's manifest, not a base", "name the base that it names")
     try:

@@ -36,7 +36,7 @@ def load_base(
     """
     place = choose_device(device)
     if offload is not None:
-        require_memory_of_its_own(place)
+        require_memory_of_its_own(place, offload)
     weights, products = choose_formats(place, dtype, compute_dtype)
     rests = place if offload is None else CPU
     scorer = Scorer.load(description.clip, rests) if description.clip is not None else None

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from perfusion_registry.base.offload_hooks import CPU, hook, hooked
-from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.base.offload_hooks import CPU, hook, hooked, is_hooked, plain_copy
+from perfusion_registry.base.offload_kinds import Offload, said_in
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     AnyBase = TypeVar("AnyBase", bound=Base)
 
 
-def require_memory_of_its_own(device: torch.device) -> None:
+def require_memory_of_its_own(device: torch.device, how: Offload) -> None:
     """Raise PerfError for a device whose memory is that of the processor."""
     if device.type != "cuda":
         what = "the processor" if device.type == "cpu" else device.type
         raise PerfError(
             f"there is nothing to offload: {what} computes in the machine's own memory",
-            where="--offload",
+            where=said_in(how),
             hint="leave it out; it is for a GPU with memory of its own",
         )
 
@@ -47,7 +47,7 @@ def offloaded(base: AnyBase, device: torch.device, how: Offload) -> AnyBase:
     if not hasattr(pipe, "enable_model_cpu_offload"):
         raise PerfError(
             f"diffusers cannot offload a {type(pipe).__name__}",
-            where="--offload",
+            where=said_in(how),
             hint="leave it out; `--dtype bf16` takes half of the memory of fp32",
         )
     own = {id(module) for module in _modules_of(base)}
@@ -74,8 +74,11 @@ def text_to_device(base: Base) -> None:
 
 @contextmanager
 def text_away(base: Base) -> Iterator[None]:
-    """A context in which a base's text encoders leave a device's memory to what computes there."""
-    modules = [*_modules_of(base)]
+    """A context in which a base's text encoders, and its pipeline's where they are others, leave a device's
+    memory to what computes there. Those that hooks move are away already."""
+    pipes = [part for name, part in base.pipe.components.items() if name.startswith("text_encoder")]
+    own = [part for part in pipes if isinstance(part, nn.Module) and not is_hooked(part)]
+    modules = [*{id(module): module for module in (*_modules_of(base), *own)}.values()]
     places = [next(module.parameters()).device for module in modules]
     try:
         for module in modules:
@@ -108,9 +111,9 @@ def execution_device(pipe: Any, denoiser: nn.Module) -> torch.device:
 
 def without_hooks(encoder: Any, own: Any) -> Any:
     """A text encoder that is on the device of its weights: a copy where hooks move the pipeline's own one."""
-    if not (hasattr(own, "_hf_hook") or hasattr(own, "_diffusers_hook")):
+    if not is_hooked(own):
         return encoder
-    encoder = copy.deepcopy(encoder) if encoder is own else encoder
+    encoder = plain_copy(encoder) if encoder is own else encoder
     if hasattr(encoder, "_hf_hook"):
         from accelerate.hooks import remove_hook_from_module
 

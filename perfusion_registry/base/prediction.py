@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from perfusion_registry.base.weights import FLOATS
+from perfusion_registry.base.weights import FLOATS, FP8
 from perfusion_registry.safetensors_header import Header, floats
 
 PredictionKind = Literal["epsilon", "v_prediction"]
@@ -83,17 +84,29 @@ def tell_prediction(file: Path, header: Header, asked: Asked, *, by_statistic: b
     zero = "ztsnr" in tensors if asked.zero_terminal_snr is None else asked.zero_terminal_snr
     if asked.prediction is not None:
         return Prediction(asked.prediction, zero, "perfusion.toml", given)
-    for key in _METADATA:
-        prediction = _SPELT.get(header.metadata.get(key, "").strip().lower())
-        if prediction is not None:
-            return Prediction(prediction, zero, f"`{key}` in the file", given)
-    if "v_pred" in tensors:
-        return Prediction("v_prediction", zero, "`v_pred` in the file", given)
+    prediction, told_by = _told(tensors, header.metadata)
+    if prediction is not None:
+        return Prediction(prediction, zero, told_by, given)
     deviation = _deviation(file, header) if by_statistic else None
     if deviation is not None:
         kind: PredictionKind = "v_prediction" if deviation > _GREATER else "epsilon"
         return Prediction(kind, zero, "a tensor of its UNet", given)
     return Prediction("epsilon", zero, asked=given)
+
+
+def marked(names: Collection[str], metadata: Mapping[str, str]) -> tuple[PredictionKind | None, bool]:
+    """What a file's metadata and the names of its tensors say that it predicts, None where they say nothing,
+    and whether they say that its schedule has a zero terminal SNR."""
+    return _told(names, metadata)[0], "ztsnr" in names
+
+
+def _told(names: Collection[str], metadata: Mapping[str, str]) -> tuple[PredictionKind | None, str | None]:
+    """What is predicted, and what says so."""
+    for key in _METADATA:
+        prediction = _SPELT.get(metadata.get(key, "").strip().lower())
+        if prediction is not None:
+            return prediction, f"`{key}` in the file"
+    return ("v_prediction", "`v_pred` in the file") if "v_pred" in names else (None, None)
 
 
 def native_sides(header: Header) -> tuple[int, int] | None:
@@ -121,7 +134,7 @@ def scheduler_of(prediction: Prediction, plain: dict[str, Any]) -> dict[str, Any
 def _deviation(file: Path, header: Header) -> float | None:
     """Of the tensor that tells; None where it is not there, or is not one number for each channel."""
     entry, width = header.tensors.get(_STATISTIC), header.tensors[_INPUT].shape[0]
-    if entry is None or entry.dtype not in FLOATS or entry.shape != (width,):
+    if entry is None or entry.dtype not in (*FLOATS, *FP8) or entry.shape != (width,):
         return None
     with file.open("rb") as opened:
         opened.seek(entry.start)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is a linear one whose weight is all of it, in whatever numbers it is kept."""
-    return type(layer) is nn.Linear or _is_gguf(layer)
+    return type(layer) is nn.Linear or is_gguf(layer)
 
 
 def computes_in(layer: nn.Module) -> torch.dtype:
     """The format that a layer computes in, outside of autocast."""
-    if _is_gguf(layer):
+    if is_gguf(layer):
         own: Any = layer.compute_dtype
         return own if isinstance(own, torch.dtype) else torch.float32
     hooks: Any = getattr(layer, "_diffusers_hook", None)
@@ -30,14 +30,22 @@ def place_of(layer: nn.Module) -> Tensor:
     return torch.empty(0, dtype=computes_in(layer), device=next(layer.parameters()).device)
 
 
-def weight_of(layer: nn.Linear) -> Tensor:
-    """A copy of the weight (m', m) in fp32, as the layer computes with it."""
-    if not _is_gguf(layer):
-        return layer.weight.detach().to(torch.float32, copy=True)
+def weight_of(layer: nn.Module) -> Tensor:
+    """A copy of the weight, of a linear layer (m', m), in fp32, as the layer computes with it."""
+    weight: Any = layer.weight
+    if not is_gguf(layer):
+        plain: Tensor = weight
+        return plain.detach().to(torch.float32, copy=True)
     from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
-    numbers: Tensor = dequantize_gguf_tensor(layer.weight)
+    numbers: Tensor = dequantize_gguf_tensor(weight)
     return numbers.detach().to(computes_in(layer)).to(torch.float32, copy=True)
+
+
+def shape_of(layer: nn.Module) -> torch.Size:
+    """The shape of a layer's weight, which the bytes of GGUF have not."""
+    own: Any = layer
+    return torch.Size(widths(layer)) if is_gguf(layer) else own.weight.shape
 
 
 def widths(layer: nn.Module) -> tuple[int, int]:
@@ -48,5 +56,6 @@ def widths(layer: nn.Module) -> tuple[int, int]:
     return int(own.weight.shape[0]), int(own.weight.shape[1])
 
 
-def _is_gguf(layer: nn.Module) -> bool:
+def is_gguf(layer: nn.Module) -> bool:
+    """Whether a layer's weight is the bytes of a GGUF file."""
     return type(layer).__name__ == "GGUFLinear"

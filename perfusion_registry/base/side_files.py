@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from perfusion_registry.adapters.embeddings import embedding_shapes
 from perfusion_registry.adapters.modules import Modules
 from perfusion_registry.adapters.reading import look_into
 from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
+from perfusion_registry.base.checkpoint import CheckpointFiles, kind_if_quantised
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.files import BaseFiles
 from perfusion_registry.base.gguf_shapes import gguf_shapes
 from perfusion_registry.base.hub import model_folder
 from perfusion_registry.base.kinds import LORA, UNKNOWN, Kind, kind_of_file, kind_of_folder
 from perfusion_registry.base.options import BaseFile, FusedLora, SaidOfBase, SidePart, WordEmbedding
+from perfusion_registry.base.prediction import marked
 from perfusion_registry.base.reference import FILES, BaseReference
 from perfusion_registry.base.weights import weight_files, weight_variants
 from perfusion_registry.errors import PerfError
@@ -117,10 +119,15 @@ class SideFinder:
                 where=self.said.at("lora"),
                 hint="import it as a concept, `perf import`, or take a UNet in fp16",
             )
+        header = None
         if quantised:
             shapes = gguf_shapes(place, self.said.at("unet"))
         else:
-            entries = self.header("unet", place, called).tensors
+            header = self.header("unet", place, called)
+            entries = header.tensors
+            weights = {name: e for name, e in entries.items() if name.endswith(("weight", "bias"))}
+            if (kind := kind_if_quantised(entries, weights)) is not None:
+                raise PerfError(f"`{place.name}` is {kind.what}", where=self.said.at("unet"), hint=kind.hint)
             shapes = {name: entry.shape for name, entry in entries.items()}
         first = [shape for name, shape in shapes.items() if name.endswith(_FIRST)]
         if len(first) != 1:
@@ -134,7 +141,33 @@ class SideFinder:
                 where=self.said.at("unet"),
                 hint=_SAME_KIND,
             )
+        self._check_prediction(files, shapes, {} if header is None else header.metadata)
         return self.part("unet", named, place, [place])
+
+    def _check_prediction(
+        self, files: BaseFiles, names: Collection[str], metadata: Mapping[str, str]
+    ) -> None:
+        """Raise PerfError where a UNet is marked to predict what the base's schedule does not ask of it, and
+        the manifest does not say which of them is right."""
+        prediction, zero = marked(names, metadata)
+        section, own = self.said.section, files.scheduler
+        wanted = []
+        asks = own.get("prediction_type", "epsilon")
+        if prediction == "v_prediction" and section.prediction is None and asks != prediction:
+            wanted.append('prediction = "v_prediction"')
+        if zero and section.zero_terminal_snr is None and not own.get("rescale_betas_zero_snr"):
+            wanted.append("zero_terminal_snr = true")
+        if wanted:
+            says = " and ".join(wanted)
+            in_file = isinstance(files, CheckpointFiles)
+            raise PerfError(
+                f"this UNet is marked with {says}, and the base's own is another",
+                where=self.said.at("unet"),
+                hint=f"write {says} under [base]"
+                if in_file
+                else "name a base in one file and write that under [base], or a folder whose "
+                "scheduler_config.json says it",
+            )
 
     def lora(self, number: int, entry: LoraEntry, modules: Modules) -> FusedLora:
         """A LoRA or one of its kin in one file. number: of the entry, from 0. modules: of the base."""

@@ -28,21 +28,24 @@ class MemorySaving:
         self._device = base.device
         self.part = batch
 
-    def tighten(self) -> bool:
-        """Get by with less from now on; False where nothing is left to be done."""
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not self._kept and self.part <= 1
+
+    def tighten(self) -> None:
+        """Get by with less from now on. Not where an error is still at hand, whose frames hold what a step
+        computed, so that nothing of it could be freed."""
         if self._kept:
             self._denoiser.enable_gradient_checkpointing()
             self._kept, what = False, "layers are computed again on the way back"
-        elif self.part > 1:
+        else:
             self.part = (self.part + 1) // 2
             what = f"a batch is made in parts of {count(self.part, 'sample')}"
-        else:
-            return False
         title, reporter = self._told
         reporter.note(f"{title}: memory is short, so {what}, which takes longer")
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        return True
 
     def close(self) -> None:
         """Leave the denoiser as it was."""

@@ -147,9 +147,11 @@ def training_step(inputs: TrainInputs, state: TrainState, saving: MemorySaving |
         try:
             value = _gradients(inputs, state, inputs.options.batch if saving is None else saving.part)
         except (RuntimeError, MemoryError) as error:
-            if saving is None or not out_of_memory(error) or not saving.tighten():
+            if saving is None or not out_of_memory(error) or saving.exhausted:
                 raise
         if value is None:  # the same step again, with less at once
+            assert saving is not None
+            saving.tighten()
             state.generator.set_state(before[0])
             state.concept.moving.update(before[1])
     state.optimiser.step()

@@ -94,7 +94,7 @@ class LoadedComposition:
 
 def compose(workspace: Workspace, options: PromptOptions, *, out: Path | None = None) -> Composition:
     """Resolve a prompt to its concepts, their gates and locks. out: a file for the composition."""
-    compute = replace(options.compute, device="cpu")
+    compute = replace(options.compute, device="cpu", offload=None)
     composition = load_prompt(workspace, replace(options, compute=compute)).composition
     if out is not None:
         replace_text(out, composition.to_json())

@@ -109,6 +109,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     from perfusion_registry.adapters.writing import embedding_tensors, file_bytes, kohya_tensors, metadata
     from perfusion_registry.base import BaseDescription
     from perfusion_registry.base.adapted import modules_of_base
+    from perfusion_registry.base.changed import require_changeable
     from perfusion_registry.compose.packing import contributions
     from perfusion_registry.methods.embeddings import EMBEDDING
     from perfusion_registry.methods.exporting import plain_adapters, word_vectors
@@ -133,6 +134,8 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
             where=f"--as {options.form}",
             hint="take that file",
         )
+    if options.form == "lora":
+        require_changeable(base.denoiser)
     adapters = plain_adapters(base, brought) if options.form == "lora" else ()
     words = None
     if EMBEDDING in artifact.tensors:

@@ -18,6 +18,7 @@ from perfusion_registry.adapters.adapter import Adapter, WordVectors
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.base.changed import pipeline_with, weights_changed
+from perfusion_registry.base.quantised import weight_of
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import pack
@@ -65,21 +66,21 @@ def departure(
     with reporter.stage("Drawing the export"), base.exclusive():
         with weights_changed(base.denoiser, adapters):
             if words is not None:
-                W = torch.cat([linear.weight.detach().float() for _, linear, _ in base.bank.projections])
+                W = torch.cat([weight_of(linear) for _, linear, _ in base.bank.projections])
                 encoded = pipe.encode_prompt(
                     prompt=called,
                     device=base.device,
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                 )
-                emitted = encoded[0][0].float() @ W.T
+                emitted = encoded[0][0].to(W) @ W.T
             exported = _drawn(base, pipe, request, called)
         spoken = _drawn(base, base.pipeline(scheduler=pipe.scheduler.__class__.__name__), request, plain)
     gap = None
     if emitted is not None:
         own = pack(base, composition, artifacts).states[0].float()
         rows = min(len(own), len(emitted))
-        gap = float((emitted[:rows] - own[:rows]).norm() / own[:rows].norm())
+        gap = float((emitted[:rows].to(own) - own[:rows]).norm() / own[:rows].norm())
     return Departure(gap, _levels(exported, original), _levels(spoken, original))
 
 

@@ -163,6 +163,9 @@ def test_what_holds_no_model_at_all_is_told_too(tmp_path: Path) -> None:
     pickle = tmp_path / "model.ckpt"
     pickle.write_bytes(b"\x80\x02")
     assert "never opens" in told(pickle).what
+    gguf = tmp_path / "unet.gguf"
+    gguf.write_bytes(b"GGUF")
+    assert "`unet` under [base]" in str(told(gguf).hint)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(b"\xff" * 20)
     assert "no whole safetensors file" in told(cut).what

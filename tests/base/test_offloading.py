@@ -14,7 +14,9 @@ from PIL import Image
 
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.base import Base, describe_base, load_base, wrap
+from perfusion_registry.base.offload_hooks import hooked
 from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.base.offloading import without_hooks
 from perfusion_registry.build import ConceptSources, build_concept, estimate_covariance
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
@@ -145,6 +147,22 @@ def test_weights_that_are_away_between_calls_are_refused(folders: dict[str, Path
     cpu_offload(pipe.unet, torch.device("cpu"))
     with pytest.raises(PerfError, match="weights are away between calls"):
         wrap(pipe)
+
+
+def test_a_copy_of_a_layer_by_layer_text_encoder_is_one_of_its_own(folders: dict[str, Path]) -> None:
+    """What is put into it counts, and the pipeline's own neither computes nor moves."""
+    with cuda_stand_in():
+        own = loaded(folders["sd"], "cpu").pipe.text_encoder
+        ids = torch.arange(8)[None]
+        before = own(ids)[0]
+        hooked(own, torch.device("cuda"), "group")
+        copied = without_hooks(own, own)
+        assert not any(hasattr(part, "_diffusers_hook") for part in copied.modules())
+        assert torch.allclose(copied(ids)[0], before, atol=1e-6)
+        with torch.no_grad():
+            for weight in copied.parameters():
+                weight.zero_()
+        assert not copied(ids)[0].any()
 
 
 def test_only_larger_pictures_than_the_bases_own_go_through_the_autoencoder_in_tiles(

@@ -92,7 +92,9 @@ def published(
         file.truncate(8 + len(text) + end)
         for name, value in (values or {}).items():
             file.seek(8 + len(text) + header[name]["data_offsets"][0])
-            file.write(np.resize(np.array([value, -value], "<f2"), prod(tensors[name])).tobytes())
+            kind = torch.float16 if dtype == "F16" else torch.float8_e4m3fn
+            pair = torch.tensor([value, -value]).to(kind).view(torch.uint8).numpy()
+            file.write(np.resize(pair, size * prod(tensors[name])).tobytes())
     return path
 
 
@@ -285,6 +287,11 @@ PREDICTS: dict[str, tuple[dict[str, Any], Asked, tuple[str, bool, str | None]]] 
         {"parts": WHOLE_2, "values": {STATISTIC: 0.05}},
         Asked(),
         ("epsilon", False, "a tensor of its UNet"),
+    ),
+    "SD 2.1 in fp8": (
+        {"parts": WHOLE_2, "dtype": "F8_E4M3", "values": {STATISTIC: 0.25}},
+        Asked(),
+        ("v_prediction", False, "a tensor of its UNet"),
     ),
     "SD 1": ({"parts": WHOLE_1, "values": {STATISTIC: 0.2}}, Asked(), ("epsilon", False, None)),
     "SD 2 with a tensor of another length": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from perfusion_registry.base import (
     load_base,
     wrap,
 )
+from perfusion_registry.base.changed import require_changeable
 from perfusion_registry.base.layouts import LAYOUTS
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
@@ -33,6 +36,7 @@ from perfusion_registry.render import RenderRequest, render
 from tests.compose.conftest import concepts as concepts
 from tests.compose.samples import on
 from tests.gguf_files import save_gguf
+from tests.methods import imported
 from tests.one_file import one_file, tiny_layout
 
 UNET, KEYS = "model.diffusion_model.", "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -189,6 +193,16 @@ def test_a_unet_that_cannot_be_put_in_is_refused(
 
     assert "other layers than the base's own" in refusal(unet="other.safetensors")
     assert "no whole GGUF file" in refusal(unet="cut.gguf")
+    first = "input_blocks.0.0.weight"
+    flat = {**own, first: own[first].reshape(-1, 32).clone()}
+    save_gguf(flat, tmp_path / "comfy.gguf", shapes={first: tuple(own[first].shape)})
+    assert "laid out anew by ComfyUI's converter" in refusal(unet="comfy.gguf")
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in own.items()}
+    scaled = {**small, f"{KEYS.removesuffix('weight')}scale_weight": torch.ones(1)}
+    save_file(scaled, tmp_path / "scaled.safetensors")
+    assert "scaled beside their numbers" in refusal(unet="scaled.safetensors")
+    save_file({**own, KEYS: own[KEYS].to(torch.int8)}, tmp_path / "int8.safetensors")
+    assert "weights are in I8" in refusal(unet="int8.safetensors")
     assert "not a UNet as ComfyUI has it" in refusal(unet="lora.safetensors")
     assert "cannot be added to the weights of a GGUF file" in refusal(
         unet="unet.gguf", lora=({"file": "lora.safetensors"},)
@@ -197,6 +211,51 @@ def test_a_unet_that_cannot_be_put_in_is_refused(
     assert refusal(unet="unet.gguf") == (
         "gguf is not installed, and is needed to read a GGUF file; pip install 'perfusion-registry[gguf]'"
     )
+
+
+def test_a_unet_that_is_marked_with_another_prediction_is_refused(
+    tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    """In a folder that is so itself it is taken."""
+    marks = {"v_pred": torch.zeros(1), "ztsnr": torch.zeros(1)}
+    save_file({**tensors_of(tiny_base_folder), **marks}, tmp_path / "unet.safetensors")
+    with pytest.raises(
+        PerfError, match="v_prediction\" and zero_terminal_snr = true, and the base's"
+    ) as raised:
+        loaded(tiny_base_folder, tmp_path, unet="unet.safetensors")
+    assert raised.value.where == "perfusion.toml, base.unet"
+    shutil.copytree(tiny_base_folder, tmp_path / "own")
+    scheduler = tmp_path / "own" / "scheduler" / "scheduler_config.json"
+    said = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), **said}))
+    about = BaseSection.model_validate({"unet": "unet.safetensors"})
+    assert describe_base(str(tmp_path / "own"), said=SaidOfBase(about, tmp_path, "perfusion.toml"))
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_loras_are_imported_on_it(pair: tuple[Base, Base], tmp_path: Path, decomposed: bool) -> None:
+    """A plain one, and one whose change asks for the weights themselves."""
+    path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    width = pair[0].denoiser.get_submodule(path).in_features
+    name = f"lora_unet_{path.replace('.', '_')}"
+    tensors = {
+        f"{name}.lora_down.weight": torch.randn(2, width), f"{name}.lora_up.weight": torch.randn(width, 2)
+    }  # fmt: skip
+    if decomposed:
+        tensors[f"{name}.dora_scale"] = torch.rand(width, 1) + 0.5
+    save_file(tensors, tmp_path / "style.safetensors")
+    pictures = []
+    for base in pair:
+        style = {"crayon": imported.concept(base, tmp_path / "style.safetensors", "crayon")}
+        pictures.append(imported.drawn(base, "a cat crayon*", style))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    assert np.abs(pictures[0] - imported.drawn(pair[0], "a cat", {})).max() > 1
+
+
+def test_nothing_is_added_to_the_weights_of_a_gguf_file(tiny_base_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    with pytest.raises(PerfError, match="weights of a GGUF file"):
+        require_changeable(gguf_unet(tiny_base_folder, tmp_path / "unet.gguf"))
 
 
 def test_a_layer_that_is_quantised_otherwise_is_refused(tiny_base: Base) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from perfusion_registry.base import Base, wrap
 from perfusion_registry.build import Covariance
+from perfusion_registry.build.memory_saving import MemorySaving
 from perfusion_registry.build.state import TrainState
 from perfusion_registry.build.training import train
 from perfusion_registry.methods.perfusion.options import LOW_MEMORY, PerfusionRecipe, TrainOptions
@@ -93,6 +96,30 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     assert torch.equal(parts.concept.state["target_input"], whole.concept.state["target_input"])
 
 
+def test_what_a_failed_step_computed_is_gone_before_memory_is_given_back(
+    tiny_base: Base, covariance: Covariance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    own = MemorySaving.tighten
+
+    def tighten(saving: MemorySaving) -> None:
+        alive.extend(one() is not None for one in computed)
+        own(saving)
+
+    def fits(unet: Any, count: int) -> bool:
+        activations = torch.zeros(10)
+        computed.append(weakref.ref(activations))
+        if not unet.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return True
+
+    monkeypatch.setattr(MemorySaving, "tighten", tighten)
+    with short(tiny_base, fits):
+        learned(tiny_base, covariance, FAST)
+    assert alive == [False]
+
+
 def test_what_never_fits_is_told(tiny_base: Base, covariance: Covariance) -> None:
     with short(tiny_base, lambda unet, count: False), pytest.raises(torch.OutOfMemoryError):
         learned(tiny_base, covariance, FAST)
@@ -132,9 +159,13 @@ def test_the_text_encoders_leave_the_gpu_while_values_are_learned(
         pipe: Any = tiny_base.pipe
         base = wrap(type(pipe)(**pipe.components, requires_safety_checker=False).to("cuda"))
         encoder: Any = base.text_models["text_encoder"]
+        own = copy.deepcopy(encoder)  # as that of a pipeline in bf16 is another than the one in fp32
+        base.pipe.register_modules(text_encoder=own)
 
         def look(*_: Any) -> None:
-            there.append(any(isinstance(weight, OnCuda) for weight in encoder.parameters()))
+            weights = [*encoder.parameters(), *own.parameters()]
+            on_the_gpu = {isinstance(weight, OnCuda) for weight in weights}
+            there.append(on_the_gpu != {False})
 
         handle = base.denoiser.register_forward_pre_hook(look)
         for options in (LOW, FAST):
@@ -142,6 +173,7 @@ def test_the_text_encoders_leave_the_gpu_while_values_are_learned(
         handle.remove()
         assert isinstance(next(encoder.parameters()), OnCuda)
         base.pipe.to("cpu")
+        encoder.to("cpu")
     assert there == [False] * 3 + [True] * 3
 
 

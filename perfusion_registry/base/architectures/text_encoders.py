@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from perfusion_registry.base.identity import BaseDescription
@@ -26,7 +25,9 @@ def fp32_text_encoder(own: Any, description: BaseDescription | None, component: 
     if own.dtype == torch.float32:
         return own
     if description is None:
-        return copy.deepcopy(own).float()
+        from perfusion_registry.base.offload_hooks import plain_copy
+
+        return plain_copy(own).float()
     from perfusion_registry.base.checkpoint_loading import load_text_encoder
     from perfusion_registry.base.pretrained import load_pretrained
 

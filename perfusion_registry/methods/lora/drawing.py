@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfusion_registry.adapters.adapter import DENOISER, Adapter, adapters_of
 from perfusion_registry.adapters.difference import bias_difference, difference
 from perfusion_registry.base import Change, Changes, module_at
+from perfusion_registry.base.quantised import shape_of, weight_of
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -39,19 +40,19 @@ def changes_of(base: Base, tensors: Mapping[str, Tensor], name: str) -> dict[str
 
 def _change(adapter: Adapter, module: nn.Module) -> Change:
     """Factored where that is the same: of a plain LoRA."""
-    weight: Any = module.weight
+    shape = shape_of(module)
     bias = bias_difference(adapter)
     own = adapter.tensors
     if adapter.kind == "lora" and own.keys() <= {"lora_down", "lora_up", "diff_b"}:
         down, up = own["lora_down"], own["lora_up"].flatten(1)
-        fits = down.flatten(1).shape[1] == weight[0].numel() and up.shape[0] == weight.shape[0]
+        fits = down.flatten(1).shape[1] == shape[1:].numel() and up.shape[0] == shape[0]
         if not fits or down.shape[0] != up.shape[1]:
-            raise ValueError(f"its factors do not fit a weight of shape {tuple(weight.shape)}")
-        shape = down if down.ndim == weight.ndim else down.reshape(down.shape[0], *weight.shape[1:])
-        return Change(down=shape, up=up.float() * adapter.scale, bias=bias)
+            raise ValueError(f"its factors do not fit a weight of shape {tuple(shape)}")
+        shaped = down if down.ndim == len(shape) else down.reshape(down.shape[0], *shape[1:])
+        return Change(down=shaped, up=up.float() * adapter.scale, bias=bias)
     if not own.keys() - {"diff_b"}:
         return Change(bias=bias)
-    return Change(weight=difference(adapter, weight), bias=bias)
+    return Change(weight=difference(adapter, weight_of(module)), bias=bias)
 
 
 def _misfit(base: Base, name: str, what: str) -> PerfError:
