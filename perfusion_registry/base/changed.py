@@ -75,11 +75,11 @@ def pipeline_with(base: Base, words: WordVectors | None, scheduler: str) -> Any:
         own = {component: without_hooks(theirs, theirs), tokenizer: copy.deepcopy(getattr(pipe, tokenizer))}
         if own[component] is theirs:
             own[component] = copy.deepcopy(theirs)
-        own[component].to(base.device)
         pipe.register_modules(**own)
         rows = vectors.to(own[component].dtype)
         with quiet():
             pipe.load_textual_inversion(
                 rows, token=words.word, text_encoder=own[component], tokenizer=own[tokenizer]
             )
+        own[component].to(base.device)
     return pipe

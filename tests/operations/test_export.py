@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
+from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.cli import app
 from perfusion_registry.compose.drawings import pack_by
 from perfusion_registry.errors import PerfError
@@ -31,6 +32,7 @@ from perfusion_registry.operations.link import LinkOptions, link
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.render.draw import render
+from tests.cuda_stand_in import cuda_stand_in
 from tests.operations.conftest import QUICK, project_on, working_in
 from tests.sdxl import WIDTHS, save_small_sdxl
 from tests.tiny import state_of
@@ -414,3 +416,18 @@ def test_what_cannot_be_linked_is_said(place: Path) -> None:
         (place / "ui" / "models" / "loras").mkdir()
         with pytest.raises(PerfError, match="there are no exports to link"):
             link(workspace, LinkOptions(folder=place / "ui", source=place / "exports"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["model", "group"])
+@pytest.mark.parametrize("form", ["lora", "textual-inversion"])
+def test_it_is_measured_alike_where_the_base_is_offloaded(
+    place: Path, projects: Projects, form: str, how: Offload
+) -> None:
+    projects("SD", place)
+    here = exported(place, form=form, out=Path("here"))
+    with cuda_stand_in():
+        compute = ComputeOptions("cuda", "float32", offload=how)
+        there = exported(place, form=form, out=Path("there"), compute=compute)
+    assert there.encodings == pytest.approx(here.encodings, rel=1e-3)
+    assert there.pictures == pytest.approx(here.pictures, abs=0.2)
