@@ -26,13 +26,12 @@ class FirstPhase:
     """The prompts by which regions are found, in which what has regions is its supercategory.
 
     names: of what has regions. pack: packs prompts so, (B, n', D). focus: (n', J + M), as a composition's own
-    has it. blank: (1, chunk, D), a packed chunk without words, on bases that read in chunks.
+    has it.
     """
 
     names: tuple[str, ...]
     pack: Callable[[Sequence[Prompt]], Conditioning]
     focus: Tensor
-    blank: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +57,12 @@ class ComposedResiduals:
             return packed.rows([0]), packed.rows(slice(1, None))
         if self.first is None:
             return _marked(packed, self.focus)
-        first, blank = self.first.pack(prompts), self.first.blank
-        length = max(packed.states.shape[1], first.states.shape[1])
-        once = _marked(_filled(packed, length, blank), self.focus)
-        again = _marked(_filled(first, length, blank), self.first.focus)
+        first = self.first.pack(prompts)
+        if packed.states.shape[1] != first.states.shape[1]:
+            length = max(packed.states.shape[1], first.states.shape[1])
+            blank = self.first.pack([Prompt(())]).states
+            packed, first = (_filled(one, length, blank) for one in (packed, first))
+        once, again = _marked(packed, self.focus), _marked(first, self.first.focus)
         wanted, others = (_beside(one, other) for one, other in zip(once, again, strict=True))
         return wanted, others
 
@@ -88,20 +89,12 @@ def _marked(packed: Conditioning, focus: Tensor) -> tuple[Conditioning, Conditio
     )
 
 
-def _filled(packed: Conditioning, length: int, blank: Tensor | None) -> Conditioning:
-    """Packed prompts (B, n, D), filled up to `length` positions: with blank chunks, or behind a mask."""
-    states, mask = packed.states, packed.mask
-    missing = length - states.shape[1]
-    if not missing:
-        return packed
-    if blank is None:
-        filling = states.new_zeros(1, missing, states.shape[2])
-    else:
-        filling = blank.to(states).repeat(1, missing // blank.shape[1], 1)
-    if mask is not None:
-        mask = functional.pad(mask, (0, missing))
-    states = torch.cat([states, filling.expand(len(states), -1, -1)], 1)
-    return Conditioning(states, mask, packed.pooled, packed.sizes)
+def _filled(packed: Conditioning, length: int, blank: Tensor) -> Conditioning:
+    """Packed prompts (B, n, D), filled up to `length` positions with blank chunks (1, chunk, D); what reads
+    in chunks has no mask."""
+    states = packed.states
+    missing = (length - states.shape[1]) // blank.shape[1]
+    return packed.with_states(torch.cat([states, blank.to(states).repeat(len(states), missing, 1)], 1))
 
 
 @torch.no_grad()
@@ -139,11 +132,8 @@ def _first_phase(
     prompt = composition.parsed
     tokens = tokens_of(base, composition, prompt, plain=plain)
     places = {name: positions_of(name, prompt, tokens) for name in dict.fromkeys(names)}
-    blank = None
-    if base.reads_in_chunks:
-        blank = pack(base, composition, artifacts, [Prompt(())], plain=plain).states
     read = partial(pack, base, composition, artifacts, plain=plain)
-    return FirstPhase(tuple(plain), read, _focus(base, names, places, len(tokens)), blank)
+    return FirstPhase(tuple(plain), read, _focus(base, names, places, len(tokens)))
 
 
 def _focus(base: Base, names: Sequence[str], places: Mapping[str, Sequence[int]], n: int) -> Tensor:

@@ -10,7 +10,11 @@ from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
+    from perfusion_registry.operations.covariance import (
+        CovarianceOptions,
+        CovarianceResult,
+        CovarianceShardResult,
+    )
 
 
 def estimate_covariance(
@@ -36,20 +40,10 @@ def estimate_covariance(
     `Project.build`. A run that is interrupted resumes when it is given the same captions again. Raises
     PerfError.
     """
-    from perfusion_registry.operations.compute import ComputeOptions
-    from perfusion_registry.operations.covariance import CovarianceOptions, estimate
+    from perfusion_registry.operations.covariance import estimate
 
-    files = (captions,) if isinstance(captions, str | Path) else captions
-    options = CovarianceOptions(
-        captions=tuple(map(str, files)),
-        out=Path(out),
-        base=base,
-        column=column,
-        limit=limit,
-        padding=padding,
-        skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype, offload=offload),
-    )
+    compute = (device, dtype, offload)
+    options = _options(captions, out, base, column, limit, padding, skip_bad, compute)
     return estimate(options, reporter or Logging())
 
 
@@ -73,21 +67,11 @@ def count_covariance_shard(
     captions: all of them, in the same order on every machine. shard: "2/8" is the second of eight. out: the
     file of its sums. The rest is as in `estimate_covariance`. Raises PerfError.
     """
-    from perfusion_registry.operations.compute import ComputeOptions
-    from perfusion_registry.operations.covariance import CovarianceOptions, count_shard
+    from perfusion_registry.operations.covariance import count_shard
     from perfusion_registry.shards import parse_shard
 
-    files = (captions,) if isinstance(captions, str | Path) else captions
-    options = CovarianceOptions(
-        captions=tuple(map(str, files)),
-        out=Path(out),
-        base=base,
-        column=column,
-        limit=limit,
-        padding=padding,
-        skip_bad=skip_bad,
-        compute=ComputeOptions(device, dtype, offload=offload),
-    )
+    compute = (device, dtype, offload)
+    options = _options(captions, out, base, column, limit, padding, skip_bad, compute)
     return count_shard(options, parse_shard(shard), reporter or Logging())
 
 
@@ -99,3 +83,31 @@ def merge_covariance(
     from perfusion_registry.operations.covariance import MergeOptions, merge
 
     return merge(MergeOptions(shards=tuple(map(Path, shards)), out=Path(out)), reporter or Logging())
+
+
+def _options(
+    captions: str | Path | Collection[str | Path],
+    out: str | Path,
+    base: str | None,
+    column: str | None,
+    limit: int | None,
+    padding: Literal["all", "none"],
+    skip_bad: bool,
+    compute: tuple[str, str, Offload | None],
+) -> CovarianceOptions:
+    """What both ways to count are asked for. compute: device, dtype, offload."""
+    from perfusion_registry.operations.compute import ComputeOptions
+    from perfusion_registry.operations.covariance import CovarianceOptions
+
+    files = (captions,) if isinstance(captions, str | Path) else captions
+    device, dtype, offload = compute
+    return CovarianceOptions(
+        captions=tuple(map(str, files)),
+        out=Path(out),
+        base=base,
+        column=column,
+        limit=limit,
+        padding=padding,
+        skip_bad=skip_bad,
+        compute=ComputeOptions(device, dtype, offload=offload),
+    )
