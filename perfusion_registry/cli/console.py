@@ -174,7 +174,7 @@ def _sentence(what: str) -> str:
     return what[:1].upper() + what[1:] if first.isalpha() and first != "perf" else what
 
 
-def show_interrupt(resumable: str | None) -> None:
-    """Print the one line that follows Ctrl-C; `resumable` is the command that goes on where it was."""
-    more = f"; run the same `perf {resumable}` again to resume" if resumable else ""
-    stderr().print(f"interrupted{more}", style="yellow")
+def show_interrupt(command: str) -> None:
+    """Print the one line that follows Ctrl-C."""
+    goes_on = f"; run the same `perf {command}` again to resume" if command in _RESUMING else ""
+    stderr().print(f"interrupted{goes_on}", style="yellow")

@@ -22,7 +22,7 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 class Group(TyperGroup):
-    """Exit codes: 0 done, 1 a check failed, 2 an error, 130 interrupted."""
+    """Exit codes: 0 done, 1 a check failed, 2 an error, 130 or 143 interrupted."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help of `perf` is the overview; of a group inside it, the list of its commands."""
@@ -60,19 +60,15 @@ class Group(TyperGroup):
                 return super().invoke(ctx)
         except _UsageError as error:
             raise _refused(error, ctx) from error
-        except PerfError as error:
-            console.show_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except ModuleNotFoundError as error:
-            lack = lacking(error)
-            if lack is None:
+        except (PerfError, ModuleNotFoundError) as error:
+            known = error if isinstance(error, PerfError) else lacking(error)
+            if known is None:
                 raise
-            console.show_error(lack)
-            raise typer.Exit(lack.exit_code) from error
+            console.show_error(known)
+            raise typer.Exit(known.exit_code) from error
         except KeyboardInterrupt as error:
-            resumes = ctx.invoked_subcommand in ("build", "covariance", "evaluate")
-            console.show_interrupt(ctx.invoked_subcommand if resumes else None)
-            raise typer.Exit(INTERRUPTED) from error
+            console.show_interrupt(ctx.invoked_subcommand)
+            raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from error
 
 
 def group(about: str, **commands: Callable[..., None]) -> typer.Typer:

@@ -1,4 +1,4 @@
-"""Ctrl-C: while a command runs it is an exception; before and after, the process just ends."""
+"""Ctrl-C and SIGTERM: while a command runs they are exceptions; before and after, the process just ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ INTERRUPTED = 130
 """The exit code of what was interrupted."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which containers and job schedulers stop a program, ends a command as Ctrl-C does."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
 def leave_quietly() -> None:
     """From now on, Ctrl-C ends the process at once and without a word: nothing needs cleaning up."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a job in the background
@@ -19,16 +25,22 @@ def leave_quietly() -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt inside, in a process where `leave_quietly` has been called."""
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt inside, where `leave_quietly` has been called."""
     if signal.getsignal(signal.SIGINT) is not _leave:
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, before)
         leave_quietly()
 
 
 def _leave(number: int, frame: object) -> None:
     os._exit(INTERRUPTED)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated

@@ -66,16 +66,15 @@ def _tell(result: SyncResult, *, dry_run: bool) -> None:
             console.say(f"  {line}")
     for block in result.blocks:
         verb = "Would fetch" if dry_run else "Fetched"
-        size = console.size(block.size or 0)
-        console.say(f"{verb} {block.name} {block.version} ({size}, {block.registry})")
+        console.say(f"{verb} {block.name} {block.version} ({console.size(block.size or 0)}, {block.registry})")
     if not result.fetched:
         console.say(f"In sync: {console.count(len(result.present), 'concept')}")
     if result.wrote is not None:
         console.say(f"Wrote {result.wrote}; the concepts are in the store of this machine, {result.store}")
         console.say("Next: perf list, or perf render 'a NAME*'")
     if result.to_build:
-        names = " ".join(result.to_build)
-        console.say(f"Not built here: {', '.join(result.to_build)}. Next: perf build {names}")
+        left = result.to_build
+        console.say(f"Not built here: {', '.join(left)}. Next: perf build {' '.join(left)}")
 
 
 def vendor(
@@ -98,6 +97,6 @@ def vendor(
 def _tell_vendored(result: VendorResult, folder: Path) -> None:
     for release in result.copied:
         console.say(f"Copied {release}")
-    count = console.count(len(result.copied) + len(result.present), "concept")
-    console.say(f"{folder} has all that perfusion.lock needs: {count}")
+    all_of = len(result.copied) + len(result.present)
+    console.say(f"{folder} has all that perfusion.lock needs: {console.count(all_of, 'concept')}")
     console.say(f"Next, wherever it goes: perf sync {folder.as_posix()}/perfusion.lock")

@@ -114,8 +114,7 @@ def _tell(result: TuneResult, files: Sequence[Path]) -> None:
     ]
     columns = ["seeds", *(f"{name}* alike" for name in several), "image", "text", "harmonic"]
     console.say_table(["", *(f"{name}*" for name in names), *columns], rows, right=columns)
-    left = len(result.tried) - len(shown)
-    rest = f", {left} of them not shown" if left > 0 else ""
+    rest = f", {left} of them not shown" if (left := len(result.tried) - len(shown)) > 0 else ""
     console.say(f"{len(result.tried)} choices tried with {result.drawn} pictures{rest}")
     _tell_choice(result, files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from perfusion_registry.base.offload_kinds import Offload, read_offload
+from perfusion_registry.base.offload_kinds import Offload, read_offload, said_by_variable
 from perfusion_registry.errors import PerfError
 
 
@@ -13,7 +13,8 @@ from perfusion_registry.errors import PerfError
 class ComputeOptions:
     """Where to compute, and with which numbers: names as `load_base` takes them. threads: that this process
     was asked to have; None where nobody asked, and an interrupted training goes on with as many as it had.
-    offload: what of a base is on the device only while it computes; None: nothing, all of it is there.
+    offload: what of a base is on the device only while it computes; None: nothing, all of it is there. What
+    the environment alone says of it gives way to a device by name that is no GPU.
     """
 
     device: str = "auto"
@@ -26,6 +27,8 @@ class ComputeOptions:
         check_device(self.device)
         check_dtype(self.dtype)
         read_offload(self.offload)
+        if self.device in ("cpu", "mps") and said_by_variable(self.offload):
+            object.__setattr__(self, "offload", None)
 
 
 def check_device(name: str) -> str:

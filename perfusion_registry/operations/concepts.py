@@ -17,7 +17,7 @@ from perfusion_registry.recipe.editing import remove_concept
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Sha256
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve import BuildTask, ProjectFolder
 from perfusion_registry.resolve.root_requirements import reachable
 
 
@@ -106,11 +106,17 @@ def _states(workspace: Workspace, project: ProjectFolder) -> tuple[str | None, d
             continue
         try:
             for task in plan_of(workspace, project, [name]).plan.tasks:
-                states[name] = f"to build: {task.reason}" if task.reason else "built"
+                states[name] = f"to build: {task.reason}" if task.reason else _built(project, task)
         except PerfError as error:
             problem = str(error) if problem is None else problem
             states[name] = "unknown"
     return problem, states
+
+
+def _built(project: ProjectFolder, task: BuildTask) -> str:
+    """Whether prompts can call what is built: the lockfile must have it."""
+    block = project.lockfile.concept(task.name) if project.lockfile else None
+    return "built" if block and block.sha256 == task.built else "built, to lock: perf build"
 
 
 def _fetched(workspace: Workspace, project: ProjectFolder, name: str) -> str:

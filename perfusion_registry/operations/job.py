@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base.offload_kinds import said_by_variable
 from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import described, regated
@@ -167,13 +166,10 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
     given = overrides.with_strengths_of(request, given)
     overrides.check(description, given, request)
     device, dtype = source.compute.device, source.compute.dtype
-    place, offload = record.device if device == "auto" else device, source.compute.offload
-    if said_by_variable(offload) and not place.startswith("cuda"):
-        offload = None  # it is said for every command, and this picture is not a GPU's
     compute = ComputeOptions(
-        place,
+        record.device if device == "auto" else device,
         record.dtype if dtype == "auto" else dtype,
-        offload=offload or (record.offload if device == "auto" else None),
+        offload=source.compute.offload or (record.offload if device == "auto" else None),
     )
     compute_dtype = record.compute_dtype if dtype == "auto" else "auto"
     load = partial(load_base, workspace, description, compute, compute_dtype)

@@ -51,6 +51,11 @@ def test_a_build_and_everything_after_it(perf: Perf, project: Path, tiny_base_fo
     assert perf("build", "--json").json["up_to_date"] == ["bear"]
     assert lock.read_bytes() == text
     assert "built" in perf("list").out
+    lock.unlink()  # no prompt can call it, and a build only locks it
+    assert "built, to lock: perf build" in perf("list").out
+    assert perf("build").out.startswith("Nothing to build")
+    assert lock.read_bytes() == text
+    assert "to lock" not in perf("list").out
 
     # What only the card says needs no training: the tensors are the same, the bytes are not.
     recipe.write_text(recipe.read_text(encoding="utf-8") + "\n[render]\nbias = 0.5\n", encoding="utf-8")
@@ -133,7 +138,10 @@ def test_commands_without_a_model_import_no_torch_and_are_quick(project: Path) -
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_says_that_it_resumes_and_holds_nothing(
+    project: Path, number: signal.Signals, code: int
+) -> None:
     recipe = project / "recipes" / "bear.toml"
     edit(recipe, "[train]", "[train]\nsteps = 3000")
     with forked.Popen(
@@ -144,9 +152,9 @@ def test_control_c_says_that_the_build_resumes_and_holds_nothing(project: Path) 
             if "training" in line:
                 break
         time.sleep(0.5)
-        build.send_signal(signal.SIGINT)
+        build.send_signal(number)
         out, err = build.communicate(timeout=300)
-    assert build.returncode == 130
+    assert build.returncode == code
     assert out == ""
     assert err.strip().split("\n")[-1] == "interrupted; run the same `perf build` again to resume"
     assert "Traceback" not in err
@@ -254,17 +262,18 @@ def gone(processes: list[int]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
-def test_builds_at_once_end_together(three: Path) -> None:
-    """By Ctrl-C; tests/test_workers.py ends them in the other ways."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_builds_at_once_end_together(three: Path, number: signal.Signals, code: int) -> None:
+    """By Ctrl-C and as a job scheduler ends them; tests/test_workers.py ends them in the other ways."""
     for name in ("bear", "cub"):
         edit(three / "recipes" / f"{name}.toml", "steps = 2\n", "steps = 3000\n")
     with started("build", "bear", "cub", "--jobs", "2") as build:
         until_training(build, 2)
         at_work = workers(build.pid)
         assert len(at_work) == 2
-        os.killpg(build.pid, signal.SIGINT)  # a terminal tells the whole group
+        os.killpg(build.pid, number)  # both tell the whole group
         out, err = build.communicate(timeout=300)
-    assert (build.returncode, out) == (130, "")
+    assert (build.returncode, out) == (code, "")
     assert err.strip().split("\n")[-1] == "interrupted; run the same `perf build` again to resume"
     assert "Traceback" not in err
     assert gone(at_work)

@@ -29,7 +29,7 @@ def test_a_picture_of_the_processor_is_drawn_again_where_a_variable_offloads_oth
     overrides = RenderOverrides(seeds=(1,), steps=1, width=64, height=64)
     source = PromptOptions(prompt=PROMPT, compute=CPU)
     again = PictureSource(picture=Path("a.png"), compute=SAID)
-    on_the_processor = PromptOptions(prompt=PROMPT, compute=ComputeOptions("cpu", offload="model"))
+    here = PromptOptions(prompt=PROMPT, compute=SAID)
     with Workspace.open(project) as workspace:
         render(workspace, RenderOptions(source=source, overrides=overrides, out=Path("a.png")))
 
@@ -38,7 +38,18 @@ def test_a_picture_of_the_processor_is_drawn_again_where_a_variable_offloads_oth
                 load_job(workspace, source, RenderOverrides())
             return caught.value.where
 
-        assert refused(again) == refused(on_the_processor) == "--offload"
+        assert refused(again) == refused(here) == "--offload"
         monkeypatch.setenv(VARIABLE, "model")
         assert load_job(workspace, again, RenderOverrides()).loaded.base.offload is None
-        assert refused(on_the_processor) == VARIABLE
+        assert refused(here) == VARIABLE
+
+
+def test_a_device_by_name_wins_over_the_variable_and_not_over_the_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ComputeOptions("cpu", offload="model").offload == "model"
+    monkeypatch.setenv(VARIABLE, "model")
+    assert ComputeOptions("cpu", offload="model").offload is None
+    assert ComputeOptions("cpu", offload="group").offload == "group"
+    for gpu in ("auto", "cuda", "cuda:1"):
+        assert ComputeOptions(gpu, offload="model").offload == "model"
