@@ -17,7 +17,7 @@ from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
-from perfusion_registry.build.images import load_image, notes_on_squaring
+from perfusion_registry.build.images import load_image, notes_on_all, notes_on_squaring
 from perfusion_registry.build.latents import encode_latents, joined
 from perfusion_registry.build.masks import MASK_STEPS, find_masks
 from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste, steps_to_draw
@@ -147,6 +147,8 @@ def _inputs(
                 reporter.note(f"{image.name} {note}")
             loaded.append(image)
             stage.advance(1, Path(image.name).name)
+        for note in notes_on_all(loaded):
+            reporter.note(f"{sources.name}: {note}")
         pixels = torch.stack([square(image.pixels, size) for image in loaded])
         stage.advance(0, f"where its {word} is")
         masks = find_masks(

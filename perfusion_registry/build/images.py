@@ -10,7 +10,9 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,10 @@ MOST_CUT = 0.5
 """An image of which a smaller share is used is told. Of a photograph of 16 x 9 it is 0.56."""
 MOST_ENLARGED = 2.0
 """An image that is enlarged by more is told."""
+ONE_PICTURE = (
+    "there is one picture only, so how the thing stands and what is around it is learned with it; four or "
+    "five from several sides and places serve better"
+)
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """Only these are decoded: Pillow reads many more formats, some of them through other programs."""
 
@@ -75,6 +81,19 @@ def notes_on_squaring(image: LoadedImage, size: tuple[int, int]) -> list[str]:
     if scale > MOST_ENLARGED:
         larger = "a larger picture would serve better"
         notes.append(f"is {w} x {h}; it is enlarged {scale:.3g} times, so {larger}")
+    return notes
+
+
+def notes_on_all(images: Sequence[LoadedImage]) -> list[str]:
+    """What their owner might not expect of learning from these images together."""
+    notes = [ONE_PICTURE] if len(images) == 1 else []
+    first: dict[tuple[tuple[int, int], bytes], str] = {}
+    for image in images:
+        if image.pixels.getcolors(1) is not None:
+            notes.append(f"{image.name} has one colour all over, so there is nothing in it to learn")
+        pixels = image.pixels.size, sha256(image.pixels.tobytes()).digest()
+        if first.setdefault(pixels, image.name) != image.name:
+            notes.append(f"{image.name} is the same picture as {first[pixels]}, which counts twice so")
     return notes
 
 

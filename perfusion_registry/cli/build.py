@@ -160,12 +160,10 @@ def _tell_table(result: BuildResult) -> None:
         console.say("image: likeness to your pictures; text: to the prompts (the plain word: 1)")
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
-        verdict = row.verdict.sentence if row.verdict else None
-        if row.warned:
-            verdict = "bad: the warning says why"
+        verdict = "bad: the warning says why" if row.warned else row.verdict and row.verdict.sentence
         say_facts({row.name: verdict, "scale": row.scale, "sheet": row.sheet})
-    count = console.count(len(result.built), "concept")
-    console.say(f"Built {count} in {console.duration(result.seconds)}{rest}")
+    took = console.duration(result.seconds)
+    console.say(f"Built {console.count(len(result.built), 'concept')} in {took}{rest}")
 
 
 _SCORES = ("image", "text")

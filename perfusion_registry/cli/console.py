@@ -176,5 +176,6 @@ def _sentence(what: str) -> str:
 
 def show_interrupt(command: str) -> None:
     """Print the one line that follows Ctrl-C."""
-    goes_on = f"; run the same `perf {command}` again to resume" if command in _RESUMING else ""
-    stderr().print(f"interrupted{goes_on}", style="yellow")
+    resumes = command in ("build", "covariance", "evaluate")
+    more = f"; run the same `perf {command}` again to resume" if resumes else ""
+    stderr().print(f"interrupted{more}", style="yellow")

@@ -64,9 +64,10 @@ def _tell(result: SyncResult, *, dry_run: bool) -> None:
         console.say("Would change perfusion.lock:" if dry_run else "Changed perfusion.lock:")
         for line in result.lines:
             console.say(f"  {line}")
+    verb = "Would fetch" if dry_run else "Fetched"
     for block in result.blocks:
-        verb = "Would fetch" if dry_run else "Fetched"
-        console.say(f"{verb} {block.name} {block.version} ({console.size(block.size or 0)}, {block.registry})")
+        amount = console.size(block.size or 0)
+        console.say(f"{verb} {block.name} {block.version} ({amount}, {block.registry})")
     if not result.fetched:
         console.say(f"In sync: {console.count(len(result.present), 'concept')}")
     if result.wrote is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.build.images import ONE_PICTURE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
 from perfusion_registry.methods.table import find_method, recipe_model
@@ -138,6 +139,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     )
     checked_recipe(parse_toml(text, "perf add", "recipe"), recipe_model, text="", where="perf add")
     shown = [source.path for source in (*pictures, *copied)]
+    if len(set(shown)) == 1:
+        workspace.reporter.note(f"{name}: {ONE_PICTURE}")
     _warn_of_unlike(workspace, project, options.supercategory, shown)
     if copied:
         copy_files(wanted, beside)

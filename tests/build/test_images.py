@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from perfusion_registry.build.framing import square
-from perfusion_registry.build.images import load_image, load_mask, notes_on_squaring
+from perfusion_registry.build.images import load_image, load_mask, notes_on_all, notes_on_squaring
 from perfusion_registry.errors import PerfError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -251,6 +251,18 @@ def test_what_squaring_cuts_off_and_enlarges_is_told() -> None:
         "is 5000 x 20; it is enlarged 6.4 times, so a larger picture would serve better"
     )
     assert "enlarged 8 times" in notes(16, 16)
+
+
+def test_a_single_picture_one_of_one_colour_and_a_copy_are_told() -> None:
+    photo, mirrored = encoded(halves(RED, BLUE)), encoded(halves(BLUE, RED))
+    flat = encoded(Image.new("RGB", (40, 20), RED))
+    assert notes_on_all([load_image(photo, "a"), load_image(mirrored, "b")]) == []
+    (alone,) = notes_on_all([load_image(photo, "a")])
+    assert "one picture only" in alone
+    again = encoded(halves(RED, BLUE), kind="BMP")
+    copied, plain = notes_on_all([load_image(photo, "a"), load_image(again, "b"), load_image(flat, "c")])
+    assert copied == "b is the same picture as a, which counts twice so"
+    assert plain == "c has one colour all over, so there is nothing in it to learn"
 
 
 def test_squaring_takes_the_middle_of_the_shortest_side() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -60,33 +61,30 @@ def test_a_result_that_cannot_be_written_is_an_error(tmp_path: Path, unbuffered:
     assert executed(tmp_path, "init").returncode == 0
     program = [sys.executable, "-c", "from perfusion_registry.cli import main; main()"]
     variables = {**os.environ, "PERF_CACHE_DIR": str(tmp_path / "store"), "PYTHONUNBUFFERED": unbuffered}
+
+    def ended(arguments: list[str], stdout: BinaryIO) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*program, *arguments],
+            cwd=tmp_path,
+            env=variables,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
     for arguments in (["list"], ["list", "--json"], ["cache", "dir"], ["--help"], ["add", "--help"]):
         with open("/dev/full", "wb") as full:
-            done = subprocess.run(
-                [*program, *arguments],
-                cwd=tmp_path,
-                env=variables,
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
+            done = ended(arguments, full)
         assert done.returncode == 2, (arguments, done.stderr)
         assert done.stderr == (
             "error: Cannot write the result: No space left on device\n   at  standard output\n"
         )
-        with subprocess.Popen(
-            [*program, *arguments],
-            cwd=tmp_path,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            process.stdout.close()  # a reader who has left
-            assert process.stderr.read() == b"", arguments
-            assert process.wait() == 1
+        reading, writing = os.pipe()
+        os.close(reading)  # a reader who has left
+        with os.fdopen(writing, "wb") as left:
+            done = ended(arguments, left)
+        assert (done.returncode, done.stderr) == (1, ""), arguments
 
 
 @posix
