@@ -160,8 +160,8 @@ def _tell_table(result: BuildResult) -> None:
         console.say("image: likeness to your pictures; text: to the prompts (the plain word: 1)")
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
-        verdict = "bad: the warning says why" if row.warned else row.verdict and row.verdict.sentence
-        say_facts({row.name: verdict, "scale": row.scale, "sheet": row.sheet})
+        told = "bad: the warning says why" if row.warned else (row.verdict.sentence if row.verdict else None)
+        say_facts({row.name: told, "scale": row.scale, "sheet": row.sheet})
     took = console.duration(result.seconds)
     console.say(f"Built {console.count(len(result.built), 'concept')} in {took}{rest}")
 
