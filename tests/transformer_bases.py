@@ -36,6 +36,11 @@ class Kind(ABC):
         """Build a tiny one."""
 
     @abstractmethod
+    def tables(self, pipe: Any) -> list[tuple[nn.Embedding, Any]]:
+        """The token embeddings that run in its pipeline, and the tokenizer of each; places in the first's tokens
+        are those of what K and V read."""
+
+    @abstractmethod
     def encoded(self, base: Base, text: str) -> Tensor:
         """What K and V read of a text, (1, n, d), by the stock pipeline's own means."""
 
@@ -63,6 +68,9 @@ class PixArt(Kind):
 
     def save(self, folder: Path) -> Path:
         return save_tiny_pixart(folder)
+
+    def tables(self, pipe: Any) -> list[tuple[nn.Embedding, Any]]:
+        return [(pipe.text_encoder.encoder.embed_tokens, pipe.tokenizer)]
 
     def encoded(self, base: Base, text: str) -> Tensor:
         with torch.no_grad():
@@ -100,6 +108,13 @@ class Anima(Kind):
 
     def save(self, folder: Path) -> Path:
         return save_tiny_anima(folder)
+
+    def tables(self, pipe: Any) -> list[tuple[nn.Embedding, Any]]:
+        own = (
+            (pipe.text_conditioner.embed, pipe.t5_tokenizer),
+            (pipe.text_encoder.embed_tokens, pipe.tokenizer),
+        )
+        return list(own)
 
     def encoded(self, base: Base, text: str) -> Tensor:
         return self._texts(base, [text])
