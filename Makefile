@@ -10,7 +10,7 @@ CONSTRAINTS := constraints.txt
 # PyTorch and diffusers anew takes each process ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test pytest check test-lowest test-pythons setup clean
+.PHONY: demo test pytest check matrix test-lowest test-pythons setup clean
 
 demo: setup
 	@$(BIN)/perf build --jobs 2
@@ -28,6 +28,10 @@ check: setup
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+# Every architecture beside models that are edited by hand: two minutes, and docs/matrix.md.
+matrix: setup
+	@TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix --page docs/matrix.md
 
 # By hand before a release, since they download much: the oldest packages that pyproject.toml allows, as uv finds them,
 # and newer Pythons.

@@ -37,8 +37,8 @@ class Kind(ABC):
 
     @abstractmethod
     def tables(self, pipe: Any) -> list[tuple[nn.Embedding, Any]]:
-        """The token embeddings that run in its pipeline, and the tokenizer of each; places in the first's tokens
-        are those of what K and V read."""
+        """The token embeddings that run in its pipeline, and the tokenizer of each; places in the tokens of
+        the first are those of what K and V read."""
 
     @abstractmethod
     def encoded(self, base: Base, text: str) -> Tensor:
@@ -110,11 +110,8 @@ class Anima(Kind):
         return save_tiny_anima(folder)
 
     def tables(self, pipe: Any) -> list[tuple[nn.Embedding, Any]]:
-        own = (
-            (pipe.text_conditioner.embed, pipe.t5_tokenizer),
-            (pipe.text_encoder.embed_tokens, pipe.tokenizer),
-        )
-        return list(own)
+        t5 = pipe.text_conditioner.embed, pipe.t5_tokenizer
+        return [t5, (pipe.text_encoder.embed_tokens, pipe.tokenizer)]
 
     def encoded(self, base: Base, text: str) -> Tensor:
         return self._texts(base, [text])
@@ -142,6 +139,7 @@ class Anima(Kind):
         own = {**base.pipe.components, "transformer": transformer}
         own["scheduler"] = FlowMatchEulerDiscreteScheduler.from_config(base.pipe.scheduler.config)
         pipe.update_components(**own | {"guider": ClassifierFreeGuidance(guidance_scale=3.0)})
+        pipe.set_progress_bar_config(disable=True)
         how = {"num_inference_steps": 2, "width": 64, "height": 64} | how
         generator = [torch.Generator().manual_seed(5)]
         return pipe(prompt=text, negative_prompt=negative, generator=generator, output="images", **how)[0]

@@ -27,8 +27,8 @@ from tests.transformer_bases import Kind
 
 @dataclass(frozen=True)
 class UNet(Kind):
-    """make: builds a tiny one. pipelines: that draws from text, and from a picture. alone: what the first has to
-    be told besides its components."""
+    """make: builds a tiny one. pipelines: that draws from text, and from a picture. alone: what these are
+    told beside their components."""
 
     name: str
     widths: tuple[int, ...]
