@@ -20,15 +20,17 @@ EXTRAS = {
 
 
 def lacking(
-    error: ImportError, what: str = "to train and to draw", where: str | None = None
+    error: Exception, what: str = "to train and to draw", where: str | None = None
 ) -> PerfError | None:
     """The error for a person where an import failed because an optional library is not installed; None where
     it failed for another reason.
 
     what: it is needed for, as the end of a sentence.
     """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
     library = (error.name or "").partition(".")[0]
-    if not isinstance(error, ModuleNotFoundError) or library not in EXTRAS:
+    if library not in EXTRAS:
         return None
     return PerfError(
         f"{library} is not installed, and is needed {what}",

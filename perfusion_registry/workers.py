@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import REFUSED, short_of_memory
 from perfusion_registry.reporter import Reporter, Stage
 
 W = TypeVar("W", contravariant=True)
@@ -230,8 +231,8 @@ def _work(
     failed: PerfError | None = None
     try:
         worker = begin(WorkerReporter(pipe))
-    except PerfError as error:
-        failed = error  # the answer to whatever is asked of this process
+    except (PerfError, *REFUSED) as error:
+        failed = _known(error)  # the answer to whatever is asked of this process
     while True:
         try:
             task = pipe.recv()
@@ -242,8 +243,16 @@ def _work(
             continue
         try:
             pipe.send(_Done(task.run(worker)))
-        except PerfError as error:
-            pipe.send(error)
+        except (PerfError, *REFUSED) as error:
+            pipe.send(_known(error))
+
+
+def _known(error: Exception) -> PerfError:
+    """What is wrong, for a person; an error of which nothing is known ends the process."""
+    known = error if isinstance(error, PerfError) else short_of_memory(error)
+    if known is None:
+        raise error
+    return known
 
 
 @contextmanager

@@ -17,7 +17,7 @@ PACKAGE = "perfusion_registry"
 
 FLOORS = (
     ("amounts", "errors", "file_lock", "reporter", "suggestions", "threads", "version", "wrapping"),
-    ("extras", "other_tools", "progress", "shards"),
+    ("extras", "memory", "other_tools", "progress", "shards"),
     ("lazy",),
     ("cache_folder",),
     ("edit", "file_digests", "plugins", "recipe", "safetensors_header", "sync_stamp", "workers"),

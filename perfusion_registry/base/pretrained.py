@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from perfusion_registry.base.identity import BaseDescription
-from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import enough_memory, out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -81,9 +81,11 @@ def _told(what: str, where: Path) -> Iterator[None]:
     """Within it, what the libraries raise for broken files becomes a PerfError."""
     try:
         yield
-    except (PerfError, MemoryError):
+    except PerfError:
         raise
     except Exception as error:  # of a broken configuration they raise anything, classes of their own too
+        if out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise PerfError(f"{what} cannot be loaded: {lines[0]}", where=str(where), hint=BROKEN) from error
 

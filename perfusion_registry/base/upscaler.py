@@ -82,7 +82,7 @@ def enlarge(
     """
     import torch
 
-    from perfusion_registry.base.memory import enough_memory
+    from perfusion_registry.memory import enough_memory
 
     pipe = _loaded.get(base)
     if pipe is None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
-from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
@@ -25,6 +24,7 @@ from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.threads import as_begun
 from perfusion_registry.build.training import TrainInputs, repeatable, train
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import enough_memory
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method

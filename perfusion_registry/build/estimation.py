@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.build.counted import Counted, Counts, load_counted
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import enough_memory
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.shards import WHOLE, Shard
 

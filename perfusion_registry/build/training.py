@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfusion_registry.base.memory import out_of_memory
 from perfusion_registry.base.offloading import text_away
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
@@ -24,6 +23,7 @@ from perfusion_registry.build.memory_saving import MemorySaving
 from perfusion_registry.build.state import TrainState
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import out_of_memory
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 from perfusion_registry.recipe.options import TrainingOptions

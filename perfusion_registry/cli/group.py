@@ -16,6 +16,7 @@ from perfusion_registry.cli.style import heading, styled, term
 from perfusion_registry.cli.synonyms import synonym
 from perfusion_registry.errors import PerfError
 from perfusion_registry.extras import lacking
+from perfusion_registry.memory import REFUSED, short_of_memory
 
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a mistake on the command line, and does not name itself."""
@@ -60,8 +61,8 @@ class Group(TyperGroup):
                 return super().invoke(ctx)
         except _UsageError as error:
             raise _refused(error, ctx) from error
-        except (PerfError, ModuleNotFoundError) as error:
-            known = error if isinstance(error, PerfError) else lacking(error)
+        except (PerfError, *REFUSED) as error:
+            known = error if isinstance(error, PerfError) else lacking(error) or short_of_memory(error)
             if known is None:
                 raise
             console.show_error(known)

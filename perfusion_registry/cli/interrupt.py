@@ -7,8 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130
-"""The exit code of what was interrupted."""
+INTERRUPTED = 130  # the exit code
 
 
 class Terminated(KeyboardInterrupt):

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning, beside
-from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.base.upscaler import enlarge, find_upscaler
 from perfusion_registry.compose.composing import described
@@ -22,6 +21,7 @@ from perfusion_registry.compose.packing import anything_acts, pack, spelled_out
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.compose.tokenising import needs_encoding, said_as, tokenised
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import enough_memory
 from perfusion_registry.render.control import ControlImage, check_multiples, controls_of
 from perfusion_registry.render.controlled import Controlled
 from perfusion_registry.render.metadata import RenderRecord, record

@@ -148,3 +148,28 @@ def test_a_user_who_does_not_exist_is_told() -> None:
     with pytest.raises(PerfError, match="no user `nobody-of-this-name`"):
         expand_user("~nobody-of-this-name/pictures")
     assert expand_user("a/~b") == Path("a/~b")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts addresses as Linux does")
+@pytest.mark.parametrize(
+    ("libraries", "room"), [("os", 200), ("pydantic, diffusers", 20), ("diffusers", 150)]
+)
+def test_a_command_without_memory_ends_in_a_sentence(project: Path, libraries: str, room: int) -> None:
+    """There is none for PyTorch itself; none for the base; none for a large picture."""
+    program = (
+        f"import {libraries}, resource; from perfusion_registry.cli import main\n"
+        "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (taken + {room} * 2**20,) * 2)\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "render", "a teddy", "--size", "1024", "--steps", "1"],
+        cwd=project,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "not enough memory" in done.stderr or "does not fit into the memory" in done.stderr

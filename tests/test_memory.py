@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from perfusion_registry.base.memory import enough_memory
 from perfusion_registry.errors import PerfError
+from perfusion_registry.memory import enough_memory
 
 HUGE = 2**55
 
@@ -18,7 +19,17 @@ def gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize("allocate", [lambda: torch.empty(HUGE), lambda: np.empty(HUGE), gpu])
+def primitive() -> None:
+    raise RuntimeError("could not create a primitive")
+
+
+def mapped() -> None:
+    mmap.mmap(-1, HUGE)
+
+
+@pytest.mark.parametrize(
+    "allocate", [lambda: torch.empty(HUGE), lambda: np.empty(HUGE), gpu, primitive, mapped]
+)
 def test_an_allocation_that_fails_says_what_to_lower(allocate: Callable[[], object]) -> None:
     with pytest.raises(PerfError, match="not enough memory to train") as caught:  # noqa: SIM117
         with enough_memory("there is not enough memory to train", "lower batch"):
@@ -27,5 +38,13 @@ def test_an_allocation_that_fails_says_what_to_lower(allocate: Callable[[], obje
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), enough_memory("no memory", "lower batch"):
-        raise RuntimeError("shapes do not fit")
+    others = (
+        RuntimeError("shapes do not fit"),
+        RuntimeError("could not create a primitive descriptor for a convolution"),
+        FileNotFoundError(2, "No such file"),
+        ImportError("no library"),
+    )
+    for error in others:
+        with pytest.raises(type(error)) as caught, enough_memory("no memory", "lower batch"):
+            raise error
+        assert caught.value is error

@@ -1,0 +1,67 @@
+"""Running out of memory, in words that say what to lower. Importing this needs no torch."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from perfusion_registry.errors import PerfError
+
+_WORDS = (
+    "DefaultCPUAllocator",  # torch's, for a processor
+    "out of memory",  # for GPUs, NVIDIA's and Apple's
+    "could not create a primitive",  # oneDNN's, which says no more; its other sentences go on
+    "bad_alloc",  # C++'s
+    "Cannot allocate memory",  # of files that are mapped
+    "failed to map segment",  # of libraries that are loaded
+)
+"""What libraries say when the system gives them no memory, in errors that are of no kind of their own."""
+
+REFUSED = (MemoryError, RuntimeError, OSError, ImportError)
+"""The kinds of errors that they are."""
+
+
+@contextmanager
+def enough_memory(what: str, hint: str) -> Iterator[None]:
+    """Turn an allocation that fails inside, on whatever device, into a PerfError.
+
+    what: the sentence of the error, such as "there is not enough memory to ...". hint: what to lower.
+    """
+    try:
+        yield
+    except REFUSED as error:
+        if not out_of_memory(error):
+            raise
+        raise PerfError(what, hint=hint) from error
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocation failed, on whatever device, or was what an error was raised from."""
+    while error is not None:
+        if _refused(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _refused(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    said = str(error).strip()
+    return isinstance(error, REFUSED) and any(
+        said.endswith(words) if words.startswith("could not") else words in said for words in _WORDS
+    )
+
+
+def short_of_memory(error: BaseException) -> PerfError | None:
+    """The error for a person where memory ran out in a place that has no advice of its own; None where
+    the error is another."""
+    if not out_of_memory(error):
+        return None
+    return PerfError(
+        "there is not enough memory to go on",
+        hint="end other programs, ask for fewer --jobs, or use a machine with more; what is done stays done",
+    )
