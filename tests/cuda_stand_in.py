@@ -146,6 +146,8 @@ def cuda_stand_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, _Calls():
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
+        if hasattr(torch, "accelerator"):  # else a build for CUDA looks for streams, and there is no driver
+            patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
         patch.setattr(torch, "inference_mode", torch.no_grad)  # knows no tensors that wrap others
         torch.__future__.set_swap_module_params_on_conversion(True)
