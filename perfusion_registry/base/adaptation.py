@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perfusion_registry.base.changes import Changes, Hook, Ready, everywhere, hooked, module_at
+from perfusion_registry.base.changes import Changes, Hook, Ready, everywhere, hooked, learned, module_at
 from perfusion_registry.base.layers import CrossAttention
 from perfusion_registry.base.quantised import place_of
 from perfusion_registry.base.regions import Regions
@@ -20,12 +20,13 @@ class Applied:
     """One concept's changes of the denoiser, without those of what K and V read text by.
 
     concept: its number among the concepts that are marked, in whose region alone it applies; None:
-    everywhere.
+    everywhere. learning: it applies everywhere at strength 1, as it is at each call; gradients flow to it.
     """
 
     changes: Changes
-    strength: float
+    strength: float = 1.0
     concept: int | None = None
+    learning: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,9 @@ def adapted(
     hooks: list[tuple[nn.Module, Hook]] = []
     regions = Regions(width, slice(first, first + adaptation.marked), levels)
     for one in adaptation.applied:
-        if one.concept is None:
+        if one.learning:
+            hooks += learned(denoiser, one.changes)
+        elif one.concept is None:
             hooks += everywhere(denoiser, one.changes, one.strength)
         else:
             hooks += _within(denoiser, one, regions, one.concept)

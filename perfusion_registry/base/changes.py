@@ -131,7 +131,7 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
 
 
 def everywhere(model: nn.Module, changes: Changes, strength: float) -> Iterator[tuple[nn.Module, Hook]]:
-    """The hooks of changes that apply at all places, in all samples."""
+    """The hooks of changes that apply at all places, in all samples, as they are now."""
     for path, change in changes.items():
         module = module_at(model, path)
         assert module is not None
@@ -139,6 +139,20 @@ def everywhere(model: nn.Module, changes: Changes, strength: float) -> Iterator[
 
         def add(module: nn.Module, inputs: Any, output: Tensor, ready: Ready = ready) -> Tensor:
             return output + ready.added(module, inputs[0]).to(output.dtype)
+
+        yield module, add
+
+
+def learned(model: nn.Module, changes: Changes) -> Iterator[tuple[nn.Module, Hook]]:
+    """The hooks of changes that apply everywhere, whatever they are when a module is called; gradients flow
+    to them."""
+    for path, change in changes.items():
+        module = module_at(model, path)
+        assert module is not None
+
+        def add(module: nn.Module, inputs: Any, output: Tensor, change: Change = change) -> Tensor:
+            now = change.on(place_of(module)).near(inputs[0])
+            return output + now.added(module, inputs[0]).to(output.dtype)
 
         yield module, add
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
     from perfusion_registry.base.objective import Objective
     from perfusion_registry.base.readers import Reader
-    from perfusion_registry.base.residuals import Factors
+    from perfusion_registry.base.residuals import Factors, Mask
     from perfusion_registry.base.scorer import Scorer
     from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 
@@ -244,6 +244,7 @@ class Base(DrawingBase):
         residuals: Sequence[Factors] = (),
         *,
         everywhere: bool = False,
+        masks: Sequence[Mask] = (),
         adaptation: Adaptation | None = None,
         beside: Sequence[Reader] = (),
         within: AbstractContextManager[Any] | None = None,
@@ -262,7 +263,8 @@ class Base(DrawingBase):
         encodings E, for the base's `readers` (`beside`); without readers there are none.
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
-        residual is added at every place of every sample, as in training. adaptation: concepts' adapters; the
+        residual is added at every place of every sample, as in training. masks: of each residual, where it
+        applies instead (`residuals.Mask`). adaptation: concepts' adapters; the
         marks of those that have regions follow the residuals' columns, and behind the D + J' columns are as
         many of the prompt that regions are found by, and its pooled vector (`Regions`). beside, within: as in
         `exclusive`.
@@ -286,7 +288,9 @@ class Base(DrawingBase):
             adapters,  # behind the very modules, before others stand in for them
             self.bank.attached(),
             readers_attached((*self.readers, *beside), D, self.bank.width),
-            residuals_attached(self.residual_blocks, attentions, residuals, everywhere=everywhere),
+            residuals_attached(
+                self.residual_blocks, attentions, residuals, everywhere=everywhere, masks=masks
+            ),
         ):
             yield
 

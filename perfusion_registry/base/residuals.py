@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ from perfusion_registry.errors import PerfError
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """One concept's residual: by the path of a transformer block, A (r, m) and B (m', r)."""
 
+Mask = Literal["ramp", "median", "off"]
+"""Where a residual applies, by the attention to its tokens: `ramp`, from a quarter to half of the greatest,
+and where no other concept's is greater; `median`, the paper's, where it is at least its median; `off`, the
+paper's normal sampling, everywhere in all samples, marked or not."""
 
 ALIGNED = 16
 """Marks come in multiples of so many columns: kernels round otherwise where rows are not aligned."""
@@ -50,6 +54,7 @@ def residuals_attached(
     residuals: Sequence[Factors],
     *,
     everywhere: bool = False,
+    masks: Sequence[Mask] = (),
 ) -> Iterator[None]:
     """A context in which concepts' residuals are added to the blocks' output projections (Section 3.2).
 
@@ -57,7 +62,8 @@ def residuals_attached(
     the tokens that stand for each (see `marked`); each residual applies only where its tokens are attended to
     (localized attention-guided sampling, Section 3.3), in the block's own map of that very step. A sample
     without marks, such as the empty prompt of guidance, is left alone. everywhere: packed has no marks, and
-    every residual applies everywhere in every sample, as in training. Gradients flow to the factors and
+    every residual applies everywhere in every sample, as in training. masks: of each residual; without them
+    all are ramps. Gradients flow to the factors and
     through the denoiser, never through the maps.
 
     On exit the very same modules and attention processors are back, whatever happened inside. Raises
@@ -67,6 +73,9 @@ def residuals_attached(
     if not residuals:
         yield
         return
+    usual: Mask = "off" if everywhere else "ramp"
+    masks = (usual,) * len(residuals) if everywhere or not masks else masks
+    everywhere = all(mask == "off" for mask in masks)
     maps = {} if everywhere else {block.path: _Map(len(residuals)) for block in blocks}
     seen = {path: maps[block.path] for block in blocks if maps for path in block.layers}
     with ExitStack() as contexts:
@@ -79,6 +88,7 @@ def residuals_attached(
                 _Added(
                     block.projection.module,
                     [residual[block.path] for residual in residuals],
+                    masks,
                     maps.get(block.path),
                 ),
             )
@@ -129,32 +139,45 @@ class _Map:
 class _Added(nn.Module):
     """Stands in for one output projection, a 1 x 1 convolution or a linear layer: what it gives, and more.
 
-    seen: the block's map; None: everywhere in all samples.
+    masks: of each residual. seen: the block's map; None where no mask needs one.
     """
 
     def __init__(
-        self, projection: nn.Module, factors: Sequence[tuple[Tensor, Tensor]], seen: _Map | None
+        self,
+        projection: nn.Module,
+        factors: Sequence[tuple[Tensor, Tensor]],
+        masks: Sequence[Mask],
+        seen: _Map | None,
     ) -> None:
         super().__init__()
         self.projection = projection  # which goes where its block goes
         # Not registered: they belong to whoever trains them.
-        self._factors = factors
+        self._everywhere = [own for own, mask in zip(factors, masks, strict=True) if mask == "off"]
+        self._placed = [j for j, mask in enumerate(masks) if mask != "off"]
+        self._at_median = [j for j, mask in enumerate(masks) if mask == "median"]
+        self._factors = [factors[j] for j in self._placed]
         self._seen = seen
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, m, h, w) for a convolution, (B, p, m) for a linear layer; returns the same with m'."""
         out: Tensor = self.projection(x)
+        if self._everywhere:
+            out = out + self._residual(x, self._everywhere, None).to(out.dtype)
         if self._seen is None:
-            return out + self._residual(x, None).to(out.dtype)
+            return out
         rows, share = self._seen.take()
         if share is None:
             return out
-        return out.index_add(0, rows, self._residual(x[rows], edit.localised(share)).to(out.dtype))
+        mask = edit.localised(share)
+        if self._at_median:
+            mask[..., self._at_median] = edit.at_median(share[..., self._at_median])
+        added = self._residual(x[rows], self._factors, mask[..., self._placed])
+        return out.index_add(0, rows, added.to(out.dtype))
 
-    def _residual(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _residual(self, x: Tensor, own: Sequence[tuple[Tensor, Tensor]], mask: Tensor | None) -> Tensor:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        factors = [(down.to(dtype), up.to(dtype)) for down, up in self._factors]
+        factors = [(down.to(dtype), up.to(dtype)) for down, up in own]
         places = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
         added = edit.residual(places.to(dtype), factors, None if mask is None else mask.to(dtype))
         return added.transpose(1, 2).unflatten(2, x.shape[-2:]) if x.ndim == 4 else added

@@ -105,7 +105,9 @@ def build_concept(
     lower = "lower `batch` under [train] of its recipe, or take out `sizes`; the build goes on where it was"
     checkpoint = workspace / CHECKPOINT if workspace else None
     with enough_memory(problem, lower), as_begun(checkpoint, threads, name, reporter):
-        inputs, images = _inputs(make or method.trainable, base, covariance, sources, train_options, reporter)
+        inputs, images = _inputs(
+            make or method.trainable, method, base, covariance, sources, train_options, reporter
+        )
         trained = train(
             inputs, title=f"{name}: training", checkpoint=checkpoint, timed=timed, reporter=reporter
         )
@@ -129,6 +131,7 @@ def build_concept(
 
 def _inputs(
     make: MakeTrainable,
+    method: Method,
     base: Base,
     covariance: Covariance | None,
     sources: ConceptSources,
@@ -181,9 +184,10 @@ def _inputs(
             beside = encode_latents(base, *paste(pixels, masks, *drawn), flip=options.flip)
         latents = joined([latents, beside])
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
-    prompts = Prompts.of(base, [*options.templates, *pair_prompts], word)
+    call = method.call(options, word)
+    prompts = Prompts.of(base, [*options.templates, *pair_prompts], word, call=call)
     metric = covariance.metric() if covariance is not None else None
-    return TrainInputs(base, word, metric, prompts, latents, options, make, rows), pixels
+    return TrainInputs(base, word, metric, prompts, latents, options, make, rows, call), pixels
 
 
 def _pair_prompts(sources: ConceptSources, options: TrainingOptions, reporter: Reporter) -> tuple[str, ...]:
@@ -221,12 +225,14 @@ def _card(
     scores: Scores | None,
 ) -> ConceptCard:
     """The card; its scores are empty where no CLIP model was there to choose the step."""
+    call = method.call(train_options, sources.supercategory)
     return ConceptCard(
         requires_perf=FIRST_PERF,
         method=method.name,
         name=sources.name,
         version=sources.version,
         supercategory=sources.supercategory,
+        word=None if call is None else call.words,
         architecture=base.description.architecture,
         family=base.description.family,
         recipe_digest=digest,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import Conditioning, Factors, marked
+from perfusion_registry.base import Adaptation, Applied, Conditioning, Factors, marked
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.build.state import Snapshot
 from perfusion_registry.build.training import TrainInputs, repeatable
@@ -74,12 +74,13 @@ def select(
     base, options, word = inputs.base, inputs.options, inputs.word
     if base.scorer is None:
         return snapshots[-1], None
-    prompts = Prompts.of(base, options.validation_prompts, word)
+    prompts = Prompts.of(base, options.validation_prompts, word, call=inputs.call)
     plain = Prompts.of(base, options.validation_prompts, word, spelled=True)
     P, shape = len(prompts.tokens), inputs.latents.mean.shape[1:]
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
-    together = max(1, BATCH // P)
+    changed = bool(concept.changes(snapshots[0].tensors))
+    together = 1 if changed else max(1, BATCH // P)
     starts = range(0, len(states), together)
     features = []
     with (
@@ -101,7 +102,7 @@ def select(
             if residuals:
                 wanted = wanted.with_states(marked(wanted.states, focus))
                 unwanted = unwanted.with_states(marked(unwanted.states, torch.zeros_like(focus)))
-            with base.attached(residuals):
+            with base.attached(residuals, adaptation=_adaptation(concept, group) if changed else None):
                 pictures = draw(
                     base,
                     wanted,
@@ -146,8 +147,14 @@ def _residuals(
     residuals: list[Factors] = []
     for j, (g, factors) in enumerate(shown):
         residuals.append({path: (A.to(device), B.to(device)) for path, (A, B) in factors.items()})
-        focus[g, range(P), list(prompts.positions), j] = 1
+        focus[g, :, :, j] = prompts.focus.to(device)
     return residuals, focus.flatten(0, 1)
+
+
+def _adaptation(concept: Trainable, group: Sequence[Snapshot | None]) -> Adaptation | None:
+    """What the one state that is drawn changes of single modules."""
+    (state,) = group
+    return None if state is None else Adaptation((Applied(concept.changes(state.tensors)),))
 
 
 def _plain(base: Base, prompts: Prompts) -> tuple[Conditioning, Conditioning]:

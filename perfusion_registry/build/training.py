@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from perfusion_registry.base import Adaptation, Applied
 from perfusion_registry.base.offloading import text_away
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
@@ -24,6 +25,7 @@ from perfusion_registry.build.state import TrainState
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
 from perfusion_registry.memory import out_of_memory
+from perfusion_registry.methods.calls import CallWords
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 from perfusion_registry.recipe.options import TrainingOptions
@@ -44,7 +46,7 @@ class TrainInputs:
     word: the supercategory. metric: of the covariance; None for a method that needs none. prompts: of
     `options.templates`. latents: of the concept's images. make: begins to learn the concept. pairs: after
     these there may be pictures of the concept beside another thing, and their prompts; the row of the prompt
-    of each.
+    of each. call: what a call of the concept becomes in prompts, where that is words.
     """
 
     base: Base
@@ -55,6 +57,7 @@ class TrainInputs:
     options: TrainingOptions
     make: MakeTrainable
     pairs: tuple[int, ...] = ()
+    call: CallWords | None = None
 
     def begin(self) -> TrainState:
         """The concept before its first step."""
@@ -108,6 +111,8 @@ def train(
     state = inputs.begin()
     identity = inputs.identity(state.concept)
     residual = state.concept.factors(state.concept.parameters)
+    changes = state.concept.changes(state.concept.parameters)
+    adapters = Adaptation((Applied(changes, learning=True),)) if changes else None
     resumed = checkpoint is not None and state.resume(checkpoint, identity)
     saved = begun = time.monotonic()
     first = state.step
@@ -118,7 +123,7 @@ def train(
         (reporter or Silent()).stage(title, options.steps) as stage,
         repeatable(base.device),
         text,
-        base.attached([residual] if residual else [], everywhere=True),
+        base.attached([residual] if residual else [], everywhere=True, adaptation=adapters),
         closing(saving),
     ):
         stage.advance(state.step, "resumed" if resumed else "")

@@ -33,8 +33,7 @@ LockOption = Annotated[
     gate_option("[NAME=]LOCK", "Key lock of all concepts, or of one: local, global or none. Repeatable."),
 ]
 ResidualOption = Annotated[
-    list[str] | None,
-    gate_option("[NAME=]R", "Strength of all residuals, or of one. Repeatable."),
+    list[str] | None, gate_option("[NAME=]R", "Strength of all residuals, or of one. Repeatable.")
 ]
 WithOption = Annotated[
     list[Path] | None,
@@ -128,6 +127,7 @@ class GateOptions:
             "--relative-bias",
         ),
     ] = None
+    lag: Annotated[list[str] | None, gate_option("[NAME=]M", "Residuals' masks: ramp, median or off.")] = None
 
     def read(self) -> SettingSources:
         """What is set by concept name, and of all."""

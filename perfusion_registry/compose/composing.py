@@ -53,7 +53,8 @@ def compose(
     if prompt.broken and not base.reads_in_chunks:
         reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
     texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
-    unknown = base.unknown_words([*texts, *(piece.read for piece in said.values() if piece.spelled)])
+    strange = [said[c.name].read for c in called if said[c.name].spelled and c.artifact.card.imported]
+    unknown = base.unknown_words([*texts, *strange])
     if unknown:
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
@@ -151,6 +152,6 @@ def _said(concept: Concept, draw: FileModel) -> ConceptPiece:
     method = find_method(card.method)
     words = method.words(card.word, card.supercategory, draw)
     if words is not None:
-        learned = method.learned_words(card.built, draw)
+        learned = method.learned_words(card.train, card.built, draw)
         return ConceptPiece(words, True, learned=tuple((one.word, one.vectors) for one in learned))
     return ConceptPiece(card.supercategory or "", vectors=card.vectors)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,8 @@ from torch.nn import functional
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, marked
+from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, Mask, marked
+from perfusion_registry.base.readers import Reader
 from perfusion_registry.compose.adapting import adaptation, has_region
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import contributions, encodings_of, pack, targets_of, tokens_of
@@ -38,15 +41,24 @@ class FirstPhase:
 class ComposedResiduals:
     """The residuals that a composition draws with.
 
-    factors: of J concepts, on the base's device, their strengths in B. focus: (n, J + M), ones at the tokens
-    that call each concept, and each of M concepts whose regions are to be found. adaptation: what adapters do
-    to the denoiser. first: where there are regions.
+    factors: of J concepts, on the base's device, their strengths in B. masks: where each applies. focus:
+    (n, J + M), ones at the tokens that call each concept, and each of M concepts whose regions are to be
+    found. adaptation: what adapters do to the denoiser. first: where there are regions.
     """
 
     factors: list[Factors]
+    masks: list[Mask]
     focus: Tensor
     adaptation: Adaptation | None = None
     first: FirstPhase | None = None
+
+    def attached(
+        self, base: Base, beside: Sequence[Reader] = (), within: AbstractContextManager[Any] | None = None
+    ) -> AbstractContextManager[None]:
+        """The context in which the base draws the composition; see `Base.attached`."""
+        return base.attached(
+            self.factors, masks=self.masks, adaptation=self.adaptation, beside=beside, within=within
+        )
 
     def marked(self, packed: Conditioning, prompts: Sequence[Prompt]) -> tuple[Conditioning, Conditioning]:
         """The composition's prompt and the others of `prompts`, which `packed` has in their order, with marks
@@ -118,7 +130,8 @@ def residuals(base: Base, composition: Composition, artifacts: Mapping[str, Arti
     if columns:
         plain = [name for name, one in brought.items() if has_region(one)]
         first = _first_phase(base, composition, artifacts, names, plain)
-    return ComposedResiduals(factors, focus, adapters, first)
+    masks = [brought[concept.name].mask for concept in shown]
+    return ComposedResiduals(factors, masks, focus, adapters, first)
 
 
 def _first_phase(

@@ -12,10 +12,11 @@ from perfusion_registry.edit.encodings import packed
 from perfusion_registry.edit.gates import gate, similarity
 from perfusion_registry.edit.metric import CovarianceMetric
 from perfusion_registry.edit.projection import basis, perpendicular
-from perfusion_registry.edit.residuals import localised, residual
+from perfusion_registry.edit.residuals import at_median, localised, residual
 
 __all__ = [
     "CovarianceMetric",
+    "at_median",
     "basis",
     "gate",
     "localised",

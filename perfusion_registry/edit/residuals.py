@@ -31,6 +31,18 @@ def localised(share: Tensor, *, least: float = 0.25, most: float = 0.5) -> Tenso
     return ((relative - least) / (most - least)).clamp(0, 1) * wins / wins.sum(-1, keepdim=True).clamp_min(1)
 
 
+def at_median(share: Tensor) -> Tensor:
+    """Where each concept is, as the paper has it: LAG's mask M of Eq. 3, each map binarised at its median.
+
+    share: (..., p, J), as in `localised`. Returns (..., p, J), 1 at the half of the places (of an odd number
+    one more) where a concept's attention is greatest and at places that are equal to these, 0 elsewhere.
+    Masks of several concepts may overlap: the paper leaves these to future work.
+    """
+    ordered = share.sort(-2).values
+    middle = share.shape[-2] // 2
+    return (share >= ordered[..., middle : middle + 1, :]).to(share.dtype)
+
+
 def residual(x: Tensor, factors: Sequence[tuple[Tensor, Tensor]], mask: Tensor | None = None) -> Tensor:
     """`sum_j M_j * (B_j A_j x)`: what the concepts' residuals add to the output of one projection (Eq. 3).
 

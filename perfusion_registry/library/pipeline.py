@@ -107,7 +107,7 @@ def composed(
         spelled = spelled_out(base, composition, prompts, least=wanted.states.shape[1])
         wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
     inputs = base.inputs(wanted, unwanted if negative_prompt else base.without_negative(unwanted))
-    with base.attached(extra.factors, adaptation=extra.adaptation):
+    with extra.attached(base):
         yield inputs
 
 

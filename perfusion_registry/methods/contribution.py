@@ -15,7 +15,7 @@ from torch import Tensor
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Changes, Factors
+    from perfusion_registry.base import Changes, Factors, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +60,15 @@ class Contribution:
 
     embeddings: (d_token,) of each text encoder, or (v, d_token), in the place of its call; none leaves the
     supercategory's own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its
-    call is attended to, A (r, m) and B (m', r) by block path, `strength` times. adapters: what it changes of
-    the base. words: of each learned word in its phrase (v, d_token) of each text encoder.
+    call is attended to, A (r, m) and B (m', r) by block path, `strength` times and within its mask. adapters:
+    what it changes of the base. words: of each learned word in its phrase (v, d_token) of each text encoder.
     """
 
     embeddings: tuple[Tensor, ...] = ()
     target: Target | None = None
     factors: Factors = field(default_factory=dict)
     strength: float = 1.0
+    mask: Mask = "ramp"
     adapters: Adapters | None = None
     words: tuple[tuple[Tensor, ...], ...] = ()
 

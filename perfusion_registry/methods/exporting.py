@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...]:
     """The change of the denoiser that a concept makes where no gate is asked: its part of Eq. 4 as Eq. 2 has
-    it, exactly of this base, and its residual at its strength. fp32, on the CPU."""
+    it, exactly of this base, its residual and its changes of single modules, at their strength. fp32, on the
+    CPU."""
     adapters = []
     target, W = contribution.target, base.bank.W
     if target is not None:
@@ -38,6 +39,16 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
         down, up = A.float().cpu(), contribution.strength * B.float().cpu()
         factors = {"lora_down": down.reshape(*down.shape, *ones), "lora_up": up.reshape(*up.shape, *ones)}
         adapters.append(Adapter(DENOISER, f"{block.path}.proj_out", "lora", factors, float(len(down))))
+    changes = contribution.adapters.denoiser if contribution.adapters is not None else {}
+    strength = contribution.adapters.strength if contribution.adapters is not None else 1.0
+    for path, change in changes.items():
+        if change.down is not None and change.up is not None:
+            down, up = change.down.float().cpu(), strength * change.up.float().cpu()
+            ones = [1] * (down.ndim - 2)
+            factors = {"lora_down": down, "lora_up": up.reshape(*up.shape[:2], *ones)}
+            adapters.append(Adapter(DENOISER, path, "lora", factors, float(len(down))))
+        elif change.weight is not None:
+            adapters.append(Adapter(DENOISER, path, "full", {"diff": strength * change.weight.float().cpu()}))
     return tuple(adapters)
 
 

@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, SerializeAsAny, WithJsonSchema
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.calls import MOST_VECTORS as MOST_VECTORS
+from perfusion_registry.methods.calls import CallWords
+from perfusion_registry.methods.calls import LearnedWord as LearnedWord
 from perfusion_registry.methods.defaults import of_the_base, over_defaults
 from perfusion_registry.methods.options import MethodOptions
 from perfusion_registry.recipe.model import FileModel
@@ -44,9 +47,6 @@ if TYPE_CHECKING:
 
 Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 """A table of a file that is the method's own, and checked by it."""
-
-MOST_VECTORS = 75
-"""Tokens that fit into one chunk of CLIP's text encoders, beside start and end."""
 
 PATH = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
 """The path of a module within a denoiser, as a regular expression."""
@@ -70,13 +70,6 @@ class TensorRule:
     pattern: str
     dimensions: int | None
     half: bool | None
-
-
-class LearnedWord(FileModel):
-    """A word of a concept's phrase that has embeddings of its own. vectors: the tokens that it becomes."""
-
-    word: Annotated[str, Field(min_length=1, max_length=200)]
-    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
 
 
 @dataclass(frozen=True)
@@ -175,9 +168,14 @@ class Method(MethodOptions):
         the supercategory's place. word, supercategory: of the card."""
         return None
 
-    def learned_words(self, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
+    def call(self, train: FileModel, supercategory: str) -> CallWords | None:
+        """What a call becomes while a concept is learned with these options, which its card says from then
+        on; None, as here, for one token in the supercategory's place."""
+        return None
+
+    def learned_words(self, train: FileModel, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
         """The words that `words` may say and that the concept has embeddings of its own for, in the order of
-        its contribution's `words`; none here. built: of the card."""
+        its contribution's `words`; none here. train, built: of the card."""
         return ()
 
     def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:

@@ -13,7 +13,7 @@ from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.recipe.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base, Conditioning, Factors
+    from perfusion_registry.base import Base, Changes, Conditioning, Factors
 
 Tensors = Mapping[str, Tensor]
 
@@ -55,6 +55,11 @@ class Trainable(ABC):
 
     def factors(self, state: Tensors) -> Factors:
         """What the concept adds to the denoiser's blocks, by block path (A (r, m), B (m', r)); none here."""
+        return {}
+
+    def changes(self, state: Tensors) -> Changes:
+        """What the concept changes of single modules of the denoiser, everywhere, by path; nothing here. Of
+        what K and V of cross-attention are, `condition` and `conditioned` have it."""
         return {}
 
     @abstractmethod

@@ -111,6 +111,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     from perfusion_registry.base.adapted import modules_of_base
     from perfusion_registry.base.changed import require_changeable
     from perfusion_registry.compose.packing import contributions
+    from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.embeddings import EMBEDDING
     from perfusion_registry.methods.exporting import plain_adapters, word_vectors
     from perfusion_registry.render.exported import departure
@@ -128,7 +129,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     modules = modules_of_base(base.description)
     artifact = artifacts[name]
     brought = contributions(base, composition, artifacts)[name]
-    if brought.adapters is not None:
+    if brought.adapters is not None and artifact.card.imported is not None:
         raise PerfError(
             f"`{name}` was imported: what it was imported from is what other programs take",
             where=f"--as {options.form}",
@@ -140,6 +141,8 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     words = None
     if EMBEDDING in artifact.tensors:
         words = word_vectors(brought, options.word or f"perf-{name}")
+    elif brought.words:
+        words = word_vectors(Contribution(brought.words[0]), options.word or f"perf-{name}")
     _check(name, artifact.card.method, options.form, adapters, words)
     if brought.target is not None and brought.target.plain_keys:
         workspace.reporter.warn(f"the global lock of `{name}` leaves as a local one: a LoRA has no other")
@@ -150,9 +153,11 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
         paths["textual-inversion"] = folder / f"{str(words.word).strip('<>')}.safetensors"
     for path in paths.values():
         _require_free(path, force=options.force)
-    found = departure(base, composition, artifacts, job.request, adapters, words, workspace.reporter)
-    word = None if words is None else words.word
-    called = word or composition.concepts[0].plain
+    word, concept = None if words is None else words.word, composition.concepts[0]
+    called = concept.said if word is None else word
+    if concept.learned and word is not None:  # within a phrase
+        called = concept.said.replace(concept.learned[0].word, word)
+    found = departure(base, composition, artifacts, job.request, adapters, words, called, workspace.reporter)
     said = {
         "perf.concept": f"{name} {artifact.card.version}",
         "perf.method": artifact.card.method,

@@ -111,7 +111,7 @@ def render(
             with (
                 base.exclusive(readers, within)
                 if conditions is None
-                else base.attached(extra.factors, adaptation=extra.adaptation, beside=readers, within=within)
+                else extra.attached(base, readers, within)
             ):
                 images = _draw(base, request, start, controlled, seeds, inputs, stage)
             if request.upscale:

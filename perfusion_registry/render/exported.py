@@ -50,16 +50,18 @@ def departure(
     request: RenderRequest,
     adapters: Sequence[Adapter],
     words: WordVectors | None,
+    called: str,
     reporter: Reporter,
 ) -> Departure:
     """Draw a composition that calls one concept, its export, and the plain word, and compare.
 
-    words: the token that the export brings; None where its prompt says the supercategory.
+    words: the token that the export brings; None where its prompt says words of the base. called: what the
+    export's prompt has in the place of a call.
     """
     (concept,) = composition.concepts
     prompt = parse_prompt(composition.prompt)
     plain = prompt.spoken({concept.name: concept.plain})
-    called = plain if words is None else prompt.spoken({concept.name: str(words.word)})
+    said = prompt.spoken({concept.name: called})
     original = [one.image for one in render(base, composition, request, artifacts, reporter=reporter)]
     pipe = pipeline_with(base, words, SHORT_NAMES.get(request.scheduler, request.scheduler))
     emitted = None
@@ -68,13 +70,13 @@ def departure(
             if words is not None:
                 W = torch.cat([weight_of(linear) for _, linear, _ in base.bank.projections])
                 encoded = pipe.encode_prompt(
-                    prompt=called,
+                    prompt=said,
                     device=base.device,
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                 )
                 emitted = encoded[0][0].to(W) @ W.T
-            exported = _drawn(base, pipe, request, called)
+            exported = _drawn(base, pipe, request, said)
         spoken = _drawn(base, base.pipeline(scheduler=pipe.scheduler.__class__.__name__), request, plain)
     gap = None
     if emitted is not None:

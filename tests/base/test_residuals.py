@@ -9,7 +9,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from perfusion_registry.base import Base, Factors, block_widths, marked
+from perfusion_registry.base import Base, Factors, Mask, block_widths, marked
 from perfusion_registry.base.architectures.unet import cross_attentions, residual_blocks
 from perfusion_registry.base.residuals import residuals_attached
 from perfusion_registry.errors import PerfError
@@ -72,7 +72,10 @@ def test_everywhere_it_is_the_network_edited_by_hand(tiny_base: Base, linear: bo
 
 
 @torch.no_grad()
-def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: Base) -> None:
+@pytest.mark.parametrize("masks", [("ramp", "ramp"), ("median", "median"), ("median", "ramp")])
+def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(
+    tiny_base: Base, masks: tuple[Mask, Mask]
+) -> None:
     """By hand, in the blocks themselves: their own attention, its two maps, and each place in turn."""
     unet, bank = tiny_base.pipe.unet, tiny_base.bank
     x, E = inputs(tiny_base)
@@ -93,15 +96,19 @@ def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: B
     def add(path: str, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         maps = seen[path][1]  # (p, 2), of the second sample
         relative = maps / maps.amax(0)
+        half = [sorted(maps[:, j].tolist())[len(maps) // 2] for j in (0, 1)]
         changed = output.clone()
         for place in range(len(relative)):
             best = relative[place].max()
             winners = [j for j in (0, 1) if relative[place, j] == best]  # both, in a map of one place
             row, column = divmod(place, output.shape[-1])
-            for j in winners:
+            for j, mask in enumerate(masks):
                 down, up = both[j][path]
                 more = up @ (down @ args[0][1, :, row, column])
-                changed[1, :, row, column] += (4 * best - 1).clamp(0, 1) / len(winners) * more
+                inside = float(maps[place, j] >= half[j])
+                if mask == "ramp":
+                    inside = float((4 * best - 1).clamp(0, 1)) / len(winners) if j in winners else 0.0
+                changed[1, :, row, column] += inside * more
         return changed
 
     for layer in bank.layers:
@@ -113,11 +120,28 @@ def test_with_a_focus_each_block_applies_it_where_its_own_map_looks(tiny_base: B
             lambda module, args, output, path=path: add(path, args, output)
         )
     plain = unet(x, 300, E).sample
-    with tiny_base.attached(both):
+    with tiny_base.attached(both, masks=masks):
         drawn = unet(x, 300, marked(packed, where)).sample
     assert torch.allclose(drawn, twin(x, 300, E).sample, atol=1e-4)
     assert torch.allclose(drawn[0], plain[0], atol=1e-4)  # the empty prompt calls no concept
     assert not torch.allclose(drawn[1], plain[1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_without_a_mask_it_is_in_all_samples_beside_one_that_is_placed(tiny_base: Base) -> None:
+    """The paper's normal sampling: the network edited by hand, which the other residual then joins."""
+    unet = tiny_base.pipe.unet
+    x, E = inputs(tiny_base)
+    one, two = factors(unet, 0), factors(unet, 1)
+    states = marked(E @ tiny_base.bank.W.T, focus((2,), (4, 5)))
+    with tiny_base.attached([one, two], masks=["off", "ramp"]):
+        drawn = unet(x, 300, states).sample
+    everywhere = edited(unet, one)(x, 300, E).sample
+    assert torch.allclose(drawn[0], everywhere[0], atol=1e-4)
+    assert not torch.allclose(drawn[1], everywhere[1], atol=1e-2)
+    with tiny_base.attached([one], masks=["off"]):
+        alone = unet(x, 300, marked(E @ tiny_base.bank.W.T, focus((2,)))).sample
+    assert torch.allclose(alone, everywhere, atol=1e-4)
 
 
 @torch.no_grad()

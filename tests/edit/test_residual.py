@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perfusion_registry.edit import localised, residual
+from perfusion_registry.edit import at_median, localised, residual
 
 shapes = st.tuples(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 12))
 
@@ -87,3 +87,15 @@ def test_no_attention_is_no_mask() -> None:
     assert torch.equal(mask, torch.zeros(2, 5, 2))
     one = localised(torch.tensor([[[0.1], [0.8], [0.3], [0.2], [0.4]]]))
     assert torch.allclose(one, torch.tensor([[[0.0], [1.0], [0.5], [0.0], [1.0]]]))
+
+
+@given(shapes)
+def test_at_its_median_a_map_is_binarised_as_by_sorting(shape: tuple[int, int, int]) -> None:
+    seed, J, p = shape
+    share = random(seed, 2, p, J).abs()
+    mask = at_median(share)
+    for b in range(2):
+        for j in range(J):
+            greatest = sorted(range(p), key=lambda place: -float(share[b, place, j]))[: (p + 1) // 2]
+            assert {place for place in range(p) if mask[b, place, j] == 1} == set(greatest)
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}

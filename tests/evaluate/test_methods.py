@@ -103,7 +103,7 @@ def test_a_suite_sets_what_each_method_has_and_the_report_says_it(smoke: Smoke) 
     assert {one.point: one.summary for one in made.options} == {
         "blend@strength=0.5": "strength 0.5, haze 0, far side",
         "blend@strength=2": "strength 2, haze 0, far side",
-        "blocks": "residual 0.5",
+        "blocks": "residual 0.5, ramp lag",
     }
     assert figure.best is not None
     assert set(figure.best.choice.values()) <= {"blend@strength=0.5", "blend@strength=2"}

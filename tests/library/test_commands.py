@@ -59,7 +59,7 @@ SPELT_OTHERWISE = {
     "release": "version",
     "concept": "names",
     "composition": "prompt",
-    **dict.fromkeys(("bias", "relative_bias", "temperature", "lock", "residual", "preset"), "gates"),
+    **dict.fromkeys(("bias", "relative_bias", "temperature", "lock", "residual", "lag", "preset"), "gates"),
     **dict.fromkeys(("concepts", "prompts", "seeds", "steps", "train_steps"), "budget"),
 }
 """Options and parameters of two names."""

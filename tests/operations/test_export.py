@@ -273,7 +273,7 @@ def test_a_residual_leaves_as_a_plain_lora(place: Path, tiny_base_folder: Path) 
     strengthened(place)
     result = exported(place, form="lora")
     assert [Path(file.path).name for file in result.files] == ["bear.safetensors"]
-    assert (result.word, result.prompt, result.encodings) == (None, "a photo of a teddy", None)
+    assert (result.word, result.prompt, result.encodings) == (None, "a photo of a sks teddy", None)
     pipe = stock(tiny_base_folder)
     pipe.load_lora_weights(str(place / "exports"), weight_name="bear.safetensors")
     theirs = drawn(pipe, result.prompt)
@@ -295,6 +295,33 @@ def test_a_residual_leaves_as_a_plain_lora(place: Path, tiny_base_folder: Path) 
         assert added.abs().max() > 0.1
     with pytest.raises(PerfError, match="has no token of its own"):
         exported(place, form="textual-inversion")
+
+
+TARGETS = """steps = 2
+token = "sks"
+learn_token = true
+targets = ["proj_out", "proj_in", "kv"]
+rank = 0.2
+learning_rate = 0.05
+"""
+
+
+def test_normal_sampling_is_what_stock_diffusers_draws_of_the_export(
+    place: Path, tiny_base_folder: Path
+) -> None:
+    """All targets in the weights, and the learned word: the very pictures, so nothing else is in the
+    concept."""
+    project_on(place, tiny_base_folder)
+    quick = QUICK.replace("steps = 1\n", TARGETS, 1)
+    (place / "recipes" / "bear.toml").write_text(RESIDUALS + quick)
+    with Workspace.open(place) as workspace:
+        build(workspace, BuildOptions())
+    result = exported(place, form="lora")
+    assert {Path(file.path).name for file in result.files} == {"bear.safetensors", "perf-bear.safetensors"}
+    assert result.prompt == "a photo of a perf-bear teddy"
+    assert result.pictures < 0.2 < 2 < result.plain
+    assert result.encodings is not None
+    assert result.encodings < 1e-3
 
 
 def test_a_textual_inversion_is_no_lora(place: Path, tiny_base_folder: Path) -> None:

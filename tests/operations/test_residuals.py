@@ -130,3 +130,26 @@ def test_from_a_recipe_to_a_prompt_with_a_perfusion_concept(project: Path, tiny_
         composer.compose("an oak*{bias=.5}")
     with pytest.raises(perf.PerfError, match="no concept that the prompt calls has a bias"):
         composer.compose("an oak*", gates={"bias": 0.5})
+    assert composer.compose("an oak*").concept("oak").said == "sks teddy"
+    pictures = [drawn(f"a oak*{{lag={lag}}} beside a bear*") for lag in ("ramp", "median", "off")]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not np.array_equal(pictures[one], pictures[other])
+    general = composer.compose("an oak* beside a bear*", gates={"lag": "median"})
+    assert general.concept("oak").render.model_dump() == {"residual": 0.9, "lag": "median"}
+
+
+def test_what_is_in_front_of_the_map_is_drawn_everywhere_or_refused(project: Path, tiny_base: Base) -> None:
+    text = OAK.replace("rank = 0.2", 'rank = 0.2\ntargets = ["kv", "proj_in"]')
+    (project / "recipes" / "oak.toml").write_text(text, encoding="utf-8")
+    edit(project / "perfusion.toml", "bear = {", 'oak = { recipe = "recipes/oak.toml" }\nbear = {')
+    home = perf.open(project)
+    home.build("oak", device="cpu")
+    composer = perf.Composer(home.workspace, tiny_base)
+    assert composer.compose("an oak*").concept("oak").render.model_dump() == {"residual": 0.9, "lag": "off"}
+    one, other = (
+        np.asarray(next(iter(composer.render(prompt, steps=2))).image, int)
+        for prompt in ("a oak* in the snow", "a oak*{residual=0} in the snow")
+    )
+    assert not np.array_equal(one, other)
+    with pytest.raises(perf.PerfError, match="only those of proj_out alone can be drawn where it is"):
+        composer.compose("an oak*{lag=median}")

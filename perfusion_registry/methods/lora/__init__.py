@@ -117,7 +117,7 @@ class Lora(Method):
             return supercategory
         return word or supercategory or ""
 
-    def learned_words(self, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
+    def learned_words(self, train: FileModel, built: FileModel, draw: FileModel) -> tuple[LearnedWord, ...]:
         """Those that its file brings, at any strength but none at all."""
         assert isinstance(built, Built)
         assert isinstance(draw, DrawOptions)

@@ -1,7 +1,7 @@
 """Personalised residuals (Ham et al., CVPR 2024): low-rank additions to the denoiser's blocks.
 
-By themselves they are a method, here; a perfusion concept may carry them as well. The paper's unique token
-V*, a rare word that is never learned, is not needed: a call says by itself which tokens are the concept's.
+By themselves they are a method, here; a perfusion concept may carry them as well. A call is the paper's: a
+rare word V* that is never learned, beside the supercategory. Where both are attended to it applies.
 """
 
 from __future__ import annotations
@@ -10,17 +10,25 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from perfusion_registry.errors import PerfError
+from perfusion_registry.methods import low_rank, rare_word
 from perfusion_registry.methods.defaults import over_defaults
-from perfusion_registry.methods.interface import KeptStep, Method
+from perfusion_registry.methods.interface import KeptStep
+from perfusion_registry.methods.lora import words
+from perfusion_registry.methods.rare_word import RareWordMethod
 from perfusion_registry.methods.residuals import tensors as kept
 from perfusion_registry.methods.residuals.options import (
     COARSE,
+    LAG,
     NAME,
+    OFF,
+    PAPERS_TARGETS,
     STRENGTH,
     STRENGTHS,
     DrawOptions,
     ResidualsRecipe,
     TrainOptions,
+    TrainSection,
 )
 from perfusion_registry.methods.settings import Value
 from perfusion_registry.recipe.model import FileModel
@@ -37,38 +45,75 @@ if TYPE_CHECKING:
     from perfusion_registry.recipe.options import TrainingOptions
 
 
-class Residuals(Method):
-    """Network-side alone: K and V are the base's own, and prompts say the supercategory.
+class Residuals(RareWordMethod):
+    """Network-side alone, unless keys and values are among its targets.
 
-    It is drawn by localised attention-guided sampling (Section 3.3): where the concept's word is attended to,
-    in each block and step; everywhere else the base draws as it always does.
+    It is drawn by localised attention-guided sampling (Section 3.3): where the concept's words are attended
+    to, in each block and step; everywhere else the base draws as it always does.
     """
 
     name = NAME
-    epoch = 1
+    epoch = 2
     recipe_model = ResidualsRecipe
     tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": KeptStep})
     draw_model = DrawOptions
-    settings = (STRENGTH,)
+    settings = (STRENGTH, LAG)
     strength = STRENGTH.field
     strengths = COARSE
-    tensor_rules = (kept.RULE,)
+    tensor_rules = (kept.RULE, low_rank.RULE, words.RULE)
     transferable = True
 
+    def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
+        """The recipe's over what is about the base over the paper's."""
+        paper = {**self.defaults(base_defaults), "start": "random"}
+        return over_defaults(TrainOptions, recipe.train, paper, "train")
+
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> DrawOptions:
-        """Nothing of a base card's `[render]`: the strength there is for residuals beside an edit."""
-        return over_defaults(DrawOptions, recipe.render, {}, "render")
+        """Nothing of a base card's `[render]`: the strength there is for residuals beside an edit. What is
+        not of output projections alone has no place of its own."""
+        assert isinstance(recipe.train, TrainSection)
+        placed = recipe.train.targets in (None, PAPERS_TARGETS)
+        return over_defaults(DrawOptions, recipe.render, {} if placed else {"lag": OFF}, "render")
+
+    def silent(self, draw: FileModel) -> bool:
+        """At strength 0."""
+        assert isinstance(draw, DrawOptions)
+        return not draw.residual
+
+    def options_mistake(self, name: str, train: FileModel, draw: FileModel) -> PerfError | None:
+        """A map of a block's attention comes too late for what is in front of it."""
+        assert isinstance(train, TrainOptions)
+        assert isinstance(draw, DrawOptions)
+        if train.targets == PAPERS_TARGETS or draw.lag == OFF or self.silent(draw):
+            return None
+        listed = " and ".join(train.targets)
+        return PerfError(
+            f"{name!r} has residuals of {listed}, and only those of proj_out alone can be drawn where it is",
+            hint=f"leave lag={draw.lag} out, or write lag=off",
+        )
 
     def search_space(
         self, name: str, train: FileModel, now: FileModel, choices: Mapping[str, Sequence[Value]]
     ) -> list[FileModel]:
-        """Its strengths."""
+        """Its strengths, where it is drawn now."""
         strengths = choices.get(STRENGTH.field) or STRENGTHS
-        return [DrawOptions.model_validate({STRENGTH.field: strength}) for strength in strengths]
+        assert isinstance(now, DrawOptions)
+        lags = choices.get(LAG.field) or (now.lag,)
+        return [
+            DrawOptions.model_validate({STRENGTH.field: strength, LAG.field: lag})
+            for lag in lags
+            for strength in strengths
+        ]
 
     def check_base(self, base: Base, name: str, options: TrainingOptions) -> None:
         """It needs transformer blocks."""
         kept.require_blocks(base, name, "learn it by another method, such as perfusion")
+        assert isinstance(options, TrainOptions)
+        if "proj_in" in options.targets and not kept.have_inputs(base):
+            raise PerfError(
+                f"this base's transformer blocks have no input projections that {name!r} could learn",
+                hint='write `targets = ["proj_out"]`',
+            )
 
     def trainable(
         self,
@@ -93,27 +138,50 @@ class Residuals(Method):
         train: FileModel,
         draw: FileModel,
     ) -> Contribution:
-        """Its factors, and the supercategory's own embeddings."""
-        from perfusion_registry.methods.contribution import Contribution
+        """Its factors, and where there is no rare word, the supercategory's own embeddings."""
+        from perfusion_registry.methods.contribution import Adapters, Contribution
         from perfusion_registry.methods.embeddings import embeddings_of_word
+        from perfusion_registry.methods.lora.drawing import changes_of
 
+        assert isinstance(train, TrainOptions)
         assert isinstance(draw, DrawOptions)
-        factors = kept.residual_of(tensors) if draw.residual else {}
-        return Contribution(embeddings_of_word(base, word), None, factors, draw.residual)
+        if train.token and self.silent(draw):
+            return Contribution()
+        modules = {key: value for key, value in tensors.items() if key.startswith(low_rank.PREFIX)}
+        changes = changes_of(base, modules, name).get("denoiser", {}) if draw.residual else {}
+        return Contribution(
+            () if train.token else embeddings_of_word(base, word),
+            None,
+            kept.residual_of(tensors) if draw.residual else {},
+            draw.residual,
+            draw.lag,
+            Adapters(changes, {}, draw.residual) if changes else None,
+            words.words_for(base, tensors, name),
+        )
 
     def transferred(
         self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
     ) -> Transferred:
         """With its factors as they are."""
         from perfusion_registry.methods.fitting import require_fit
+        from perfusion_registry.methods.lora.drawing import changes_of
         from perfusion_registry.methods.transfer import Transferred
 
         require_fit(learned, base)
+        tensors = learned.tensors
+        modules = {key: value for key, value in tensors.items() if key.startswith(low_rank.PREFIX)}
+        changes_of(base, modules, learned.name)
+        words.words_for(base, tensors, learned.name)
         return Transferred(dict(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
-        """Every A has its B."""
-        return None if kept.is_whole(tensors, learned=True) else "its residual is not whole"
+        """Every A has its B, and a word that was learned is there."""
+        assert isinstance(train, TrainOptions)
+        blocks = kept.is_whole(tensors, learned="proj_out" in train.targets)
+        beside = low_rank.is_whole(tensors, learned=bool({"proj_in", "kv"} & {*train.targets}))
+        if not (blocks and beside):
+            return "its residual is not whole"
+        return rare_word.word_mistake(train, tensors)
 
 
 METHOD = Residuals()

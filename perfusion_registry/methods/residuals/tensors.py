@@ -4,6 +4,8 @@
 |---|---|---|---|
 | `residual_down.<block path>` | A of a transformer block's residual | (r, m) | fp16 |
 | `residual_up.<block path>` | B of it | (m', r) | fp16 |
+
+Residuals of other modules are as `methods.low_rank` has them.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ def require_blocks(base: Base, name: str, hint: str) -> None:
         raise PerfError(
             f"this base has no transformer blocks that {name!r} could learn a residual for", hint=hint
         )
+
+
+def have_inputs(base: Base) -> bool:
+    """Whether all transformer blocks of a base have an input projection, `proj_in`."""
+    from perfusion_registry.base import module_at
+
+    return all(module_at(base.denoiser, f"{one.path}.proj_in") is not None for one in base.residual_blocks)
 
 
 def is_whole(tensors: Mapping[str, Tensor], *, learned: bool) -> bool:

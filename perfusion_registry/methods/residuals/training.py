@@ -1,76 +1,135 @@
-"""Residuals as they are learned: A drawn and B zero, so that the first step is that of the base itself."""
+"""Residuals as they are learned: low-rank factors, of the blocks' projections or of keys and values, and
+perhaps the rare word."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
 
-from perfusion_registry.base import block_widths
-from perfusion_registry.methods.embeddings import embeddings_of_word
-from perfusion_registry.methods.prompts import Prompts, unedited
+from perfusion_registry.base import block_widths, module_at
+from perfusion_registry.base.quantised import widths
+from perfusion_registry.methods import low_rank, rare_word
+from perfusion_registry.methods.embeddings import (
+    embedding_groups,
+    embedding_tensors,
+    embeddings_of,
+    embeddings_of_word,
+)
+from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.residuals.options import TrainOptions
 from perfusion_registry.methods.residuals.tensors import kept_residual, residual_of, residual_tensors
 from perfusion_registry.methods.trainable import Tensors, Trainable
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base, Conditioning, Factors
+    from perfusion_registry.base import Base, Changes, Conditioning, Factors
 
 
 def new_residual(
-    widths: Mapping[str, tuple[int, int]], share: float, generator: Generator, device: torch.device
+    widths: Mapping[str, tuple[int, int]],
+    share: float,
+    generator: Generator,
+    device: torch.device,
+    *,
+    zero: bool = True,
 ) -> Factors:
-    """A and B of each transformer block, to be learned.
+    """A and B of each module, to be learned.
 
-    widths: what each block's output projection writes and reads, (m', m), by path. share: the rank as a part
-    of m'. Returns A (r, m) and B (m', r) by path.
+    widths: what each writes and reads, (m', m), by path. share: the rank as a part of m'. zero: whether B
+    starts at zero, so that the first step is that of the base itself, or as a linear layer of r inputs does.
+    Returns A (r, m) and B (m', r) by path.
     """
     residual: dict[str, tuple[Tensor, Tensor]] = {}
     for path, (out, into) in widths.items():
         rank = max(1, round(share * out))
-        down = (torch.randn(rank, into, generator=generator) / into**0.5).to(device)
-        up = torch.zeros(out, rank, device=device)
+        if zero:
+            down = (torch.randn(rank, into, generator=generator) / into**0.5).to(device)
+            up = torch.zeros(out, rank, device=device)
+        else:
+            down = _as_linear(rank, into, generator).to(device)
+            up = _as_linear(out, rank, generator).to(device)
         residual[path] = (down.requires_grad_(), up.requires_grad_())
     return residual
 
 
+def _as_linear(out: int, into: int, generator: Generator) -> Tensor:
+    """A weight (out, into) as torch starts a linear layer's: uniform within 1 / sqrt(into)."""
+    drawn: Tensor = 2 * torch.rand(out, into, generator=generator) - 1
+    return drawn / math.sqrt(into)
+
+
+def module_widths(base: Base, options: TrainOptions) -> dict[str, tuple[int, int]]:
+    """The modules beside the output projections that learn a residual, and their widths (m', m), by path."""
+    found: dict[str, tuple[int, int]] = {}
+    if "proj_in" in options.targets:
+        for block in base.residual_blocks:
+            path = f"{block.path}.proj_in"
+            module = module_at(base.denoiser, path)
+            if module is not None:
+                found[path] = widths(module)
+    if "kv" in options.targets:
+        found |= low_rank.key_and_value_widths(base)
+    return found
+
+
 class ResidualTrainable(Trainable):
-    """The learned A (r, m) and B (m', r) of each transformer block; prompts say the supercategory."""
+    """The learned A (r, m) and B (m', r) of each block or module, and the rare word's embedding where that is
+    learned."""
 
     def __init__(self, base: Base, word: str, options: TrainOptions, generator: Generator) -> None:
-        """Start as the base itself."""
+        """Start as the options say."""
         self.base, self.rate = base, options.learning_rate
-        self.embeddings = embeddings_of_word(base, word)
-        widths = block_widths(base.residual_blocks)
-        self.parameters = residual_tensors(new_residual(widths, options.rank, generator, base.device))
+        # Without a rare word calls are one token with the supercategory's own embedding.
+        self._frozen = () if options.token else embeddings_of_word(base, word)
+        self._word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
+        zero = options.start == "zero"
+        place = generator, base.device
+        blocks = block_widths(base.residual_blocks) if "proj_out" in options.targets else {}
+        self.parameters = residual_tensors(new_residual(blocks, options.rank, *place, zero=zero))
+        beside = new_residual(module_widths(base, options), options.rank, *place, zero=zero)
+        self.parameters |= low_rank.factor_tensors(beside)
+        self._factors = [*self.parameters.values()]
+        self.parameters |= embedding_tensors(self._word)
         self.moving = {}
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """One rate for all."""
-        return [{"params": [*self.parameters.values()], "lr": self.rate}]
+        """One rate for all; of the word by the spread of each table."""
+        own = embedding_groups(self.base, self._word, self.rate) if self._word else []
+        return [{"params": self._factors, "lr": self.rate}, *own]
 
     def identity(self) -> tuple[str, Sequence[Tensor]]:
-        """The supercategory's embeddings."""
-        return "residuals", self.embeddings
+        """The supercategory's embeddings, or where the word starts."""
+        start = [one.detach() for one in self._word]
+        return "residuals", [*self._frozen, *start, *(one.detach() for one in self._factors[:2])]
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
-        """What every K and V projection makes of the prompts; the residual is attached beside them."""
-        encoded, _ = prompts.encode(self.base, rows, self.embeddings)
-        return unedited(self.base, encoded).rows(inverse)
+        """What every K and V projection makes of the prompts; the other residuals are attached beside
+        them."""
+        encoded, _ = prompts.encode(self.base, rows, self._word or self._frozen)
+        return low_rank.packed(self.base, encoded, low_rank.changes_in(self.parameters)).rows(inverse)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
-        """Whatever the state: what is learned is not in the prompts."""
+        """With the word and the keys and values of the state, the empty prompt's too."""
         base = self.base
-        called, _ = prompts.encode(base, range(len(prompts.tokens)), self.embeddings)
-        return unedited(base, called), unedited(base, base.encode([base.tokenise([])]))
+        embeddings = [one.to(base.text_device) for one in embeddings_of(state)] or self._frozen
+        called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
+        changes = low_rank.changes_in(state)
+        empty = base.encode([base.tokenise([])])
+        return low_rank.packed(base, called, changes), low_rank.packed(base, empty, changes)
 
     def factors(self, state: Tensors) -> Factors:
-        """All that is learned."""
+        """Those of output projections."""
         return residual_of(state)
+
+    def changes(self, state: Tensors) -> Changes:
+        """Those of input projections."""
+        return low_rank.beside_text(self.base, low_rank.changes_in(state))
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """See `methods.residuals.tensors`."""
-        return kept_residual(state)
+        word = dict(enumerate(embeddings_of(state)))
+        return kept_residual(state) | low_rank.kept_factors(state) | rare_word.word_tensors(word)
