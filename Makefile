@@ -10,7 +10,7 @@ CONSTRAINTS := constraints.txt
 # PyTorch and diffusers anew takes each process ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test pytest check matrix test-lowest test-pythons setup clean
+.PHONY: demo test pytest check matrix bench test-lowest test-pythons setup clean
 
 demo: setup
 	@$(BIN)/perf build --jobs 2
@@ -32,6 +32,10 @@ check: setup
 # Every architecture beside models that are edited by hand: two minutes, and docs/matrix.md.
 matrix: setup
 	@TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix --page docs/matrix.md
+
+# What things cost, each beside its baseline: ten minutes of a machine that does nothing else, and docs/bench.md.
+bench: setup
+	@TQDM_DISABLE=1 $(BIN)/python -m benchmarks.bench --page docs/bench.md --json docs/bench.json
 
 # By hand before a release, since they download much: the oldest packages that pyproject.toml allows, as uv finds them,
 # and newer Pythons.

@@ -43,12 +43,12 @@ def step_times() -> None:
     from perfusion_registry.build.training import repeatable, training_step
     from perfusion_registry.methods.perfusion import METHOD
     from perfusion_registry.methods.perfusion.options import PerfusionRecipe
-    from perfusion_registry.recipe import ConceptSection
+    from perfusion_registry.recipe.recipe import LearnedSection
     from perfusion_registry.reporter import Silent
 
     description = describe_base("storybook")
     base = load_base(description, device="cpu")
-    section = ConceptSection(name="teddy", version="1.0.0", supercategory="teddy", images=("*.png",))
+    section = LearnedSection(name="teddy", version="1.0.0", supercategory="teddy", images=("*.png",))
     options = METHOD.resolve_train(PerfusionRecipe(concept=section), description.card.train)
     sources = ConceptSources("teddy", "1.0.0", "teddy", tuple(PICTURES))
     covariance = load_covariance(description.covariance)

@@ -1,0 +1,1 @@
+"""What things cost, each beside its baseline, in one run: `make bench`."""
