@@ -1,0 +1,164 @@
+"""`benchmarks/real` on a tiny base: what it measures, that it goes on, and how it draws what others made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import CLIPModel, CLIPTokenizer
+
+from benchmarks.real.__main__ import measure, parsed
+from benchmarks.real.subjects import read_subjects
+from perfusion_registry.errors import PerfError
+
+CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
+SCRIPT = """\
+import argparse
+from pathlib import Path
+from safetensors.torch import save_file
+from transformers import CLIPTextModel, CLIPTokenizer
+
+parser = argparse.ArgumentParser()
+texts = "pretrained_model_name_or_path train_data_dir placeholder_token initializer_token output_dir"
+for name in texts.split():
+    parser.add_argument(f"--{name}", required=True)
+for name in ("resolution", "max_train_steps"):
+    parser.add_argument(f"--{name}", type=int, required=True)
+told, _ = parser.parse_known_args()
+assert told.resolution == 64 and told.max_train_steps == 3, told
+assert {path.suffix for path in Path(told.train_data_dir).iterdir()} == {".jpg"}
+base = Path(told.pretrained_model_name_or_path)
+tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+table = CLIPTextModel.from_pretrained(base / "text_encoder").get_input_embeddings().weight.detach()
+(row,) = tokenizer(told.initializer_token, add_special_tokens=False).input_ids
+Path(told.output_dir).mkdir(parents=True)
+learned = {told.placeholder_token: table[[row]].clone()}
+save_file(learned, Path(told.output_dir) / "learned_embeds.safetensors")
+"""
+"""Told as diffusers' textual_inversion.py is, and leaves what it leaves; but it learns the word itself."""
+
+
+def save_subjects(folder: Path) -> Path:
+    for name, count in (("My_Teddy", 2), ("teapot2", 2)):
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = np.random.default_rng(k).integers(0, 255, (80, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{k}.jpg", quality=95)
+    (folder / "My_Teddy" / "supercategory.txt").write_text("teddy\n")
+    classes = "Classes\n\nsubject_name,class\nteapot2,teapot\nMy_Teddy,toy\n"
+    (folder / "prompts_and_classes.txt").write_text(f"{classes}\nprompt_list = [\n'a {{0}} {{1}} in snow',\n")
+    return folder
+
+
+def test_subjects_are_read_as_they_are_published(tmp_path: Path) -> None:
+    subjects = read_subjects(save_subjects(tmp_path / "subjects"))
+    assert [(one.name, one.word, len(one.pictures)) for one in subjects] == [
+        ("my-teddy", "teddy", 2),
+        ("teapot2", "teapot", 2),
+    ]
+    for name in ("a_cat", "empty"):
+        (tmp_path / "subjects" / name).mkdir()
+    (tmp_path / "subjects" / "empty" / "supercategory.txt").write_text("cat")
+    with pytest.raises(
+        PerfError, match=r"a_cat has no supercategory.txt, .* does not list it; empty has no pic"
+    ):
+        read_subjects(tmp_path / "subjects")
+
+
+@pytest.fixture
+def command(tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv(
+        "PERF_CACHE_DIR", str(tmp_path / "cache")
+    )  # which the command sets, and this takes back
+    shutil.rmtree(save_subjects(tmp_path / "subjects") / "teapot2")
+    (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS * 60))
+    (tmp_path / "prompts.txt").write_text("a photo of a {}\n\na {} in the snow\n")
+    script = tmp_path / "diffusers" / "examples" / "textual_inversion" / "textual_inversion.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(SCRIPT)
+
+    def run(*more: str) -> Any:
+        places = [str(tiny_base_folder), str(tmp_path / "subjects"), "--out", str(tmp_path / "out")]
+        files = ["--captions", str(tmp_path / "captions.txt"), "--prompts", str(tmp_path / "prompts.txt")]
+        return measure(parsed([*places, *files, "--seeds", "2", *more]))
+
+    return run
+
+
+def picture(out: Path, method: str, subject: str, name: str) -> np.ndarray:
+    return np.asarray(Image.open(out / "pictures" / method / subject / f"{name}.png").convert("RGB")).astype(
+        int
+    )
+
+
+@torch.no_grad()
+def by_clip(folder: Path, pixels: np.ndarray) -> float:
+    """How alike a picture and "a in the snow" are, by transformers' own model."""
+    clip, tokenizer = CLIPModel.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder)
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+    std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float()[None] / 255
+    image = functional.interpolate(image, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+    seen = clip.visual_projection(clip.vision_model((image - mean) / std).pooler_output)
+    words = tokenizer(["a in the snow"], return_tensors="pt")
+    text = clip.text_projection(clip.text_model(**words).pooler_output)
+    return float(functional.cosine_similarity(seen, text)[0])
+
+
+@pytest.mark.slow
+def test_subjects_are_learned_drawn_and_told(
+    command: Callable[..., Any], tiny_base_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    report = command()
+    assert not report["failed"]
+    perf, plain = report["summary"]["perf"], report["summary"]["the plain word"]
+    assert set(perf) == {"seconds", "peak_gib", "bytes", "seconds_per_picture", "image", "text"}
+    assert set(plain) == {"seconds_per_picture", "image", "text"}
+    assert perf["seconds"] > 0.5
+    assert 0.1 < perf["peak_gib"] < 8
+    assert len(list(out.glob("pictures/*/*/*.png"))) == 2 * 2 * 2
+    assert np.abs(
+        picture(out, "perf", "my-teddy", "1-0") - picture(out, "the-plain-word", "my-teddy", "1-0")
+    ).max()
+
+    seen = [
+        by_clip(tiny_base_folder / "clip", picture(out, "perf", "my-teddy", f"1-{seed}")) for seed in (0, 1)
+    ]
+    kept = json.loads((out / "scores.json").read_text())
+    ours = [kept[f"pictures/perf/my-teddy/1-{seed}.png"]["text"] for seed in range(2)]
+    assert ours == pytest.approx(seen, abs=1e-3)
+
+    page = (out / "report.md").read_text()
+    assert (
+        "| method | seconds to learn | GiB, learning | KB | seconds a picture | CLIP image | CLIP text |"
+        in page
+    )
+    before = {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*/*.png")}
+    again = command()
+    assert again["subjects"] == report["subjects"]
+    assert {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*/*.png")} == before
+    with pytest.raises(PerfError, match="results of another command: --steps was None"):
+        command("--steps", "3")
+
+    more = ["--diffusers-examples", str(tmp_path / "diffusers"), "--script-arguments", "--max_train_steps 3"]
+    beside = command(*more)
+    (told,) = beside["failed"]
+    assert told.startswith(
+        "custom diffusion, my-teddy: it is no checkout of diffusers: it has no such script"
+    )
+    learned = beside["subjects"]["textual inversion"]["my-teddy"]
+    left = out / "runs" / "textual-inversion" / "my-teddy" / "out" / "learned_embeds.safetensors"
+    assert (learned["bytes"], learned["interrupted"]) == (left.stat().st_size, False)
+    for name in ("0-0", "0-1", "1-0", "1-1"):  # the word itself, drawn as perf draws it
+        theirs = picture(out, "textual-inversion", "my-teddy", name)
+        assert np.abs(theirs - picture(out, "the-plain-word", "my-teddy", name)).max() <= 1
+    assert beside["subjects"]["perf"] == report["subjects"]["perf"]
