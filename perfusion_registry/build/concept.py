@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,11 @@ from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
 from perfusion_registry.build.images import load_image, notes_on_all, notes_on_squaring
-from perfusion_registry.build.latents import encode_latents, joined
+from perfusion_registry.build.latents import Latents, encode_latents, joined
 from perfusion_registry.build.masks import MASK_STEPS, find_masks
 from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste, steps_to_draw
+from perfusion_registry.build.prior import BATCH as PRIORS_AT_ONCE
+from perfusion_registry.build.prior import draw_prior, prior_prompt
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.threads import as_begun
 from perfusion_registry.build.training import TrainInputs, repeatable, train
@@ -30,7 +32,7 @@ from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.methods.trainable import MakeTrainable
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import TrainingOptions
+from perfusion_registry.recipe.options import PriorOptions, TrainingOptions
 from perfusion_registry.recipe.pictures import masks_beside
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
@@ -186,8 +188,39 @@ def _inputs(
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
     call = method.call(options, word)
     prompts = Prompts.of(base, [*options.templates, *pair_prompts], word, call=call)
+    priors = 0
+    if isinstance(options, PriorOptions) and options.prior_pictures:
+        prompts, prior = _prior(base, prompts, sources, options, latents.mean.shape[1:], reporter)
+        latents, priors = joined([latents, prior]), len(prior.mean)
     metric = covariance.metric() if covariance is not None else None
-    return TrainInputs(base, word, metric, prompts, latents, options, make, rows, call), pixels
+    return TrainInputs(base, word, metric, prompts, latents, options, make, rows, call, priors), pixels
+
+
+def _prior(
+    base: Base,
+    prompts: Prompts,
+    sources: ConceptSources,
+    options: PriorOptions,
+    shape: Sequence[int],
+    reporter: Reporter,
+) -> tuple[Prompts, Latents]:
+    """The prompts with the one of prior pictures behind them, and these, which the base draws."""
+    prompt, count = prior_prompt(base, options.templates[0], sources.supercategory), options.prior_pictures
+    title = f"{sources.name}: drawing {count} prior pictures"
+    batches = -(-count // PRIORS_AT_ONCE)
+    with reporter.stage(title, batches * options.validation_steps) as stage, repeatable(base.device):
+        drawn = draw_prior(
+            base,
+            prompt,
+            shape,
+            count,
+            seed=options.seed,
+            steps=options.validation_steps,
+            guidance=options.validation_guidance,
+            advance=stage.advance,
+        )
+        latents = encode_latents(base, drawn, torch.ones_like(drawn[:, :1]), flip=options.flip)
+    return Prompts((*prompts.tokens, prompt), frozenset({len(prompts.tokens)})), latents
 
 
 def _pair_prompts(sources: ConceptSources, options: TrainingOptions, reporter: Reporter) -> tuple[str, ...]:

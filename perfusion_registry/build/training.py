@@ -28,7 +28,7 @@ from perfusion_registry.memory import out_of_memory
 from perfusion_registry.methods.calls import CallWords
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
-from perfusion_registry.recipe.options import TrainingOptions
+from perfusion_registry.recipe.options import PriorOptions, TrainingOptions
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class TrainInputs:
     word: the supercategory. metric: of the covariance; None for a method that needs none. prompts: of
     `options.templates`. latents: of the concept's images. make: begins to learn the concept. pairs: after
     these there may be pictures of the concept beside another thing, and their prompts; the row of the prompt
-    of each. call: what a call of the concept becomes in prompts, where that is words.
+    of each. call: what a call of the concept becomes in prompts, where that is words. priors: behind
+    all of these, how many pictures are the base's own, whose prompt is the last.
     """
 
     base: Base
@@ -58,6 +59,12 @@ class TrainInputs:
     make: MakeTrainable
     pairs: tuple[int, ...] = ()
     call: CallWords | None = None
+    priors: int = 0
+
+    @property
+    def samples(self) -> int:
+        """How many the denoiser is asked about in a step: with priors one for each of the concept's."""
+        return self.options.batch * (2 if self.priors else 1)
 
     def begin(self) -> TrainState:
         """The concept before its first step."""
@@ -68,17 +75,33 @@ class TrainInputs:
     def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pictures and of prompts for them, by index, both (B,).
 
-        The concept alone goes with any of the prompts for it, in a pair with its own only.
+        The concept alone goes with any of the prompts for it, in a pair with its own only. Behind the
+        concept's are as many priors, where there are any.
         """
-        B, alone = self.options.batch, len(self.latents.mean) - len(self.pairs)
+        B, alone = self.options.batch, len(self.latents.mean) - len(self.pairs) - self.priors
         pictures = torch.randint(alone, (B,), generator=generator)
         templates = torch.randint(len(self.options.templates), (B,), generator=generator)
-        if not self.pairs:
+        if self.pairs:
+            paired = torch.rand(B, generator=generator) < self.options.pair_share
+            others = torch.randint(len(self.pairs), (B,), generator=generator)
+            own = torch.tensor(self.pairs)[others]
+            pictures = torch.where(paired, alone + others, pictures)
+            templates = torch.where(paired, own, templates)
+        if not self.priors:
             return pictures, templates
-        paired = torch.rand(B, generator=generator) < self.options.pair_share
-        others = torch.randint(len(self.pairs), (B,), generator=generator)
-        own = torch.tensor(self.pairs)[others]
-        return torch.where(paired, alone + others, pictures), torch.where(paired, own, templates)
+        first, prompt = alone + len(self.pairs), len(self.prompts.tokens) - 1
+        priors = first + torch.randint(self.priors, (B,), generator=generator)
+        return torch.cat([pictures, priors]), torch.cat([templates, torch.full((B,), prompt)])
+
+    def weights(self, B: int) -> Tensor | float:
+        """What the loss of each of B samples counts, (B, 1, 1, 1): the mean of all is the mean of the
+        concept's and, so many times, the mean of the priors'."""
+        if not self.priors:
+            return 1.0
+        own = torch.full((B,), 2.0, device=self.latents.weight.device)
+        assert isinstance(self.options, PriorOptions)
+        own[B // 2 :] *= self.options.prior_weight
+        return own[:, None, None, None]
 
     def identity(self, concept: Trainable) -> str:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
@@ -117,7 +140,7 @@ def train(
     saved = begun = time.monotonic()
     first = state.step
     reads_text = state.concept.prepare(inputs.prompts)
-    saving = MemorySaving(base, options.batch, title, reporter or Silent())
+    saving = MemorySaving(base, inputs.samples, title, reporter or Silent())
     text: AbstractContextManager[None] = nullcontext() if reads_text else text_away(base)
     with (
         (reporter or Silent()).stage(title, options.steps) as stage,
@@ -150,7 +173,7 @@ def training_step(inputs: TrainInputs, state: TrainState, saving: MemorySaving |
     while value is None:
         before = state.generator.get_state(), dict(state.concept.moving)
         try:
-            value = _gradients(inputs, state, inputs.options.batch if saving is None else saving.part)
+            value = _gradients(inputs, state, inputs.samples if saving is None else saving.part)
         except (RuntimeError, MemoryError) as error:
             if saving is None or not out_of_memory(error) or saving.exhausted:
                 raise
@@ -233,7 +256,7 @@ class _Batch:
         inverse = inverse.to(base.text_device)
         given = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
         noisy, wanted = objective.add_noise(z, noise, times), objective.target(z, noise, times)
-        return cls(noisy, times, wanted, latents.weight[pictures], given)
+        return cls(noisy, times, wanted, latents.weight[pictures] * inputs.weights(B), given)
 
     def of(self, states: Tensor, rows: slice) -> _Batch:
         """Some of the samples, with other states."""

@@ -47,9 +47,11 @@ def unedited(base: Base, prompts: Conditioning) -> Conditioning:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts that each call the concept once. tokens: of each."""
+    """Prompts that each call the concept once. tokens: of each. plain: those that have its supercategory
+    instead, and nothing of its own."""
 
     tokens: tuple[Tokens, ...]
+    plain: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -89,7 +91,11 @@ class Prompts:
         """
         rows = [self.tokens[row] for row in chosen]
         places = torch.tensor([row.concept_positions[0] for row in rows])
-        own = {(prompt, 0): _own(row, embeddings) for prompt, row in enumerate(rows)} if embeddings else None
+        own = {
+            (prompt, 0): _own(row, embeddings)
+            for prompt, row in enumerate(rows)
+            if embeddings and chosen[prompt] not in self.plain
+        }
         prompts = base.encode(rows, own)
         E = prompts.states
         return prompts, E[torch.arange(len(rows), device=E.device), places.to(E.device)]

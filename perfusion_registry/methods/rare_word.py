@@ -20,7 +20,7 @@ from perfusion_registry.methods.defaults import of_the_base
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.lora.words import mistake, words_in
 from perfusion_registry.recipe.model import FileModel
-from perfusion_registry.recipe.options import TrainingOptions, TrainingSection
+from perfusion_registry.recipe.options import PriorOptions, PriorSection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ _LEARNED = "Whether the rare word's token embedding is learned too."
 _BESIDE = "Whether the supercategory stands behind the rare word in prompts."
 
 
-class RareWordSection(TrainingSection):
+class RareWordSection(PriorSection):
     """The part of `[train]` that says how calls are spelled."""
 
     token: RareWord | None = None
@@ -58,7 +58,7 @@ class RareWordSection(TrainingSection):
         return self
 
 
-class RareWordOptions(TrainingOptions):
+class RareWordOptions(PriorOptions):
     """token: the rare word, "" for none; learn_token: whether its embedding is learned; with_supercategory:
     whether the supercategory is said behind it."""
 

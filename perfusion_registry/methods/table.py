@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 METHODS = {
+    "dreambooth-lora": "perfusion_registry.methods.dreambooth_lora:METHOD",
     "lora": "perfusion_registry.methods.lora:METHOD",
     "perfusion": "perfusion_registry.methods.perfusion:METHOD",
     "residuals": "perfusion_registry.methods.residuals:METHOD",

@@ -66,6 +66,16 @@ PairPrompts = Annotated[
     Field(max_length=64, description="Prompts that name another thing beside the concept, `{}`."),
 ]
 PairShare = Annotated[float, Field(gt=0, le=1, description="Of the samples, how many are of pairs.")]
+PriorPictures = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=10_000,
+        description="Prior preservation: so many pictures the base draws of the supercategory, to be learned "
+        "beside the concept's.",
+    ),
+]
+PriorWeight = Annotated[float, Field(gt=0, le=100, description="Of the loss on prior pictures.")]
 Residual = Annotated[float, Field(ge=0, le=4, description="Strength of the concept's residual.")]
 Every = Annotated[int, Field(ge=1, le=100_000, description="Steps between validations.")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -155,3 +165,18 @@ class TrainingOptions(FileModel):
     def prompts(self) -> tuple[str, ...]:
         """Every prompt that the training reads or draws."""
         return (*self.templates, *self.validation_prompts, *self.pair_prompts)
+
+
+class PriorSection(TrainingSection):
+    """The same of methods that can preserve what the base knows of the supercategory."""
+
+    prior_pictures: PriorPictures | None = None
+    prior_weight: PriorWeight | None = None
+
+
+class PriorOptions(TrainingOptions):
+    """prior_pictures: the base's own of the plain supercategory, learned beside the concept's, one for each,
+    with `prior_weight` times their loss."""
+
+    prior_pictures: Annotated[PriorPictures, Field(exclude_if=lambda count: not count)] = 0
+    prior_weight: Annotated[PriorWeight, Field(exclude_if=lambda weight: weight == 1)] = 1.0

@@ -47,6 +47,10 @@ method = "residuals"
 {TRAIN}
 render = {{ residual = 0.5 }}
 [[figures.variants]]
+name = "lora"
+method = "dreambooth-lora"
+train = {{ {QUICK}, prior_pictures = 1 }}
+[[figures.variants]]
 name = "preset"
 {TRAIN}
 render = {{ preset = "faithful" }}
@@ -104,6 +108,7 @@ def test_a_suite_sets_what_each_method_has_and_the_report_says_it(smoke: Smoke) 
         "blend@strength=0.5": "strength 0.5, haze 0, far side",
         "blend@strength=2": "strength 2, haze 0, far side",
         "blocks": "residual 0.5, ramp lag",
+        "lora": "strength 1",
     }
     assert figure.best is not None
     assert set(figure.best.choice.values()) <= {"blend@strength=0.5", "blend@strength=2"}

@@ -22,7 +22,7 @@ Strength = Annotated[
 TextStrength = Annotated[
     float, Field(ge=-10, le=10, description="How strongly it applies to the text encoder, if otherwise.")
 ]
-_REACH = (
+REACH_SAID = (
     "`everywhere`, as other programs draw it; `localised`: to the picture where the concept is; `gated`: to "
     "its words alone too, with its supercategory's keys. Left out: everywhere, beside other things gated."
 )
@@ -60,7 +60,7 @@ class RenderSection(FileModel):
 
     strength: Strength | None = None
     text_strength: TextStrength | None = None
-    reach: Annotated[Reach | None, Field(description=_REACH)] = None
+    reach: Annotated[Reach | None, Field(description=REACH_SAID)] = None
 
 
 class DrawOptions(FileModel):
