@@ -138,11 +138,21 @@ def _decode(source: Path | bytes, name: str | None) -> tuple[Image.Image, str]:
         raise PerfError(f"The image is far too large: {error}", where=name, hint="scale it down") from error
     except UnidentifiedImageError as error:
         what = "The file is not an image of a known kind"
-        raise PerfError(what, where=name, hint="save it as PNG or JPEG") from error
+        raise PerfError(what, where=name, hint=_instead(name)) from error
     except (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error) as error:
         what = f"The image is damaged: {error}"
         raise PerfError(what, where=name, hint="copy it again, or save it anew as PNG") from error
     return image, name
+
+
+def _instead(name: str) -> str:
+    """What to do about a file that is no image, by its name."""
+    suffix = Path(name).suffix.lower()
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".zst"):
+        return "unpack it, and name the folder or the pictures in it"
+    if suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"):
+        return "a film is no picture: save some of its frames as PNG or JPEG"
+    return "save it as PNG or JPEG"
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

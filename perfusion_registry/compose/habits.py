@@ -17,6 +17,9 @@ _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
 _CHANGING = re.compile(r"\[(?=[^()\[\]]*[^\W\d])(?:[^()\[\]]*:\s*\d*\.?\d+\s*|[^()\[\]]*\|[^()\[\]]*)\]")
 _UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
+_WILDCARD = re.compile(r"__\w[\w/-]*?__|\{[^{}=|]*\|[^{}=]*\}")
+_OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*(?:[ =][\w.:,]*\d[\w.:,]*)?")
+_BARE_WEIGHT = re.compile(r"(?<![\w(\[])([^\W\d][\w-]*\*?)::?(\d*\.?\d+)(?![\w:)\]]|\.\d)")
 _KEYWORD = re.compile(r"(?<![\w-])(AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
@@ -32,7 +35,7 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     called = set(prompt.names)
     texts = [_unescaped(prompt, piece) for piece in prompt.pieces if isinstance(piece, Text)]
     said = [habit for text in texts for habit in _within(text, set(known), called)]
-    yield from dict.fromkeys((*said, *_brackets(prompt)))
+    yield from dict.fromkeys((*said, *_brackets(prompt), *_one_text(prompt.source)))
 
 
 def _unescaped(prompt: Prompt, piece: Text) -> str:
@@ -81,6 +84,16 @@ def _brackets(prompt: Prompt) -> Iterator[str]:
     for piece in prompt.pieces:
         if isinstance(piece, Text) and (match := _UNCLOSED.search(piece.text)):
             yield f"{match[0][0]} before {_WORD.findall(match[0])[0]} is a character: nothing closes it"
+
+
+def _one_text(source: str) -> Iterator[str]:
+    """`__animal__` and `{red|blue}`, `--ar 16:9`, and `rain:1.2` without parentheses."""
+    for match in _WILDCARD.finditer(source):
+        yield f"{match[0]} is read as it stands: a prompt is one text here; --prompts FILE draws a list"
+    for match in _OPTION.finditer(source):
+        yield f"{match[0]} is read as words: options stand outside of the prompt (`perf render --help`)"
+    for match in _BARE_WEIGHT.finditer(source):
+        yield f"{match[0]} is read as words: a weight stands in parentheses, ({match[1]}:{match[2]})"
 
 
 def _name(word: str, otherwise: str = "") -> str:

@@ -265,6 +265,21 @@ def test_a_single_picture_one_of_one_colour_and_a_copy_are_told() -> None:
     assert plain == "c has one colour all over, so there is nothing in it to learn"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("pictures.ZIP", "unpack it"),
+        ("cat.mp4", "some of its frames"),
+        ("notes.txt", "save it as PNG or JPEG"),
+    ],
+)
+def test_what_is_no_picture_says_what_to_do_instead(name: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 or anything else")
+    with pytest.raises(PerfError, match="not an image of a known kind") as caught:
+        load_image(tmp_path / name)
+    assert hint in (caught.value.hint or "")
+
+
 def test_squaring_takes_the_middle_of_the_shortest_side() -> None:
     image = Image.new("RGB", (90, 30), RED)
     image.paste(BLUE, (30, 0, 60, 30))

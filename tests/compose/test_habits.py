@@ -24,6 +24,12 @@ SAID = {
     "a *teddy* at night": ["a star that follows no name"],
     "* at night": ["tea-pot* calls a concept"],
     "a teddy* AND a cat": ["AND is read as a word"],
+    "a teddy* --ar 16:9 --v 6": ["--ar 16:9 is read as words", "--v 6 is read as words"],
+    "a teddy* in rain --tile": ["--tile is read as words: options stand outside"],
+    "teddy*:1.2 on the beach": ["a weight stands in parentheses, (teddy*:1.2)"],
+    "a teddy* in snow::2": ["snow::2 is read as words"],
+    "a __animal__ and a teddy*": ["__animal__ is read as it stands"],
+    "a {red|blue} ball and a teddy*": ["{red|blue} is read as it stands", "--prompts FILE"],
 }
 
 
@@ -44,6 +50,7 @@ def test_a_habit_is_named_with_how_it_is_written_here(prompt: str) -> None:
         "a cup (blue) [small], a (((teddy*)) in a (tea-pot*:1.2)",
         "a cat :( and a dog [12:00] BREAK a hat",
         "a \\* of a cat",
+        "a well-known -- or so -- cat, one-to-one, (best quality, snow:1.2), a b:c of 3:16",
         "a teddy* of 5\\* and \\(more\\)",
         "a teddy*{bias=.5} {at night}",
         "",
