@@ -52,14 +52,21 @@ def parse_toml(text: str, where: str, kind: str) -> dict[str, Any]:
         raise PerfError(
             f"the {kind} is not valid TOML: {error.msg}\n    {excerpt}\n    {caret}",
             where=f"{where}:{error.lineno}:{error.colno}",
-            hint="a merge left it in conflict; `perf lock` keeps both sides where they only added something"
-            if kind == "manifest" and excerpt.startswith("<<<<<<< ")
-            else None,
+            hint=_mending(kind, excerpt),
         ) from error
     except RecursionError as error:
         raise PerfError(f"the {kind} nests values too deeply", where=where) from error
     except ValueError as error:
         raise PerfError(f"the {kind} has a number of too many digits", where=where) from error
+
+
+def _mending(kind: str, line: str) -> str | None:
+    """What to do about a file that is no TOML, where more than the place helps. line: where it ends to be."""
+    if kind == "manifest" and line.startswith("<<<<<<< "):
+        return "a merge left it in conflict; `perf lock` keeps both sides where they only added something"
+    if kind == "lockfile":  # which nobody writes by hand
+        return "take it from version control again, or delete it and run `perf lock`"
+    return None
 
 
 def read_model(path: Path, model: type[Model], kind: str) -> Model:

@@ -186,3 +186,11 @@ def test_half_resolved_markers_are_an_error(tmp_path: Path, cut: str) -> None:
     broken = "\n".join(line for line in text.split("\n") if not line.startswith(cut))
     with pytest.raises(PerfError, match="markers do not match up"):
         parse_lockfile(broken, "perfusion.lock")
+
+
+def test_a_lockfile_that_was_cut_off_says_how_to_have_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "perfusion.lock"
+    path.write_text("version = 2\n[[base.fi", encoding="utf-8")
+    with pytest.raises(PerfError, match="not valid TOML") as caught:
+        read_lockfile(path)
+    assert "from version control" in (caught.value.hint or "")
