@@ -14,6 +14,7 @@ from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.layouts import END, START, Layout
 from perfusion_registry.base.pretrained import BROKEN, from_single_file, quiet, wider_unet
+from perfusion_registry.base.upcasting import is_large, upcast
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.errors import PerfError
 
@@ -41,12 +42,15 @@ def load_checkpoint(
     if channels != layout["in_channels"] and "unet" not in options:  # for inpainting
         parts["unet"] = wider_unet(files.file, files.layout.folder, channels, dtype)
     pipe = from_single_file(kind, files.file, files.layout.folder, dtype, **parts, **options)
-    return pipe, list(in_fp32.values())
+    if dtype == torch.float32:  # which the pipeline then has itself
+        return pipe, list(in_fp32.values())
+    return pipe, [_kept(description, files, name, encoder) for name, encoder in in_fp32.items()]
 
 
 def load_text_encoder(description: BaseDescription, component: str) -> nn.Module:
-    """One of a base's text encoders, in fp32."""
-    return _text_encoder(checkpoint_files(description), component)
+    """One of a base's text encoders, which computes in fp32."""
+    files = checkpoint_files(description)
+    return _kept(description, files, component, _text_encoder(files, component))
 
 
 def load_tokenizer(description: BaseDescription, component: str) -> Any:
@@ -90,6 +94,18 @@ def _text_encoder(files: CheckpointFiles, component: str) -> nn.Module:
                 )
             parameter.copy_(torch.from_numpy(numbers.astype("f4")))
     return model.eval()
+
+
+def _kept(
+    description: BaseDescription, files: CheckpointFiles, component: str, encoder: nn.Module
+) -> nn.Module:
+    """A text encoder as it stays in memory: a large one with the file's own numbers, where these have 16 bits
+    (`base.upcasting`)."""
+    formats = {part.entry.dtype for part in files.text_parts(component).values()}
+    kept = {"F16": torch.float16, "BF16": torch.bfloat16}.get(formats.pop()) if len(formats) == 1 else None
+    if kept is None or not is_large(encoder) or description.options.changes_text:
+        return encoder
+    return upcast(encoder, kept)
 
 
 def clip_tokenizer(layout: Layout, component: str) -> Any:

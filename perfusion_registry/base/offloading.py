@@ -18,6 +18,7 @@ from torch import nn
 
 from perfusion_registry.base.offload_hooks import CPU, hook, hooked, is_hooked, plain_copy
 from perfusion_registry.base.offload_kinds import Offload, said_in
+from perfusion_registry.base.upcasting import share_weights
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ def offloaded(base: AnyBase, device: torch.device, how: Offload) -> AnyBase:
             where=said_in(how),
             hint="leave it out; `--dtype bf16` takes half of the memory of fp32",
         )
-    own = {id(module) for module in _modules_of(base)}
+    own = _modules_of(base)
     for name, part in pipe.components.items():
-        if id(part) in own:  # its hooks would move the text encoder away while gradients are on their way
+        if not isinstance(part, nn.Module):
+            continue
+        # Its hooks would move the text encoder away while gradients are on their way.
+        if any(part is module or share_weights(part, module) for module in own):
             setattr(pipe, name, copy.deepcopy(part))
     there = replace(base, device=device, offload=how)
     vars(there)["bank"] = replace(bank, projecting=tuple(map(copy.deepcopy, bank.projecting)))

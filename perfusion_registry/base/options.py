@@ -131,6 +131,11 @@ class BaseOptions:
     said: BaseSection | None = None
 
     @property
+    def changes_text(self) -> bool:
+        """Whether it may change what text encoders are: layers left out, words, LoRAs."""
+        return bool(self.left_out or self.text_marks or self.embeddings or self.loras)
+
+    @property
     def parts(self) -> tuple[SidePart, ...]:
         """Everything that has files."""
         models = (self.vae, self.unet, self.scorer, self.segmenter)

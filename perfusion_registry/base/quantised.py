@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from perfusion_registry.base.upcasting import UpcastLinear
+
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is a linear one whose weight is all of it, in whatever numbers it is kept."""
-    return type(layer) is nn.Linear or is_gguf(layer)
+    return type(layer) in (nn.Linear, UpcastLinear) or is_gguf(layer)
 
 
 def computes_in(layer: nn.Module) -> torch.dtype:
     """The format that a layer computes in, outside of autocast."""
+    if isinstance(layer, UpcastLinear):
+        return torch.float32
     if is_gguf(layer):
         own: Any = layer.compute_dtype
         return own if isinstance(own, torch.dtype) else torch.float32

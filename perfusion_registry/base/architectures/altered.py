@@ -17,7 +17,6 @@ from perfusion_registry.base.checkpoint_loading import checkpoint_files
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.layouts import UNET
 from perfusion_registry.base.lora import fuse
-from perfusion_registry.base.options import BaseOptions
 from perfusion_registry.base.pretrained import BROKEN, dtype_option, load_pretrained, quiet
 from perfusion_registry.base.weights import weight_variants
 from perfusion_registry.errors import PerfError
@@ -31,7 +30,7 @@ def altered(pipe: Any, encoders: Mapping[str, nn.Module], description: BaseDescr
     what is made of them.
     """
     options = description.options
-    if not _changes_text(options) and not options.loras:
+    if not options.changes_text:
         return
     for component, number in options.left_out.items():
         if not description.in_one_file:  # of a file these layers were never read
@@ -45,10 +44,6 @@ def altered(pipe: Any, encoders: Mapping[str, nn.Module], description: BaseDescr
         own = getattr(pipe, component)
         if own is not encoder:
             setattr(pipe, component, copy.deepcopy(encoder).to(own.dtype))
-
-
-def _changes_text(options: BaseOptions) -> bool:
-    return bool(options.left_out or options.text_marks or options.embeddings)
 
 
 def leave_out(encoder: Any, number: int) -> None:

@@ -129,7 +129,7 @@ class Anima:
             for component, kind in TOKENIZERS.items()
         }
         models = {model: load_model(description, model, _CLASSES[model], dtype) for model in self.models}
-        readers = [fp32_text_encoder(models[model], description, model) for model in _READERS]
+        readers = [fp32_text_encoder(models[model], description, model, shared=True) for model in _READERS]
         for model, name in zip((*readers, models["transformer"]), (*_READERS, "transformer"), strict=True):
             require_all_weights(model, description.folder / name, description.variants.get(name))
         move((*models.values(), *readers), device)

@@ -121,7 +121,7 @@ class PixArtSigma:
 
         tokenizer = self.tokenizer(description)
         pipe = load_pipeline(PixArtSigmaPipeline, description, dtype, tokenizer=tokenizer)
-        text_encoder = fp32_text_encoder(pipe.text_encoder, description)
+        text_encoder = fp32_text_encoder(pipe.text_encoder, description, shared=True)
         for model, name in ((pipe.transformer, "transformer"), (text_encoder, "text_encoder")):
             require_all_weights(model, description.folder / name, description.variants.get(name))
         move((pipe.transformer, pipe.vae, pipe.text_encoder, text_encoder), device)

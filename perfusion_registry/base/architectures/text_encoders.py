@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.identity import BaseDescription
+
+if TYPE_CHECKING:
+    import torch
 
 
 def live_text_encoder(
@@ -18,20 +22,52 @@ def live_text_encoder(
     return without_hooks(fp32_text_encoder(own, description, component), own).to(rests)
 
 
-def fp32_text_encoder(own: Any, description: BaseDescription | None, component: str = "text_encoder") -> Any:
-    """A text encoder in fp32: a pipeline's own one, else from the base's files, else a copy."""
+def fp32_text_encoder(
+    own: Any, description: BaseDescription | None, component: str = "text_encoder", *, shared: bool = False
+) -> Any:
+    """A text encoder that computes in fp32: a pipeline's own one, else from the base's files, else a copy.
+
+    A large one keeps the numbers of 16 bits that its files have, or, where these have 32, those of the
+    pipeline's own (`base.upcasting`). shared: it may be the pipeline's own weights that it keeps.
+    """
     import torch
+
+    from perfusion_registry.base.upcasting import is_large, upcast, upcast_of
 
     if own.dtype == torch.float32:
         return own
     if description is None:
         from perfusion_registry.base.offload_hooks import plain_copy
 
-        return plain_copy(own).float()
+        copied = plain_copy(own)
+        return upcast(copied, own.dtype) if is_large(own) else copied.float()
     from perfusion_registry.base.checkpoint_loading import load_text_encoder
     from perfusion_registry.base.pretrained import load_pretrained
 
     if description.in_one_file:
         return load_text_encoder(description, component)
     folder, variant = description.folder / component, description.variants.get(component)
-    return load_pretrained(type(own), folder, f"the {component}", dtype=torch.float32, variant=variant)
+    kept = _kept(folder, variant, own) if is_large(own) and not description.options.changes_text else None
+    if shared and kept == own.dtype:
+        return upcast_of(own)
+    dtype = torch.float32 if kept is None else kept
+    loaded = load_pretrained(type(own), folder, f"the {component}", dtype=dtype, variant=variant)
+    return loaded if kept is None else upcast(loaded, kept)
+
+
+def _kept(folder: Path, variant: str | None, own: Any) -> torch.dtype:
+    """The 16 bits that a text encoder's files have, or, where they have 32, those of the pipeline's own."""
+    import torch
+
+    from perfusion_registry.base.weights import is_learned, tensor_entries, weight_files
+
+    formats = {
+        entry.dtype
+        for path in weight_files(folder, variant)
+        if path.suffix == ".safetensors"
+        for name, entry in tensor_entries(path).items()
+        if is_learned(name, entry)
+    }
+    alone = {"F16": torch.float16, "BF16": torch.bfloat16}.get(formats.pop()) if len(formats) == 1 else None
+    kept: torch.dtype = own.dtype if alone is None else alone
+    return kept

@@ -211,7 +211,9 @@ def load_parts(
         pipe.unet.register_to_config(sample_size=size)  # which its layout alone does not decide
     else:
         pipe = load_pipeline(kind, description, dtype, **options)
-        in_fp32 = [fp32_text_encoder(getattr(pipe, name), description, name) for name in encoders]
+        in_fp32 = [
+            fp32_text_encoder(getattr(pipe, name), description, name, shared=True) for name in encoders
+        ]
         for model, name in zip((pipe.unet, *in_fp32), ("unet", *encoders), strict=True):
             require_all_weights(model, description.folder / name, description.variants.get(name))
     altered(pipe, dict(zip(encoders, in_fp32, strict=True)), description)
