@@ -142,10 +142,10 @@ def render_list(
             where=str(options.out),
             hint="name a folder: a picture's name has its prompt and its seed",
         )
+    every = load_list(workspace, prompts, options.overrides)
     if prompts.lines and not share(prompts.lines, prompts.shard):
         workspace.reporter.note(idle(prompts.shard, count(len(prompts.lines), "prompt")))
         return RenderListResult(prompts=(), sheet=None)
-    every = load_list(workspace, prompts, options.overrides)
     listed = [one for one in every if not one.elsewhere]
     title = f"{len(listed)} prompts of {prompts.name}"
     jobs = [_Planned(one.job, Located(workspace.reporter, one.line.place), one.elsewhere) for one in every]

@@ -149,6 +149,8 @@ def test_shards_name_their_pictures_as_one_run_does(perf):
     idle = perf("render", *how, "none", "--shard", "5/8")
     assert "shard 5/8 has nothing to do: there are no more than 4 prompts" in idle.stderr
     assert not (perf.root / "none").exists()
+    wrong = perf("render", "-", "--shard", "5/8", text="a hat\na teddi*\n", code=2)
+    assert "stdin:2" in wrong.stderr
 
 
 def test_one_sheet_shows_all_prompts(perf):
