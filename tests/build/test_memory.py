@@ -1,0 +1,73 @@
+"""What `benchmarks/memory` computes without numbers is what a real step of training allocates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.memory import Way, computed
+from benchmarks.without_numbers import Shape
+from perfusion_registry.base import Base
+from perfusion_registry.build.latents import Latents
+from perfusion_registry.build.training import TrainInputs, repeatable, training_step
+from perfusion_registry.edit import CovarianceMetric
+from perfusion_registry.methods.perfusion.training import PerfusionTrainable
+from perfusion_registry.methods.prompts import Prompts
+
+
+def measured(base: Base, way: Way) -> int:
+    """Bytes that the second step allocates at most beside the weights, as PyTorch's profiler has them of its
+    allocator; with what is learned, and Adam's averages of it."""
+    shape, metric = (10, 4, 8, 8), CovarianceMetric(torch.eye(base.bank.width, dtype=torch.float64))
+    latents = Latents(
+        torch.rand(shape), torch.rand(shape), torch.ones(10, 1, 8, 8), torch.full((10, 6), 64.0)
+    )
+    prompts = Prompts.of(base, way.options.templates, "teddy")
+    inputs = TrainInputs(base, "teddy", metric, prompts, latents, way.options, PerfusionTrainable.begin)
+    state = inputs.begin()
+    unet = base.pipe.unet
+    if way.checkpointing:
+        unet.enable_gradient_checkpointing()
+        unet.train()
+    state.concept.prepare(prompts)
+    residual = state.concept.factors(state.concept.parameters)
+    try:
+        with repeatable(base.device), base.attached([residual] if residual else [], everywhere=True):
+            training_step(inputs, state)
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+                training_step(inputs, state)
+    finally:
+        unet.disable_gradient_checkpointing()
+        unet.eval()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    kept = 3 * sum(one.numel() * one.element_size() for one in state.concept.parameters.values())
+    return peak + kept
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        Way(prompts=2),
+        Way(prompts=2, checkpointing=True),
+        Way(prompts=2, frozen=True),
+        Way(prompts=2, residual=0.2),
+    ],
+)
+def test_a_step_needs_what_was_computed(tiny_base: Base, tiny_base_folder: Path, way: Way) -> None:
+    found = computed(Shape.of(tiny_base_folder), torch.float32, way)
+    assert found.step == pytest.approx(measured(tiny_base, way), rel=0.03)
+
+
+def test_weights_are_those_of_the_files(tiny_base: Base, tiny_base_folder: Path) -> None:
+    modules = [part for part in tiny_base.pipe.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, tiny_base.bank.W))
+    found = computed(Shape.of(tiny_base_folder), torch.float32, Way(batch=1))
+    assert found.weights == pytest.approx(size, rel=0.01)
