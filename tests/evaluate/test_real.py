@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
 from benchmarks.real.__main__ import measure, parsed
+from benchmarks.real.measured import run
 from benchmarks.real.subjects import read_subjects
 from perfusion_registry.errors import PerfError
 
@@ -71,6 +72,29 @@ def test_subjects_are_read_as_they_are_published(tmp_path: Path) -> None:
         PerfError, match=r"a_cat has no supercategory.txt, .* does not list it; empty has no pic"
     ):
         read_subjects(tmp_path / "subjects")
+
+
+def test_what_was_killed_is_begun_again_and_says_whether_its_seconds_are_all(tmp_path: Path) -> None:
+    script = tmp_path / "dies_once.py"
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "place = pathlib.Path(sys.argv[1])\n"
+        "if not place.exists():\n"
+        "    place.touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "held = bytearray(300 * 2**20)\n"
+    )
+    for goes_on in (True, False):
+        result, place = tmp_path / f"{goes_on}.json", tmp_path / f"{goes_on}.marker"
+        with pytest.raises(PerfError, match="it ended with -9"):
+            run(result, [str(script), str(place)], goes_on=goes_on)
+        assert not result.exists()
+        found = run(result, [str(script), str(place)], goes_on=goes_on)
+        assert found["interrupted"] is goes_on
+        assert 0.3 < found["peak_gib"] < 1
+        place.unlink()
+        assert run(result, [str(script), str(place)], goes_on=goes_on) == found  # and not once more
+        assert not place.exists()
 
 
 @pytest.fixture
