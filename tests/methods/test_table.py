@@ -55,7 +55,7 @@ def test_a_recipe_that_names_no_method_is_of_perfusion(tmp_path: Path) -> None:
 
 def test_a_method_that_is_not_here_is_told_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, 'method = "lora-of-mine"')
-    with pytest.raises(PerfError, match="no method `lora-of-mine`; it has .*`lora`, `perfusion`") as caught:
+    with pytest.raises(PerfError, match=r"no method `lora-of-mine`; it has .*`lora`, `perfusion`") as caught:
         read_recipe(path)
     assert caught.value.where == f"{path}:4, concept.method"
     for wrong in ("7", '"../x"', '"Perfusion"'):
