@@ -75,7 +75,7 @@ def add_changes(
     for one in with_adapters(brought, gated=False).values():
         for kind, (E, targets) in ((VALUE, values), (KEY, keys)):
             rest = edit.perpendicular(E, targets.I, targets.V)
-            for columns, added in _added(base, one, kind, rest):
+            for columns, added in added_columns(base, one, kind, rest):
                 h[..., columns] += added
     E, targets = values
     for name, one in with_adapters(brought, gated=True).items():
@@ -83,11 +83,11 @@ def add_changes(
             at = list(places.get(name, ()))
             if at:
                 rest = edit.perpendicular(E[row], targets.I, targets.V)[at]
-                for columns, added in _added(base, one, VALUE, rest):
+                for columns, added in added_columns(base, one, VALUE, rest):
                     h[row, at, columns] += added
 
 
-def _added(base: Base, adapters: Adapters, kind: str, E: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def added_columns(base: Base, adapters: Adapters, kind: str, E: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """What adapters add to the keys or the values of each layer, made of E (..., d), by its columns."""
     if not adapters.strength:
         return

@@ -12,6 +12,7 @@ from perfusion_registry.base import Base, Conditioning, InPooledToo, Rows, Token
 from perfusion_registry.compose.adapting import add_changes, encoded_gated, text_changes, with_adapters
 from perfusion_registry.compose.alignment import lined_up, room_for_blanks
 from perfusion_registry.compose.composition import ComposedConcept, Composition
+from perfusion_registry.compose.merging import merged
 from perfusion_registry.compose.pieces import Prompt
 from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised
 from perfusion_registry.compose.weighing import token_weights
@@ -131,7 +132,7 @@ def contributions(
             concept.render,
         )
         _check_vectors(concept, brought[concept.name])
-    return brought
+    return merged(base, brought)
 
 
 def anything_acts(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> bool:

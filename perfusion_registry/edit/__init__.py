@@ -10,6 +10,7 @@ those of "Personalized Residuals for Concept-Driven Text-to-Image Generation".
 from perfusion_registry.edit.baselines import naive_sum, rome_weight, ungated
 from perfusion_registry.edit.encodings import packed
 from perfusion_registry.edit.gates import gate, similarity
+from perfusion_registry.edit.merging import merged
 from perfusion_registry.edit.metric import CovarianceMetric
 from perfusion_registry.edit.projection import basis, perpendicular
 from perfusion_registry.edit.residuals import at_median, localised, residual
@@ -20,6 +21,7 @@ __all__ = [
     "basis",
     "gate",
     "localised",
+    "merged",
     "naive_sum",
     "packed",
     "perpendicular",

@@ -9,7 +9,8 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods import rare_word
 from perfusion_registry.methods.defaults import over_defaults
 from perfusion_registry.methods.lora.options import EVERYWHERE, GATED, LOCALISED
-from perfusion_registry.methods.lora.words import without_words, words_for
+from perfusion_registry.methods.lora.words import words_for
+from perfusion_registry.methods.low_rank import PREFIX
 from perfusion_registry.methods.rare_word import RareWordMethod, RareWordOptions
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import Recipe
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.transfer import Learned, Transferred
+
+
+def _adapters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
 
 
 class ChangedModules(RareWordMethod):
@@ -67,7 +72,7 @@ class ChangedModules(RareWordMethod):
             return Contribution()
         reach: str | None = getattr(draw, "reach", None)
         strength: float = getattr(draw, "strength", 1.0)
-        changes = changes_of(base, without_words(tensors), name)
+        changes = changes_of(base, _adapters(tensors), name)
         return Contribution(
             words=words_for(base, tensors, name),
             adapters=Adapters(
@@ -86,7 +91,7 @@ class ChangedModules(RareWordMethod):
         from perfusion_registry.methods.lora.drawing import changes_of
         from perfusion_registry.methods.transfer import Transferred
 
-        changes_of(base, without_words(learned.tensors), learned.name)
+        changes_of(base, _adapters(learned.tensors), learned.name)
         words_for(base, learned.tensors, learned.name)
         return Transferred(dict(learned.tensors))
 
@@ -95,7 +100,7 @@ class ChangedModules(RareWordMethod):
         from perfusion_registry.adapters.adapter import adapters_of
 
         assert isinstance(train, RareWordOptions)
-        adapters = without_words(tensors)
+        adapters = _adapters(tensors)
         if not adapters:
             return "it changes nothing"
         try:

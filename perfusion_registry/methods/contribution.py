@@ -55,6 +55,14 @@ class Adapters:
 
 
 @dataclass(frozen=True, eq=False)
+class Merge:
+    """What keys and values are merged by: the encodings (T, d) of a concept's words, and their duals."""
+
+    inputs: Tensor
+    duals: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Contribution:
     """What one concept brings.
 
@@ -62,6 +70,7 @@ class Contribution:
     supercategory's own. target: its part of Eq. 4. factors: what it adds to the denoiser's blocks where its
     call is attended to, A (r, m) and B (m', r) by block path, `strength` times and within its mask. adapters:
     what it changes of the base. words: of each learned word in its phrase (v, d_token) of each text encoder.
+    merge: where its adapters, of K and V, are merged with those of others.
     """
 
     embeddings: tuple[Tensor, ...] = ()
@@ -71,6 +80,7 @@ class Contribution:
     mask: Mask = "ramp"
     adapters: Adapters | None = None
     words: tuple[tuple[Tensor, ...], ...] = ()
+    merge: Merge | None = None
 
     @property
     def acts(self) -> bool:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...]:
     """The change of the denoiser that a concept makes where no gate is asked: its part of Eq. 4 as Eq. 2 has
-    it, exactly of this base, its residual and its changes of single modules, at their strength. fp32, on the
-    CPU."""
+    it, exactly of this base, its residual and its changes of single modules, at their strength; a whole one
+    is a LoRA of full rank, which every program reads. fp32, on the CPU."""
     adapters = []
     target, W = contribution.target, base.bank.W
     if target is not None:
@@ -48,7 +48,9 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
             factors = {"lora_down": down, "lora_up": up.reshape(*up.shape[:2], *ones)}
             adapters.append(Adapter(DENOISER, path, "lora", factors, float(len(down))))
         elif change.weight is not None:
-            adapters.append(Adapter(DENOISER, path, "full", {"diff": strength * change.weight.float().cpu()}))
+            u, s, vt = torch.linalg.svd(strength * change.weight.double().cpu(), full_matrices=False)
+            factors = {"lora_down": vt.float(), "lora_up": (u * s).float()}
+            adapters.append(Adapter(DENOISER, path, "lora", factors, float(len(s))))
     return tuple(adapters)
 
 

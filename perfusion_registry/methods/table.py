@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 METHODS = {
+    "custom-diffusion": "perfusion_registry.methods.custom_diffusion:METHOD",
     "dreambooth-lora": "perfusion_registry.methods.dreambooth_lora:METHOD",
     "lora": "perfusion_registry.methods.lora:METHOD",
     "perfusion": "perfusion_registry.methods.perfusion:METHOD",
