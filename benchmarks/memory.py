@@ -9,7 +9,7 @@ long as something holds it. What a kernel needs for itself, and what an allocato
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def computed(shape: Shape, dtype: torch.dtype, way: Way) -> Needed:
             base.pipe.unet.train()
         if way.frozen:
             learned.concept.prepare(learned.prompts)
-            weights -= sum(map(_bytes, {id(one): one for one in encoders_of(base)}.values()))
+            weights -= _bytes(encoders_of(base))
         residual = learned.concept.residual
         with base.attached([residual] if residual else [], everywhere=True):
             step(base, learned, state, way)
@@ -178,8 +178,10 @@ def encoders_of(base: Base) -> list[nn.Module]:
     return [*base.text_models.values(), *named]
 
 
-def _bytes(module: nn.Module) -> int:
-    tensors = (*module.parameters(), *module.buffers())
+def _bytes(modules: Sequence[nn.Module]) -> int:
+    """Of all tensors of several modules, each once."""
+    every = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    tensors = {id(tensor): tensor for tensor in every}.values()
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

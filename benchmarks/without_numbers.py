@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from perfusion_registry.base import Base
 from perfusion_registry.base.architectures.sdxl import StableDiffusionXLBase
 from perfusion_registry.base.architectures.stable_diffusion import StableDiffusionBase
+from perfusion_registry.base.upcasting import UpcastLinear, is_large
 
 LENGTH = 77
 """Positions of a prompt."""
@@ -89,6 +90,9 @@ class Shape:
             own = self._encoders()
         with _default(torch.float32):
             full = own if dtype == torch.float32 else self._encoders()
+        for one, ours in zip(own, full, strict=True):
+            if one is not ours and is_large(one):
+                _share(one, ours)
         for module in (unet, vae, *own, *full):
             module.eval().requires_grad_(False)
         scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -118,3 +122,12 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def _share(own: nn.Module, ours: nn.Module) -> None:
+    """Give a text encoder in fp32 the 16-bit weights of the pipeline's linear layers, as `base.upcasting`
+    does where its files have the pipeline's format; that copies, for which tensors need numbers."""
+    for one, other in zip(own.modules(), ours.modules(), strict=True):
+        if type(other) is nn.Linear:
+            other.weight = one.weight
+            other.__class__ = UpcastLinear
