@@ -9,6 +9,7 @@ folder is kept.
 
     python -m benchmarks.loras train out/loras teddy teapot
     python -m benchmarks.loras draw out/loras teddy teapot --seeds 8
+    python -m benchmarks.loras draw out/loras teddy              # alone: what could be reached at best
     python -m benchmarks.loras report out/loras
 """
 
@@ -146,6 +147,7 @@ TEMPLATES = (
     "a {0} next to a {1} at night",
 )
 """Those of the paper's suite for two concepts."""
+ALONE = tuple(template.replace(" next to a {1}", "").replace(" and a {1}", "") for template in TEMPLATES)
 
 
 def concept(base: Base, file: Path, name: str) -> Concept:
@@ -170,7 +172,7 @@ def concept(base: Base, file: Path, name: str) -> Concept:
 
 
 def draw(folder: Path, names: list[str], ways: list[str], seeds: int, strength: float) -> None:
-    """Draw both in one picture, each way, and note who is recognised; what is noted already stays."""
+    """Draw one, or both in one picture, each way, and note who is recognised; what is noted stays."""
     base = load_base(describe_base("storybook"))
     concepts = {name: concept(base, folder / f"{name}.safetensors", name) for name in names}
     recogniser = Recogniser.load(base.description.folder / "recogniser.safetensors")
@@ -178,7 +180,7 @@ def draw(folder: Path, names: list[str], ways: list[str], seeds: int, strength: 
     notes = folder / "notes.jsonl"
     rows = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
     done = {(row["pair"], row["way"], row["prompt"], row["seed"], row["strength"]) for row in rows}
-    for template in TEMPLATES:
+    for at, template in enumerate(TEMPLATES if len(pair) == 2 else ALONE):
         question = asked(template.format(*(one.category for one in pair)))
         known = [
             portraits(
@@ -209,7 +211,7 @@ def draw(folder: Path, names: list[str], ways: list[str], seeds: int, strength: 
             for drawn in render(base, composition, request, {n: c.artifact for n, c in concepts.items()}):
                 place = folder / "pictures" / f"{'-'.join(names)}" / way.replace(" ", "-")
                 place.mkdir(parents=True, exist_ok=True)
-                drawn.image.save(place / f"{TEMPLATES.index(template)}-{drawn.seed}-{strength:g}.png")
+                drawn.image.save(place / f"{at}-{drawn.seed}-{strength:g}.png")
                 pixels = torch.frombuffer(bytearray(drawn.image.tobytes()), dtype=torch.uint8)
                 pictures.append(pixels.view(*drawn.image.size[::-1], 3).permute(2, 0, 1).float() / 255)
             images = torch.stack(pictures)
@@ -241,12 +243,12 @@ def report(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / "notes.jsonl").read_text().splitlines()]
     for key in dict.fromkeys((row["pair"], row["strength"], row["way"]) for row in rows):
         own = [row for row in rows if (row["pair"], row["strength"], row["way"]) == key]
-        first, second = (sum(row["identified"][k] for row in own) / len(own) for k in (0, 1))
+        each = [sum(told) / len(own) for told in zip(*(row["identified"] for row in own), strict=True)]
         both = sum(all(row["identified"]) for row in own) / len(own)
         colours = sum(row["both"] for row in own) / len(own)
         print(
             f"{key[0]:16} {key[1]:4} {key[2]:22} {len(own):4} pictures: told from look-alikes "
-            f"{first:4.0%} {second:4.0%}, both {both:4.0%}; both by colour {colours:4.0%}",
+            f"{' '.join(f'{share:4.0%}' for share in each)}, both {both:4.0%}; both by colour {colours:4.0%}",
             flush=True,
         )
 
@@ -258,7 +260,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("train", "draw", "report"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", help="of the cast: all to train, the two to draw")
+    parser.add_argument("names", nargs="*", help="of the cast: all to train, one or two to draw")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=4)
