@@ -39,7 +39,7 @@ def step_times() -> None:
 
     from perfusion_registry.base import describe_base, load_base
     from perfusion_registry.build import ConceptSources, load_covariance
-    from perfusion_registry.build.concept import _inputs
+    from perfusion_registry.build.concept import training_inputs
     from perfusion_registry.build.training import repeatable, training_step
     from perfusion_registry.methods.perfusion import METHOD
     from perfusion_registry.methods.perfusion.options import PerfusionRecipe
@@ -52,7 +52,7 @@ def step_times() -> None:
     options = METHOD.resolve_train(PerfusionRecipe(concept=section), description.card.train)
     sources = ConceptSources("teddy", "1.0.0", "teddy", tuple(PICTURES))
     covariance = load_covariance(description.covariance)
-    inputs, _ = _inputs(METHOD.trainable, base, covariance, sources, options, Silent())
+    inputs, _ = training_inputs(METHOD.trainable, METHOD, base, covariance, sources, options, Silent())
     state = inputs.begin()
     residual = state.concept.factors(state.concept.parameters)
     with repeatable(base.device), base.attached([residual], everywhere=True):

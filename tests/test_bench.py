@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench import __main__ as program
+from benchmarks.bench import captions, drawing, training
 from benchmarks.bench.report import Run, worse
 from benchmarks.bench.turns import Measured, Pair, Row, interval, measure
 
@@ -32,6 +33,31 @@ def test_an_interval_is_the_narrowest_that_holds_the_median_often_enough(count: 
 @pytest.mark.parametrize("count", range(1, 6))
 def test_of_few_turns_all_count(count: int) -> None:
     assert interval(count) == (0, count - 1)
+
+
+KINDS = (
+    "a denoising step, 1 concept ",
+    "residual / the UNet",
+    "textual inversion",
+    "Custom Diffusion",
+    "covariance",
+    "`perf list`",
+    "sync` of 100 ",
+)
+"""In the names of rows, of which the others are larger."""
+ROWS = [row for part in program.PARTS for row in part.rows() if any(kind in row.name for kind in KINDS)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_rows_run(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "STEPS_AT_ONCE", 1)
+    monkeypatch.setattr(drawing, "STEPS", 2)
+    monkeypatch.setattr(training, "STEPS_AT_ONCE", 1)
+    monkeypatch.setattr(captions, "COUNT", 40)
+    with row.prepare() as works:
+        for work in works:
+            work()
 
 
 def test_works_take_turns_and_the_first_turn_does_not_count() -> None:
@@ -86,6 +112,12 @@ def test_a_run_tells_what_became_worse_with_its_profile(
     assert program.main(asked) == 1
     told = capsys.readouterr().out
     assert "worse: resolving 100 concepts of 20 versions" in told
+    assert (tmp_path / "bench.json").read_text(encoding="utf-8") == text  # what it is held against stays
+    assert program.main([*asked, "--accept"]) == 1
+    assert program.main(["--only", "resolving 1,000 ", "--turns", "1", *places]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["results"]
+    assert [one["name"][:16] for one in rows] == ["resolving 100 co", "resolving 1,000 "]
+    assert rows[0]["high"] > 0.001
     assert "resolution.py" in told
     with pytest.raises(SystemExit):
         program.main(["--only", "nothing of that name"])

@@ -5,7 +5,8 @@
     python -m benchmarks.bench --page docs/bench.md --json docs/bench.json
 
 What `--json` names is read first: where a row's whole interval lies above the one there, from the same
-machine, it is told, with a profile of it, and the exit status is 1.
+machine, it is told, with a profile of it, the earlier one stays, and the exit status is 1. `--accept` has the
+later ones stay.
 """
 
 from __future__ import annotations
@@ -33,20 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--page", type=Path, default=Path("out/bench.md"))
     parser.add_argument("--json", type=Path, default=Path("out/bench.json"))
+    parser.add_argument("--accept", action="store_true", help="keep what became worse as what it is now")
     given = parser.parse_args(arguments)
     rows = {row.name: row for part in PARTS for row in part.rows() if given.only in row.name}
     if not rows:
         parser.error(f"no row has {given.only!r} in its name")
-    before, results = Run.read(given.json), []
-    for row in rows.values():
-        results.append(measure(row, given.turns))
-        one = results[-1]
-        print(f"{one.name}: {one.ratio:.3g} ({one.low:.3g} to {one.high:.3g})", flush=True)
-    now = Run.here(results)
     for path in (given.page, given.json):
         path.parent.mkdir(parents=True, exist_ok=True)
-    given.page.write_text(now.page(), encoding="utf-8")
-    now.write(given.json)
+    before, now = Run.read(given.json), Run.here(())
+    for row in rows.values():
+        one = measure(row, given.turns)
+        print(f"{one.name}: {one.ratio:.3g} ({one.low:.3g} to {one.high:.3g})", flush=True)
+        now = Run.here([*now.results, one])
+        kept = now.after(
+            before, accept=given.accept
+        )  # written after each row, so that a run that ends early leaves what it has
+        given.page.write_text(kept.page(), encoding="utf-8")
+        kept.write(given.json)
     found = worse(now, before)
     for one, was in found:
         print(f"worse: {one.name}: {one.low:.3g} to {one.high:.3g}, after {was.low:.3g} to {was.high:.3g}")

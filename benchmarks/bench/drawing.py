@@ -22,6 +22,7 @@ from perfusion_registry.compose.packing import pack
 NAMES = ("teddy", "teapot", "cat", "dog", "pot", "chair", "boat", "bruno")
 STEPS_AT_ONCE = 8
 """Denoising steps that are timed together: one alone is short."""
+STEPS = 50
 QUICK: Mapping[str, Any] = {"steps": 2, "validate_every": 2}
 """A step takes as long with a concept that was hardly trained."""
 
@@ -94,6 +95,6 @@ def _renders() -> Iterator[Pair]:
     base = storybook()
     artifacts = {name: concept(name, residual=True) for name in NAMES[:2]}
     yield (
-        lambda: 1000 * seconds(base, WITH, artifacts, 1, 50),
-        lambda: 1000 * seconds(base, WITHOUT, {}, 1, 50),
+        lambda: 1000 * seconds(base, WITH, artifacts, 1, STEPS),
+        lambda: 1000 * seconds(base, WITHOUT, {}, 1, STEPS),
     )

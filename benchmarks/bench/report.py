@@ -49,6 +49,17 @@ class Run:
         values = json.loads(path.read_text(encoding="utf-8"))
         return cls(values["machine"], tuple(Measured(**row) for row in values["results"]))
 
+    def after(self, before: Run | None, *, accept: bool) -> Run:
+        """What is kept of this run and an earlier one of the same machine: rows that were not measured again,
+        and, unless `accept`, those that became worse, are the earlier one's."""
+        if before is None or before.machine != self.machine:
+            return self
+        own = {one.name: one for one in self.results}
+        if not accept:
+            own |= {was.name: was for _, was in worse(self, before)}
+        rows = {one.name: one for one in before.results} | own
+        return Run(self.machine, tuple(rows.values()))
+
     def write(self, path: Path) -> None:
         """As JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")

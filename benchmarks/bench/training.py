@@ -20,7 +20,7 @@ from benchmarks.bench.drawing import QUICK, storybook
 from benchmarks.bench.turns import Pair, Row
 from perfusion_registry.base import Base
 from perfusion_registry.build import ConceptSources, load_covariance
-from perfusion_registry.build.concept import _inputs
+from perfusion_registry.build.concept import training_inputs
 from perfusion_registry.build.state import TrainState
 from perfusion_registry.build.training import TrainInputs, repeatable, training_step
 from perfusion_registry.methods.perfusion import METHOD
@@ -82,7 +82,7 @@ def of_a_teddy(base: Base, *, residual: bool) -> TrainInputs:
     options = METHOD.resolve_train(PerfusionRecipe(concept=section, train=train), card.train)
     sources = ConceptSources("teddy", "1.0.0", "teddy", tuple(files))
     covariance = load_covariance(base.description.covariance)
-    return _inputs(METHOD.trainable, base, covariance, sources, options, Silent())[0]
+    return training_inputs(METHOD.trainable, METHOD, base, covariance, sources, options, Silent())[0]
 
 
 def _batch(base: Base, inputs: TrainInputs) -> Callable[[Tensor], Tensor]:

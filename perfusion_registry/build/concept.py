@@ -107,7 +107,7 @@ def build_concept(
     lower = "lower `batch` under [train] of its recipe, or take out `sizes`; the build goes on where it was"
     checkpoint = workspace / CHECKPOINT if workspace else None
     with enough_memory(problem, lower), as_begun(checkpoint, threads, name, reporter):
-        inputs, images = _inputs(
+        inputs, images = training_inputs(
             make or method.trainable, method, base, covariance, sources, train_options, reporter
         )
         trained = train(
@@ -131,7 +131,7 @@ def build_concept(
     )
 
 
-def _inputs(
+def training_inputs(
     make: MakeTrainable,
     method: Method,
     base: Base,

@@ -27,8 +27,8 @@ def fp32_text_encoder(
 ) -> Any:
     """A text encoder that computes in fp32: a pipeline's own one, else from the base's files, else a copy.
 
-    A large one keeps the numbers of 16 bits that its files have, or, where these have 32, those of the
-    pipeline's own (`base.upcasting`). shared: it may be the pipeline's own weights that it keeps.
+    A large one keeps its numbers in 16 bits where its files have these (`base.upcasting`). shared: it may be
+    the pipeline's own weights that it keeps.
     """
     import torch
 
@@ -55,19 +55,19 @@ def fp32_text_encoder(
     return loaded if kept is None else upcast(loaded, kept)
 
 
-def _kept(folder: Path, variant: str | None, own: Any) -> torch.dtype:
-    """The 16 bits that a text encoder's files have, or, where they have 32, those of the pipeline's own."""
+def _kept(folder: Path, variant: str | None, own: Any) -> torch.dtype | None:
+    """The 16 bits that a text encoder's files have; None where they have others too, so that loading them in
+    16 bits would round. Layers that transformers has in fp32 beside fp16 may have 32."""
     import torch
 
     from perfusion_registry.base.weights import is_learned, tensor_entries, weight_files
 
-    formats = {
-        entry.dtype
-        for path in weight_files(folder, variant)
-        if path.suffix == ".safetensors"
-        for name, entry in tensor_entries(path).items()
-        if is_learned(name, entry)
-    }
-    alone = {"F16": torch.float16, "BF16": torch.bfloat16}.get(formats.pop()) if len(formats) == 1 else None
-    kept: torch.dtype = own.dtype if alone is None else alone
-    return kept
+    apart = {*(getattr(own, "_keep_in_fp32_modules", None) or ())}
+    formats: dict[bool, set[str]] = {False: set(), True: set()}
+    for path in weight_files(folder, variant):
+        for name, entry in tensor_entries(path).items() if path.suffix == ".safetensors" else ():
+            if is_learned(name, entry):
+                formats[bool(apart & {*name.split(".")})].add(entry.dtype)
+    if formats[False] == {"F16"} and formats[True] <= {"F16", "F32"}:
+        return torch.float16
+    return torch.bfloat16 if formats[False] == {"BF16"} and formats[True] <= {"BF16"} else None
