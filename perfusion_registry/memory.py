@@ -12,6 +12,7 @@ _WORDS = (
     "DefaultCPUAllocator",  # torch's, for a processor
     "out of memory",  # for GPUs, NVIDIA's and Apple's
     "could not create a primitive",  # oneDNN's, which says no more; its other sentences go on
+    "STATUS_ALLOC_FAILED",  # cuBLAS's and cuDNN's
     "bad_alloc",  # C++'s
     "Cannot allocate memory",  # of files that are mapped
     "failed to map segment",  # of libraries that are loaded
@@ -38,9 +39,11 @@ def enough_memory(what: str, hint: str) -> Iterator[None]:
 
 def out_of_memory(error: BaseException | None) -> bool:
     """Whether an allocation failed, on whatever device, or was what an error was raised from."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if _refused(error):
             return True
+        seen.add(id(error))
         error = error.__cause__
     return False
 

@@ -23,12 +23,19 @@ def primitive() -> None:
     raise RuntimeError("could not create a primitive")
 
 
+def chained() -> None:
+    try:
+        raise MemoryError
+    except MemoryError as error:
+        raise RuntimeError("an import failed (look up to see its traceback)") from error
+
+
 def mapped() -> None:
     mmap.mmap(-1, HUGE)
 
 
 @pytest.mark.parametrize(
-    "allocate", [lambda: torch.empty(HUGE), lambda: np.empty(HUGE), gpu, primitive, mapped]
+    "allocate", [lambda: torch.empty(HUGE), lambda: np.empty(HUGE), gpu, primitive, chained, mapped]
 )
 def test_an_allocation_that_fails_says_what_to_lower(allocate: Callable[[], object]) -> None:
     with pytest.raises(PerfError, match="not enough memory to train") as caught:  # noqa: SIM117
@@ -44,6 +51,7 @@ def test_other_errors_stay_what_they_are() -> None:
         FileNotFoundError(2, "No such file"),
         ImportError("no library"),
     )
+    others[0].__cause__ = others[0]
     for error in others:
         with pytest.raises(type(error)) as caught, enough_memory("no memory", "lower batch"):
             raise error

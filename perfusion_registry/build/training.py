@@ -24,7 +24,7 @@ from perfusion_registry.build.memory_saving import MemorySaving
 from perfusion_registry.build.state import TrainState
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
-from perfusion_registry.memory import out_of_memory
+from perfusion_registry.memory import REFUSED, out_of_memory
 from perfusion_registry.methods.calls import CallWords
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import MakeTrainable, Trainable
@@ -174,7 +174,7 @@ def training_step(inputs: TrainInputs, state: TrainState, saving: MemorySaving |
         before = state.generator.get_state(), dict(state.concept.moving)
         try:
             value = _gradients(inputs, state, inputs.samples if saving is None else saving.part)
-        except (RuntimeError, MemoryError) as error:
+        except REFUSED as error:
             if saving is None or not out_of_memory(error) or saving.exhausted:
                 raise
         if value is None:  # the same step again, with less at once

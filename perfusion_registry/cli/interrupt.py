@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130  # the exit code
+INTERRUPTED = 128 + signal.SIGINT  # the exit code
 
 
 class Terminated(KeyboardInterrupt):
@@ -17,28 +17,28 @@ class Terminated(KeyboardInterrupt):
 
 
 def leave_quietly() -> None:
-    """From now on, Ctrl-C ends the process at once and without a word: nothing needs cleaning up."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a job in the background
-        signal.signal(signal.SIGINT, _leave)
+    """From now on, either ends the process at once and without a word; one that is ignored stays so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _leave)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt inside, where `leave_quietly` has been called."""
-    if signal.getsignal(signal.SIGINT) is not _leave:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    """Let both raise KeyboardInterrupt inside, where `leave_quietly` has been called."""
+    raising = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    ours = [number for number in raising if signal.getsignal(number) is _leave]
+    for number in ours:
+        signal.signal(number, raising[number])
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        leave_quietly()
+        for number in ours:
+            signal.signal(number, _leave)
 
 
 def _leave(number: int, frame: object) -> None:
-    os._exit(INTERRUPTED)
+    os._exit(128 + number)
 
 
 def _terminate(number: int, frame: object) -> None:

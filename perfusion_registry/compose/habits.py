@@ -19,7 +19,9 @@ _CHANGING = re.compile(r"\[(?=[^()\[\]]*[^\W\d])(?:[^()\[\]]*:\s*\d*\.?\d+\s*|[^
 _UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
 _WILDCARD = re.compile(r"__\w[\w/-]*?__|\{[^{}=|]*\|[^{}=]*\}")
 _OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*(?:[ =][\w.:,]*\d[\w.:,]*)?")
-_BARE_WEIGHT = re.compile(r"(?<![\w(\[])([^\W\d][\w-]*\*?)::?(\d*\.?\d+)(?![\w:)\]]|\.\d)")
+_BARE_WEIGHT = re.compile(
+    r"(?<![\w(\[<:])([^\W\d][\w-]+\*?)(?:::(?=\d*\.?\d)|:(?=\d*\.\d))([\d.]++)(?![\w:)\]>])"
+)
 _KEYWORD = re.compile(r"(?<![\w-])(AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")

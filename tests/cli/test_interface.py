@@ -281,6 +281,34 @@ def test_ctrl_c_is_quiet_from_the_first_line_on(place: Path) -> None:
     assert codes[0] == 130
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("ignored", "sent", "code"),
+    [("SIGINT", "SIGTERM", 143), ("SIGTERM", "SIGINT", 130), ("SIGUSR1", "SIGTERM", 143)],
+)
+def test_each_signal_counts_where_the_other_is_ignored(ignored: str, sent: str, code: int) -> None:
+    """A job in the background ignores Ctrl-C; a scheduler ends it all the same."""
+    program = (
+        "import signal, time; from perfusion_registry.cli.interrupt import interruptible, leave_quietly\n"
+        f"signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"signal.signal(signal.{ignored}, signal.SIG_IGN)\n"
+        "leave_quietly()\n"
+        "try:\n"
+        "    with interruptible():\n"
+        "        print('begun', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt: print('cleaned up', flush=True)\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "begun\n"
+        for answer in ("cleaned up\n", ""):
+            started.send_signal(getattr(signal, ignored))
+            started.send_signal(getattr(signal, sent))
+            assert started.stdout.readline() == answer
+    assert started.returncode == code
+
+
 def complete(words: str) -> list[str]:
     """What bash would offer; it starts the command without arguments."""
     program = "from perfusion_registry.cli import main; import sys; sys.argv = ['perf']; main()"
