@@ -42,7 +42,7 @@ bench: setup
 test-lowest:
 	@command -v uv >/dev/null || { echo "test-lowest needs uv: pip install uv"; exit 1; }
 	@mkdir -p out
-	@uv pip compile pyproject.toml --extra all --extra storybook --resolution lowest-direct --python $(PYTHON) --quiet --output-file out/lowest.txt
+	@uv pip compile pyproject.toml --extra all --extra storybook --resolution lowest-direct --no-deps --python $(PYTHON) --quiet --output-file out/lowest.txt
 	@$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=out/lowest.txt TORCH=$$(sed -n 's/^torch==//p' out/lowest.txt)
 
 test-pythons:
