@@ -5,7 +5,6 @@ python -m benchmarks.bench.memory render|train [ARTIFACT ...]
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from benchmarks.bench.drawing import NAMES, concept, storybook
 from benchmarks.bench.training import of_a_teddy, stepped
 from benchmarks.bench.turns import Pair, Row
+from benchmarks.peak import highest_mib
 from benchmarks.render import WITH, WITHOUT, seconds
 from perfusion_registry.artifact import load_artifact, save_artifact
 
@@ -66,16 +66,6 @@ def main(what: str, *files: str) -> None:
         artifacts = {Path(file).name: load_artifact(Path(file).read_bytes()) for file in files}
         seconds(base, WITH if artifacts else WITHOUT, artifacts, 1, 3)
     print(highest_mib())
-
-
-def highest_mib() -> float:
-    """MiB that this process had in memory at most. On Linux the kernel's own mark, since `getrusage` counts
-    what the parent had when it forked."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on a Mac
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import runpy
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peak import highest_mib
 from perfusion_registry.errors import PerfError
 
 
@@ -77,15 +77,11 @@ def main() -> None:
 
 
 def peak() -> dict[str, Any]:
-    """GiB at most of this process: of a GPU where it has one, else resident."""
+    """GiB at most of this process: of a GPU where it used one, else resident."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
         return {"peak_gib": torch.cuda.max_memory_allocated() / 2**30, "memory": torch.cuda.get_device_name()}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30,
-        "memory": "resident",
-    }
+    return {"peak_gib": highest_mib() / 2**10, "memory": "resident"}
 
 
 if __name__ == "__main__":

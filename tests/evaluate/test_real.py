@@ -97,13 +97,20 @@ def test_what_was_killed_is_begun_again_and_says_whether_its_seconds_are_all(tmp
         assert not place.exists()
 
 
+def test_memory_is_that_of_the_program_alone(tmp_path: Path) -> None:
+    held = b"x" * (600 * 2**20)
+    (tmp_path / "idle.py").write_text("")
+    assert run(tmp_path / "idle.json", [str(tmp_path / "idle.py")])["peak_gib"] < 0.3
+    assert len(held) == 600 * 2**20
+
+
 @pytest.fixture
 def command(tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv(
         "PERF_CACHE_DIR", str(tmp_path / "cache")
     )  # which the command sets, and this takes back
     shutil.rmtree(save_subjects(tmp_path / "subjects") / "teapot2")
-    (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS * 60))
+    (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS * 10))
     (tmp_path / "prompts.txt").write_text("a photo of a {}\n\na {} in the snow\n")
     script = tmp_path / "diffusers" / "examples" / "textual_inversion" / "textual_inversion.py"
     script.parent.mkdir(parents=True)
@@ -112,7 +119,8 @@ def command(tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def run(*more: str) -> Any:
         places = [str(tiny_base_folder), str(tmp_path / "subjects"), "--out", str(tmp_path / "out")]
         files = ["--captions", str(tmp_path / "captions.txt"), "--prompts", str(tmp_path / "prompts.txt")]
-        return measure(parsed([*places, *files, "--seeds", "2", *more]))
+        few = ["--seeds", "1", "--steps", "2", "--train-steps", "2", "--device", "cpu"]
+        return measure(parsed([*places, *files, *few, *more]))
 
     return run
 
@@ -149,17 +157,14 @@ def test_subjects_are_learned_drawn_and_told(
     assert set(plain) == {"seconds_per_picture", "image", "text"}
     assert perf["seconds"] > 0.5
     assert 0.1 < perf["peak_gib"] < 8
-    assert len(list(out.glob("pictures/*/*/*.png"))) == 2 * 2 * 2
+    assert len(list(out.glob("pictures/*/*/*.png"))) == 2 * 2 * 1
     assert np.abs(
         picture(out, "perf", "my-teddy", "1-0") - picture(out, "the-plain-word", "my-teddy", "1-0")
     ).max()
 
-    seen = [
-        by_clip(tiny_base_folder / "clip", picture(out, "perf", "my-teddy", f"1-{seed}")) for seed in (0, 1)
-    ]
+    seen = by_clip(tiny_base_folder / "clip", picture(out, "perf", "my-teddy", "1-0"))
     kept = json.loads((out / "scores.json").read_text())
-    ours = [kept[f"pictures/perf/my-teddy/1-{seed}.png"]["text"] for seed in range(2)]
-    assert ours == pytest.approx(seen, abs=1e-3)
+    assert kept["pictures/perf/my-teddy/1-0.png"]["text"] == pytest.approx(seen, abs=1e-3)
 
     page = (out / "report.md").read_text()
     assert (
@@ -170,7 +175,7 @@ def test_subjects_are_learned_drawn_and_told(
     again = command()
     assert again["subjects"] == report["subjects"]
     assert {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*/*.png")} == before
-    with pytest.raises(PerfError, match="results of another command: --steps was None"):
+    with pytest.raises(PerfError, match="results of another command: --steps was 2"):
         command("--steps", "3")
 
     more = ["--diffusers-examples", str(tmp_path / "diffusers"), "--script-arguments", "--max_train_steps 3"]
@@ -182,7 +187,7 @@ def test_subjects_are_learned_drawn_and_told(
     learned = beside["subjects"]["textual inversion"]["my-teddy"]
     left = out / "runs" / "textual-inversion" / "my-teddy" / "out" / "learned_embeds.safetensors"
     assert (learned["bytes"], learned["interrupted"]) == (left.stat().st_size, False)
-    for name in ("0-0", "0-1", "1-0", "1-1"):  # the word itself, drawn as perf draws it
+    for name in ("0-0", "1-0"):  # the word itself, drawn as perf draws it
         theirs = picture(out, "textual-inversion", "my-teddy", name)
         assert np.abs(theirs - picture(out, "the-plain-word", "my-teddy", name)).max() <= 1
     assert beside["subjects"]["perf"] == report["subjects"]["perf"]
