@@ -33,6 +33,8 @@ LEFT = 0.01
 """What may be left of the loss of a planted concept."""
 ROUNDING = 2.0
 """How many times the unedited model's own rounding to half precision the edited one's may be."""
+BUILT, BUILT_LEVELS = 0.05, 2
+"""How far a build may be from the processor's, as a part of each tensor's largest number, and its picture."""
 LAYOUTS = {"SD 1": 1, "SD 2": 2, "SDXL": 3}
 
 
@@ -179,7 +181,7 @@ def fake_cuda(row: Row) -> Cell:
     levels = apart(picture, expected)
     numbers = {"build": worst, "picture_levels": levels}
     text = f"built to {short(worst)}, picture to {levels:.0f} of 255 ({BUILD.steps} steps)"
-    return Cell(text, worst <= 0.05 and levels <= 2, numbers)
+    return Cell(text, worst <= BUILT and levels <= BUILT_LEVELS, numbers)
 
 
 def full_size(row: Row) -> Cell:

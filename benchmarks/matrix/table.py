@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.matrix.cells import ANSWER, COLUMNS, LEFT, LEVELS, ROUNDING, Cell
+from benchmarks.matrix.cells import (
+    ANSWER,
+    BUILT,
+    BUILT_LEVELS,
+    COLUMNS,
+    LEFT,
+    LEVELS,
+    ROUNDING,
+    Cell,
+)
 
 Matrix = Mapping[str, Mapping[str, Cell]]
 """By the architecture's name and the column's."""
@@ -20,7 +29,8 @@ by hand: keys and values in fp64 by the paper's equations, put in with hooks
 
 A number is the largest difference from the model that was edited by hand: of the denoiser's answer, whose
 numbers are about 1, and of a picture, in levels of 255. What the edit itself changes stands behind it. A
-cell is good where the answer is within {ANSWER:.0e} and the picture within {LEVELS}.
+cell is good where the answer is within {ANSWER:.0e} and the picture within {LEVELS}; where a
+line below has bounds of its own, these hold.
 
 - **recognise**: known by its files; a picture without concepts beside the stock pipeline's (0: the same to
   the bit), the unedited answer through packed encodings, and whether one file of it is of its folder's
@@ -33,7 +43,8 @@ cell is good where the answer is within {ANSWER:.0e} and the picture within {LEV
 - **dtype**: how far the edited answer in half precision is from fp32, and how far the unedited model's own
   is (at most {ROUNDING:g} times as far).
 - **fake CUDA**: covariance, a build and a picture where whatever CUDA refuses is refused, beside the
-  processor's.
+  processor's (each tensor of the build within {BUILT:.0%} of its largest number, the picture within
+  {BUILT_LEVELS} levels).
 - **full size**: the bytes of a concept without a residual on a base of full size, its whole file.
 """
 
