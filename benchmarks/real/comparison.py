@@ -7,16 +7,16 @@ import platform
 import shlex
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import perfusion_registry as perf
+from benchmarks.real.asked import compute_of, files_of, require_the_same, templates_of
 from benchmarks.real.ours import Drawing, Ours
 from benchmarks.real.scores import Scores
 from benchmarks.real.subjects import Subject, read_subjects
@@ -27,42 +27,19 @@ from perfusion_registry.base.likeness import Likeness
 from perfusion_registry.errors import PerfError
 
 OURS, PLAIN = "perf", "the plain word"
-PROMPTS = (
-    "a photo of a {}",
-    "a {} in the snow",
-    "a {} on the beach",
-    "a {} in a jungle",
-    "a {} on a table, with a city behind it",
-    "a {} in a garden at night",
-    "an oil painting of a {}",
-    "a {} wearing a red hat",
-)
-"""None of them is one by which a build chooses its step."""
-DECIDES = (
-    "base",
-    "covariance",
-    "captions",
-    "clip",
-    "prompts",
-    "steps",
-    "guidance",
-    "train_steps",
-    "device",
-    "dtype",
-)
-"""What the results in a folder depend on; the same command goes on, another is refused."""
 
 
 @dataclass(eq=False)
 class Comparison:
-    """rows: what was measured, by method and subject. failed: what was not, in sentences."""
+    """rows: what was measured, by method and subject. failed: what was not, in sentences. scorers: what loads
+    each, by the name that its scores are kept under."""
 
     out: Path
     subjects: list[Subject]
     ours: Ours
     how: Drawing
     templates: tuple[str, ...]
-    scores: Callable[[], Scores]
+    scorers: Mapping[str, Callable[[], Scores]]
     scripts: tuple[Script, ...]
     checkout: Path | None
     more: list[str]
@@ -73,38 +50,35 @@ class Comparison:
     def of(cls, asked: Any) -> Comparison:
         """Read everything, and refuse what cannot be done, before anything is built. Raises PerfError."""
         out: Path = asked.out
+        files_of(asked)
         subjects, about = read_subjects(asked.subjects), describe_base(asked.base)
-        _same_as_before(out / "asked.json", {key: str(getattr(asked, key)) for key in DECIDES})
-        templates = PROMPTS
-        if asked.prompts is not None:
-            lines = [line.strip() for line in asked.prompts.read_text("utf-8").splitlines()]
-            templates = tuple(line for line in lines if line)
-            if wrong := [line for line in templates if line.count("{}") != 1]:
-                what = f"a prompt has one {{}}, where the subject goes: {wrong[0]!r}"
-                raise PerfError(what, where=str(asked.prompts))
-        covariance = asked.covariance
-        if asked.captions is not None:
-            covariance = out / "covariance.safetensors"
-            if not covariance.exists():
-                perf.estimate_covariance(asked.captions, covariance, base=asked.base, **_compute(asked))
+        templates = templates_of(asked)
         scripts: tuple[Script, ...] = ()
         if asked.diffusers_examples is not None:
             scripts = tuple(script for script in SCRIPTS if about.architecture in script.architectures)
             if about.folder is None or not about.folder.is_dir():
                 raise PerfError("diffusers' scripts train on a folder, not on one file", where=asked.base)
+        said = require_the_same(out / "asked.json", asked, subjects, templates)
+        covariance, compute = asked.covariance, compute_of(asked)
+        if asked.captions is not None:
+            covariance = out / "covariance.safetensors"
+            if not covariance.exists():
+                perf.estimate_covariance(asked.captions, covariance, base=asked.base, **compute)
+        (out / "asked.json").write_text(json.dumps(said, indent=2) + "\n", "utf-8")
 
-        def scores() -> Scores:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            clip = Scorer.load(asked.clip, device) if asked.clip is not None else None
-            if clip is None and about.clip is not None:
-                clip = Scorer.of(about, device)
-            return Scores(clip, Likeness.load(asked.dino, device) if asked.dino is not None else None)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scorers: dict[str, Callable[[], Scores]] = {}
+        if asked.clip is not None:
+            scorers["clip"] = lambda: Scores(Scorer.load(asked.clip, device), None)
+        elif about.clip is not None:
+            scorers["clip"] = lambda: Scores(Scorer.of(about, device), None)
+        if asked.dino is not None:
+            scorers[f"dino {asked.dino}"] = lambda: Scores(None, Likeness.load(asked.dino, device))
 
-        compute = _compute(asked)
         ours = Ours(out / "project", asked.base, covariance, asked.clip, asked.train_steps, compute)
         how = Drawing(tuple(range(asked.seeds)), asked.steps, asked.guidance)
         more = shlex.split(asked.script_arguments)
-        return cls(out, subjects, ours, how, templates, scores, scripts, asked.diffusers_examples, more)
+        return cls(out, subjects, ours, how, templates, scorers, scripts, asked.diffusers_examples, more)
 
     def run(self) -> dict[str, Any]:
         """Everything, and the report. perf's builds and pictures come first: others are drawn as they are."""
@@ -158,49 +132,64 @@ class Comparison:
         known = folder / "seconds.json"
         seconds: list[float] = json.loads(known.read_text("utf-8")) if known.exists() else []
         first = True
-        for number, template in enumerate(self.templates):
-            for seed in self.how.seeds:
-                path = folder / f"{number}-{seed}.png"
-                if path.exists():
-                    continue
-                began = time.perf_counter()
-                picture = draw(template, seed)
-                if not first:
-                    seconds.append(time.perf_counter() - began)
-                first = False
-                picture.save(path.with_suffix(".half.png"))
-                path.with_suffix(".half.png").rename(path)
-                known.write_text(json.dumps(seconds), "utf-8")
+        for path, template, seed in self._all_of(folder):
+            if path.exists():
+                continue
+            began = time.perf_counter()
+            picture = draw(template, seed)
+            if not first:
+                seconds.append(time.perf_counter() - began)
+            first = False
+            picture.save(path.with_suffix(".half.png"))
+            path.with_suffix(".half.png").rename(path)
+            known.write_text(json.dumps(seconds), "utf-8")
         row = self.rows.setdefault(method, {}).setdefault(subject.name, {})
         if seconds:
             row["seconds_per_picture"] = statistics.median(seconds)
 
-    @cached_property
+    @property
     def like(self) -> Any:
-        """The record of one of perf's pictures: how all others are drawn."""
-        return perf.read_record(self.out / "pictures" / OURS / next(iter(self.rows[OURS])) / "0-0.png")
+        """The record of one of perf's pictures: how all others are drawn. Raises PerfError without one."""
+        if self._first_picture is None:
+            raise PerfError("perf has drawn no picture that it could be drawn like", where=str(self.out))
+        return perf.read_record(self._first_picture)
+
+    @property
+    def _first_picture(self) -> Path | None:
+        folders = (self._pictures(OURS, subject) for subject in self.subjects)
+        every = (path for folder in folders for path, _, _ in self._all_of(folder))
+        return next((path for path in every if path.exists()), None)
+
+    def _all_of(self, folder: Path) -> Iterator[tuple[Path, str, int]]:
+        """The pictures that are asked for, whether they are there or not: path, template and seed of each."""
+        for number, template in enumerate(self.templates):
+            for seed in self.how.seeds:
+                yield folder / f"{number}-{seed}.png", template, seed
 
     def _score(self) -> None:
-        """Every picture once; scores are kept by method, subject and picture."""
+        """Every picture that is asked for, once by each scorer; scores are kept by scorer and picture."""
         known = self.out / "scores.json"
-        kept: dict[str, dict[str, float]] = json.loads(known.read_text("utf-8")) if known.exists() else {}
-        scores: Scores | None = None
-        for method, each in self.rows.items():
-            for subject in self.subjects:
-                found: list[dict[str, float]] = []
-                for path in sorted(self._pictures(method, subject).glob("*.png")):
-                    key = path.relative_to(self.out).as_posix()
-                    if key not in kept:
-                        scores = scores or self.scores()
-                        template = self.templates[int(path.stem.split("-")[0])]
-                        kept[key] = scores.of(path, subject, template)
-                        known.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-                    found.append(kept[key])
-                for name in {name for one in found for name in one} if subject.name in each else ():
-                    each[subject.name][name] = statistics.fmean(one[name] for one in found)
+        kept: dict[str, dict[str, Any]] = json.loads(known.read_text("utf-8")) if known.exists() else {}
+        for name, load in self.scorers.items():
+            scores, own = None, kept.setdefault(name, {})
+            for method, each in self.rows.items():
+                for subject in self.subjects:
+                    found: list[dict[str, float]] = []
+                    for path, template, _ in self._all_of(self._pictures(method, subject)):
+                        key = path.relative_to(self.out).as_posix()
+                        if not path.exists():
+                            continue
+                        if key not in own:
+                            scores = scores or load()
+                            own[key] = scores.of(path, subject, template)
+                            known.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+                        found.append(own[key])
+                    if found and subject.name in each:
+                        means = {which: statistics.fmean(one[which] for one in found) for which in found[0]}
+                        each[subject.name].update(means)
 
     def _write(self) -> dict[str, Any]:
-        gpu = torch.cuda.is_available()
+        gpu = torch.cuda.is_available() and self.ours.compute.get("device") != "cpu"
         where = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
         memory = "allocated on the GPU" if gpu else "resident, of the whole process"
         about = {
@@ -210,7 +199,7 @@ class Comparison:
             "measured on": where,
             "memory": memory,
         }
-        if OURS in self.rows:
+        if self._first_picture is not None:
             asked = self.like.request
             steps = f"{asked.steps} steps, guidance {asked.guidance:g}"
             about["drawn with"] = f"{asked.scheduler}, {steps}, {self.like.dtype}"
@@ -237,19 +226,3 @@ class Comparison:
             kind = "" if isinstance(error, PerfError) else f"{type(error).__name__}: "
             self.failed.append(f"{method}, {subject.name}: {kind}{' '.join(str(error).split())}")
             print(f"  {error}", flush=True)
-
-
-def _compute(asked: Any) -> dict[str, str]:
-    told = {"device": asked.device, "dtype": asked.dtype}
-    return {key: value for key, value in told.items() if value is not None}
-
-
-def _same_as_before(path: Path, said: dict[str, str]) -> None:
-    """Raise PerfError where a folder holds the results of another command."""
-    if path.exists():
-        before: dict[str, str] = json.loads(path.read_text("utf-8"))
-        if changed := [key for key in said if before.get(key) != said[key]]:
-            told = ", ".join(f"--{key.replace('_', '-')} was {before.get(key)}" for key in changed)
-            what = f"this folder holds results of another command: {told}"
-            raise PerfError(what, where=str(path.parent), hint="take another --out")
-    path.write_text(json.dumps(said, indent=2) + "\n", "utf-8")

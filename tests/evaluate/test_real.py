@@ -16,9 +16,13 @@ from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
 from benchmarks.real.__main__ import measure, parsed
+from benchmarks.real.asked import PROMPTS, require_the_same
+from benchmarks.real.comparison import Comparison
 from benchmarks.real.measured import run
+from benchmarks.real.ours import Drawing, Ours
 from benchmarks.real.subjects import read_subjects
 from perfusion_registry.errors import PerfError
+from tests.base.test_likeness import save_dino
 
 CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
 SCRIPT = """\
@@ -125,6 +129,45 @@ def command(tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return run
 
 
+def test_what_decides_is_refused_when_it_changes_and_a_mistake_is_not_kept(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    for wrong, said in {
+        "prompts": "the prompts cannot be read",
+        "captions": "--captions names no file",
+        "dino": "--dino names no folder",
+    }.items():
+        with pytest.raises(PerfError, match=said):
+            command(f"--{wrong}", str(tmp_path / "mistyped"))
+    assert not (tmp_path / "out" / "asked.json").exists()
+
+    out = tmp_path / "out"
+
+    def refused(*more: str) -> str:
+        """Why, or "": as a command begins, which is then written down."""
+        asked = parsed(["storybook", str(tmp_path / "subjects"), *more])
+        try:
+            said = require_the_same(out / "asked.json", asked, read_subjects(asked.subjects), PROMPTS)
+        except PerfError as error:
+            return error.what
+        (out / "asked.json").write_text(json.dumps(said))
+        return ""
+
+    assert not refused()
+    assert not refused("--seeds", "9", "--dino", "somewhere")
+    assert "--guidance was None" in refused("--guidance", "3")
+    scripts = ["--diffusers-examples", "diffusers", "--script-arguments"]
+    assert not refused(*scripts, "mistyped")
+    assert not refused(*scripts, "right")  # for nothing came of the mistyped one
+    (out / "runs" / "textual-inversion").mkdir(parents=True)
+    (out / "runs" / "textual-inversion" / "my-teddy.json").touch()
+    assert "--script-arguments was 'right'" in refused(*scripts, "other")
+    shutil.copytree(tmp_path / "subjects" / "My_Teddy", tmp_path / "subjects" / "second")
+    assert not refused()
+    shutil.copy(tmp_path / "subjects" / "second" / "0.jpg", tmp_path / "subjects" / "My_Teddy" / "1.jpg")
+    assert "the subject my-teddy was another" in refused()
+
+
 def picture(out: Path, method: str, subject: str, name: str) -> np.ndarray:
     return np.asarray(Image.open(out / "pictures" / method / subject / f"{name}.png").convert("RGB")).astype(
         int
@@ -163,7 +206,7 @@ def test_subjects_are_learned_drawn_and_told(
     ).max()
 
     seen = by_clip(tiny_base_folder / "clip", picture(out, "perf", "my-teddy", "1-0"))
-    kept = json.loads((out / "scores.json").read_text())
+    kept = json.loads((out / "scores.json").read_text())["clip"]
     assert kept["pictures/perf/my-teddy/1-0.png"]["text"] == pytest.approx(seen, abs=1e-3)
 
     page = (out / "report.md").read_text()
@@ -172,13 +215,18 @@ def test_subjects_are_learned_drawn_and_told(
         in page
     )
     before = {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*/*.png")}
+    for stray in ("0-1", "1-1"):  # as of a command with more seeds
+        Image.new("RGB", (64, 64), "red").save(out / "pictures" / "perf" / "my-teddy" / f"{stray}.png")
+        before |= {path: path.stat().st_mtime_ns for path in out.glob(f"pictures/*/*/{stray}.png")}
     again = command()
     assert again["subjects"] == report["subjects"]
     assert {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*/*.png")} == before
     with pytest.raises(PerfError, match="results of another command: --steps was 2"):
         command("--steps", "3")
 
+    save_dino(tmp_path / "dino")
     more = ["--diffusers-examples", str(tmp_path / "diffusers"), "--script-arguments", "--max_train_steps 3"]
+    more += ["--dino", str(tmp_path / "dino")]
     beside = command(*more)
     (told,) = beside["failed"]
     assert told.startswith(
@@ -190,4 +238,28 @@ def test_subjects_are_learned_drawn_and_told(
     for name in ("0-0", "1-0"):  # the word itself, drawn as perf draws it
         theirs = picture(out, "textual-inversion", "my-teddy", name)
         assert np.abs(theirs - picture(out, "the-plain-word", "my-teddy", name)).max() <= 1
-    assert beside["subjects"]["perf"] == report["subjects"]["perf"]
+    ours = dict(beside["subjects"]["perf"]["my-teddy"])
+    assert -1 <= ours.pop("dino") <= 1
+    assert ours == report["subjects"]["perf"]["my-teddy"]
+    with pytest.raises(PerfError, match="--script-arguments was '--max_train_steps 3'"):
+        command(*more[:2], *more[4:])
+
+    (out / "pictures" / "perf" / "my-teddy" / "0-0.png").unlink()
+    asked = parsed([str(tiny_base_folder), str(tmp_path / "subjects"), "--out", str(out)])
+    rest = Comparison(
+        out,
+        read_subjects(asked.subjects),
+        Ours(out / "project", asked.base, None, None, None, {}),
+        Drawing((0,), 2, None),
+        ("a photo of a {}", "a {} in the snow"),
+        {},
+        (),
+        None,
+        [],
+        rows={"perf": {"my-teddy": {}}},
+    )
+    assert rest.like.request.steps == 2  # of the second picture, where the first could not be drawn
+    (out / "pictures" / "perf" / "my-teddy" / "1-0.png").unlink()
+    with pytest.raises(PerfError, match="perf has drawn no picture"):
+        rest.like  # noqa: B018 - it is a property
+    assert "drawn with" not in rest._write()["about"]
