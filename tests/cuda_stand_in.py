@@ -146,8 +146,9 @@ def cuda_stand_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, _Calls():
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
-        if hasattr(torch, "accelerator"):  # else a build for CUDA looks for streams, and there is no driver
-            patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+        # What optimisers ask of a build for CUDA, which has no driver here; diffusers asks of a kind alone.
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        patch.setattr(torch.accelerator, "current_accelerator", _accelerator)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
         patch.setattr(torch, "inference_mode", torch.no_grad)  # knows no tensors that wrap others
         torch.__future__.set_swap_module_params_on_conversion(True)
@@ -155,6 +156,10 @@ def cuda_stand_in() -> Iterator[None]:
             yield
         finally:
             torch.__future__.set_swap_module_params_on_conversion(swapped)
+
+
+def _accelerator(check_available: bool = False) -> torch.device | None:
+    return None if check_available else CUDA
 
 
 def _moved(func: Any, name: str, x: Tensor, rest: list[Any], kwargs: dict[str, Any]) -> Tensor:
