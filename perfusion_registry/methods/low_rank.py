@@ -59,14 +59,20 @@ def key_and_value_widths(base: Base) -> dict[str, tuple[int, int]]:
 def packed(base: Base, prompts: Conditioning, changes: Changes) -> Conditioning:
     """What the K and V projections make of encoded prompts (B, n, d) with their changes: `E (W + B A)^T`,
     (B, n, D). Gradients flow to all."""
+    import torch
+
     E = prompts.states
     h = E @ base.bank.W.T
-    for layer in base.bank.layers:
-        for name, rows in (("to_k", layer.key_slice), ("to_v", layer.value_slice)):
-            change = changes.get(f"{layer.path}.{name}")
-            if change is not None:
-                h[..., rows] = h[..., rows] + change.on(E).near(E).linear(E)
-    return prompts.with_states(h)
+    own = {path: changes[path] for path in key_and_value_widths(base) if path in changes}
+    if not own:
+        return prompts.with_states(h)
+    # Split and joined once: each assignment to a slice would copy the whole gradient on the way back.
+    parts = h.split([out for out, _ in key_and_value_widths(base).values()], -1)
+    changed = [
+        part + own[path].on(E).near(E).linear(E) if path in own else part
+        for path, part in zip(key_and_value_widths(base), parts, strict=True)
+    ]
+    return prompts.with_states(torch.cat(changed, -1))
 
 
 def beside_text(base: Base, changes: Changes) -> Changes:
