@@ -156,7 +156,8 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     word, concept = None if words is None else words.word, composition.concepts[0]
     called = concept.said if word is None else word
     if concept.learned and word is not None:  # within a phrase
-        called = concept.said.replace(concept.learned[0].word, word)
+        own = concept.learned[0].word  # a word by itself: "at" is none of "cat"
+        called = " ".join(word if said == own else said for said in concept.said.split(" "))
     found = departure(base, composition, artifacts, job.request, adapters, words, called, workspace.reporter)
     said = {
         "perf.concept": f"{name} {artifact.card.version}",

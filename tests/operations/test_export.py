@@ -298,7 +298,7 @@ def test_a_residual_leaves_as_a_plain_lora(place: Path, tiny_base_folder: Path) 
 
 
 TARGETS = """steps = 2
-token = "sks"
+token = "ted"
 learn_token = true
 targets = ["proj_out", "proj_in", "kv"]
 rank = 0.2
@@ -309,8 +309,8 @@ learning_rate = 0.05
 def test_normal_sampling_is_what_stock_diffusers_draws_of_the_export(
     place: Path, tiny_base_folder: Path
 ) -> None:
-    """All targets in the weights, and the learned word: the very pictures, so nothing else is in the
-    concept."""
+    """All targets in the weights, and the learned word, whose letters the supercategory begins with: the
+    very pictures, so nothing else is in the concept."""
     project_on(place, tiny_base_folder)
     quick = QUICK.replace("steps = 1\n", TARGETS, 1)
     (place / "recipes" / "bear.toml").write_text(RESIDUALS + quick)
