@@ -21,6 +21,7 @@ from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.lora.words import mistake, words_in
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import PriorOptions, PriorSection
+from perfusion_registry.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,20 @@ class RareWordOptions(PriorOptions):
     def spelled(self, supercategory: str) -> str:
         """What a call becomes, "sks cat"."""
         return f"{self.token} {supercategory}" if self.with_supercategory else self.token
+
+
+class RareWordRecipe(Recipe):
+    """A recipe of such a method."""
+
+    @model_validator(mode="after")
+    def _word_is_not_of_the_supercategory(self) -> Self:
+        token = getattr(self.train, "token", None) or ""
+        if token.lower() in (self.concept.supercategory or "").lower().split():
+            raise ValueError(
+                f"`token = {token!r}` is a word of the supercategory {self.concept.supercategory!r}: "
+                "take one that means nothing yet"
+            )
+        return self
 
 
 class RareWordMethod(Method):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, model_validator
 
 from perfusion_registry.recipe.model import FileModel
 
@@ -170,8 +170,17 @@ class TrainingOptions(FileModel):
 class PriorSection(TrainingSection):
     """The same of methods that can preserve what the base knows of the supercategory."""
 
+    with_priors: ClassVar[bool] = False
+    """Whether there are prior pictures where a recipe says nothing."""
     prior_pictures: PriorPictures | None = None
     prior_weight: PriorWeight | None = None
+
+    @model_validator(mode="after")
+    def _something_is_weighed(self) -> Self:
+        pictures = self.with_priors if self.prior_pictures is None else self.prior_pictures
+        if self.prior_weight is not None and not pictures:
+            raise ValueError("`prior_weight` weighs prior pictures, and there are none: say `prior_pictures`")
+        return self
 
 
 class PriorOptions(TrainingOptions):

@@ -151,3 +151,13 @@ def test_a_recipe_comes_to_the_papers_options() -> None:
     assert not {"token", "start", "targets", "learn_token"} & older.model_dump().keys()
     with pytest.raises(ValueError, match="leaves no rare word"):
         resolved(token="", learn_token=True)
+    with pytest.raises(ValueError, match="a word of the supercategory 'teddy'"):
+        resolved(token="Teddy")
+    with pytest.raises(ValueError, match="weighs prior pictures, and there are none"):
+        resolved(prior_weight=0.5)
+    assert resolved(prior_pictures=3, prior_weight=0.5).prior_weight == 0.5
+    custom = find_method("custom-diffusion").recipe_model
+    said = {"concept": {**concept, "method": "custom-diffusion", "images": ("a.png",)}}
+    custom.model_validate({**said, "train": {"prior_weight": 0.5}})  # it has prior pictures by itself
+    with pytest.raises(ValueError, match="weighs prior pictures, and there are none"):
+        custom.model_validate({**said, "train": {"prior_weight": 0.5, "prior_pictures": 0}})

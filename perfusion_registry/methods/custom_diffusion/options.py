@@ -8,11 +8,11 @@ from pydantic import Field
 
 from perfusion_registry.methods.interface import KeptStep
 from perfusion_registry.methods.lora.options import EVERYWHERE, STRENGTH, Strength
-from perfusion_registry.methods.rare_word import RareWord, RareWordOptions, RareWordSection
+from perfusion_registry.methods.rare_word import RareWord, RareWordOptions, RareWordRecipe, RareWordSection
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import Batch, Every, LearningRate, MaskSource, PriorPictures, Steps
-from perfusion_registry.recipe.recipe import LearnedSection, Recipe
+from perfusion_registry.recipe.recipe import LearnedSection
 
 NAME = "custom-diffusion"
 TOKEN = "ktn"
@@ -41,6 +41,7 @@ Compressed = Annotated[
 class TrainSection(RareWordSection):
     """`[train]` of a recipe; left out: of the base's card what is no method's alone, else the paper's."""
 
+    with_priors = True
     learning_rate: LearningRate | None = None
     compressed: Compressed | None = None
 
@@ -86,7 +87,7 @@ class CustomConcept(LearnedSection):
     method: Literal["custom-diffusion"] = "custom-diffusion"
 
 
-class CustomRecipe(Recipe):
+class CustomRecipe(RareWordRecipe):
     """A recipe whose method is `custom-diffusion`."""
 
     concept: CustomConcept

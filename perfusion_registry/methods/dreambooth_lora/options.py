@@ -7,11 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from perfusion_registry.methods.lora.options import GATED, REACH_SAID, STRENGTH, Reach, Strength
-from perfusion_registry.methods.rare_word import RARE, RareWord, RareWordOptions, RareWordSection
+from perfusion_registry.methods.rare_word import (
+    RARE,
+    RareWord,
+    RareWordOptions,
+    RareWordRecipe,
+    RareWordSection,
+)
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import Batch, Every, LearningRate, MaskSource, Steps
-from perfusion_registry.recipe.recipe import LearnedSection, Recipe
+from perfusion_registry.recipe.recipe import LearnedSection
 
 NAME = "dreambooth-lora"
 SETTINGS = (STRENGTH, Setting("reach", Reach, GATED, null=False))
@@ -60,7 +66,7 @@ class DreamboothConcept(LearnedSection):
     method: Literal["dreambooth-lora"] = "dreambooth-lora"
 
 
-class DreamboothRecipe(Recipe):
+class DreamboothRecipe(RareWordRecipe):
     """A recipe whose method is `dreambooth-lora`."""
 
     concept: DreamboothConcept

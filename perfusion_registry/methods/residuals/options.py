@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from perfusion_registry.methods.rare_word import RareWordOptions, RareWordSection
+from perfusion_registry.methods.rare_word import RareWordOptions, RareWordRecipe, RareWordSection
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import (
@@ -21,7 +21,7 @@ from perfusion_registry.recipe.options import (
     Residual,
     Steps,
 )
-from perfusion_registry.recipe.recipe import LearnedSection, Recipe
+from perfusion_registry.recipe.recipe import LearnedSection
 
 NAME = "residuals"
 STRENGTH = Setting("residual", Residual, ".8", usual=1.0)
@@ -106,7 +106,7 @@ class ResidualsConcept(LearnedSection):
     method: Literal["residuals"] = "residuals"
 
 
-class ResidualsRecipe(Recipe):
+class ResidualsRecipe(RareWordRecipe):
     """A recipe whose method is `residuals`."""
 
     concept: ResidualsConcept
