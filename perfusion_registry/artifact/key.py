@@ -30,6 +30,7 @@ def training_key(
     base: str,
     covariance: str | None,
     train: FileModel,
+    render: FileModel,
     *,
     epoch: int,
 ) -> str:
@@ -37,7 +38,8 @@ def training_key(
 
     images, masks: the SHA-256 of each file's bytes; their order matters to training, and their names do not.
     Of a concept that is imported, images is the file. base, covariance: digests of the base's files and of C,
-    None for a method without one. train: the resolved options, seed included. epoch: counts changes of the
+    None for a method without one. train: the resolved options, seed included. render: of it only where a
+    residual is drawn, as the step that is kept is chosen by such pictures. epoch: counts changes of the
     trainer that change its results.
 
     The key of a perfusion concept is spelt as it was before there were methods, so nothing that was built is
@@ -57,6 +59,8 @@ def training_key(
     if method.name != DEFAULT_METHOD:
         inputs |= {"method": method.name, "method_epoch": method.epoch}
         inputs = {key: value for key, value in inputs.items() if value is not None}
+        if (mask := method.mask(render)) != "ramp":
+            inputs["mask"] = mask
     return digest_of(inputs)
 
 
@@ -97,5 +101,5 @@ def build_key(
     Two recipes with one training key and two build keys differ only in their cards; the second needs no
     training.
     """
-    training = training_key(recipe, images, masks, base, covariance, train, epoch=epoch)
+    training = training_key(recipe, images, masks, base, covariance, train, render, epoch=epoch)
     return card_key(training, recipe, render, base_licence=base_licence)

@@ -115,7 +115,13 @@ def build_concept(
         )
         title = f"{name}: choosing the best step"
         kept, scores = select(
-            inputs, trained.concept, trained.snapshots, images, title=title, reporter=reporter
+            inputs,
+            trained.concept,
+            trained.snapshots,
+            images,
+            mask=method.mask(render_options),
+            title=title,
+            reporter=reporter,
         )
     if scores is None:
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")

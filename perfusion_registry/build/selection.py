@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from perfusion_registry.base import Adaptation, Applied, Conditioning, Factors, marked
+from perfusion_registry.base import Adaptation, Applied, Conditioning, Factors, Mask, marked
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.build.state import Snapshot
 from perfusion_registry.build.training import TrainInputs, repeatable
@@ -60,6 +60,7 @@ def select(
     snapshots: Sequence[Snapshot],
     images: Tensor,
     *,
+    mask: Mask = "ramp",
     title: str = "choosing the best step",
     reporter: Reporter | None = None,
 ) -> tuple[Snapshot, Scores | None]:
@@ -68,8 +69,8 @@ def select(
     concept: of which they are states. images: (N, 3, H, W) in 0..1, the concept's. Image similarity is
     the mean pairwise cosine between drawn pictures and these; text similarity is the cosine to the prompt
     without the concept's word, divided by what the supercategory's pictures of the same prompts and seeds
-    reach (Section 5). Every step is drawn as in training and with the same noise. Without a scorer it is
-    the last snapshot and None.
+    reach (Section 5). mask: where the concept's residual is drawn. All else of every step is drawn as in
+    training and with the same noise. Without a scorer it is the last snapshot and None.
     """
     base, options, word = inputs.base, inputs.options, inputs.word
     if base.scorer is None:
@@ -80,7 +81,8 @@ def select(
     noise = torch.randn(P, *shape, generator=torch.Generator().manual_seed(options.seed))
     states = [None, *snapshots]
     changed = bool(concept.changes(snapshots[0].tensors))
-    together = 1 if changed else max(1, BATCH // P)
+    # Only ramps leave alone the pictures of other states that are drawn with them.
+    together = 1 if changed or mask != "ramp" else max(1, BATCH // P)
     starts = range(0, len(states), together)
     features = []
     with (
@@ -102,7 +104,8 @@ def select(
             if residuals:
                 wanted = wanted.with_states(marked(wanted.states, focus))
                 unwanted = unwanted.with_states(marked(unwanted.states, torch.zeros_like(focus)))
-            with base.attached(residuals, adaptation=_adaptation(concept, group) if changed else None):
+            adaptation = _adaptation(concept, group) if changed else None
+            with base.attached(residuals, masks=(mask,) * len(residuals), adaptation=adaptation):
                 pictures = draw(
                     base,
                     wanted,

@@ -51,7 +51,7 @@ class BuildOrder:
             masks, prompts = list(_masks(source)) if reads_mask_files(train.mask) else [], train.prompts
         inputs = (source.recipe, source.digests, masks, base.training_digest(prompts), needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
-        training = training_key(*inputs, epoch=TRAINER_EPOCH)
+        training = training_key(*inputs, render, epoch=TRAINER_EPOCH)
         if way is not None:
             digest, training = digest_of([way, digest]), digest_of([way, training])
         return cls(source, train, render, way, digest, training)

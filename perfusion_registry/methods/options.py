@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.settings import Setting, Settings, Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Mask
 
 
 class MethodOptions(ABC):
@@ -63,6 +66,11 @@ class MethodOptions(ABC):
         does. The error names no place.
         """
         return None
+
+    def mask(self, render: FileModel) -> Mask:
+        """Where the residual of a concept with these options, the card's `render`, applies: here, as beside
+        an edit, the ramp. A build chooses the step by pictures that are drawn so."""
+        return "ramp"
 
     def setting(self, key: str, name: str) -> Setting:
         """The setting that braces and commands call `key`, for the concept `name`. Raises PerfError, without

@@ -190,7 +190,7 @@ def _task(
         )
         transferred = locked.transferred if same and _of_family(project.lockfile, base) else None
     if transferred is None:
-        training = training_key(*inputs, epoch=epoch)
+        training = training_key(*inputs, render, epoch=epoch)
     else:
         training = transfer_key(transferred, base.training_digest(prompts), needed)
     digest = card_key(training, recipe, render, base_licence=base.licence)

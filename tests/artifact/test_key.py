@@ -31,8 +31,9 @@ def keys(
     base_licence: str | None = None,
 ) -> tuple[str, str]:
     inputs = (of or recipe(), images or [A, B], masks or [], base, covariance, train or TrainOptions())
-    build = build_key(*inputs, render or RenderOptions(), epoch=epoch, base_licence=base_licence)
-    return training_key(*inputs, epoch=epoch), build
+    drawn = render or RenderOptions()
+    build = build_key(*inputs, drawn, epoch=epoch, base_licence=base_licence)
+    return training_key(*inputs, drawn, epoch=epoch), build
 
 
 PLAIN = keys()

@@ -94,6 +94,6 @@ def keys_of(case: dict[str, Any]) -> dict[str, str]:
     inputs = (recipe, given["images"], given["masks"], given["base"], given["covariance"], train)
     epoch, licence = given["epoch"], given["base_licence"]
     return {
-        "training": training_key(*inputs, epoch=epoch),
+        "training": training_key(*inputs, render, epoch=epoch),
         "build": build_key(*inputs, render, epoch=epoch, base_licence=licence),
     }

@@ -92,12 +92,12 @@ def test_two_methods_never_share_a_key(site: Path, tmp_path: Path) -> None:
         inputs = (recipe, ["a"], [], "b")
         train, render = resolve_train(recipe, {}), resolve_render(recipe, {})
         for covariance in ("c", None) if method else ("c",):
-            keys.add(training_key(*inputs, covariance, train, epoch=1))
+            keys.add(training_key(*inputs, covariance, train, render, epoch=1))
             keys.add(build_key(*inputs, covariance, train, render, epoch=1))
     deep = find_method("deep")
     was, type(deep).epoch = type(deep).epoch, 8
     try:
-        keys.add(training_key(*inputs, None, train, epoch=1))
+        keys.add(training_key(*inputs, None, train, render, epoch=1))
     finally:
         type(deep).epoch = was
     assert len(keys) == 7

@@ -37,7 +37,7 @@ from perfusion_registry.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Mask
     from perfusion_registry.edit import CovarianceMetric
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.trainable import Trainable
@@ -74,6 +74,11 @@ class Residuals(RareWordMethod):
         assert isinstance(recipe.train, TrainSection)
         placed = recipe.train.targets in (None, PAPERS_TARGETS)
         return over_defaults(DrawOptions, recipe.render, {} if placed else {"lag": OFF}, "render")
+
+    def mask(self, render: FileModel) -> Mask:
+        """As `lag` says."""
+        assert isinstance(render, DrawOptions)
+        return render.lag
 
     def silent(self, draw: FileModel) -> bool:
         """At strength 0."""
