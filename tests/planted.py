@@ -1,6 +1,6 @@
 """Planted concepts: a hidden embedding and o*_V make the denoiser's targets, and a build has to recover them.
 
-What hides is made by a transcription of the paper's equations in fp64 that calls nothing of `edit`; from
+What hides is made by a transcription of the paper's equations in fp64 (`tests/paper.py`); from
 there on all is an ordinary build. `tests/build/test_planted.py` and `benchmarks/matrix` ask for it.
 """
 
@@ -28,6 +28,7 @@ from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from tests.anima import save_tiny_anima
+from tests.paper import parted
 from tests.pixart import save_tiny_pixart
 from tests.sd2 import save_tiny_sd2
 from tests.sdxl import save_tiny_sdxl
@@ -38,8 +39,6 @@ OPTIONS = TrainOptions(
     steps=120, batch=2, validate_every=120, templates=("a photo of a {}",), mask="none", flip=False,
     learning_rate_output=0.1, learning_rate_embedding=0.015,
 )  # fmt: skip
-RIDGE = 0.01
-"""Of C's mean diagonal, which is added to C's diagonal before it is inverted."""
 
 
 def options(steps: int, embedding: float, output: float) -> TrainOptions:
@@ -154,13 +153,10 @@ def hidden_concept(base: Base, C: Tensor, far: float, other: float) -> Condition
     E, keys = encoded.states[0].double(), base.bank.key_columns
     o = W @ start
     o = torch.where(keys, o, o + other * o[~keys].std() * torch.randn(len(o), generator=dice))
-    i = E[place]
-    v = torch.linalg.solve(C + RIDGE * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype), i)
-    similarity = E @ v / (i @ v)
-    gate = torch.sigmoid((similarity - OPTIONS.bias) / OPTIONS.temperature)
-    if encoded.mask is not None:
-        similarity, gate = similarity * encoded.mask[0], gate * encoded.mask[0]
-    h = E @ W.T - similarity[:, None] * (W @ i) + gate[:, None] * o
+    bias, temperature = (torch.tensor([number]).double() for number in (OPTIONS.bias, OPTIONS.temperature))
+    there = torch.ones(len(E), 1) if encoded.mask is None else encoded.mask[0][:, None]
+    rest, gate = parted(E, E[place][None], C, bias, temperature, there.double())
+    h = rest @ W.T + gate * o
     return encoded.with_states(h[None].float())
 
 

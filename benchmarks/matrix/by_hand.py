@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
+from tests.paper import parted, ridged
 from tests.transformer_bases import Kind
 
-RIDGE = 0.01
-"""Of C's mean diagonal, which is added to C's diagonal before it is inverted."""
 LEAST, MOST = 0.25, 0.5
 """A residual applies from a quarter to half of its word's greatest attention on."""
 
@@ -47,10 +46,6 @@ class ByHand:
     kind: Kind
     base: Base
     C: Tensor
-
-    @property
-    def ridged(self) -> Tensor:
-        return self.C + RIDGE * self.C.diagonal().mean() * torch.eye(len(self.C)).double()
 
     # Text
 
@@ -97,16 +92,10 @@ class ByHand:
         """What each `to_k` and `to_v` emits for a prompt, (n, its width) in fp64, by path; with biases."""
         E, plain = self.encoded(text, edits), self.encoded(text)
         there = self.there(text, len(E))
-        inverse = torch.linalg.inv(
-            self.C + RIDGE * self.C.diagonal().mean() * torch.eye(len(self.C)).double()
-        )
         inputs = torch.stack([edit.tensor("target_input") for edit in edits])  # (J, d)
-        products = inputs @ inverse @ inputs.T
-        similarity = E @ inverse @ inputs.T / products.diagonal()  # (n, J)
         bias = torch.tensor([edit.bias for edit in edits]).double()
         temperature = torch.tensor([edit.temperature for edit in edits]).double()
-        gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature)) * there
-        rest = E - (E @ inverse @ inputs.T @ torch.linalg.inv(products) @ inputs) * there
+        rest, gate = parted(E, inputs, self.C, bias, temperature, there)
         starts = [self._start(edit.word) for edit in edits]
         found = {}
         for path, linear in self.projections().items():
@@ -206,7 +195,7 @@ class _Residuals:
         text = next(text for text in self.texts if edit.word in text.split())
         e = self.hand.encoded(text, edits)[self.hand.place(text, edit.word)]
         i = edit.tensor("target_input")
-        v = torch.linalg.solve(self.hand.ridged, i)
+        v = torch.linalg.solve(ridged(self.hand.C), i)
         similarity, train = e @ v / (i @ v), edit.artifact.card.train
         now, then = (
             torch.sigmoid((similarity - bias) / temperature)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.memory import Way, computed
+from benchmarks.memory import SHAPES, Way, _bytes, computed
 from benchmarks.without_numbers import Shape
 from perfusion_registry.base import Base
+from perfusion_registry.base.upcasting import is_large, upcast_of
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.training import TrainInputs, repeatable, training_step
 from perfusion_registry.edit import CovarianceMetric
@@ -71,3 +73,13 @@ def test_weights_are_those_of_the_files(tiny_base: Base, tiny_base_folder: Path)
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, tiny_base.bank.W))
     found = computed(Shape.of(tiny_base_folder), torch.float32, Way(batch=1))
     assert found.weights == pytest.approx(size, rel=0.01)
+
+
+def test_a_large_text_encoder_has_what_upcasting_leaves_of_it() -> None:
+    with torch.device("meta"):
+        base = Shape.of(SHAPES["SDXL"]).made(torch.bfloat16)
+    parts = base.pipe.components
+    for name, ours in zip(("text_encoder", "text_encoder_2"), base.text_models.values(), strict=True):
+        loaded = upcast_of(parts[name]) if is_large(parts[name]) else copy.deepcopy(parts[name]).float()
+        assert _bytes([parts[name], ours]) == _bytes([parts[name], loaded])
+        assert [one.dtype for one in ours.parameters()] == [one.dtype for one in loaded.parameters()]
