@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def files_of(asked: Any) -> None:
             raise PerfError(
                 f"--{name.replace('_', '-')} names no {kind}", where=str(path), hint="look at its name"
             )
+
+
+def words_of(asked: Any) -> list[str]:
+    """What scripts are told behind their own arguments. Raises PerfError where a quote has no end."""
+    try:
+        return shlex.split(asked.script_arguments)
+    except ValueError as error:
+        what = f"these are no arguments: {str(error).lower()}"
+        raise PerfError(what, where=f"--script-arguments {asked.script_arguments}") from error
 
 
 def compute_of(asked: Any) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 import perfusion_registry as perf
-from benchmarks.real.asked import compute_of, files_of, require_the_same, templates_of
+from benchmarks.real.asked import compute_of, files_of, require_the_same, templates_of, words_of
 from benchmarks.real.ours import Drawing, Ours
 from benchmarks.real.scores import Scores
 from benchmarks.real.subjects import Subject, read_subjects
@@ -52,7 +51,7 @@ class Comparison:
         out: Path = asked.out
         files_of(asked)
         subjects, about = read_subjects(asked.subjects), describe_base(asked.base)
-        templates = templates_of(asked)
+        templates, more = templates_of(asked), words_of(asked)
         scripts: tuple[Script, ...] = ()
         if asked.diffusers_examples is not None:
             scripts = tuple(script for script in SCRIPTS if about.architecture in script.architectures)
@@ -77,7 +76,6 @@ class Comparison:
 
         ours = Ours(out / "project", asked.base, covariance, asked.clip, asked.train_steps, compute)
         how = Drawing(tuple(range(asked.seeds)), asked.steps, asked.guidance)
-        more = shlex.split(asked.script_arguments)
         return cls(out, subjects, ours, how, templates, scorers, scripts, asked.diffusers_examples, more)
 
     def run(self) -> dict[str, Any]:

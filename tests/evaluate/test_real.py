@@ -139,6 +139,8 @@ def test_what_decides_is_refused_when_it_changes_and_a_mistake_is_not_kept(
     }.items():
         with pytest.raises(PerfError, match=said):
             command(f"--{wrong}", str(tmp_path / "mistyped"))
+    with pytest.raises(PerfError, match="no closing quotation"):
+        command("--script-arguments", "'half")
     assert not (tmp_path / "out" / "asked.json").exists()
 
     out = tmp_path / "out"
