@@ -13,6 +13,7 @@ from perfusion_registry.methods import rare_word
 from perfusion_registry.methods.calls import CallWords
 from perfusion_registry.methods.custom_diffusion.options import TrainOptions
 from perfusion_registry.methods.embeddings import embedding_groups, embedding_tensors, embeddings_of
+from perfusion_registry.methods.encoding import PromptEncoder
 from perfusion_registry.methods.prompts import TARGET_PROMPT, Prompts
 from perfusion_registry.methods.trainable import Tensors, Trainable
 
@@ -40,6 +41,7 @@ class CustomTrainable(Trainable):
         self.base, self.metric, self.options = base, metric, options
         self._own = Prompts.of(base, [TARGET_PROMPT], word, call=call)
         self._word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
+        self._encoder = PromptEncoder(base, self._word)
         self._change = torch.zeros_like(base.bank.W).requires_grad_()
         self.parameters = {CHANGE: self._change, **embedding_tensors(self._word)}
         self.moving = {}
@@ -57,8 +59,12 @@ class CustomTrainable(Trainable):
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """What the changed K and V projections make of the prompts."""
-        encoded, _ = prompts.encode(self.base, rows, self._word)
+        encoded, _ = self._encoder.encode(prompts, rows)
         return self._packed(encoded, self._change).rows(inverse)
+
+    def prepare(self, prompts: Prompts) -> bool:
+        """Encode all prompts where no word is learned."""
+        return self._encoder.prepare(prompts)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """With the word and the change of the state, the empty prompt's too."""

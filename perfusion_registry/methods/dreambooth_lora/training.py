@@ -12,6 +12,7 @@ from perfusion_registry.base.quantised import widths
 from perfusion_registry.methods import low_rank, rare_word
 from perfusion_registry.methods.dreambooth_lora.options import TrainOptions
 from perfusion_registry.methods.embeddings import embedding_groups, embedding_tensors, embeddings_of
+from perfusion_registry.methods.encoding import PromptEncoder
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.trainable import Tensors, Trainable
 
@@ -38,6 +39,7 @@ class DreamboothTrainable(Trainable):
         """A as peft draws it (`init_lora_weights="gaussian"`, of standard deviation 1 / r), B zero."""
         self.base, self.rate = base, options.learning_rate
         self._word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
+        self._encoder = PromptEncoder(base, self._word)
         factors, r = {}, options.rank
         for path, (out, into) in attention_layers(base).items():
             down = (torch.randn(r, into, generator=generator) / r).to(base.device)
@@ -60,8 +62,12 @@ class DreamboothTrainable(Trainable):
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """With the changes of K and V; those of other layers are attached beside them."""
-        encoded, _ = prompts.encode(self.base, rows, self._word)
+        encoded, _ = self._encoder.encode(prompts, rows)
         return low_rank.packed(self.base, encoded, low_rank.changes_in(self.parameters)).rows(inverse)
+
+    def prepare(self, prompts: Prompts) -> bool:
+        """Encode all prompts where no word is learned."""
+        return self._encoder.prepare(prompts)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """With the word and the changes of the state, the empty prompt's too."""

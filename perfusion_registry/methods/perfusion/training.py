@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from perfusion_registry.base import block_widths
 from perfusion_registry.edit import CovarianceMetric, packed
 from perfusion_registry.methods.embeddings import embedding_groups, embedding_tensors, embeddings_of
+from perfusion_registry.methods.encoding import PromptEncoder
 from perfusion_registry.methods.perfusion.key_lock import KeyLock
 from perfusion_registry.methods.perfusion.options import TrainOptions
 from perfusion_registry.methods.perfusion.own_word import own_similarity
@@ -51,7 +52,7 @@ class PerfusionTrainable(Trainable):
         frozen = not options.learning_rate_embedding
         starts = [start.detach().float().clone() for start in lock.embeddings]
         self.embeddings = tuple(start.requires_grad_(not frozen) for start in starts)
-        self._encoded: tuple[Conditioning, Tensor] | None = None
+        self._encoder = PromptEncoder(base, self.embeddings)
         self.outputs = lock.outputs[lock.learned].detach().float().clone().requires_grad_()
         self.residual: Factors = {}
         if share := options.residual_rank:
@@ -113,7 +114,7 @@ class PerfusionTrainable(Trainable):
 
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """As in Algorithm 1, i* moves before it is used, and no gradient flows to it."""
-        encoded, e = self._encode(prompts, rows)  # e: (U, d)
+        encoded, e = self._encoder.encode(prompts, rows)  # e: (U, d)
         e_concept = e.detach()[inverse].mean(0)
         i = DECAY * self.moving[TARGET_INPUT] + (1 - DECAY) * e_concept
         self.moving[TARGET_INPUT] = i
@@ -122,19 +123,8 @@ class PerfusionTrainable(Trainable):
         return encoded.with_states(h).rows(inverse)
 
     def prepare(self, prompts: Prompts) -> bool:
-        """Encode all prompts where no embedding is learned: they stay what they are."""
-        if self.options.learning_rate_embedding:
-            return True
-        with torch.no_grad():
-            every, own = range(len(prompts.tokens)), embeddings_of(self.state)
-            self._encoded = prompts.encode(self.base, every, own)
-        return False
-
-    def _encode(self, prompts: Prompts, rows: Sequence[int]) -> tuple[Conditioning, Tensor]:
-        if self._encoded is None:
-            return prompts.encode(self.base, rows, self.embeddings)
-        every, e = self._encoded
-        return every.rows(rows), e[list(rows)]
+        """Encode all prompts where no embedding is learned."""
+        return self._encoder.prepare(prompts)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """Both with the training gate and the local lock; the empty prompt goes through the edit too."""

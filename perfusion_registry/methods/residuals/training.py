@@ -19,6 +19,7 @@ from perfusion_registry.methods.embeddings import (
     embeddings_of,
     embeddings_of_word,
 )
+from perfusion_registry.methods.encoding import PromptEncoder
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.residuals.options import TrainOptions
 from perfusion_registry.methods.residuals.tensors import kept_residual, residual_of, residual_tensors
@@ -85,6 +86,7 @@ class ResidualTrainable(Trainable):
         # Without a rare word calls are one token with the supercategory's own embedding.
         self._frozen = () if options.token else embeddings_of_word(base, word)
         self._word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
+        self._encoder = PromptEncoder(base, self._word or self._frozen)
         zero = options.start == "zero"
         place = generator, base.device
         blocks = block_widths(base.residual_blocks) if "proj_out" in options.targets else {}
@@ -109,8 +111,12 @@ class ResidualTrainable(Trainable):
     def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
         """What every K and V projection makes of the prompts; the other residuals are attached beside
         them."""
-        encoded, _ = prompts.encode(self.base, rows, self._word or self._frozen)
+        encoded, _ = self._encoder.encode(prompts, rows)
         return low_rank.packed(self.base, encoded, low_rank.changes_in(self.parameters)).rows(inverse)
+
+    def prepare(self, prompts: Prompts) -> bool:
+        """Encode all prompts where no word is learned."""
+        return self._encoder.prepare(prompts)
 
     def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
         """With the word and the keys and values of the state, the empty prompt's too."""
