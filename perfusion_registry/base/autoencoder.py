@@ -25,8 +25,8 @@ def encoded(
     scale, shift = scale_and_shift(vae)
     means, stds = [], []
     with torch.inference_mode(), autocast:
-        for image in images.to(device, vae.dtype):  # one by one: a batch of 512 px takes gigabytes
-            posterior = vae.encode(image[None] * 2 - 1).latent_dist
+        for image in images:  # one by one: a batch of 512 px takes gigabytes
+            posterior = vae.encode(image[None].to(device, vae.dtype) * 2 - 1).latent_dist
             means.append((posterior.mean.float() - shift) * scale)
             stds.append(posterior.std.float() * scale)
     return Posterior(torch.cat(means).clone(), torch.cat(stds).clone())

@@ -20,7 +20,6 @@ from perfusion_registry.build.images import load_image, notes_on_all, notes_on_s
 from perfusion_registry.build.latents import Latents, encode_latents, joined
 from perfusion_registry.build.masks import MASK_STEPS, find_masks
 from perfusion_registry.build.pairs import PICTURES, draw_pairs, paste, steps_to_draw
-from perfusion_registry.build.prior import BATCH as PRIORS_AT_ONCE
 from perfusion_registry.build.prior import draw_prior, prior_prompt
 from perfusion_registry.build.selection import Scores, select
 from perfusion_registry.build.threads import as_begun
@@ -213,9 +212,14 @@ def _prior(
     """The prompts with the one of prior pictures behind them, and these, which the base draws."""
     prompt, count = prior_prompt(base, options.templates[0], sources.supercategory), options.prior_pictures
     title = f"{sources.name}: drawing {count} prior pictures"
-    batches = -(-count // PRIORS_AT_ONCE)
-    with reporter.stage(title, batches * options.validation_steps) as stage, repeatable(base.device):
-        drawn = draw_prior(
+    problem = f"there is not enough memory to draw one prior picture of {sources.name!r} on {base.device}"
+    fewer = "end other programs, compute in --dtype bf16, or say `prior_pictures = 0` under [train]"
+    with (
+        enough_memory(problem, fewer),
+        reporter.stage(title, count * options.validation_steps) as stage,
+        repeatable(base.device),
+    ):
+        latents = draw_prior(
             base,
             prompt,
             shape,
@@ -223,9 +227,10 @@ def _prior(
             seed=options.seed,
             steps=options.validation_steps,
             guidance=options.validation_guidance,
+            flip=options.flip,
             advance=stage.advance,
+            note=lambda text: reporter.note(f"{title}: {text}"),
         )
-        latents = encode_latents(base, drawn, torch.ones_like(drawn[:, :1]), flip=options.flip)
     return Prompts((*prompts.tokens, prompt), frozenset({len(prompts.tokens)})), latents
 
 
