@@ -16,6 +16,7 @@ _WORDS = (
     "bad_alloc",  # C++'s
     "Cannot allocate memory",  # of files that are mapped
     "failed to map segment",  # of libraries that are loaded
+    "can't start new thread",  # whose stack has no room
 )
 """What libraries say when the system gives them no memory, in errors that are of no kind of their own."""
 
