@@ -6,6 +6,7 @@ What it cannot show: memory, kernels' own limits and speed, determinism.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -142,6 +143,7 @@ class _Calls(TorchFunctionMode):
 @contextmanager
 def cuda_stand_in() -> Iterator[None]:
     """Within it there is a GPU."""
+    gc.collect()  # graphs of tests before, which hold weights that are to be swapped
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch, _Calls():
         patch.setattr(torch.cuda, "is_available", lambda: True)
