@@ -5,25 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
 from perfusion_registry.base import block_widths, module_at
 from perfusion_registry.base.quantised import widths
-from perfusion_registry.methods import low_rank, rare_word
-from perfusion_registry.methods.embeddings import (
-    embedding_groups,
-    embedding_tensors,
-    embeddings_of,
-    embeddings_of_word,
-)
-from perfusion_registry.methods.encoding import PromptEncoder
-from perfusion_registry.methods.prompts import Prompts
+from perfusion_registry.methods import low_rank
+from perfusion_registry.methods.embeddings import embeddings_of_word
+from perfusion_registry.methods.rare_word_training import RareWordTrainable
 from perfusion_registry.methods.residuals.options import TrainOptions
 from perfusion_registry.methods.residuals.tensors import kept_residual, residual_of, residual_tensors
-from perfusion_registry.methods.trainable import Tensors, Trainable
+from perfusion_registry.methods.trainable import Tensors
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Changes, Conditioning, Factors
@@ -76,56 +70,29 @@ def module_widths(base: Base, options: TrainOptions) -> dict[str, tuple[int, int
     return found
 
 
-class ResidualTrainable(Trainable):
+class ResidualTrainable(RareWordTrainable):
     """The learned A (r, m) and B (m', r) of each block or module, and the rare word's embedding where that is
     learned."""
 
     def __init__(self, base: Base, word: str, options: TrainOptions, generator: Generator) -> None:
         """Start as the options say."""
-        self.base, self.rate = base, options.learning_rate
-        # Without a rare word calls are one token with the supercategory's own embedding.
-        self._frozen = () if options.token else embeddings_of_word(base, word)
-        self._word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
-        self._encoder = PromptEncoder(base, self._word or self._frozen)
-        zero = options.start == "zero"
-        place = generator, base.device
+        zero, place = options.start == "zero", (generator, base.device)
         blocks = block_widths(base.residual_blocks) if "proj_out" in options.targets else {}
-        self.parameters = residual_tensors(new_residual(blocks, options.rank, *place, zero=zero))
+        learned = residual_tensors(new_residual(blocks, options.rank, *place, zero=zero))
         beside = new_residual(module_widths(base, options), options.rank, *place, zero=zero)
-        self.parameters |= low_rank.factor_tensors(beside)
-        self._factors = [*self.parameters.values()]
-        self.parameters |= embedding_tensors(self._word)
-        self.moving = {}
-
-    @property
-    def groups(self) -> list[dict[str, Any]]:
-        """One rate for all; of the word by the spread of each table."""
-        own = embedding_groups(self.base, self._word, self.rate) if self._word else []
-        return [{"params": self._factors, "lr": self.rate}, *own]
+        learned |= low_rank.factor_tensors(beside)
+        # Without a rare word calls are one token with the supercategory's own embedding.
+        frozen = () if options.token else embeddings_of_word(base, word)
+        super().__init__(base, options, options.learning_rate, learned, frozen=frozen)
 
     def identity(self) -> tuple[str, Sequence[Tensor]]:
         """The supercategory's embeddings, or where the word starts."""
-        start = [one.detach() for one in self._word]
-        return "residuals", [*self._frozen, *start, *(one.detach() for one in self._factors[:2])]
+        start = [one.detach() for one in self.word]
+        return "residuals", [*self.frozen, *start, *(one.detach() for one in self.learned[:2])]
 
-    def condition(self, prompts: Prompts, rows: Sequence[int], inverse: Tensor) -> Conditioning:
-        """What every K and V projection makes of the prompts; the other residuals are attached beside
-        them."""
-        encoded, _ = self._encoder.encode(prompts, rows)
-        return low_rank.packed(self.base, encoded, low_rank.changes_in(self.parameters)).rows(inverse)
-
-    def prepare(self, prompts: Prompts) -> bool:
-        """Encode all prompts where no word is learned."""
-        return self._encoder.prepare(prompts)
-
-    def conditioned(self, state: Tensors, prompts: Prompts) -> tuple[Conditioning, Conditioning]:
-        """With the word and the keys and values of the state, the empty prompt's too."""
-        base = self.base
-        embeddings = [one.to(base.text_device) for one in embeddings_of(state)] or self._frozen
-        called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)
-        changes = low_rank.changes_in(state)
-        empty = base.encode([base.tokenise([])])
-        return low_rank.packed(base, called, changes), low_rank.packed(base, empty, changes)
+    def packed(self, prompts: Conditioning, state: Tensors) -> Conditioning:
+        """With the changes of K and V."""
+        return low_rank.packed(self.base, prompts, low_rank.changes_in(state))
 
     def factors(self, state: Tensors) -> Factors:
         """Those of output projections."""
@@ -137,5 +104,4 @@ class ResidualTrainable(Trainable):
 
     def tensors(self, state: Tensors) -> dict[str, Tensor]:
         """See `methods.residuals.tensors`."""
-        word = dict(enumerate(embeddings_of(state)))
-        return kept_residual(state) | low_rank.kept_factors(state) | rare_word.word_tensors(word)
+        return kept_residual(state) | low_rank.kept_factors(state) | self.word_tensors(state)
