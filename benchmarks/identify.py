@@ -36,20 +36,27 @@ PLACES = ("in the snow", "in outer space", "at night", "by the fire")
 """None of them is among the places of the references."""
 
 
-def built(base: Base, name: str, **options: Any) -> Artifact:
-    """The concept of one of the cast, by the options of the base's card and the given ones."""
+def sources_of(name: str) -> ConceptSources:
+    """The reference pictures of one of the cast, as files in PNG, and its word."""
     images = []
     for picture in reference_images(CAST[name]):
         file = io.BytesIO()
-        Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
+        pixels = (picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        Image.fromarray(pixels).save(file, "PNG")
         images.append(file.getvalue())
+    return ConceptSources(name, "1.0.0", CAST[name].category, tuple(images))
+
+
+def built(base: Base, name: str, **options: Any) -> Artifact:
+    """The concept of one of the cast, by the options of the base's card and the given ones."""
     card = base.description.card
     declared = {k: tuple(v) if isinstance(v, list) else v for k, v in card.train.items()}
     train = TrainOptions(**(declared | options))
     defaults = {k: v for k, v in card.render.items() if k in RenderOptions.model_fields}
     covariance = load_covariance(base.description.folder / card.covariance)
-    sources = ConceptSources(name, "1.0.0", CAST[name].category, tuple(images))
-    return build_concept(base, covariance, sources, train, RenderOptions(**defaults), digest="0" * 64)
+    return build_concept(
+        base, covariance, sources_of(name), train, RenderOptions(**defaults), digest="0" * 64
+    )
 
 
 def drawn(base: Base, prompt: str, artifact: Artifact | None, count: int) -> Tensor:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from perfusion_registry.errors import PerfError
 
-_WORDS = (
-    "DefaultCPUAllocator",  # torch's, for a processor
-    "out of memory",  # for GPUs, NVIDIA's and Apple's
-    "could not create a primitive",  # oneDNN's, which says no more; its other sentences go on
-    "STATUS_ALLOC_FAILED",  # cuBLAS's and cuDNN's
-    "bad_alloc",  # C++'s
-    "Cannot allocate memory",  # of files that are mapped
-    "failed to map segment",  # of libraries that are loaded
-    "can't start new thread",  # whose stack has no room
+_WORDS = re.compile(
+    "DefaultCPUAllocator"  # torch's, for a processor
+    "|out of memory"  # for GPUs, NVIDIA's and Apple's
+    r"|could not create a primitive\s*$"  # oneDNN's, which says no more; its other sentences go on
+    "|STATUS_ALLOC_FAILED"  # cuBLAS's and cuDNN's
+    "|bad_alloc"  # C++'s
+    "|Cannot allocate memory"  # of files that are mapped
+    "|failed to map segment"  # of libraries that are loaded
+    "|can't start new thread"  # whose stack has no room
 )
 """What libraries say when the system gives them no memory, in errors that are of no kind of their own."""
 
@@ -54,10 +55,7 @@ def _refused(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
-    said = str(error).strip()
-    return isinstance(error, REFUSED) and any(
-        said.endswith(words) if words.startswith("could not") else words in said for words in _WORDS
-    )
+    return isinstance(error, REFUSED) and _WORDS.search(str(error)) is not None
 
 
 def short_of_memory(error: BaseException) -> PerfError | None:

@@ -5,21 +5,20 @@ beside the loops of diffusers' examples for textual inversion and Custom Diffusi
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from benchmarks.bench.drawing import QUICK, storybook
 from benchmarks.bench.turns import Pair, Row
+from benchmarks.identify import sources_of
 from perfusion_registry.base import Base
-from perfusion_registry.build import ConceptSources, load_covariance
+from perfusion_registry.build import load_covariance
 from perfusion_registry.build.concept import training_inputs
 from perfusion_registry.build.state import TrainState
 from perfusion_registry.build.training import TrainInputs, repeatable, training_step
@@ -27,7 +26,6 @@ from perfusion_registry.methods.perfusion import METHOD
 from perfusion_registry.methods.perfusion.options import PerfusionRecipe
 from perfusion_registry.recipe.recipe import LearnedSection
 from perfusion_registry.reporter import Silent
-from perfusion_registry.storybook.cast import CAST, reference_images
 
 STEPS_AT_ONCE = 3
 
@@ -70,24 +68,17 @@ def stepped(base: Base, inputs: TrainInputs, state: TrainState, *, count: int) -
 
 def of_a_teddy(base: Base, *, residual: bool) -> TrainInputs:
     """What a training of a drawn teddy begins with, by the options of the base's card."""
-    files = []
-    for picture in reference_images(CAST["teddy"]):
-        file = io.BytesIO()
-        pixels = (picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(pixels).save(file, "PNG")
-        files.append(file.getvalue())
     card = base.description.card
     section = LearnedSection(name="teddy", version="1.0.0", supercategory="teddy", images=("*.png",))
     train = {**QUICK} if residual else {**QUICK, "residual_rank": 0.0}
     options = METHOD.resolve_train(PerfusionRecipe(concept=section, train=train), card.train)
-    sources = ConceptSources("teddy", "1.0.0", "teddy", tuple(files))
+    sources = sources_of("teddy")
     covariance = load_covariance(base.description.covariance)
     return training_inputs(METHOD.trainable, METHOD, base, covariance, sources, options, Silent())[0]
 
 
-def _batch(base: Base, inputs: TrainInputs) -> Callable[[Tensor], Tensor]:
+def _batch(base: Base, inputs: TrainInputs, unet: Any) -> Callable[[Tensor], Tensor]:
     """The loss of one batch of the size that ours has, by what the UNet reads of its prompts (B, n, d)."""
-    unet: Any = base.denoiser
     size = inputs.options.batch
     latents = inputs.latents.mean
     random = torch.Generator().manual_seed(0)
@@ -115,7 +106,7 @@ def _bare(base: Base, inputs: TrainInputs) -> Callable[[], None]:
     pipe: Any = base.pipe
     with torch.no_grad():
         states = pipe.text_encoder(_prompts(base, inputs))[0]
-    states, loss = states.clone().requires_grad_(), _batch(base, inputs)
+    states, loss = states.clone().requires_grad_(), _batch(base, inputs, base.denoiser)
 
     def step() -> None:
         states.grad = None
@@ -130,7 +121,8 @@ def _textual_inversion(base: Base, inputs: TrainInputs) -> Callable[[], None]:
     text = _copied(pipe.text_encoder)
     table = text.get_input_embeddings().weight.requires_grad_()
     optimiser = torch.optim.AdamW([table], lr=5e-4)
-    ids, loss, before = _prompts(base, inputs), _batch(base, inputs), table.detach().clone()
+    ids, loss = _prompts(base, inputs), _batch(base, inputs, base.denoiser)
+    before = table.detach().clone()
     kept = torch.ones(len(table), dtype=torch.bool)
     kept[int(ids[0, 1])] = False
 
@@ -155,16 +147,12 @@ def _custom_diffusion(base: Base, inputs: TrainInputs) -> Callable[[], None]:
         if ".attn2.to_k." in path or ".attn2.to_v." in path
     ]
     optimiser = torch.optim.AdamW([table, *learned], lr=1e-5)
-    ids, size = _prompts(base, inputs), inputs.options.batch
-    latents, random = inputs.latents.mean, torch.Generator().manual_seed(0)
+    ids, loss = _prompts(base, inputs), _batch(base, inputs, unet)
     others = torch.ones(len(table), dtype=torch.bool)
     others[int(ids[0, 1])] = False
 
     def step() -> None:
-        shown = latents[torch.randint(len(latents), (size,), generator=random)]
-        noise = torch.randn(shown.shape, generator=random)
-        t = torch.randint(base.noise_steps, (size,), generator=random)
-        mse_loss(unet(shown + noise, t, text(ids)[0]).sample, noise).backward()
+        loss(text(ids)[0]).backward()
         assert table.grad is not None
         table.grad[others] = 0
         torch.nn.utils.clip_grad_norm_([table, *learned], 1.0)

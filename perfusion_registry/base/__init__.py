@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base.prediction import Asked as Asked
     from perfusion_registry.base.readers import beside as beside
     from perfusion_registry.base.reference import BaseReference as BaseReference
+    from perfusion_registry.base.residual_masks import Mask as Mask
     from perfusion_registry.base.residuals import Factors as Factors
-    from perfusion_registry.base.residuals import Mask as Mask
     from perfusion_registry.base.residuals import block_widths as block_widths
     from perfusion_registry.base.residuals import marked as marked
     from perfusion_registry.base.scorer import Scorer as Scorer
@@ -70,7 +70,7 @@ _HOME = {
     "Conditioning": "conditioning",
     "Factors": "residuals",
     "InPooledToo": "conditioning",
-    "Mask": "residuals",
+    "Mask": "residual_masks",
     "Rows": "conditioning",
     "SaidOfBase": "options",
     "Scorer": "scorer",

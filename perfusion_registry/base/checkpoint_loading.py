@@ -14,7 +14,7 @@ from perfusion_registry.base.checkpoint import CheckpointFiles
 from perfusion_registry.base.identity import BaseDescription
 from perfusion_registry.base.layouts import END, START, Layout
 from perfusion_registry.base.pretrained import BROKEN, from_single_file, quiet, wider_unet
-from perfusion_registry.base.upcasting import is_large, upcast
+from perfusion_registry.base.upcasting import is_large, kept_format, upcast
 from perfusion_registry.base.weights import plain_name
 from perfusion_registry.errors import PerfError
 
@@ -101,8 +101,7 @@ def _kept(
 ) -> nn.Module:
     """A text encoder as it stays in memory: a large one with the file's own numbers, where these have 16 bits
     (`base.upcasting`)."""
-    formats = {part.entry.dtype for part in files.text_parts(component).values()}
-    kept = {"F16": torch.float16, "BF16": torch.bfloat16}.get(formats.pop()) if len(formats) == 1 else None
+    kept = kept_format({part.entry.dtype for part in files.text_parts(component).values()})
     if kept is None or not is_large(encoder) or description.options.changes_text:
         return encoder
     return upcast(encoder, kept)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
     from perfusion_registry.base.objective import Objective
     from perfusion_registry.base.readers import Reader
-    from perfusion_registry.base.residuals import Factors, Mask
+    from perfusion_registry.base.residual_masks import Mask
+    from perfusion_registry.base.residuals import Factors
     from perfusion_registry.base.scorer import Scorer
     from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 
@@ -264,7 +265,7 @@ class Base(DrawingBase):
 
         residuals: of J concepts, by block path, at full strength. everywhere: packed has no marks, and every
         residual is added at every place of every sample, as in training. masks: of each residual, where it
-        applies instead (`residuals.Mask`). adaptation: concepts' adapters; the
+        applies instead (`residual_masks.Mask`). adaptation: concepts' adapters; the
         marks of those that have regions follow the residuals' columns, and behind the D + J' columns are as
         many of the prompt that regions are found by, and its pooled vector (`Regions`). beside, within: as in
         `exclusive`.

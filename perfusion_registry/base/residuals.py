@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,11 @@ from perfusion_registry import edit
 from perfusion_registry.base.attention import Watched, attention_share
 from perfusion_registry.base.layers import CrossAttention, ResidualBlock, exchanged
 from perfusion_registry.base.quantised import widths
+from perfusion_registry.base.residual_masks import Mask
 from perfusion_registry.errors import PerfError
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """One concept's residual: by the path of a transformer block, A (r, m) and B (m', r)."""
-
-Mask = Literal["ramp", "median", "off"]
-"""Where a residual applies, by the attention to its tokens: `ramp`, from a quarter to half of the greatest,
-and where no other concept's is greater; `median`, the paper's, where it is at least its median; `off`, the
-paper's normal sampling, everywhere in all samples, marked or not."""
 
 ALIGNED = 16
 """Marks come in multiples of so many columns: kernels round otherwise where rows are not aligned."""

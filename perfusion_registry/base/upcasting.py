@@ -50,6 +50,16 @@ def is_large(model: nn.Module) -> bool:
     return 4 * sum(parameter.numel() for parameter in model.parameters()) >= LARGE
 
 
+def kept_format(formats: set[str], apart: set[str] | None = None) -> torch.dtype | None:
+    """The 16 bits that an encoder can be kept in, by the formats of a file's weights; None where there are
+    others, so that reading them in 16 bits would round. apart: of layers that transformers has in fp32 beside
+    fp16, which may have 32."""
+    apart = apart or set()
+    if formats == {"F16"} and apart <= {"F16", "F32"}:
+        return torch.float16
+    return torch.bfloat16 if formats == {"BF16"} and apart <= {"BF16"} else None
+
+
 def upcast(model: Model, kept: torch.dtype) -> Model:
     """The model, changed to compute in fp32 with the weights of its linear layers in `kept`, of 16 bits.
 

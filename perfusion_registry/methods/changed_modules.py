@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from perfusion_registry.errors import PerfError
+from pydantic import Field
+
 from perfusion_registry.methods import rare_word
 from perfusion_registry.methods.defaults import over_defaults
-from perfusion_registry.methods.lora.options import EVERYWHERE, GATED, LOCALISED
+from perfusion_registry.methods.lora.options import EVERYWHERE, GATED, LOCALISED, Strength
 from perfusion_registry.methods.lora.words import words_for
-from perfusion_registry.methods.low_rank import PREFIX
+from perfusion_registry.methods.low_rank import module_tensors
 from perfusion_registry.methods.rare_word import RareWordMethod, RareWordOptions
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import Recipe
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.transfer import Learned, Transferred
 
 
-def _adapters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+class ChangeOptions(FileModel):
+    """How a change applies in a prompt. reach: by its method's names; None where nobody says."""
+
+    strength: Strength = 1.0
+    reach: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class ChangedModules(RareWordMethod):
     """A method whose artifacts hold adapters of the denoiser, and perhaps a learned word.
 
-    Its `draw_model` has a `strength` and a `reach`, None where nobody says.
+    Its `draw_model` is a `ChangeOptions`.
     """
 
     transferable = True
@@ -46,12 +50,13 @@ class ChangedModules(RareWordMethod):
 
     def silent(self, draw: FileModel) -> bool:
         """At strength 0."""
-        strength: float = getattr(draw, "strength", 1.0)
-        return not strength
+        assert isinstance(draw, ChangeOptions)
+        return not draw.strength
 
     def among(self, draw: FileModel, *, style: bool, others: int) -> FileModel:
         """A concept alone applies everywhere; beside other things it is gated, as imported LoRAs are."""
-        if getattr(draw, "reach", None) is not None:
+        assert isinstance(draw, ChangeOptions)
+        if draw.reach is not None:
             return draw
         return draw.model_copy(update={"reach": GATED if others else EVERYWHERE})
 
@@ -68,43 +73,32 @@ class ChangedModules(RareWordMethod):
         from perfusion_registry.methods.contribution import Adapters, Contribution
         from perfusion_registry.methods.lora.drawing import changes_of
 
+        assert isinstance(draw, ChangeOptions)
         if self.silent(draw):
             return Contribution()
-        reach: str | None = getattr(draw, "reach", None)
-        strength: float = getattr(draw, "strength", 1.0)
-        changes = changes_of(base, _adapters(tensors), name)
+        changes = changes_of(base, module_tensors(tensors), name)
         return Contribution(
             words=words_for(base, tensors, name),
             adapters=Adapters(
                 denoiser=changes.get("denoiser", {}),
                 text={},
-                strength=strength,
-                gated=reach == GATED,
-                localised=reach in (LOCALISED, GATED),
+                strength=draw.strength,
+                gated=draw.reach == GATED,
+                localised=draw.reach in (LOCALISED, GATED),
             ),
         )
 
     def transferred(
         self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
     ) -> Transferred:
-        """As it is, as other programs take a LoRA from one fine-tuned base to another."""
-        from perfusion_registry.methods.lora.drawing import changes_of
-        from perfusion_registry.methods.transfer import Transferred
+        """As it is."""
+        from perfusion_registry.methods.lora.drawing import as_it_is
 
-        changes_of(base, _adapters(learned.tensors), learned.name)
-        words_for(base, learned.tensors, learned.name)
-        return Transferred(dict(learned.tensors))
+        return as_it_is(learned, base, module_tensors(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """Those of adapters, whole, and of the word."""
-        from perfusion_registry.adapters.adapter import adapters_of
+        from perfusion_registry.methods.lora.drawing import adapters_mistake
 
         assert isinstance(train, RareWordOptions)
-        adapters = _adapters(tensors)
-        if not adapters:
-            return "it changes nothing"
-        try:
-            adapters_of(adapters)
-        except PerfError as error:
-            return error.what
-        return rare_word.word_mistake(train, tensors)
+        return adapters_mistake(module_tensors(tensors)) or rare_word.word_mistake(train, tensors)

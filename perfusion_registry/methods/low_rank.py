@@ -41,9 +41,14 @@ def changes_in(tensors: Mapping[str, Tensor]) -> Changes:
     }
 
 
+def module_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of single modules of the denoiser."""
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+
+
 def kept_factors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What an artifact keeps of the factors in a training's state."""
-    return {name: factor.half() for name, factor in state.items() if name.startswith(PREFIX)}
+    return {name: factor.half() for name, factor in module_tensors(state).items()}
 
 
 def key_and_value_widths(base: Base) -> dict[str, tuple[int, int]]:
@@ -63,14 +68,14 @@ def packed(base: Base, prompts: Conditioning, changes: Changes) -> Conditioning:
 
     E = prompts.states
     h = E @ base.bank.W.T
-    own = {path: changes[path] for path in key_and_value_widths(base) if path in changes}
-    if not own:
+    widths = key_and_value_widths(base)
+    if not widths.keys() & changes.keys():
         return prompts.with_states(h)
     # Split and joined once: each assignment to a slice would copy the whole gradient on the way back.
-    parts = h.split([out for out, _ in key_and_value_widths(base).values()], -1)
+    parts = h.split([out for out, _ in widths.values()], -1)
     changed = [
-        part + own[path].on(E).near(E).linear(E) if path in own else part
-        for path, part in zip(key_and_value_widths(base), parts, strict=True)
+        part + changes[path].on(E).near(E).linear(E) if path in changes else part
+        for path, part in zip(widths, parts, strict=True)
     ]
     return prompts.with_states(torch.cat(changed, -1))
 
@@ -83,12 +88,12 @@ def beside_text(base: Base, changes: Changes) -> Changes:
 
 def is_whole(tensors: Mapping[str, Tensor], *, learned: bool) -> bool:
     """Whether every A has its B and of equal rank, and there are some just where they were `learned`."""
-    ranks, raised = (
-        {
-            key.removesuffix(end): value.shape[side]
-            for key, value in tensors.items()
-            if key.startswith(PREFIX) and key.endswith(end)
-        }
-        for end, side in ((DOWN, 0), (UP, 1))
-    )
-    return ranks == raised and bool(ranks) == learned
+    own = module_tensors(tensors)
+    down, up = ({key.removesuffix(end): own[key] for key in own if key.endswith(end)} for end in (DOWN, UP))
+    return are_pairs(down, up) and bool(down) == learned
+
+
+def are_pairs(down: Mapping[str, Tensor], up: Mapping[str, Tensor]) -> bool:
+    """Whether every A (r, m) has its B (m', r), by their module."""
+    ranks = {key: len(value) for key, value in down.items()}
+    return ranks == {key: value.shape[1] for key, value in up.items()}

@@ -116,8 +116,8 @@ def load_list(
 ) -> list[ListedJob]:
     """Compose all prompts, with the base loaded once. overrides: of all of them; what a line says goes first.
 
-    loaded: as in `load_base`. Raises PerfError with every mistake of every line: before the base is loaded
-    where that can be, and before anything is drawn.
+    loaded: as in `load_base`. Returns nothing where the shard has no prompt. Raises PerfError with every
+    mistake of every line: before the base is loaded where that can be, and before anything is drawn.
     """
     from perfusion_registry.render.draw import check_request
 
@@ -149,9 +149,11 @@ def load_list(
             own_overrides.check(session.description, given)
     mistakes.raise_any(prompts.name)
 
+    here = {line.place for line in share(prompts.lines, prompts.shard)}
+    if not here:  # what only the base can tell, the other shards do
+        return []
     base, told = session.base, False
     jobs: list[ListedJob] = []
-    here = {line.place for line in share(prompts.lines, prompts.shard)}
     for line, ready, own_overrides in read:
         elsewhere = line.place not in here  # where its warnings are told, too
         reporter = Silent() if elsewhere else Located(workspace.reporter, line.place)

@@ -30,7 +30,7 @@ from perfusion_registry.render.output import (
 from perfusion_registry.render.parameters import title_of
 from perfusion_registry.reporter import Located, Reporter
 from perfusion_registry.resolve import ProjectFolder
-from perfusion_registry.shards import idle, share
+from perfusion_registry.shards import idle
 
 FOLDER = "renders"
 """Where pictures go in a project, unless another place is named."""
@@ -133,7 +133,8 @@ def render_list(
     """Draw and write the pictures of all prompts, each as soon as it is done, with one base.
 
     Of a shard without a prompt it is said that there is nothing to do. Raises PerfError with every mistake of
-    every prompt, whichever shard draws it, before the first picture is drawn.
+    every prompt, whichever shard draws it, before the first picture is drawn; such a shard loads no base, and
+    tells what is wrong without one.
     """
     prompts = options.prompts
     if len(prompts.lines) > 1 and options.out is not None and is_file_name(options.out):
@@ -143,7 +144,7 @@ def render_list(
             hint="name a folder: a picture's name has its prompt and its seed",
         )
     every = load_list(workspace, prompts, options.overrides)
-    if prompts.lines and not share(prompts.lines, prompts.shard):
+    if not every:
         workspace.reporter.note(idle(prompts.shard, count(len(prompts.lines), "prompt")))
         return RenderListResult(prompts=(), sheet=None)
     listed = [one for one in every if not one.elsewhere]

@@ -56,10 +56,8 @@ def fp32_text_encoder(
 
 
 def _kept(folder: Path, variant: str | None, own: Any) -> torch.dtype | None:
-    """The 16 bits that a text encoder's files have; None where they have others too, so that loading them in
-    16 bits would round. Layers that transformers has in fp32 beside fp16 may have 32."""
-    import torch
-
+    """The 16 bits that a text encoder's files have; see `kept_format`."""
+    from perfusion_registry.base.upcasting import kept_format
     from perfusion_registry.base.weights import is_learned, tensor_entries, weight_files
 
     apart = {*(getattr(own, "_keep_in_fp32_modules", None) or ())}
@@ -68,6 +66,4 @@ def _kept(folder: Path, variant: str | None, own: Any) -> torch.dtype | None:
         for name, entry in tensor_entries(path).items() if path.suffix == ".safetensors" else ():
             if is_learned(name, entry):
                 formats[bool(apart & {*name.split(".")})].add(entry.dtype)
-    if formats[False] == {"F16"} and formats[True] <= {"F16", "F32"}:
-        return torch.float16
-    return torch.bfloat16 if formats[False] == {"BF16"} and formats[True] <= {"BF16"} else None
+    return kept_format(formats[False], formats[True])

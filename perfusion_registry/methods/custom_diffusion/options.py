@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from perfusion_registry.methods.changed_modules import ChangeOptions
 from perfusion_registry.methods.interface import KeptStep
 from perfusion_registry.methods.lora.options import EVERYWHERE, STRENGTH, Strength
 from perfusion_registry.methods.rare_word import RareWord, RareWordOptions, RareWordRecipe, RareWordSection
@@ -68,10 +69,9 @@ class RenderSection(FileModel):
     reach: Annotated[Reach | None, Field(description=_REACH)] = None
 
 
-class DrawOptions(FileModel):
+class DrawOptions(ChangeOptions):
     """How it applies in a prompt."""
 
-    strength: Strength = 1.0
     reach: Annotated[Reach | None, Field(exclude_if=lambda value: value is None)] = None
 
 

@@ -166,26 +166,16 @@ class Lora(Method):
     def transferred(
         self, learned: Learned, base: Base, metric: CovarianceMetric | None, before: Base | None
     ) -> Transferred:
-        """As it is, as other programs take a LoRA from one fine-tuned base to another."""
-        from perfusion_registry.methods.lora.drawing import changes_of
-        from perfusion_registry.methods.transfer import Transferred
+        """As it is."""
+        from perfusion_registry.methods.lora.drawing import as_it_is
 
-        changes_of(base, without_words(learned.tensors), learned.name)
-        words_for(base, learned.tensors, learned.name)
-        return Transferred(dict(learned.tensors))
+        return as_it_is(learned, base, without_words(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """Those of adapters, whole, and of words."""
-        from perfusion_registry.adapters.adapter import adapters_of
+        from perfusion_registry.methods.lora.drawing import adapters_mistake
 
-        adapters = without_words(tensors)
-        if not adapters:
-            return "it changes nothing"
-        try:
-            adapters_of(adapters)
-        except PerfError as error:
-            return error.what
-        return mistake(tensors)
+        return adapters_mistake(without_words(tensors)) or mistake(tensors)
 
 
 METHOD = Lora()

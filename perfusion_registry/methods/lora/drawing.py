@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perfusion_registry.base import Base
+    from perfusion_registry.methods.transfer import Learned, Transferred
 
 
 def changes_of(base: Base, tensors: Mapping[str, Tensor], name: str) -> dict[str, Changes]:
@@ -36,6 +37,28 @@ def changes_of(base: Base, tensors: Mapping[str, Tensor], name: str) -> dict[str
             raise _misfit(base, name, f"of {adapter.component}'s `{adapter.module}`, {error}") from error
         found.setdefault(adapter.component, {})[adapter.module] = change
     return dict(found)
+
+
+def as_it_is(learned: Learned, base: Base, adapters: Mapping[str, Tensor]) -> Transferred:
+    """A LoRA for another base, as other programs take one from a fine-tuned base to another. adapters: those
+    of its tensors. Raises PerfError where it does not fit."""
+    from perfusion_registry.methods.lora.words import words_for
+    from perfusion_registry.methods.transfer import Transferred
+
+    changes_of(base, adapters, learned.name)
+    words_for(base, learned.tensors, learned.name)
+    return Transferred(dict(learned.tensors))
+
+
+def adapters_mistake(adapters: Mapping[str, Tensor]) -> str | None:
+    """What keeps an artifact's tensors from being those of one adapter or more; None where nothing does."""
+    if not adapters:
+        return "it changes nothing"
+    try:
+        adapters_of(adapters)
+    except PerfError as error:
+        return error.what
+    return None
 
 
 def _change(adapter: Adapter, module: nn.Module) -> Change:

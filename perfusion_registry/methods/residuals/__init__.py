@@ -152,7 +152,7 @@ class Residuals(RareWordMethod):
         assert isinstance(draw, DrawOptions)
         if train.token and self.silent(draw):
             return Contribution()
-        modules = {key: value for key, value in tensors.items() if key.startswith(low_rank.PREFIX)}
+        modules = low_rank.module_tensors(tensors)
         changes = changes_of(base, modules, name).get("denoiser", {}) if draw.residual else {}
         return Contribution(
             () if train.token else embeddings_of_word(base, word),
@@ -174,7 +174,7 @@ class Residuals(RareWordMethod):
 
         require_fit(learned, base)
         tensors = learned.tensors
-        modules = {key: value for key, value in tensors.items() if key.startswith(low_rank.PREFIX)}
+        modules = low_rank.module_tensors(tensors)
         changes_of(base, modules, learned.name)
         words.words_for(base, tensors, learned.name)
         return Transferred(dict(learned.tensors))

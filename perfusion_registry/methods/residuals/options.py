@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from perfusion_registry.base.residual_masks import Mask
 from perfusion_registry.methods.rare_word import RareWordOptions, RareWordRecipe, RareWordSection
 from perfusion_registry.methods.settings import Setting
 from perfusion_registry.recipe.model import FileModel
@@ -48,11 +49,10 @@ Start = Literal["random", "zero"]
 _START = "How B starts: `random`, as A does and as the paper prints it; `zero`: at the base itself."
 PAPERS_TARGETS: tuple[Target, ...] = ("proj_out",)
 
-Lag = Literal["ramp", "median", "off"]
-RAMP: Lag = "ramp"
-MEDIAN: Lag = "median"
-OFF: Lag = "off"
-LAG = Setting("lag", Lag, MEDIAN, usual=RAMP, null=False)
+RAMP: Mask = "ramp"
+MEDIAN: Mask = "median"
+OFF: Mask = "off"
+LAG = Setting("lag", Mask, MEDIAN, usual=RAMP, null=False)
 """Where a residual applies (localised attention-guided sampling)."""
 _LAG = (
     "`ramp`: where its words are attended to most; `median`: the half of each map where they are, as in the "
@@ -73,7 +73,7 @@ class RenderSection(FileModel):
     """`[render]` of a recipe."""
 
     residual: Residual | None = None
-    lag: Annotated[Lag | None, Field(description=_LAG)] = None
+    lag: Annotated[Mask | None, Field(description=_LAG)] = None
 
 
 class TrainOptions(RareWordOptions):
@@ -96,7 +96,7 @@ class DrawOptions(FileModel):
     """How strongly the residual applies, and where."""
 
     residual: Residual = 1.0
-    lag: Annotated[Lag, Field(exclude_if=lambda lag: lag == RAMP)] = RAMP
+    lag: Annotated[Mask, Field(exclude_if=lambda lag: lag == RAMP)] = RAMP
 
 
 class ResidualsConcept(LearnedSection):

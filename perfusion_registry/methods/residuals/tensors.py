@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import PATH, TensorRule
+from perfusion_registry.methods.low_rank import are_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,8 +66,8 @@ def have_inputs(base: Base) -> bool:
 
 def is_whole(tensors: Mapping[str, Tensor], *, learned: bool) -> bool:
     """Whether every A has its B and of equal rank, and there are some just where one was `learned`."""
-    ranks, raised = (
-        {key[len(prefix) :]: value.shape[side] for key, value in tensors.items() if key.startswith(prefix)}
-        for prefix, side in ((DOWN, 0), (UP, 1))
+    down, up = (
+        {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        for prefix in (DOWN, UP)
     )
-    return ranks == raised and bool(ranks) == learned
+    return are_pairs(down, up) and bool(down) == learned
