@@ -13,7 +13,7 @@ import torch
 from perfusion_registry import amounts
 from perfusion_registry.build.latents import Latents, encode_latents, joined
 from perfusion_registry.build.sampling import draw
-from perfusion_registry.memory import out_of_memory
+from perfusion_registry.memory import REFUSED, out_of_memory
 from perfusion_registry.methods.prompts import Prompts, unedited
 from perfusion_registry.reporter import unheard
 
@@ -58,7 +58,7 @@ def draw_prior(
             tell = partial(told.more, len(some))
             try:
                 drawn = draw(base, *branches, some, steps=steps, guidance=guidance, advance=tell)
-            except (RuntimeError, MemoryError) as error:
+            except REFUSED as error:
                 if not out_of_memory(error) or len(some) == 1:
                     raise
             if drawn is None:  # not where the error is at hand, whose frames hold what was computed
