@@ -61,7 +61,11 @@ def main() -> None:
     try:
         measure(parsed())
     except PerfError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:

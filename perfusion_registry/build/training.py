@@ -137,6 +137,8 @@ def train(
     changes = state.concept.changes(state.concept.parameters)
     adapters = Adaptation((Applied(changes, learning=True),)) if changes else None
     resumed = checkpoint is not None and state.resume(checkpoint, identity)
+    if resumed and reporter is not None:
+        reporter.note(f"{title} goes on after step {state.step} of {options.steps}, where it was interrupted")
     saved = begun = time.monotonic()
     first = state.step
     reads_text = state.concept.prepare(inputs.prompts)

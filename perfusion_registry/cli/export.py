@@ -56,11 +56,7 @@ def _tell_export(result: ExportResult) -> None:
     for file in result.files:
         held = "the LoRA" if file.holds == "lora" else "the token"
         console.say(f"Wrote {file.path} ({console.size(file.size)}): {held}")
-    encodings = "" if result.encodings is None else f"; what K and V say differs by {result.encodings:.0%}"
-    console.say(
-        f"Ungated, it is not the concept itself: its pictures differ by {result.pictures:.1f} of 255 from "
-        f"the concept's, those of the plain word by {result.plain:.1f}{encodings}"
-    )
+    console.say(result.sentence)
     console.say(f'It is for {result.base}, and called as in "{result.prompt}"')
     console.say("Next: `perf link FOLDER`, of a web UI or of ComfyUI")
 

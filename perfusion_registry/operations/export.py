@@ -102,6 +102,16 @@ class ExportResult(Result):
     plain: float
     seeds: int
 
+    @property
+    def sentence(self) -> str:
+        """How near it is to the concept, for a person: to half a level of 255 its pictures are the same."""
+        is_it = "It draws what the concept draws" if self.pictures < 0.5 else "It is not the concept itself"
+        encodings = "" if self.encodings is None else f"; what K and V say differs by {self.encodings:.0%}"
+        return (
+            f"{is_it}: its pictures differ by {self.pictures:.1f} of 255 from the concept's, those of the "
+            f"plain word by {self.plain:.1f}{encodings}"
+        )
+
 
 def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     """Write a concept as other programs read it, measured. Raises PerfError for one that has nothing which

@@ -31,12 +31,12 @@ class LookedAt:
 def look_at_pictures(base: Base, pictures: Tensor, word: str) -> LookedAt:
     """Look at pictures (N, 3, H, W) in 0..1 of a kind of thing, before they are learned."""
     from perfusion_registry.verdict import judge_pictures
-    from perfusion_registry.verdict.sentence import ANOTHER
+    from perfusion_registry.verdict.sentence import hardly_shown
 
     alike, doubt = _alike(base, pictures, word)
     shows = judge_pictures(base, pictures, bounds_of(base), word)
     if doubt is None and shows is not None and not shows.passed:
-        doubt = ANOTHER.format(word=word, share=f"{shows.value:.0%}")
+        doubt = hardly_shown(word, shows.value)
     return LookedAt(alike, shows, doubt)
 
 

@@ -10,12 +10,6 @@ from perfusion_registry.methods.settings import Settings
 from perfusion_registry.verdict.gates import WidestGate
 from perfusion_registry.verdict.measuring import Attempted
 
-ANOTHER = (
-    "its pictures hardly show a {word} (seen in {share} of them): take the word that they show (`perf "
-    "suggest-super`), or pictures of one"
-)
-"""Of pictures whose supercategory the judge does not see."""
-
 _PLACES = {"<padding>": "the padding", "<end>": "the end of the prompt", "<start>": "the start of the prompt"}
 
 
@@ -37,6 +31,14 @@ class Found:
     tried: tuple[Settings, ...]
 
 
+def hardly_shown(word: str, share: float) -> str:
+    """Of pictures whose supercategory the judge sees in a small share of them."""
+    return (
+        f"its pictures hardly show a {word} (seen in {_percent(share)} of them): take the word that they "
+        "show (`perf suggest-super`), or pictures of one"
+    )
+
+
 def sentence(found: Found) -> str:
     """What was found, worst first, and what to do about it."""
     parts = [*_alike(found), *_shows(found), *_told(found), *_obeys(found), *_quiet(found), *_strength(found)]
@@ -52,7 +54,7 @@ def _alike(found: Found) -> Iterator[str]:
 def _shows(found: Found) -> Iterator[str]:
     unlike = found.alike is not None and not found.alike.passed  # says why already
     if found.shows is not None and not found.shows.passed and not unlike:
-        yield ANOTHER.format(word=found.word, share=f"{found.shows.value:.0%}")
+        yield hardly_shown(found.word, found.shows.value)
 
 
 def _told(found: Found) -> Iterator[str]:

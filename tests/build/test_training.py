@@ -378,6 +378,11 @@ def test_a_checkpoint_of_another_training_is_not_continued(
     same = inputs_of(tiny_base, covariance, FAST)
     identity = same.identity(same.begin().concept)
     assert same.begin().resume(checkpoint, identity)
+    told: list[str] = []
+    heard = Silent()
+    heard.note = told.append  # type: ignore[method-assign]
+    train(same, checkpoint=checkpoint, reporter=heard)
+    assert told == [f"training goes on after step {FAST.steps} of {FAST.steps}, where it was interrupted"]
     checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
     assert not same.begin().resume(checkpoint, identity)
 

@@ -68,6 +68,7 @@ def test_from_a_recipe_through_a_registry_to_a_picture(
     with home.workspace() as workspace:
         exported = export(workspace, ExportOptions(name="oak", form="lora"))
     assert exported.pictures < 0.2 < 1 < exported.plain  # the very pictures of stock diffusers
+    assert exported.sentence.startswith("It draws what the concept draws")
 
     composer = perf.Composer(home.workspace, tiny_base)
 

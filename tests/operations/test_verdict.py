@@ -249,7 +249,7 @@ def test_pictures_of_another_noun_are_told_before_they_are_learned_and_after(
 ) -> None:
     of_the_drawn_world(project, tiny_base_folder, "teapot")
     added = CliRunner().invoke(app, ["add", "other", "--super", "teddy", "--images", "photos/*"])
-    assert "hardly show a teddy (seen in 0% of them)" in " ".join(added.stderr.split())
+    assert "hardly show a teddy (seen in 0 % of them)" in " ".join(added.stderr.split())
     said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu", "--strict"])
     assert said.exit_code == 1, said.output
     told = " ".join(said.stderr.split())
