@@ -187,6 +187,17 @@ def test_times_are_spread_evenly_over_a_batch(times: str) -> None:
     assert float(middling) == pytest.approx(0.4 if times == "uniform" else 0.603, abs=0.02)
 
 
+def test_more_times_may_lie_where_shapes_are_decided() -> None:
+    rng = np.random.default_rng(0)
+    plan = DenoiserPlan(batch=48, times="logit-normal", logit_mean=0.9, logit_std=0.8, uniform=0.25)
+    drawn = torch.stack([sampled_times(plan, rng) for _ in range(200)])
+    for low, high in ((0, 200), (500, 850), (850, 1000)):
+        ends = torch.logit(torch.tensor([low, high], dtype=torch.float64) / 1000)
+        normal = torch.distributions.Normal(0.9, 0.8).cdf(ends).diff()
+        share = ((drawn >= low) & (drawn < high)).float().mean()
+        assert float(share) == pytest.approx(0.25 * (high - low) / 1000 + 0.75 * float(normal), abs=0.01)
+
+
 def test_more_shards_are_taken_up_by_pages_alone() -> None:
     asked: set[int] = set()
 

@@ -98,7 +98,8 @@ class DenoiserPlan:
     widths: of the UNet at 16, 8 and 4. heads: of every attention. inside: extra weight of the error where
     something stands. grounding: of nouns' attention outside of their mask; that of attribute words counts
     half. spread: of what encodings tell of other words. contrast: of contrastive flow matching (2506.05350):
-    it pushes from other pages' targets. times: "uniform" or "logit-normal" (most of them middling), in either
+    it pushes from other pages' targets. times: "uniform" or "logit-normal" (Esser et al. 2024), the latter
+    with logit_mean and logit_std and, for a share `uniform` of each batch, uniform all the same; in either
     case spread evenly over a batch. average_every: steps between updates of the averages.
     """
 
@@ -113,6 +114,9 @@ class DenoiserPlan:
     contrast: float = 0.0
     drop_caption: float = 0.1
     times: str = "uniform"
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    uniform: float = 0.0
     average_every: int = 4
     fused: bool = True
     compiled: bool = False
@@ -250,9 +254,14 @@ def averaged(state: dict[str, Any], *, which: int = 0) -> Model:
 
 def sampled_times(plan: DenoiserPlan, rng: np.random.Generator) -> Tensor:
     """Times (B,) in 0..999, one from each of B shares of equal probability, in an order by chance."""
-    even = (rng.permutation(plan.batch) + rng.random(plan.batch)) / plan.batch
+    order = rng.permutation(plan.batch)
+    even = (order + rng.random(plan.batch)) / plan.batch
     if plan.times == "logit-normal":
-        even = torch.special.ndtri(torch.from_numpy(even).clamp(1e-6, 1 - 1e-6)).sigmoid().numpy()
+        count = round(plan.uniform * plan.batch)
+        plain = order < count
+        normal = np.clip((even * plan.batch - count) / max(1, plan.batch - count), 1e-6, 1 - 1e-6)
+        logit = plan.logit_mean + plan.logit_std * torch.special.ndtri(torch.from_numpy(normal))
+        even = np.where(plain, even * plan.batch / max(1, count), logit.sigmoid().numpy())
     return torch.from_numpy(np.minimum(999, even * 1000).astype(np.int64))
 
 
