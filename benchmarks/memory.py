@@ -74,7 +74,7 @@ def computed(shape: Shape, dtype: torch.dtype, way: Way) -> Needed:
     """What a step needs, the second one, which has the optimiser's averages."""
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, Alive() as alive:
         base = shape.made(dtype)
-        _ = base.bank
+        _ = base.bank.W
         weights = alive.now
         learned = learner(base, way, fake)
         state = torch.optim.Adam(learned.concept.groups, foreach=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -152,12 +152,16 @@ def cuda_stand_in() -> Iterator[None]:
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
         patch.setattr(torch.accelerator, "current_accelerator", _accelerator)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-        patch.setattr(torch, "inference_mode", torch.no_grad)  # knows no tensors that wrap others
+        patch.setattr(torch, "inference_mode", _inference_mode)  # knows no tensors that wrap others
         torch.__future__.set_swap_module_params_on_conversion(True)
         try:
             yield
         finally:
             torch.__future__.set_swap_module_params_on_conversion(swapped)
+
+
+def _inference_mode(mode: bool = True) -> AbstractContextManager[None]:
+    return torch.no_grad() if mode else nullcontext()
 
 
 def _accelerator(check_available: bool = False) -> torch.device | None:

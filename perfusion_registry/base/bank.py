@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
 from perfusion_registry.base.offload_hooks import plain_copy
@@ -30,19 +32,20 @@ class BankLayer:
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Every text projection of a denoiser as one matrix.
+    """Every text projection of a denoiser as one matrix W (D, d): rows are layer by layer, K before V, in the
+    order of execution.
 
-    W: (D, d) fp32 on the denoiser's device; rows are layer by layer, K before V, in the order of execution.
     layers: where each layer lies in it. key_columns: (D,) bool, true for the rows of keys. A projection's
-    bias is not in W: it stays on top of what is emitted in the projection's place. captions: where the
-    modules are that all text passes through on its way to the layers (a *caption projection*), in their
-    order; W reads what comes out behind them. projecting: these in fp32, the denoiser's own where they are.
+    bias is not in W: it stays on top of what is emitted in the projection's place. width: d, of what K and V
+    read. captions: where the modules are that all text passes through on its way to the layers (a *caption
+    projection*), in their order; K and V read what comes out behind them. projecting: these in fp32, the
+    denoiser's own where they are.
     """
 
-    W: Tensor
     layers: tuple[BankLayer, ...]
     key_columns: Tensor
     projections: tuple[tuple[ModuleSlot, nn.Linear, slice], ...]
+    width: int
     captions: tuple[tuple[ModuleSlot, nn.Module], ...] = ()
     projecting: tuple[nn.Module, ...] = ()
 
@@ -56,7 +59,6 @@ class Bank:
         """
         if not attentions:
             raise PerfError("this model has no text cross-attention that could be edited")
-        rows: list[Tensor] = []
         keys: list[Tensor] = []
         layers: list[BankLayer] = []
         projections: list[tuple[ModuleSlot, nn.Linear, slice]] = []
@@ -68,29 +70,53 @@ class Bank:
             end = middle + value.out_features
             layers.append(BankLayer(attention.path, slice(start, middle), slice(middle, end)))
             projections += [(places[0], key, slice(start, middle)), (places[1], value, slice(middle, end))]
-            rows += [weight_of(linear) for linear in (key, value)]
             keys += [
                 torch.ones(middle - start, dtype=torch.bool),
                 torch.zeros(end - middle, dtype=torch.bool),
             ]
             start = end
-        widths = {weight.shape[1] for weight in rows}
+        widths = {linear.in_features for _, linear, _ in projections}
         if len(widths) != 1:
             listed = ", ".join(str(width) for width in sorted(widths))
             raise PerfError(f"this model's cross-attention layers read inputs of several widths: {listed}")
         return cls(
-            torch.cat(rows),
             tuple(layers),
-            torch.cat(keys).to(rows[0].device),
+            torch.cat(keys).to(projections[0][1].weight.device),
             tuple(projections),
+            widths.pop(),
             tuple((slot, slot.module) for slot in captions),
             tuple(_in_fp32(slot.module) for slot in captions),
         )
 
     @property
-    def width(self) -> int:
-        """d, of what K and V read."""
-        return int(self.W.shape[1])
+    def device(self) -> torch.device:
+        """Where its weights were when it was made, and where all that it makes of encodings is."""
+        return self.key_columns.device
+
+    @property
+    def emitted_width(self) -> int:
+        """D, of what all K and V emit together."""
+        return len(self.key_columns)
+
+    @cached_property
+    def W(self) -> Tensor:  # noqa: N802 (the paper's symbol)
+        """(D, d) fp32 on the bank's device: a copy of all weights, gathered when it is first asked for."""
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.cat([weight_of(linear).to(self.device) for _, linear, _ in self.projections])
+
+    def here(self, tensor: Tensor) -> Tensor:
+        """A tensor on the bank's device, in fp32."""
+        return tensor.to(self.device, torch.float32)
+
+    def emitted(self, E: Tensor) -> Tensor:
+        """What all projections give of encodings E (..., d), without their biases: `E W^T`, (..., D) fp32.
+
+        It is worked out layer by layer, from the weights of each, and W is not gathered for it.
+        """
+        E = self.here(E)
+        with torch.autocast(E.device.type, enabled=False):
+            parts = [functional.linear(E, self.here(weight_of(linear))) for _, linear, _ in self.projections]
+        return torch.cat(parts, -1)
 
     def projected(self, states: Tensor) -> Tensor:
         """What the layers read of a text encoder's states (B, n, d_text): behind the caption projection,
@@ -130,7 +156,7 @@ class Bank:
                         where=layer.path,
                         hint="wrap the pipeline again",
                     )
-                stand_ins.append((slot, _Slice(columns, linear, kept, len(self.W))))
+                stand_ins.append((slot, _Slice(columns, linear, kept, self.emitted_width)))
         try:
             with exchanged(stand_ins):
                 yield

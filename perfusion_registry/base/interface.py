@@ -277,7 +277,7 @@ class Base(DrawingBase):
         from perfusion_registry.base.readers import readers_attached
         from perfusion_registry.base.residuals import aligned, residuals_attached
 
-        attentions, D = self.cross_attentions, len(self.bank.W)
+        attentions, D = self.cross_attentions, self.bank.emitted_width
         adapters: AbstractContextManager[None] = nullcontext()
         if adaptation is not None:
             first = D + len(residuals)

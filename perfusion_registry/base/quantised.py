@@ -35,15 +35,16 @@ def place_of(layer: nn.Module) -> Tensor:
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """A copy of the weight, of a linear layer (m', m), in fp32, as the layer computes with it."""
+    """The weight, of a linear layer (m', m), in fp32, as the layer computes with it: its very own where it is
+    in fp32."""
     weight: Any = layer.weight
     if not is_gguf(layer):
         plain: Tensor = weight
-        return plain.detach().to(torch.float32, copy=True)
+        return plain.detach().float()
     from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
     numbers: Tensor = dequantize_gguf_tensor(weight)
-    return numbers.detach().to(computes_in(layer)).to(torch.float32, copy=True)
+    return numbers.detach().to(computes_in(layer)).float()
 
 
 def shape_of(layer: nn.Module) -> torch.Size:

@@ -93,7 +93,7 @@ def build_concept(
     if (problem := base.several_tokens(word)) is not None:
         reporter.warn(f"{name}: {problem}")
     _ = base.objective  # a base that cannot be trained with is told before anything is prepared
-    d, method = base.bank.W.shape[1], find_method(sources.method)
+    d, method = base.bank.width, find_method(sources.method)
     method.check_base(base, name, train_options)
     if not method.needs_covariance:
         covariance = None

@@ -134,7 +134,7 @@ def _restore(checkpoint: Path | None, start: Counts, base: Base) -> Counted:
     """What the checkpoint has; nothing counted where there is none."""
     device = base.text_device if base.text_device.type == "cuda" else torch.device("cpu")
     if checkpoint is None or not checkpoint.exists():
-        return Counted.nothing(start, base.bank.W.shape[1], device)
+        return Counted.nothing(start, base.bank.width, device)
     where, hint = str(checkpoint), "delete the checkpoint to start again"
     try:
         counted = load_counted(checkpoint, device)

@@ -103,10 +103,10 @@ def transfer(
         covariance = None
     elif covariance is None:
         raise PerfError(f"{card.name!r} needs a covariance, of the base that it is transferred to")
-    elif covariance.width != base.bank.W.shape[1]:
+    elif covariance.width != base.bank.width:
         raise PerfError(
             f"the covariance has width {covariance.width}, and {description.repo} encodes to "
-            f"{base.bank.W.shape[1]} numbers",
+            f"{base.bank.width} numbers",
             hint="estimate one for this base: perf covariance CAPTIONS --base BASE --out FILE",
         )
     if card.family == description.family:  # only the covariance is another

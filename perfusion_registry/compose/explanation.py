@@ -46,7 +46,7 @@ def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
     tokens, encoded = encodings(base, composition, artifacts)
     t = targets(base, composition, artifacts)
     mask = None if encoded.mask is None else encoded.mask[0]
-    measured, names = _measure(t, encoded.states[0].to(base.bank.W), mask), t.names
+    measured, names = _measure(t, base.bank.here(encoded.states[0]), mask), t.names
     weights = token_weights([composition.parsed], [tokens], encoded.states)
     called = {position: c.name for c in composition.concepts for position in c.positions}
 

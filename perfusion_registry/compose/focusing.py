@@ -161,7 +161,7 @@ def _factors(base: Base, composition: Composition, brought: Mapping[str, Contrib
     """The residuals of the concepts that have one, their strengths in B."""
     _, encoded = encodings_of(base, composition, brought)
     t = targets_of(base, brought)
-    similarity = edit.similarity(encoded.states[0].to(base.bank.W), t.I, t.V)  # (n, J)
+    similarity = edit.similarity(base.bank.here(encoded.states[0]), t.I, t.V)  # (n, J)
     gates = edit.gate(similarity, t.bias, t.temperature)
     factors: list[Factors] = []
     for concept in composition.concepts:

@@ -25,23 +25,24 @@ def merged(base: Base, brought: Mapping[str, Contribution]) -> dict[str, Contrib
     }
     if not merging:
         return dict(brought)
-    W = base.bank.W
+    bank = base.bank
     inputs, duals, gains = [], [], []
     for one in merging.values():
         assert one.merge is not None
         assert one.adapters is not None
-        own = one.merge.inputs.to(W)
-        gain = W.new_zeros(len(own), len(W))  # (T, D), what the concept's own change adds at its words
+        own = bank.here(one.merge.inputs)
+        # (T, D), what the concept's own change adds at its words
+        gain = own.new_zeros(len(own), bank.emitted_width)
         for kind in (KEY, VALUE):
             for columns, added in added_columns(base, one.adapters, kind, own):
                 gain[:, columns] += added
         inputs.append(own)
-        duals.append(one.merge.duals.to(W))
+        duals.append(bank.here(one.merge.duals))
         gains.append(gain)
     down, up = edit.merged(torch.cat(inputs), torch.cat(duals), torch.cat(gains))
     changes = {
         f"{layer.path}.{kind}": Change(down=down, up=up[rows])
-        for layer in base.bank.layers
+        for layer in bank.layers
         for kind, rows in ((KEY, layer.key_slice), (VALUE, layer.value_slice))
     }
     first, *others = merging

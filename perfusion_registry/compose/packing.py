@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
@@ -151,20 +152,24 @@ def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifa
 
 def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
     """`targets` with what the concepts bring, as `contributions` gives it."""
-    W = base.bank.W
-    D, d = W.shape
+    bank = base.bank
     by_name = {
         name: contribution.target for name, contribution in brought.items() if contribution.target is not None
     }
     every = by_name.values()
     return Targets(
         tuple(by_name),
-        torch.stack([contribution.i for contribution in every]) if by_name else W.new_zeros(0, d),
-        torch.stack([contribution.v for contribution in every]) if by_name else W.new_zeros(0, d),
-        torch.stack([contribution.o for contribution in every]) if by_name else W.new_zeros(0, D),
-        bias=W.new_tensor([contribution.bias for contribution in every]),
-        temperature=W.new_tensor([contribution.temperature for contribution in every]),
+        _stacked([contribution.i for contribution in every], bank.width, bank.device),
+        _stacked([contribution.v for contribution in every], bank.width, bank.device),
+        _stacked([contribution.o for contribution in every], bank.emitted_width, bank.device),
+        bias=torch.tensor([contribution.bias for contribution in every], device=bank.device),
+        temperature=torch.tensor([contribution.temperature for contribution in every], device=bank.device),
     )
+
+
+def _stacked(vectors: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
+    """Vectors (width,) as rows, which may be none."""
+    return torch.stack(list(vectors)) if vectors else torch.zeros(0, width, device=device)
 
 
 def tokens_of(base: Base, composition: Composition, prompt: Prompt, *, plain: Collection[str] = ()) -> Tokens:

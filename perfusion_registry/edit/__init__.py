@@ -8,7 +8,7 @@ those of "Personalized Residuals for Concept-Driven Text-to-Image Generation".
 """
 
 from perfusion_registry.edit.baselines import naive_sum, rome_weight, ungated
-from perfusion_registry.edit.encodings import packed
+from perfusion_registry.edit.encodings import packed, parted
 from perfusion_registry.edit.gates import gate, similarity
 from perfusion_registry.edit.merging import merged
 from perfusion_registry.edit.metric import CovarianceMetric
@@ -24,6 +24,7 @@ __all__ = [
     "merged",
     "naive_sum",
     "packed",
+    "parted",
     "perpendicular",
     "residual",
     "rome_weight",

@@ -24,10 +24,10 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
     it, exactly of this base, its residual and its changes of single modules, at their strength; a whole one
     is a LoRA of full rank, which every program reads. fp32, on the CPU."""
     adapters = []
-    target, W = contribution.target, base.bank.W
+    target = contribution.target
     if target is not None:
         down = (target.v / (target.i @ target.v))[None].cpu()  # (1, d)
-        up = (target.o - W @ target.i)[:, None].cpu()  # (D, 1)
+        up = (target.o - base.bank.emitted(target.i))[:, None].cpu()  # (D, 1)
         for layer in base.bank.layers:
             for name, rows in (("to_k", layer.key_slice), ("to_v", layer.value_slice)):
                 factors = {"lora_down": down, "lora_up": up[rows]}

@@ -53,7 +53,7 @@ def kept_factors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def key_and_value_widths(base: Base) -> dict[str, tuple[int, int]]:
     """What K and V of each cross-attention layer write and read, (m', d), by path."""
-    d = base.bank.W.shape[1]
+    d = base.bank.width
     return {
         f"{layer.path}.{name}": (rows.stop - rows.start, d)
         for layer in base.bank.layers

@@ -18,7 +18,6 @@ from perfusion_registry.adapters.adapter import Adapter, WordVectors
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.base.changed import pipeline_with, weights_changed
-from perfusion_registry.base.quantised import weight_of
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.packing import pack
@@ -68,14 +67,13 @@ def departure(
     with reporter.stage("Drawing the export"), base.exclusive():
         with weights_changed(base.denoiser, adapters):
             if words is not None:
-                W = torch.cat([weight_of(linear) for _, linear, _ in base.bank.projections])
                 encoded = pipe.encode_prompt(
                     prompt=said,
                     device=base.device,
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                 )
-                emitted = encoded[0][0].to(W) @ W.T
+                emitted = base.bank.emitted(encoded[0][0])
             exported = _drawn(base, pipe, request, said)
         spoken = _drawn(base, base.pipeline(scheduler=pipe.scheduler.__class__.__name__), request, plain)
     gap = None

@@ -71,6 +71,33 @@ def test_packed_encodings_give_what_the_projections_give(unet: nn.Module) -> Non
         assert torch.allclose(run(unet, x, E @ bank.W.T), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(32,), (77, 32), (2, 77, 32)])
+def test_what_all_projections_give_needs_no_second_copy_of_them(
+    unet: nn.Module, shape: tuple[int, ...]
+) -> None:
+    bank = bank_of(unet)
+    E = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    emitted = bank.emitted(E)
+    assert "W" not in vars(bank)
+    parts = []
+    for layer in bank.layers:
+        attention = unet.get_submodule(layer.path)
+        parts += [attention.to_k(E), attention.to_v(E)]
+    assert torch.equal(emitted, torch.cat(parts, -1))
+    assert emitted.shape == (*shape[:-1], bank.emitted_width)
+    assert torch.allclose(emitted, E @ bank.W.T, atol=1e-6)
+
+
+def test_training_after_drawing_has_a_bank_with_gradients(unet: nn.Module) -> None:
+    """A W that was gathered where gradients are off everywhere could not be trained with."""
+    bank = bank_of(unet)
+    with torch.inference_mode():
+        assert not bank.W.requires_grad
+    E = torch.randn(3, 32, requires_grad=True)
+    (E @ bank.W.T).sum().backward()
+    assert torch.allclose(E.grad[0], bank.W.sum(0), atol=1e-4)  # type: ignore[index]
+
+
 def edited_by_hand(base: Base, edit: Callable[[Tensor, slice], Tensor]) -> dict[str, Tensor]:
     return {
         f"{layer.path}.{name}.weight": edit(

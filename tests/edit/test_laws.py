@@ -12,6 +12,7 @@ from perfusion_registry.edit import (
     gate,
     naive_sum,
     packed,
+    parted,
     perpendicular,
     rome_weight,
     similarity,
@@ -154,3 +155,23 @@ def test_masked_positions_are_left_as_they_are(p: Problem) -> None:
     h = packed(*p.arguments, mask=mask)
     assert torch.equal(h[mask], packed(*p.arguments)[mask])
     close(h[~mask], p.E[~mask] @ p.W.T)
+
+
+@given(problems(0, 4), st.booleans(), st.booleans())
+def test_its_parts_are_what_each_projection_needs_for_itself(p: Problem, masked: bool, weighed: bool) -> None:
+    """Eq. 4 of a projection's rows of the bank, by itself, from encodings and gates that know no bank."""
+    mask = torch.arange(len(p.E)) % 3 > 0 if masked else None
+    weights = torch.linspace(0.5, 1.5, len(p.E), dtype=p.E.dtype) if weighed else None
+    rest, gates = parted(p.E, p.I, p.V, p.bias, p.temperature, weights, mask)
+    assert rest.shape == p.E.shape
+    assert gates.shape == (len(p.E), len(p.I))
+    whole = packed(*p.arguments, weights, mask)
+    for rows in (slice(0, 4), slice(4, 9)):
+        close(rest @ p.W[rows].T + gates @ p.O[:, rows], whole[:, rows].numpy())
+    if masked:
+        assert torch.equal(gates[~mask], torch.zeros_like(gates[~mask]))
+        left = p.E[~mask] if weights is None else p.E[~mask] * weights[~mask, None]
+        assert torch.equal(rest[~mask], left)
+    elif not weighed and len(p.I):
+        numbers = [x.numpy() for x in (p.E, p.W[:4], p.C, p.I, p.O[:, :4], p.bias, p.temperature)]
+        close(rest @ p.W[:4].T + gates @ p.O[:, :4], reference.equation_4(*numbers))

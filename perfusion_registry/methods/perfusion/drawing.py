@@ -37,25 +37,21 @@ def contribution(
     4.4), and o*_V from its own W_V and the offset that was learned; trained keys are used where the lock is
     `none`. Raises PerfError when it does not fit the base.
     """
-    W = base.bank.W  # (D, d)
-    d = W.shape[1]
+    bank = base.bank
     row = base.tokenise(pieces(TARGET_PROMPT, word, spelled=True))
-    e = base.encode([row]).states[0, row.concept_positions[0]].to(W)  # (d,)
-    o = W.new_zeros(len(W))
+    e = base.encode([row]).states[0, row.concept_positions[0]]  # (d,)
+    o = bank.emitted(e)  # (D,)
     kept_as_offsets = bool(offsets(tensors))
-    for layer in base.bank.layers:
+    for layer in bank.layers:
         keys, values = layer.key_slice, layer.value_slice
         key = f"{OFFSET if kept_as_offsets else OUTPUT}{layer.path}"
-        o[values] = vector(tensors, key, values.stop - values.start, name).to(W)
-        if kept_as_offsets:
-            o[values] += W[values] @ e
+        learned = bank.here(vector(tensors, key, values.stop - values.start, name))
+        o[values] = o[values] + learned if kept_as_offsets else learned
         if draw.key_lock == "none":
-            o[keys] = vector(tensors, f"{OUTPUT_KEY}{layer.path}", keys.stop - keys.start, name).to(W)
-        else:
-            o[keys] = W[keys] @ e
+            o[keys] = bank.here(vector(tensors, f"{OUTPUT_KEY}{layer.path}", keys.stop - keys.start, name))
     target = Target(
-        vector(tensors, TARGET_INPUT, d, name).to(W),
-        vector(tensors, TARGET_INPUT_DUAL, d, name).to(W),
+        bank.here(vector(tensors, TARGET_INPUT, bank.width, name)),
+        bank.here(vector(tensors, TARGET_INPUT_DUAL, bank.width, name)),
         o,
         absolute_bias(base, tensors, name, word, train, draw),
         max(draw.temperature, SMALLEST_TEMPERATURE),

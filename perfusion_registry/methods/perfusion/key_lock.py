@@ -35,8 +35,8 @@ class KeyLock:
         row = base.tokenise(pieces(TARGET_PROMPT, supercategory, spelled=True))
         with torch.no_grad():
             encoding = base.encode([row]).states[0, row.concept_positions[0]].clone()
-            encoding = encoding.to(base.bank.W)
-            outputs = base.bank.W @ encoding
+            encoding = base.bank.here(encoding)
+            outputs = base.bank.emitted(encoding)
         keys = base.bank.key_columns.to(outputs.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
         return cls(word_embeddings(base, row), encoding, outputs, learned)

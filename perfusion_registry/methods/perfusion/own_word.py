@@ -43,7 +43,7 @@ def absolute_bias(
     if draw.relative_bias is None:
         assert draw.bias is not None
         return draw.bias
-    d = base.bank.W.shape[1]
+    d = base.bank.width
     i, v = (vector(tensors, key, d, name) for key in (TARGET_INPUT, TARGET_INPUT_DUAL))
     prompts = Prompts.of(base, train.templates, word)
     own = own_similarity(base, prompts, embeddings_for(base, tensors, name), i, v)

@@ -131,7 +131,7 @@ class PerfusionTrainable(Trainable):
         base = self.base
         empty = base.encode([base.tokenise([])])
         outputs, i, *embeddings = (
-            tensor.to(base.bank.W.device)
+            tensor.to(base.bank.device)
             for tensor in (state[OUTPUTS], state[TARGET_INPUT], *embeddings_of(state))
         )
         called, _ = prompts.encode(base, range(len(prompts.tokens)), embeddings)

@@ -51,7 +51,7 @@ def transferred(
     tensors = learned.tensors
     values = offsets(tensors) or outputs(tensors)
     require_fit(learned, base, {path: len(value) for path, value in values.items()})
-    if tensors[TARGET_INPUT].shape != (base.bank.W.shape[1],):
+    if tensors[TARGET_INPUT].shape != (base.bank.width,):
         raise unlike(learned.name, base, "encodings")
     own = _called(base, learned)  # (U, d)
     i = _target_input(base, learned, own)
