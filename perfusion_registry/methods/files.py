@@ -138,3 +138,9 @@ def recipe_section(method: str, table: str) -> type[BaseModel]:
 def edited_models() -> dict[str, type[BaseModel]]:
     """The models of the files that people write, by the names of their JSON Schemas."""
     return schemas.edited_models(Recipe, scene_settings(()))
+
+
+@cache
+def edited_schema(name: str) -> str:
+    """The JSON Schema of such a file, as text; name: one of those of `edited_models`."""
+    return schemas.schema_text(edited_models()[name], toml=True, by_method=recipe_tables())

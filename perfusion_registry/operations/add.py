@@ -11,7 +11,7 @@ from typing import Any, Literal
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.images import ONE_PICTURE
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.files import edited_models, parse_manifest, recipe_tables
+from perfusion_registry.methods.files import edited_models, edited_schema, parse_manifest
 from perfusion_registry.methods.table import find_method, recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
@@ -125,7 +125,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
         },
         "perf add",
     )
-    schemas = place_schemas(project.root, edited_models(), recipe_tables())
+    schemas = place_schemas(project.root, edited_models(), edited_schema)
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={

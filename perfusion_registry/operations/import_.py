@@ -9,7 +9,7 @@ from typing import Literal
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
-from perfusion_registry.methods.files import edited_models, recipe_tables
+from perfusion_registry.methods.files import edited_models, edited_schema
 from perfusion_registry.methods.importing import said_in
 from perfusion_registry.methods.interface import Examined
 from perfusion_registry.methods.table import importing_method, recipe_model
@@ -75,7 +75,7 @@ def import_(workspace: Workspace, options: ImportOptions) -> ImportResult:
         _require_no_words(options)
     word = _word(workspace, found) if options.word is None and method.phrases else options.word
     _warn_of_unsaid(workspace, found, word or options.supercategory or "")
-    schemas = place_schemas(project.root, edited_models(), recipe_tables())
+    schemas = place_schemas(project.root, edited_models(), edited_schema)
     text = new_recipe(
         schema=f"../{schemas}/recipe.schema.json",
         concept={

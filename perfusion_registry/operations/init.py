@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
-from perfusion_registry.methods.files import edited_models, recipe_tables
+from perfusion_registry.methods.files import edited_models, edited_schema
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.recipe import MANIFEST_NAME
 from perfusion_registry.recipe.document import quote, read_text
@@ -110,7 +110,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
         )
     base, checked = _checked_base(base, folder)
     make_folder(folder / "recipes")
-    schemas = place_schemas(folder, edited_models(), recipe_tables())
+    schemas = place_schemas(folder, edited_models(), edited_schema)
     title = name or folder.absolute().name or "project"
     replace_text(manifest, _MANIFEST.format(name=quote(title), base=quote(base), schemas=schemas))
     written = [MANIFEST_NAME]

@@ -5,7 +5,7 @@ editors.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -145,18 +145,14 @@ def edited_models(recipe: type[BaseModel], settings: type[SceneSettings]) -> dic
     }
 
 
-def place_schemas(
-    root: Path,
-    models: Mapping[str, type[BaseModel]],
-    by_method: Mapping[type[BaseModel], ByMethod] | None = None,
-) -> str:
+def place_schemas(root: Path, names: Collection[str], text: Callable[[str], str]) -> str:
     """The folder, relative to the project, of the schemas that its files point to; written if need be.
 
-    models: as `edited_models` has them. by_method: as `schema_text` takes it.
+    names: of the schemas. text: gives one's text.
     """
-    if all((root / "schemas" / schema_file(name)).is_file() for name in models):
+    if all((root / "schemas" / schema_file(name)).is_file() for name in names):
         return "schemas"
     make_folder(root / _FOLDER)
-    for name, model in models.items():
-        replace_text(root / _FOLDER / schema_file(name), schema_text(model, toml=True, by_method=by_method))
+    for name in names:
+        replace_text(root / _FOLDER / schema_file(name), text(name))
     return _FOLDER
