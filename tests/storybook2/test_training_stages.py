@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,14 @@ SETTINGS = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_way_is_given() -> Iterator[None]:
+    """The command is the nicest of all processes from then on, and the tests that follow are not to be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.nice", lambda _: 0)
+        yield
+
+
 def perform(work: Path, *arguments: str) -> None:
     assert command.main([str(work), *arguments]) == 0
 
@@ -65,11 +73,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder in which every stage has run."""
     torch.set_num_threads(1)
     work = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.nice", lambda _: 0)  # the tests that follow are not to give way
-        perform(work, "freeze", "--set", *SETTINGS[:9], "--set", *SETTINGS[9:])
-        perform(work, "run")
-        perform(work, "stage", "decoder", "clip", "segmenter")
+    perform(work, "freeze", "--set", *SETTINGS[:9], "--set", *SETTINGS[9:])
+    perform(work, "run")
+    perform(work, "stage", "decoder", "clip", "segmenter")
     return work
 
 
@@ -185,7 +191,6 @@ def test_the_decoder_learns_and_the_latents_stay(trained: Path) -> None:
 def test_the_state_goes_to_another_machine_and_comes_back(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.nice", lambda _: 0)
     monkeypatch.setattr("perfusion_registry.storybook2.training.lent._LEAST", 0.5)
     here = Path(shutil.copytree(trained, tmp_path / "here"))
     perform(here, "freeze", "--set", "budgets.denoiser=1000000000")
