@@ -37,6 +37,10 @@ wait_briefly()  # as `perf` does: where a test has several, one that waits for a
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Only a machine that loses its power shows whether a file had reached its disk, and thousands of small files
+# would wait for it. tests/recipe/test_writing.py holds what is asked of the disk, and in which order.
+os.fsync = lambda _: None
+
 gc.disable()  # until all is imported; see `pytest_collection_finish`
 
 # The command line is put together once, and not for each command that a test runs in this process.

@@ -194,6 +194,7 @@ def server() -> Server:
 def serve() -> None:
     """Fork for whoever is at the other end of the socket `sys.argv[1]`. In each child, run its program."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.fsync = lambda _: None  # as in tests/conftest.py
     atexit.register(_leave)  # before any other, so that it comes last
     control = socket.socket(fileno=int(sys.argv[1]))
     path = list(sys.path)
