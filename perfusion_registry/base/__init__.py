@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.description import check_base as check_base
     from perfusion_registry.base.description import describe_base as describe_base
     from perfusion_registry.base.description import require_trainable as require_trainable
+    from perfusion_registry.base.forms import Form as Form
     from perfusion_registry.base.identity import BaseDescription as BaseDescription
     from perfusion_registry.base.identity import BaseFile as BaseFile
     from perfusion_registry.base.identity import BaseIdentity as BaseIdentity
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from perfusion_registry.base.residuals import marked as marked
     from perfusion_registry.base.scorer import Scorer as Scorer
     from perfusion_registry.base.segment import Segmenter as Segmenter
+    from perfusion_registry.base.thin import Thin as Thin
     from perfusion_registry.base.tokens import ChunkEnd as ChunkEnd
     from perfusion_registry.base.tokens import ConceptPiece as ConceptPiece
     from perfusion_registry.base.tokens import Tokens as Tokens
@@ -69,12 +71,14 @@ _HOME = {
     "ConceptPiece": "tokens",
     "Conditioning": "conditioning",
     "Factors": "residuals",
+    "Form": "forms",
     "InPooledToo": "conditioning",
     "Mask": "residual_masks",
     "Rows": "conditioning",
     "SaidOfBase": "options",
     "Scorer": "scorer",
     "Segmenter": "segment",
+    "Thin": "thin",
     "Tokens": "tokens",
     "as_drawn": "description",
     "beside": "readers",

@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from perfusion_registry.base.layers import CrossAttention, ModuleSlot, exchanged
 from perfusion_registry.base.offload_hooks import plain_copy
-from perfusion_registry.base.quantised import computes_in, is_plain, weight_of
+from perfusion_registry.base.quantised import is_plain, weight_of
+from perfusion_registry.base.stand_ins import CaptionStandIn, Kept, PackedProjection, StandIn, ThinProjection
+from perfusion_registry.base.thin import Thin
 from perfusion_registry.errors import PerfError
 
 
@@ -44,28 +46,27 @@ class Bank:
 
     layers: tuple[BankLayer, ...]
     key_columns: Tensor
-    projections: tuple[tuple[ModuleSlot, nn.Linear, slice], ...]
+    projections: tuple[tuple[ModuleSlot, Any, slice], ...]
     width: int
     captions: tuple[tuple[ModuleSlot, nn.Module], ...] = ()
     projecting: tuple[nn.Module, ...] = ()
 
     @classmethod
     def of(cls, attentions: Sequence[CrossAttention], captions: Sequence[ModuleSlot] = ()) -> Bank:
-        """Gather the bank of these layers, in this order, their weights unchanged.
+        """The bank of these layers, in this order, their weights unchanged.
 
-        Raises PerfError when there are none, when a projection is not a plain linear layer (a LoRA that is
-        not merged, a layer that is quantised otherwise than by GGUF), because its weight is then not all of
-        it, and when a composition is attached to them already.
+        Raises PerfError when there are none, when a projection is no linear layer of any kind, and when a
+        composition is attached to them already.
         """
         if not attentions:
             raise PerfError("this model has no text cross-attention that could be edited")
         keys: list[Tensor] = []
         layers: list[BankLayer] = []
-        projections: list[tuple[ModuleSlot, nn.Linear, slice]] = []
+        projections: list[tuple[ModuleSlot, Any, slice]] = []
         start = 0
         for attention in attentions:
             places = [ModuleSlot(attention.module, name) for name in ("to_k", "to_v")]
-            key, value = (_plain(place, attention.path) for place in places)
+            key, value = (_projection(place, attention.path) for place in places)
             middle = start + key.out_features
             end = middle + value.out_features
             layers.append(BankLayer(attention.path, slice(start, middle), slice(middle, end)))
@@ -75,7 +76,7 @@ class Bank:
                 torch.zeros(end - middle, dtype=torch.bool),
             ]
             start = end
-        widths = {linear.in_features for _, linear, _ in projections}
+        widths = {projection.in_features for _, projection, _ in projections}
         if len(widths) != 1:
             listed = ", ".join(str(width) for width in sorted(widths))
             raise PerfError(f"this model's cross-attention layers read inputs of several widths: {listed}")
@@ -100,9 +101,31 @@ class Bank:
 
     @cached_property
     def W(self) -> Tensor:  # noqa: N802 (the paper's symbol)
-        """(D, d) fp32 on the bank's device: a copy of all weights, gathered when it is first asked for."""
+        """(D, d) fp32 on the bank's device: a copy of all weights, gathered when it is first asked for.
+
+        Raises PerfError where a projection is not plain.
+        """
+        self.require_plain()
         with torch.inference_mode(False), torch.no_grad():
             return torch.cat([weight_of(linear).to(self.device) for _, linear, _ in self.projections])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weight of each projection is all of it."""
+        return all(is_plain(projection) for _, projection, _ in self.projections)
+
+    def require_plain(self) -> None:
+        """Raise PerfError where a projection is not a plain linear layer (a LoRA that is not merged, a layer
+        that is quantised otherwise than by GGUF), because its weight is then not all of it."""
+        for layer, pair in zip(self.layers, self._pairs(), strict=True):
+            for slot, projection, _ in pair:
+                if not is_plain(projection):
+                    raise _not_plain(slot, layer.path, f"{_MERGE}, or draw in the thin form")
+
+    def columns(self, thin: Thin | None = None) -> int:
+        """How many columns an edit has, in either form and without marks: what stands behind it is counted
+        from here."""
+        return self.emitted_width if thin is None else thin.columns(self.width)
 
     def here(self, tensor: Tensor) -> Tensor:
         """A tensor on the bank's device, in fp32."""
@@ -111,11 +134,17 @@ class Bank:
     def emitted(self, E: Tensor) -> Tensor:
         """What all projections give of encodings E (..., d), without their biases: `E W^T`, (..., D) fp32.
 
-        It is worked out layer by layer, from the weights of each, and W is not gathered for it.
+        It is worked out layer by layer, from the weights of each, and W is not gathered for it. What is no
+        plain layer is asked itself, in its own format.
         """
         E = self.here(E)
-        with torch.autocast(E.device.type, enabled=False):
-            parts = [functional.linear(E, self.here(weight_of(linear))) for _, linear, _ in self.projections]
+        with torch.autocast(E.device.type, enabled=False), torch.no_grad():
+            parts = [
+                functional.linear(E, self.here(weight_of(one)))
+                if is_plain(one)
+                else self.here(_emitted(one, E))
+                for _, one, _ in self.projections
+            ]
         return torch.cat(parts, -1)
 
     def projected(self, states: Tensor) -> Tensor:
@@ -132,41 +161,55 @@ class Bank:
         return exchanged((slot, nn.Identity()) for slot, module in self.captions if slot.module is module)
 
     @contextmanager
-    def attached(self) -> Iterator[None]:
-        """A context in which the denoiser takes packed (B, n, D) in the place of text.
+    def attached(self, thin: Thin | None = None) -> Iterator[None]:
+        """A context in which the denoiser takes packed (B, n, D) in the place of text, or the thin form.
 
-        Every `to_k` and `to_v` is replaced by a slice of packed, in the projection's dtype. A projection's
-        bias, if it has one, is added to the slice, so packed is always `E_perp W^T + G O` alone. Columns
-        beyond D reach nobody here (see `residuals_attached`). On leaving the very same modules are back,
-        whatever happened inside.
+        Packed: every `to_k` and `to_v` is replaced by a slice of it, in the projection's dtype. A
+        projection's bias, if it has one, is added to the slice, so packed is always `E_perp W^T + G O` alone.
+        thin: what projections add in the thin form, (B, n, `thin.columns(d)`); each stays where it is, within
+        what stands in for it. Columns beyond reach nobody here (see `residuals_attached`). On leaving the
+        very same modules are back, whatever happened inside.
 
-        Raises PerfError where a composition is attached already, or a projection is another than the one
-        that the bank was made of: its W would then be of another model.
+        Raises PerfError where a composition is attached already, a projection is another than the one
+        that the bank was made of, whose o* would be of another model, and, for packed, where one is not
+        plain.
         """
-        kept = _Kept() if self.captions else None
+        if thin is None:
+            self.require_plain()
+        kept = Kept() if self.captions else None
         stand_ins: list[tuple[ModuleSlot, nn.Module]] = []
         if kept is not None:
-            stand_ins.append((self.captions[0][0], _CaptionStandIn(kept, self.width)))
+            stand_ins.append((self.captions[0][0], CaptionStandIn(kept, self.width)))
             stand_ins += [(slot, nn.Identity()) for slot, _ in self.captions[1:]]
-        for layer, pair in zip(self.layers, zip(*[iter(self.projections)] * 2, strict=True), strict=True):
-            for slot, linear, columns in pair:
-                if _plain(slot, layer.path) is not linear:
+        for layer, pair in zip(self.layers, self._pairs(), strict=True):
+            for slot, projection, columns in pair:
+                if _projection(slot, layer.path) is not projection:
                     raise PerfError(
                         f"`{slot.name}` was exchanged since the base was loaded",
                         where=layer.path,
                         hint="wrap the pipeline again",
                     )
-                stand_ins.append((slot, _Slice(columns, linear, kept, self.emitted_width)))
+                stand_in: StandIn
+                if thin is None:
+                    stand_in = PackedProjection(projection, columns, self.emitted_width, kept)
+                else:
+                    path, keys = f"{layer.path}.{slot.name}", columns == layer.key_slice
+                    stand_in = ThinProjection(projection, path, thin, columns, keys, self.width, kept)
+                stand_ins.append((slot, stand_in))
         try:
             with exchanged(stand_ins):
                 yield
         finally:
             # The layer may have been offloaded meanwhile, or fetched.
-            for slot, linear, _ in self.projections:
+            for slot, linear, _ in self.projections if thin is None else ():
                 attention: Any = slot.owner
                 place = attention.to_q.weight.device
                 if linear.weight.device != place:
                     linear.to(place)
+
+    def _pairs(self) -> Iterator[tuple[tuple[ModuleSlot, Any, slice], ...]]:
+        """The projections of each layer, of its keys and of its values."""
+        return zip(*[iter(self.projections)] * 2, strict=True)
 
 
 def _in_fp32(module: nn.Module) -> nn.Module:
@@ -175,90 +218,35 @@ def _in_fp32(module: nn.Module) -> nn.Module:
     return plain_copy(module).float()
 
 
-@dataclass(eq=False)
-class _Kept:
-    """What went to the caption projection, for the layers behind it."""
-
-    packed: Tensor | None = None
-
-
-class _CaptionStandIn(nn.Module):
-    """Stands in for a caption projection: keeps packed aside, and passes nothing of the usual width on.
-
-    What lies between it and the layers may cut its input to their width, or look at its shape.
-    """
-
-    def __init__(self, kept: _Kept, width: int) -> None:
-        super().__init__()
-        self.kept, self.width = kept, width
-
-    def forward(self, packed: Tensor) -> Tensor:
-        """packed: (B, n, D or more). Returns (B, n, d) zeros."""
-        self.kept.packed = packed
-        return packed.new_zeros(*packed.shape[:-1], self.width)
-
-
-class _Slice(nn.Module):
-    """Stands in for one projection: its columns of packed, in the projection's dtype, plus its bias."""
-
-    def __init__(self, columns: slice, projection: nn.Linear, kept: _Kept | None, width: int) -> None:
-        super().__init__()
-        self.columns = columns
-        self.width = width  # D, of packed
-        self.dtype = computes_in(projection)
-        # Not registered as a parameter: it belongs to the projection that will be back.
-        self._bias = [projection.bias] if projection.bias is not None else []
-        self._kept = kept
-
-    def forward(self, context: Tensor) -> Tensor:
-        """context: (B, n, D or more), packed, or what stands in for it behind a caption projection.
-
-        Returns (B, n, width of this projection).
-        """
-        packed = self.packed(context)
-        kind = packed.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
-        part = packed[..., self.columns]
-        for bias in self._bias:
-            part = part + bias.to(part.device)
-        return part.to(dtype)
-
-    def marks(self, context: Tensor, count: int) -> Tensor:
-        """The first `count` columns (B, n, count) that stand beside packed in what `forward` takes."""
-        return self.packed(context)[..., self.width : self.width + count]
-
-    def packed(self, context: Tensor) -> Tensor:
-        """All columns (B, n, D or more) of what `forward` takes. Raises PerfError for text that is not
-        packed."""
-        packed = context if self._kept is None else self._kept.packed
-        assert packed is not None
-        if packed.shape[-1] < self.width:
-            raise PerfError(
-                "a composition is attached to this model, and what it was called with is another prompt",
-                hint="inside `composed` call the pipeline with what it gave, `pipe(**call)`; "
-                "draw other prompts outside",
-            )
-        if self._kept is None:
-            return packed
-        if packed.shape[:-1] != context.shape[:-1]:
-            raise ValueError(f"text of shape {packed.shape[:-1]} became {context.shape[:-1]} on its way")
-        return packed
-
-
-def _plain(slot: ModuleSlot, path: str) -> nn.Linear:
-    """The projection in a slot of the layer at `path`."""
+def _projection(slot: ModuleSlot, path: str) -> Any:
+    """The linear layer in a slot of the layer at `path`, of whatever kind."""
     projection = slot.module
-    if isinstance(projection, _Slice):
+    if isinstance(projection, StandIn):
         raise PerfError(
             "a composition is attached to this model already",
             where=path,
             hint="leave its context first, or put all concepts into one prompt",
         )
-    if not is_plain(projection):
-        raise PerfError(
-            f"`{slot.name}` is a {type(projection).__name__}, not a plain linear layer",
-            where=path,
-            hint="merge adapters first: `pipe.fuse_lora()`, then `pipe.unload_lora_weights()`",
-        )
-    plain: nn.Linear = projection
-    return plain
+    if not isinstance(getattr(projection, "out_features", None), int):
+        raise _not_plain(slot, path, _MERGE)
+    return projection
+
+
+_MERGE = "merge adapters first, by `pipe.fuse_lora()` and then `pipe.unload_lora_weights()`"
+
+
+def _not_plain(slot: ModuleSlot, path: str, hint: str) -> PerfError:
+    kind = type(slot.module)
+    what = f"{kind.__name__} of {kind.__module__.partition('.')[0]}"
+    return PerfError(f"`{slot.name}` is a {what}, not a plain linear layer", where=path, hint=hint)
+
+
+def _emitted(projection: Any, E: Tensor) -> Tensor:
+    """What any projection makes of encodings (..., d), without its bias, where and as it computes; what keeps
+    integers is given fp32."""
+    own = next(projection.parameters())
+    dtype = own.dtype if own.is_floating_point() else torch.float32
+    out: Tensor = projection(E.to(own.device, dtype).reshape(-1, E.shape[-1]))
+    if getattr(projection, "bias", None) is not None:
+        out = out.float() - projection.bias.float()
+    return out.reshape(*E.shape[:-1], -1)

@@ -45,6 +45,11 @@ class Change:
             moved(self.bias, strength),
         )
 
+    def fits(self, place: Tensor) -> bool:
+        """Whether it is on the device and in the format of a tensor."""
+        parts = self.down, self.up, self.weight, self.bias
+        return all(p is None or (p.device, p.dtype) == (place.device, place.dtype) for p in parts)
+
     def near(self, place: Tensor) -> Change:
         """The same on a tensor's device."""
         parts = self.down, self.up, self.weight, self.bias

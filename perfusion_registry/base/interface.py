@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from perfusion_registry.base.bank import Bank
     from perfusion_registry.base.changes import Changes
     from perfusion_registry.base.conditioning import Conditioning, Embeddings
+    from perfusion_registry.base.forms import Form
     from perfusion_registry.base.layers import CrossAttention, ModuleSlot, ResidualBlock
     from perfusion_registry.base.objective import Objective
     from perfusion_registry.base.readers import Reader
     from perfusion_registry.base.residual_masks import Mask
     from perfusion_registry.base.residuals import Factors
     from perfusion_registry.base.scorer import Scorer
+    from perfusion_registry.base.thin import Thin
     from perfusion_registry.base.tokens import ChunkEnd, ConceptPiece, Tokens
 
 
@@ -174,6 +176,13 @@ class Base(DrawingBase):
 
         return Bank.of(self.cross_attentions, self.caption_projection)
 
+    @property
+    def form(self) -> Form:
+        """The form that edited prompts are drawn in (`base.forms`)."""
+        from perfusion_registry.base.forms import form_of
+
+        return form_of(self.bank)
+
     @cached_property
     def objective(self) -> Objective:
         """What the denoiser was trained to answer. Raises PerfError where nothing can be trained with it."""
@@ -249,13 +258,15 @@ class Base(DrawingBase):
         adaptation: Adaptation | None = None,
         beside: Sequence[Reader] = (),
         within: AbstractContextManager[Any] | None = None,
+        thin: Thin | None = None,
     ) -> Iterator[None]:
-        """A context, `exclusive`, in which the denoiser takes packed in the place of text.
+        """A context, `exclusive`, in which the denoiser takes packed in the place of text, or the thin form.
 
         Packed is (B, n, D + J' + d), fp32, a row for each token of B prompts; the last two parts may be
         absent. *The first D columns*, in the order of the bank, are what the K and V projections emit,
         `E_perp W^T + G O`, without their biases: in the place of each projection stands a slice of them, to
-        which its own bias is added (`Bank.attached`). *J' columns*, J rounded up to `ALIGNED`, mark the
+        which its own bias is added (`Bank.attached`). In the thin form `thin.columns(d)` stand in their place
+        (`Thin.given`), and D below is these. *J' columns*, J rounded up to `ALIGNED`, mark the
         tokens of J concepts: 1 at the tokens that call a concept, 0 elsewhere (`marked`; where that is all of
         a row, the sample is left alone). In each transformer block the residual of a concept, B A x with
         A (r, m) and B (m', r), is added to what the output projection writes, at the places whose
@@ -268,7 +279,7 @@ class Base(DrawingBase):
         applies instead (`residual_masks.Mask`). adaptation: concepts' adapters; the
         marks of those that have regions follow the residuals' columns, and behind the D + J' columns are as
         many of the prompt that regions are found by, and its pooled vector (`Regions`). beside, within: as in
-        `exclusive`.
+        `exclusive`. thin: of the prompts (`Conditioning.thin`); None for packed.
         Gradients flow to packed and to the factors. On leaving the very same modules are back, whatever
         happened inside. Raises PerfError where a composition is attached already, and for residuals that do
         not fit.
@@ -277,7 +288,7 @@ class Base(DrawingBase):
         from perfusion_registry.base.readers import readers_attached
         from perfusion_registry.base.residuals import aligned, residuals_attached
 
-        attentions, D = self.cross_attentions, self.bank.emitted_width
+        attentions, D = self.cross_attentions, self.bank.columns(thin)
         adapters: AbstractContextManager[None] = nullcontext()
         if adaptation is not None:
             first = D + len(residuals)
@@ -287,7 +298,7 @@ class Base(DrawingBase):
             self.exclusive(beside, within),
             self.taking_encodings(),
             adapters,  # behind the very modules, before others stand in for them
-            self.bank.attached(),
+            self.bank.attached(thin),
             readers_attached((*self.readers, *beside), D, self.bank.width),
             residuals_attached(
                 self.residual_blocks, attentions, residuals, everywhere=everywhere, masks=masks

@@ -52,7 +52,7 @@ def wrap(pipe: Any, description: BaseDescription | None = None) -> Base:
     of the pipeline's own text encoder, whatever has been done to it.
 
     Raises PerfError for a pipeline that cannot carry concepts: of an architecture that perf does not know,
-    with adapters that are not merged, or with a composition that this thread has attached.
+    with adapters in a text encoder that are not merged, or with a composition that this thread has attached.
     """
     if isinstance(getattr(pipe, "components", None), dict):
         for known in every_architecture():

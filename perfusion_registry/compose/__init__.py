@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from perfusion_registry.compose.concept import Concept as Concept
     from perfusion_registry.compose.concept import find_concepts as find_concepts
     from perfusion_registry.compose.concept import stored_artifacts as stored_artifacts
+    from perfusion_registry.compose.contributing import targets as targets
     from perfusion_registry.compose.explained import Explanation as Explanation
     from perfusion_registry.compose.explanation import explain as explain
     from perfusion_registry.compose.packing import pack as pack
-    from perfusion_registry.compose.packing import targets as targets
     from perfusion_registry.compose.prompt import Prompt as Prompt
     from perfusion_registry.compose.prompt import parse_prompt as parse_prompt
     from perfusion_registry.compose.prompt import unparse as unparse

@@ -98,6 +98,11 @@ def added_columns(base: Base, adapters: Adapters, kind: str, E: Tensor) -> Itera
             yield columns, change.on(E, adapters.strength).linear(E)
 
 
+def text_side(base: Base) -> set[str]:
+    """The paths of what K and V read text by."""
+    return {f"{layer.path}.{kind}" for layer in base.bank.layers for kind in (KEY, VALUE)}
+
+
 def has_region(contribution: Contribution) -> bool:
     """Whether a concept has adapters that act where it is alone."""
     adapters = contribution.adapters
@@ -110,14 +115,14 @@ def adaptation(base: Base, brought: Brought, placed: Sequence[str]) -> tuple[Ada
     placed: the concepts that a prompt calls as things. Where one has a region, all of these have, so that
     each place of the picture is of one of them.
     """
-    text_side = {f"{layer.path}.{kind}" for layer in base.bank.layers for kind in (KEY, VALUE)}
+    text = text_side(base)
     shown = {name: one.adapters for name, one in brought.items() if one.adapters and one.adapters.strength}
     if not shown:
         return None, []
     columns = list(placed) if any(has_region(one) for one in brought.values()) else []
     applied = tuple(
         Applied(
-            {path: change for path, change in one.denoiser.items() if path not in text_side},
+            {path: change for path, change in one.denoiser.items() if path not in text},
             one.strength,
             columns.index(name) if one.localised else None,
         )

@@ -10,7 +10,8 @@ import torch
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Conditioning
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings_of, targets_of, tokens_of
+from perfusion_registry.compose.contributing import contributions, targets_of
+from perfusion_registry.compose.encoding import encodings_of, tokens_of
 from perfusion_registry.compose.pieces import Prompt
 from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.errors import PerfError

@@ -14,8 +14,9 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Tokens
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.contributing import targets
+from perfusion_registry.compose.encoding import encodings
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
-from perfusion_registry.compose.packing import encodings, targets
 from perfusion_registry.compose.weighing import token_weights
 from perfusion_registry.methods.contribution import Targets
 

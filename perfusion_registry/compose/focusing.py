@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,11 +13,13 @@ from torch.nn import functional
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, Mask, marked
+from perfusion_registry.base import Adaptation, Base, Conditioning, Factors, Form, Mask, Thin, marked
 from perfusion_registry.base.readers import Reader
 from perfusion_registry.compose.adapting import adaptation, has_region
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.packing import contributions, encodings_of, pack, targets_of, tokens_of
+from perfusion_registry.compose.contributing import contributions, targets_of
+from perfusion_registry.compose.encoding import encodings_of, tokens_of
+from perfusion_registry.compose.packing import edited
 from perfusion_registry.compose.pieces import Prompt
 from perfusion_registry.compose.tokenising import positions_of
 from perfusion_registry.methods.contribution import Contribution
@@ -28,12 +29,12 @@ from perfusion_registry.methods.contribution import Contribution
 class FirstPhase:
     """The prompts by which regions are found, in which what has regions is its supercategory.
 
-    names: of what has regions. pack: packs prompts so, (B, n', D). focus: (n', J + M), as a composition's own
-    has it.
+    names: of what has regions. edited: edits prompts so, (B, n', ...) in a form. focus: (n', J + M), as a
+    composition's own has it.
     """
 
     names: tuple[str, ...]
-    pack: Callable[[Sequence[Prompt]], Conditioning]
+    edited: Callable[[Sequence[Prompt], Form], Conditioning]
     focus: Tensor
 
 
@@ -53,11 +54,20 @@ class ComposedResiduals:
     first: FirstPhase | None = None
 
     def attached(
-        self, base: Base, beside: Sequence[Reader] = (), within: AbstractContextManager[Any] | None = None
+        self,
+        base: Base,
+        beside: Sequence[Reader] = (),
+        within: AbstractContextManager[Any] | None = None,
+        thin: Thin | None = None,
     ) -> AbstractContextManager[None]:
         """The context in which the base draws the composition; see `Base.attached`."""
         return base.attached(
-            self.factors, masks=self.masks, adaptation=self.adaptation, beside=beside, within=within
+            self.factors,
+            masks=self.masks,
+            adaptation=self.adaptation,
+            beside=beside,
+            within=within,
+            thin=thin,
         )
 
     def marked(self, packed: Conditioning, prompts: Sequence[Prompt]) -> tuple[Conditioning, Conditioning]:
@@ -69,10 +79,10 @@ class ComposedResiduals:
             return packed.rows([0]), packed.rows(slice(1, None))
         if self.first is None:
             return _marked(packed, self.focus)
-        first = self.first.pack(prompts)
+        first = self.first.edited(prompts, packed.form)
         if packed.states.shape[1] != first.states.shape[1]:
             length = max(packed.states.shape[1], first.states.shape[1])
-            blank = self.first.pack([Prompt(())]).states
+            blank = self.first.edited([Prompt(())], packed.form).states
             packed, first = (_filled(one, length, blank) for one in (packed, first))
         once, again = _marked(packed, self.focus), _marked(first, self.first.focus)
         wanted, others = (_beside(one, other) for one, other in zip(once, again, strict=True))
@@ -86,7 +96,7 @@ def _beside(once: Conditioning, again: Conditioning) -> Conditioning:
     parts = [once.states, again.states]
     if again.pooled is not None:
         parts.append(again.pooled.to(once.states)[:, None].expand(-1, once.states.shape[1], -1))
-    return Conditioning(torch.cat(parts, -1), mask, once.pooled, once.sizes)
+    return replace(once, states=torch.cat(parts, -1), mask=mask)
 
 
 def _marked(packed: Conditioning, focus: Tensor) -> tuple[Conditioning, Conditioning]:
@@ -145,7 +155,10 @@ def _first_phase(
     prompt = composition.parsed
     tokens = tokens_of(base, composition, prompt, plain=plain)
     places = {name: positions_of(name, prompt, tokens) for name in dict.fromkeys(names)}
-    read = partial(pack, base, composition, artifacts, plain=plain)
+
+    def read(prompts: Sequence[Prompt], form: Form) -> Conditioning:
+        return edited(base, composition, artifacts, prompts, plain=plain, form=form)
+
     return FirstPhase(tuple(plain), read, _focus(base, names, places, len(tokens)))
 
 

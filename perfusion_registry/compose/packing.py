@@ -1,25 +1,87 @@
-"""Packed encodings: what every K and V projection of the denoiser emits for a composition (Eq. 4)."""
+"""Prompts as Eq. 4 edits them: packed, which is what every K and V projection emits, or in the thin form."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Conditioning, InPooledToo, Rows, Tokens
-from perfusion_registry.compose.adapting import add_changes, encoded_gated, text_changes, with_adapters
-from perfusion_registry.compose.alignment import lined_up, room_for_blanks
-from perfusion_registry.compose.composition import ComposedConcept, Composition
-from perfusion_registry.compose.merging import merged
+from perfusion_registry.base import Base, Conditioning, Form, Thin
+from perfusion_registry.compose.adapting import add_changes, text_side, with_adapters
+from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.contributing import contributions, targets_of
+from perfusion_registry.compose.encoding import called, encoded_with, encoded_without, tokens_of
 from perfusion_registry.compose.pieces import Prompt
-from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised
 from perfusion_registry.compose.weighing import token_weights
-from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.contribution import Contribution, Targets
-from perfusion_registry.methods.table import find_method
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What Eq. 4 is made of for B prompts.
+
+    encoded: with the concepts' own embeddings. called: of each prompt, the tokens that call each concept.
+    whole: what every concept brings. brought: the same, of those that are plain nothing. values, keys: what
+    each are made of, E (B, n, d) without weights and the parts of Eq. 4; the very same where no lock is
+    global. weights: of tokens, (B, n), or None.
+    """
+
+    encoded: Conditioning
+    called: Sequence[Mapping[str, Sequence[int]]]
+    whole: Mapping[str, Contribution]
+    brought: Mapping[str, Contribution]
+    values: tuple[Tensor, Targets]
+    keys: tuple[Tensor, Targets]
+    weights: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        base: Base,
+        composition: Composition,
+        artifacts: Mapping[str, Artifact],
+        prompts: Sequence[Prompt] | None,
+        plain: Collection[str],
+    ) -> _Read:
+        """Encode prompts; arguments as of `pack`."""
+        parsed = [composition.parsed] if prompts is None else list(prompts)
+        tokens = [tokens_of(base, composition, prompt, plain=plain) for prompt in parsed]
+        whole = contributions(base, composition, artifacts)
+        brought = {name: Contribution() if name in plain else one for name, one in whole.items()}
+        encoded = encoded_with(base, composition, brought, parsed, tokens, plain)
+        E = base.bank.here(encoded.states)
+        values = keys = (E, targets_of(base, brought))
+        swapped = frozenset(name for name, contribution in brought.items() if contribution.plain_keys)
+        if swapped:
+            every = values[1]
+            others = every.only([j for j, name in enumerate(every.names) if name not in swapped])
+            K = encoded_without(base, composition, brought, parsed, tokens, swapped.union(plain)).states
+            keys = (base.bank.here(K), others)
+        weights = token_weights(parsed, tokens, E)
+        return cls(encoded, called(brought, parsed, tokens), whole, brought, values, keys, weights)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Where there is text, (B, n): padding has no part in the edit."""
+        return self.encoded.mask
+
+
+def edited(
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    prompts: Sequence[Prompt] | None = None,
+    *,
+    plain: Collection[str] = (),
+    form: Form | None = None,
+) -> Conditioning:
+    """`pack` or `thin`, by default as the base says (`Base.form`)."""
+    make = thin if (form or base.form) == "thin" else pack
+    return make(base, composition, artifacts, prompts, plain=plain)
 
 
 @torch.no_grad()
@@ -44,283 +106,57 @@ def pack(
     Appendix C exactly, and all-local is Eq. 4 exactly. A supercategory of several tokens lines up by its
     last, as `aligned` has it.
     """
-    parsed = [composition.parsed] if prompts is None else list(prompts)
-    tokens = [tokens_of(base, composition, prompt, plain=plain) for prompt in parsed]
-    every_one = contributions(base, composition, artifacts)
-    brought = {name: Contribution() if name in plain else one for name, one in every_one.items()}
-    every = targets_of(base, brought)
-    W = base.bank.W  # (D, d)
-    encoded = _encodings(base, composition, brought, parsed, tokens, plain)
-    E = encoded.states.to(W)  # (B, n, d)
-    weights, mask = token_weights(parsed, tokens, E), encoded.mask  # padding has no part in the edit
+    read = _Read.of(base, composition, artifacts, prompts, plain)
+    W, weights, mask = base.bank.W, read.weights, read.mask  # W: (D, d)
+    (E, every), (K, others) = read.values, read.keys
     gates = (every.bias, every.temperature)
     h = edit.packed(E, W, every.I, every.V, every.O, *gates, weights, mask)  # (B, n, D)
-
-    swapped = frozenset(name for name, contribution in brought.items() if contribution.plain_keys)
-    K, others = E, every
-    if swapped:
-        keys = base.bank.key_columns.to(W.device)  # (D,)
-        others = every.only([j for j, name in enumerate(every.names) if name not in swapped], keys)
-        K = _spelled_encodings(base, composition, brought, parsed, tokens, swapped.union(plain)).states.to(W)
+    if K is not E:
+        keys = base.bank.key_columns  # (D,)
         gates = (others.bias, others.temperature)
-        h[..., keys] = edit.packed(K, W[keys], others.I, others.V, others.O, *gates, weights, mask)
+        O = others.O[:, keys]  # noqa: E741 (the paper's symbol)
+        h[..., keys] = edit.packed(K, W[keys], others.I, others.V, O, *gates, weights, mask)
     if weights is not None:
         E, K = E * weights.unsqueeze(-1), K * weights.unsqueeze(-1)
-    add_changes(base, h, brought, _called(brought, parsed, tokens), (E, every), (K, others))
-    return encoded.with_states(h)
+    add_changes(base, h, read.brought, read.called, (E, every), (K, others))
+    return read.encoded.with_states(h)
 
 
 @torch.no_grad()
-def spelled_out(
-    base: Base, composition: Composition, prompts: Sequence[Prompt], *, least: int = 0
-) -> Conditioning:
-    """Encode prompts with each concept's supercategory in its place, unedited, with their weights: (B, n, d)
-    for states, in as many chunks as with concepts, or as make `least` positions."""
-    spelled, tokens = (
-        [
-            tokenised(base, prompt, {one.name: said_as(one, spelled=plain) for one in composition.concepts})
-            for prompt in prompts
-        ]
-        for plain in (True, False)
-    )
-    encoded, read = base.encode(spelled, length=room_for_blanks(tokens, spelled)), spelled
-    E = encoded.states
-    if max(map(len, tokens)) != E.shape[1]:  # supercategories of several tokens need another chunk
-        E, read = lined_up(E, tokens, spelled), tokens
-    weights = token_weights(prompts, read, E)
-    E = E if weights is None else E * weights.unsqueeze(-1)
-    if E.shape[1] < least:
-        blank = base.encode([base.tokenise([])]).states
-        more = blank.repeat(len(E), (least - E.shape[1]) // blank.shape[1], 1)
-        E = torch.cat([E, more.to(E)], 1)
-    return encoded.with_states(E)
-
-
-@torch.no_grad()
-def encodings(
-    base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
-) -> tuple[Tokens, Conditioning]:
-    """Return the composition's one prompt as tokens and as encodings, before the edit."""
-    return encodings_of(base, composition, contributions(base, composition, artifacts))
-
-
-def encodings_of(
-    base: Base, composition: Composition, brought: Mapping[str, Contribution]
-) -> tuple[Tokens, Conditioning]:
-    """`encodings` with what the concepts bring, as `contributions` gives it."""
-    prompt = composition.parsed
-    tokens = tokens_of(base, composition, prompt)
-    return tokens, _encodings(base, composition, brought, [prompt], [tokens])
-
-
-@torch.no_grad()
-def contributions(
-    base: Base, composition: Composition, artifacts: Mapping[str, Artifact]
-) -> dict[str, Contribution]:
-    """What each concept of a composition brings, by its name, in the composition's order.
-
-    Raises PerfError when an artifact is another than the composition names, or does not fit the base.
-    """
-    brought = {}
-    for concept in composition.concepts:
-        artifact = _artifact(composition, artifacts, concept)
-        brought[concept.name] = find_method(concept.method).contribution(
-            base,
-            artifact.tensors,
-            concept.name,
-            concept.supercategory or "",
-            artifact.card.train,
-            concept.render,
-        )
-        _check_vectors(concept, brought[concept.name])
-    return merged(base, brought)
-
-
-def anything_acts(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> bool:
-    """Whether a composition has a concept that brings anything. Raises PerfError as `contributions` does."""
-    return any(one.acts for one in contributions(base, composition, artifacts).values())
-
-
-@torch.no_grad()
-def targets(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Targets:
-    """Return the parts of Eq. 4 of a composition's concepts, on the bank's device, in fp32.
-
-    Raises PerfError as `contributions` does.
-    """
-    return targets_of(base, contributions(base, composition, artifacts))
-
-
-def targets_of(base: Base, brought: Mapping[str, Contribution]) -> Targets:
-    """`targets` with what the concepts bring, as `contributions` gives it."""
-    bank = base.bank
-    by_name = {
-        name: contribution.target for name, contribution in brought.items() if contribution.target is not None
-    }
-    every = by_name.values()
-    return Targets(
-        tuple(by_name),
-        _stacked([contribution.i for contribution in every], bank.width, bank.device),
-        _stacked([contribution.v for contribution in every], bank.width, bank.device),
-        _stacked([contribution.o for contribution in every], bank.emitted_width, bank.device),
-        bias=torch.tensor([contribution.bias for contribution in every], device=bank.device),
-        temperature=torch.tensor([contribution.temperature for contribution in every], device=bank.device),
-    )
-
-
-def _stacked(vectors: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
-    """Vectors (width,) as rows, which may be none."""
-    return torch.stack(list(vectors)) if vectors else torch.zeros(0, width, device=device)
-
-
-def tokens_of(base: Base, composition: Composition, prompt: Prompt, *, plain: Collection[str] = ()) -> Tokens:
-    """Tokenise a prompt, and check the positions of the composition's own against its file. plain: as in
-    `pack`; the file knows no positions of prompts with any."""
-    said = {one.name: said_as(one, spelled=one.name in plain) for one in composition.concepts}
-    strangers = [name for name in prompt.names if name not in said]
-    if strangers:
-        raise PerfError(
-            f"the composition has no concept {strangers[0]!r}",
-            hint="a prompt beside it may only call the concepts of its own",
-        )
-    tokens = tokenised(base, prompt, said)
-    if prompt == composition.parsed and not plain:
-        for concept in composition.concepts:
-            found = positions_of(concept.name, prompt, tokens)
-            if found != concept.positions:
-                raise PerfError(
-                    f"the composition puts {concept.name!r} at token {_listed(concept.positions)}, "
-                    f"and this base's tokenizer at {_listed(found)}",
-                    hint="it was made for another base or edited by hand; write it anew with `perf compose`",
-                )
-    return tokens
-
-
-def _encodings(
+def thin(
     base: Base,
     composition: Composition,
-    brought: Mapping[str, Contribution],
-    prompts: Sequence[Prompt],
-    tokens: Sequence[Tokens],
+    artifacts: Mapping[str, Artifact],
+    prompts: Sequence[Prompt] | None = None,
+    *,
     plain: Collection[str] = (),
 ) -> Conditioning:
-    """Encode prompts with the concepts' own token embeddings, and with their adapters. plain: as in
-    `pack`."""
-    gated = frozenset(name for name, one in brought.items() if one.gated)
-    if not gated:
-        return _embedded(base, brought, prompts, tokens)
-    spelled = _spelled_encodings(base, composition, brought, prompts, tokens, gated.union(plain))
-    return encoded_gated(
-        base,
-        brought,
-        spelled,
-        _called(brought, prompts, tokens),
-        lambda: _embedded(base, brought, prompts, tokens, common=False),
-    )
+    """The same in the thin form: encodings and gates for states, and beside them what projections add.
 
-
-def _embedded(
-    base: Base,
-    brought: Mapping[str, Contribution],
-    prompts: Sequence[Prompt],
-    tokens: Sequence[Tokens],
-    swapped: Collection[str] = (),
-    *,
-    common: bool = True,
-    length: int | None = None,
-) -> Conditioning:
-    """Encode prompts with the concepts' own token embeddings, except for the concepts in `swapped`. common:
-    with the adapters that are not gated."""
-    embeddings = {
-        (b, number): own
-        for b, prompt in enumerate(prompts)
-        for number, call in enumerate(prompt.calls)
-        if call.name not in swapped and (own := _own(brought[call.name], tokens[b], number))
-    }
-    if not common:
-        return base.encode(tokens, embeddings, length=length)
-    with base.text_changed(text_changes([*with_adapters(brought, gated=False).values()])):
-        return base.encode(tokens, embeddings, length=length)
-
-
-def _own(contribution: Contribution, row: Tokens, number: int) -> Sequence[Rows]:
-    """What a concept has of its own for the tokens of a prompt's call, for each text encoder."""
-    learned = row.own[number] if row.own else ()
-    if not any(learned):
-        return contribution.embeddings
-    encoders = range(len(contribution.words[0]) if contribution.words else 0)
-    return InPooledToo(
-        [None if at is None else contribution.words[at[0]][encoder][at[1]] for at in learned]
-        for encoder in encoders
-    )
-
-
-def _check_vectors(concept: ComposedConcept, brought: Contribution) -> None:
-    """Raise PerfError where a concept has other numbers of vectors than its calls have tokens for."""
-    said = [(concept.vectors, brought.embeddings)] if brought.embeddings else []
-    for number, one in enumerate(concept.learned):
-        said.append((one.vectors, brought.words[number] if number < len(brought.words) else ()))
-    for count, vectors in said:
-        rows = {len(one) if one.ndim == 2 else 1 for one in vectors}
-        if rows != {count}:
-            raise PerfError(
-                f"the artifact of {concept.name!r} has {rows.pop() if rows else 'no'} vectors, and its card "
-                f"says {count}",
-                hint="build the concept again, or fetch it again",
-            )
-
-
-def _called(
-    brought: Mapping[str, Contribution], prompts: Sequence[Prompt], tokens: Sequence[Tokens]
-) -> list[dict[str, tuple[int, ...]]]:
-    """Of each prompt, the tokens that call each concept."""
-    return [
-        {name: positions_of(name, prompt, row) for name in brought}
-        for prompt, row in zip(prompts, tokens, strict=True)
-    ]
-
-
-def _spelled_encodings(
-    base: Base,
-    composition: Composition,
-    brought: Mapping[str, Contribution],
-    prompts: Sequence[Prompt],
-    tokens: Sequence[Tokens],
-    swapped: Collection[str],
-) -> Conditioning:
-    """Encode prompts with the supercategories of the concepts in `swapped` in their place.
-
-    tokens, E: the prompts with every concept in its own place, and their encodings (B, n, d). Returns the
-    same, lined up with them; blank chunks stay what they are.
+    Arguments as of `pack`; what is added is the same whichever concepts are plain.
     """
-    said = {one.name: said_as(one, spelled=one.name in swapped) for one in composition.concepts}
-    spelled = [tokenised(base, prompt, said) for prompt in prompts]
-    length = room_for_blanks(tokens, spelled)
-    encoded = _embedded(base, brought, prompts, spelled, swapped, length=length)
-    return encoded.with_states(lined_up(encoded.states, tokens, spelled))
-
-
-def _artifact(
-    composition: Composition, artifacts: Mapping[str, Artifact], concept: ComposedConcept
-) -> Artifact:
-    artifact = artifacts.get(concept.name)
-    if artifact is None:
-        raise PerfError(
-            f"the artifact of {concept.name!r} is not at hand", hint=f"build it: `perf build {concept.name}`"
-        )
-    card = artifact.card
-    fields = ("recipe_digest", "supercategory", "vectors")
-    if any(getattr(card, field) != getattr(concept, field) for field in fields):
-        raise PerfError(
-            f"the artifact of {concept.name!r} is another build than the composition asks for",
-            hint="write the composition anew with `perf compose`",
-        )
-    if card.covariance not in (None, composition.covariance):
-        raise PerfError(
-            f"{concept.name!r} was built with another covariance than the composition names",
-            hint="write the composition anew with `perf compose`",
-        )
-    return artifact
-
-
-def _listed(positions: tuple[int, ...]) -> str:
-    return ", ".join(map(str, positions)) or "none"
+    read = _Read.of(base, composition, artifacts, prompts, plain)
+    whole, paths = targets_of(base, read.whole), text_side(base)
+    adapters = {
+        name: one.adapters
+        for name, one in read.whole.items()
+        if one.adapters is not None and one.adapters.strength and paths & one.adapters.denoiser.keys()
+    }
+    first = len(whole.names)  # of the adapters' columns: a concept may have one of each
+    parts = []
+    for E, targets in (read.values, read.keys):
+        numbers = (targets.I, targets.V, targets.bias, targets.temperature)
+        rest, open_ = edit.parted(E, *numbers, read.weights, read.mask)
+        gates = rest.new_zeros(*rest.shape[:-1], first + len(adapters))
+        for j, name in enumerate(targets.names):
+            gates[..., whole.names.index(name)] = open_[..., j]
+        parts.append((rest, gates))
+    (_, of_values), (_, of_keys) = parts
+    for column, name in enumerate(adapters, first):
+        acts = name in with_adapters(read.brought, gated=False)
+        of_values[..., column] = of_keys[..., column] = float(acts)
+        if name in with_adapters(read.brought, gated=True):  # keys are the supercategory's
+            for row, places in enumerate(read.called):
+                of_values[row, list(places[name]), column] = 1
+    added = Thin(whole.O, tuple((one.denoiser, one.strength) for one in adapters.values()))
+    return replace(read.encoded, states=added.given(*parts), thin=added)

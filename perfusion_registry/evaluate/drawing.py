@@ -169,11 +169,11 @@ class DrawOrder:
     ) -> tuple[list[bytes], Tensor | None]:
         """The pictures as PNG, and the maps (B, h, w) of attention to all concepts' tokens."""
         from perfusion_registry.compose.drawings import pack_by
-        from perfusion_registry.compose.packing import pack
+        from perfusion_registry.compose.packing import edited
         from perfusion_registry.render import png_bytes, render
         from perfusion_registry.render.draw import Packing
 
-        packing: Packing = pack if self.drawing is None else partial(pack_by, self.drawing)
+        packing: Packing = edited if self.drawing is None else partial(pack_by, self.drawing)
         with ExitStack() as contexts:
             recorder = None
             if self.attention and composition.concepts:
@@ -188,7 +188,7 @@ class DrawOrder:
             drawn = list(render(base, composition, request, artifacts, packing=packing))
         # Of both branches in one call, the prompt's is the last.
         maps = recorder.maps()[-len(drawn) :].cpu() if recorder is not None else None
-        if packing is not pack:  # the record tells of Eq. 4, by which `perf render --from` would draw
+        if self.drawing is not None:  # the record tells of Eq. 4, by which `perf render --from` would draw
             return [_png(picture.image) for picture in drawn], maps
         return [png_bytes(picture.image, picture.record) for picture in drawn], maps
 

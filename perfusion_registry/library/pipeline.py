@@ -18,7 +18,7 @@ from perfusion_registry.reporter import Logging, Reporter
 from perfusion_registry.resolve.platform import Platform
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, Form
 
 Source = str | Path
 """An artifact's file (`teddy.safetensors`), a lockfile or its folder, or a release (`teddy>=1.2`)."""
@@ -57,6 +57,7 @@ def composed(
     negative_prompt: str = "",
     gates: Gates | None = None,
     registry: str | None = None,
+    form: Form | None = None,
     reporter: Reporter | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A context in which a diffusers pipeline draws a prompt with concepts; it yields how to call it.
@@ -67,9 +68,10 @@ def composed(
     with ControlNets, which read the prompt with the supercategories. On leaving, its modules are the very
     ones that it had before, whatever happened inside.
 
-    pipe: with its components loaded, LoRA adapters merged. prompt: with a star behind each concept, and gates
-    in braces where wanted. concepts: of `load_concepts`, or what it takes; the prompt need not call them all.
-    negative_prompt: without concepts. gates: for all concepts or by name. registry: as in `load_concepts`.
+    pipe: with its components loaded; LoRA adapters of its denoiser may be merged or not. prompt: with a star
+    behind each concept, and gates in braces where wanted. concepts: of `load_concepts`, or what it takes; the
+    prompt need not call them all. negative_prompt: without concepts. gates: for all concepts or by name.
+    registry: as in `load_concepts`. form: `packed` or `thin`; by default what costs less (docs/bases.md).
 
     Inside, no other thread can draw with the pipeline's denoiser: it waits for its turn. So leave it between
     two batches, and do not `yield` inside. Raises PerfError for mistakes in the prompt, for concepts of
@@ -80,9 +82,10 @@ def composed(
 
     from perfusion_registry.base import beside, wrap
     from perfusion_registry.compose.composing import compose
+    from perfusion_registry.compose.encoding import spelled_out
     from perfusion_registry.compose.focusing import residuals
     from perfusion_registry.compose.habits import habits
-    from perfusion_registry.compose.packing import pack, spelled_out
+    from perfusion_registry.compose.packing import edited
     from perfusion_registry.compose.tokenising import needs_encoding, tokenised, warn_of_lost
 
     base = wrap(pipe)
@@ -100,14 +103,14 @@ def composed(
             yield base.plain_inputs([parsed.spoken({})], [negative.spoken({})])
         return
     artifacts = {name: concepts[name].artifact for name in parsed.names}
-    packed = pack(base, composition, artifacts, prompts)
+    read = edited(base, composition, artifacts, prompts, form=form)
     extra = residuals(base, composition, artifacts)
-    wanted, unwanted = extra.marked(packed, prompts)
+    wanted, unwanted = extra.marked(read, prompts)
     if base.readers:
         spelled = spelled_out(base, composition, prompts, least=wanted.states.shape[1])
         wanted, unwanted = beside(wanted, spelled.rows([0])), beside(unwanted, spelled.rows([1]))
     inputs = base.inputs(wanted, unwanted if negative_prompt else base.without_negative(unwanted))
-    with extra.attached(base):
+    with extra.attached(base, thin=read.thin):
         yield inputs
 
 

@@ -114,11 +114,11 @@ class Targets:
     bias: Tensor
     temperature: Tensor
 
-    def only(self, chosen: Sequence[int], columns: Tensor) -> Targets:
-        """Return the `chosen` concepts, with the `columns` (D,) bool of their target outputs."""
+    def only(self, chosen: Sequence[int]) -> Targets:
+        """Return those of the `chosen` concepts."""
         j = torch.tensor(list(chosen), dtype=torch.long, device=self.I.device)
         names = tuple(self.names[index] for index in chosen)
-        return Targets(names, self.I[j], self.V[j], self.O[j][:, columns], self.bias[j], self.temperature[j])
+        return Targets(names, self.I[j], self.V[j], self.O[j], self.bias[j], self.temperature[j])
 
 
 def vector(tensors: Mapping[str, Tensor], key: str, width: int, name: str) -> Tensor:

@@ -120,7 +120,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     from perfusion_registry.base import BaseDescription
     from perfusion_registry.base.adapted import modules_of_base
     from perfusion_registry.base.changed import require_changeable
-    from perfusion_registry.compose.packing import contributions
+    from perfusion_registry.compose.contributing import contributions
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.embeddings import EMBEDDING
     from perfusion_registry.methods.exporting import plain_adapters, word_vectors

@@ -11,13 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, Conditioning, beside
+from perfusion_registry.base import Base, Conditioning, Thin, beside
 from perfusion_registry.base.scheduler_names import SHORT_NAMES
 from perfusion_registry.base.upscaler import enlarge, find_upscaler
 from perfusion_registry.compose.composing import described
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.compose.contributing import anything_acts
+from perfusion_registry.compose.encoding import spelled_out
 from perfusion_registry.compose.focusing import residuals
-from perfusion_registry.compose.packing import anything_acts, pack, spelled_out
+from perfusion_registry.compose.packing import edited
 from perfusion_registry.compose.prompt import Prompt, parse_prompt
 from perfusion_registry.compose.tokenising import needs_encoding, said_as, tokenised
 from perfusion_registry.errors import PerfError
@@ -30,7 +32,7 @@ from perfusion_registry.render.start import StartImage, check_start
 from perfusion_registry.reporter import Reporter, Silent, Stage
 
 Packing = Callable[[Base, Composition, Mapping[str, Artifact], Sequence[Prompt]], Conditioning]
-"""What packs B prompts: `pack`, or what it is compared with."""
+"""What edits B prompts, in either form: `edited`, or what it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def render(
     *,
     start: StartImage | None = None,
     controls: Sequence[ControlImage] = (),
-    packing: Packing = pack,
+    packing: Packing = edited,
     reporter: Reporter | None = None,
 ) -> Iterator[Rendered]:
     """Draw a composition once per seed, and yield each picture as soon as it is done.
@@ -72,6 +74,7 @@ def render(
     prompt, negative = composition.parsed, request.negative
     controlled = Controlled.of(base, request, controls, reporter or Silent())
     conditions: dict[str, Any] | None = None
+    thin: Thin | None = None
     extra = residuals(base, composition, artifacts)
     if extra.first is not None and request.steps_drawn < 2:
         raise PerfError(
@@ -82,6 +85,7 @@ def render(
     words = {concept.name: said_as(concept) for concept in composition.concepts}
     if acts or needs_encoding(base, (prompt, negative), words):
         packed = packing(base, composition, artifacts, [prompt, negative])
+        thin = packed.thin
         wanted, unwanted = extra.marked(packed, [prompt, negative])
         if base.readers or controlled.readers:
             length = wanted.states.shape[1]
@@ -111,7 +115,7 @@ def render(
             with (
                 base.exclusive(readers, within)
                 if conditions is None
-                else extra.attached(base, readers, within)
+                else extra.attached(base, readers, within, thin)
             ):
                 images = _draw(base, request, start, controlled, seeds, inputs, stage)
             if request.upscale:

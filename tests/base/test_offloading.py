@@ -98,7 +98,7 @@ PROMPTS = ["a teddy* in the snow", "a cat", "a teddy* at sea"]
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["model", "group"])
 def test_an_offloaded_base_draws_what_one_in_memory_draws(
-    folder: Path, here: Base, artifact: Artifact, how: Offload
+    folder: Path, here: Base, artifact: Artifact, how: Offload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With and without concepts in turn, so that each finds the layers where the other has left them."""
     with cuda_stand_in():
@@ -108,6 +108,10 @@ def test_an_offloaded_base_draws_what_one_in_memory_draws(
         for prompt in PROMPTS:
             assert np.abs(drawn(there, artifact, prompt) - drawn(here, artifact, prompt)).max() <= 1
             assert on_the_gpu(there.pipe) == set()  # between pictures
+        assert there.form == "packed"
+        monkeypatch.setenv("PERF_FORM", "thin")
+        assert np.abs(drawn(there, artifact, PROMPTS[0]) - drawn(here, artifact, PROMPTS[0])).max() <= 1
+        assert on_the_gpu(there.pipe) == set()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from perfusion_registry.base import (
     Applied,
     Base,
     Change,
+    Form,
     SaidOfBase,
     describe_base,
     load_base,
@@ -29,6 +31,7 @@ from perfusion_registry.base.changed import require_changeable
 from perfusion_registry.base.layouts import LAYOUTS
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.concept import Concept
+from perfusion_registry.compose.packing import edited
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import BaseSection
@@ -101,9 +104,10 @@ def pair(
     return wrap(quantised, here.description), wrap(plain, here.description)
 
 
-def drawn(base: Base, prompt: str, concepts: dict[str, Concept]) -> np.ndarray:
+def drawn(base: Base, prompt: str, concepts: dict[str, Concept], form: Form = "packed") -> np.ndarray:
     request = RenderRequest(seeds=(5,), steps=2, guidance=3.0, width=64, height=64, scheduler="euler")
-    ((picture,)) = render(base, compose(parse_prompt(prompt), concepts, base), request, on(concepts))
+    composition, packing = compose(parse_prompt(prompt), concepts, base), partial(edited, form=form)
+    ((picture,)) = render(base, composition, request, on(concepts), packing=packing)
     return np.asarray(picture.image).astype(int)
 
 
@@ -121,6 +125,9 @@ def test_it_draws_concepts_as_a_denoiser_of_the_same_numbers(
     called = {name: concepts[name] for name in parse_prompt(prompt).names}
     ours, theirs = (drawn(base, prompt, called) for base in pair)
     assert np.abs(ours - theirs).max() <= 1
+    if called:
+        thin = drawn(pair[0], prompt, called, "thin")
+        assert np.abs(thin - theirs).max() <= 1
 
 
 def test_adapters_are_added_in_the_format_that_a_layer_computes_in(pair: tuple[Base, Base]) -> None:
@@ -258,7 +265,9 @@ def test_nothing_is_added_to_the_weights_of_a_gguf_file(tiny_base_folder: Path, 
         require_changeable(gguf_unet(tiny_base_folder, tmp_path / "unet.gguf"))
 
 
-def test_a_layer_that_is_quantised_otherwise_is_refused(tiny_base: Base) -> None:
+def test_a_layer_that_is_quantised_otherwise_has_no_copy(tiny_base: Base) -> None:
+    """It is drawn with in the thin form, which needs none."""
+
     class Linear4bit(torch.nn.Linear):
         pass
 
@@ -268,5 +277,7 @@ def test_a_layer_that_is_quantised_otherwise_is_refused(tiny_base: Base) -> None
     pipe: Any = type(tiny_base.pipe)(
         **{**tiny_base.pipe.components, "unet": unet}, requires_safety_checker=False
     )
-    with pytest.raises(PerfError, match="`to_k` is a Linear4bit, not a plain linear layer"):
-        wrap(pipe)
+    base = wrap(pipe)
+    assert base.form == "thin"
+    with pytest.raises(PerfError, match="`to_k` is a Linear4bit of tests, not a plain linear layer"):
+        _ = base.bank.W

@@ -20,7 +20,8 @@ from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.packing import pack, targets
+from perfusion_registry.compose.contributing import targets
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError

@@ -22,7 +22,7 @@ from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.packing import pack
+from perfusion_registry.compose.packing import pack, thin
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.edit import CovarianceMetric
 from perfusion_registry.errors import PerfError
@@ -32,6 +32,7 @@ from perfusion_registry.methods.perfusion.tensors import offsets
 from perfusion_registry.methods.residuals.tensors import residual_of
 from perfusion_registry.render import RenderRequest, native_values, render
 from perfusion_registry.render.start import StartImage
+from tests.forms import apart
 from tests.transformer_bases import HOW, KINDS, Kind
 
 CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
@@ -254,6 +255,20 @@ def test_no_gate_opens_at_padding(base: Base, artifacts: dict[str, Artifact]) ->
         {"teddy": 0.0, "teapot": 0.0},
         0.0,
     )
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_the_thin_form_says_what_packed_says(base: Base, artifacts: dict[str, Artifact], lock: str) -> None:
+    """Padding has no gate that could open, and its encodings are as they were; with residuals."""
+    prompt = "a teddy* and a teapot* in the snow"
+    composition = composed(base, artifacts, prompt, key_lock=lock, residual=1.0)
+    assert apart(base, composition, artifacts) < 1e-5
+    read, packed = thin(base, composition, artifacts), pack(base, composition, artifacts)
+    padding, d, gates = ~read.mask, base.bank.width, read.thin.gates  # type: ignore[operator, union-attr]
+    assert not read.states[padding][:, d : d + gates].any()
+    values = ~base.bank.key_columns
+    made = read.states[padding][:, :d] @ base.bank.W[values].T
+    assert torch.allclose(made, packed.states[padding][:, values], atol=1e-6)
 
 
 @torch.no_grad()

@@ -11,10 +11,12 @@ import torch
 from perfusion_registry import edit
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.contributing import targets
 from perfusion_registry.compose.drawings import pack_by
+from perfusion_registry.compose.encoding import spelled_out
 from perfusion_registry.compose.explanation import explain
 from perfusion_registry.compose.focusing import residuals
-from perfusion_registry.compose.packing import pack, spelled_out, targets
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.perfusion.gate import Gate
 from tests.compose.samples import artifact, concepts_of, covariance, on

@@ -8,8 +8,9 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.contributing import targets
 from perfusion_registry.compose.drawings import pack_by
-from perfusion_registry.compose.packing import encodings, targets
+from perfusion_registry.compose.encoding import encodings
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.interface import KeptStep

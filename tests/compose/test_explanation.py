@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.encoding import encodings
 from perfusion_registry.compose.explanation import explain
-from perfusion_registry.compose.packing import encodings
 from perfusion_registry.compose.prompt import parse_prompt
 from tests.compose.samples import covariance, on
 

@@ -10,7 +10,9 @@ from perfusion_registry import edit
 from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
-from perfusion_registry.compose.packing import encodings, pack, targets
+from perfusion_registry.compose.contributing import targets
+from perfusion_registry.compose.encoding import encodings
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.perfusion.gate import Gate

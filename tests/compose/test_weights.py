@@ -12,9 +12,10 @@ from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import parse_composition
 from perfusion_registry.compose.drawings import pack_by
+from perfusion_registry.compose.encoding import spelled_out
 from perfusion_registry.compose.explanation import explain
 from perfusion_registry.compose.focusing import residuals
-from perfusion_registry.compose.packing import pack, spelled_out
+from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.perfusion.gate import Gate
 from tests.compose.samples import covariance, on

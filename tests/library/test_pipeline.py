@@ -22,12 +22,14 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from peft import LoraConfig
 from PIL import Image
 
 import perfusion_registry as perf
-from perfusion_registry.base import Base, wrap
+from perfusion_registry.base import Base, Form, wrap
 from perfusion_registry.compose import compose, pack, parse_prompt
 from tests.controls import random_controlnet
+from tests.lora_files import save_lora
 
 PROMPT = "a teddy* sailing in a teapot*"
 PHOTO = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
@@ -97,14 +99,19 @@ def projecting(pipe: Any, rows: dict[str, torch.Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_pipeline_draws_what_the_composition_says(tiny_base: Base, place: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [*((kind, "packed") for kind in KINDS), ("text", "thin"), ("two controls", "thin")],
+)
+def test_a_pipeline_draws_what_the_composition_says(
+    tiny_base: Base, place: Path, kind: str, form: Form
+) -> None:
     """One concept without a residual, so that the projections are all that there is to replace."""
     pipe, inputs = pipeline(tiny_base, kind), KINDS[kind][1]
     networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     before = [(name, id(module)) for network in networks for name, module in network.named_modules()]
     concepts = perf.load_concepts(pipe, place / "teddy.safetensors")
-    with perf.composed(pipe, "a teddy* sailing", concepts, negative_prompt="a hat") as call:
+    with perf.composed(pipe, "a teddy* sailing", concepts, negative_prompt="a hat", form=form) as call:
         picture = drawn(pipe, call, **inputs)
         pair = drawn(pipe, call, **inputs, num_images_per_prompt=2)
     after = [(name, id(module)) for network in networks for name, module in network.named_modules()]
@@ -126,6 +133,37 @@ def test_a_pipeline_draws_what_the_composition_says(tiny_base: Base, place: Path
         assert difference < 1e-3
     assert np.abs(picture - drawn(pipe, plain, **inputs)).max() > 0.02
     assert pair.shape == (2, 64, 64, 3)
+
+
+def test_a_lora_that_is_not_merged_draws_as_one_that_is(tiny_base: Base, place: Path, tmp_path: Path) -> None:
+    """Its scale can be said in the call, and it stays the program's own."""
+    pipe, prompt = pipeline(tiny_base), "a teddy* sailing"
+    file = save_lora(pipe, tmp_path / "lora.safetensors", parts=("to_q", "to_k", "to_v"), text=False)
+    plain = drawn(pipe, {"prompt": "a teddy sailing"}, **SIZE)
+    pipe.load_lora_weights(str(file), adapter_name="own")
+    concepts = perf.load_concepts(pipe, place / "teddy.safetensors")
+    with perf.composed(pipe, prompt, concepts) as call:
+        ours = drawn(pipe, call, **SIZE)
+        weaker = drawn(pipe, call, **SIZE, cross_attention_kwargs={"scale": 0.3})
+    with pytest.raises(perf.PerfError, match="`to_k` is a Linear of peft, not a plain linear layer") as told:
+        perf.composed(pipe, prompt, concepts, form="packed").__enter__()
+    assert "fuse_lora" in str(told.value.hint)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    with perf.composed(pipe, prompt, concepts) as call:
+        merged = drawn(pipe, call, **SIZE)
+    assert np.abs(ours - merged).max() < 1e-3
+    assert np.abs(ours - weaker).max() > 0.02
+    assert np.abs(ours - plain).max() > 0.02
+
+
+def test_a_lora_of_the_text_encoder_is_to_be_merged_first(tiny_base: Base) -> None:
+    pipe = pipeline(tiny_base)
+    pipe.text_encoder = copy.deepcopy(pipe.text_encoder)
+    pipe.text_encoder.add_adapter(LoraConfig(r=1, target_modules=["q_proj"]))
+    with pytest.raises(perf.PerfError, match="`text_encoder` has a LoRA that is not merged") as caught:
+        wrap(pipe)
+    assert "fuse_lora" in str(caught.value.hint)
 
 
 def test_it_draws_as_the_composer_does_with_residuals_too(

@@ -17,7 +17,7 @@ from diffusers import (
 
 import perfusion_registry as perf
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.base import Base, ConceptPiece, describe_base, load_base, wrap
+from perfusion_registry.base import Base, ConceptPiece, Form, describe_base, load_base, wrap
 from perfusion_registry.compose import compose, pack, parse_prompt
 from perfusion_registry.compose.concept import Concept
 from tests.compose.samples import artifact
@@ -70,15 +70,18 @@ def pipeline(base: Base, kind: str) -> Any:
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [*((kind, "packed") for kind in KINDS), ("text, told sizes", "thin"), ("control", "thin")],
+)
 def test_a_pipeline_draws_what_the_composition_says(
-    xl: Base, concepts: dict[str, Concept], kind: str
+    xl: Base, concepts: dict[str, Concept], kind: str, form: Form
 ) -> None:
     """The stock pipeline with the plain prompt, what each projection gives replaced by hooks."""
     pipe, (_, inputs, _, negative) = pipeline(xl, kind), KINDS[kind]
     networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     before = [(name, id(module)) for network in networks for name, module in network.named_modules()]
-    with perf.composed(pipe, "a teddy* sailing", concepts, negative_prompt=negative) as call:
+    with perf.composed(pipe, "a teddy* sailing", concepts, negative_prompt=negative, form=form) as call:
         picture = drawn(pipe, call, **inputs)
     after = [(name, id(module)) for network in networks for name, module in network.named_modules()]
     assert after == before

@@ -20,6 +20,7 @@ from perfusion_registry.methods.custom_diffusion.options import Built, DrawOptio
 from perfusion_registry.methods.custom_diffusion.training import compressed
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method
+from tests.forms import apart
 from tests.methods.test_papers_residuals import SD_1
 
 METHOD = find_method("custom-diffusion")
@@ -163,9 +164,17 @@ def test_merged_its_words_are_what_was_learned_and_all_else_hardly_changes(tiny_
     assert float((merged[start] - none[start]).norm()) < float((everywhere[start] - none[start]).norm())
 
 
+def test_merged_or_not_the_thin_form_says_what_packed_says(tiny_base: Base) -> None:
+    two = {"oak": concept(tiny_base, "oak", "teddy", 1), "elm": concept(tiny_base, "elm", "boat", 2)}
+    artifacts = {name: one.artifact for name, one in two.items()}
+    for prompt in ("an oak* beside an elm*", "an oak*{reach=everywhere} beside an elm*{strength=.5}"):
+        composition = compose(parse_prompt(prompt), two, tiny_base)
+        assert apart(tiny_base, composition, artifacts) < 1e-5
+
+
 def test_two_are_merged_so_that_each_has_its_own(tiny_base: Base) -> None:
     """Each concept's own encodings, which both artifacts have, come to what it learned alone."""
-    from perfusion_registry.compose.packing import contributions
+    from perfusion_registry.compose.contributing import contributions
 
     two = {"oak": concept(tiny_base, "oak", "teddy", 1), "elm": concept(tiny_base, "elm", "boat", 2)}
     composition = compose(parse_prompt("an oak* beside an elm*"), two, tiny_base)

@@ -21,6 +21,7 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.errors import PerfError
 from perfusion_registry.reporter import Silent
 from tests.compose import samples
+from tests.forms import answered as answered_in
 from tests.lora_files import save_lora
 from tests.methods import imported
 from tests.sdxl import save_tiny_sdxl
@@ -198,6 +199,22 @@ def answered(
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), base.attached(extra.factors, adaptation=extra.adaptation):
         return [base.denoise(x, torch.tensor(time), both) for time in times][-1]
+
+
+@pytest.mark.parametrize("reach", ["everywhere", "localised", "gated"])
+def test_the_thin_form_says_what_packed_says(base: Base, tmp_path: Path, reach: str) -> None:
+    """Of two in one prompt, whose first phase has them as plain words, and with no negative prompt too."""
+    parts = ("attn1.to_q", "attn2.to_k", "attn2.to_v", "ff.net.2", "conv1")
+    concepts = {
+        name: concept(base, tmp_path, name, kind, f"sks {kind}", parts=parts, seed=seed)
+        for seed, (name, kind) in enumerate((("kitty", "cat"), ("bello", "dog")))
+    }
+    artifacts = {name: one.artifact for name, one in concepts.items()}
+    called = (f"kitty*{{reach={reach},strength=.7}}", "bello*{reach=everywhere}")
+    composition = compose(parse_prompt(f"a {called[0]} beside a {called[1]}"), concepts, base)
+    packed = answered_in(base, composition, artifacts, "packed", negative="")
+    thin = answered_in(base, composition, artifacts, "thin", negative="")
+    torch.testing.assert_close(thin, packed, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("reach", ["localised", "gated"])

@@ -190,7 +190,7 @@ def test_a_perfusion_concept_leaves_as_its_token_and_its_ungated_edit(built: tup
 def test_the_lora_is_exactly_equation_2(built: tuple[Path, Path]) -> None:
     """What K and V emit with it is what `edit.ungated` gives, for encodings of no prompt too."""
     from perfusion_registry import edit
-    from perfusion_registry.compose.packing import targets
+    from perfusion_registry.compose.contributing import targets
 
     root, base = built
     lora = Path(exported(root, form="lora").files[0].path)
@@ -280,7 +280,7 @@ def test_a_residual_leaves_as_a_plain_lora(place: Path, tiny_base_folder: Path) 
     job = job_of(place)
     loaded = job.loaded
     assert result.pictures == pytest.approx(levels(theirs, original(job)), abs=0.3)
-    from perfusion_registry.compose.packing import contributions
+    from perfusion_registry.compose.contributing import contributions
 
     brought = contributions(loaded.base, loaded.composition, loaded.artifacts)["bear"]
     pipe.fuse_lora()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.base.identity import BaseDescription
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +16,15 @@ def live_text_encoder(
     own: Any, denoiser: Any, description: BaseDescription | None, component: str = "text_encoder"
 ) -> Any:
     """A live pipeline's text encoder in fp32, where the denoiser's weights are, or rest while they are
-    offloaded."""
+    offloaded. Raises PerfError for one with LoRAs that are not merged, of which no family could be told."""
     from perfusion_registry.base.offloading import without_hooks
 
+    if any(hasattr(module, "base_layer") for module in own.modules()):
+        raise PerfError(
+            f"the pipeline's `{component}` has a LoRA that is not merged",
+            hint="merge it first, by `pipe.fuse_lora()` and then `pipe.unload_lora_weights()`; "
+            "those of the denoiser need not be",
+        )
     rests = next(denoiser.parameters()).device
     return without_hooks(fp32_text_encoder(own, description, component), own).to(rests)
 
