@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.matrix.full_size import FULL_SIZES
 from benchmarks.matrix.rows import BUILD, ONE, TWO, Row, spoken
-from perfusion_registry.base import describe_base, layouts, load_base
+from perfusion_registry.base import Form, describe_base, layouts, load_base
 from perfusion_registry.build import estimate_covariance
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.prompt import parse_prompt
@@ -137,6 +137,21 @@ def residual(row: Row) -> Cell:
     return _beside(picture, expected, without)
 
 
+def thin_form(row: Row) -> Cell:
+    """Two concepts under either lock, and with residuals, where each projection makes its own part."""
+    base, answers = row.base, []
+    plain = row.asked(base, TWO)
+    for lock in ("local", "global"):
+        with row.edited(TWO, lock, order=(0, 1)):
+            hand = row.asked(base, TWO)
+        answers.append((apart(row.answered(base, TWO, lock, form="thin"), hand), apart(hand, plain)))
+    picture = row.drawn(base, row.composition(base, TWO, residual=1.0), form="thin")
+    with row.edited(TWO, residual=1.0):
+        expected = row.stock(TWO)
+    worst, moved = max(answer for answer, _ in answers), min(edit for _, edit in answers)
+    return _beside(picture, expected, row.stock(TWO), worst, moved)
+
+
 def from_picture(row: Row) -> Cell:
     """A picture drawn from another, with a concept."""
     pixels = np.random.default_rng(7).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -172,13 +187,15 @@ def fake_cuda(row: Row) -> Cell:
             return Cell("it is not on the GPU", False)
         C = estimate_covariance(there, CAPTIONS * 10)
         built = row.build(there, C, "teddy")
-        picture = row.drawn(there, row.composition(there, ONE, residual=1.0))
+        composition = row.composition(there, ONE, residual=1.0)
+        forms: tuple[Form, ...] = ("packed", "thin")
+        pictures = [row.drawn(there, composition, form=form) for form in forms]
     here = row.artifacts["teddy"].tensors
     worst = max(
         apart(tensor.float(), here[name].float()) / float(here[name].abs().max())
         for name, tensor in built.tensors.items()
     )
-    levels = apart(picture, expected)
+    levels = max(apart(picture, expected) for picture in pictures)
     numbers = {"build": worst, "picture_levels": levels}
     text = f"built to {short(worst)}, picture to {levels:.0f} of 255 ({BUILD.steps} steps)"
     return Cell(text, worst <= BUILT and levels <= BUILT_LEVELS, numbers)
@@ -200,6 +217,7 @@ COLUMNS: dict[str, Callable[[Row], Cell]] = {
     "two concepts": edited(TWO, "local"),
     "two, global lock": edited(TWO, "global"),
     "residual": residual,
+    "thin form": thin_form,
     "img2img": from_picture,
     "dtype": half,
     "fake CUDA": fake_cuda,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from benchmarks.matrix.by_hand import ByHand, Edit
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
-from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.base import Base, Form, describe_base, load_base
 from perfusion_registry.build import ConceptSources, Covariance, build_concept, estimate_covariance
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.packing import pack
+from perfusion_registry.compose.packing import edited
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
@@ -99,21 +99,33 @@ class Row:
 
     @torch.no_grad()
     def answered(
-        self, base: Base, called: Sequence[str], lock: str = "local", text: str | None = None
+        self,
+        base: Base,
+        called: Sequence[str],
+        lock: str = "local",
+        text: str | None = None,
+        form: Form = "packed",
     ) -> Tensor:
-        """What the denoiser answers to NEGATIVE and the prompt, packed, (2, c, 8, 8). text: instead of it."""
+        """What the denoiser answers to NEGATIVE and the prompt, edited, (2, c, 8, 8). text: instead of it."""
         prompts = [parse_prompt(NEGATIVE), parse_prompt(text or prompt(called))]
-        packed = pack(base, self.composition(base, called, lock), self.artifacts, prompts)
+        read = edited(base, self.composition(base, called, lock), self.artifacts, prompts, form=form)
         t = torch.tensor([base.objective.time(SHARE)] * 2, device=base.device)
-        with base.attached():
-            return base.denoise(noise(base).to(base.device), t, packed).cpu()
+        with base.attached(thin=read.thin):
+            return base.denoise(noise(base).to(base.device), t, read).cpu()
 
-    def drawn(self, base: Base, composition: Composition, start: StartImage | None = None) -> np.ndarray:
+    def drawn(
+        self,
+        base: Base,
+        composition: Composition,
+        start: StartImage | None = None,
+        form: Form = "packed",
+    ) -> np.ndarray:
         steps = 2 if start is None else 4
         size: Mapping[str, Any] = {"width": 64, "height": 64}
         how = {"seeds": (5,), "steps": steps, "guidance": 3.0, "start": start.said if start else None, **size}
         request = RenderRequest(**how, scheduler=self.kind.scheduler, negative_prompt=NEGATIVE)
-        ((picture,)) = render(base, composition, request, self.artifacts, start=start)
+        packing = partial(edited, form=form)
+        ((picture,)) = render(base, composition, request, self.artifacts, start=start, packing=packing)
         return np.asarray(picture.image).astype(int)
 
     # The same of the stock pipeline, edited by hand

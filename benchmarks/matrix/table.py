@@ -39,11 +39,12 @@ line below has bounds of its own, these hold.
 - **planted build**: a hidden embedding and hidden values make the denoiser's targets; what is left of the
   loss after an ordinary build, at noises it was not trained on (less than {LEFT:.0%}), and at how many
   places (tables of embeddings, and layers) the first step has a gradient that is not 0.
-- **local lock**, **global lock**, **two concepts**, **residual**, **img2img**: as above.
+- **local lock**, **global lock**, **two concepts**, **residual**, **img2img**: as above, in packed form.
+- **thin form**: two concepts, the worse answer of both locks, and a picture with residuals.
 - **dtype**: how far the edited answer in half precision is from fp32, and how far the unedited model's own
   is (at most {ROUNDING:g} times as far).
-- **fake CUDA**: covariance, a build and a picture where whatever CUDA refuses is refused, beside the
-  processor's (each tensor of the build within {BUILT:.0%} of its largest number, the picture within
+- **fake CUDA**: covariance, a build and a picture in both forms where whatever CUDA refuses is refused,
+  beside the processor's (each tensor of the build within {BUILT:.0%} of its largest number, a picture within
   {BUILT_LEVELS} levels).
 - **full size**: the bytes of a concept without a residual on a base of full size, its whole file.
 """

@@ -17,7 +17,7 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
 
 
 def test_a_base_that_is_edited_by_hand_draws_the_same(row: Row) -> None:
-    for column in ("recognise", "covariance", "local lock", "two concepts", "residual"):
+    for column in ("recognise", "covariance", "local lock", "two concepts", "residual", "thin form"):
         cell = filled(column, row)
         assert cell.good, f"{column}: {cell.text}"
     size = filled("full size", row).numbers
