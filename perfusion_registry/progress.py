@@ -40,7 +40,7 @@ class _Quiet:
     """Only what a person should not miss."""
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         yield _Count(title, total)
 
     def note(self, text: str) -> None:
@@ -61,9 +61,10 @@ class _Quiet:
 class _Count:
     """A stage that only counts."""
 
-    def __init__(self, title: str, total: int | None) -> None:
+    def __init__(self, title: str, total: int | None, then: float = 0.0) -> None:
         self.title = title
         self.total = total
+        self.then = then
         self.done = 0
         self.note = ""
         self.begun = time.monotonic()
@@ -80,19 +81,26 @@ class _Count:
 class _LineCount(_Count):
     """A stage told in a line every few seconds."""
 
-    def __init__(self, title: str, total: int | None) -> None:
-        super().__init__(title, total)
+    def __init__(self, title: str, total: int | None, then: float) -> None:
+        super().__init__(title, total, then)
         self.told = self.begun
+        self._first: tuple[float, int] | None = None  # when, and how much: it may be another process's work
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         super().advance(steps, note)
-        if time.monotonic() - self.told < _LINE_EVERY:
+        now = time.monotonic()
+        self._first = self._first or (now, self.done)
+        if now - self.told < _LINE_EVERY:
             return
-        self.told = time.monotonic()
+        self.told = now
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
         if self.total and self.done:
-            left = self.elapsed * max(self.total - self.done, 0) / self.done
-            parts = [f"{100 * self.done / self.total:.0f} %", f"about {duration(left)} left"]
+            parts = [f"{100 * self.done / self.total:.0f} %"]
+            since, before = self._first
+            if self.done > before:
+                left = max(self.total - self.done, 0) + self.then
+                in_all = " in all" if self.then else ""
+                parts.append(f"about {duration((now - since) / (self.done - before) * left)} left{in_all}")
         if self.note:
             parts.append(self.note)
         _line(f"{self.title}: {', '.join(parts)}")
@@ -102,9 +110,9 @@ class _Lines(_Quiet):
     """Plain lines, for logs and pipes."""
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         _line(f"{title} ...")
-        count = _LineCount(title, total)
+        count = _LineCount(title, total, then)
         yield count
         if count.elapsed >= _WORTH_A_LINE:
             _line(f"{title}: done in {duration(count.elapsed)}")
@@ -116,8 +124,8 @@ class _Lines(_Quiet):
 class _BarCount(_Count):
     """A stage drawn as a bar."""
 
-    def __init__(self, title: str, total: int | None, progress: Progress, task: TaskID) -> None:
-        super().__init__(title, total)
+    def __init__(self, title: str, total: int | None, then: float, progress: Progress, task: TaskID) -> None:
+        super().__init__(title, total, then)
         self._progress = progress
         self._task = task
 
@@ -138,7 +146,7 @@ class _Bars(_Quiet):
         self._here = threading.local()
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         from rich.markup import escape
 
         with self._lock:
@@ -147,8 +155,8 @@ class _Bars(_Quiet):
         depth = getattr(self._here, "depth", 0)
         self._here.depth = depth + 1
         indent = "  " * depth
-        task = progress.add_task(indent + escape(printable(title)), total=total, note="")
-        count = _BarCount(title, total, progress, task)
+        task = progress.add_task(indent + escape(printable(title)), total=total, note="", then=then)
+        count = _BarCount(title, total, then, progress, task)
         try:
             yield count
             progress.remove_task(task)
@@ -188,8 +196,11 @@ class _Bars(_Quiet):
             max_refresh = 0.5
 
             def render(self, task: Task) -> Text:
-                left = task.time_remaining
-                told = duration(task.elapsed or 0) if left is None else f"{duration(left)} left"
+                left, then = task.time_remaining, task.fields["then"]
+                if left is not None and then and task.speed:
+                    left += then / task.speed
+                in_all = " in all" if then else ""
+                told = duration(task.elapsed or 0) if left is None else f"{duration(left)} left{in_all}"
                 return Text(told, style="cyan", justify="right")
 
         self._progress = Progress(

@@ -18,8 +18,12 @@ class Stage(Protocol):
 class Reporter(Protocol):
     """Where long-running logic tells what it is doing."""
 
-    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Stage]:
-        """Open a stage of `total` steps (None: unknown); it ends with the context."""
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> AbstractContextManager[Stage]:
+        """Open a stage of `total` steps (None: unknown); it ends with the context.
+
+        then: how much of the same work comes after it, in its own steps; what is told of the time left counts
+        that in.
+        """
 
     def note(self, text: str) -> None:
         """Say one line that stays on the screen."""
@@ -41,7 +45,7 @@ class Silent:
     """A reporter that says nothing; the default of every function that takes one."""
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         """Open a stage that shows nothing."""
         yield _SilentStage()
 
@@ -75,9 +79,9 @@ class Located:
         self._reporter = reporter
         self._place = place
 
-    def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> AbstractContextManager[Stage]:
         """Open a stage that says its place."""
-        return self._reporter.stage(f"{self._place}: {title}", total)
+        return self._reporter.stage(f"{self._place}: {title}", total, then)
 
     def note(self, text: str) -> None:
         """Say a line and its place."""

@@ -199,9 +199,9 @@ class WorkerReporter:
         self._pipe = pipe
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         """Open a stage there."""
-        self._pipe.send(("stage", title, total))
+        self._pipe.send(("stage", title, total, then))
         yield self
         self._pipe.send(("end",))
 

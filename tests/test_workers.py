@@ -90,7 +90,7 @@ class Heard(Silent):
         self.notes.append(text)
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         self.notes.append(title)
         yield self  # type: ignore[misc]
 

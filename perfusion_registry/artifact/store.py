@@ -114,12 +114,9 @@ class Store:
         make_folder(folder, hint=_ELSEWHERE)
         return folder
 
-    def has_begun(self, digest: str) -> bool:
-        """Whether there are checkpoints of the build of `digest`, which goes on from them."""
-        try:
-            return any((self.root / "work" / _hex(digest)).iterdir())
-        except OSError:
-            return False
+    def begun(self, digest: str) -> Path:
+        """Where checkpoints of the build of `digest` are, or would be; nothing is made."""
+        return self.root / "work" / _hex(digest)
 
     def discard_workspace(self, digest: str) -> None:
         """Forget the checkpoints of `digest`."""

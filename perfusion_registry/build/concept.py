@@ -14,6 +14,8 @@ from torch import Tensor
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.offload_kinds import require_whole_models
+from perfusion_registry.build.ahead import AfterTraining
+from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
 from perfusion_registry.build.images import load_image, notes_on_all, notes_on_squaring
@@ -38,8 +40,6 @@ from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
-
-CHECKPOINT = "training.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def build_concept(
     workspace: Path | None = None,
     threads: int | None = None,
     timed: Callable[[int, float], None] | None = None,
+    ahead: AfterTraining | None = None,
     reporter: Reporter | None = None,
 ) -> Artifact:
     """Train a concept and keep its best step. The same inputs give the same artifact on one kind of
@@ -82,10 +83,11 @@ def build_concept(
     covariance: None for a method that needs none. digest: the recipe digest, for the card. make: another way
     to train than the method's own. workspace: a folder for the checkpoint from which a killed build goes on,
     with as many threads as it had, or anew where `threads` were asked for and are others. timed: told how
-    many steps were done now, and in how many seconds. Raises PerfError for images, masks, a supercategory or
+    many steps were done now, and in how many seconds. ahead: what follows the training, for the time left
+    that is told. Raises PerfError for images, masks, a supercategory or
     a covariance that cannot be used, and when training diverges.
     """
-    reporter = reporter or Silent()
+    reporter, ahead = reporter or Silent(), ahead or AfterTraining()
     require_whole_models(base.offload)
     name, word = sources.name, sources.supercategory
     if not sources.images:
@@ -110,7 +112,12 @@ def build_concept(
             make or method.trainable, method, base, covariance, sources, train_options, reporter
         )
         trained = train(
-            inputs, title=f"{name}: training", checkpoint=checkpoint, timed=timed, reporter=reporter
+            inputs,
+            title=f"{name}: training",
+            checkpoint=checkpoint,
+            timed=timed,
+            then=ahead.whole,
+            reporter=reporter,
         )
         title = f"{name}: choosing the best step"
         kept, scores = select(
@@ -120,6 +127,7 @@ def build_concept(
             images,
             mask=method.mask(render_options),
             title=title,
+            then=ahead.after_choosing,
             reporter=reporter,
         )
     if scores is None:

@@ -62,6 +62,7 @@ def select(
     *,
     mask: Mask = "ramp",
     title: str = "choosing the best step",
+    then: float = 0.0,
     reporter: Reporter | None = None,
 ) -> tuple[Snapshot, Scores | None]:
     """The snapshot whose pictures of the validation prompts have the greatest harmonic mean of similarities.
@@ -70,7 +71,8 @@ def select(
     the mean pairwise cosine between drawn pictures and these; text similarity is the cosine to the prompt
     without the concept's word, divided by what the supercategory's pictures of the same prompts and seeds
     reach (Section 5). mask: where the concept's residual is drawn. All else of every step is drawn as in
-    training and with the same noise. Without a scorer it is the last snapshot and None.
+    training and with the same noise. then: what follows, as a share of it. Without a scorer it is the last
+    snapshot and None.
     """
     base, options, word = inputs.base, inputs.options, inputs.word
     if base.scorer is None:
@@ -85,8 +87,9 @@ def select(
     together = 1 if changed or mask != "ramp" else max(1, BATCH // P)
     starts = range(0, len(states), together)
     features = []
+    total = len(starts) * options.validation_steps
     with (
-        (reporter or Silent()).stage(title, len(starts) * options.validation_steps) as stage,
+        (reporter or Silent()).stage(title, total, then * total) as stage,
         torch.no_grad(),
         repeatable(base.device),
     ):

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
+from perfusion_registry.build.checkpoint import CHECKPOINT_KEY, TrainingProgress
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.trainable import Trainable
 
-_KEY = "concept_checkpoint"
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -23,16 +23,6 @@ class Snapshot:
 
     step: int
     tensors: dict[str, Tensor]
-
-
-class _Progress(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    identity: str
-    step: int
-    losses: list[float]
-    snapshots: list[int]
-    threads: int | None = None
 
 
 @dataclass(eq=False)
@@ -73,20 +63,20 @@ class TrainState:
         for shot in self.snapshots:
             for name, tensor in shot.tensors.items():
                 tensors[f"snapshot.{shot.step}.{name}"] = tensor
-        progress = _Progress(
+        progress = TrainingProgress(
             identity=identity,
             step=self.step,
             losses=self.losses,
             snapshots=[shot.step for shot in self.snapshots],
             threads=torch.get_num_threads(),
         )
-        write_tensors(path, tensors, _KEY, progress.model_dump_json())
+        write_tensors(path, tensors, CHECKPOINT_KEY, progress.model_dump_json())
 
     def resume(self, path: Path, identity: str) -> bool:
         """Continue from a checkpoint of the same training; False, changing nothing, where there is none."""
         try:
-            tensors, text = parse_tensors(path.read_bytes(), _KEY, str(path))
-            progress = _Progress.model_validate_json(text or "")
+            tensors, text = parse_tensors(path.read_bytes(), CHECKPOINT_KEY, str(path))
+            progress = TrainingProgress.model_validate_json(text or "")
         except (OSError, PerfError, ValidationError):
             return False
         if progress.identity != identity:
@@ -109,12 +99,3 @@ class TrainState:
             state = {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}
             self.snapshots.append(Snapshot(step, state))
         return True
-
-
-def threads_of(checkpoint: Path) -> int | None:
-    """How many threads the training of a checkpoint had; None where there is none that says it."""
-    try:
-        _, text = parse_tensors(checkpoint.read_bytes(), _KEY, str(checkpoint))
-        return _Progress.model_validate_json(text or "").threads
-    except (OSError, PerfError, ValidationError):
-        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from perfusion_registry.amounts import count
-from perfusion_registry.build.state import threads_of
+from perfusion_registry.build.checkpoint import progress_of
 from perfusion_registry.reporter import Reporter
 
 
@@ -20,7 +20,8 @@ def as_begun(checkpoint: Path | None, asked: int | None, title: str, reporter: R
     asked: what somebody wants instead, and this process has: then it starts over, as what one number of
     threads began another cannot end with the bytes of either. title: what is trained, for the reporter.
     """
-    begun = None if checkpoint is None else threads_of(checkpoint)
+    progress = None if checkpoint is None else progress_of(checkpoint)
+    begun = None if progress is None else progress.threads
     now = torch.get_num_threads()
     if checkpoint is None or begun is None or begun == now:
         yield

@@ -122,12 +122,13 @@ def train(
     title: str = "training",
     checkpoint: Path | None = None,
     timed: Callable[[int, float], None] | None = None,
+    then: float = 0.0,
     reporter: Reporter | None = None,
 ) -> TrainState:
     """Train for `options.steps` steps, with a snapshot every `validate_every` steps and at the end.
 
     checkpoint: a file that a killed training continues from, to the same bytes that it would have ended with.
-    timed: told how many steps were done now, and in how many seconds.
+    timed: told how many steps were done now, and in how many seconds. then: what follows, as in `Reporter`.
     Raises PerfError when the loss stops being a number.
     """
     base, options = inputs.base, inputs.options
@@ -145,7 +146,7 @@ def train(
     saving = MemorySaving(base, inputs.samples, title, reporter or Silent())
     text: AbstractContextManager[None] = nullcontext() if reads_text else text_away(base)
     with (
-        (reporter or Silent()).stage(title, options.steps) as stage,
+        (reporter or Silent()).stage(title, options.steps, then) as stage,
         repeatable(base.device),
         text,
         base.attached([residual] if residual else [], everywhere=True, adaptation=adapters),

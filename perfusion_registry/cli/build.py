@@ -21,7 +21,6 @@ from perfusion_registry.cli.options import (
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.build import BuildResult, NeededConcept
-    from perfusion_registry.operations.concept_builder import BuiltConcept
     from perfusion_registry.operations.substitute import SupercategoryOverride
 
 
@@ -134,11 +133,7 @@ def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
 
 def _foretold(row: NeededConcept) -> str:
     """How many steps it would take, and how long where that is known."""
-    if row.foretold is None:
-        return ""
-    about = row.foretold.seconds
-    takes = "" if about is None else f", about {console.duration(about)}"
-    return f"; {console.count(row.foretold.steps, 'step')}{takes}"
+    return "" if row.foretold is None else f"; {row.foretold.in_words}"
 
 
 def _tell_table(result: BuildResult) -> None:
@@ -150,26 +145,16 @@ def _tell_table(result: BuildResult) -> None:
             console.duration(row.seconds),
             console.size(row.size),
             f"{row.steps_kept}/{getattr(row.card.train, 'steps', '?')}",
-            *(_score(row, name) for name in _SCORES),
         ]
         for row in result.built
     ]
-    columns = ["concept", "version", "why", "time", "size", "step", *_SCORES]
-    console.say_table(columns, cells, right=["time", "size", "step", *_SCORES])
-    if any(row.scores for row in result.built):
-        console.say("image: likeness to your pictures; text: to the prompts (the plain word: 1)")
+    columns = ["concept", "version", "why", "time", "size", "step"]
+    console.say_table(columns, cells, right=["time", "size", "step"])
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
         told = "bad: the warning says why" if row.warned else (row.verdict.sentence if row.verdict else None)
-        say_facts({row.name: told, "scale": row.scale, "sheet": row.sheet})
+        say_facts({row.name: told, **row.scores_in_words, "sheet": row.sheet})
+    if any(row.sheet for row in result.built):
+        console.say("A sheet is a picture to look at; `perf info NAME` says again where it is")
     took = console.duration(result.seconds)
     console.say(f"Built {console.count(len(result.built), 'concept')} in {took}{rest}")
-
-
-_SCORES = ("image", "text")
-"""Of the kept step, as the table has room for them; `--json` and the card have all."""
-
-
-def _score(row: BuiltConcept, name: str) -> str:
-    score = row.scores.get(name)
-    return "" if score is None else f"{score:.3f}"

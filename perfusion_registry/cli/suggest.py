@@ -44,6 +44,13 @@ def suggest_super(
 
 
 def _tell(result: SuggestResult, *, with_tokens: bool) -> None:
+    if not result.fits:
+        nearest = result.words[0]
+        console.say(
+            f"None of {console.count(result.considered, 'word')} fits: even {nearest.word} is no nearer to "
+            f"the images than chance ({nearest.similarity:.2f}), so this base will hardly draw such a thing"
+        )
+        console.say("Nearest, though none fits:")
     rows = [
         [row.word, f"{row.similarity:.4f}", f"{row.best_of}/{result.images}", str(row.tokens)]
         for row in result.words

@@ -6,7 +6,7 @@ Nothing here changes a prompt; a person may mean the words.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from perfusion_registry.compose.pieces import Prompt, Text
 from perfusion_registry.errors import PerfError
@@ -36,8 +36,9 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     """
     called = set(prompt.names)
     texts = [_unescaped(prompt, piece) for piece in prompt.pieces if isinstance(piece, Text)]
-    said = [habit for text in texts for habit in _within(text, set(known), called)]
-    yield from dict.fromkeys((*said, *_brackets(prompt), *_one_text(prompt.source)))
+    said = [habit for text in texts for habit in _within(text, set(known))]
+    starless = _without_stars(prompt, texts, set(known) - called)
+    yield from dict.fromkeys((*said, *starless, *_brackets(prompt), *_one_text(prompt.source)))
 
 
 def _unescaped(prompt: Prompt, piece: Text) -> str:
@@ -48,7 +49,7 @@ def _unescaped(prompt: Prompt, piece: Text) -> str:
     return re.sub(r"\\(.)", r"\1", written)
 
 
-def _within(text: str, known: Collection[str], called: Collection[str]) -> Iterator[str]:
+def _within(text: str, known: Collection[str]) -> Iterator[str]:
     for match in _BRACES.finditer(text):
         if match[1] in shipped_settings():
             yield f"{match[0]} is read as words: the braces of a concept follow the star, teddy*{match[0]}"
@@ -58,21 +59,49 @@ def _within(text: str, known: Collection[str], called: Collection[str]) -> Itera
         yield f"{match[0]} is read as words: a concept is called with a star, {_name(name, 'teddy')}*"
     for match in _KEYWORD.finditer(text):
         yield f"{match[1]} is read as a word: a prompt is one text here, which the text encoder reads at once"
-    starred = {}
-    for match in _STAR.finditer(text):
-        name = _name(match[1])
-        if name in known:
-            starred[name] = match[0]
-            yield f"{match[0].strip()} is read as words: a plain star right behind the name calls it, {name}*"
     others = text
-    for said in starred.values():
-        others = others.replace(said, "")
+    for name, star in _starred(text, known).items():
+        yield f"{star.strip()} is read as words: a plain star right behind the name calls it, {name}*"
+        others = others.replace(star, "")
     if known and "*" in others:
         call = f"{min(known)}* calls a concept"
         yield f"a star that follows no name is read as a character: {call}, and \\* is a plain star"
-    for name in dict.fromkeys(_name(word) for word in _WORD.findall(text)):
-        if name in known and name not in called and name not in starred:
-            yield f"{name} without a star is the plain word; {name}* calls the concept"
+
+
+def _starred(text: str, known: Collection[str]) -> dict[str, str]:
+    """The concepts whose names have a star that calls nothing, and how each is written."""
+    return {_name(match[1]): match[0] for match in _STAR.finditer(text) if _name(match[1]) in known}
+
+
+def _without_stars(prompt: Prompt, texts: Sequence[str], missed: Collection[str]) -> Iterator[str]:
+    """One sentence for all names of concepts that have no star, with the prompt as it would call them."""
+    words = (_name(word) for text in texts for word in _WORD.findall(text))
+    starred = {name for text in texts for name in _starred(text, missed)}
+    named = [name for name in dict.fromkeys(words) if name in missed and name not in starred]
+    if named:
+        plain = "is the plain word" if len(named) == 1 else "are the plain words"
+        concepts = "the concept" if len(named) == 1 else "the concepts"
+        written = _with_stars(prompt, named)
+        yield f"{' and '.join(named)} without a star {plain}; this calls {concepts}: {written}"
+
+
+def _with_stars(prompt: Prompt, names: Collection[str]) -> str:
+    """A prompt as it was written, with a star behind the first of each of these names."""
+    left, written, end = set(names), [], 0
+
+    def called(match: re.Match[str]) -> str:
+        name = _name(match[0])
+        if name not in left:
+            return match[0]
+        left.discard(name)
+        return f"{match[0]}*"
+
+    for piece in prompt.pieces:
+        if isinstance(piece, Text):
+            start, stop = piece.span
+            written += [prompt.source[end:start], _WORD.sub(called, prompt.source[start:stop])]
+            end = stop
+    return "".join([*written, prompt.source[end:]]).strip()
 
 
 def _brackets(prompt: Prompt) -> Iterator[str]:

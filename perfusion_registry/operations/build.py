@@ -17,7 +17,7 @@ from perfusion_registry.amounts import count
 from perfusion_registry.artifact import read_card
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.errors import CheckFailedError, PerfError
-from perfusion_registry.operations.build_time import Foretold, foretell, how_long
+from perfusion_registry.operations.build_time import Foretold, foretell, how_long, in_order, still_to_do
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import (
     BuildInputs,
@@ -28,7 +28,7 @@ from perfusion_registry.operations.concept_builder import (
 from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
-from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
@@ -67,12 +67,13 @@ class BuildOptions:
 
 class NeededConcept(FileModel):
     """A concept that a build would train, and why. foretold: what that would take; None where nothing is to
-    be trained."""
+    be trained. at_step: the step after which its training was interrupted, from where it goes on."""
 
     name: Name
     reason: str
     version: InProcess[Version]
     foretold: InProcess[Foretold | None] = None
+    at_step: int | None = left_out_if_none()
 
 
 class BuildResult(Result):
@@ -177,15 +178,19 @@ def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, s
 def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConcept, ...]:
     """What a build of this plan would train, and why."""
     trained = {task.name for task in _trained(planned)}
-    return tuple(
-        NeededConcept(
-            name=task.name,
-            reason=task.reason,
-            version=task.recipe_version,
-            foretold=foretell(task, planned.store, planned.base, compute) if task.name in trained else None,
+    rows = []
+    for task in planned.plan.needed:
+        known = foretell(task, planned.store, planned.base, compute) if task.name in trained else None
+        rows.append(
+            NeededConcept(
+                name=task.name,
+                reason=task.reason,
+                version=task.recipe_version,
+                foretold=known,
+                at_step=known and known.done,
+            )
         )
-        for task in planned.plan.needed
-    )
+    return tuple(rows)
 
 
 def _trained(planned: ProjectPlan) -> list[BuildTask]:
@@ -197,11 +202,15 @@ def _trained(planned: ProjectPlan) -> list[BuildTask]:
 def tell_how_long(
     planned: ProjectPlan, compute: ComputeOptions, reporter: Reporter, processes: int = 1
 ) -> None:
-    """Say what the trainings of this plan will take."""
-    trained = _trained(planned)
-    if trained:
-        each = [foretell(task, planned.store, planned.base, compute, processes) for task in trained]
-        reporter.note(how_long(each, processes))
+    """Say what the trainings of this plan will take, in which order."""
+    for line in how_long(_foretold(planned, _trained(planned), compute, processes), processes):
+        reporter.note(line)
+
+
+def _foretold(
+    planned: ProjectPlan, tasks: Sequence[BuildTask], compute: ComputeOptions, processes: int
+) -> list[Foretold]:
+    return [foretell(task, planned.store, planned.base, compute, processes) for task in tasks]
 
 
 def result_of(
@@ -269,9 +278,14 @@ def _run(
     ]
     check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
     alone = jobs == 1 or len(trained) < 2
-    here = needed if alone else [task for task in needed if task not in trained]
     processes = 1 if alone else min(jobs, len(trained))
     tell_how_long(planned, compute, reporter, processes)
+    by_name = {task.name: task for task in trained}
+    order = in_order(_foretold(planned, trained, compute, processes), processes)
+    trained = [by_name[one.name] for one in order]
+    at_hand = [task for task in needed if task.name not in by_name]
+    here = [*at_hand, *trained] if alone else at_hand
+    left = list(trained)
     begin = partial(ConceptBuilder, BuildInputs.of(planned, processes), compute)
     preload = ["perfusion_registry.base.preloaded"]
     for tasks, at_once in ((here, 1), ([] if alone else trained, processes)):
@@ -280,6 +294,11 @@ def _run(
         with pool as run, closing(run(trainings)) as results:
             for done, built in results:
                 yield done.task, built
+                if done.task in left:
+                    left.remove(done.task)
+                    if left:
+                        rest = still_to_do(_foretold(planned, left, compute, processes), processes)
+                        reporter.note(f"{done.task.name} is built and locked; {rest}")
 
 
 @dataclass(frozen=True)

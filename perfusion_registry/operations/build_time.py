@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perfusion_registry.amounts import duration
+from perfusion_registry.amounts import count, duration
 from perfusion_registry.artifact import Store, digest_of
 from perfusion_registry.artifact.durations import BuildTime, Durations
+from perfusion_registry.build.ahead import AfterTraining
+from perfusion_registry.build.checkpoint import steps_done
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.resolve import BuildTask
 from perfusion_registry.resolve.base import BaseFacts
@@ -15,12 +17,30 @@ from perfusion_registry.resolve.base import BaseFacts
 
 @dataclass(frozen=True)
 class Foretold:
-    """What can be known of a training before it begins. seconds: by the latest build of its kind; None where
-    there was none. begun: whether it was interrupted, and goes on."""
+    """What can be known of a training before it begins. seconds: of what is left of it, by the latest build
+    of its kind; None where there was none. done: the steps after which it was interrupted, from where it goes
+    on; None where it has not begun."""
 
+    name: str
     steps: int
-    seconds: float | None
-    begun: bool
+    seconds: float | None = None
+    done: int | None = None
+
+    @property
+    def left(self) -> int:
+        """Steps to train."""
+        return max(self.steps - (self.done or 0), 0)
+
+    @property
+    def steps_in_words(self) -> str:
+        """`200 steps`, or `160 of 200 steps, going on after step 40`."""
+        steps = count(self.steps, "step")
+        return steps if self.done is None else f"{self.left} of {steps}, going on after step {self.done}"
+
+    @property
+    def in_words(self) -> str:
+        """Its steps, and its time where that is known: `200 steps, about 4 min 10 s`."""
+        return self.steps_in_words + ("" if self.seconds is None else f", about {duration(self.seconds)}")
 
 
 def time_key(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processes: int) -> str:
@@ -36,26 +56,75 @@ def foretell(
 ) -> Foretold:
     """What can be known of the training of a task."""
     before = Durations(store.root).latest(time_key(task, base, compute, processes))
-    seconds = None if before is None else before.of(task.training_options.steps)
-    return Foretold(task.training_options.steps, seconds, store.has_begun(task.training))
+    begun = Foretold(task.name, task.training_options.steps, done=_done(task, store))
+    seconds = None if before is None else before.of(begun.left)
+    return Foretold(begun.name, begun.steps, seconds, begun.done)
 
 
-def keep_time(store: Store, kind: str, steps: int, trained: float, whole: float) -> None:
+def where_it_stands(task: BuildTask, store: Store) -> str | None:
+    """Of a build that was interrupted, how far it is, in words; None of any other."""
+    done = _done(task, store)
+    if done is None:
+        return None
+    steps = task.training_options.steps
+    at = f"stands at step {done} of {steps}" if done < steps else "is trained, and has to be judged"
+    return f"{at}; perf build goes on"
+
+
+def _done(task: BuildTask, store: Store) -> int | None:
+    """The steps that an earlier build has done, and the next takes over."""
+    if not task.trained or task.reason == "forced":
+        return None
+    return steps_done(store.begun(task.training))
+
+
+def keep_time(
+    store: Store, kind: str, steps: int, trained: float, whole: float, judging: float | None = None
+) -> None:
     """Remember what a build of this kind took. steps: of training that were done here, in `trained` of the
-    `whole` seconds."""
+    `whole` seconds; judging: those of its verdict."""
     if steps:
-        Durations(store.root).keep(kind, BuildTime(step=trained / steps, rest=max(whole - trained, 0.0)))
+        took = BuildTime(step=trained / steps, rest=max(whole - trained, 0.0), judging=judging)
+        Durations(store.root).keep(kind, took)
 
 
-def how_long(foretold: Sequence[Foretold], processes: int = 1) -> str:
-    """One line about all trainings of a build."""
-    count, steps = len(foretold), sorted({one.steps for one in foretold})
-    concepts = "1 concept" if count == 1 else f"{count} concepts"
-    said = " and ".join(filter(None, [", ".join(map(str, steps[:-1])), str(steps[-1])]))
-    each = " each" if count > 1 and len(steps) == 1 else ""
-    line = f"{concepts} to train, {said} {'step' if steps == [1] else 'steps'}{each}"
+def ahead_of(before: BuildTime | None, options: AfterTraining) -> AfterTraining:
+    """What follows a training, in its steps: by the latest build of its kind, else as it was counted."""
+    if before is None or before.judging is None or before.step == 0:
+        return options
+    judging = min(before.judging, before.rest)
+    return AfterTraining((before.rest - judging) / before.step, judging / before.step)
+
+
+def in_order(foretold: Sequence[Foretold], processes: int = 1) -> list[Foretold]:
+    """In which order they are trained: the shortest first, so that something is there soon; in several
+    processes the longest first, so that none of them has all the rest to do at the end."""
+    known = all(one.seconds is not None for one in foretold)
+
+    def length(one: Foretold) -> float:
+        return one.seconds if known and one.seconds is not None else one.left
+
+    return sorted(foretold, key=length, reverse=processes > 1)
+
+
+def how_long(foretold: Sequence[Foretold], processes: int = 1) -> list[str]:
+    """What is said of all trainings of a build beforehand, in lines: the whole, and each by itself."""
+    if not foretold:
+        return []
     known = [one.seconds for one in foretold if one.seconds is not None]
-    if len(known) < count:
-        return f"{line}; how long that takes is told after the first of them"
-    at_most = " at most" if any(one.begun for one in foretold) else ""
-    return f"{line}: about {duration(sum(known) / processes)}{at_most}, as it took here the last time"
+    time = "how long is told while the first trains"
+    if len(known) == len(foretold):
+        # Nothing is done sooner than the longest, however many processes there are.
+        time = f"about {duration(max([sum(known) / processes, *known]))}, as it took here the last time"
+    if len(foretold) == 1:
+        return [f"1 concept to train, {foretold[0].steps_in_words}: {time}"]
+    wide = max(len(one.name) for one in foretold)
+    each = [f"  {one.name:<{wide}}  {one.in_words}" for one in in_order(foretold, processes)]
+    return [f"{count(len(foretold), 'concept')} to train: {time}", *each]
+
+
+def still_to_do(foretold: Sequence[Foretold], processes: int = 1) -> str:
+    """What is said behind each that is built: how many are left, and how long they take."""
+    known = [one.seconds for one in foretold if one.seconds is not None]
+    takes = f", about {duration(sum(known) / processes)}" if len(known) == len(foretold) else ""
+    return f"{count(len(foretold), 'concept')} to go{takes}"

@@ -14,10 +14,12 @@ from perfusion_registry.artifact.card import (
     TransferSource,
     Verdict,
 )
+from perfusion_registry.artifact.durations import Durations
+from perfusion_registry.build.ahead import AfterTraining
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.artifact_card import with_card, written
-from perfusion_registry.operations.build_time import keep_time, time_key
+from perfusion_registry.operations.build_time import ahead_of, keep_time, time_key
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.plan import ProjectPlan
 from perfusion_registry.operations.result import InProcess, left_out_if_none
@@ -55,13 +57,20 @@ class BuiltConcept(FileModel):
     card: InProcess[ConceptCard]
 
     @property
-    def scale(self) -> str | None:
-        """What its image score lies between, as a sentence; None where nobody measured that."""
-        plain, own = self.scores.get("image_plain"), self.scores.get("image_self")
-        if plain is None:
-            return None
-        itself = "" if own is None else f", their own likeness {own:.3f}"
-        return f"image {self.scores['image']:.3f}: the plain word reaches {plain:.3f}{itself}"
+    def scores_in_words(self) -> dict[str, str]:
+        """What the scores of its kept step are of, and what they lie between, by what they are called."""
+        image, text = self.scores.get("image"), self.scores.get("text")
+        said = {}
+        if image is not None:
+            plain, own = self.scores.get("image_plain"), self.scores.get("image_self")
+            reached = [] if plain is None else [f"the plain word reaches {plain:.2f}"]
+            reached += [] if own is None else [f"they have {own:.2f} to each other"]
+            behind = f" ({', '.join(reached)})" if reached else ""
+            said["likeness"] = f"{image:.2f} to your pictures, by the base's CLIP model{behind}"
+        if text is not None:
+            share = f"{round(100 * text)} %"
+            said["prompts"] = f"what else they ask for is shown {share} as well as with the plain word"
+        return said
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,7 @@ class ConceptBuilder:
         self._reporter = reporter
         self._loaded: tuple[Base, Covariance | None] | None = None
         self._training: tuple[int, float] = 0, 0.0  # steps of the latest training, and its seconds
+        self._judging = 0.0  # seconds of the latest verdict
 
     def load(self) -> tuple[Base, Covariance | None]:
         """The base and the covariance, where there is one."""
@@ -148,8 +158,7 @@ class ConceptBuilder:
         verdict = artifact.card.verdict
         seconds, trained = time.monotonic() - begun, cached is None and task.trained
         if trained:
-            kind = time_key(task, self._inputs.base, self._compute, self._inputs.processes)
-            keep_time(store, kind, *self._training, seconds)
+            keep_time(store, self._kind(task), *self._training, seconds, self._judging)
         return BuiltConcept(
             name=task.name,
             version=task.recipe_version,
@@ -234,6 +243,7 @@ class ConceptBuilder:
             workspace=store.workspace(task.training),
             threads=self._compute.threads,
             timed=self._timed,
+            ahead=self._ahead(task),
             reporter=self._reporter,
         )
         for image in task.images:
@@ -248,13 +258,30 @@ class ConceptBuilder:
     def _timed(self, steps: int, seconds: float) -> None:
         self._training = steps, seconds
 
+    def _kind(self, task: BuildTask) -> str:
+        return time_key(task, self._inputs.base, self._compute, self._inputs.processes)
+
+    def _ahead(self, task: BuildTask) -> AfterTraining:
+        """What will follow the training."""
+        from perfusion_registry.verdict import pictures_to_judge
+
+        options, method = task.training_options, task.recipe.concept.method
+        choosing = task.left_to_build is not None
+        judged = pictures_to_judge(method, options, task.render, choosing=choosing)
+        counted = AfterTraining.counted(options, judged, chosen=self.load()[0].scorer is not None)
+        before = Durations(self._inputs.store.root).latest(self._kind(task))
+        return ahead_of(before, counted)
+
     def _judged(self, task: BuildTask) -> tuple[Artifact, bytes]:
         """What was trained, with its verdict, of which a bad one is a warning, and its sheet."""
         from perfusion_registry.operations.judging import judged, look_at_task
 
         base = self.load()[0]
         looked = look_at_task(base, task, self._reporter)
-        artifact, sheet = judged(base, task, self._train(task), looked, self._reporter)
+        trained = self._train(task)
+        begun = time.monotonic()
+        artifact, sheet = judged(base, task, trained, looked, self._reporter)
+        self._judging = time.monotonic() - begun
         verdict = artifact.card.verdict
         if verdict is not None and verdict.failed:
             self._reporter.warn(f"{task.name}: {verdict.sentence}")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build_time import where_it_stands
 from perfusion_registry.operations.findings import stored_card
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
@@ -106,11 +107,17 @@ def _states(workspace: Workspace, project: ProjectFolder) -> tuple[str | None, d
             continue
         try:
             for task in plan_of(workspace, project, [name]).plan.tasks:
-                states[name] = f"to build: {task.reason}" if task.reason else _built(project, task)
+                states[name] = _to_build(workspace.store, task) if task.reason else _built(project, task)
         except PerfError as error:
             problem = str(error) if problem is None else problem
             states[name] = "unknown"
     return problem, states
+
+
+def _to_build(store: Store, task: BuildTask) -> str:
+    """Why it is to be built; of a build that was interrupted, where it stands."""
+    stands = where_it_stands(task, store)
+    return f"to build: {task.reason}" if stands is None else f"begun: {stands}"
 
 
 def _built(project: ProjectFolder, task: BuildTask) -> str:

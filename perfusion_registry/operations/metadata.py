@@ -8,6 +8,7 @@ from pydantic import Field
 
 from perfusion_registry.artifact.card import Imported, Verdict
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.build_time import where_it_stands
 from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import Result, left_out_if_none, named
@@ -186,4 +187,5 @@ def _declared(workspace: Workspace, project: ProjectFolder, name: str) -> dict[s
         path = workspace.store.path(task.built)
         there = {"state": "built", "sha256": task.built, "artifact": str(path)}
         return facts | there | findings(workspace.store, task.built)
-    return facts | {"state": "to-build", "why": task.reason}
+    stands = where_it_stands(task, workspace.store)
+    return facts | {"state": "to-build", "why": task.reason if stands is None else f"{task.reason}; {stands}"}

@@ -231,7 +231,7 @@ def _draw(
             write_picture(path_of[index], picture_bytes(rendered.image, rendered.record, kind, quality))
             done.append(DrawnPicture(path=str(path_of[index]), seed=rendered.seed))
             if options.sheet is not None:
-                caption = f"seed {rendered.seed}" if len(jobs) == 1 else f"{rendered.seed}: {one.title}"
+                caption = f"seed {rendered.seed}" + ("" if len(jobs) == 1 else f": {one.title}")
                 tiles.append(Tile(rendered.image, caption))
             if written:
                 written(done[-1].path)

@@ -47,13 +47,17 @@ class SuggestedWord(FileModel):
 
 
 class SuggestResult(Result):
-    """`perf suggest-super`. source: of the words, `storybook`, `wordnet` or a file; considered: how many."""
+    """`perf suggest-super`. source: of the words, `storybook`, `wordnet` or a file; considered: how many.
+
+    fits: whether the nearest word is nearer to the images than chance; if not, none should be taken.
+    """
 
     schema_: Literal["perf.suggest-super/1"] = named("perf.suggest-super/1")
     base: str
     source: str
     images: int
     considered: int
+    fits: bool
     words: tuple[SuggestedWord, ...]
 
 
@@ -74,16 +78,12 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
         tokenizer = load_tokenizer(description)
     pixels = _pixels(paths, scorer.preprocessing.size, reporter)
     ranked = rank(scorer, tokenizer, pixels, choice, several_tokens=options.any_length, reporter=reporter)
-    if ranked[0].similarity <= 0:
-        reporter.warn(
-            f"none of these words fits: {ranked[0].word}, the nearest, is no nearer to the images than "
-            f"chance ({ranked[0].similarity:.2f})"
-        )
     return SuggestResult(
         base=description.repo,
         source=source,
         images=len(paths),
         considered=len(ranked),
+        fits=ranked[0].similarity > 0,
         words=tuple(
             SuggestedWord(
                 word=suggestion.word,

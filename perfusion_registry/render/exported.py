@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from perfusion_registry import amounts
 from perfusion_registry.adapters.adapter import Adapter, WordVectors
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
@@ -24,7 +25,7 @@ from perfusion_registry.compose.packing import pack
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.render.draw import render
 from perfusion_registry.render.request import RenderRequest
-from perfusion_registry.reporter import Reporter
+from perfusion_registry.reporter import Reporter, Stage
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,17 @@ def departure(
     prompt = parse_prompt(composition.prompt)
     plain = prompt.spoken({concept.name: concept.plain})
     said = prompt.spoken({concept.name: called})
+    count = len(request.seeds)
+    every = amounts.count(3 * count, "picture")
+    reporter.note(
+        f"{every} are drawn to say how near the export is: {count} of the concept, of it, and of the plain "
+        f"{concept.plain}"
+    )
     original = [one.image for one in render(base, composition, request, artifacts, reporter=reporter)]
     pipe = pipeline_with(base, words, SHORT_NAMES.get(request.scheduler, request.scheduler))
     emitted = None
-    with reporter.stage("Drawing the export"), base.exclusive():
+    title = f"Drawing {amounts.count(2 * count, 'picture')} to compare"
+    with reporter.stage(title, 2 * count * request.steps) as stage, base.exclusive():
         with weights_changed(base.denoiser, adapters):
             if words is not None:
                 encoded = pipe.encode_prompt(
@@ -74,8 +82,9 @@ def departure(
                     do_classifier_free_guidance=False,
                 )
                 emitted = base.bank.emitted(encoded[0][0])
-            exported = _drawn(base, pipe, request, said)
-        spoken = _drawn(base, base.pipeline(scheduler=pipe.scheduler.__class__.__name__), request, plain)
+            exported = _drawn(base, pipe, request, said, stage)
+        unedited = base.pipeline(scheduler=pipe.scheduler.__class__.__name__)
+        spoken = _drawn(base, unedited, request, plain, stage)
     gap = None
     if emitted is not None:
         own = pack(base, composition, artifacts).states[0].float()
@@ -84,21 +93,20 @@ def departure(
     return Departure(gap, _levels(exported, original), _levels(spoken, original))
 
 
-def _drawn(base: Base, pipe: Any, request: RenderRequest, prompt: str) -> list[Image.Image]:
+def _drawn(base: Base, pipe: Any, request: RenderRequest, prompt: str, stage: Stage) -> list[Image.Image]:
     """Pictures of a prompt as a pipeline itself encodes it."""
+    said = {"prompt": prompt, "width": request.width, "height": request.height, **base.rescale("text")}
     images: list[Image.Image] = []
     for seed in request.seeds:
         with base.autocast():
-            result = pipe(
-                prompt,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                width=request.width,
-                height=request.height,
-                **base.rescale("text"),
-                generator=[torch.Generator("cpu").manual_seed(seed)],
+            images += base.drawn(
+                pipe,
+                said,
+                steps=request.steps,
+                guidance=request.guidance,
+                generators=[torch.Generator("cpu").manual_seed(seed)],
+                after_step=stage.advance,
             )
-        images += result.images
     return images
 
 

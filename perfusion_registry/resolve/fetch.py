@@ -107,7 +107,7 @@ class _WordsOnly:
         self._reporter = reporter
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         with Silent().stage(title, total) as stage:
             yield stage
 

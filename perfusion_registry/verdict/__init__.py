@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from perfusion_registry.verdict.judging import JudgedConcept as JudgedConcept
     from perfusion_registry.verdict.judging import judge_concept as judge_concept
     from perfusion_registry.verdict.judging import judge_pictures as judge_pictures
+    from perfusion_registry.verdict.judging import pictures_to_judge as pictures_to_judge
     from perfusion_registry.verdict.sheet import sheet_bytes as sheet_bytes
 
 _HOME = {
     "JudgedConcept": "judging",
     "judge_concept": "judging",
     "judge_pictures": "judging",
+    "pictures_to_judge": "judging",
     "sheet_bytes": "sheet",
 }
 

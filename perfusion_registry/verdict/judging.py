@@ -15,6 +15,7 @@ from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.training import repeatable
 from perfusion_registry.methods.settings import Settings, Value
 from perfusion_registry.methods.table import find_method
+from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.verdict.gates import OPEN, WidestGate, widest_elsewhere
@@ -62,10 +63,11 @@ def judge_concept(
     train = artifact.card.train
     assert isinstance(train, TrainingOptions)
     trained = Trained(base, artifact, train)
-    choices = _choices(artifact, choosing=choosing)
+    card = artifact.card
+    choices = _choices(card.method, card.train, card.render, choosing=choosing)
     judge = judge_of(base, bounds, trained.word)
     title = f"{trained.name}: judging what it became"
-    count = (1 + len(choices)) * len(places_of(train.validation_prompts)) * len(SEEDS)
+    count = pictures_to_judge(card.method, train, card.render, choosing=choosing)
     with (reporter or Silent()).stage(title, count) as stage, repeatable(base.device):
         widest = widest_elsewhere(trained, (*train.templates, *train.validation_prompts))
         measured, plain = measure(trained, own, judge, choices, stage.advance)
@@ -100,11 +102,16 @@ def judge_pictures(base: Base, own: Tensor, bounds: BaseBounds, word: str) -> Ju
     return None if share is None else Judgement(passed=share >= bounds.shows, value=_rounded(share))
 
 
-def _choices(artifact: Artifact, *, choosing: bool) -> Sequence[Settings]:
-    """The strengths to try, that of the card first; one without any where the concept has none to choose."""
-    card = artifact.card
-    method = find_method(card.method)
-    now = method.own_options(card.train, card.render, {})
+def pictures_to_judge(method: str, train: TrainingOptions, render: FileModel, *, choosing: bool) -> int:
+    """How many pictures a verdict draws of a concept with these options. choosing: as in `judge_concept`."""
+    strengths = len(_choices(method, train, render, choosing=choosing))
+    return (1 + strengths) * len(places_of(train.validation_prompts)) * len(SEEDS)
+
+
+def _choices(name: str, train: FileModel, render: FileModel, *, choosing: bool) -> Sequence[Settings]:
+    """The strengths to try, the usual one first; one without any where the concept has none to choose."""
+    method = find_method(name)
+    now = method.own_options(train, render, {})
     usual: Value | None = getattr(now, method.strength, None) if method.strength else None
     if usual is None or not choosing:
         return [{}]

@@ -40,15 +40,22 @@ def hardly_shown(word: str, share: float) -> str:
 
 
 def sentence(found: Found) -> str:
-    """What was found, worst first, and what to do about it."""
-    parts = [*_alike(found), *_shows(found), *_told(found), *_obeys(found), *_quiet(found), *_strength(found)]
-    said = "; ".join(parts)
+    """What was found, and what to do where a test was not passed. A bad verdict says nothing else: what went
+    well beside it is no comfort, and reads as if all were well."""
+    wrong = [*_alike(found), *_shows(found)]
+    well = []
+    for judged, told in ((found.told, _told), (found.obeys, _obeys), (found.quiet, _quiet)):
+        (well if judged is None or judged.passed else wrong).extend(told(found))
+    said = "; ".join(wrong or [*well, *_strength(found)])
     return said[:1].upper() + said[1:] if said else f"nothing could be measured of {found.name}*"
 
 
 def _alike(found: Found) -> Iterator[str]:
     if found.alike is not None and not found.alike.passed:
-        yield "its pictures are unlike what this base can draw: take a base for photographs"
+        yield (
+            "its pictures are unlike what this base can draw, so it will hardly be recognised: take a base "
+            "for photographs, or pictures like those that this base draws"
+        )
 
 
 def _shows(found: Found) -> Iterator[str]:

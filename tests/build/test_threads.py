@@ -14,7 +14,7 @@ import torch
 
 from perfusion_registry.artifact import save_artifact
 from perfusion_registry.build import training
-from perfusion_registry.build.state import threads_of
+from perfusion_registry.build.checkpoint import progress_of
 from perfusion_registry.reporter import Silent
 from tests.build.test_training import picture, slow_build
 
@@ -68,11 +68,13 @@ def test_a_resume_has_the_threads_that_it_began_with(
     tiny_base_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(tiny_base_folder, photos, tmp_path / "work", 1, monkeypatch)
-    assert threads_of(tmp_path / "work" / "training.safetensors") == 1
+    progress = progress_of(tmp_path / "work" / "training.safetensors")
+    assert progress is not None
+    assert progress.threads == 1
     torch.set_num_threads(2)
     told = Telling()
     resumed = slow_build(tiny_base_folder, photos, tmp_path / "work", reporter=told)
-    assert told.notes == ["hugsy: goes on with 1 thread, as it was begun (--threads 2 starts over)"]
+    assert told.notes[0] == "hugsy: goes on with 1 thread, as it was begun (--threads 2 starts over)"
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     whole = slow_build(tiny_base_folder, photos, tmp_path / "elsewhere")

@@ -72,6 +72,18 @@ def test_words_are_ranked_as_clip_ranks_them(
     assert (said["images"], said["considered"], said["source"]) == (3, 4, "words.txt")
     assert sum(row["best_of"] for row in said["words"]) == 3
 
+    # What is no nearer than chance: that none fits comes first, and the list is called what it is.
+    (place / "words.txt").write_text("\n".join(word for word, score in expected if score <= 0))
+    told, facts = perf(*asked), perf(*asked, "--json").json
+    assert facts["fits"] is False
+    lines = told.out.splitlines()
+    assert lines[0].startswith("None of ")
+    assert lines[1:3] == ["Nearest, though none fits:", lines[2]]
+    assert lines[2].split()[0] == "word"
+    assert "fits" not in told.err
+    (place / "words.txt").write_text("# mine\nchair\n  cat \nred boat\n\ntable # flat\nteapot\ncat\n")
+    assert said["fits"] is (expected[0][1] > 0)
+
     several = perf(*asked, "--any", "--json").json["words"]
     assert {row["word"]: row["tokens"] for row in several}["red boat"] == 2
     shown = perf(*asked, "--limit", "2")

@@ -67,6 +67,21 @@ def test_each_is_told_once() -> None:
     assert told.startswith("teddy without a star")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("a teddy in a tea-pot", "a teddy* in a tea-pot*"),
+        ("(a Teddy:1.2) on a teddy, in Tea_Pot", "(a Teddy*:1.2) on a teddy, in Tea_Pot*"),
+        ("a cat*{bias=.5} beside [a teddy], 5\\*", "a cat*{bias=.5} beside [a teddy*], 5\\*"),
+    ],
+)
+def test_all_missing_stars_are_one_sentence_with_the_prompt_as_it_should_be(written: str, meant: str) -> None:
+    (told,) = habits(parse_prompt(written), (*KNOWN, "cat"))
+    assert told.endswith(f": {meant}")
+    assert list(habits(parse_prompt(meant), (*KNOWN, "cat"))) == []
+    assert set(parse_prompt(meant).names) >= {"teddy"}
+
+
 def test_a_word_is_told_of_only_where_it_names_a_concept() -> None:
     assert list(habits(parse_prompt("a teddy * and a cat"), ())) == []
 

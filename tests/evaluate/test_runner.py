@@ -32,7 +32,7 @@ class Counting(Silent):
         self.stages: dict[str, list[int]] = {}
 
     @contextmanager
-    def stage(self, title, total=None):
+    def stage(self, title, total=None, then=0.0):
         counts = self.stages.setdefault(title.split()[0], [total, 0])
 
         class Counted:

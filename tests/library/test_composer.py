@@ -112,7 +112,7 @@ def test_several_prompts_are_drawn_one_after_the_other(composer: perf.Composer) 
 def test_what_is_read_as_words_is_said(composer: perf.Composer, caplog: pytest.LogCaptureFixture) -> None:
     composer.render("a teddy in a teapot*", negative_prompt=" ".join(["fog"] * 90))
     assert "lost" not in caplog.text
-    assert "teddy without a star is the plain word; teddy* calls the concept" in caplog.text
+    assert "teddy without a star is the plain word; this calls the concept: " in caplog.text
     caplog.clear()
     composer.render("a teddy* in the desert", gates=perf.Gate(bias=0.0))
     assert "the gate of teddy* opens at " in caplog.text

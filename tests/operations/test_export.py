@@ -34,6 +34,7 @@ from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.render.draw import render
 from tests.cuda_stand_in import cuda_stand_in
 from tests.operations.conftest import QUICK, project_on, working_in
+from tests.operations.test_build_time import Hearing
 from tests.sdxl import WIDTHS, save_small_sdxl
 from tests.tiny import state_of
 
@@ -458,3 +459,16 @@ def test_it_is_measured_alike_where_the_base_is_offloaded(
         there = exported(place, form=form, out=Path("there"), compute=compute)
     assert there.encodings == pytest.approx(here.encodings, rel=1e-3)
     assert there.pictures == pytest.approx(here.pictures, abs=0.2)
+
+
+def test_what_an_export_draws_is_told_and_its_bars_end_full(built: tuple[Path, Path]) -> None:
+    root, _ = built
+    hearing = Hearing()
+    with Workspace.open(root, reporter=hearing) as workspace:
+        export(workspace, ExportOptions(name="bear", form="lora", compute=CPU))
+    assert f"{3 * len(SEEDS)} pictures are drawn" in " ".join(hearing.notes)
+    drawing = [stage for stage in hearing.stages if stage.title.startswith("Drawing")]
+    assert len(drawing) == 2
+    for stage in drawing:
+        assert stage.total is not None
+        assert stage.done == stage.total == stage.moves  # told step by step

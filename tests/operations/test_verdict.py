@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
@@ -25,7 +28,9 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
 from perfusion_registry.storybook.cast import CAST, reference_images
 from perfusion_registry.verdict import judge_concept
-from perfusion_registry.verdict.gates import widest_elsewhere
+from perfusion_registry.verdict.gates import WidestGate, widest_elsewhere
+from perfusion_registry.verdict.measuring import Attempted, LikenessToOwn
+from perfusion_registry.verdict.sentence import Found, sentence
 from perfusion_registry.verdict.subject import Trained
 from tests.operations.conftest import edit
 
@@ -278,3 +283,51 @@ def test_pictures_of_the_noun_are_not_told_and_older_cards_stay(
         lockfile.write_text(text, encoding="utf-8")
         (again,) = rebuild(workspace, RebuildOptions(compute=ON_THE_CPU)).rebuilt
     assert (again.same_bytes, again.sha256) == (True, digest)
+
+
+PASSED, FAILED = Judgement(passed=True, value=0.6), Judgement(passed=False, value=0.6)
+ATTEMPTED = Attempted({"residual": 0.7}, LikenessToOwn(0.5, 0.1, 0.9), 1.0, torch.zeros(1))
+GOOD = Found(
+    name="bear",
+    word="teddy",
+    judge="the recogniser",
+    measured=ATTEMPTED,
+    **dict.fromkeys(("told", "obeys", "quiet", "alike", "shows"), PASSED),
+    widest=WidestGate(0.6, "<padding>", "a bear*"),
+    tried=({"residual": 0.7}, {"residual": 1.0}),
+)
+PRAISE = ("it is told from", "still appear", "at its own word alone", "serves it best")
+TO_DO = {
+    "alike": "take a base for photographs",
+    "shows": "`perf suggest-super`",
+    "told": "train it longer",
+    "obeys": "a weaker residual",
+    "quiet": "a higher bias closes it",
+}
+
+
+def test_a_good_verdict_says_what_was_found() -> None:
+    said = sentence(GOOD)
+    assert all(part in said.lower() for part in PRAISE)
+
+
+@pytest.mark.parametrize("failed", [names for n in (1, 2) for names in combinations(TO_DO, n)])
+def test_a_bad_verdict_leads_with_what_is_wrong_and_praises_nothing(failed: tuple[str, ...]) -> None:
+    said = sentence(replace(GOOD, **dict.fromkeys(failed, FAILED)))
+    assert not [part for part in PRAISE if part in said.lower()]
+    told = {name for name, to_do in TO_DO.items() if to_do in said}
+    assert told == set(failed) - ({"shows"} if "alike" in failed else set())  # it says why already
+    first = next(name for name in TO_DO if name in failed)
+    assert TO_DO[first] in said.partition(";")[0]  # before the next thing
+    assert said[0].isupper()
+
+
+def test_scores_are_said_in_words_where_they_are_printed(project: Path) -> None:
+    said = CliRunner().invoke(app, ["build", "--device", "cpu"])
+    told = " ".join(said.stdout.split())
+    assert "likeness" in told
+    assert "to your pictures, by the base's CLIP model (the plain word reaches" in told
+    assert "% as well as with the plain word" in told
+    assert "they have" in told  # likeness of the pictures to each other
+    assert "text" not in said.stdout.splitlines()[0]  # no column of numbers without words
+    assert "`perf info NAME`" in told

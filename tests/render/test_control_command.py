@@ -162,7 +162,7 @@ class Stages(Silent):
         self.begun: list[str] = []
         self.noted: list[str] = []
 
-    def stage(self, title: str, total: int | None = None) -> Any:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Any:
         self.begun.append(title)
         return super().stage(title, total)
 

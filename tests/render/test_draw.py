@@ -148,7 +148,7 @@ def test_every_step_is_reported(tiny_base, concepts):
     class Counting:
         total, done = None, 0
 
-        def stage(self, title, total=None):
+        def stage(self, title, total=None, then=0.0):
             self.total = total
             return self
 
