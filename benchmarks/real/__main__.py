@@ -29,24 +29,33 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("base", help="as `perf init --base` takes it; diffusers' scripts need a folder")
     parser.add_argument("subjects", type=Path, help="a folder of folders of pictures")
-    parser.add_argument("--out", type=Path, default=Path("out/real"), help="where everything goes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/real"), help="where everything goes (default: %(default)s)"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--covariance", type=Path, help="the covariance of the base, where it has none of its own"
     )
-    how.add_argument("--captions", type=Path, help="captions to estimate it from")
+    how.add_argument("--captions", type=Path, help="captions to estimate it from, one a line")
     parser.add_argument(
         "--clip", type=Path, help="a CLIP model that chooses steps and scores; else the base's own"
     )
-    parser.add_argument("--dino", type=Path, help="a DINO model that scores too")
-    parser.add_argument("--prompts", type=Path, help="templates, one a line, with {} for the subject")
-    parser.add_argument("--seeds", type=int, default=4, help="pictures of each prompt")
-    parser.add_argument("--steps", type=int, help="denoising steps")
-    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--dino", type=Path, help="a DINO model that scores too (default: none)")
+    parser.add_argument(
+        "--prompts", type=Path, help="templates, one a line, with {} for the subject (default: eight)"
+    )
+    parser.add_argument("--seeds", type=int, default=4, help="pictures of each prompt (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="denoising steps (default: the base's, else 50)")
+    parser.add_argument("--guidance", type=float, help="how far to follow the prompt (default: the base's)")
     parser.add_argument("--train-steps", type=int, help="of perf; by default the base's, else the paper's")
-    parser.add_argument("--device", help="as `perf build --device`")
-    parser.add_argument("--dtype", help="as `perf build --dtype`")
-    parser.add_argument("--diffusers-examples", type=Path, metavar="FOLDER", help="a checkout of diffusers")
+    parser.add_argument("--device", help="as `perf build --device` (default: auto)")
+    parser.add_argument("--dtype", help="as `perf build --dtype` (default: auto)")
+    parser.add_argument(
+        "--diffusers-examples",
+        type=Path,
+        metavar="FOLDER",
+        help="a checkout of diffusers, whose scripts are run too (default: perf alone)",
+    )
     parser.add_argument(
         "--script-arguments",
         default="",

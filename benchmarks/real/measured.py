@@ -39,6 +39,7 @@ def run(result: Path, program: Sequence[str], *, goes_on: bool = False) -> dict[
     command = [sys.executable, "-m", "benchmarks.real.measured", str(half.absolute()), *program]
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    print(f"  what it says goes into {log}", flush=True)
     with log.open("ab") as said:
         environment = {**os.environ, "PYTHONPATH": paths}
         code = subprocess.run(command, stdout=said, stderr=said, env=environment, check=False).returncode

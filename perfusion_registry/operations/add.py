@@ -18,6 +18,7 @@ from perfusion_registry.operations.pictures import (
     copies,
     copy_files,
     given_images,
+    note_on_captions,
     patterns_beside,
     patterns_of,
 )
@@ -141,6 +142,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     shown = [source.path for source in (*pictures, *copied)]
     if len(set(shown)) == 1:
         workspace.reporter.note(f"{name}: {ONE_PICTURE}")
+    if (note := note_on_captions(sorted(set(shown)))) is not None:
+        workspace.reporter.note(f"{name}: {note}")
     _warn_of_unlike(workspace, project, options.supercategory, shown)
     if copied:
         copy_files(wanted, beside)

@@ -187,7 +187,7 @@ def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConc
                 reason=task.reason,
                 version=task.recipe_version,
                 foretold=known,
-                at_step=known and known.done,
+                at_step=None if known is None else known.done,
             )
         )
     return tuple(rows)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from perfusion_registry.amounts import count
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
@@ -14,6 +16,11 @@ from perfusion_registry.recipe.patterns import at_home, find_files, names_in
 from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
+
+_CAPTIONS = (".txt", ".caption")
+"""How names of captions end that lie beside pictures, with their stems."""
+_REPEATS = re.compile(r"\d+_\S")
+"""A folder of kohya's scripts: how often its pictures are repeated, and their caption."""
 
 
 def given_images(patterns: Sequence[str], where: str) -> tuple[SourceImage, ...]:
@@ -60,6 +67,21 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
             where=where,
             hint="; ".join(hints) or None,
         )
+
+
+def note_on_captions(pictures: Sequence[Path]) -> str | None:
+    """What to say where captions lie beside the pictures, or in the name of their folder, as kohya's scripts
+    read them; None where there are none."""
+    beside = [path for path in pictures for kind in _CAPTIONS if path.with_suffix(kind).is_file()]
+    said = [f"{count(len(beside), 'caption file')} beside the pictures"] if beside else []
+    folders = {path.parent.name for path in pictures}
+    said += [f"the folder's name `{name}`" for name in sorted(folders) if _REPEATS.match(name)]
+    if not said:
+        return None
+    return (
+        f"not read: {' and '.join(said)}; a concept is learned under templates (`templates` under [train]), "
+        "and not under captions, so that its word alone comes to mean it"
+    )
 
 
 def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:

@@ -42,8 +42,7 @@ def hardly_shown(word: str, share: float) -> str:
 def sentence(found: Found) -> str:
     """What was found, and what to do where a test was not passed. A bad verdict says nothing else: what went
     well beside it is no comfort, and reads as if all were well."""
-    wrong = [*_alike(found), *_shows(found)]
-    well = []
+    wrong, well = [*_alike(found), *_shows(found)], list[str]()
     for judged, told in ((found.told, _told), (found.obeys, _obeys), (found.quiet, _quiet)):
         (well if judged is None or judged.passed else wrong).extend(told(found))
     said = "; ".join(wrong or [*well, *_strength(found)])

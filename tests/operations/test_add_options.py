@@ -47,6 +47,25 @@ def test_options_of_perfusion_stand_in_both_tables(project: Path) -> None:
     assert "method" not in recipe(project, "dog")["concept"]
 
 
+def test_captions_of_other_tools_are_told_not_to_be_read(project: Path) -> None:
+    """In one sentence, whatever their number, and only where there are any."""
+    photos = project / "photos"
+    (photos / "notes.txt").write_text("of no picture", encoding="utf-8")
+    assert "not read" not in add("plain")[1]
+    for picture in [path for path in photos.iterdir() if path.suffix == ".png"][:2]:
+        picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")
+    _, said = add("dog")
+    assert (
+        said.count("not read: 2 caption files beside the pictures; a concept is learned under templates") == 1
+    )
+    photos.rename(project / "10_ohwx cat")
+    renamed = ["add", "cat", "--super", "cat", "--images", "10_ohwx cat/*.png"]
+    result = CliRunner().invoke(app, renamed)
+    assert "2 caption files beside the pictures and the folder's name `10_ohwx cat`" in " ".join(
+        result.stderr.split()
+    )
+
+
 def test_another_method_has_its_own(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
