@@ -46,7 +46,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=4, help="pictures of each prompt (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the base's, else 50)")
-    parser.add_argument("--guidance", type=float, help="how far to follow the prompt (default: the base's)")
+    parser.add_argument("--guidance", type=float, help="of the prompt (default: the base's, else 6)")
     parser.add_argument("--train-steps", type=int, help="of perf; by default the base's, else the paper's")
     parser.add_argument("--device", help="as `perf build --device` (default: auto)")
     parser.add_argument("--dtype", help="as `perf build --dtype` (default: auto)")

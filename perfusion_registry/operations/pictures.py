@@ -13,12 +13,10 @@ from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe.patterns import at_home, find_files, names_in
-from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
+from perfusion_registry.recipe.pictures import CAPTIONS, PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
 
-_CAPTIONS = (".txt", ".caption")
-"""How names of captions end that lie beside pictures, with their stems."""
 _REPEATS = re.compile(r"\d+_\S")
 """A folder of kohya's scripts: how often its pictures are repeated, and their caption."""
 
@@ -72,7 +70,7 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
 def note_on_captions(pictures: Sequence[Path]) -> str | None:
     """What to say where captions lie beside the pictures, or in the name of their folder, as kohya's scripts
     read them; None where there are none."""
-    beside = [path for path in pictures for kind in _CAPTIONS if path.with_suffix(kind).is_file()]
+    beside = [path for path in pictures for kind in CAPTIONS if path.with_suffix(kind).is_file()]
     said = [f"{count(len(beside), 'caption file')} beside the pictures"] if beside else []
     folders = {path.parent.name for path in pictures}
     said += [f"the folder's name `{name}`" for name in sorted(folders) if _REPEATS.match(name)]

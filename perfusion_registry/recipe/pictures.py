@@ -25,6 +25,8 @@ UNREADABLE = (
     *(".psd", ".xcf", ".kra", ".svg", ".tga", ".jp2", ".j2k", ".jpx", ".exr", ".hdr", ".ico", ".pcx"),
 )
 """How names of pictures end that cannot: they are told, and never passed over."""
+CAPTIONS = (".txt", ".caption")
+"""How names of captions end that other tools read beside a picture of the same stem."""
 LARGEST_IMAGE = 512 * 1024 * 1024
 _LFS_POINTER = b"version https://git-lfs"
 _HEIC = re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL)
@@ -205,15 +207,26 @@ def _picture_of(path: Path) -> Path | None:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """What a pattern names: files, the pictures of folders, and links that lead nowhere."""
+    """What a pattern names: files, the pictures of folders, and links that lead nowhere; no captions, unless
+    it names one of them alone."""
     files: dict[Path, None] = {}
+    several = any(sign in pattern for sign in "*?")
     for path in matches(folder, pattern):
         if not path.is_dir():
-            files[path] = None
-        elif not any(sign in pattern for sign in "*?"):
+            if not (several and _is_caption(path)):
+                files[path] = None
+        elif not several:
             inside = [path / name for name in names_in(path) if not name.startswith(".")]
             files.update(dict.fromkeys(p for p in inside if p.suffix.lower() in (*PICTURES, *UNREADABLE)))
     return list(files)
+
+
+def _is_caption(path: Path) -> bool:
+    """Whether a file is the caption of a picture beside it."""
+    return path.suffix.lower() in CAPTIONS and any(
+        Path(name).stem == path.stem and Path(name).suffix.lower() in PICTURES
+        for name in names_in(path.parent)
+    )
 
 
 def _is_usable(path: Path, mistakes: _Mistakes) -> bool:

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 import perfusion_registry as perf
 from perfusion_registry.cli import app
+from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.recipe_options import read_value
+from perfusion_registry.operations.workspace import Workspace
 from tests.second_method import install_blend
 
 
@@ -50,7 +52,6 @@ def test_options_of_perfusion_stand_in_both_tables(project: Path) -> None:
 def test_captions_of_other_tools_are_told_not_to_be_read(project: Path) -> None:
     """In one sentence, whatever their number, and only where there are any."""
     photos = project / "photos"
-    (photos / "notes.txt").write_text("of no picture", encoding="utf-8")
     assert "not read" not in add("plain")[1]
     for picture in [path for path in photos.iterdir() if path.suffix == ".png"][:2]:
         picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")
@@ -58,6 +59,8 @@ def test_captions_of_other_tools_are_told_not_to_be_read(project: Path) -> None:
     assert (
         said.count("not read: 2 caption files beside the pictures; a concept is learned under templates") == 1
     )
+    with Workspace.open(project) as workspace:  # what a recipe's pattern means is the same
+        assert len(load_plan(workspace, ["dog"]).plan.tasks[0].images) == 3
     photos.rename(project / "10_ohwx cat")
     renamed = ["add", "cat", "--super", "cat", "--images", "10_ohwx cat/*.png"]
     result = CliRunner().invoke(app, renamed)
