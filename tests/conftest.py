@@ -54,6 +54,22 @@ SUITE = {
 }
 """The files that evaluate the suite of tests/evaluate/conftest.py."""
 
+LONG = {
+    "tests/cli/test_bases_page.py",
+    "tests/cli/test_interface.py",
+    "tests/cli/test_other_machines.py",
+    "tests/cli/test_sharing.py",
+    "tests/cli/test_transformer_bases.py",
+    "tests/golden/test_place.py",
+    "tests/methods/test_lora.py",
+    "tests/operations/test_verdict.py",
+    "tests/registries/hub/test_registry.py",
+    "tests/render/test_cli.py",
+    "tests/render/test_tuning.py",
+    "tests/storybook/test_judgement.py",
+}
+"""Files whose tests, none of them slow, take more than ten seconds together."""
+
 # The same examples every time, and no clock: a busy machine is slow, not wrong.
 settings.register_profile(
     "perf",
@@ -75,9 +91,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with slow tests where several processes share them, so that these end at nearly the same time."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with slow tests, then long files, where several processes share them: so these end at nearly the
+    same time."""
+    if not hasattr(config, "workerinput"):
+        return
+    for path in LONG:
+        assert (config.rootpath / path).is_file(), f"LONG names {path}, which is no file"
+
+    def place(item: pytest.Item) -> int:
+        if item.get_closest_marker("slow") is not None:
+            return 0
+        return 1 if item.nodeid.split("::", 1)[0] in LONG else 2
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:
