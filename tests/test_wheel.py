@@ -69,7 +69,7 @@ def test_it_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
 
 
 def test_the_first_example_of_the_readme(scripts: Path, tmp_path: Path) -> None:
-    """With two steps of training and two of drawing, in the place of hundreds."""
+    """With two small steps of training and of drawing, not hundreds, and one prompt to judge by."""
     environment = alone() | {"PERF_CACHE_DIR": str(tmp_path / "store"), "NO_COLOR": "1"}
     place = tmp_path / "project"
     (place / "my").mkdir(parents=True)
@@ -91,7 +91,8 @@ def test_the_first_example_of_the_readme(scripts: Path, tmp_path: Path) -> None:
         perf(*arguments, *(["--steps", "2"] if arguments[0] == "render" else []))
         if arguments[0] == "add":
             with (place / "recipes" / "bunny.toml").open("a", encoding="utf-8") as recipe:
-                recipe.write("\n[train]\nsteps = 2\nvalidate_every = 2\nvalidation_steps = 1\n")
+                recipe.write("\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\nvalidation_steps = 1\n")
+                recipe.write('validation_prompts = ["a photo of a {}"]\n')
     (picture,) = (place / "renders").glob("*.png")
     with Image.open(picture) as image:
         assert image.size == (128, 128)

@@ -42,7 +42,10 @@ validate_every = 3
 validation_steps = 1
 validation_prompts = ["a photo of a {}"]
 """
-QUICK = "\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\nvalidation_steps = 1\n"
+QUICK = (
+    "\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\nvalidation_steps = 1\n"
+    'validation_prompts = ["a photo of a {}"]\n'
+)
 AWAY = """\
 [project]
 name = "away"
