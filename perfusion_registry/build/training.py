@@ -18,6 +18,7 @@ from torch import Tensor
 
 from perfusion_registry.base import Adaptation, Applied
 from perfusion_registry.base.offloading import text_away
+from perfusion_registry.build.checkpoint import checkpoint_seconds
 from perfusion_registry.build.epoch import TRAINER_EPOCH
 from perfusion_registry.build.latents import Latents
 from perfusion_registry.build.memory_saving import MemorySaving
@@ -34,7 +35,6 @@ from perfusion_registry.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Conditioning
 
-CHECKPOINT_SECONDS = 10.0
 HALF_SCALE = 4096.0
 """The loss is multiplied by it on its way back in fp16, where the mean's small gradients would vanish."""
 
@@ -143,6 +143,7 @@ def train(
     saved = begun = time.monotonic()
     first = state.step
     reads_text = state.concept.prepare(inputs.prompts)
+    every = checkpoint_seconds()
     saving = MemorySaving(base, inputs.samples, title, reporter or Silent())
     text: AbstractContextManager[None] = nullcontext() if reads_text else text_away(base)
     with (
@@ -159,7 +160,7 @@ def train(
             last = state.step == options.steps
             if last or state.step % options.validate_every == 0:
                 state.snapshots.append(state.snapshot())
-            if checkpoint is not None and (last or time.monotonic() - saved >= CHECKPOINT_SECONDS):
+            if checkpoint is not None and (last or time.monotonic() - saved >= every):
                 state.save(checkpoint, identity)
                 saved = time.monotonic()
     if timed is not None:

@@ -317,13 +317,11 @@ def test_without_a_scorer_the_last_step_is_kept(
 
 
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
-import torch
-import perfusion_registry.build.training as training
 from perfusion_registry.artifact import save_artifact
 from tests.build.test_training import slow_build
-training.CHECKPOINT_SECONDS = 0.0
+os.environ["PERF_CHECKPOINT_SECONDS"] = "0"
 Path(sys.argv[4]).write_bytes(save_artifact(slow_build(*map(Path, sys.argv[1:4]))))
 """
 

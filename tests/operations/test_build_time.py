@@ -91,7 +91,7 @@ class Ending:
 @pytest.fixture(autouse=True)
 def checkpoints_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """After each step, and not every ten seconds."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setenv("PERF_CHECKPOINT_SECONDS", "0")
 
 
 def heard(project: Path, *, force: bool = False) -> Hearing:
