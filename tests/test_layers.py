@@ -31,6 +31,7 @@ FLOORS = (
     ("render",),
     ("evaluate",),
     ("verdict",),
+    ("farm",),
     ("operations",),
     ("library", "cli"),
 )

@@ -16,17 +16,19 @@ from perfusion_registry.cli.options import (
     DryRunOption,
     JobsOption,
     LockedOption,
+    OtherMachines,
     ShardOption,
 )
 
 if TYPE_CHECKING:
-    from perfusion_registry.operations.build import BuildResult, NeededConcept
+    from perfusion_registry.operations.build import BuildResult
     from perfusion_registry.operations.substitute import SupercategoryOverride
 
 
 def build(
     compute: Compute,
     common: CommonWithProgress,
+    farm: OtherMachines,
     names: Annotated[
         list[str] | None, argument("NAME", "The concepts to build.", default="all", completion=concept_names)
     ] = None,
@@ -66,7 +68,7 @@ def build(
         from perfusion_registry.operations.transfer import TransferOptions, check_alone, transfer
 
         others = {"--super": supercategory, "--force": force, "--locked": locked, "--shard": shard}
-        check_alone(for_base, others)
+        check_alone(for_base, {**others, "--on": farm.on})
         asked = TransferOptions(
             base=for_base,
             names=tuple(names or ()),
@@ -90,6 +92,7 @@ def build(
         shard=shard,
         dry_run=dry_run,
         compute=compute.read(),
+        farm=farm.read(),
     )
     with common.open() as workspace:
         if override is None:
@@ -127,14 +130,10 @@ def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
         are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
         console.say(f"Nothing to build: {are} up to date ({result.seconds:.2f} s)")
     for row in result.needed:
-        console.say(f"Would build {row.name} {row.version}: {row.reason}{_foretold(row)}")
+        takes = "" if row.foretold is None else f"; {row.foretold.in_words}"
+        console.say(f"Would build {row.name} {row.version}: {row.reason}{takes}")
     if dry_run and result.needed and current:
         console.say(f"Up to date: {', '.join(current)}")
-
-
-def _foretold(row: NeededConcept) -> str:
-    """How many steps it would take, and how long where that is known."""
-    return "" if row.foretold is None else f"; {row.foretold.in_words}"
 
 
 def _tell_table(result: BuildResult) -> None:

@@ -11,6 +11,7 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.help import GENERAL, flag, lockfile_flag, option
 
 if TYPE_CHECKING:
+    from perfusion_registry.farm.place import FarmPlace
     from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.result import Result
     from perfusion_registry.operations.workspace import Workspace
@@ -57,27 +58,10 @@ JobsOption = Annotated[
         min=1,
     ),
 ]
-
-
-def _device(name: str) -> str:
-    from perfusion_registry.operations.compute import check_device
-
-    return check_device(name)
-
-
-def _dtype(name: str) -> str:
-    from perfusion_registry.operations.compute import check_dtype
-
-    return check_dtype(name)
-
-
 DeviceOption = Annotated[
-    str,
-    option("DEVICE", "Where to compute: auto, cpu, cuda, cuda:1 or mps.", panel=GENERAL, callback=_device),
+    str, option("DEVICE", "Where to compute: auto, cpu, cuda, cuda:1 or mps.", panel=GENERAL)
 ]
-DtypeOption = Annotated[
-    str, option("DTYPE", "Number format: auto, fp32, bf16 or fp16.", panel=GENERAL, callback=_dtype)
-]
+DtypeOption = Annotated[str, option("DTYPE", "Number format: auto, fp32, bf16 or fp16.", panel=GENERAL)]
 OffloadOption = Annotated[
     str | None,
     option("WHAT", "Fetch to a GPU what computes: model, group.", panel=GENERAL, envvar="PERF_OFFLOAD"),
@@ -181,6 +165,25 @@ class LockfileUse:
     locked: LockedOption = False
     frozen: FrozenOption = False
     offline: OfflineOption = False
+
+
+@dataclass(frozen=True)
+class OtherMachines:
+    """Which other machines work, and by what they share results."""
+
+    on: Annotated[
+        str | None, option("CLUSTER", "Work on a Ray cluster: local, auto, HOST:PORT or http://HOST:8265.")
+    ] = None
+    shared_store: Annotated[
+        str | None,
+        option("ADDRESS", "What machines share: a folder, or s3://BUCKET.", envvar="PERF_SHARED_STORE"),
+    ] = None
+
+    def read(self) -> FarmPlace | None:
+        """What is said, for an operation."""
+        from perfusion_registry.farm.place import FarmPlace
+
+        return FarmPlace.read(self.on, self.shared_store)
 
 
 @dataclass(frozen=True)

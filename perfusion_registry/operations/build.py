@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
@@ -25,6 +25,7 @@ from perfusion_registry.operations.concept_builder import (
     ConceptBuilder,
     built_before,
 )
+from perfusion_registry.operations.farmed import check_for_farm, farm_of, fetch_done, train_on
 from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
@@ -41,12 +42,16 @@ from perfusion_registry.resolve.planning import OPTIONS_CHANGED
 from perfusion_registry.shards import idle, parse_shard, share
 from perfusion_registry.workers import worker_pool
 
+if TYPE_CHECKING:
+    from perfusion_registry.farm.place import FarmPlace
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What to build. names: the concepts (default: all). force: even what is up to date.
 
-    jobs: processes at once. shard: `2/8` is the second of eight parts of them, for as many machines.
+    jobs: processes at once. shard: `2/8` is the second of eight parts of them, for as many machines. farm: a
+    cluster of machines that train; one thread each where `compute` says nothing of threads.
 
     locked: raise StaleLockfileError where the lockfile would change, and CheckFailedError where the bytes of
     an unchanged recipe are not the locked ones.
@@ -59,10 +64,14 @@ class BuildOptions:
     shard: str | None = None
     dry_run: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    farm: FarmPlace | None = None
 
     def __post_init__(self) -> None:
-        """Raise PerfError for layers that would be away when gradients come back to them."""
+        """Raise PerfError for layers that would be away when gradients come back to them, and for what a
+        cluster does not do."""
         require_whole_models(self.compute.offload)
+        if self.farm is not None:
+            check_for_farm(self.force, self.jobs)
 
 
 class NeededConcept(FileModel):
@@ -154,7 +163,12 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
         elsewhere = _not_built_here(planned, names)
         return result_of(planned, begun, needed=needed_of(planned, options.compute), not_built_here=elsewhere)
     built = build_plan(
-        planned, options.compute, locked=options.locked, jobs=options.jobs, reporter=workspace.reporter
+        planned,
+        options.compute,
+        locked=options.locked,
+        jobs=options.jobs,
+        farm=options.farm,
+        reporter=workspace.reporter,
     )
     return result_of(planned, begun, built=built)
 
@@ -245,19 +259,26 @@ def _doubtful(planned: ProjectPlan, built: tuple[BuiltConcept, ...]) -> dict[str
 
 
 def build_plan(
-    planned: ProjectPlan, compute: ComputeOptions, *, locked: bool, reporter: Reporter, jobs: int = 1
+    planned: ProjectPlan,
+    compute: ComputeOptions,
+    *,
+    locked: bool,
+    reporter: Reporter,
+    jobs: int = 1,
+    farm: FarmPlace | None = None,
 ) -> tuple[BuiltConcept, ...]:
     """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
 
     locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's. jobs: how
     many are trained at once, each in a process of its own. The base is only loaded when something has to be
     trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
+    farm: where it is trained, if not here.
     """
     if any(task.trained for task in planned.plan.needed):
         from perfusion_registry.base import require_trainable
 
         require_trainable(planned.base)
-    with closing(_run(planned, compute, jobs, reporter)) as each:
+    with closing(_run(planned, compute, jobs, farm, reporter)) as each:
         done = []
         for task, built in each:
             _settle(planned, task, built, locked=locked, reporter=reporter)
@@ -266,17 +287,27 @@ def build_plan(
 
 
 def _run(
-    planned: ProjectPlan, compute: ComputeOptions, jobs: int, reporter: Reporter
+    planned: ProjectPlan, compute: ComputeOptions, jobs: int, place: FarmPlace | None, reporter: Reporter
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
-    """Build what is needed, here or in other processes; what needs no training is done here."""
-    needed = planned.plan.needed
-    trained = _trained(planned)
+    """Build what is needed, here, in other processes or on other machines; what needs no training is done
+    here."""
+    farm = None if place is None else farm_of(place, planned, reporter)
+    if farm is not None:
+        fetch_done(farm, [task for task in planned.plan.needed if task.trained])
+    needed, trained = planned.plan.needed, _trained(planned)
     pictures = [
         (image.path, image.mask if reads_mask_files(task.training_options.mask) else None)
         for task in trained
         for image in task.images
     ]
     check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
+    if farm is not None:
+        there = set()
+        with closing(train_on(farm, planned, compute, trained)) as farmed:
+            for task, built in farmed:
+                there.add(task.name)
+                yield task, built
+        needed, trained = tuple(task for task in needed if task.name not in there), []
     alone = jobs == 1 or len(trained) < 2
     processes = 1 if alone else min(jobs, len(trained))
     tell_how_long(planned, compute, reporter, processes)

@@ -93,8 +93,9 @@ def build_substitute(
 ) -> BuildResult:
     """Build the concept under the other word, if the store has it not yet, and write the file."""
     begun = time.monotonic()
-    if options.shard is not None:
-        raise PerfError("--super builds one concept, which has no parts", hint="leave --shard out")
+    if options.shard is not None or options.farm is not None:
+        hint = "leave --shard out" if options.farm is None else "leave --on out"
+        raise PerfError("--super builds one concept, which has no parts", hint=hint)
     words = {override.name: override.word}
     planned = load_plan(workspace, [override.name], force=options.force, supercategories=words)
     check_supercategory(planned.base, override.word)

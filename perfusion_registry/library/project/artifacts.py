@@ -66,6 +66,8 @@ class ProjectArtifacts(OpenedProject):
         *names: str,
         jobs: int = 1,
         shard: str | None = None,
+        on: str | None = None,
+        shared_store: str | None = None,
         force: bool = False,
         locked: bool = False,
         dry_run: bool = False,
@@ -77,11 +79,13 @@ class ProjectArtifacts(OpenedProject):
 
         jobs: how many to train at once, each in a process of its own: so a program needs the usual
         `if __name__ == "__main__"`. shard: "2/8" is the second of eight parts of the concepts, for as many
-        machines. force: also what is up to date. locked: raise StaleLockfileError where
+        machines. on: a Ray cluster, "local" or an address; shared_store: what its machines share, a folder
+        or an `s3://` address. force: also what is up to date. locked: raise StaleLockfileError where
         the lockfile would change. device: "auto", "cpu", "cuda" or "mps". dtype: "auto", "float32",
         "float16" or "bfloat16". offload: "model" (or, where nothing is learned, "group") has of the base on a
         GPU only what computes. A build that is interrupted resumes where it was.
         """
+        from perfusion_registry.farm.place import FarmPlace
         from perfusion_registry.operations.build import BuildOptions, build
         from perfusion_registry.operations.compute import ComputeOptions
 
@@ -93,6 +97,7 @@ class ProjectArtifacts(OpenedProject):
             locked=locked,
             dry_run=dry_run,
             compute=ComputeOptions(device, dtype, offload=offload),
+            farm=FarmPlace.read(on, shared_store),
         )
         return self._run(lambda workspace: build(workspace, options))
 

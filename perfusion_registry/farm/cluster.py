@@ -1,0 +1,88 @@
+"""Starting a Ray cluster on this machine, or joining one that it is a node of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from perfusion_registry.amounts import size
+from perfusion_registry.errors import PerfError
+from perfusion_registry.extras import lacking
+from perfusion_registry.farm.needs import Needs
+from perfusion_registry.farm.place import LOCAL
+
+OBJECTS = 128 * 2**20
+"""Bytes of a local cluster's object store: results go through the store, and Ray's take none but words."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
+"""Ray tells its makers nothing, leaves processes that ask for no GPU the variables that name some, and prints
+nothing of machines that died: it would print it on stdout, which is for data."""
+
+
+def require_ray() -> ModuleType:
+    """The library, told to send nobody anything. Raises PerfError where it is not installed."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise lacking(error, "to work on several machines") or error from error
+    module: ModuleType = ray
+    return module
+
+
+@contextmanager
+def connected(on: str) -> Iterator[ModuleType]:
+    """Ray, connected: to a cluster of this machine's processors that ends with the context (`local`), or to
+    one that this machine is a node of. Raises PerfError where there is none."""
+    ray = require_ray()
+    if on == LOCAL:
+        ray.init(
+            address="local",
+            num_cpus=_processors(),
+            include_dashboard=False,
+            object_store_memory=OBJECTS,
+            log_to_driver=False,
+            logging_level="error",
+            _node_ip_address="127.0.0.1",
+        )
+    else:
+        try:
+            ray.init(address=on, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise PerfError(
+                f"this machine is no node of a cluster at {on}",
+                where=f"--on {on}",
+                hint=f"join it (`ray start --address {on}`), or send a job to it: --on http://HOST:8265",
+            ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def unmet(ray: ModuleType, needs: Needs) -> str | None:
+    """What no machine of the cluster has, in a sentence; None where one has it."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for node in nodes:
+        asked = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
+        if all(node.get(what, 0) >= number for what, number in asked.items()):
+            return None
+    largest = max((node.get("memory", 0) for node in nodes), default=0)
+    cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+    return (
+        f"no machine of the cluster has what a task asks for ({needs.told}): the largest have {cpus:g} "
+        f"processors and {size(int(largest))}"
+    )
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1

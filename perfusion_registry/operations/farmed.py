@@ -1,0 +1,103 @@
+"""Trainings as tasks of several machines (`farm`): what a builder does on one machine, done by any of
+them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from perfusion_registry.amounts import count
+from perfusion_registry.artifact import Store, read_card
+from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.concept_builder import BuildInputs, BuiltConcept, ConceptBuilder
+from perfusion_registry.operations.plan import ProjectPlan
+from perfusion_registry.reporter import Reporter
+from perfusion_registry.resolve import BuildTask
+
+if TYPE_CHECKING:
+    from perfusion_registry.farm.place import FarmPlace
+    from perfusion_registry.farm.pool import Farm
+
+
+@dataclass(frozen=True)
+class FarmTraining:
+    """A concept that any machine may learn. Its checkpoints belong to its tensors, its result to its
+    recipe."""
+
+    task: BuildTask
+
+    @property
+    def title(self) -> str:
+        """The concept."""
+        return self.task.name
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of its tensors, and of all that is in its artifact."""
+        return self.task.training, self.task.digest
+
+    def run(self, worker: ConceptBuilder) -> BuiltConcept:
+        """Learn it, or take from the machine's store what is learned."""
+        return worker.build(self.task)
+
+    def packed(self, result: BuiltConcept) -> str:
+        """What was built, without its card, which is in the artifact."""
+        return json.dumps({"row": result.model_dump(mode="json", by_alias=True), "warned": result.warned})
+
+    def unpacked(self, text: str, store: Store) -> BuiltConcept:
+        """What was built, as this machine has it."""
+        said = json.loads(text)
+        row, sha256 = said["row"], said["row"]["sha256"]
+        sheet = store.sheet_path(sha256)
+        row["sheet"] = str(sheet) if sheet.is_file() else None
+        card = read_card(store.path(sha256))
+        return BuiltConcept.model_validate({**row, "warned": said["warned"], "card": card})
+
+
+def farm_of(place: FarmPlace, planned: ProjectPlan, reporter: Reporter) -> Farm:
+    """The cluster for what a project builds."""
+    from perfusion_registry.farm.pool import Farm
+
+    return Farm(place, planned.store, planned.base, reporter)
+
+
+def fetch_done(farm: Farm, tasks: Sequence[BuildTask]) -> None:
+    """Bring here what other machines have learned already."""
+    farm.fetch_done([FarmTraining(task) for task in tasks])
+
+
+def train_on(
+    farm: Farm, planned: ProjectPlan, compute: ComputeOptions, tasks: Sequence[BuildTask]
+) -> Generator[tuple[BuildTask, BuiltConcept]]:
+    """Learn concepts on the machines of a cluster, and yield each as soon as this machine has it.
+
+    Of several with the same tensors the first is learned there; the caller finds these here for the others.
+    """
+    first = {task.training: task for task in reversed(tasks)}
+    trainings = [FarmTraining(task) for task in tasks if first[task.training] is task]
+    inputs = BuildInputs.of(planned)
+    inputs = replace(inputs, plan=replace(inputs.plan, tasks=()))
+    begin = partial(ConceptBuilder, inputs, replace(compute, threads=None))
+    title = f"Building {count(len(trainings), 'concept')}"
+    for done, built in farm.run(title, begin, trainings, compute.device, compute.threads):
+        yield done.task, built
+
+
+def check_for_farm(force: bool, jobs: int) -> None:
+    """Raise PerfError for what makes no sense on several machines."""
+    if force:
+        raise PerfError(
+            "what a cluster has built is not built again",
+            where="--force",
+            hint="leave out --on to train it anew on this machine",
+        )
+    if jobs != 1:
+        raise PerfError(
+            "a cluster does as many tasks at once as it has processors and memory for",
+            where="--jobs",
+            hint="leave it out; --threads says how many processors a task has",
+        )

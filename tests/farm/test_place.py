@@ -1,0 +1,78 @@
+"""Where work goes, and what is refused before anything is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perfusion_registry.errors import PerfError
+from perfusion_registry.farm.needs import PROCESS, needs_of
+from perfusion_registry.farm.place import SHARED_STORE_VARIABLE, FarmPlace
+from perfusion_registry.operations.build import BuildOptions
+from tests.tiny import save_tiny_base
+
+
+@pytest.mark.parametrize("on", ["auto", "10.0.0.1:6379", "head:6379", "[::1]:6379"])
+def test_a_cluster_by_a_node_of_it(on: str, tmp_path: Path) -> None:
+    place = FarmPlace.read(on, str(tmp_path))
+    assert place == FarmPlace(on, str(tmp_path))
+    assert not place.takes_jobs
+
+
+def test_a_cluster_by_its_jobs() -> None:
+    place = FarmPlace.read("https://head.example:8265", "s3://studio/farm")
+    assert place is not None
+    assert place.takes_jobs
+
+
+def test_this_machine_needs_no_shared_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FarmPlace.read("local", None) == FarmPlace("local")
+    monkeypatch.setenv(SHARED_STORE_VARIABLE, "/mnt/studio")
+    assert FarmPlace.read(None, "/mnt/studio") is None
+
+
+@pytest.mark.parametrize(
+    ("on", "shared", "said"),
+    [
+        ("head", "/mnt", "no Ray cluster"),
+        ("ray://head:10001", "/mnt", "Ray Client"),
+        ("head:6379", None, "a store that all of them reach"),
+        (None, "/mnt", "shares no store"),
+    ],
+)
+def test_mistakes_say_what_to_do(on: str | None, shared: str | None, said: str) -> None:
+    with pytest.raises(PerfError, match=said) as told:
+        FarmPlace.read(on, shared)
+    assert told.value.hint
+
+
+@pytest.mark.parametrize("more", [{"force": True}, {"jobs": 2}])
+def test_what_a_cluster_does_not_do(more: dict[str, int]) -> None:
+    with pytest.raises(PerfError) as told:
+        BuildOptions(farm=FarmPlace("local"), **more)  # type: ignore[arg-type]
+    assert told.value.where in ("--force", "--jobs")
+
+
+def test_a_task_asks_for_what_its_base_needs(tmp_path: Path) -> None:
+    from perfusion_registry.base import describe_base
+
+    base = describe_base(str(save_tiny_base(tmp_path / "base")))
+    weights = sum(path.stat().st_size for path in (tmp_path / "base").rglob("*.safetensors"))
+    assert needs_of(base, "cpu", 4, gpus_there=True).cpus == 4
+    assert needs_of(base, "cpu", None, gpus_there=True).memory == PROCESS + 3 * weights
+    assert [needs_of(base, "auto", None, gpus_there=there).gpus for there in (False, True)] == [0, 1]
+    assert needs_of(base, "cuda", None, gpus_there=False).gpus == 1
+
+
+def test_without_ray_one_sentence_names_the_extra() -> None:
+    program = (
+        "import sys\nsys.modules['ray'] = None\n"
+        "from perfusion_registry.farm.cluster import require_ray\n"
+        "try:\n    require_ray()\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "perfusion-registry[farm]" in done.stdout, done
+    assert "ray is not installed, and is needed to work on several machines" in done.stdout
