@@ -49,7 +49,7 @@ class NodeReporter:
         self._tell("begin", machine)
 
     @contextmanager
-    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, title: str, total: int | None = None, then: float = 0.0) -> Iterator[Stage]:
         """Open a stage, told by its title and how far it is."""
         stage = _NodeStage(self, title, total)
         self._stages.append(stage)

@@ -14,6 +14,7 @@ from typing import Any
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.locking import read_lock
+from perfusion_registry.build.checkpoint import CHECKPOINT, progress_of
 from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.errors import PerfError
 from perfusion_registry.farm.board import NodeReporter
@@ -79,12 +80,9 @@ def _done(task: FarmTask[Any], worker: Any, shared: SharedStore | None, store: S
 def _checkpoints(digest: str, shared: SharedStore, store: Store) -> Iterator[None]:
     """Take the shared checkpoint, if that is further than this machine's, and share the new ones
     meanwhile."""
-    from perfusion_registry.build.concept import CHECKPOINT
-    from perfusion_registry.build.state import steps_of
-
     path = store.workspace(digest) / CHECKPOINT
     theirs = shared.checkpoint(digest)
-    if theirs is not None and steps_of(theirs) > (steps_of(path.read_bytes()) if path.is_file() else 0):
+    if theirs is not None and _steps(theirs) > _steps(path):
         replace_bytes(path, theirs)
     done = threading.Event()
     thread = threading.Thread(target=_share_new, args=(path, digest, shared, done), daemon=True)
@@ -94,6 +92,12 @@ def _checkpoints(digest: str, shared: SharedStore, store: Store) -> Iterator[Non
     finally:
         done.set()
         thread.join()
+
+
+def _steps(checkpoint: Path | bytes) -> int:
+    """After how many steps it was written; 0 for what is none."""
+    progress = progress_of(checkpoint)
+    return 0 if progress is None else progress.step
 
 
 def _share_new(path: Path, digest: str, shared: SharedStore, done: threading.Event) -> None:

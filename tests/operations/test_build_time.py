@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from perfusion_registry.artifact.durations import BuildTime, Durations
-from perfusion_registry.build import training
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.build_time import Foretold, how_long
