@@ -26,7 +26,7 @@ from perfusion_registry.recipe.writing import replace_bytes
 from perfusion_registry.threads import use_threads, wait_briefly
 from perfusion_registry.version import __version__
 
-LOOK = 1.0
+LOOK = 0.2
 """Seconds between looks whether there is a new checkpoint to share."""
 _WORTH = 10
 """Sharing a checkpoint takes no more than one of so many seconds."""

@@ -49,7 +49,7 @@ def person(home: Path, project: Path) -> tuple[Path, dict[str, str]]:
     return home / "project", {**os.environ, **own}
 
 
-def until(true: Callable[[], object], seconds: float = 200.0) -> None:
+def until(true: Callable[[], object], seconds: float = 400.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -76,7 +76,7 @@ def half_way(nodes: Nodes, shared: Path) -> list[str]:
 def test_machines_that_die_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     base = save_tiny_base(tmp_path / "base")
     (tmp_path / "made").mkdir()
-    project = several(tmp_path / "made", base, count=4, steps=100)
+    project = several(tmp_path / "made", base, count=4, steps=150)
     shared = tmp_path / "shared"
     here, environment = person(tmp_path / "ann", project)
     with Nodes(tmp_path / "nodes", PERF_CHECKPOINT_SECONDS="0.2") as nodes:
@@ -88,7 +88,7 @@ def test_machines_that_die_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> 
                 until(lambda: building.poll() is not None or half_way(nodes, shared))
                 nodes.kill(half_way(nodes, shared)[0])
                 nodes.add()
-            out, err = building.communicate(timeout=300)
+            out, err = building.communicate(timeout=400)
         assert building.returncode == 0
         rows = json.loads(out)["built"]
         assert sorted(row["name"] for row in rows) == [f"bear-{number}" for number in range(4)]
