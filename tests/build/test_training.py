@@ -307,6 +307,13 @@ def test_a_supercategory_of_several_tokens_is_read_to_its_last(
     assert float(nearby.norm() / lock.encoding.norm()) < 0.05  # one step of the moving average
 
 
+def test_what_keys_are_locked_to_is_rounded_as_one_product(tiny_base: Base) -> None:
+    """All that is learned begins there: other sums would be another artifact of the same recipe."""
+    for word in ("teddy", "cat", "boat"):
+        lock = KeyLock.to(tiny_base, word, trained_keys=False)
+        assert torch.equal(lock.outputs, tiny_base.bank.W @ lock.encoding)
+
+
 def test_without_a_scorer_the_last_step_is_kept(
     tiny_base: Base, covariance: Covariance, photos: tuple[Path, ...]
 ) -> None:

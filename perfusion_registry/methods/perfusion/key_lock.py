@@ -36,7 +36,8 @@ class KeyLock:
         with torch.no_grad():
             encoding = base.encode([row]).states[0, row.concept_positions[0]].clone()
             encoding = base.bank.here(encoding)
-            outputs = base.bank.emitted(encoding)
+            # In one product, as ever: layer by layer it rounds otherwise, and so would all that is learned.
+            outputs = base.bank.W @ encoding
         keys = base.bank.key_columns.to(outputs.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
         return cls(word_embeddings(base, row), encoding, outputs, learned)
