@@ -7,6 +7,7 @@ as format 1 stays format 1, to the byte.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -26,6 +27,22 @@ ARCHITECTURE = "stable-diffusion"
 """The architecture of the base of a card that names none."""
 FIRST_PERF = "0.1.0"
 """The first perf that reads cards of format 2."""
+
+_WRONG = (
+    "its pictures are unlike ",
+    "its pictures hardly show ",
+    "it is hardly told from ",
+    "places hardly appear ",
+    "its gate opens by ",
+)
+_WELL = (
+    "it is told from ",
+    "whether it is told from ",
+    "places still appear ",
+    "its gate opens at its own word ",
+)
+_PARTS = re.compile(rf"; (?={'|'.join((*_WRONG, *_WELL))}|\w+ \S+ serves it best\Z)")
+"""How the parts of a verdict's sentence begin (`verdict.sentence`)."""
 
 Digest = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -73,7 +90,7 @@ class Verdict(FileModel):
     obeys: the prompt; how far places appear, of how far they do with the plain word. quiet: its gate is shut
     elsewhere; the widest. alike: the base can draw such pictures at all; the error of its denoiser on them.
     shows: its own pictures show its supercategory; of how many that is seen, a share. None: it was not
-    measured.
+    measured. sentence: all of it in words, good and bad.
     """
 
     sentence: Annotated[str, Field(max_length=2000)]
@@ -88,6 +105,14 @@ class Verdict(FileModel):
         """The tests that the concept did not pass, by name."""
         tests = {name: getattr(self, name) for name in ("alike", "shows", "told", "obeys", "quiet")}
         return tuple(name for name, judged in tests.items() if judged is not None and not judged.passed)
+
+    @property
+    def in_words(self) -> str:
+        """The sentence as people are told it. Of a bad verdict that is what is wrong and what to do: what
+        went well beside it is no comfort, and reads as if all were well."""
+        parts = _PARTS.split(self.sentence) if self.failed else []
+        wrong = "; ".join(part for part in parts if (part[:1].lower() + part[1:]).startswith(_WRONG))
+        return wrong[:1].upper() + wrong[1:] if wrong else self.sentence
 
 
 class ConceptCard(FileModel):

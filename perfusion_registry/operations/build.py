@@ -255,7 +255,7 @@ def _doubtful(planned: ProjectPlan, built: tuple[BuiltConcept, ...]) -> dict[str
         if task.built is not None:
             cards[task.name] = read_card(planned.store.path(task.built))
     verdicts = {name: card.verdict for name, card in cards.items()}
-    return {name: verdict.sentence for name, verdict in verdicts.items() if verdict and verdict.failed}
+    return {name: verdict.in_words for name, verdict in verdicts.items() if verdict and verdict.failed}
 
 
 def build_plan(
@@ -357,7 +357,8 @@ def _settle(
     if was is not None and was != built.sha256:
         what = (
             f"the bytes of `{task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "
-            "another kind of processor, number of threads or version of PyTorch has computed the locked ones"
+            "the locked ones were made with another kind of processor, number of threads, or version of "
+            "PyTorch or perf"
         )
         if locked:
             raise CheckFailedError(

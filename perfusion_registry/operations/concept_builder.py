@@ -284,7 +284,7 @@ class ConceptBuilder:
         self._judging = time.monotonic() - begun
         verdict = artifact.card.verdict
         if verdict is not None and verdict.failed:
-            self._reporter.warn(f"{task.name}: {verdict.sentence}")
+            self._reporter.warn(f"{task.name}: {verdict.in_words}")
         return artifact, sheet
 
 

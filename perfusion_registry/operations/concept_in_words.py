@@ -22,7 +22,7 @@ def concept_in_words(result: InfoResult, *, saved: Path | None = None) -> dict[s
         if value not in (None, [], {}) and key not in _TOLD_OTHERWISE and key not in result.render
     }
     if result.verdict is not None:
-        told["verdict"] = _text(result.verdict.sentence)
+        told["verdict"] = _text(result.verdict.in_words)
     if result.imported is not None:
         file = result.imported
         told["imported"] = f"{_text(file.file)} ({file.dialect}, {size(file.size)}), SHA-256 {file.sha256}"

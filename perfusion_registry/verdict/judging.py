@@ -85,12 +85,16 @@ def judge_concept(
         widest=widest,
         tried=tuple(choices) if len(choices) > 1 else (),
     )
-    said = sentence(found)
     verdict = Verdict(
-        sentence=said, told=found.told, obeys=found.obeys, quiet=found.quiet, alike=alike, shows=shows
+        sentence=sentence(found),
+        told=found.told,
+        obeys=found.obeys,
+        quiet=found.quiet,
+        alike=alike,
+        shows=shows,
     )
     settings = best.settings if len(choices) > 1 else {}
-    sheet = verdict_sheet(trained, own, best, plain, said)
+    sheet = verdict_sheet(trained, own, best, plain, verdict.in_words)
     return JudgedConcept(verdict, settings, sheet)
 
 

@@ -1,4 +1,8 @@
-"""A verdict in one sentence: what was measured, and what to do where a test was not passed."""
+"""A verdict in one sentence: what was measured, and what to do where a test was not passed.
+
+The sentence is on the card, so its words are a part of an artifact's bytes: other words would make another
+artifact of the same recipe. They stay as they are, and so does what `Verdict.in_words` knows of them.
+"""
 
 from __future__ import annotations
 
@@ -34,27 +38,21 @@ class Found:
 def hardly_shown(word: str, share: float) -> str:
     """Of pictures whose supercategory the judge sees in a small share of them."""
     return (
-        f"its pictures hardly show a {word} (seen in {_percent(share)} of them): take the word that they "
-        "show (`perf suggest-super`), or pictures of one"
+        f"its pictures hardly show a {word} (seen in {share:.0%} of them): take the word that they show "
+        "(`perf suggest-super`), or pictures of one"
     )
 
 
 def sentence(found: Found) -> str:
-    """What was found, and what to do where a test was not passed. A bad verdict says nothing else: what went
-    well beside it is no comfort, and reads as if all were well."""
-    wrong, well = [*_alike(found), *_shows(found)], list[str]()
-    for judged, told in ((found.told, _told), (found.obeys, _obeys), (found.quiet, _quiet)):
-        (well if judged is None or judged.passed else wrong).extend(told(found))
-    said = "; ".join(wrong or [*well, *_strength(found)])
+    """All that was found, and what to do where a test was not passed."""
+    parts = [*_alike(found), *_shows(found), *_told(found), *_obeys(found), *_quiet(found), *_strength(found)]
+    said = "; ".join(parts)
     return said[:1].upper() + said[1:] if said else f"nothing could be measured of {found.name}*"
 
 
 def _alike(found: Found) -> Iterator[str]:
     if found.alike is not None and not found.alike.passed:
-        yield (
-            "its pictures are unlike what this base can draw, so it will hardly be recognised: take a base "
-            "for photographs, or pictures like those that this base draws"
-        )
+        yield "its pictures are unlike what this base can draw: take a base for photographs"
 
 
 def _shows(found: Found) -> Iterator[str]:

@@ -18,7 +18,7 @@ SHOWN = 3
 def verdict_sheet(trained: Trained, own: Tensor, best: Attempted, plain: Tensor, said: str) -> Image.Image:
     """Its own pictures on the left; what its word draws, and the plain word below it, on the right.
 
-    own: (N, 3, H, W). plain: (P, S, 3, H, W), in 0..1. said: the verdict's sentence.
+    own: (N, 3, H, W). plain: (P, S, 3, H, W), in 0..1. said: the verdict in words.
     """
     templates = places_of(trained.train.validation_prompts)[:SHOWN]
     tiles = []
