@@ -27,6 +27,15 @@ ASSUMED = 8 * 2**30
 """Bytes of a GPU that does not tell its memory."""
 
 
+def read_form(said: str, where: str) -> Form:
+    """The form of that name. where: who says it. Raises PerfError where there is none."""
+    for form in get_args(Form):
+        if said == form:
+            found: Form = form
+            return found
+    raise PerfError(f"there is no form {said!r}", where=where, hint="use packed or thin, or leave it out")
+
+
 def form_of(bank: Bank) -> Form:
     """The form that a bank's prompts are drawn in: what `PERF_FORM` says; else packed where W is in the
     processor's memory, or small beside the GPU's; and thin where it is large, or where a projection is not
@@ -35,12 +44,8 @@ def form_of(bank: Bank) -> Form:
     Raises PerfError where `PERF_FORM` is neither.
     """
     said = os.environ.get(VARIABLE)
-    for form in get_args(Form):
-        if said == form:
-            found: Form = form
-            return found
     if said:
-        raise PerfError(f"there is no form {said!r}", where=VARIABLE, hint="use packed or thin, or unset it")
+        return read_form(said, VARIABLE)
     if not bank.is_plain:
         return "thin"
     if bank.device.type == "cpu":

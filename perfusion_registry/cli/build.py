@@ -56,7 +56,7 @@ def build(
     """Train the concepts whose inputs changed, and lock them.
 
     A verdict says what each became. A build that is interrupted resumes where it was. A concept on Storybook
-    takes from a minute and a half (two fast cores) to six (slow and busy ones), half of it training.
+    takes from a minute and a half (two fast cores) to six (slow and busy ones), most of it training.
     With --for nothing is trained: concepts are transferred.
     """
     from perfusion_registry.operations.build import BuildOptions, check_learned

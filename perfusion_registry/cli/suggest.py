@@ -46,9 +46,11 @@ def suggest_super(
 def _tell(result: SuggestResult, *, with_tokens: bool) -> None:
     if not result.fits:
         nearest = result.words[0]
+        every_noun = result.source in (result.base, "wordnet")
+        hardly = ", so this base will hardly draw such a thing" if every_noun else ""
         console.say(
             f"None of {console.count(result.considered, 'word')} fits: even {nearest.word} is no nearer to "
-            f"the images than chance ({nearest.similarity:.2f}), so this base will hardly draw such a thing"
+            f"the images than chance ({nearest.similarity:.2f}){hardly}"
         )
         console.say("Nearest, though none fits:")
     rows = [

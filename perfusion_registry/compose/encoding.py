@@ -128,8 +128,8 @@ def encoded_without(
 ) -> Conditioning:
     """Encode prompts with the supercategories of the concepts in `swapped` in their place.
 
-    tokens, E: the prompts with every concept in its own place, and their encodings (B, n, d). Returns the
-    same, lined up with them; blank chunks stay what they are.
+    tokens: the prompts with every concept in its own place. Returns (B, n, d), lined up with them; blank
+    chunks stay what they are.
     """
     said = {one.name: said_as(one, spelled=one.name in swapped) for one in composition.concepts}
     spelled = [tokenised(base, prompt, said) for prompt in prompts]

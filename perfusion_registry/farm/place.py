@@ -55,8 +55,8 @@ class FarmPlace:
 
     @classmethod
     def read(cls, on: str | None, shared_store: str | None) -> FarmPlace | None:
-        """What the options say; None where nobody asked for a cluster. A store that only the environment
-        names is then of no interest; one that was named is a mistake."""
+        """What the options say, and of the store the environment; None where nobody asked for a cluster. A
+        store that only the environment names is then of no interest; one that was named is a mistake."""
         if on is None:
             if shared_store is not None and shared_store != os.environ.get(SHARED_STORE_VARIABLE):
                 raise PerfError(
@@ -65,6 +65,7 @@ class FarmPlace:
                     hint="say which cluster, with --on, or leave it out",
                 )
             return None
-        if shared_store is not None and not shared_store.startswith("s3://"):
-            shared_store = str(Path(shared_store).expanduser().absolute())
-        return cls(on.strip(), shared_store)
+        store = shared_store or os.environ.get(SHARED_STORE_VARIABLE) or None
+        if store is not None and "://" not in store:
+            store = str(Path(store).expanduser().absolute())
+        return cls(on.strip(), store)

@@ -81,6 +81,7 @@ def composed(
     negative = read_negative(negative_prompt)
 
     from perfusion_registry.base import beside, wrap
+    from perfusion_registry.base.forms import read_form
     from perfusion_registry.compose.composing import compose
     from perfusion_registry.compose.encoding import spelled_out
     from perfusion_registry.compose.focusing import residuals
@@ -88,6 +89,7 @@ def composed(
     from perfusion_registry.compose.packing import edited
     from perfusion_registry.compose.tokenising import needs_encoding, tokenised, warn_of_lost
 
+    form = None if form is None else read_form(form, "form")
     base = wrap(pipe)
     if not isinstance(concepts, Mapping):
         sources = (concepts,) if isinstance(concepts, str | Path) else tuple(concepts)

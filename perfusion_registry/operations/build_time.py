@@ -88,10 +88,10 @@ def keep_time(
         Durations(store.root).keep(kind, took)
 
 
-def ahead_of(before: BuildTime | None, options: AfterTraining) -> AfterTraining:
+def ahead_of(before: BuildTime | None, counted: AfterTraining) -> AfterTraining:
     """What follows a training, in its steps: by the latest build of its kind, else as it was counted."""
     if before is None or before.judging is None or before.step == 0:
-        return options
+        return counted
     judging = min(before.judging, before.rest)
     return AfterTraining((before.rest - judging) / before.step, judging / before.step)
 
@@ -111,11 +111,10 @@ def how_long(foretold: Sequence[Foretold], processes: int = 1) -> list[str]:
     """What is said of all trainings of a build beforehand, in lines: the whole, and each by itself."""
     if not foretold:
         return []
-    known = [one.seconds for one in foretold if one.seconds is not None]
+    seconds = _together(foretold, processes)
     time = "how long is told while the first trains"
-    if len(known) == len(foretold):
-        # Nothing is done sooner than the longest, however many processes there are.
-        time = f"about {duration(max([sum(known) / processes, *known]))}, as it took here the last time"
+    if seconds is not None:
+        time = f"about {duration(seconds)}, as it took here the last time"
     if len(foretold) == 1:
         return [f"1 concept to train, {foretold[0].steps_in_words}: {time}"]
     wide = max(len(one.name) for one in foretold)
@@ -125,6 +124,15 @@ def how_long(foretold: Sequence[Foretold], processes: int = 1) -> list[str]:
 
 def still_to_do(foretold: Sequence[Foretold], processes: int = 1) -> str:
     """What is said behind each that is built: how many are left, and how long they take."""
-    known = [one.seconds for one in foretold if one.seconds is not None]
-    takes = f", about {duration(sum(known) / processes)}" if len(known) == len(foretold) else ""
+    seconds = _together(foretold, processes)
+    takes = "" if seconds is None else f", about {duration(seconds)}"
     return f"{count(len(foretold), 'concept')} to go{takes}"
+
+
+def _together(foretold: Sequence[Foretold], processes: int) -> float | None:
+    """Seconds of all of them, in so many processes; None where one of them is not known."""
+    known = [one.seconds for one in foretold if one.seconds is not None]
+    if len(known) < len(foretold):
+        return None
+    # Nothing is done sooner than the longest, however many processes there are.
+    return max([sum(known) / processes, *known])

@@ -17,8 +17,9 @@ from perfusion_registry.recipe.pictures import CAPTIONS, PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
 
-_REPEATS = re.compile(r"\d+_\S")
-"""A folder of kohya's scripts: how often its pictures are repeated, and their caption."""
+_REPEATS = re.compile(r"\d{1,3}_\S")
+"""A folder of kohya's scripts: how often its pictures are repeated, and their caption. Four digits are a
+year."""
 
 
 def given_images(patterns: Sequence[str], where: str) -> tuple[SourceImage, ...]:

@@ -210,23 +210,27 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     """What a pattern names: files, the pictures of folders, and links that lead nowhere; no captions, unless
     it names one of them alone."""
     files: dict[Path, None] = {}
+    pictured: dict[Path, frozenset[str]] = {}
     several = any(sign in pattern for sign in "*?")
     for path in matches(folder, pattern):
         if not path.is_dir():
-            if not (several and _is_caption(path)):
-                files[path] = None
+            if several and path.suffix.lower() in CAPTIONS:
+                beside = path.parent
+                if beside not in pictured:
+                    pictured[beside] = _stems_of_pictures(beside)
+                if path.stem in pictured[beside]:
+                    continue
+            files[path] = None
         elif not several:
             inside = [path / name for name in names_in(path) if not name.startswith(".")]
             files.update(dict.fromkeys(p for p in inside if p.suffix.lower() in (*PICTURES, *UNREADABLE)))
     return list(files)
 
 
-def _is_caption(path: Path) -> bool:
-    """Whether a file is the caption of a picture beside it."""
-    return path.suffix.lower() in CAPTIONS and any(
-        Path(name).stem == path.stem and Path(name).suffix.lower() in PICTURES
-        for name in names_in(path.parent)
-    )
+def _stems_of_pictures(folder: Path) -> frozenset[str]:
+    """The stems of the pictures in a folder."""
+    names = (Path(name) for name in names_in(folder))
+    return frozenset(name.stem for name in names if name.suffix.lower() in PICTURES)
 
 
 def _is_usable(path: Path, mistakes: _Mistakes) -> bool:

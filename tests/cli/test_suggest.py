@@ -65,10 +65,14 @@ def test_that_none_fits_is_said_before_the_list(capsys: pytest.CaptureFixture[st
     _tell(SuggestResult(**facts, fits=False), with_tokens=False)
     first, second, *table = capsys.readouterr().out.splitlines()
     assert first.startswith("None of 8 words fits: even table is no nearer to the images than chance (-0.25)")
+    assert "so this base will hardly draw such a thing" in first
     assert second == "Nearest, though none fits:"
     assert table[0].split()[0] == "word"
     _tell(SuggestResult(**facts, fits=True), with_tokens=False)
     assert "fits" not in capsys.readouterr().out
+    # Of words that somebody chose it follows that none of these fits, and nothing about the base.
+    _tell(SuggestResult(**{**facts, "source": "words.txt"}, fits=False), with_tokens=False)
+    assert "hardly" not in capsys.readouterr().out
 
 
 def test_words_are_ranked_as_clip_ranks_them(

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from perfusion_registry.cli import app
 from perfusion_registry.errors import PerfError
 from perfusion_registry.farm.needs import PROCESS, needs_of
 from perfusion_registry.farm.place import SHARED_STORE_VARIABLE, FarmPlace
 from perfusion_registry.operations.build import BuildOptions
+from tests.operations.conftest import place as place
+from tests.operations.conftest import project as project
 from tests.tiny import save_tiny_base
 
 
@@ -32,6 +36,28 @@ def test_this_machine_needs_no_shared_store(monkeypatch: pytest.MonkeyPatch) -> 
     assert FarmPlace.read("local", None) == FarmPlace("local")
     monkeypatch.setenv(SHARED_STORE_VARIABLE, "/mnt/studio")
     assert FarmPlace.read(None, "/mnt/studio") is None
+
+
+def test_a_program_has_the_store_of_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARED_STORE_VARIABLE, str(tmp_path))
+    assert FarmPlace.read("auto", None) == FarmPlace("auto", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert FarmPlace.read("auto", "shared") == FarmPlace("auto", str(tmp_path / "shared"))
+
+
+def test_a_store_of_another_kind_is_no_folder_of_that_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is trained or imported for it."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    before = sorted(path for path in project.iterdir())
+    asked = ["build", "--on", "local", "--shared-store", "oci://registry.example/studio"]
+    said = CliRunner().invoke(app, asked)
+    assert said.exit_code == 2, said.output
+    assert "Machines share a store in a folder or in S3" in " ".join(said.stderr.split())
+    assert sorted(path for path in project.iterdir()) == before
 
 
 @pytest.mark.parametrize(

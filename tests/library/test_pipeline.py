@@ -157,6 +157,13 @@ def test_a_lora_that_is_not_merged_draws_as_one_that_is(tiny_base: Base, place: 
     assert np.abs(ours - plain).max() > 0.02
 
 
+def test_a_form_that_there_is_not_is_no_other_one(tiny_base: Base, place: Path) -> None:
+    pipe = pipeline(tiny_base)
+    with pytest.raises(perf.PerfError, match="no form 'slim'") as told:
+        perf.composed(pipe, "a teddy*", place / "teddy.safetensors", form="slim").__enter__()  # type: ignore[arg-type]
+    assert told.value.where == "form"
+
+
 def test_a_lora_of_the_text_encoder_is_to_be_merged_first(tiny_base: Base) -> None:
     pipe = pipeline(tiny_base)
     pipe.text_encoder = copy.deepcopy(pipe.text_encoder)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import perfusion_registry as perf
 from perfusion_registry.cli import app
+from perfusion_registry.operations.pictures import note_on_captions
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.recipe_options import read_value
 from perfusion_registry.operations.workspace import Workspace
@@ -61,7 +62,10 @@ def test_captions_of_other_tools_are_told_not_to_be_read(project: Path) -> None:
     )
     with Workspace.open(project) as workspace:  # what a recipe's pattern means is the same
         assert len(load_plan(workspace, ["dog"]).plan.tasks[0].images) == 3
-    photos.rename(project / "10_ohwx cat")
+    for folder, told in (("2024_summer", False), ("10_ohwx cat", True)):
+        photos = photos.rename(project / folder)
+        pictures = [picture for picture in photos.iterdir() if picture.suffix == ".png"]
+        assert ("the folder's name" in (note_on_captions(pictures) or "")) is told
     renamed = ["add", "cat", "--super", "cat", "--images", "10_ohwx cat/*.png"]
     result = CliRunner().invoke(app, renamed)
     assert "2 caption files beside the pictures and the folder's name `10_ohwx cat`" in " ".join(

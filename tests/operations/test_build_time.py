@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from perfusion_registry.artifact.durations import BuildTime, Durations
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, build
-from perfusion_registry.operations.build_time import Foretold, how_long
+from perfusion_registry.operations.build_time import Foretold, how_long, still_to_do
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.options import TrainingOptions
@@ -232,6 +232,14 @@ def test_what_cannot_be_read_is_as_good_as_not_there(tmp_path: Path) -> None:
 
 TEN = Foretold("ten", 10, 50.0)
 HUNDRED = Foretold("hundred", 100, 90.0)
+
+
+def test_what_is_left_takes_no_less_than_the_longest() -> None:
+    """In several processes too, as it is said beforehand."""
+    assert still_to_do([TEN, HUNDRED], 1) == "2 concepts to go, about 2 min 20 s"
+    assert still_to_do([HUNDRED], 2) == "1 concept to go, about 1 min 30 s"
+    assert still_to_do([HUNDRED, HUNDRED, TEN], 2) == "3 concepts to go, about 1 min 55 s"
+    assert still_to_do([HUNDRED, replace(TEN, seconds=None)], 2) == "2 concepts to go"
 
 
 @pytest.mark.parametrize(
