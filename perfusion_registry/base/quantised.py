@@ -35,16 +35,19 @@ def place_of(layer: nn.Module) -> Tensor:
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """The weight, of a linear layer (m', m), in fp32, as the layer computes with it: its very own where it is
-    in fp32."""
+    """A copy of the weight, of a linear layer (m', m), in fp32, as the layer computes with it.
+
+    A copy begins where kernels like memory to begin. A weight that was mapped from a file may not, and is
+    multiplied with in another order, which rounds otherwise.
+    """
     weight: Any = layer.weight
     if not is_gguf(layer):
         plain: Tensor = weight
-        return plain.detach().float()
+        return plain.detach().to(torch.float32, copy=True)
     from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
     numbers: Tensor = dequantize_gguf_tensor(weight)
-    return numbers.detach().to(computes_in(layer)).float()
+    return numbers.detach().to(computes_in(layer)).to(torch.float32, copy=True)
 
 
 def shape_of(layer: nn.Module) -> torch.Size:

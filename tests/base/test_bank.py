@@ -88,6 +88,22 @@ def test_what_all_projections_give_needs_no_second_copy_of_them(
     assert torch.allclose(emitted, E @ bank.W.T, atol=1e-6)
 
 
+def test_it_does_not_matter_where_in_memory_weights_lie(unet: nn.Module) -> None:
+    """What is mapped from a file need not lie where kernels like it, and is then rounded otherwise."""
+    for attention in cross_attentions(unet):
+        for linear in (attention.module.to_k, attention.module.to_v):  # type: ignore[union-attr]
+            memory = torch.empty(linear.weight.numel() + 1)
+            moved = memory[1:].view_as(linear.weight).copy_(linear.weight)
+            linear.weight = nn.Parameter(moved, requires_grad=False)
+    bank = bank_of(unet)
+    for seed in range(4):
+        e = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+        alone = [
+            bank.W[rows].clone() @ e for layer in bank.layers for rows in (layer.key_slice, layer.value_slice)
+        ]
+        assert torch.equal(bank.emitted(e), torch.cat(alone))
+
+
 def test_training_after_drawing_has_a_bank_with_gradients(unet: nn.Module) -> None:
     """A W that was gathered where gradients are off everywhere could not be trained with."""
     bank = bank_of(unet)

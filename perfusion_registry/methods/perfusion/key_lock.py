@@ -36,7 +36,7 @@ class KeyLock:
         with torch.no_grad():
             encoding = base.encode([row]).states[0, row.concept_positions[0]].clone()
             encoding = base.bank.here(encoding)
-            # In one product, as ever: layer by layer it rounds otherwise, and so would all that is learned.
+            # One product, as ever: all that is learned begins with it, to the last bit.
             outputs = base.bank.W @ encoding
         keys = base.bank.key_columns.to(outputs.device)
         learned = torch.ones_like(keys) if trained_keys else ~keys
