@@ -9,10 +9,11 @@ def count(number: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes: `512 B`, `34.2 KB`, `4.7 MB` (thousands)."""
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    """A number of bytes: `512 B`, `34.2 KB`, `4.7 MB`, `6.9 GB` (thousands)."""
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if count >= bytes_:
+            return f"{count / bytes_:.1f} {unit}"
+    return f"{count} B"
 
 
 def duration(seconds: float) -> str:

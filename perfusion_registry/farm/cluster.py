@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from perfusion_registry.amounts import size
+from perfusion_registry.amounts import count, size
 from perfusion_registry.errors import PerfError
 from perfusion_registry.extras import lacking
 from perfusion_registry.farm.needs import Needs
-from perfusion_registry.farm.place import LOCAL
+from perfusion_registry.farm.place import AUTO, LOCAL
 
+_PATIENCE = 5.0  # seconds for the head of a cluster to answer
 OBJECTS = 128 * 2**20
 """Bytes of a local cluster's object store: results go through the store, and Ray's take none but words."""
 _QUIET = {
@@ -40,6 +42,8 @@ def require_ray() -> ModuleType:
 def connected(on: str) -> Iterator[ModuleType]:
     """Ray, connected: to a cluster of this machine's processors that ends with the context (`local`), or to
     one that this machine is a node of. Raises PerfError where there is none."""
+    if ":" in on and not _answers(on):  # Ray itself would try for minutes
+        raise _no_cluster(on)
     ray = require_ray()
     if on == LOCAL:
         ray.init(
@@ -55,15 +59,30 @@ def connected(on: str) -> Iterator[ModuleType]:
         try:
             ray.init(address=on, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise PerfError(
-                f"this machine is no node of a cluster at {on}",
-                where=f"--on {on}",
-                hint=f"join it (`ray start --address {on}`), or send a job to it: --on http://HOST:8265",
-            ) from error
+            raise _no_cluster(on) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _no_cluster(on: str) -> PerfError:
+    if on == AUTO:
+        what, join = "this machine is no node of a cluster", "join one (`ray start --address HOST:6379`)"
+    else:
+        what, join = f"this machine is no node of a cluster at {on}", f"join it (`ray start --address {on}`)"
+    hint = f"{join}, or send a job to one: --on http://HOST:8265"
+    return PerfError(what, where=f"--on {on}", hint=hint)
 
 
 def unmet(ray: ModuleType, needs: Needs) -> str | None:
@@ -73,11 +92,13 @@ def unmet(ray: ModuleType, needs: Needs) -> str | None:
         asked = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
         if all(node.get(what, 0) >= number for what, number in asked.items()):
             return None
-    largest = max((node.get("memory", 0) for node in nodes), default=0)
-    cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+    largest = {
+        what: int(max((node.get(what, 0) for node in nodes), default=0)) for what in ("CPU", "GPU", "memory")
+    }
+    has = count(largest["CPU"], "processor"), count(largest["GPU"], "GPU"), size(largest["memory"])
     return (
-        f"no machine of the cluster has what a task asks for ({needs.told}): the largest have {cpus:g} "
-        f"processors and {size(int(largest))}"
+        f"no machine of the cluster has what a task asks for ({needs.told}): the most that any has is "
+        f"{has[0]}, {has[1]} and {has[2]}"
     )
 
 

@@ -33,7 +33,7 @@ def lead(ray: ModuleType, order: Order, *, local: bool = False) -> Generator[Eve
     needs = order.with_gpus if ray.cluster_resources().get("GPU") else order.needs
     lack = unmet(ray, needs)
     if lack is not None and local:
-        raise PerfError(lack, where="--on local", hint="ask for fewer --threads, or use a larger machine")
+        raise PerfError(lack, where="--on local", hint="ask for less (--threads, --device)")
     if lack is not None:
         yield [(ALL, "warn", f"{lack}; waiting for one that has")], {}
     board = _board(ray)

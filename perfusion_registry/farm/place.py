@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
 SHARED_STORE_VARIABLE = "PERF_SHARED_STORE"
 _JOBS = re.compile(r"https?://\S+\Z")
 _CLUSTER = re.compile(r"auto|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}")

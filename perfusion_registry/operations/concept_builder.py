@@ -63,10 +63,10 @@ class BuiltConcept(FileModel):
         said = {}
         if image is not None:
             plain, own = self.scores.get("image_plain"), self.scores.get("image_self")
-            reached = [] if plain is None else [f"the plain word reaches {plain:.2f}"]
-            reached += [] if own is None else [f"they have {own:.2f} to each other"]
+            reached = [] if plain is None else [f"the plain word reaches {plain:.3f}"]
+            reached += [] if own is None else [f"they have {own:.3f} to each other"]
             behind = f" ({', '.join(reached)})" if reached else ""
-            said["likeness"] = f"{image:.2f} to your pictures, by the base's CLIP model{behind}"
+            said["likeness"] = f"{image:.3f} to your pictures, by the base's CLIP model{behind}"
         if text is not None:
             share = f"{round(100 * text)} %"
             said["prompts"] = f"what else they ask for is shown {share} as well as with the plain word"

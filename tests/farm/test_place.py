@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from perfusion_registry.cli import app
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm.needs import PROCESS, needs_of
+from perfusion_registry.farm.cluster import connected, unmet
+from perfusion_registry.farm.needs import PROCESS, Needs, needs_of
 from perfusion_registry.farm.place import SHARED_STORE_VARIABLE, FarmPlace
 from perfusion_registry.operations.build import BuildOptions
 from tests.operations.conftest import place as place
@@ -91,6 +96,27 @@ def test_a_task_asks_for_what_its_base_needs(tmp_path: Path) -> None:
     assert needs_of(base, "cpu", None, gpus_there=True).memory == PROCESS + 3 * weights
     assert [needs_of(base, "auto", None, gpus_there=there).gpus for there in (False, True)] == [0, 1]
     assert needs_of(base, "cuda", None, gpus_there=False).gpus == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(host: str) -> None:
+    """Ray itself would try for minutes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{host}:{free.getsockname()[1]}"
+    with pytest.raises(PerfError, match=re.escape(f"no node of a cluster at {address}")) as told:
+        connected(address).__enter__()
+    assert "ray start" in str(told.value.hint)
+
+
+def test_what_no_machine_has_is_said_with_what_they_have() -> None:
+    resources = {"CPU": 2.0, "memory": 20e9}
+    there: Any = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": resources}])
+    assert unmet(there, Needs(cpus=2, memory=PROCESS)) is None
+    said = unmet(there, Needs(gpus=1, memory=int(6.9e9)))
+    assert said is not None
+    assert "asks for (1 processor, 1 GPU, 6.9 GB)" in said
+    assert said.endswith("the most that any has is 2 processors, 0 GPUs and 20.0 GB")
 
 
 def test_without_ray_one_sentence_names_the_extra() -> None:
