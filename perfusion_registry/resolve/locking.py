@@ -86,6 +86,10 @@ def lock(
         covariance=plan.covariance.locked if plan.covariance is not None else None,
         concepts=tuple(sorted(concepts, key=lambda concept: concept.name)),
     ).as_written()
+    if before.version == 1 < after.version:  # which did not say all of what is kept
+        known = before.concepts
+        said = tuple(_whole(block, store) if block in known else block for block in after.concepts)
+        after = after.model_copy(update={"concepts": said})
     return after if differences(project.lockfile, after) or project.lockfile is None else project.lockfile
 
 
@@ -227,6 +231,14 @@ def _render(
     if store.has(sha256):  # whole, not only there
         said = read_card(store.path(sha256)).render.model_dump(mode="json")
     return render | {left: said.get(left, render[left])}
+
+
+def _whole(block: LockedConcept, store: Store) -> LockedConcept:
+    """A block of version 1 with the options that its version had no place for, where the artifact is here."""
+    if block.kind == "pack" or block.sha256 is None or not store.has(block.sha256):
+        return block
+    render = read_card(store.path(block.sha256)).render.model_dump(mode="json")
+    return block.model_copy(update={"render": render | block.render})
 
 
 def _locked(task: BuildTask, before: LockedConcept | None, store: Store) -> LockedConcept:
