@@ -31,7 +31,7 @@ FLOORS = (
     ("render",),
     ("evaluate",),
     ("verdict",),
-    ("farm",),
+    ("cluster",),
     ("operations",),
     ("library", "cli"),
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def build(
     compute: Compute,
     common: CommonWithProgress,
-    farm: OtherMachines,
+    machines: OtherMachines,
     names: Annotated[
         list[str] | None, argument("NAME", "The concepts to build.", default="all", completion=concept_names)
     ] = None,
@@ -68,7 +68,7 @@ def build(
         from perfusion_registry.operations.transfer import TransferOptions, check_alone, transfer
 
         others = {"--super": supercategory, "--force": force, "--locked": locked, "--shard": shard}
-        check_alone(for_base, {**others, "--on": farm.on})
+        check_alone(for_base, {**others, "--on": machines.on})
         asked = TransferOptions(
             base=for_base,
             names=tuple(names or ()),
@@ -92,7 +92,7 @@ def build(
         shard=shard,
         dry_run=dry_run,
         compute=compute.read(),
-        farm=farm.read(),
+        cluster=machines.read(),
     )
     with common.open() as workspace:
         if override is None:

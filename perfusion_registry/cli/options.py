@@ -11,7 +11,7 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.help import GENERAL, flag, lockfile_flag, option
 
 if TYPE_CHECKING:
-    from perfusion_registry.farm.place import FarmPlace
+    from perfusion_registry.cluster.address import ClusterAddress
     from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.result import Result
     from perfusion_registry.operations.workspace import Workspace
@@ -179,11 +179,11 @@ class OtherMachines:
         option("ADDRESS", "What machines share: a folder, or s3://BUCKET.", envvar="PERF_SHARED_STORE"),
     ] = None
 
-    def read(self) -> FarmPlace | None:
+    def read(self) -> ClusterAddress | None:
         """What is said, for an operation."""
-        from perfusion_registry.farm.place import FarmPlace
+        from perfusion_registry.cluster.address import ClusterAddress
 
-        return FarmPlace.read(self.on, self.shared_store)
+        return ClusterAddress.read(self.on, self.shared_store)
 
 
 @dataclass(frozen=True)

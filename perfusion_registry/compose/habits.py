@@ -16,7 +16,7 @@ from perfusion_registry.recipe.name import canonical_name
 _BRACES = re.compile(r"\{\s*([\w-]+)\s*=[^{}]*\}")
 _EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet|embedding):([^:<>]+)[^<>]*>|\bembedding:([\w-]+)")
 _CHANGING = re.compile(r"\[(?=[^()\[\]]*[^\W\d])(?:[^()\[\]]*:\s*\d*\.?\d+\s*|[^()\[\]]*\|[^()\[\]]*)\]")
-_UNCLOSED = re.compile(r"[(\[][^\W\d][^()\[\]]*\Z")
+_UNCLOSED = re.compile(r"[(\[](?=[^\W\d])([\w-]+)[^()\[\]]*\Z")
 _WILDCARD = re.compile(r"__\w[\w/-]*?__|\{[^{}=|]*\|[^{}=]*\}")
 _OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*(?:[ =][\w.:,]*\d[\w.:,]*)?")
 _BARE_WEIGHT = re.compile(
@@ -26,7 +26,8 @@ _KEYWORD = re.compile(r"(?<![\w-])(AND|ADDCOMM|ADDROW|ADDCOL)(?![\w-])")
 _STARS = "\N{FULLWIDTH ASTERISK}\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}\N{BLACK STAR}"
 _STAR = re.compile(rf"([\w-]+)(\s+\*|\s*[{_STARS}])")
 _MEANT = re.compile(r"\\\*")
-_WORD = re.compile(r"[\w-]+")
+_WORD = re.compile(rf"(?:{_EXTRA_NETWORK.pattern})|(?P<word>[\w-]+)")
+"""A word, or what other tools call a file by, which is told by itself."""
 
 
 def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
@@ -75,7 +76,7 @@ def _starred(text: str, known: Collection[str]) -> dict[str, str]:
 
 def _without_stars(prompt: Prompt, texts: Sequence[str], missed: Collection[str]) -> Iterator[str]:
     """One sentence for all names of concepts that have no star, with the prompt as it would call them."""
-    words = (_name(word) for text in texts for word in _WORD.findall(text))
+    words = (_name(match["word"] or "") for text in texts for match in _WORD.finditer(text))
     starred = {name for text in texts for name in _starred(text, missed)}
     named = [name for name in dict.fromkeys(words) if name in missed and name not in starred]
     if named:
@@ -90,7 +91,7 @@ def _with_stars(prompt: Prompt, names: Collection[str]) -> str:
     left, written, end = set(names), [], 0
 
     def called(match: re.Match[str]) -> str:
-        name = _name(match[0])
+        name = _name(match["word"] or "")
         if name not in left:
             return match[0]
         left.discard(name)
@@ -114,7 +115,7 @@ def _brackets(prompt: Prompt) -> Iterator[str]:
         return
     for piece in prompt.pieces:
         if isinstance(piece, Text) and (match := _UNCLOSED.search(piece.text)):
-            yield f"{match[0][0]} before {_WORD.findall(match[0])[0]} is a character: nothing closes it"
+            yield f"{match[0][0]} before {match[1]} is a character: nothing closes it"
 
 
 def _one_text(source: str) -> Iterator[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,41 +15,32 @@ from perfusion_registry.amounts import count
 from perfusion_registry.artifact import read_card
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.errors import CheckFailedError, PerfError
-from perfusion_registry.operations.build_time import Foretold, foretell, how_long, in_order, still_to_do
+from perfusion_registry.operations.build_time import Foretold, foretell
+from perfusion_registry.operations.building import build_plan, trained_by
+from perfusion_registry.operations.cluster_build import check_for_cluster
 from perfusion_registry.operations.compute import ComputeOptions
-from perfusion_registry.operations.concept_builder import (
-    BuildInputs,
-    BuiltConcept,
-    ConceptBuilder,
-    built_before,
-)
-from perfusion_registry.operations.farmed import check_for_farm, farm_of, fetch_done, train_on
+from perfusion_registry.operations.concept_builder import BuiltConcept
 from perfusion_registry.operations.lock import stale
-from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
-from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
-from perfusion_registry.reporter import Reporter
-from perfusion_registry.resolve import BuildTask, ProjectFolder, changes_of, lock
+from perfusion_registry.resolve import changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
-from perfusion_registry.resolve.planning import OPTIONS_CHANGED
 from perfusion_registry.shards import idle, parse_shard, share
-from perfusion_registry.workers import worker_pool
 
 if TYPE_CHECKING:
-    from perfusion_registry.farm.place import FarmPlace
+    from perfusion_registry.cluster.address import ClusterAddress
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What to build. names: the concepts (default: all). force: even what is up to date.
 
-    jobs: processes at once. shard: `2/8` is the second of eight parts of them, for as many machines. farm: a
-    cluster of machines that train; one thread each where `compute` says nothing of threads.
+    jobs: processes at once. shard: `2/8` is the second of eight parts of them, for as many machines.
+    cluster: of machines that train; one thread each where `compute` says nothing of threads.
 
     locked: raise StaleLockfileError where the lockfile would change, and CheckFailedError where the bytes of
     an unchanged recipe are not the locked ones.
@@ -64,14 +53,14 @@ class BuildOptions:
     shard: str | None = None
     dry_run: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
-    farm: FarmPlace | None = None
+    cluster: ClusterAddress | None = None
 
     def __post_init__(self) -> None:
         """Raise PerfError for layers that would be away when gradients come back to them, and for what a
         cluster does not do."""
         require_whole_models(self.compute.offload)
-        if self.farm is not None:
-            check_for_farm(self.force, self.jobs)
+        if self.cluster is not None:
+            check_for_cluster(self.force, self.jobs)
 
 
 class NeededConcept(FileModel):
@@ -167,7 +156,7 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
         options.compute,
         locked=options.locked,
         jobs=options.jobs,
-        farm=options.farm,
+        cluster=options.cluster,
         reporter=workspace.reporter,
     )
     return result_of(planned, begun, built=built)
@@ -191,7 +180,7 @@ def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, s
 
 def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConcept, ...]:
     """What a build of this plan would train, and why."""
-    trained = {task.name for task in _trained(planned)}
+    trained = {task.name for task in trained_by(planned)}
     rows = []
     for task in planned.plan.needed:
         known = foretell(task, planned.store, planned.base, compute) if task.name in trained else None
@@ -205,26 +194,6 @@ def needed_of(planned: ProjectPlan, compute: ComputeOptions) -> tuple[NeededConc
             )
         )
     return tuple(rows)
-
-
-def _trained(planned: ProjectPlan) -> list[BuildTask]:
-    """The tasks whose tensors have to be learned: not in the store yet, transferred or imported."""
-    needed = planned.plan.needed
-    return [task for task in needed if task.trained and built_before(planned.store, task) is None]
-
-
-def tell_how_long(
-    planned: ProjectPlan, compute: ComputeOptions, reporter: Reporter, processes: int = 1
-) -> None:
-    """Say what the trainings of this plan will take, in which order."""
-    for line in how_long(_foretold(planned, _trained(planned), compute, processes), processes):
-        reporter.note(line)
-
-
-def _foretold(
-    planned: ProjectPlan, tasks: Sequence[BuildTask], compute: ComputeOptions, processes: int
-) -> list[Foretold]:
-    return [foretell(task, planned.store, planned.base, compute, processes) for task in tasks]
 
 
 def result_of(
@@ -256,117 +225,3 @@ def _doubtful(planned: ProjectPlan, built: tuple[BuiltConcept, ...]) -> dict[str
             cards[task.name] = read_card(planned.store.path(task.built))
     verdicts = {name: card.verdict for name, card in cards.items()}
     return {name: verdict.in_words for name, verdict in verdicts.items() if verdict and verdict.failed}
-
-
-def build_plan(
-    planned: ProjectPlan,
-    compute: ComputeOptions,
-    *,
-    locked: bool,
-    reporter: Reporter,
-    jobs: int = 1,
-    farm: FarmPlace | None = None,
-) -> tuple[BuiltConcept, ...]:
-    """Build every task that needs it; the lockfile follows each one, so that a killed run loses one at most.
-
-    locked: raise CheckFailedError when the bytes of an unchanged recipe differ from the lockfile's. jobs: how
-    many are trained at once, each in a process of its own. The base is only loaded when something has to be
-    trained. What is built when this ends early stays in the store; the rest resumes where its checkpoint is.
-    farm: where it is trained, if not here.
-    """
-    if any(task.trained for task in planned.plan.needed):
-        from perfusion_registry.base import require_trainable
-
-        require_trainable(planned.base)
-    with closing(_run(planned, compute, jobs, farm, reporter)) as each:
-        done = []
-        for task, built in each:
-            _settle(planned, task, built, locked=locked, reporter=reporter)
-            done.append(built)
-    return tuple(done)
-
-
-def _run(
-    planned: ProjectPlan, compute: ComputeOptions, jobs: int, place: FarmPlace | None, reporter: Reporter
-) -> Generator[tuple[BuildTask, BuiltConcept]]:
-    """Build what is needed, here, in other processes or on other machines; what needs no training is done
-    here."""
-    farm = None if place is None else farm_of(place, planned, reporter)
-    if farm is not None:
-        fetch_done(farm, [task for task in planned.plan.needed if task.trained])
-    needed, trained = planned.plan.needed, _trained(planned)
-    pictures = [
-        (image.path, image.mask if reads_mask_files(task.training_options.mask) else None)
-        for task in trained
-        for image in task.images
-    ]
-    check_readable(pictures, str(planned.project.manifest_path))  # before the base is loaded
-    if farm is not None:
-        there = set()
-        with closing(train_on(farm, planned, compute, trained)) as farmed:
-            for task, built in farmed:
-                there.add(task.name)
-                yield task, built
-        needed, trained = tuple(task for task in needed if task.name not in there), []
-    alone = jobs == 1 or len(trained) < 2
-    processes = 1 if alone else min(jobs, len(trained))
-    tell_how_long(planned, compute, reporter, processes)
-    by_name = {task.name: task for task in trained}
-    order = in_order(_foretold(planned, trained, compute, processes), processes)
-    trained = [by_name[one.name] for one in order]
-    at_hand = [task for task in needed if task.name not in by_name]
-    here = [*at_hand, *trained] if alone else at_hand
-    left = list(trained)
-    begin = partial(ConceptBuilder, BuildInputs.of(planned, processes), compute)
-    preload = ["perfusion_registry.base.preloaded"]
-    for tasks, at_once in ((here, 1), ([] if alone else trained, processes)):
-        trainings = [_Training(task) for task in tasks]
-        pool = worker_pool(begin, at_once, reporter, preload=preload)
-        with pool as run, closing(run(trainings)) as results:
-            for done, built in results:
-                yield done.task, built
-                if done.task in left:
-                    left.remove(done.task)
-                    if left:
-                        rest = still_to_do(_foretold(planned, left, compute, processes), processes)
-                        reporter.note(f"{done.task.name} is built and locked; {rest}")
-
-
-@dataclass(frozen=True)
-class _Training:
-    """A task as a worker process takes it."""
-
-    task: BuildTask
-
-    @property
-    def title(self) -> str:
-        return self.task.name
-
-    def run(self, worker: ConceptBuilder) -> BuiltConcept:
-        return worker.build(self.task)
-
-
-def _settle(
-    planned: ProjectPlan, task: BuildTask, built: BuiltConcept, *, locked: bool, reporter: Reporter
-) -> None:
-    """Write the built concept into the lockfile as it is now on disk."""
-    project = ProjectFolder.read(planned.project.root)
-    before = project.lockfile.concept(task.name) if project.lockfile else None
-    again = before is not None and before.recipe_digest == task.digest and task.reason != OPTIONS_CHANGED
-    was = before.sha256 if before is not None and again else None
-    if was is not None and was != built.sha256:
-        what = (
-            f"the bytes of `{task.name}` are not those locked ({was[:12]}, now {built.sha256[:12]}): "
-            "the locked ones were made with another kind of processor, number of threads, or version of "
-            "PyTorch or perf"
-        )
-        if locked:
-            raise CheckFailedError(
-                what,
-                where=str(project.lockfile_path),
-                hint="fetch the locked artifact, or leave out --locked",
-            )
-        reporter.warn(f"{what}; the lockfile now has the new ones")
-    task = replace(task, built=built.sha256, reason="")
-    plan = replace(planned.plan, tasks=(task,))
-    write_lockfile(project.lockfile_path, lock(project, plan, planned.store, replaced=[task.name]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfusion_registry.amounts import count, duration
 from perfusion_registry.artifact import Store, digest_of
@@ -56,9 +56,8 @@ def foretell(
 ) -> Foretold:
     """What can be known of the training of a task."""
     before = Durations(store.root).latest(time_key(task, base, compute, processes))
-    begun = Foretold(task.name, task.training_options.steps, done=_done(task, store))
-    seconds = None if before is None else before.of(begun.left)
-    return Foretold(begun.name, begun.steps, seconds, begun.done)
+    known = Foretold(task.name, task.training_options.steps, done=_done(task, store))
+    return known if before is None else replace(known, seconds=before.of(known.left))
 
 
 def where_it_stands(task: BuildTask, store: Store) -> str | None:

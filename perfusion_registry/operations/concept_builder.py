@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact
-from perfusion_registry.artifact.card import (
-    TransferSource,
-    Verdict,
-)
+from perfusion_registry.artifact.card import TransferSource, Verdict
 from perfusion_registry.artifact.durations import Durations
 from perfusion_registry.build.ahead import AfterTraining
 from perfusion_registry.errors import PerfError
@@ -286,6 +283,22 @@ class ConceptBuilder:
         if verdict is not None and verdict.failed:
             self._reporter.warn(f"{task.name}: {verdict.in_words}")
         return artifact, sheet
+
+
+@dataclass(frozen=True)
+class Training:
+    """A task as a worker takes it: another process, or another machine."""
+
+    task: BuildTask
+
+    @property
+    def title(self) -> str:
+        """The concept."""
+        return self.task.name
+
+    def run(self, worker: ConceptBuilder) -> BuiltConcept:
+        """Build it, or take from the store what is built."""
+        return worker.build(self.task)
 
 
 def built_before(store: Store, task: BuildTask) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import parse_recipe_or_pack
-from perfusion_registry.operations.build import build_plan
+from perfusion_registry.operations.building import build_plan
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.lock import relock
 from perfusion_registry.operations.plan import load_plan

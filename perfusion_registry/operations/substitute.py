@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of, tell_how_long
+from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of
+from perfusion_registry.operations.building import tell_how_long
 from perfusion_registry.operations.concept_builder import BuildInputs, ConceptBuilder
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.supercategory import check_supercategory
@@ -93,8 +94,8 @@ def build_substitute(
 ) -> BuildResult:
     """Build the concept under the other word, if the store has it not yet, and write the file."""
     begun = time.monotonic()
-    if options.shard is not None or options.farm is not None:
-        hint = "leave --shard out" if options.farm is None else "leave --on out"
+    if options.shard is not None or options.cluster is not None:
+        hint = "leave --shard out" if options.cluster is None else "leave --on out"
         raise PerfError("--super builds one concept, which has no parts", hint=hint)
     words = {override.name: override.word}
     planned = load_plan(workspace, [override.name], force=options.force, supercategories=words)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from perfusion_registry.errors import CheckFailedError, PerfError
-from perfusion_registry.operations.build import build_plan
+from perfusion_registry.operations.building import build_plan
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.elsewhere import folder_of, read_lockfile, registries_beside, seen_from
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, relock, stale

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Store, load_artifact, save_artifact
 from perfusion_registry.compose.concept import Concept
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.build import BuildResult, NeededConcept, build_plan, needed_of, result_of
+from perfusion_registry.operations.build import BuildResult, NeededConcept, needed_of, result_of
+from perfusion_registry.operations.building import build_plan
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuiltConcept
 from perfusion_registry.operations.plan import plan_of

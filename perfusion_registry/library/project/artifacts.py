@@ -85,7 +85,7 @@ class ProjectArtifacts(OpenedProject):
         "float16" or "bfloat16". offload: "model" (or, where nothing is learned, "group") has of the base on a
         GPU only what computes. A build that is interrupted resumes where it was.
         """
-        from perfusion_registry.farm.place import FarmPlace
+        from perfusion_registry.cluster.address import ClusterAddress
         from perfusion_registry.operations.build import BuildOptions, build
         from perfusion_registry.operations.compute import ComputeOptions
 
@@ -97,7 +97,7 @@ class ProjectArtifacts(OpenedProject):
             locked=locked,
             dry_run=dry_run,
             compute=ComputeOptions(device, dtype, offload=offload),
-            farm=FarmPlace.read(on, shared_store),
+            cluster=ClusterAddress.read(on, shared_store),
         )
         return self._run(lambda workspace: build(workspace, options))
 

@@ -1,4 +1,4 @@
-"""A farm as operations use it: what `workers.worker_pool` is on one machine."""
+"""A cluster as operations use it: what `workers.worker_pool` is on one machine."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, TypeVar
 from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import BaseDescription
+from perfusion_registry.cluster.address import LOCAL, ClusterAddress
+from perfusion_registry.cluster.connection import connected, require_ray
+from perfusion_registry.cluster.driver import Event, drive
+from perfusion_registry.cluster.inputs import Packing
+from perfusion_registry.cluster.reporting import Overview
+from perfusion_registry.cluster.resources import resources_of
+from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.cluster.tasks import ClusterTask, Order
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm.board import Overview
-from perfusion_registry.farm.cluster import connected, require_ray
-from perfusion_registry.farm.driving import Event, lead
-from perfusion_registry.farm.needs import needs_of
-from perfusion_registry.farm.parcels import Packing
-from perfusion_registry.farm.place import LOCAL, FarmPlace
-from perfusion_registry.farm.shared_store import SharedStore
-from perfusion_registry.farm.tasks import FarmTask, Order
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.version import __version__
 
-T = TypeVar("T", bound=FarmTask[Any])
+T = TypeVar("T", bound=ClusterTask[Any])
 
 
 @dataclass(frozen=True)
-class Farm:
-    """A cluster to work on. place: where. store: this machine's. base: what tasks load."""
+class ClusterPool:
+    """A cluster to work on. cluster: where. store: this machine's. base: what tasks load."""
 
-    place: FarmPlace
+    cluster: ClusterAddress
     store: Store
     base: BaseDescription
     reporter: Reporter
@@ -37,7 +37,7 @@ class Farm:
     @property
     def shared(self) -> SharedStore | None:
         """What its machines share; None where one store is all of theirs."""
-        address = self.place.shared_store
+        address = self.cluster.shared_store
         return None if address is None else SharedStore(address)
 
     def fetch_done(self, tasks: Sequence[T]) -> None:
@@ -58,15 +58,15 @@ class Farm:
         """Do tasks on the cluster, and yield each with its result as soon as it is done.
 
         title: of all of it. begin: makes what tasks run with, once in each process. device, threads: as
-        `needs_of` takes them. When one fails, or the caller stops early, the others are ended; checkpoints
-        and what is done stay. Raises the PerfError of a task.
+        `resources_of` takes them. When one fails, or the caller stops early, the others are ended;
+        checkpoints and what is done stay. Raises the PerfError of a task.
         """
         if not tasks:
             return
         require_ray()
         shared = self.shared
         with (
-            Overview(f"{title} on {self.place.on}", len(tasks), self.reporter) as picture,
+            Overview(f"{title} on {self.cluster.on}", len(tasks), self.reporter) as picture,
             self._led(begin, tasks, device, threads) as events,
         ):
             for told, outcomes in events:
@@ -92,16 +92,21 @@ class Farm:
         with self.reporter.stage(f"Sharing {count(len(tasks), 'task')}"):
             packing = Packing(self.shared, self.store, [self.base])
             packed = packing.pack(begin), tuple((task.title, packing.pack(task)) for task in tasks)
-        needs, with_gpus = (needs_of(self.base, device, threads, gpus_there=there) for there in (False, True))
-        order = Order(*packed, needs, with_gpus, self.place.shared_store, __version__)
-        if self.place.takes_jobs:
-            from perfusion_registry.farm.jobs import sent
+        order = Order(
+            *packed,
+            resources_of(self.base, device, threads, gpus_there=False),
+            resources_of(self.base, device, threads, gpus_there=True),
+            self.cluster.shared_store,
+            __version__,
+        )
+        if self.cluster.takes_jobs:
+            from perfusion_registry.cluster.jobs import sent
 
-            with sent(self.place, order) as events:
+            with sent(self.cluster, order) as events:
                 yield events
             return
         with (
-            connected(self.place.on) as ray,
-            closing(lead(ray, order, local=self.place.on == LOCAL)) as events,
+            connected(self.cluster.on) as ray,
+            closing(drive(ray, order, local=self.cluster.on == LOCAL)) as events,
         ):
             yield events

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.cluster import shared_store
+from perfusion_registry.cluster.shared_store import SharedStore, open_bucket
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm import shared_store
-from perfusion_registry.farm.shared_store import SharedStore, open_bucket
 
 TRAINING, RECIPE = "a" * 64, "b" * 64
 

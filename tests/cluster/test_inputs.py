@@ -9,8 +9,8 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import describe_base, load_base
-from perfusion_registry.farm.parcels import Packing, unpack
-from perfusion_registry.farm.shared_store import SharedStore
+from perfusion_registry.cluster.inputs import Packing, unpack
+from perfusion_registry.cluster.shared_store import SharedStore
 from tests.tiny import save_tiny_base
 
 

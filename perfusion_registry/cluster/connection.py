@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from perfusion_registry.amounts import count, size
+from perfusion_registry.cluster.address import AUTO, LOCAL
+from perfusion_registry.cluster.resources import TaskResources
 from perfusion_registry.errors import PerfError
 from perfusion_registry.extras import lacking
-from perfusion_registry.farm.needs import Needs
-from perfusion_registry.farm.place import AUTO, LOCAL
 
 _PATIENCE = 5.0  # seconds for the head of a cluster to answer
 OBJECTS = 128 * 2**20
@@ -85,7 +85,7 @@ def _no_cluster(on: str) -> PerfError:
     return PerfError(what, where=f"--on {on}", hint=hint)
 
 
-def unmet(ray: ModuleType, needs: Needs) -> str | None:
+def unmet(ray: ModuleType, needs: TaskResources) -> str | None:
     """What no machine of the cluster has, in a sentence; None where one has it."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for node in nodes:

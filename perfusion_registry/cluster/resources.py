@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perfusion_registry.amounts import size
+from perfusion_registry.amounts import count, size
 from perfusion_registry.base import BaseDescription
 
 PROCESS = 2**30
@@ -16,7 +16,7 @@ more.)"""
 
 
 @dataclass(frozen=True)
-class Needs:
+class TaskResources:
     """cpus: threads that a task computes with. gpus: how many GPUs. memory: bytes of the machine, not of a
     GPU."""
 
@@ -27,12 +27,11 @@ class Needs:
     @property
     def told(self) -> str:
         """In words: `2 processors, 4.5 GB`."""
-        cpus = "1 processor" if self.cpus == 1 else f"{self.cpus} processors"
-        gpus = [] if not self.gpus else ["1 GPU" if self.gpus == 1 else f"{self.gpus} GPUs"]
-        return ", ".join([cpus, *gpus, size(self.memory)])
+        gpus = [count(self.gpus, "GPU")] if self.gpus else []
+        return ", ".join([count(self.cpus, "processor"), *gpus, size(self.memory)])
 
 
-def needs_of(base: BaseDescription, device: str, threads: int | None, gpus_there: bool) -> Needs:
+def resources_of(base: BaseDescription, device: str, threads: int | None, gpus_there: bool) -> TaskResources:
     """What learning a concept on a base asks for.
 
     threads: None is one for each task, of which a machine does as many at once as it has processors and
@@ -40,5 +39,5 @@ def needs_of(base: BaseDescription, device: str, threads: int | None, gpus_there
     """
     weights = sum(file.size for file in base.files if file.path.endswith((".safetensors", ".gguf")))
     if device.startswith("cuda") or (device == "auto" and gpus_there):
-        return Needs(threads or 1, 1, PROCESS + weights)
-    return Needs(threads or 1, 0, PROCESS + _FP32 * weights)
+        return TaskResources(threads or 1, 1, PROCESS + weights)
+    return TaskResources(threads or 1, 0, PROCESS + _FP32 * weights)

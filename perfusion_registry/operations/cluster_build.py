@@ -1,4 +1,4 @@
-"""Trainings as tasks of several machines (`farm`): what a builder does on one machine, done by any of
+"""Trainings as tasks of several machines (`cluster`): what a builder does on one machine, done by any of
 them."""
 
 from __future__ import annotations
@@ -13,36 +13,25 @@ from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
-from perfusion_registry.operations.concept_builder import BuildInputs, BuiltConcept, ConceptBuilder
+from perfusion_registry.operations.concept_builder import BuildInputs, BuiltConcept, ConceptBuilder, Training
 from perfusion_registry.operations.plan import ProjectPlan
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask
 
 if TYPE_CHECKING:
-    from perfusion_registry.farm.place import FarmPlace
-    from perfusion_registry.farm.pool import Farm
+    from perfusion_registry.cluster.address import ClusterAddress
+    from perfusion_registry.cluster.pool import ClusterPool
 
 
 @dataclass(frozen=True)
-class FarmTraining:
+class ClusterTraining(Training):
     """A concept that any machine may learn. Its checkpoints belong to its tensors, its result to its
     recipe."""
-
-    task: BuildTask
-
-    @property
-    def title(self) -> str:
-        """The concept."""
-        return self.task.name
 
     @property
     def digests(self) -> tuple[str, ...]:
         """Of its tensors, and of all that is in its artifact."""
         return self.task.training, self.task.digest
-
-    def run(self, worker: ConceptBuilder) -> BuiltConcept:
-        """Learn it, or take from the machine's store what is learned."""
-        return worker.build(self.task)
 
     def packed(self, result: BuiltConcept) -> str:
         """What was built, without its card, which is in the artifact."""
@@ -58,36 +47,36 @@ class FarmTraining:
         return BuiltConcept.model_validate({**row, "warned": said["warned"], "card": card})
 
 
-def farm_of(place: FarmPlace, planned: ProjectPlan, reporter: Reporter) -> Farm:
+def cluster_of(cluster: ClusterAddress, planned: ProjectPlan, reporter: Reporter) -> ClusterPool:
     """The cluster for what a project builds."""
-    from perfusion_registry.farm.pool import Farm
+    from perfusion_registry.cluster.pool import ClusterPool
 
-    return Farm(place, planned.store, planned.base, reporter)
+    return ClusterPool(cluster, planned.store, planned.base, reporter)
 
 
-def fetch_done(farm: Farm, tasks: Sequence[BuildTask]) -> None:
+def fetch_done(pool: ClusterPool, tasks: Sequence[BuildTask]) -> None:
     """Bring here what other machines have learned already."""
-    farm.fetch_done([FarmTraining(task) for task in tasks])
+    pool.fetch_done([ClusterTraining(task) for task in tasks])
 
 
 def train_on(
-    farm: Farm, planned: ProjectPlan, compute: ComputeOptions, tasks: Sequence[BuildTask]
+    pool: ClusterPool, planned: ProjectPlan, compute: ComputeOptions, tasks: Sequence[BuildTask]
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
     """Learn concepts on the machines of a cluster, and yield each as soon as this machine has it.
 
     Of several with the same tensors the first is learned there; the caller finds these here for the others.
     """
     first = {task.training: task for task in reversed(tasks)}
-    trainings = [FarmTraining(task) for task in tasks if first[task.training] is task]
+    trainings = [ClusterTraining(task) for task in tasks if first[task.training] is task]
     inputs = BuildInputs.of(planned)
     inputs = replace(inputs, plan=replace(inputs.plan, tasks=()))
     begin = partial(ConceptBuilder, inputs, replace(compute, threads=None))
     title = f"Building {count(len(trainings), 'concept')}"
-    for done, built in farm.run(title, begin, trainings, compute.device, compute.threads):
+    for done, built in pool.run(title, begin, trainings, compute.device, compute.threads):
         yield done.task, built
 
 
-def check_for_farm(force: bool, jobs: int) -> None:
+def check_for_cluster(force: bool, jobs: int) -> None:
     """Raise PerfError for what makes no sense on several machines."""
     if force:
         raise PerfError(

@@ -1,4 +1,4 @@
-"""What a farm does: tasks of operations, and an order of many of them."""
+"""What a cluster does: tasks of operations, and an order of many of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.cluster.resources import TaskResources
 from perfusion_registry.errors import CheckFailedError, PerfError
-from perfusion_registry.farm.needs import Needs
 
 W = TypeVar("W", contravariant=True)
 
 
-class FarmTask(Protocol[W]):
+class ClusterTask(Protocol[W]):
     """A piece of work that any machine can do by itself, with a result that a store keeps.
 
     What a task tells of its result is text, so that nobody unpickles what came back.
@@ -42,13 +42,13 @@ class FarmTask(Protocol[W]):
 @dataclass(frozen=True)
 class Order:
     """Work for a cluster. begin: packed, makes what tasks run with from a reporter. tasks: packed, each with
-    its title. needs: of each; with_gpus: where any machine has a GPU. shared_store: its address. version: of
-    perf, which all machines must have."""
+    its title. resources: of each; with_gpus: where any machine has a GPU. shared_store: its address. version:
+    of perf, which all machines must have."""
 
     begin: bytes
     tasks: tuple[tuple[str, bytes], ...]
-    needs: Needs
-    with_gpus: Needs
+    resources: TaskResources
+    with_gpus: TaskResources
     shared_store: str | None
     version: str
 

@@ -1,4 +1,4 @@
-"""What a Ray job runs on the cluster: `python -m perfusion_registry.farm STORE ORDER`.
+"""What a Ray job runs on the cluster: `python -m perfusion_registry.cluster STORE ORDER`.
 
 STORE: the address of the shared store. ORDER: the SHA-256 of the order there, as `jobs.sent` gave it. It
 prints an event a line, for who sent it.
@@ -11,12 +11,12 @@ import signal
 import sys
 from contextlib import closing
 
+from perfusion_registry.cluster.connection import connected
+from perfusion_registry.cluster.driver import drive
+from perfusion_registry.cluster.jobs import written_event
+from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.cluster.tasks import Order
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm.cluster import connected
-from perfusion_registry.farm.driving import lead
-from perfusion_registry.farm.jobs import written_event
-from perfusion_registry.farm.shared_store import SharedStore
-from perfusion_registry.farm.tasks import Order
 
 
 def main(address: str, digest: str) -> int:
@@ -24,7 +24,7 @@ def main(address: str, digest: str) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # by which Ray stops a job
     try:
         order: Order = pickle.loads(SharedStore(address).get_bytes(digest))
-        with connected("auto") as ray, closing(lead(ray, order)) as events:
+        with connected("auto") as ray, closing(drive(ray, order)) as events:
             for event in events:
                 print(written_event(event), flush=True)
     except PerfError as error:

@@ -16,11 +16,11 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.locking import read_lock
 from perfusion_registry.build.checkpoint import CHECKPOINT, progress_of
 from perfusion_registry.cache_folder import cache_dir
+from perfusion_registry.cluster.inputs import unpack
+from perfusion_registry.cluster.reporting import NodeReporter
+from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.cluster.tasks import ClusterTask, Outcome
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm.board import NodeReporter
-from perfusion_registry.farm.parcels import unpack
-from perfusion_registry.farm.shared_store import SharedStore
-from perfusion_registry.farm.tasks import FarmTask, Outcome
 from perfusion_registry.memory import REFUSED, short_of_memory
 from perfusion_registry.recipe.writing import replace_bytes
 from perfusion_registry.threads import use_threads, wait_briefly
@@ -33,14 +33,14 @@ _WORTH = 10
 
 
 def work(
-    begin: bytes, task: bytes, number: int, shared_store: str | None, threads: int, version: str, board: Any
+    begin: bytes, task: bytes, number: int, shared_store: str | None, threads: int, version: str, queue: Any
 ) -> str:
     """Do one task in this process, which Ray has started for it or kept from the task before.
 
     Returns an `Outcome` as JSON; raises only what perf does not know.
     """
     reporter = _reporter()
-    reporter.begin(board, number, _machine())
+    reporter.begin(queue, number, _machine())
     try:
         if version != __version__:
             raise PerfError(
@@ -54,7 +54,7 @@ def work(
         store = Store(cache_dir())
         with read_lock(store.root, reporter):
             worker = _Worker.of(begin, shared, store, reporter)
-            job: FarmTask[Any] = unpack(task, shared, store)
+            job: ClusterTask[Any] = unpack(task, shared, store)
             return Outcome(job.packed(_done(job, worker, shared, store))).dumped()
     except (PerfError, *REFUSED) as error:
         known = error if isinstance(error, PerfError) else short_of_memory(error)
@@ -63,7 +63,7 @@ def work(
         return Outcome(error=known).dumped()
 
 
-def _done(task: FarmTask[Any], worker: Any, shared: SharedStore | None, store: Store) -> Any:
+def _done(task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store: Store) -> Any:
     """The task's result, in the shared store too. Where another machine was faster, its result is the one."""
     if shared is None:
         return task.run(worker)

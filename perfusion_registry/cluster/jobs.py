@@ -12,21 +12,21 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+from perfusion_registry.cluster.address import ClusterAddress
+from perfusion_registry.cluster.connection import require_ray
+from perfusion_registry.cluster.driver import Event
+from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.cluster.tasks import Order, Outcome
 from perfusion_registry.errors import PerfError
-from perfusion_registry.farm.cluster import require_ray
-from perfusion_registry.farm.driving import Event
-from perfusion_registry.farm.place import FarmPlace
-from perfusion_registry.farm.shared_store import SharedStore
-from perfusion_registry.farm.tasks import Order, Outcome
 
-MARK = "perf-farm: "
+MARK = "perf-event: "
 """How a line of a job's output begins that is an event."""
 _SHOWN = 8
 _PATIENCE = 30.0  # seconds for a job to end that is told to, and for a cluster to take one
 
 
 @contextmanager
-def sent(place: FarmPlace, order: Order) -> Iterator[Generator[Event]]:
+def sent(cluster: ClusterAddress, order: Order) -> Iterator[Generator[Event]]:
     """The events of an order that a job leads on the cluster. Left early, the job is stopped; one whose
     sender ends without a word goes on, and what it does is found by the next.
 
@@ -36,12 +36,12 @@ def sent(place: FarmPlace, order: Order) -> Iterator[Generator[Event]]:
     assert order.shared_store is not None
     address = order.shared_store
     digest = SharedStore(address).put_bytes(pickle.dumps(order))
-    client = _client(place.on)
-    command = f"python -m perfusion_registry.farm {shlex.quote(address)} {digest}"
-    with _reaching(place.on):
+    client = _client(cluster.on)
+    command = f"python -m perfusion_registry.cluster {shlex.quote(address)} {digest}"
+    with _reaching(cluster.on):
         name = _submitted(client, command)
     try:
-        with closing(_events(client, name, place.on)) as events:
+        with closing(_events(client, name, cluster.on)) as events:
             yield events
     finally:
         _stop(client, name)

@@ -6,8 +6,8 @@ the address of a store and nothing else. A node that is killed (the raylet and a
 once) is replaced by a new one with an empty home. Then one machine builds the same, and every artifact is
 compared.
 
-    python -m benchmarks.farm --builds 200 --kills 30 --nodes 4
-    python -m benchmarks.farm --builds 12 --kills 3 --nodes 2 --steps 20
+    python -m benchmarks.cluster --builds 200 --kills 30 --nodes 4
+    python -m benchmarks.cluster --builds 12 --kills 3 --nodes 2 --steps 20
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 from random import Random
 
 from perfusion_registry.recipe import read_lockfile
-from tests.farm.nodes import Nodes
-from tests.farm.test_story import PERF, person, several
+from tests.cluster.nodes import Nodes
+from tests.cluster.test_story import PERF, person, several
 from tests.tiny import save_tiny_base
 
 

@@ -18,7 +18,7 @@ Told = tuple[Any, ...]
 text."""
 
 
-class Board:
+class MessageQueue:
     """Keeps what is told until somebody takes it; a Ray actor beside who leads the work."""
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class NodeReporter:
     """The reporter of a task on another machine. It outlives tasks, as the models that it was given to do."""
 
     def __init__(self) -> None:
-        self._board: Any = None
+        self._queue: Any = None
         self._number = 0
         self._stages: list[_NodeStage] = []
         self._last = 0.0
 
-    def begin(self, board: Any, number: int, machine: str) -> None:
+    def begin(self, queue: Any, number: int, machine: str) -> None:
         """From now on it tells of the task of this number."""
-        self._board, self._number, self._stages = board, number, []
+        self._queue, self._number, self._stages = queue, number, []
         self._tell("begin", machine)
 
     @contextmanager
@@ -73,7 +73,7 @@ class NodeReporter:
         self._tell("warn", text)
 
     def _tell(self, *told: Any) -> None:
-        self._board.tell.remote((self._number, *told))
+        self._queue.tell.remote((self._number, *told))
 
 
 class _NodeStage:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.farm.nodes import Nodes
+from tests.cluster.nodes import Nodes
 from tests.operations.conftest import edit, project_on, working_in
 from tests.tiny import save_tiny_base
 
@@ -69,7 +69,7 @@ def checkpoints(shared: Path) -> dict[Path, int]:
 def half_way(nodes: Nodes, shared: Path) -> list[str]:
     """The nodes that have learned a part of a concept, and shared a checkpoint of it."""
     shares = {path.parent.name for path in checkpoints(shared)}
-    begun = {name: (nodes.root / name).glob("cache/work/*") for name in nodes.alive}
+    begun = {name: (nodes.root / name / "cache" / "work").glob("*") for name in nodes.alive}
     return [name for name, folders in begun.items() if shares & {path.name for path in folders}]
 
 

@@ -2,7 +2,7 @@
 
 What a task is made of is pickled with what it is to do; every file that it names is replaced by its SHA-256
 and shared, and every machine that unpacks it fetches a file once, whoever asks first. A base's folder
-travels as the files that make it, and the embedded base as a place in the package. A parcel is opened only
+travels as the files that make it, and the embedded base as a place in the package. A pickle is opened only
 by its own SHA-256, which comes by Ray: who can write to the shared store cannot have a machine run what he
 likes.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import BaseDescription
-from perfusion_registry.farm.shared_store import SharedStore
+from perfusion_registry.cluster.shared_store import SharedStore
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder
@@ -102,13 +102,13 @@ def unpack(data: bytes, shared: SharedStore | None, store: Store) -> Any:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of parcels on one machine, below `farm/` in its store."""
+    """The files of inputs on one machine, below `inputs/` in its store."""
 
     shared: SharedStore | None
     store: Store
 
     def found(self, named: tuple[Any, ...]) -> Any:
-        """The thing that a parcel names."""
+        """The thing that a pickle names."""
         kind, *rest = named
         if kind == "store":
             return self.store
@@ -123,7 +123,7 @@ class _Files:
     def _fetched(self, name: str, files: Sequence[SharedFile]) -> Path:
         """The folder that has the files, below `name` or alone; fetched by one process, while others wait."""
         listing = json.dumps([name, [[file.path, file.sha256] for file in files]])
-        folder = self.store.root / "farm" / hashlib.sha256(listing.encode()).hexdigest()
+        folder = self.store.root / "inputs" / hashlib.sha256(listing.encode()).hexdigest()
         whole = folder / ".whole"
         if whole.exists():
             return folder

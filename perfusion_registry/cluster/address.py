@@ -16,7 +16,7 @@ _CLUSTER = re.compile(r"auto|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 
 @dataclass(frozen=True)
-class FarmPlace:
+class ClusterAddress:
     """A cluster. on: `local` starts one here and ends it; `auto` or HOST:PORT is one that this machine is a
     node of; `http://HOST:8265` takes jobs. shared_store: a folder that all machines see, or an `s3://`
     address; None where one machine's store is the only one.
@@ -54,7 +54,7 @@ class FarmPlace:
         return _JOBS.match(self.on) is not None
 
     @classmethod
-    def read(cls, on: str | None, shared_store: str | None) -> FarmPlace | None:
+    def read(cls, on: str | None, shared_store: str | None) -> ClusterAddress | None:
         """What the options say, and of the store the environment; None where nobody asked for a cluster. A
         store that only the environment names is then of no interest; one that was named is a mistake."""
         if on is None:

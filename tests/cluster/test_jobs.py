@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.farm.test_story import person, several, until
+from tests.cluster.test_story import person, several, until
 from tests.tiny import save_tiny_base
 
 pytestmark = pytest.mark.slow
