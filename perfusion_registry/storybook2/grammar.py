@@ -21,8 +21,21 @@ from perfusion_registry.storybook2.world.outline import hidden, whole
 from perfusion_registry.storybook2.world.page import Page, Placed
 from perfusion_registry.storybook2.world.scenery import SIZE, Scenery, sample_scenery
 
-WORLD_EPOCH = 2
+WORLD_EPOCH = 3
 """Raised whenever a change alters pages or captions; every page is a function of it and of its number."""
+
+NOUNS = (
+    "apple", "armchair", "backpack", "balloon", "bathtub", "bear", "bicycle", "boat", "boot",
+    "bowl", "bucket", "cactus", "cake", "car", "castle", "cat", "chair", "clock", "cow", "crab",
+    "cup", "dinosaur", "dog", "doll", "dragon", "duck", "elephant", "fox", "frog", "giraffe",
+    "hedgehog", "house", "lamp", "lion", "monkey", "mouse", "octopus", "owl", "panda", "penguin",
+    "piano", "pot", "pumpkin", "rabbit", "robot", "rocket", "rubber duck", "shoe", "snail",
+    "snowman", "sofa", "submarine", "sunflower", "table", "teapot", "teddy", "tent", "train",
+    "turtle", "umbrella", "unicorn", "vase", "whale", "wizard",
+)  # fmt: skip
+"""Nouns that pages show: those of the everyday prompts, and the cast below. They are half of those that
+there are drawings of: with all of them 42 in 100 single things were recognised after 520,000 pages, where 60
+were asked for."""
 
 CAST = (
     "backpack", "bear", "boat", "bowl", "car", "cat", "chair", "clock", "cup", "dog", "doll", "duck",
@@ -139,7 +152,7 @@ def _digest(*names: str) -> int:
 
 def _pick(rng: Random, allowed: Callable[[Drawing], bool] | None = None) -> Drawing:
     """A drawing whose noun is chosen first, those of the cast twice as often."""
-    choices = {noun: [d for d in made if allowed is None or allowed(d)] for noun, made in makes().items()}
+    choices = {noun: [d for d in makes()[noun] if allowed is None or allowed(d)] for noun in NOUNS}
     nouns = [noun for noun, made in choices.items() if made]
     noun = rng.choices(nouns, [2.0 if noun in CAST else 1.0 for noun in nouns])[0]
     return rng.choice(choices[noun])

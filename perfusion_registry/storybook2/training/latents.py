@@ -24,15 +24,17 @@ SHARD = 1000
 @dataclass(frozen=True)
 class Admission:
     """How many shards a training draws its pages from: `first` at the beginning, one more for every
-    `SHARD * uses` pages seen, `most` at last."""
+    `SHARD * uses` pages seen, `most` at last. since: the pages of an earlier world that it had
+    seen before."""
 
     first: int = 60
     uses: float = 3.0
     most: int = 500
+    since: int = 0
 
     def shards(self, pages: int) -> int:
         """The number of shards after `pages` pages."""
-        return min(self.most, self.first + math.floor(pages / (SHARD * self.uses)))
+        return min(self.most, self.first + math.floor(max(0, pages - self.since) / (SHARD * self.uses)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from perfusion_registry.storybook2.grammar import NOUNS
 from perfusion_registry.storybook2.recogniser import Labels
 from perfusion_registry.storybook2.training.recognition import UNTOLD, Truth
 from perfusion_registry.storybook2.world.colours import COLOURS
@@ -21,7 +22,7 @@ THINGS = 3
 NONE = ""
 """The answer where there is nothing to be named."""
 LABELS = Labels(
-    nouns=tuple(makes()),
+    nouns=NOUNS,
     traits={
         "make": ("1", "2", "3"),
         "main": tuple(COLOURS),
