@@ -16,6 +16,7 @@ from perfusion_registry.build.covariance import Covariance, CovarianceCard
 from perfusion_registry.build.exact_sum import ExactSum
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
+from perfusion_registry.safetensors_header import HeaderError, read_header
 from perfusion_registry.shards import WHOLE, Shard
 
 _KEY = "covariance_progress"
@@ -101,6 +102,14 @@ def no_captions() -> PerfError:
         "There are no captions to estimate a covariance from",
         hint="give files of text with a caption a line, or tables with a column of them (--column NAME)",
     )
+
+
+def counts_of(source: Path | bytes) -> Counts | None:
+    """What a file that `save` wrote, or its bytes, says of itself; None for anything else."""
+    try:
+        return Counts.model_validate_json(read_header(source).metadata.get(_KEY, ""))
+    except (OSError, HeaderError, ValidationError):
+        return None
 
 
 def load_counted(path: Path, device: torch.device | str = "cpu") -> Counted:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import BASE_HELP, Compute, ShardOption, StandaloneWithProgress
+from perfusion_registry.cli.options import (
+    BASE_HELP,
+    Compute,
+    OtherMachines,
+    ShardOption,
+    StandaloneWithProgress,
+)
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
@@ -24,6 +30,7 @@ class Padding(StrEnum):
 def covariance(
     compute: Compute,
     output: StandaloneWithProgress,
+    machines: OtherMachines,
     captions: Annotated[
         list[str],
         argument(
@@ -63,6 +70,7 @@ def covariance(
         padding=padding.value,
         skip_bad=skip_bad,
         compute=compute.read(),
+        cluster=machines.read(),
     )
     output.show(by_parts(options, shard, merge, console.reporter(output.quiet or output.as_json)), _tell)
 
@@ -75,8 +83,7 @@ def _tell(result: CovarianceResult | CovarianceShardResult) -> None:
         console.say("When all are there: `perf covariance --merge FILES --out FILE`")
         return
     counted = f"{result.positions:,} positions" if result.padding == "all" else "no padding"
-    size = console.size(Path(result.file).stat().st_size)
-    condition = float("inf") if result.condition is None else result.condition
+    size, condition = console.size(Path(result.file).stat().st_size), result.condition or float("inf")
     console.say(f"Wrote {result.file}: {result.width} x {result.width}, {size}")
     console.say(f"{result.captions:,} captions, {result.tokens:,} tokens, {counted}")
     console.say(f"condition number {condition:.3g}; with the ridge of 1 %, {result.ridged:.3g}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.locking import read_lock
-from perfusion_registry.build.checkpoint import CHECKPOINT, progress_of
+from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.cluster.inputs import unpack
 from perfusion_registry.cluster.reporting import NodeReporter
@@ -67,22 +67,23 @@ def _done(task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store
     """The task's result, in the shared store too. Where another machine was faster, its result is the one."""
     if shared is None:
         return task.run(worker)
-    shared.fetch(task.digests, store)
-    with _checkpoints(task.digests[0], shared, store):
+    task.fetch(shared, store)
+    with _checkpoints(task, shared, store):
         result = task.run(worker)
-    if not shared.give(task.digests, store) and shared.fetch(task.digests, store):
+    if not task.give(shared, store) and task.fetch(shared, store):
         result = task.run(worker)
-    shared.put_checkpoint(task.digests[0], b"")
+    shared.put_checkpoint(task.checkpoints, b"")
     return result
 
 
 @contextmanager
-def _checkpoints(digest: str, shared: SharedStore, store: Store) -> Iterator[None]:
+def _checkpoints(task: ClusterTask[Any], shared: SharedStore, store: Store) -> Iterator[None]:
     """Take the shared checkpoint, if that is further than this machine's, and share the new ones
     meanwhile."""
+    digest = task.checkpoints
     path = store.workspace(digest) / CHECKPOINT
     theirs = shared.checkpoint(digest)
-    if theirs is not None and _steps(theirs) > _steps(path):
+    if theirs is not None and task.steps(theirs) > task.steps(path):
         replace_bytes(path, theirs)
     done = threading.Event()
     thread = threading.Thread(target=_share_new, args=(path, digest, shared, done), daemon=True)
@@ -92,12 +93,6 @@ def _checkpoints(digest: str, shared: SharedStore, store: Store) -> Iterator[Non
     finally:
         done.set()
         thread.join()
-
-
-def _steps(checkpoint: Path | bytes) -> int:
-    """After how many steps it was written; 0 for what is none."""
-    progress = progress_of(checkpoint)
-    return 0 if progress is None else progress.step
 
 
 def _share_new(path: Path, digest: str, shared: SharedStore, done: threading.Event) -> None:

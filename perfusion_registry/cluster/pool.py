@@ -45,7 +45,7 @@ class ClusterPool:
         shared = self.shared
         if shared is not None:
             for task in tasks:
-                shared.fetch(task.digests, self.store)
+                task.fetch(shared, self.store)
 
     def run(
         self,
@@ -76,7 +76,7 @@ class ClusterPool:
                         raise outcome.error
                     picture.done(number)
                     task = tasks[number]
-                    if shared is not None and not shared.fetch(task.digests, self.store):
+                    if shared is not None and not task.fetch(shared, self.store):
                         raise PerfError(
                             f"`{task.title}` is done, and the shared store has nothing of it",
                             where=shared.address,

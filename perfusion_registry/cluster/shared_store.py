@@ -1,11 +1,12 @@
 """The store that machines share: artifacts by their SHA-256, builds by their digests, and what builds are
 made of.
 
-It is in a bucket: a folder that all machines see, or S3. Its layout is that of a store, and two kinds more:
+It is in a bucket: a folder that all machines see, or S3. Its layout is that of a store, and three kinds more:
 
     artifacts/ builds/ sheets/            as in `artifact.store`
     work/<digest>/checkpoint              the newest checkpoint of an unfinished build; empty once it is built
-    files/<aa>/<sha256>/<number>, whole   inputs, in pieces, and that all of them are there
+    files/<aa>/<sha256>/<number>, whole   files, in pieces, and that all of them are there
+    results/<aa>/<digest>                 the file that is the result of a task: its SHA-256 and its size
 
 Nothing in it is ever removed, and of two machines that build the same, the first one's result stays.
 """
@@ -13,12 +14,14 @@ Nothing in it is ever removed, and of two machines that build the same, the firs
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
+from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.registries.bucket import Bucket, NotModified
 
@@ -133,6 +136,32 @@ class SharedStore:
             raise PerfError("the file changed while it was shared", where=str(path), hint="run it again")
         self._bucket.create(_file(sha256, "whole"), f"{path.stat().st_size}\n".encode())
 
+    def fetch_result(self, digest: str, out: Path) -> bool:
+        """Bring the file that `digest` made, by whomever, to `out`; False where nobody has made it, or it is
+        gone. Raises PerfError as `get_file` does."""
+        said = self._get(_result(digest), _RECORD)
+        if said is None:
+            return False
+        record = re.fullmatch(r"([0-9a-f]{64}) (\d+)\n", said.decode("ascii", "replace"))
+        if record is None:
+            raise PerfError(
+                "a record in the shared store is damaged",
+                where=f"{self.address}, {_result(digest)}",
+                hint="remove the file; what it names is made again",
+            )
+        if self._get(_file(record[1], "whole"), _RECORD) is None:
+            return False
+        self.get_file(record[1], int(record[2]), out)
+        return True
+
+    def give_result(self, digest: str, path: Path) -> bool:
+        """Share the file that `digest` made on this machine: bytes first, its record last. False where
+        another machine made one of other bytes meanwhile, which stays."""
+        sha256 = sha256_of(path)
+        self.put_file(path, sha256)
+        record = f"{sha256} {path.stat().st_size}\n".encode()
+        return self._bucket.create(_result(digest), record) or self._get(_result(digest), _RECORD) == record
+
     def put_bytes(self, data: bytes) -> str:
         """Share bytes of less than a piece; returns their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
@@ -176,6 +205,10 @@ class SharedStore:
 
 def _file(sha256: str, part: str) -> str:
     return f"files/{sha256[:2]}/{sha256}/{part}"
+
+
+def _result(digest: str) -> str:
+    return f"results/{digest[:2]}/{digest}"
 
 
 def _pieces(size: int) -> int:

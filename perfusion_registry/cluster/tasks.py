@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.cluster.resources import TaskResources
 from perfusion_registry.errors import CheckFailedError, PerfError
+
+if TYPE_CHECKING:
+    from perfusion_registry.cluster.shared_store import SharedStore
 
 W = TypeVar("W", contravariant=True)
 
@@ -24,9 +28,17 @@ class ClusterTask(Protocol[W]):
         """What to call it while it runs."""
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        """What the store records the result under: the one that its checkpoints are under first, its own
-        last."""
+    def checkpoints(self) -> str:
+        """The digest that its checkpoints are under, in a store and in what machines share."""
+
+    def steps(self, checkpoint: Path | bytes) -> int:
+        """How far a checkpoint is, so that the furthest is gone on with; 0 for what is none."""
+
+    def fetch(self, shared: SharedStore, store: Store) -> bool:
+        """Bring the result from what machines share to this one, if it is there; whether it is."""
+
+    def give(self, shared: SharedStore, store: Store) -> bool:
+        """Share the result. False where another machine was faster, to another result, which stays."""
 
     def run(self, worker: W) -> Any:
         """Do it with what the process has loaded; what is in the store already is not done again. Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,8 @@ def estimate_covariance(
     device: str = "auto",
     dtype: str = "auto",
     offload: Offload | None = None,
+    on: str | None = None,
+    shared_store: str | None = None,
     reporter: Reporter | None = None,
 ) -> CovarianceResult:
     """Estimate the covariance of a base's text encoder from captions, into a file that `[project]` can name.
@@ -37,14 +40,16 @@ def estimate_covariance(
     base: as in a manifest; None for that of the project here, or "storybook" where there is none. column: of
     the captions in tables, by its name or number. limit: captions at most. padding: whether positions after a
     caption's end count. skip_bad: leave out unreadable rows, and count them. device, dtype, offload: as in
-    `Project.build`. A run that is interrupted resumes when it is given the same captions again. Raises
-    PerfError.
+    `Project.build`; on, shared_store: machines that count, as there. A run that is interrupted resumes when
+    it is given the same captions again. Raises PerfError.
     """
+    from perfusion_registry.cluster.address import ClusterAddress
     from perfusion_registry.operations.covariance import estimate
 
+    cluster = ClusterAddress.read(on, shared_store)
     compute = (device, dtype, offload)
     options = _options(captions, out, base, column, limit, padding, skip_bad, compute)
-    return estimate(options, reporter or Logging())
+    return estimate(replace(options, cluster=cluster), reporter or Logging())
 
 
 def count_covariance_shard(

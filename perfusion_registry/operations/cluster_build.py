@@ -7,10 +7,12 @@ import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store, read_card
+from perfusion_registry.build.checkpoint import progress_of
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuildInputs, BuiltConcept, ConceptBuilder, Training
@@ -21,6 +23,7 @@ from perfusion_registry.resolve import BuildTask
 if TYPE_CHECKING:
     from perfusion_registry.cluster.address import ClusterAddress
     from perfusion_registry.cluster.pool import ClusterPool
+    from perfusion_registry.cluster.shared_store import SharedStore
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,22 @@ class ClusterTraining(Training):
     recipe."""
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        """Of its tensors, and of all that is in its artifact."""
-        return self.task.training, self.task.digest
+    def checkpoints(self) -> str:
+        """The digest of its tensors."""
+        return self.task.training
+
+    def steps(self, checkpoint: Path | bytes) -> int:
+        """The steps of a training."""
+        progress = progress_of(checkpoint)
+        return 0 if progress is None else progress.step
+
+    def fetch(self, shared: SharedStore, store: Store) -> bool:
+        """Its artifact, and one with the same tensors."""
+        return shared.fetch((self.task.training, self.task.digest), store)
+
+    def give(self, shared: SharedStore, store: Store) -> bool:
+        """Its artifact."""
+        return shared.give((self.task.training, self.task.digest), store)
 
     def packed(self, result: BuiltConcept) -> str:
         """What was built, without its card, which is in the artifact."""

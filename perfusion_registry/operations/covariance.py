@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.cluster_covariance import count_on, sharable
 from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.counting import CaptionSource
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.shards import WHOLE, Shard, parse_shard
 
 if TYPE_CHECKING:
+    from perfusion_registry.base import BaseDescription
     from perfusion_registry.build import Covariance
     from perfusion_registry.build.counted import Counted, Counts
+    from perfusion_registry.cluster.address import ClusterAddress
 
 ENOUGH = 1000
 """Captions below which a covariance is warned of."""
@@ -30,7 +33,8 @@ class CovarianceOptions:
     base: None is that of the project here, and the embedded one where there is no project.
 
     column: of captions in tables, by its name or number. limit: captions at most. padding: whether positions
-    after a caption's end count. skip_bad: leave out unreadable rows, and count them.
+    after a caption's end count. skip_bad: leave out unreadable rows, and count them. cluster: machines that
+    count, if not this one alone.
     """
 
     captions: Sequence[str]
@@ -41,6 +45,7 @@ class CovarianceOptions:
     padding: Literal["all", "none"] = "all"
     skip_bad: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    cluster: ClusterAddress | None = None
 
     def __post_init__(self) -> None:
         """Raise PerfError where nothing can be written to `out`."""
@@ -158,41 +163,45 @@ def count_shard(
 
 def _count(options: CovarianceOptions, shard: Shard, reporter: Reporter) -> tuple[Counted, Path, list[str]]:
     """What was counted, the checkpoint that the caller removes, and where rows were left out."""
-    from perfusion_registry.base import require_trainable
-    from perfusion_registry.build import read_captions
-
-    skipped: list[str] = []
-    skip = (lambda where, why: skipped.append(where)) if options.skip_bad else None
-    stream = read_captions(options.captions, options.column, skip)
-    stream = chain(list(islice(stream, 1)), stream)  # what cannot be read is reported now
-    with Workspace.open(optional=True, reporter=reporter) as workspace:
-        description = workspace.base_or_own(options.base)
-    if "text" in description.draws:  # else it is made for inpainting, and concepts are transferred to it
-        require_trainable(description)
-    if description.prediction is not None:
-        reporter.note(f"{description.repo}: {description.prediction.sentence}")
-
-    from perfusion_registry.base import load_base
-    from perfusion_registry.base.offloading import text_to_device
-    from perfusion_registry.build.estimation import count
-
-    with reporter.stage(f"Loading {description.repo}"):
-        compute = options.compute
-        base = load_base(description, compute.device, compute.dtype, offload=compute.offload)
-        if compute.offload is not None:
-            text_to_device(base)  # nothing else computes
     checkpoint = options.out.with_name(f".{options.out.name}.checkpoint")
-    counted = count(
-        base,
-        stream if options.limit is None else islice(stream, options.limit),
-        shard=shard,
-        padding=options.padding,
-        total=options.limit,
-        checkpoint=checkpoint,
-        reporter=reporter,
+    skipped: list[str] = []
+    with Workspace.open(optional=True, reporter=reporter) as workspace:
+        source = _source(options, workspace)
+        if options.cluster is not None:
+            source = sharable(source)
+        stream = source.read(skipped)
+        _check_base(source.base, reporter)
+        if options.cluster is not None:
+            with reporter.stage("Reading captions"):
+                captions = sum(1 for _ in stream)
+            counted = count_on(options.cluster, source, captions, workspace.store, reporter)
+            return counted, checkpoint, skipped
+    counted = source.count(
+        source.load(reporter), stream, skipped, shard=shard, checkpoint=checkpoint, reporter=reporter
     )
-    counts = counted.counts.model_copy(update={"skipped": len(skipped)})
-    return replace(counted, counts=counts), checkpoint, skipped
+    return counted, checkpoint, skipped
+
+
+def _source(options: CovarianceOptions, workspace: Workspace) -> CaptionSource:
+    return CaptionSource(
+        files=tuple(map(Path, options.captions)),
+        base=workspace.base_or_own(options.base),
+        column=options.column,
+        limit=options.limit,
+        padding=options.padding,
+        skip_bad=options.skip_bad,
+        compute=options.compute,
+    )
+
+
+def _check_base(base: BaseDescription, reporter: Reporter) -> None:
+    """Raise PerfError where concepts cannot be learned on the base."""
+    from perfusion_registry.base import require_trainable
+
+    if "text" in base.draws:  # else it is made for inpainting, and concepts are transferred to it
+        require_trainable(base)
+    if base.prediction is not None:
+        reporter.note(f"{base.repo}: {base.prediction.sentence}")
 
 
 def merge(options: MergeOptions, reporter: Reporter | None = None) -> CovarianceResult:
@@ -217,6 +226,10 @@ def by_parts(
     if not merged:
         if shard is None:
             return estimate(options, reporter)
+        if options.cluster is not None:
+            raise PerfError(
+                "a cluster shares the captions out itself", where=f"--shard {shard}", hint="leave it out"
+            )
         return count_shard(options, parse_shard(shard), reporter)
     files = tuple(map(Path, options.captions))
     if shard is not None or options != CovarianceOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,33 @@ def test_of_two_results_the_first_one_stays(tmp_path: Path) -> None:
     assert not shared.give((TRAINING, RECIPE), second)
     assert shared.fetch((TRAINING, RECIPE), second)
     assert second.lookup(RECIPE) == first.lookup(RECIPE)
+
+
+def test_of_two_files_that_a_task_made_the_first_one_stays(tmp_path: Path) -> None:
+    shared, mine, theirs = SharedStore(str(tmp_path / "shared")), tmp_path / "mine", tmp_path / "theirs"
+    mine.write_bytes(b"1" * 100)
+    theirs.write_bytes(b"2" * 100)
+    assert not shared.fetch_result(RECIPE, tmp_path / "out")
+    assert shared.give_result(RECIPE, mine)
+    assert shared.give_result(RECIPE, mine)
+    assert not shared.give_result(RECIPE, theirs)
+    assert shared.fetch_result(RECIPE, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == mine.read_bytes()
+
+
+def test_a_file_that_is_gone_is_made_again_and_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    shared, mine = SharedStore(str(tmp_path / "shared")), tmp_path / "mine"
+    mine.write_bytes(b"1" * 100)
+    shared.give_result(RECIPE, mine)
+    shutil.rmtree(tmp_path / "shared" / "files")
+    assert not shared.fetch_result(RECIPE, tmp_path / "out")
+    assert shared.give_result(RECIPE, mine)
+    assert shared.fetch_result(RECIPE, tmp_path / "out")
+    (record,) = (tmp_path / "shared" / "results").glob("*/*")
+    record.chmod(0o644)
+    record.write_text("nonsense\n")
+    with pytest.raises(PerfError, match="record in the shared store is damaged"):
+        shared.fetch_result(RECIPE, tmp_path / "out")
 
 
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:

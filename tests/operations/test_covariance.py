@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from perfusion_registry.cli.covariance import _tell
+from perfusion_registry.cluster.address import ClusterAddress
 from perfusion_registry.errors import PerfError
 from perfusion_registry.library.covariance import count_covariance_shard, estimate_covariance
 from perfusion_registry.operations.covariance import (
@@ -120,7 +121,19 @@ def test_rows_that_shards_leave_out_are_told_of_each_and_of_all(
     assert "left out 1 unreadable rows\n" in capsys.readouterr().out
 
 
+def test_what_a_cluster_cannot_do_is_refused_before_it_is_asked(project: Path) -> None:
+    cluster = ClusterAddress("local")
+    out, base = project / "D.safetensors", "./own"
+    with pytest.raises(PerfError, match="standard input"):
+        estimate(CovarianceOptions(captions=("-",), out=out, base=base, cluster=cluster))
+    options = CovarianceOptions(captions=("captions.txt",), out=out, base=base, cluster=cluster)
+    with pytest.raises(PerfError, match="shares the captions out itself"):
+        by_parts(options, "1/2", False)
+    with pytest.raises(PerfError, match="with --merge only"):
+        by_parts(options, None, True)
+
+
 def test_a_shard_takes_what_a_whole_estimate_takes() -> None:
     runs = (estimate_covariance, count_covariance_shard)
     whole, shard = (set(signature(run).parameters) for run in runs)
-    assert (shard - whole, whole - shard) == ({"shard"}, set())
+    assert (shard - whole, whole - shard) == ({"shard"}, {"on", "shared_store"})
