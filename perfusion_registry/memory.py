@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from perfusion_registry.errors import PerfError
 
@@ -56,6 +57,51 @@ def _refused(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
     return isinstance(error, REFUSED) and _WORDS.search(str(error)) is not None
+
+
+def free_memory() -> int | None:
+    """Bytes that this process could still take of the machine's memory without swapping: what the system
+    says is available, or less where a container or a limit of the process leaves less; None where nobody
+    says."""
+    found = [one for one in (_available(), _left_in_container(), _left_to_process()) if one is not None]
+    return max(0, min(found)) if found else None
+
+
+def _available() -> int | None:
+    kilobytes = _field(Path("/proc/meminfo"), "MemAvailable:")
+    return None if kilobytes is None else 1024 * kilobytes
+
+
+def _left_in_container() -> int | None:
+    """Of Linux's control groups, in their second version, whose files a container sees as its own."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, now = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # there is none, or no bound
+        return None
+    cached = _field(group / "memory.stat", "inactive_file")  # of files, and given back when it is needed
+    return most - now + (cached or 0)
+
+
+def _left_to_process() -> int | None:
+    """Of `ulimit -v`."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    kilobytes = _field(Path("/proc/self/status"), "VmSize:")
+    return None if most == resource.RLIM_INFINITY or kilobytes is None else most - 1024 * kilobytes
+
+
+def _field(file: Path, name: str) -> int | None:
+    """The number behind a name in a file of lines."""
+    try:
+        lines = file.read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    found = [line.split() for line in lines if line.split()[:1] == [name]]
+    return int(found[0][1]) if found else None
 
 
 def short_of_memory(error: BaseException) -> PerfError | None:

@@ -201,6 +201,13 @@ class ConceptCard(FileModel):
         return similarity
 
     @property
+    def energy(self) -> float | None:
+        """How much of the squared numbers of what was learned the artifact keeps; None where that is no
+        difference."""
+        energy: float | None = getattr(self.built, "energy", None)
+        return energy
+
+    @property
     def chosen(self) -> str | None:
         """The field of `render` whose value the build tried to choose: its score is what served best."""
         return next((name for name in self.scores if name in type(self.render).model_fields), None)

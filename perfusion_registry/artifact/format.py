@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from perfusion_registry.artifact.card import CARD_SCHEMA, ConceptCard, card_fields, parse_card
 from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.interface import LARGEST_ARTIFACT as LARGEST_ARTIFACT
 from perfusion_registry.methods.interface import TensorRule
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.safetensors_header import HeaderError, read_header
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_HEADER = 4 * 1024 * 1024
-LARGEST_ARTIFACT = 1024 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """Of a tensor, whatever the method."""
 

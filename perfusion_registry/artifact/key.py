@@ -33,6 +33,7 @@ def training_key(
     render: FileModel,
     *,
     epoch: int,
+    captions: Sequence[Sequence[str | int | None]] = (),
 ) -> str:
     """Digest (hex) of everything that changes an artifact's tensors.
 
@@ -40,7 +41,7 @@ def training_key(
     Of a concept that is imported, images is the file. base, covariance: digests of the base's files and of C,
     None for a method without one. train: the resolved options, seed included. render: of it only where a
     residual is drawn, as the step that is kept is chosen by such pictures. epoch: counts changes of the
-    trainer that change its results.
+    trainer that change its results. captions: what is said of each image (`Caption.key`), where anything is.
 
     The key of a perfusion concept is spelt as it was before there were methods, so nothing that was built is
     built again. Every other says its method, and leaves out what the method does not have.
@@ -61,6 +62,8 @@ def training_key(
         inputs = {key: value for key, value in inputs.items() if value is not None}
         if (mask := method.mask(render)) != "ramp":
             inputs["mask"] = mask
+        if captions:
+            inputs["captions"] = [list(caption) for caption in captions]
     return digest_of(inputs)
 
 

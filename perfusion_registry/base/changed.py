@@ -4,15 +4,16 @@ lasts, and words in copies of its tokenizers and text encoders."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from perfusion_registry.adapters.adapter import DENOISER, Adapter, WordVectors
+from perfusion_registry.adapters.adapter import Adapter, WordVectors
 from perfusion_registry.adapters.difference import difference
+from perfusion_registry.base.changes import module_at
 from perfusion_registry.base.offloading import without_hooks
 from perfusion_registry.base.pretrained import quiet
 from perfusion_registry.base.quantised import is_gguf
@@ -23,19 +24,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def weights_changed(denoiser: nn.Module, adapters: Iterable[Adapter]) -> Iterator[None]:
-    """A context in which the denoiser's own adapters are added to its weights, at strength 1, as every other
-    program does. Afterwards the weights are what they were, bit for bit. Hold `Base.exclusive` around it.
+def weights_changed(models: Mapping[str, nn.Module], adapters: Iterable[Adapter]) -> Iterator[None]:
+    """A context in which adapters are added to the weights of models, at strength 1, as every other program
+    does. Afterwards the weights are what they were, bit for bit. Hold `Base.exclusive` around it.
 
-    Raises PerfError for a module that is not there, and for one in GGUF, whose weights cannot be added to.
+    models: by component. Raises PerfError for a model or module that is not there, and for one in GGUF, whose
+    weights cannot be added to.
     """
     before: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
             for adapter in adapters:
-                if adapter.component != DENOISER:
-                    raise PerfError(f"{adapter.component} is no denoiser")
-                module = denoiser.get_submodule(adapter.module)
+                model = models.get(adapter.component)
+                module = None if model is None else module_at(model, adapter.module)
+                if module is None:
+                    raise PerfError(f"there is no {adapter.component} with a `{adapter.module}`")
                 if is_gguf(module):
                     raise _in_gguf()
                 weight = module.weight

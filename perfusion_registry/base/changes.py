@@ -36,7 +36,9 @@ class Change:
         """The same `strength` times, on the device and in the format of a tensor."""
 
         def moved(tensor: Tensor | None, factor: float) -> Tensor | None:
-            return None if tensor is None else (tensor.float() * factor).to(place)
+            if tensor is not None and factor != 1:
+                tensor = tensor.float() * factor
+            return None if tensor is None else tensor.to(place)
 
         return Change(
             moved(self.down, 1.0),
@@ -74,6 +76,8 @@ class Change:
             return self.linear(x)
         if isinstance(module, nn.Conv2d):
             return self._convolved(module, x)
+        if isinstance(module, nn.Embedding):
+            return self._embedded(x)
         if isinstance(module, nn.LayerNorm):
             weight = torch.zeros_like(module.weight, device=x.device) if self.weight is None else self.weight
             return functional.layer_norm(x, module.normalized_shape, weight, self.bias, module.eps)
@@ -81,6 +85,13 @@ class Change:
             weight = torch.zeros_like(module.weight, device=x.device) if self.weight is None else self.weight
             return functional.group_norm(x, module.num_groups, weight, self.bias, module.eps)
         raise PerfError(f"an adapter changes a {type(module).__name__}, which perf cannot change")
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """Of an embedding table, whose rows are m' and whose numbers of each are m."""
+        if self.down is not None and self.up is not None:
+            return functional.embedding(ids, self.up.flatten(1)) @ self.down
+        assert self.weight is not None
+        return functional.embedding(ids, self.weight)
 
     def _convolved(self, module: nn.Conv2d, x: Tensor) -> Tensor:
         how: dict[str, Any] = {"stride": module.stride, "padding": module.padding}

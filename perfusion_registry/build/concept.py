@@ -15,6 +15,7 @@ from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.ahead import AfterTraining
+from perfusion_registry.build.captioned import CaptionPrompts, caption_prompts
 from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
@@ -28,10 +29,12 @@ from perfusion_registry.build.threads import as_begun
 from perfusion_registry.build.training import TrainInputs, repeatable, train
 from perfusion_registry.errors import PerfError
 from perfusion_registry.memory import enough_memory
+from perfusion_registry.methods.calls import CallWords
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.methods.trainable import MakeTrainable
+from perfusion_registry.recipe.captions import NOTHING_SAID, Caption, captioned
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import PriorOptions, TrainingOptions
 from perfusion_registry.recipe.pictures import masks_beside
@@ -41,13 +44,16 @@ from perfusion_registry.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
 
+PRIORS = "priors.safetensors"
+
 
 @dataclass(frozen=True)
 class ConceptSources:
     """What a concept is made from, and what its card says of it.
 
     images: files, or their bytes. masks: one for each image, None where it has none; when left out, the mask
-    files beside the images (`recipe.pictures`). method: how it is learned.
+    files beside the images (`recipe.pictures`). captions: what is said of each image, where the method reads
+    that; none when left out. method: how it is learned.
     """
 
     name: str
@@ -60,6 +66,7 @@ class ConceptSources:
     authors: tuple[str, ...] = ()
     consent: str | None = None
     description: str | None = None
+    captions: tuple[Caption, ...] = ()
 
 
 def build_concept(
@@ -109,7 +116,7 @@ def build_concept(
     checkpoint = workspace / CHECKPOINT if workspace else None
     with enough_memory(problem, lower), as_begun(checkpoint, threads, name, reporter):
         inputs, images = training_inputs(
-            make or method.trainable, method, base, covariance, sources, train_options, reporter
+            make or method.trainable, method, base, covariance, sources, train_options, reporter, workspace
         )
         trained = train(
             inputs,
@@ -134,7 +141,10 @@ def build_concept(
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
     own = Prompts(inputs.prompts.tokens[: len(train_options.templates)])
     built = method.built(kept.step, covariance.digest if covariance is not None else None)
-    built = built.model_copy(update=dict(trained.concept.found(kept.tensors, own)))
+    found = dict(trained.concept.found(kept.tensors, own))
+    built = built.model_copy(update=found)
+    if found.get("energy", 1) < 1:
+        reporter.note(f"{name}: the artifact keeps {found['energy']:.1%} of what was learned (`rank`)")
     card = _card(base, method, sources, train_options, render_options, digest, built, scores)
     older = trained.concept.format_1_tensors(kept.tensors) if card.architecture == ARCHITECTURE else None
     return Artifact(
@@ -152,8 +162,10 @@ def training_inputs(
     sources: ConceptSources,
     options: TrainingOptions,
     reporter: Reporter,
+    workspace: Path | None = None,
 ) -> tuple[TrainInputs, Tensor]:
-    """The training's inputs, and the squared images (N, 3, H, W)."""
+    """The training's inputs, and the squared images (N, 3, H, W). workspace: where pictures that take long to
+    draw are kept over an interruption."""
     count, size, word = len(sources.images), base.picture_size, sources.supercategory
     title, total = f"{sources.name}: preparing {count} images", count + MASK_STEPS + 1
     with reporter.stage(title, total) as stage:
@@ -200,13 +212,53 @@ def training_inputs(
         latents = joined([latents, beside])
         rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
     call = method.call(options, word)
-    prompts = Prompts.of(base, [*options.templates, *pair_prompts], word, call=call)
+    said = _said(method, sources, word, call, reporter)
+    first = len(options.templates) + len(pair_prompts)
+    own = tuple(None if row is None else first + row for row in said.rows)
+    prompts = Prompts.of(base, [*options.templates, *pair_prompts, *said.templates], word, call=call)
     priors = 0
     if isinstance(options, PriorOptions) and options.prior_pictures:
-        prompts, prior = _prior(base, prompts, sources, options, latents.mean.shape[1:], reporter)
-        latents, priors = joined([latents, prior]), len(prior.mean)
+        shape, kept = latents.mean.shape[1:], workspace / PRIORS if workspace else None
+        prompts, prior = _prior(base, prompts, sources, options, shape, kept, reporter)
+        # Of hundreds of pictures a step takes a few, so all rest in the machine's memory.
+        latents, priors = joined([latents.to(prior.mean.device), prior]), len(prior.mean)
     metric = covariance.metric() if covariance is not None else None
-    return TrainInputs(base, word, metric, prompts, latents, options, make, rows, call, priors), pixels
+    inputs = TrainInputs(
+        base,
+        word,
+        metric,
+        prompts,
+        latents,
+        options,
+        make,
+        pairs=rows,
+        call=call,
+        priors=priors,
+        captions=own,
+        repeats=said.repeats,
+    )
+    return inputs, pixels
+
+
+def _said(
+    method: Method, sources: ConceptSources, word: str, call: CallWords | None, reporter: Reporter
+) -> CaptionPrompts:
+    """What captions say of the images, where the method reads them; that it does not, where it does not."""
+    captions = sources.captions
+    if not method.reads_captions:
+        other = captioned(image for image in sources.images if isinstance(image, Path))
+        if other is not None:
+            reporter.note(
+                f"{sources.name}: captions and kohya's folder names are not read by the method "
+                f"`{method.name}`, which learns under `templates` (`{other.name}` has one)"
+            )
+        captions = ()
+    if all(caption == NOTHING_SAID for caption in captions):
+        return CaptionPrompts((), (), (), ())
+    found = caption_prompts(captions, sources.name, word, None if call is None else call.words)
+    for note in found.notes:
+        reporter.note(f"{sources.name}: {note}")
+    return found
 
 
 def _prior(
@@ -215,9 +267,11 @@ def _prior(
     sources: ConceptSources,
     options: PriorOptions,
     shape: Sequence[int],
+    kept: Path | None,
     reporter: Reporter,
 ) -> tuple[Prompts, Latents]:
-    """The prompts with the one of prior pictures behind them, and these, which the base draws."""
+    """The prompts with the one of prior pictures behind them, and these, which the base draws, but for those
+    that an interrupted build has kept."""
     prompt, count = prior_prompt(base, options.templates[0], sources.supercategory), options.prior_pictures
     title = f"{sources.name}: drawing {count} prior pictures"
     problem = f"there is not enough memory to draw one prior picture of {sources.name!r} on {base.device}"
@@ -236,6 +290,7 @@ def _prior(
             steps=options.validation_steps,
             guidance=options.validation_guidance,
             flip=options.flip,
+            kept=kept,
             advance=stage.advance,
             note=lambda text: reporter.note(f"{title}: {text}"),
         )

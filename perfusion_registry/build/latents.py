@@ -30,6 +30,19 @@ class Latents:
     weight: Tensor
     sizes: Tensor
 
+    def at(self, index: Tensor, device: torch.device) -> Latents:
+        """The pictures at `index` (B,), on a device."""
+        index = index.to(self.mean.device)
+        return Latents(*(part[index].to(device) for part in self._parts))
+
+    def to(self, device: torch.device) -> Latents:
+        """All of them, on a device."""
+        return Latents(*(part.to(device) for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.mean, self.std, self.weight, self.sizes
+
     def sample(self, index: Tensor, noise: Tensor) -> Tensor:
         """Draw latents of the pictures at `index`. index: (B,). noise: (B, c, h, w). Returns (B, c, h, w)."""
         return self.mean[index] + self.std[index] * noise

@@ -3,9 +3,11 @@ be learned beside the concept's own, so that the word keeps what it means."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +15,8 @@ import torch
 from perfusion_registry import amounts
 from perfusion_registry.build.latents import Latents, encode_latents, joined
 from perfusion_registry.build.sampling import draw
+from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
+from perfusion_registry.errors import PerfError
 from perfusion_registry.memory import REFUSED, out_of_memory
 from perfusion_registry.methods.prompts import Prompts, unedited
 from perfusion_registry.reporter import unheard
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
 BATCH = 8
 """Pictures drawn together, where memory suffices."""
+SECONDS = 10.0
+"""How often what was drawn is kept."""
+_KEY = "prior_pictures"
+_PARTS = ("mean", "std", "weight", "sizes")
 
 
 def draw_prior(
@@ -34,20 +42,25 @@ def draw_prior(
     steps: int,
     guidance: float,
     flip: bool,
+    kept: Path | None = None,
     advance: Callable[[int], None] = unheard,
     note: Callable[[str], None] | None = None,
 ) -> Latents:
     """The base's own pictures of one prompt, each batch encoded as it is drawn, since pixels take many times
     the memory; with `flip` their mirror images after all of them.
 
-    shape: (c, h, w) of a picture's latents. count: N. advance: told of each step of each picture, N `steps`.
-    note: told where memory is short, so that fewer are drawn together. Raises what torch does where it does
-    not suffice for one.
+    shape: (c, h, w) of a picture's latents. count: N. kept: a file, of this training alone, from which a
+    build that was interrupted takes what it had drawn. advance: told of each step of each picture, N `steps`.
+    note: told where memory is short, so that fewer are drawn together. Returns latents on the CPU. Raises
+    what torch does where it does not suffice for one.
     """
     noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
-    plain: list[Latents] = []
-    mirrored: list[Latents] = []
-    done, together, told = 0, BATCH, _Told(advance)
+    identity = f"{prompt.ids} {[*shape]} {count} {seed} {steps} {guidance} {flip} {base.device.type} "
+    store = _Kept(kept, identity + str(base.compute_dtype))
+    plain, mirrored = store.read()
+    together, told, cpu = BATCH, _Told(advance), torch.device("cpu")
+    done = sum(len(part.mean) for part in plain)
+    told.more(done, steps)
     with torch.no_grad(), base.attached():
         wanted = unedited(base, base.encode([prompt]))
         unwanted = base.without_negative(unedited(base, base.encode([base.tokenise([])])))
@@ -70,16 +83,53 @@ def draw_prior(
                     torch.cuda.empty_cache()
                 continue
             weight = torch.ones_like(drawn[:, :1])
-            plain.append(encode_latents(base, drawn, weight, flip=False))
+            plain.append(encode_latents(base, drawn, weight, flip=False).to(cpu))
             if flip:
-                mirrored.append(encode_latents(base, drawn.flip(-1), weight, flip=False))
+                mirrored.append(encode_latents(base, drawn.flip(-1), weight, flip=False).to(cpu))
             done += len(some)
+            store.write(plain, mirrored, last=done == count)
     return joined([*plain, *mirrored])
 
 
 def prior_prompt(base: Base, template: str, supercategory: str) -> Tokens:
     """What they are drawn and learned under: a template with the plain supercategory."""
     return Prompts.of(base, [template], supercategory, spelled=True).tokens[0]
+
+
+class _Kept:
+    """A file with the pictures that were drawn so far; without a path nothing is kept."""
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self._path, self._identity, self._saved = path, identity, time.monotonic()
+
+    def read(self) -> tuple[list[Latents], list[Latents]]:
+        """Those of the very same drawing, and their mirror images."""
+        try:
+            tensors, identity = parse_tensors(self._path.read_bytes() if self._path else b"", _KEY, "")
+        except (OSError, PerfError):
+            return [], []
+        if identity != self._identity:
+            return [], []
+
+        def named(start: str) -> list[Latents]:
+            parts = [tensors.get(f"{start}.{part}") for part in _PARTS]
+            found = [part for part in parts if part is not None]
+            return [Latents(*found)] if len(found) == len(_PARTS) else []
+
+        return named("plain"), named("mirrored")
+
+    def write(self, plain: Sequence[Latents], mirrored: Sequence[Latents], *, last: bool) -> None:
+        """Keep them, now and then, and the last."""
+        if self._path is None or not (last or time.monotonic() - self._saved >= SECONDS):
+            return
+        tensors = {
+            f"{start}.{part}": getattr(joined(some), part)
+            for start, some in (("plain", plain), ("mirrored", mirrored))
+            if some
+            for part in _PARTS
+        }
+        write_tensors(self._path, tensors, _KEY, self._identity)
+        self._saved = time.monotonic()
 
 
 @dataclass

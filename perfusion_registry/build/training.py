@@ -35,6 +35,8 @@ from perfusion_registry.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Conditioning
 
+SAVING_SHARE = 20
+"""A checkpoint that takes long is written again only after so many times as long."""
 HALF_SCALE = 4096.0
 """The loss is multiplied by it on its way back in fp16, where the mean's small gradients would vanish."""
 
@@ -47,7 +49,9 @@ class TrainInputs:
     `options.templates`. latents: of the concept's images. make: begins to learn the concept. pairs: after
     these there may be pictures of the concept beside another thing, and their prompts; the row of the prompt
     of each. call: what a call of the concept becomes in prompts, where that is words. priors: behind
-    all of these, how many pictures are the base's own, whose prompt is the last.
+    all of these, how many pictures are the base's own, whose prompt is the last. captions: of each of the
+    concept's images the row of its own prompt, None where any of the templates goes with it; repeats: how
+    often it is shown while others are shown once. Both are empty where nothing is said of any.
     """
 
     base: Base
@@ -60,6 +64,8 @@ class TrainInputs:
     pairs: tuple[int, ...] = ()
     call: CallWords | None = None
     priors: int = 0
+    captions: tuple[int | None, ...] = ()
+    repeats: tuple[int, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -75,12 +81,19 @@ class TrainInputs:
     def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pictures and of prompts for them, by index, both (B,).
 
-        The concept alone goes with any of the prompts for it, in a pair with its own only. Behind the
+        The concept alone goes with any of the prompts for it, or with its caption, in a pair with its own
+        only. Behind the
         concept's are as many priors, where there are any.
         """
         B, alone = self.options.batch, len(self.latents.mean) - len(self.pairs) - self.priors
-        pictures = torch.randint(alone, (B,), generator=generator)
+        shown = self._shown(alone)
+        pictures = shown[torch.randint(len(shown), (B,), generator=generator)]
         templates = torch.randint(len(self.options.templates), (B,), generator=generator)
+        if self.captions:
+            rows = (self.captions[int(picture) % len(self.captions)] for picture in pictures)
+            templates = torch.tensor(
+                [old if row is None else row for row, old in zip(rows, templates.tolist(), strict=True)]
+            )
         if self.pairs:
             paired = torch.rand(B, generator=generator) < self.options.pair_share
             others = torch.randint(len(self.pairs), (B,), generator=generator)
@@ -93,12 +106,20 @@ class TrainInputs:
         priors = first + torch.randint(self.priors, (B,), generator=generator)
         return torch.cat([pictures, priors]), torch.cat([templates, torch.full((B,), prompt)])
 
+    def _shown(self, alone: int) -> Tensor:
+        """The concept's pictures, by index, each as often as it is repeated. alone: their number: all images
+        at each size, and all of these mirrored."""
+        every = torch.arange(alone)
+        if not self.repeats:
+            return every
+        return every.repeat_interleave(torch.tensor(self.repeats).repeat(alone // len(self.repeats)))
+
     def weights(self, B: int) -> Tensor | float:
         """What the loss of each of B samples counts, (B, 1, 1, 1): the mean of all is the mean of the
         concept's and, so many times, the mean of the priors'."""
         if not self.priors:
             return 1.0
-        own = torch.full((B,), 2.0, device=self.latents.weight.device)
+        own = torch.full((B,), 2.0, device=self.base.device)
         assert isinstance(self.options, PriorOptions)
         own[B // 2 :] *= self.options.prior_weight
         return own[:, None, None, None]
@@ -107,6 +128,8 @@ class TrainInputs:
         """Hex sha256 of all of it, so that a checkpoint of another training is never continued."""
         words, own = concept.identity()
         settings = f"{TRAINER_EPOCH} {words} {self.options.model_dump_json()} {self.pairs}"
+        if self.captions:
+            settings += f" {self.captions} {self.repeats}"
         digest = hashlib.sha256(settings.encode())
         latents = (self.latents.mean, self.latents.std, self.latents.weight, self.latents.sizes)
         rows = [row.ids for row in self.prompts.tokens]
@@ -161,8 +184,10 @@ def train(
             if last or state.step % options.validate_every == 0:
                 state.snapshots.append(state.snapshot())
             if checkpoint is not None and (last or time.monotonic() - saved >= every):
+                saving_since = time.monotonic()
                 state.save(checkpoint, identity)
                 saved = time.monotonic()
+                every = max(checkpoint_seconds(), SAVING_SHARE * (saved - saving_since))
     if timed is not None:
         timed(state.step - first, time.monotonic() - begun)
     return state
@@ -186,6 +211,8 @@ def training_step(inputs: TrainInputs, state: TrainState, saving: MemorySaving |
             saving.tighten()
             state.generator.set_state(before[0])
             state.concept.moving.update(before[1])
+    if state.concept.max_grad_norm:
+        torch.nn.utils.clip_grad_norm_(state.concept.parameters.values(), state.concept.max_grad_norm)
     state.optimiser.step()
     state.step += 1
     state.losses.append(value)
@@ -250,17 +277,17 @@ class _Batch:
         base, latents, prompts = inputs.base, inputs.latents, inputs.prompts
         objective, generator = base.objective, state.generator
         pictures, templates = inputs.drawn(generator)
-        pictures, B = pictures.to(base.device), len(pictures)
+        chosen, B = latents.at(pictures, base.device), len(pictures)
         shape = (B, *latents.mean.shape[1:])
         times = objective.draw_times(B, generator).to(base.device)
-        z = latents.sample(pictures, torch.randn(shape, generator=generator).to(base.device))  # (B, c, h, w)
+        z = chosen.mean + chosen.std * torch.randn(shape, generator=generator).to(base.device)  # (B, c, h, w)
         noise = torch.randn(shape, generator=generator).to(base.device)
 
         unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once
         inverse = inverse.to(base.text_device)
-        given = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(latents.sizes[pictures])
+        given = state.concept.condition(prompts, unique.tolist(), inverse).with_sizes(chosen.sizes)
         noisy, wanted = objective.add_noise(z, noise, times), objective.target(z, noise, times)
-        return cls(noisy, times, wanted, latents.weight[pictures] * inputs.weights(B), given)
+        return cls(noisy, times, wanted, chosen.weight * inputs.weights(B), given)
 
     def of(self, states: Tensor, rows: slice) -> _Batch:
         """Some of the samples, with other states."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.transfer import Learned, Transferred
 
+MAX_GRAD_NORM = 1.0
+"""As diffusers' scripts have it."""
+
 
 class ChangeOptions(FileModel):
     """How a change applies in a prompt. reach: by its method's names; None where nobody says."""
@@ -39,6 +42,11 @@ class ChangedModules(RareWordMethod):
     """
 
     transferable = True
+    reads_captions = True
+
+    def defaults(self, base_defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """With gradients clipped as diffusers' scripts of these methods clip them."""
+        return {**super().defaults(base_defaults), "max_grad_norm": MAX_GRAD_NORM}
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
         """The recipe's over what is about the base over the method's own."""
@@ -47,6 +55,10 @@ class ChangedModules(RareWordMethod):
     def resolve_render(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
         """The recipe's."""
         return self.draw_model.model_validate(recipe.render.model_dump(exclude_none=True))
+
+    def adapters_in(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those of an artifact's tensors that change modules."""
+        return module_tensors(tensors)
 
     def silent(self, draw: FileModel) -> bool:
         """At strength 0."""
@@ -76,13 +88,14 @@ class ChangedModules(RareWordMethod):
         assert isinstance(draw, ChangeOptions)
         if self.silent(draw):
             return Contribution()
-        changes = changes_of(base, module_tensors(tensors), name)
+        changes = changes_of(base, self.adapters_in(tensors), name)
         return Contribution(
             words=words_for(base, tensors, name),
             adapters=Adapters(
-                denoiser=changes.get("denoiser", {}),
-                text={},
+                denoiser=changes.pop("denoiser", {}),
+                text=changes,
                 strength=draw.strength,
+                text_strength=draw.strength,
                 gated=draw.reach == GATED,
                 localised=draw.reach in (LOCALISED, GATED),
             ),
@@ -94,11 +107,11 @@ class ChangedModules(RareWordMethod):
         """As it is."""
         from perfusion_registry.methods.lora.drawing import as_it_is
 
-        return as_it_is(learned, base, module_tensors(learned.tensors))
+        return as_it_is(learned, base, self.adapters_in(learned.tensors))
 
     def tensor_mistake(self, train: FileModel, tensors: Mapping[str, Tensor]) -> str | None:
         """Those of adapters, whole, and of the word."""
         from perfusion_registry.methods.lora.drawing import adapters_mistake
 
         assert isinstance(train, RareWordOptions)
-        return adapters_mistake(module_tensors(tensors)) or rare_word.word_mistake(train, tensors)
+        return adapters_mistake(self.adapters_in(tensors)) or rare_word.word_mistake(train, tensors)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from perfusion_registry.adapters.adapter import DENOISER, Adapter, WordVectors
+from perfusion_registry.adapters.adapter import COMPONENTS, DENOISER, Adapter, Component, WordVectors
 
 if TYPE_CHECKING:
-    from perfusion_registry.base import Base
+    from torch import Tensor
+
+    from perfusion_registry.base import Base, Change, Changes
     from perfusion_registry.methods.contribution import Contribution
 
 
@@ -39,19 +41,49 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
         down, up = A.float().cpu(), contribution.strength * B.float().cpu()
         factors = {"lora_down": down.reshape(*down.shape, *ones), "lora_up": up.reshape(*up.shape, *ones)}
         adapters.append(Adapter(DENOISER, f"{block.path}.proj_out", "lora", factors, float(len(down))))
-    changes = contribution.adapters.denoiser if contribution.adapters is not None else {}
-    strength = contribution.adapters.strength if contribution.adapters is not None else 1.0
-    for path, change in changes.items():
-        if change.down is not None and change.up is not None:
-            down, up = change.down.float().cpu(), strength * change.up.float().cpu()
-            ones = [1] * (down.ndim - 2)
-            factors = {"lora_down": down, "lora_up": up.reshape(*up.shape[:2], *ones)}
-            adapters.append(Adapter(DENOISER, path, "lora", factors, float(len(down))))
-        elif change.weight is not None:
-            u, s, vt = torch.linalg.svd(strength * change.weight.double().cpu(), full_matrices=False)
-            factors = {"lora_down": vt.float(), "lora_up": (u * s).float()}
-            adapters.append(Adapter(DENOISER, path, "lora", factors, float(len(s))))
+    brought = contribution.adapters
+    if brought is not None:
+        parts: list[tuple[Component, Changes, float]] = [(DENOISER, brought.denoiser, brought.strength)]
+        for component in COMPONENTS[1:]:
+            parts.append((component, brought.text.get(component, {}), brought.text_strength))
+        for component, changes, strength in parts:
+            for path, change in changes.items():
+                factors = {} if _is_table(path) else _factored(change, strength)
+                if factors:
+                    rank = float(len(factors["lora_down"]))
+                    adapters.append(Adapter(component, path, "lora", factors, rank))
     return tuple(adapters)
+
+
+def left_out(contribution: Contribution) -> tuple[str, ...]:
+    """What a concept changes that a LoRA has no place for: biases, norms, tables of embeddings."""
+    brought = contribution.adapters
+    every = [] if brought is None else [brought.denoiser, *brought.text.values()]
+    changes = [(path, change) for part in every for path, change in part.items()]
+    biases = any(change.bias is not None for _, change in changes)
+    norms = any(change.weight is not None and change.weight.ndim < 2 for _, change in changes)
+    tables = any(_is_table(path) for path, _ in changes)
+    kinds = {"biases": biases, "norms": norms, "embeddings": tables}
+    return tuple(kind for kind, there in kinds.items() if there)
+
+
+def _is_table(path: str) -> bool:
+    return path.endswith(("token_embedding", "position_embedding"))
+
+
+def _factored(change: Change, strength: float) -> dict[str, Tensor]:
+    """A whole change of a weight as a LoRA of full rank; nothing of a vector."""
+    if change.down is not None and change.up is not None:
+        down, up = change.down.float().cpu(), strength * change.up.float().cpu()
+        ones = [1] * (down.ndim - 2)
+        return {"lora_down": down, "lora_up": up.reshape(*up.shape[:2], *ones)}
+    if change.weight is None or change.weight.ndim < 2:
+        return {}
+    weight = strength * change.weight.double().cpu()
+    u, s, vt = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+    down, up = vt.float(), (u * s).float()
+    ones = [1] * (weight.ndim - 2)
+    return {"lora_down": down.reshape(-1, *weight.shape[1:]), "lora_up": up.reshape(*up.shape, *ones)}
 
 
 def word_vectors(contribution: Contribution, word: str) -> WordVectors:

@@ -51,6 +51,9 @@ Table = Annotated[SerializeAsAny[FileModel], WithJsonSchema({"type": "object"})]
 PATH = r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"
 """The path of a module within a denoiser, as a regular expression."""
 
+LARGEST_ARTIFACT = 1024 * 1024 * 1024
+"""Bytes of a concept's file."""
+
 
 class KeptStep(FileModel):
     """A card's `built` of a method that finds out nothing else. step: the training step that was kept."""
@@ -122,7 +125,8 @@ class Method(MethodOptions):
     that somebody has (`source_file`), instead of being learned from images. imported_tables: of the cards of
     those that are, where others are learned. phrases: whether a call may become words of the concept's own
     (`words`), and a concept may be a style, which has no supercategory. several_tokens: whether a call may
-    become several learned tokens, of a style in the place of no word.
+    become several learned tokens, of a style in the place of no word. reads_captions: whether pictures are
+    learned under captions beside them (`recipe.captions`).
     """
 
     epoch: ClassVar[int]
@@ -139,6 +143,7 @@ class Method(MethodOptions):
     imported_tables: ClassVar[Mapping[str, type[FileModel]]] = {}
     phrases: ClassVar[bool] = False
     several_tokens: ClassVar[bool] = False
+    reads_captions: ClassVar[bool] = False
 
     def table(self, name: str, *, imported: bool) -> type[FileModel]:
         """The model of a card's table. imported: whether the concept was made of a file."""

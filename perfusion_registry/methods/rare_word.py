@@ -41,6 +41,10 @@ RareWord = Annotated[
         description="The rare word that stands for it beside its supercategory; empty: that alone.",
     ),
 ]
+MaxGradNorm = Annotated[
+    float,
+    Field(ge=0, le=1e6, description="What the norm of all gradients together is clipped to; 0: not at all."),
+]
 _LEARNED = "Whether the rare word's token embedding is learned too."
 _BESIDE = "Whether the supercategory stands behind the rare word in prompts."
 
@@ -51,6 +55,7 @@ class RareWordSection(PriorSection):
     token: RareWord | None = None
     learn_token: Annotated[bool | None, Field(description=_LEARNED)] = None
     with_supercategory: Annotated[bool | None, Field(description=_BESIDE)] = None
+    max_grad_norm: MaxGradNorm | None = None
 
     @model_validator(mode="after")
     def _something_is_said(self) -> Self:
@@ -61,11 +66,12 @@ class RareWordSection(PriorSection):
 
 class RareWordOptions(PriorOptions):
     """token: the rare word, "" for none; learn_token: whether its embedding is learned; with_supercategory:
-    whether the supercategory is said behind it."""
+    whether the supercategory is said behind it. max_grad_norm: of what is learned, where it is clipped."""
 
     token: Annotated[RareWord, Field(exclude_if=lambda token: not token)] = ""
     learn_token: Annotated[bool, Field(exclude_if=lambda learned: not learned)] = False
     with_supercategory: Annotated[bool, Field(exclude_if=lambda beside: beside)] = True
+    max_grad_norm: Annotated[MaxGradNorm, Field(exclude_if=lambda norm: not norm)] = 0.0
 
     def spelled(self, supercategory: str) -> str:
         """What a call becomes, "sks cat"."""

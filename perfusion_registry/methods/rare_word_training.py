@@ -37,6 +37,7 @@ class RareWordTrainable(Trainable):
         """Start as the options say. learned: by name. frozen: the embedding of calls that no word is said in
         the place of."""
         self.base, self.rate, self.frozen = base, rate, tuple(frozen)
+        self.max_grad_norm = options.max_grad_norm
         self.word = tuple(one.clone().requires_grad_() for one in rare_word.start_of(base, options))
         self.learned = [*learned.values()]
         self.parameters = {**learned, **embedding_tensors(self.word)}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "custom-diffusion": "perfusion_registry.methods.custom_diffusion:METHOD",
+    "dreambooth": "perfusion_registry.methods.dreambooth:METHOD",
     "dreambooth-lora": "perfusion_registry.methods.dreambooth_lora:METHOD",
     "lora": "perfusion_registry.methods.lora:METHOD",
     "perfusion": "perfusion_registry.methods.perfusion:METHOD",

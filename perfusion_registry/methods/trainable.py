@@ -22,9 +22,11 @@ class Trainable(ABC):
     """A concept of one method while it is learned.
 
     parameters: what the optimiser changes, by name. moving: what a step changes beside them. Together they
-    are the concept's state, and all that a checkpoint needs.
+    are the concept's state, and all that a checkpoint needs. max_grad_norm: what the norm of all gradients
+    together is clipped to; 0: they are left as they are.
     """
 
+    max_grad_norm: float = 0.0
     parameters: dict[str, Tensor]
     moving: dict[str, Tensor]
 

@@ -142,7 +142,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     shown = [source.path for source in (*pictures, *copied)]
     if len(set(shown)) == 1:
         workspace.reporter.note(f"{name}: {ONE_PICTURE}")
-    if (note := note_on_captions(sorted(set(shown)))) is not None:
+    note = None if method.reads_captions else note_on_captions(sorted(set(shown)))
+    if note is not None:
         workspace.reporter.note(f"{name}: {note}")
     _warn_of_unlike(workspace, project, options.supercategory, shown)
     if copied:

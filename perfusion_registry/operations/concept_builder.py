@@ -229,6 +229,7 @@ class ConceptBuilder:
             method=concept.method,
             images=tuple(image.path for image in task.images),
             masks=tuple(image.mask for image in task.images),
+            captions=tuple(image.caption for image in task.images),
         )
         artifact: Artifact = build_concept(
             base,

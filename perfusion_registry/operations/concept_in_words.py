@@ -33,6 +33,8 @@ def concept_in_words(result: InfoResult, *, saved: Path | None = None) -> dict[s
         told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
     if result.similarity is not None:
         told["similarity"] += " (of its own word to it, in the prompts that it was learned with)"
+    if result.energy is not None:
+        told["energy"] += " (how much of what was learned it keeps, by squared numbers)"
     if result.size is not None:
         told["size"] = size(result.size)
     if result.signed_by is not None:

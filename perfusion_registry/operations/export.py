@@ -123,7 +123,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     from perfusion_registry.compose.contributing import contributions
     from perfusion_registry.methods.contribution import Contribution
     from perfusion_registry.methods.embeddings import EMBEDDING
-    from perfusion_registry.methods.exporting import plain_adapters, word_vectors
+    from perfusion_registry.methods.exporting import left_out, plain_adapters, word_vectors
     from perfusion_registry.render.exported import departure
 
     name = canonical_name(options.name.removesuffix("*"))
@@ -154,6 +154,9 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     elif brought.words:
         words = word_vectors(Contribution(brought.words[0]), options.word or f"perf-{name}")
     _check(name, artifact.card.method, options.form, adapters, words)
+    if adapters and (rest := left_out(brought)):
+        changed = " and ".join(rest)
+        workspace.reporter.warn(f"what `{name}` changes of {changed} stays: a LoRA has no place for it")
     if brought.target is not None and brought.target.plain_keys:
         workspace.reporter.warn(f"the global lock of `{name}` leaves as a local one: a LoRA has no other")
     project = job.loaded.project

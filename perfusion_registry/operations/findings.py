@@ -9,9 +9,9 @@ from perfusion_registry.errors import PerfError
 
 
 def findings(store: Store, sha256: str | None) -> dict[str, Any]:
-    """For a result's fields: similarity, verdict, sheet, the base that it was learned on, where it was
-    transferred, and the file that it was imported from; each None where it is not known or is not so. Nothing
-    where the store does not have the artifact.
+    """For a result's fields: similarity, energy, verdict, sheet, the base that it was learned on, where it
+    was transferred, and the file that it was imported from; each None where it is not known or is not so.
+    Nothing where the store does not have the artifact.
     """
     card = stored_card(store, sha256)
     if card is None or sha256 is None:
@@ -19,6 +19,7 @@ def findings(store: Store, sha256: str | None) -> dict[str, Any]:
     sheet = store.sheet_path(sha256)
     return {
         "similarity": card.own_similarity,
+        "energy": card.energy,
         "learned_on": card.transferred.base if card.transferred is not None else None,
         "imported": card.imported,
         "verdict": card.verdict,

@@ -49,10 +49,11 @@ class InfoResult(Result):
 
     registry: its name, or None for a concept that only has a recipe here. locked: the version that the
     project has locked. similarity: of its own word in the prompts that it was learned with, where its
-    artifact is in the store and says it. learned_on: the base that it was transferred from, where it was, and
-    its artifact is in the store. imported: the file that it was made from, likewise. verdict: what its build
-    found it good for, likewise. sheet: the file of pictures that the build drew, where that was on this
-    machine. versions: of the registry, newest first.
+    artifact is in the store and says it. energy: how much of the squared numbers of what was learned it
+    keeps, likewise, where it is a difference. learned_on: the base that it was transferred from, where it
+    was, and its artifact is in the store. imported: the file that it was made from, likewise. verdict: what
+    its build found it good for, likewise. sheet: the file of pictures that the build drew, where that was on
+    this machine. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -83,6 +84,7 @@ class InfoResult(Result):
     signed_by: str | None = None
     preview: Preview | None = left_out_if_none()
     similarity: float | None = left_out_if_none()
+    energy: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
     imported: Imported | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()

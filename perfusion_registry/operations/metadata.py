@@ -31,10 +31,11 @@ class ConceptMetadata(FileModel):
     recipe, artifact: absolute paths; artifact is where the bytes are or would be. state: `built` (or fetched:
     the artifact is in the store, whole), `to-build`, `to-sync`, or `unknown` where a problem hides it. why:
     of a state that is not `built`. dependency: whether only a scene pack asks for it.
-    similarity: of its own word in the prompts that it was learned with, where its card says it. learned_on:
-    the base that it was transferred from. imported: the file that it was made from. verdict: what its build
-    found it good for, likewise. sheet: the absolute path of the pictures that the build drew, where that was
-    on this machine.
+    similarity: of its own word in the prompts that it was learned with, where its card says it. energy: how
+    much of the squared numbers of what was learned it keeps, where it is a difference. learned_on: the base
+    that it was transferred from. imported: the file that it was made from. verdict: what its build found it
+    good for, likewise. sheet: the absolute path of the pictures that the build drew, where that was on this
+    machine.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ConceptMetadata(FileModel):
     sha256: str | None = None
     artifact: str | None = None
     similarity: float | None = left_out_if_none()
+    energy: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
     imported: Imported | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()

@@ -12,8 +12,9 @@ from perfusion_registry.amounts import count
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
+from perfusion_registry.recipe.captions import ENDS
 from perfusion_registry.recipe.patterns import at_home, find_files, names_in
-from perfusion_registry.recipe.pictures import CAPTIONS, PICTURES, UNREADABLE
+from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
 
@@ -71,7 +72,7 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
 def note_on_captions(pictures: Sequence[Path]) -> str | None:
     """What to say where captions lie beside the pictures, or in the name of their folder, as kohya's scripts
     read them; None where there are none."""
-    beside = [path for path in pictures for kind in CAPTIONS if path.with_suffix(kind).is_file()]
+    beside = [path for path in pictures for kind in ENDS if path.with_suffix(kind).is_file()]
     said = [f"{count(len(beside), 'caption file')} beside the pictures"] if beside else []
     folders = {path.parent.name for path in pictures}
     said += [f"the folder's name `{name}`" for name in sorted(folders) if _REPEATS.match(name)]

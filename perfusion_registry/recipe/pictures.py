@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from perfusion_registry.errors import Mistakes, PerfError
+from perfusion_registry.recipe.captions import ENDS, is_numbered
 from perfusion_registry.recipe.mask_files import is_mask_alone, masked_stem
 from perfusion_registry.recipe.patterns import at_home, matches, names_in, one_form
 
@@ -25,8 +26,6 @@ UNREADABLE = (
     *(".psd", ".xcf", ".kra", ".svg", ".tga", ".jp2", ".j2k", ".jpx", ".exr", ".hdr", ".ico", ".pcx"),
 )
 """How names of pictures end that cannot: they are told, and never passed over."""
-CAPTIONS = (".txt", ".caption")
-"""How names of captions end that other tools read beside a picture of the same stem."""
 LARGEST_IMAGE = 512 * 1024 * 1024
 _LFS_POINTER = b"version https://git-lfs"
 _HEIC = re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL)
@@ -43,7 +42,8 @@ def find_pictures(
 ) -> list[tuple[Path, Path | None]]:
     """Pictures, each with its mask if it has one.
 
-    folder: the recipe's. A pattern that names a folder means the pictures in it. A mask is a file that
+    folder: the recipe's. A pattern that names a folder means the pictures in it, and in the folders
+    of kohya's names in it (`recipe.captions`). A mask is a file that
     `masks` names with the stem of its image, or a file beside the image called `<stem>.mask.<extension>`
     (also `_mask`, `-mask`); beside no image, a `<stem>_mask.png` is a picture like others. where: names the
     recipe in errors or, where the patterns are not `in_recipe`, how they were given.
@@ -214,15 +214,16 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     several = any(sign in pattern for sign in "*?")
     for path in matches(folder, pattern):
         if not path.is_dir():
-            if several and path.suffix.lower() in CAPTIONS:
+            if several and path.suffix.lower() in ENDS:
                 beside = path.parent
                 if beside not in pictured:
                     pictured[beside] = _stems_of_pictures(beside)
-                if path.stem in pictured[beside]:
+                if one_form(path.stem) in pictured[beside]:
                     continue
             files[path] = None
         elif not several:
-            inside = [path / name for name in names_in(path) if not name.startswith(".")]
+            folders = [path, *(path / name for name in names_in(path) if is_numbered(name))]
+            inside = [one / name for one in folders for name in names_in(one) if not name.startswith(".")]
             files.update(dict.fromkeys(p for p in inside if p.suffix.lower() in (*PICTURES, *UNREADABLE)))
     return list(files)
 
@@ -230,7 +231,7 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 def _stems_of_pictures(folder: Path) -> frozenset[str]:
     """The stems of the pictures in a folder."""
     names = (Path(name) for name in names_in(folder))
-    return frozenset(name.stem for name in names if name.suffix.lower() in PICTURES)
+    return frozenset(one_form(name.stem) for name in names if name.suffix.lower() in (*PICTURES, *UNREADABLE))
 
 
 def _is_usable(path: Path, mistakes: _Mistakes) -> bool:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from perfusion_registry import amounts
-from perfusion_registry.adapters.adapter import Adapter, WordVectors
+from perfusion_registry.adapters.adapter import COMPONENTS, DENOISER, Adapter, WordVectors
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base
 from perfusion_registry.base.changed import pipeline_with, weights_changed
@@ -72,8 +72,10 @@ def departure(
     pipe = pipeline_with(base, words, SHORT_NAMES.get(request.scheduler, request.scheduler))
     emitted = None
     title = f"Drawing {amounts.count(2 * count, 'picture')} to compare"
+    models: dict[str, torch.nn.Module] = {DENOISER: base.denoiser}
+    models |= {name: part for name, part in pipe.components.items() if name in COMPONENTS}
     with reporter.stage(title, 2 * count * request.steps) as stage, base.exclusive():
-        with weights_changed(base.denoiser, adapters):
+        with weights_changed(models, adapters):
             if words is not None:
                 encoded = pipe.encode_prompt(
                     prompt=said,

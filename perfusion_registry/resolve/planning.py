@@ -22,6 +22,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.methods.table import find_method, resolve_render, resolve_train, with_given_masks
 from perfusion_registry.recipe import LockedConcept, Lockfile, Recipe
+from perfusion_registry.recipe.captions import NOTHING_SAID
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import TrainingOptions
@@ -167,6 +168,7 @@ def _task(
         recipe.concept.masks,
         where=shown(path, project.root),
         need_masks=isinstance(train, TrainingOptions) and train.mask == "files",
+        captions=method.reads_captions and method.source_file(recipe) is None,
         digest=FileDigests(store.root).sha256,
     )
     if isinstance(train, TrainingOptions):
@@ -179,7 +181,10 @@ def _task(
         raise no_covariance(project)
     needed = covariance.digest if method.needs_covariance and covariance is not None else None
     inputs = (recipe, pictures, masks, base.training_digest(prompts), needed, train)
-    image_digest = digest_of([pictures, masks])
+    captions = [image.caption.key() for image in images]
+    if all(image.caption == NOTHING_SAID for image in images):
+        captions = []  # no key has what is not there
+    image_digest = digest_of([pictures, masks, *([captions] if captions else [])])
     option_digest = digest_of([recipe.concept.supercategory, train.model_dump(mode="json")])
     locked = project.lockfile.concept(name) if project.lockfile else None
     if transferred is None and locked is not None and not force:
@@ -190,7 +195,7 @@ def _task(
         )
         transferred = locked.transferred if same and _of_family(project.lockfile, base) else None
     if transferred is None:
-        training = training_key(*inputs, render, epoch=epoch)
+        training = training_key(*inputs, render, epoch=epoch, captions=captions)
     else:
         training = transfer_key(transferred, base.training_digest(prompts), needed)
     digest = card_key(training, recipe, render, base_licence=base.licence)

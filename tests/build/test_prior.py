@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,35 @@ def test_mirror_images_are_behind_all_pictures(tiny_base: Base) -> None:
     assert int(torch.stack(shown).sum()) == 10 * 2
 
 
+def test_what_was_drawn_is_kept_over_an_interruption(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, kept = drawn(tiny_base, 20, flip=True), tmp_path / "priors.safetensors"
+    monkeypatch.setattr("perfusion_registry.build.prior.SECONDS", 0.0)
+    asked: list[int] = []
+
+    def until_the_tenth(steps: int) -> None:
+        asked.append(steps)
+        if sum(asked) > 10 * 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn(tiny_base, 20, flip=True, kept=kept, advance=until_the_tenth)
+    calls: list[int] = []
+    handle = tiny_base.denoiser.register_forward_pre_hook(lambda unet, inputs: calls.append(len(inputs[0])))
+    try:
+        again = drawn(tiny_base, 20, flip=True, kept=kept)
+        rest = sum(calls)
+        drawn(tiny_base, 20, flip=True, kept=kept)
+        assert (rest, sum(calls)) == (12 * 2 * 2, rest)  # the first eight are there; then all are
+        for part in ("mean", "std", "weight", "sizes"):
+            assert torch.equal(getattr(again, part), getattr(whole, part))
+        drawn(tiny_base, 19, flip=True, kept=kept)  # of another drawing
+        assert sum(calls) == rest + 19 * 2 * 2
+    finally:
+        handle.remove()
+
+
 @pytest.mark.parametrize("most", [3, 1])
 def test_fewer_are_drawn_together_where_memory_is_short(tiny_base: Base, most: int) -> None:
     notes: list[str] = []
@@ -56,7 +86,7 @@ def test_fewer_are_drawn_together_where_memory_is_short(tiny_base: Base, most: i
         drawn(tiny_base, 2, flip=False)
 
 
-@pytest.mark.parametrize("name", ["residuals", "dreambooth-lora", "custom-diffusion"])
+@pytest.mark.parametrize("name", ["residuals", "dreambooth", "dreambooth-lora", "custom-diffusion"])
 @pytest.mark.parametrize("learned", [False, True])
 def test_prompts_are_read_once_unless_the_word_is_learned(
     tiny_base: Base, covariance: Covariance, name: str, learned: bool, monkeypatch: pytest.MonkeyPatch

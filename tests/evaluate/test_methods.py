@@ -51,6 +51,15 @@ name = "lora"
 method = "dreambooth-lora"
 train = {{ {QUICK}, prior_pictures = 1 }}
 [[figures.variants]]
+name = "values"
+method = "custom-diffusion"
+train = {{ {QUICK}, batch = 1, prior_pictures = 1 }}
+[[figures.variants]]
+name = "whole"
+method = "dreambooth"
+train = {{ {QUICK}, prior_pictures = 1, rank = 2, text_encoder = true }}
+render = {{ strength = [0, 1] }}
+[[figures.variants]]
 name = "preset"
 {TRAIN}
 render = {{ preset = "faithful" }}
@@ -100,6 +109,9 @@ def test_a_suite_sets_what_each_method_has_and_the_report_says_it(smoke: Smoke) 
     pictures = {record.point: record for record in made.images}
     assert pictures["blend@strength=2"].settings == {"strength": 2.0, "on_side": "far"}
     assert pictures["blend@strength=2"].picture != pictures["blend@strength=0.5"].picture
+    assert pictures["whole@strength=0"].picture != pictures["whole@strength=1"].picture
+    assert 0 < cards["whole"].energy < 1
+    assert cards["values"].covariance is not None
     assert pictures["preset"].picture != pictures["edit@0.5"].picture  # a preset stands for options
 
     # Gates where there are gates; options where there are options; else nothing.
@@ -109,6 +121,9 @@ def test_a_suite_sets_what_each_method_has_and_the_report_says_it(smoke: Smoke) 
         "blend@strength=2": "strength 2, haze 0, far side",
         "blocks": "residual 0.5, ramp lag",
         "lora": "strength 1",
+        "values": "strength 1",
+        "whole@strength=0": "strength 0",
+        "whole@strength=1": "strength 1",
     }
     assert figure.best is not None
     assert set(figure.best.choice.values()) <= {"blend@strength=0.5", "blend@strength=2"}

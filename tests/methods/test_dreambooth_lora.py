@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -10,10 +11,38 @@ from peft import LoraConfig
 
 from perfusion_registry.base import Adaptation, Applied, Base
 from perfusion_registry.build.latents import encode_latents
-from perfusion_registry.build.training import TrainInputs, step_loss
+from perfusion_registry.build.training import TrainInputs, step_loss, training_step
 from perfusion_registry.methods.dreambooth_lora.options import TrainOptions
 from perfusion_registry.methods.prompts import Prompts
-from perfusion_registry.methods.table import find_method
+from perfusion_registry.methods.table import find_method, resolve_train
+
+
+@pytest.mark.parametrize("most", [0.0, 0.01, 100.0])
+def test_gradients_are_clipped_as_diffusers_script_clips_them(tiny_base: Base, most: float) -> None:
+    """To one norm for all of them together (`accelerator.clip_grad_norm_`, `max_grad_norm`)."""
+    method = find_method("dreambooth-lora")
+    options = TrainOptions(rank=2, max_grad_norm=most, flip=False, templates=("a photo of a {}",))
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    latents = encode_latents(tiny_base, pixels, torch.ones(1, 1, 64, 64), flip=False)
+    call = method.call(options, "teddy")
+    prompts = Prompts.of(tiny_base, options.templates, "teddy", call=call)
+    inputs = TrainInputs(tiny_base, "teddy", None, prompts, latents, options, method.trainable, call=call)
+    norms = []
+    for clipped in (options, options.model_copy(update={"max_grad_norm": 0.0})):
+        state = dataclasses.replace(inputs, options=clipped).begin()
+        parameters = state.concept.parameters
+        adaptation = Adaptation((Applied(state.concept.changes(parameters), learning=True),))
+        with tiny_base.attached(adaptation=adaptation):
+            training_step(inputs, state)
+        own = [factor.grad for factor in parameters.values() if factor.grad is not None]
+        norms.append(float(torch.cat([one.flatten() for one in own]).norm()))
+    assert norms[0] == pytest.approx(min(norms[1], most or norms[1]), rel=1e-4)
+    assert norms[1] > 0.01
+    recipe = method.recipe_model.model_validate(
+        {"concept": {"name": "a", "version": "1.0.0", "method": method.name, "supercategory": "teddy",
+                     "images": ("a.png",)}}
+    )  # fmt: skip
+    assert resolve_train(recipe, {}).model_dump()["max_grad_norm"] == 1.0
 
 
 def test_a_step_with_a_prior_is_that_of_peft_and_diffusers_script(tiny_base: Base) -> None:

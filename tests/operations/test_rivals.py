@@ -40,6 +40,7 @@ METHODS = {
     "residuals": (0.05, "rank = 0.2", "lag = 'off'", "sks teddy"),
     "custom-diffusion": (0.01, "prior_pictures = 2", "", "ktn teddy"),
     "dreambooth-lora": (0.05, "prior_pictures = 2\nlearn_token = true", "", "sks teddy"),
+    "dreambooth": (0.002, "prior_pictures = 2\nrank = 4\ntext_encoder = true", "", "sks teddy"),
 }
 
 
@@ -67,8 +68,11 @@ def test_from_a_recipe_through_a_registry_to_a_picture(
     assert again.sha256 == block.sha256
     with home.workspace() as workspace:
         exported = export(workspace, ExportOptions(name="oak", form="lora"))
-    assert exported.pictures < 0.2 < 1 < exported.plain  # the very pictures of stock diffusers
-    assert exported.sentence.startswith("It draws what the concept draws")
+    if method == "dreambooth":  # whose norms and biases no LoRA has
+        assert exported.pictures < exported.plain
+    else:
+        assert exported.pictures < 0.2 < 1 < exported.plain  # the very pictures of stock diffusers
+        assert exported.sentence.startswith("It draws what the concept draws")
 
     composer = perf.Composer(home.workspace, tiny_base)
 

@@ -18,7 +18,7 @@ from perfusion_registry.methods.dreambooth_lora.options import (
     NAME,
     SETTINGS,
     DrawOptions,
-    DreamboothRecipe,
+    DreamboothLoraRecipe,
     TrainOptions,
 )
 from perfusion_registry.methods.interface import KeptStep
@@ -38,7 +38,7 @@ class DreamboothLora(ChangedModules):
 
     name = NAME
     epoch = 1
-    recipe_model = DreamboothRecipe
+    recipe_model = DreamboothLoraRecipe
     tables = MappingProxyType({"train": TrainOptions, "render": DrawOptions, "built": KeptStep})
     draw_model = DrawOptions
     settings = SETTINGS
@@ -63,10 +63,10 @@ class DreamboothLora(ChangedModules):
         generator: Generator,
     ) -> Trainable:
         """See `methods.dreambooth_lora.training`."""
-        from perfusion_registry.methods.dreambooth_lora.training import DreamboothTrainable
+        from perfusion_registry.methods.dreambooth_lora.training import DreamboothLoraTrainable
 
         assert isinstance(options, TrainOptions)
-        return DreamboothTrainable(base, options, generator)
+        return DreamboothLoraTrainable(base, options, generator)
 
 
 METHOD = DreamboothLora()

@@ -60,15 +60,15 @@ class DrawOptions(ChangeOptions):
     reach: Annotated[Reach | None, Field(exclude_if=lambda value: value is None)] = None
 
 
-class DreamboothConcept(LearnedSection):
+class DreamboothLoraConcept(LearnedSection):
     """`[concept]` of a recipe; prompts say a rare word and its supercategory."""
 
     method: Literal["dreambooth-lora"] = "dreambooth-lora"
 
 
-class DreamboothRecipe(RareWordRecipe):
+class DreamboothLoraRecipe(RareWordRecipe):
     """A recipe whose method is `dreambooth-lora`."""
 
-    concept: DreamboothConcept
+    concept: DreamboothLoraConcept
     train: TrainSection = TrainSection()
     render: RenderSection = RenderSection()

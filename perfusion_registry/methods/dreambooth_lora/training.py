@@ -30,7 +30,7 @@ def attention_layers(base: Base) -> dict[str, tuple[int, int]]:
     }
 
 
-class DreamboothTrainable(RareWordTrainable):
+class DreamboothLoraTrainable(RareWordTrainable):
     """The learned A (r, m) and B (m', r) of each layer; the rare word's embedding where that is learned."""
 
     def __init__(self, base: Base, options: TrainOptions, generator: Generator) -> None:

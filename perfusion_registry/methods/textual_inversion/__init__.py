@@ -47,6 +47,7 @@ class TextualInversion(Method):
     tensor_rules = (embeddings.SEVERAL,)
     transferable = True
     several_tokens = True
+    reads_captions = True
 
     def resolve_train(self, recipe: Recipe, base_defaults: Mapping[str, Any]) -> FileModel:
         """Nothing, where it is imported."""
