@@ -34,7 +34,7 @@ from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method
 from perfusion_registry.methods.trainable import MakeTrainable
-from perfusion_registry.recipe.captions import NOTHING_SAID, Caption, captioned
+from perfusion_registry.recipe.captions import NOTHING_SAID, Caption, not_read
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.options import PriorOptions, TrainingOptions
 from perfusion_registry.recipe.pictures import masks_beside
@@ -141,11 +141,10 @@ def build_concept(
         reporter.warn(f"{name}: the base has no CLIP model to score steps with, so the last step is kept")
     own = Prompts(inputs.prompts.tokens[: len(train_options.templates)])
     built = method.built(kept.step, covariance.digest if covariance is not None else None)
-    found = dict(trained.concept.found(kept.tensors, own))
-    built = built.model_copy(update=found)
-    if found.get("energy", 1) < 1:
-        reporter.note(f"{name}: the artifact keeps {found['energy']:.1%} of what was learned (`rank`)")
+    built = built.model_copy(update=dict(trained.concept.found(kept.tensors, own)))
     card = _card(base, method, sources, train_options, render_options, digest, built, scores)
+    if card.energy is not None and card.energy < 1:
+        reporter.note(f"{name}: the artifact keeps {card.energy:.1%} of what was learned (`rank`)")
     older = trained.concept.format_1_tensors(kept.tensors) if card.architecture == ARCHITECTURE else None
     return Artifact(
         card,
@@ -246,12 +245,8 @@ def _said(
     """What captions say of the images, where the method reads them; that it does not, where it does not."""
     captions = sources.captions
     if not method.reads_captions:
-        other = captioned(image for image in sources.images if isinstance(image, Path))
-        if other is not None:
-            reporter.note(
-                f"{sources.name}: captions and kohya's folder names are not read by the method "
-                f"`{method.name}`, which learns under `templates` (`{other.name}` has one)"
-            )
+        if (note := not_read(image for image in sources.images if isinstance(image, Path))) is not None:
+            reporter.note(f"{sources.name}: {note}")
         captions = ()
     if all(caption == NOTHING_SAID for caption in captions):
         return CaptionPrompts((), (), (), ())

@@ -12,13 +12,13 @@ from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.images import ONE_PICTURE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, edited_schema, parse_manifest
+from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import find_method, recipe_model
 from perfusion_registry.operations.pictures import (
     check_pictures,
     copies,
     copy_files,
     given_images,
-    note_on_captions,
     patterns_beside,
     patterns_of,
 )
@@ -27,6 +27,7 @@ from perfusion_registry.operations.result import Result, left_out_if_none, named
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import MANIFEST_NAME, canonical_name
+from perfusion_registry.recipe.captions import not_read, numbered
 from perfusion_registry.recipe.document import parse_toml, read_text
 from perfusion_registry.recipe.editing import add_concept, new_recipe
 from perfusion_registry.recipe.name import Name, Version
@@ -111,7 +112,8 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     beside = recipe.parent / name
     given = given_images(options.images, "--images") if options.images else ()
     copied = given if options.copy else ()
-    wanted = copies(copied, beside)  # a name that is taken is told before the base looks at anything
+    # A name that is taken is told before the base looks at anything.
+    wanted = copies(copied, beside, captions=method.reads_captions)
     if given and not copied:
         images, pictures = patterns_of(options.images, recipe, project.root), given
     else:
@@ -142,7 +144,7 @@ def add(workspace: Workspace, options: AddOptions) -> AddResult:
     shown = [source.path for source in (*pictures, *copied)]
     if len(set(shown)) == 1:
         workspace.reporter.note(f"{name}: {ONE_PICTURE}")
-    note = None if method.reads_captions else note_on_captions(sorted(set(shown)))
+    note = _note_on_captions(method, sorted(set(shown)), copied=bool(copied))
     if note is not None:
         workspace.reporter.note(f"{name}: {note}")
     _warn_of_unlike(workspace, project, options.supercategory, shown)
@@ -187,6 +189,15 @@ def _check_word(workspace: Workspace, project: ProjectFolder, word: str) -> None
     except PerfError:
         return
     check_supercategory(base, word)
+
+
+def _note_on_captions(method: Method, pictures: list[Path], *, copied: bool) -> str | None:
+    """What of captions and kohya's folder names the method does not read, or is left where it was."""
+    if not method.reads_captions:
+        return not_read(pictures)
+    if not copied or not (folders := numbered(pictures)):
+        return None
+    return f"copied without the folder `{folders[0]}`, whose name says words, and how often it is shown"
 
 
 def _warn_of_unlike(workspace: Workspace, project: ProjectFolder, word: str, given: list[Path]) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from perfusion_registry.amounts import count
 from perfusion_registry.build.images import load_image, load_mask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
-from perfusion_registry.recipe.captions import ENDS
+from perfusion_registry.recipe.captions import caption_file
 from perfusion_registry.recipe.patterns import at_home, find_files, names_in
 from perfusion_registry.recipe.pictures import PICTURES, UNREADABLE
 from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.resolve import SourceImage, find_images
-
-_REPEATS = re.compile(r"\d{1,3}_\S")
-"""A folder of kohya's scripts: how often its pictures are repeated, and their caption. Four digits are a
-year."""
 
 
 def given_images(patterns: Sequence[str], where: str) -> tuple[SourceImage, ...]:
@@ -69,21 +63,6 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
         )
 
 
-def note_on_captions(pictures: Sequence[Path]) -> str | None:
-    """What to say where captions lie beside the pictures, or in the name of their folder, as kohya's scripts
-    read them; None where there are none."""
-    beside = [path for path in pictures for kind in ENDS if path.with_suffix(kind).is_file()]
-    said = [f"{count(len(beside), 'caption file')} beside the pictures"] if beside else []
-    folders = {path.parent.name for path in pictures}
-    said += [f"the folder's name `{name}`" for name in sorted(folders) if _REPEATS.match(name)]
-    if not said:
-        return None
-    return (
-        f"not read: {' and '.join(said)}; a concept is learned under templates (`templates` under [train]), "
-        "and not under captions, so that its word alone comes to mean it"
-    )
-
-
 def patterns_of(given: Sequence[str], recipe: Path, root: Path) -> list[str]:
     """The `images` of a new recipe: what the user gave, as seen from the recipe's folder.
 
@@ -110,16 +89,19 @@ def patterns_beside(recipe: Path, name: str, copied: Sequence[Path] = ()) -> lis
     return [f"{name}/*{suffix}" for suffix in sorted(suffixes)]
 
 
-def copies(sources: Sequence[SourceImage], folder: Path) -> dict[Path, Path]:
+def copies(sources: Sequence[SourceImage], folder: Path, *, captions: bool = False) -> dict[Path, Path]:
     """Where pictures and their masks go when they are copied into a folder: by target, what is copied there.
 
-    Raises PerfError where a name is taken by something else, or two of the pictures have one name.
+    captions: whether the files with their captions go with them. Raises PerfError where a name is taken by
+    something else, or two of the pictures have one name.
     """
     wanted: dict[Path, tuple[Path, str]] = {}
     for source in sorted(sources, key=lambda source: source.path):
         files = [(source.path, source.sha256)]
         if source.mask is not None:
             files.append((source.mask, source.mask_sha256))
+        if captions and (caption := caption_file(source.path)) is not None:
+            files.append((caption, sha256_of(caption)))
         for path, digest in files:
             target = folder / path.name
             there = wanted.get(target, (target, sha256_of(target) if target.is_file() else digest))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from perfusion_registry.amounts import count
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe.patterns import names_in, one_form
 
@@ -53,18 +54,34 @@ def caption_of(picture: Path) -> Caption:
     """What is said of a picture. Raises PerfError for a caption that cannot be read as text."""
     named = _FOLDER.fullmatch(picture.parent.name)
     words, repeats = (named["words"].strip(), int(named["repeats"])) if named else (None, 1)
-    beside = _beside(picture)
+    beside = caption_file(picture)
     if beside is None:
         return Caption(None, words, repeats, picture.parent.name if named else "")
     return Caption(_text(beside), words, repeats, beside.name)
 
 
-def captioned(pictures: Iterable[Path]) -> Path | None:
-    """The first of the pictures that has a caption, or is in a numbered folder; None where there is none."""
-    return next((one for one in pictures if _beside(one) or is_numbered(one.parent.name)), None)
+def not_read(pictures: Iterable[Path]) -> str | None:
+    """The sentence for a method that reads nothing of this, where anything is said of the pictures; None
+    where nothing is."""
+    pictures = list(pictures)
+    beside = {caption_file(picture) for picture in pictures} - {None}
+    said = [f"{count(len(beside), 'caption file')} beside the pictures"] if beside else []
+    said += [f"the folder's name `{name}`" for name in numbered(pictures)]
+    if not said:
+        return None
+    return (
+        f"not read: {' and '.join(said)}; a concept is learned under templates (`templates` under [train]), "
+        "and not under captions, so that its word alone comes to mean it"
+    )
 
 
-def _beside(picture: Path) -> Path | None:
+def numbered(pictures: Iterable[Path]) -> list[str]:
+    """The names of the folders of pictures that are numbers and words."""
+    return sorted({picture.parent.name for picture in pictures if is_numbered(picture.parent.name)})
+
+
+def caption_file(picture: Path) -> Path | None:
+    """The caption beside a picture, None where there is none."""
     stem = one_form(picture.stem)
     found = [picture.parent / name for name in names_in(picture.parent) if one_form(Path(name).stem) == stem]
     for end in ENDS:

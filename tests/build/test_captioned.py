@@ -16,7 +16,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.dreambooth_lora.options import TrainOptions
 from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.methods.table import find_method
-from perfusion_registry.recipe.captions import Caption, caption_of, captioned
+from perfusion_registry.recipe.captions import Caption, caption_of, not_read
 from perfusion_registry.recipe.pictures import find_pictures
 
 
@@ -71,8 +71,10 @@ def test_captions_and_kohyas_folders_are_found(tmp_path: Path) -> None:
         Caption(None, "ohwx cat", 10),
         Caption("sitting", "ohwx cat", 10),
     ]
-    assert captioned([tmp_path / "2024_holiday" / "5.png"]) is None
-    assert captioned(pictures) == pictures[0]
+    assert not_read([tmp_path / "2024_holiday" / "5.png"]) is None
+    assert (not_read(pictures) or "").startswith(
+        "not read: 3 caption files beside the pictures and the folder's name `10_ohwx cat`; "
+    )
     (tmp_path / "1.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(PerfError, match="not in UTF-8"):
         caption_of(pictures[0])

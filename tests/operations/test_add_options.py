@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import perfusion_registry as perf
 from perfusion_registry.cli import app
-from perfusion_registry.operations.pictures import note_on_captions
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.recipe_options import read_value
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.captions import not_read
 from tests.second_method import install_blend
 
 
@@ -65,12 +65,35 @@ def test_captions_of_other_tools_are_told_not_to_be_read(project: Path) -> None:
     for folder, told in (("2024_summer", False), ("10_ohwx cat", True)):
         photos = photos.rename(project / folder)
         pictures = [picture for picture in photos.iterdir() if picture.suffix == ".png"]
-        assert ("the folder's name" in (note_on_captions(pictures) or "")) is told
+        assert ("the folder's name" in (not_read(pictures) or "")) is told
     renamed = ["add", "cat", "--super", "cat", "--images", "10_ohwx cat/*.png"]
     result = CliRunner().invoke(app, renamed)
     assert "2 caption files beside the pictures and the folder's name `10_ohwx cat`" in " ".join(
         result.stderr.split()
     )
+
+
+def test_captions_go_with_pictures_that_are_copied_for_a_method_that_reads_them(
+    project: Path, tmp_path: Path
+) -> None:
+    photos = (project / "photos").rename(project / "10_ohwx cat")
+    (photos / "1.txt").write_text("a ohwx cat", encoding="utf-8")
+    asked = ["--super", "cat", "--images", "10_ohwx cat/*", "--copy", "--method", "dreambooth"]
+    result = CliRunner().invoke(app, ["add", "cat", *asked, "--set", "rank=full"])
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 0, said
+    assert "not read" not in said
+    assert "copied without the folder `10_ohwx cat`, whose name says words" in said
+    copied = {path.name for path in (project / "recipes" / "cat").iterdir()}
+    assert copied == {"1.png", "1.txt", "2.png", "3.png"}
+    assert recipe(project, "cat")["train"] == {"rank": "full"}
+    with Workspace.open(project) as workspace:
+        images = load_plan(workspace, ["cat"]).plan.tasks[0].images
+    assert [image.caption.text for image in images if image.caption.text] == ["a ohwx cat"]
+    both = ["--set", "text_encoder=true", "--set", "learn_token=true"]
+    refused = CliRunner().invoke(app, ["add", "dog", *asked, *both])
+    assert refused.exit_code == 2
+    assert "`text_encoder` learns all words, `learn_token` one of them" in " ".join(refused.stderr.split())
 
 
 def test_another_method_has_its_own(

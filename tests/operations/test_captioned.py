@@ -56,4 +56,4 @@ def test_perfusion_says_that_it_does_not_read_them(project: Path) -> None:
     picture.with_suffix(".txt").write_text("a teddy")
     (again,) = perf.open(project, reporter=Told()).build("bear", force=True, device="cpu").built
     assert again.sha256 == before
-    assert sum("are not read by the method `perfusion`" in note for note in told) == 1
+    assert sum("bear: not read: 1 caption file beside the pictures; " in note for note in told) == 1
