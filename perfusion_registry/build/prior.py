@@ -55,8 +55,9 @@ def draw_prior(
     what torch does where it does not suffice for one.
     """
     noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
-    identity = f"{prompt.ids} {[*shape]} {count} {seed} {steps} {guidance} {flip} {base.device.type} "
-    store = _Kept(kept, identity + str(base.compute_dtype))
+    asked = (prompt.ids, [*shape], count, seed, steps, guidance, flip)
+    rounded = (base.device.type, base.compute_dtype, torch.get_num_threads())  # the last bits depend on these
+    store = _Kept(kept, f"{asked} {rounded}")
     plain, mirrored = store.read()
     together, told, cpu = BATCH, _Told(advance), torch.device("cpu")
     done = sum(len(part.mean) for part in plain)

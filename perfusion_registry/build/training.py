@@ -81,9 +81,8 @@ class TrainInputs:
     def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of pictures and of prompts for them, by index, both (B,).
 
-        The concept alone goes with any of the prompts for it, or with its caption, in a pair with its own
-        only. Behind the
-        concept's are as many priors, where there are any.
+        The concept alone goes with its caption, else with any of the prompts for it; in a pair with its own
+        prompt only. Behind the concept's are as many priors, where there are any.
         """
         B, alone = self.options.batch, len(self.latents.mean) - len(self.pairs) - self.priors
         shown = self._shown(alone)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from perfusion_registry.adapters.adapter import COMPONENTS, DENOISER, Adapter, Component, WordVectors
+from perfusion_registry.base.changes import module_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,31 +49,33 @@ def plain_adapters(base: Base, contribution: Contribution) -> tuple[Adapter, ...
             parts.append((component, brought.text.get(component, {}), brought.text_strength))
         for component, changes, strength in parts:
             for path, change in changes.items():
-                factors = {} if _is_table(path) else _factored(change, strength)
+                factors = {} if _is_table(base, component, path) else _factored(change, strength)
                 if factors:
                     rank = float(len(factors["lora_down"]))
                     adapters.append(Adapter(component, path, "lora", factors, rank))
     return tuple(adapters)
 
 
-def left_out(contribution: Contribution) -> tuple[str, ...]:
+def left_out(base: Base, contribution: Contribution) -> tuple[str, ...]:
     """What a concept changes that a LoRA has no place for: biases, norms, tables of embeddings."""
     brought = contribution.adapters
-    every = [] if brought is None else [brought.denoiser, *brought.text.values()]
-    changes = [(path, change) for part in every for path, change in part.items()]
-    biases = any(change.bias is not None for _, change in changes)
-    norms = any(change.weight is not None and change.weight.ndim < 2 for _, change in changes)
-    tables = any(_is_table(path) for path, _ in changes)
+    parts = {} if brought is None else {DENOISER: brought.denoiser, **brought.text}
+    changes = [change for part in parts.values() for change in part.values()]
+    biases = any(change.bias is not None for change in changes)
+    norms = any(change.weight is not None and change.weight.ndim < 2 for change in changes)
+    tables = any(_is_table(base, component, path) for component, part in parts.items() for path in part)
     kinds = {"biases": biases, "norms": norms, "embeddings": tables}
     return tuple(kind for kind, there in kinds.items() if there)
 
 
-def _is_table(path: str) -> bool:
-    return path.endswith(("token_embedding", "position_embedding"))
+def _is_table(base: Base, component: str, path: str) -> bool:
+    """Whether a module is a table of embeddings."""
+    model = base.denoiser if component == DENOISER else base.text_models[component]
+    return isinstance(module_at(model, path), torch.nn.Embedding)
 
 
 def _factored(change: Change, strength: float) -> dict[str, Tensor]:
-    """A whole change of a weight as a LoRA of full rank; nothing of a vector."""
+    """A change of a weight as a LoRA, of full rank where it is no product; nothing of a vector."""
     if change.down is not None and change.up is not None:
         down, up = change.down.float().cpu(), strength * change.up.float().cpu()
         ones = [1] * (down.ndim - 2)

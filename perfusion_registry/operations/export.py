@@ -154,7 +154,7 @@ def export(workspace: Workspace, options: ExportOptions) -> ExportResult:
     elif brought.words:
         words = word_vectors(Contribution(brought.words[0]), options.word or f"perf-{name}")
     _check(name, artifact.card.method, options.form, adapters, words)
-    if adapters and (rest := left_out(brought)):
+    if adapters and (rest := left_out(base, brought)):
         changed = " and ".join(rest)
         workspace.reporter.warn(f"what `{name}` changes of {changed} stays: a LoRA has no place for it")
     if brought.target is not None and brought.target.plain_keys:

@@ -329,14 +329,30 @@ from pathlib import Path
 from perfusion_registry.artifact import save_artifact
 from tests.build.test_training import slow_build
 os.environ["PERF_CHECKPOINT_SECONDS"] = "0"
-Path(sys.argv[4]).write_bytes(save_artifact(slow_build(*map(Path, sys.argv[1:4]))))
+Path(sys.argv[4]).write_bytes(save_artifact(slow_build(*map(Path, sys.argv[1:4]), sys.argv[5])))
 """
 
 
-def slow_build(folder: Path, photos: Path, workspace: Path, **more: Any) -> Artifact:
+SLOW = {
+    "perfusion": FAST.model_copy(update={"steps": 12, "validate_every": 5, "residual_rank": 0.05}),
+    "dreambooth": find_method("dreambooth").tables["train"](
+        steps=12,
+        validate_every=5,
+        validation_steps=1,
+        validation_prompts=("a photo of a {}",),
+        text_encoder=True,
+        prior_pictures=2,
+        rank=4,
+        max_grad_norm=1.0,
+    ),
+}
+
+
+def slow_build(
+    folder: Path, photos: Path, workspace: Path, method: str = "perfusion", **more: Any
+) -> Artifact:
     base = load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
-    options = FAST.model_copy(update={"steps": 12, "validate_every": 5, "residual_rank": 0.05})
-    sources = ConceptSources("hugsy", "1.0.0", "teddy", tuple(sorted(photos.iterdir())))
+    sources = ConceptSources("hugsy", "1.0.0", "teddy", tuple(sorted(photos.iterdir())), method=method)
     C = torch.diag(torch.linspace(1, 2, 32, dtype=torch.float64))
     from perfusion_registry.build.covariance import CovarianceCard
 
@@ -344,8 +360,8 @@ def slow_build(folder: Path, photos: Path, workspace: Path, **more: Any) -> Arti
         base,
         Covariance(C, CovarianceCard()),
         sources,
-        options,
-        RenderOptions(),
+        SLOW[method],
+        find_method(method).tables["render"](),
         digest="ab" * 32,
         workspace=workspace,
         **more,
@@ -353,11 +369,13 @@ def slow_build(folder: Path, photos: Path, workspace: Path, **more: Any) -> Arti
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", SLOW)
 def test_a_killed_build_resumes_to_the_same_bytes(
-    tiny_base_folder: Path, photos: tuple[Path, ...], tmp_path: Path
+    tiny_base_folder: Path, photos: tuple[Path, ...], tmp_path: Path, method: str
 ) -> None:
     workspace, out = tmp_path / "work", tmp_path / "artifact"
-    command = [sys.executable, "-c", KILLED, *map(str, (tiny_base_folder, photos[0].parent, workspace, out))]
+    places = (tiny_base_folder, photos[0].parent, workspace, out)
+    command = [sys.executable, "-c", KILLED, *map(str, places), method]
     checkpoint = workspace / "training.safetensors"
     process = forked.Popen(command, cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 300
@@ -367,8 +385,8 @@ def test_a_killed_build_resumes_to_the_same_bytes(
     process.wait()
     assert checkpoint.exists()
     assert not out.exists()
-    resumed = slow_build(tiny_base_folder, photos[0].parent, workspace)
-    whole = slow_build(tiny_base_folder, photos[0].parent, tmp_path / "elsewhere")
+    resumed = slow_build(tiny_base_folder, photos[0].parent, workspace, method)
+    whole = slow_build(tiny_base_folder, photos[0].parent, tmp_path / "elsewhere", method)
     assert save_artifact(resumed) == save_artifact(whole)
 
 

@@ -7,15 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import perfusion_registry as perf
-from perfusion_registry.artifact import load_artifact
+from perfusion_registry.artifact import Artifact, load_artifact
 from perfusion_registry.base import Base
 from perfusion_registry.cache_folder import CACHE_VARIABLE
-from perfusion_registry.operations.export import ExportOptions, export
+from perfusion_registry.operations.compose import PromptOptions
+from perfusion_registry.operations.export import SEEDS, ExportOptions, ExportResult, export
+from perfusion_registry.operations.info import info
 from perfusion_registry.operations.init import init
+from perfusion_registry.operations.job import RenderOverrides, load_job
 from perfusion_registry.recipe import read_lockfile
+from perfusion_registry.render.draw import render
 from tests.operations.conftest import edit
+from tests.operations.test_export import CPU, levels, stock, with_token
+from tests.operations.test_export import drawn as drawn_by
 
 QUICK = """
 [concept]
@@ -51,6 +58,36 @@ def write(project: Path, method: str) -> None:
     edit(project / "perfusion.toml", "bear = {", 'oak = { recipe = "recipes/oak.toml" }\nbear = {')
 
 
+def by_stock(base: Path, exported: ExportResult) -> list[Image.Image]:
+    """The pictures of diffusers' own pipeline and loaders with the files of an export."""
+    pipe = stock(base)
+    for file in exported.files:
+        path = Path(file.path)
+        if file.holds == "lora":
+            pipe.load_lora_weights(str(path.parent), weight_name=path.name)
+        else:
+            with_token(pipe, path, exported.word or "")
+    return drawn_by(pipe, exported.prompt)
+
+
+def what_leaves(home: perf.Project, artifact: Artifact) -> list[Image.Image]:
+    """The concept's own pictures without what a LoRA has no place for: biases, norms, embeddings."""
+    tensors = {
+        name: tensor
+        for name, tensor in artifact.tensors.items()
+        if not name.endswith(".diff_b")
+        and not (name.endswith(".diff") and tensor.ndim < 2)
+        and "_embedding." not in name
+    }
+    with home.workspace() as workspace:
+        job = load_job(
+            workspace, PromptOptions(prompt="a photo of a oak*", compute=CPU), RenderOverrides(seeds=SEEDS)
+        )
+        left = {"oak": Artifact(artifact.card, tensors)}
+        drawn = render(job.loaded.base, job.loaded.composition, job.request, left)
+    return [one.image for one in drawn]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_from_a_recipe_through_a_registry_to_a_picture(
     project: Path, tiny_base: Base, tiny_base_folder: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -68,11 +105,15 @@ def test_from_a_recipe_through_a_registry_to_a_picture(
     assert again.sha256 == block.sha256
     with home.workspace() as workspace:
         exported = export(workspace, ExportOptions(name="oak", form="lora"))
+        told = info(workspace, "oak")
+    assert told.energy == artifact.card.energy
     if method == "dreambooth":  # whose norms and biases no LoRA has
-        assert exported.pictures < exported.plain
+        assert 0 < (told.energy or 0) < 1
+        assert 0.2 < exported.pictures < exported.plain
     else:
-        assert exported.pictures < 0.2 < 1 < exported.plain  # the very pictures of stock diffusers
+        assert exported.pictures < 0.2 < 1 < exported.plain
         assert exported.sentence.startswith("It draws what the concept draws")
+    assert levels(by_stock(tiny_base_folder, exported), what_leaves(home, artifact)) < 0.3
 
     composer = perf.Composer(home.workspace, tiny_base)
 

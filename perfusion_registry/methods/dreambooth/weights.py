@@ -36,9 +36,7 @@ def models(base: Base, *, text: bool) -> dict[str, nn.Module]:
 def shapes(base: Base, *, text: bool) -> dict[str, torch.Size]:
     """The shapes of all differences, by their names."""
     return {
-        f"{model}.{_published(model, path)}.{_NAMES[name]}": shape_of(module)
-        if name == "weight"
-        else own.shape
+        f"{model}.{_published(model, path)}.{_NAMES[name]}": _shape(module, name, own)
         for model, network in models(base, text=text).items()
         for path, module, name, own in _parameters(network)
         if _is_known(module, name)
@@ -78,6 +76,7 @@ def _parameters(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tenso
 
 
 def _shape(module: nn.Module, name: str, own: Tensor) -> torch.Size:
+    """Of a quantised weight that of what it stands for."""
     return shape_of(module) if name == "weight" else own.shape
 
 
