@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perfusion_registry.cli import console
+from perfusion_registry.cli import console, options
 from perfusion_registry.cli.drawing import (
     GateOptions,
     LockOption,
@@ -34,6 +34,7 @@ def render(
     lockfile: LockfileUse,
     compute: Compute,
     common: CommonWithProgress,
+    machines: options.OtherMachines,
     prompts: Annotated[
         Path | None,
         option(
@@ -84,6 +85,7 @@ def render(
         "force": force,
         "format": read_format(picture_format),
         "quality": quality,
+        "cluster": machines.read(),
     }
     drawn = read_source(
         prompt.prompt,
@@ -96,12 +98,10 @@ def render(
     )
     draw = drawing_of(drawn, **how)
     from_file = source is not None or composition is not None
-    written = None if common.as_json else console.say
     with common.open(offline=lockfile.offline, lockfile_alone=not from_file, optional=from_file) as workspace:
-        result = draw(workspace, written)
+        result = draw(workspace, None if common.as_json else console.say)
     common.show(result)
-    first = result.sheet or result.first
-    if show and first is not None:
+    if show and (first := result.sheet or result.first) is not None:
         typer.launch(first)
 
 

@@ -14,8 +14,8 @@ from perfusion_registry.errors import PerfError, at
 from perfusion_registry.methods.settings import Axis
 from perfusion_registry.methods.table import check_choices, find_setting, read_choice, shipped_settings
 from perfusion_registry.operations.compose import PromptOptions, require_call
+from perfusion_registry.operations.drawing import folder_of, note_of
 from perfusion_registry.operations.job import RenderOverrides, load_job
-from perfusion_registry.operations.render import folder_of, note_of
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.name import canonical_name

@@ -96,10 +96,10 @@ def render(
     text, unwanted_text = prompt.spoken(composition.words), negative.spoken({})
     said = prompt.spoken({c.name: c.said for c in composition.concepts})
 
-    batches = _batches(request)
+    parts = batches(request)
     title = "Drawing" if len(request.seeds) == 1 else f"Drawing {len(request.seeds)} pictures"
-    with (reporter or Silent()).stage(title, total=len(batches) * request.steps_drawn) as stage:
-        for drawn in batches:
+    with (reporter or Silent()).stage(title, total=len(parts) * request.steps_drawn) as stage:
+        for drawn in parts:
             seeds = drawn.seeds
             inputs: dict[str, Any]
             if conditions is None:
@@ -129,7 +129,7 @@ def planned(base: Base, composition: Composition, request: RenderRequest) -> lis
     """Return the records of the pictures that `render` would yield, in its order, without drawing them."""
     return [
         record(base, composition, drawn, index)
-        for drawn in _batches(request)
+        for drawn in batches(request)
         for index in range(len(drawn.seeds))
     ]
 
@@ -150,8 +150,8 @@ def negative_format(base: Base, text: str) -> Literal[1, 2]:
     return 1 if as_before else 2
 
 
-def _batches(request: RenderRequest) -> list[RenderRequest]:
-    """Cut a request into one request per batch."""
+def batches(request: RenderRequest) -> list[RenderRequest]:
+    """Cut a request into one request per batch, as the records of its pictures have it."""
     starts = range(0, len(request.seeds), request.batch)
     parts = [request.seeds[start : start + request.batch] for start in starts]
     return [request.model_copy(update={"seeds": seeds, "batch": len(seeds)}) for seeds in parts]

@@ -87,8 +87,18 @@ NOT_OFFERED = {
     ("compose",): {"out"},  # a composition has `to_json`
     ("explain",): {"presets"},
     ("build",): {"strict"},  # a result has the verdicts; what becomes of a bad one is the caller's affair
-    # Pictures are the caller's to save and lay out.
-    ("render",): {"out", "force", "sheet", "show", "picture_format", "quality", "shard"},
+    # Pictures are the caller's to save and lay out, and drawn with the base that the composer has loaded.
+    ("render",): {
+        "out",
+        "force",
+        "sheet",
+        "show",
+        "picture_format",
+        "quality",
+        "shard",
+        "on",
+        "shared_store",
+    },
     ("sweep",): {"show"},
     ("tune",): {"show"},
     ("evaluate",): {"dry_run"},
