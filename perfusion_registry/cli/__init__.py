@@ -21,6 +21,7 @@ def main() -> None:
     from perfusion_registry.cli.interrupt import leave_quietly
 
     leave_quietly()
+    import atexit
     import gc
     import os
     import sys
@@ -29,11 +30,11 @@ def main() -> None:
     from perfusion_registry.cli.delivery import delivered
 
     gc.set_threshold(10_000)  # an eighth of importing torch and diffusers was looking for circles in them
+    atexit.register(gc.freeze)  # nor as the interpreter ends, which took another second
     if not sys.warnoptions:  # what libraries warn of is told by perf, or is no news to who draws
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # in workers too
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="backslashreplace")  # a name that stdout cannot encode ends nothing
     completing = "_PERF_COMPLETE" in os.environ or "_PERFUSION_COMPLETE" in os.environ
     with delivered():
@@ -58,8 +59,7 @@ def _run(arguments: list[str], completing: bool) -> None:
     if arguments[:1] == ["sync"] and not completing:
         from perfusion_registry.cli.instant import unchanged
 
-        told = unchanged(arguments[1:])
-        if told is not None:
+        if (told := unchanged(arguments[1:])) is not None:
             print(told)
             return
     from perfusion_registry.cli.application import application
