@@ -2,9 +2,10 @@
 
 `Popen` and `run` are those of `subprocess`. A command `[sys.executable, "-c", program, *arguments]` is not
 executed, which would import torch, diffusers and transformers each time (seven seconds of computing), but
-forked from a server: a process that has imported them, has done nothing else, and has one thread. Each
-process of the tests has a server, started when first needed, which ends with it. What is forked has its own
-process, folder, environment, standard streams, exit code and signals, and ends as an interpreter ends.
+forked from a server: a process that has imported them, has done nothing else, and has one thread. It is
+started when first needed, shared by the processes of xdist, and ends with the last of them. What is forked
+has its own process, folder, environment, standard streams, exit code and signals, and ends as an
+interpreter ends.
 
 A command is executed after all, by `subprocess`, where forking it could give another result: when it is no
 such command, when one of its streams is a terminal, when its environment differs from the server's in another
@@ -31,14 +32,18 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 ROOT = Path(__file__).parents[1]
-ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "PYTEST_CURRENT_TEST"}
-"""Variables that nothing reads while it is imported; besides, all that begin with PERF_ or _PERF_."""
+ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "TORCHINDUCTOR_CACHE_DIR"}
+"""Variables that nothing reads while it is imported (the last is one that torch sets itself, when first asked
+for it); and all that begin with PERF_, _PERF_, PYTEST_."""
 
 VARIABLES_READ: set[str] = set()
 """The environment variables that were read while `serve` imported: another value comes too late in a fork."""
@@ -159,44 +164,85 @@ def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name not in ASKED and not name.startswith(("PERF_", "_PERF_"))
+        if name not in ASKED and not name.startswith(("PERF_", "_PERF_", "PYTEST_"))
     }
+
+
+_AT_FIRST = read_at_import(os.environ)
+"""Before any test changed it."""
 
 
 class Server:
     """The process that forks, seen from here.
 
     control: takes the three streams of a new process and a line, a socket for all that concerns it alone: its
-    request in JSON one way, its number and in the end its wait status the other way.
+    request in JSON one way, its number and in the end its wait status the other way. environment: what
+    libraries may have read of its own while they were imported. process: where it was started here.
     """
 
-    def __init__(self) -> None:
-        self.environment = read_at_import(os.environ)
-        self.control, theirs = socket.socketpair()
+    process: subprocess.Popen[bytes] | None = None
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        with control.makefile("rb") as file:
+            self.environment: dict[str, str] = json.loads(file.readline() or b"{}")
+
+    @classmethod
+    def started(cls, listener: socket.socket) -> Server:
+        """A new one, which takes others that connect to `listener` too."""
         text = "__import__('tests.forked', fromlist=['serve']).serve()"
+        control, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", text, str(theirs.fileno())],
+            files = [theirs.fileno(), listener.fileno()]
+            process = subprocess.Popen(
+                [sys.executable, "-c", text, *map(str, files)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=self.environment,
+                env=_AT_FIRST,
                 cwd=ROOT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=files,
             )
+        made = cls(control)
+        made.process = process
+        return made
+
+
+def alone() -> Server:
+    """A server at an address that nobody else knows."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")
+        listener.listen()
+        return Server.started(listener)
 
 
 @cache
 def server() -> Server:
-    """The server of this process."""
-    return Server()
+    """The server of this process, and of the others of the same run of xdist."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return alone()
+    address = f"\0perf-tests-{run}"
+    with filelock.FileLock(Path(tempfile.gettempdir()) / f"perf-tests-{run}.lock"):
+        control = socket.socket(socket.AF_UNIX)
+        try:
+            control.connect(address)
+        except ConnectionRefusedError:  # none yet, or those that had it have ended
+            control.close()
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(address)
+                listener.listen()
+                return Server.started(listener)
+    return Server(control)
 
 
 def serve() -> None:
-    """Fork for whoever is at the other end of the socket `sys.argv[1]`. In each child, run its program."""
+    """Fork for whoever is at the other end of the socket `sys.argv[1]`, and for those who connect to the
+    socket `sys.argv[2]`, until there is none of them. In each child, run its program."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.fsync = lambda _: None  # as in tests/conftest.py
     atexit.register(_leave)  # before any other, so that it comes last
-    control = socket.socket(fileno=int(sys.argv[1]))
+    first, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    environment = json.dumps(dict(os.environ)).encode() + b"\n"
     path = list(sys.path)
     gc.disable()  # an eighth of the imports is looking for circles
     with noting(VARIABLES_READ):
@@ -206,25 +252,34 @@ def serve() -> None:
     gc.collect()
     gc.freeze()
     lines: dict[int, tuple[int, socket.socket]] = {}  # by the file that tells of a child's end
-    while True:
-        ready, _, _ = select.select([control, *lines], [], [])
+    controls = {first}
+    first.sendall(environment)
+    while controls:
+        ready, _, _ = select.select([listener, *controls, *lines], [], [])
         for ended in lines.keys() & set(ready):
             child, line = lines.pop(ended)
             os.close(ended)
             with line, contextlib.suppress(OSError):  # nobody may wait for it any more
                 line.sendall(_NUMBER.pack(os.waitpid(child, 0)[1]))
-        if control not in ready:
+        if listener in ready:
+            another, _ = listener.accept()
+            another.sendall(environment)
+            controls.add(another)
+        control = next((one for one in controls if one in ready), None)
+        if control is None:
             continue
         asked, files, _, _ = socket.recv_fds(control, 1, 4)
         if not asked:
-            os._exit(0)
+            controls.discard(control)
+            control.close()
+            continue
         if len(os.listdir("/proc/self/task")) > 1:
             raise RuntimeError("something that was imported has started a thread: no process can be forked")
         *streams, number = files
         line = socket.socket(fileno=number)
         child = os.fork()
         if not child:
-            for own in (control, *(other for _, other in lines.values())):
+            for own in (listener, *controls, *(other for _, other in lines.values())):
                 own.close()
             for ended in lines:
                 os.close(ended)
@@ -234,6 +289,7 @@ def serve() -> None:
         line.sendall(_NUMBER.pack(child))
         for stream in streams:
             os.close(stream)
+    os._exit(0)
 
 
 @contextlib.contextmanager
