@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 _AS_CUDA = {"new_tensor"}
@@ -25,6 +24,8 @@ _FACTORIES = _AS_CUDA | {
     "eye", "linspace", "empty_strided", "randperm", "normal", "tril", "triu", "zeros_like", "ones_like",
     "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_full", "new_empty",
 }  # fmt: skip
+_TOUCHED = _FACTORIES | {"tolist", "numpy", "__array__", "__set__", "to", "cuda", "cpu"}
+"""The names of all calls that are not passed on as they are."""
 _INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 
 
@@ -67,10 +68,10 @@ class OnCuda(Tensor):
     ) -> Any:
         """Compute with the numbers, if all that has dimensions is on the GPU."""
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        here = [tensor for tensor in tensors if isinstance(tensor, OnCuda)]
-        elsewhere = [tensor for tensor in tensors if not isinstance(tensor, OnCuda) and tensor.ndim]
+        tensors: list[Tensor] = []
+        plain = _values(args, tensors), _values(kwargs, tensors)
         name = func.overloadpacket._qualified_op_name
+        elsewhere = [tensor for tensor in tensors if not isinstance(tensor, OnCuda) and tensor.ndim]
         if name in _INDEXING and isinstance(args[0], OnCuda):  # indices may come from the processor
             elsewhere = [tensor for tensor in elsewhere if all(tensor is not index for index in args[1])]
         if elsewhere and name != "aten::copy_":
@@ -78,16 +79,32 @@ class OnCuda(Tensor):
                 "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and"
                 f" cpu! (when checking {name})"
             )
-        out = func(*tree_map(_value, args), **tree_map(_value, kwargs))
+        out = func(*plain[0], **plain[1])
         if name == "aten::copy_":
             return args[0]
-        known = {id(tensor.value): tensor for tensor in here}
+        return _wrapped(out, {id(tensor.value): tensor for tensor in tensors if isinstance(tensor, OnCuda)})
 
-        def wrapped(x: Any) -> Any:
-            plain = isinstance(x, Tensor) and not isinstance(x, OnCuda)
-            return known[id(x)] if plain and id(x) in known else OnCuda(x) if plain else x
 
-        return tree_map(wrapped, out)
+def _values(x: Any, tensors: list[Tensor]) -> Any:
+    """What an operator is given, with plain tensors; all tensors that were in it are appended to `tensors`.
+    (torch's own walk through trees took as long as what is computed.)"""
+    if isinstance(x, Tensor):
+        tensors.append(x)
+        return x.value if isinstance(x, OnCuda) else x
+    if isinstance(x, (list, tuple)):
+        items = [_values(item, tensors) for item in x]
+        return items if isinstance(x, list) else tuple(items)
+    return {key: _values(item, tensors) for key, item in x.items()} if isinstance(x, dict) else x
+
+
+def _wrapped(out: Any, known: Mapping[int, OnCuda]) -> Any:
+    """What an operator gave, on the GPU. known: tensors that were there, by the `id` of their numbers."""
+    if isinstance(out, Tensor):
+        return out if isinstance(out, OnCuda) else known[id(out)] if id(out) in known else OnCuda(out)
+    if isinstance(out, (list, tuple)):
+        items = [_wrapped(item, known) for item in out]
+        return items if isinstance(out, list) else tuple(items)
+    return out
 
 
 class _Moved(torch.autograd.Function):
@@ -113,8 +130,10 @@ class _Calls(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
+        if name not in _TOUCHED:
+            return func(*args, **kwargs or {})
+        kwargs = dict(kwargs or {})
         first = args[0] if args else None
         if isinstance(first, OnCuda):
             if name == "tolist":
