@@ -54,6 +54,9 @@ def test_rows_run(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "STEPS_AT_ONCE", 1)
     monkeypatch.setattr(drawing, "STEPS", 2)
     monkeypatch.setattr(training, "STEPS_AT_ONCE", 1)
+    quick = {"steps": 1, "batch": 1, "validate_every": 1, "validation_steps": 1}
+    for module in (drawing, training):
+        monkeypatch.setattr(module, "QUICK", quick | {"validation_prompts": ("a photo of a {}",)})
     monkeypatch.setattr(captions, "COUNT", 40)
     with row.prepare() as works:
         for work in works:

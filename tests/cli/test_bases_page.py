@@ -23,7 +23,10 @@ from tests.render.test_inpainting_base import widened
 from tests.sdxl import save_small_sdxl
 
 PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
-FAST = '\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\ntemplates = ["a photo of a {}"]\n'
+FAST = (
+    '\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\ntemplates = ["a photo of a {}"]\n'
+    'validation_steps = 2\nvalidation_prompts = ["a photo of a {}", "a {} in the snow"]\n'
+)
 
 
 def section(title: str) -> str:

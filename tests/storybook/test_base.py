@@ -62,7 +62,7 @@ def test_it_draws_every_category(base: Base, folder: Path) -> None:
 
 
 def test_its_autoencoder_keeps_individuals(base: Base) -> None:
-    pages: list[Page] = some_pages(32)
+    pages: list[Page] = some_pages(16)
     images = paint([draw_page(page) for page in pages], [page.style for page in pages]).images
     with base.autocast():
         assert psnr(base.pipe.vae, images) > 26
@@ -85,7 +85,7 @@ def test_its_covariance_opens_gates_at_the_concept_alone(base: Base, folder: Pat
 
 def test_its_recogniser_knows_drawn_pages(folder: Path) -> None:
     recogniser = Recogniser.load(folder / "recogniser.safetensors")
-    pages = [page for page in some_pages(200) if page.style is None]
+    pages = [page for page in some_pages(100) if page.style is None]
     found = recogniser.recognise(paint([draw_page(page) for page in pages]).images)
     right = [
         all(bool(found.present[row, CATEGORIES.index(one.category)] > 0.5) for one in page.subjects)

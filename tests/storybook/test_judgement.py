@@ -25,6 +25,8 @@ from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
 
 WEIGHTS = Path(storybook.__file__).parent / "weights"
+KNOWN = 5
+"""Of the look-alikes, how many have portraits: each costs as much as the pictures that are told."""
 
 
 def drawn(*pages: Page) -> torch.Tensor:
@@ -106,7 +108,7 @@ def test_hand_drawn_pages_are_told_from_look_alikes(recogniser, base, name, scen
     assert candidates[0] == one
     assert one not in candidates[1:]
     assert all(other.traits() != one.traits() for other in candidates[1:])
-    some = [(other,) for other in candidates[:10]]
+    some = [(other,) for other in candidates[:KNOWN]]
     known = portraits(recogniser, base, one.category, some, None, scene, None)
     own = drawn(*(Page((one,), None, scene, None, seed) for seed in range(8)))
     others = drawn(*(Page((candidates[3],), None, scene, None, seed) for seed in range(8)))
@@ -121,7 +123,7 @@ def test_an_individual_is_told_from_its_look_alikes_beside_another(
     recogniser, base, relation, number
 ) -> None:
     pair = (CAST["teddy"], CAST["teapot"])
-    others = look_alikes(pair[number])[:10]
+    others = look_alikes(pair[number])[:KNOWN]
     candidates = [(*pair[:number], other, *pair[number + 1 :]) for other in others]
     kind = pair[number].category
     known = portraits(recogniser, base, kind, candidates, relation, "in the snow", None)
