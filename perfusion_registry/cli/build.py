@@ -152,7 +152,7 @@ def _tell_table(result: BuildResult) -> None:
     console.say_table(columns, cells, right=["time", "size", "step"])
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
-        told = "bad: the warning says why" if row.warned else (row.verdict.in_words if row.verdict else None)
+        told = "bad: see the warning above" if row.warned else (row.verdict.in_words if row.verdict else None)
         say_facts({row.name: told, **row.scores_in_words, "sheet": row.sheet})
     if any(row.sheet for row in result.built):
         console.say("A sheet is a picture to look at; `perf info NAME` says again where it is")

@@ -87,7 +87,7 @@ def _tell_added(result: AddResult, supercategory: str | None) -> None:
         console.say("Next: perf sync")
     elif result.pictures is None:
         console.say(f"Added {result.name}, with the recipe that is there: {result.recipe}")
-        console.say("Next: perf lock, or perf build")
+        console.say("Next: perf build")
     else:
         pictures = console.count(result.pictures or 0, "picture")
         console.say(f"Added {result.name} ({supercategory}, {pictures}): {result.recipe}")

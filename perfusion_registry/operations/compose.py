@@ -149,6 +149,7 @@ class ComposingSession:
         self._found: dict[str, Concept] = {}
         self._there: dict[str, Concept] = {}  # as another base has them
         self._told: set[str] = set()  # of which no change is to be told any more
+        self._judged: set[str] = set()  # of which no verdict is
 
     @cached_property
     def description(self) -> BaseDescription:
@@ -190,6 +191,10 @@ class ComposingSession:
             untold = [name for name in parsed.names if name not in self._told]
             _warn_of_changes(workspace, project, untold)
             self._told.update(untold)
+        for name, concept in concepts.items():
+            if name not in self._judged:
+                self._judged.add(name)
+                _tell_of_verdict(concept, workspace.reporter)
         if options.base is None:
             check(parsed, concepts, self.description, gates)
         else:
@@ -282,6 +287,15 @@ def _check_lockfile(workspace: Workspace, project: ProjectFolder, options: Promp
         reasons, _ = check_fresh(workspace)
         if reasons:
             raise stale(reasons, project.lockfile_path)
+
+
+def _tell_of_verdict(concept: Concept, reporter: Reporter) -> None:
+    """Say of a concept that its build was judged bad."""
+    verdict = concept.artifact.card.verdict
+    if verdict is not None and verdict.failed:
+        reporter.note(
+            f"{concept.name}* was judged bad when it was built: `perf info {concept.name}` says why"
+        )
 
 
 def _warn_of_changes(workspace: Workspace, project: ProjectFolder, called: Sequence[str]) -> None:

@@ -137,6 +137,7 @@ class ConceptBuilder:
             sheet = None
             if cached is not None:
                 artifact, sheet = load_artifact(store.get(cached)), _sheet_of(store, cached)
+                self._reporter.note(_known(task.name, artifact.card.name))
             elif task.transferred is not None:
                 artifact = self._transfer(task, task.transferred)
             elif task.imported is not None:
@@ -305,6 +306,12 @@ class Training:
 def built_before(store: Store, task: BuildTask) -> str | None:
     """The artifact with the task's tensors, if the store has it and they are not to be trained anyway."""
     return None if task.reason == "forced" else store.lookup(task.training)
+
+
+def _known(name: str, learned_as: str) -> str:
+    """That a concept is not trained, since the store has its tensors."""
+    was = "" if name == learned_as else f", as {learned_as}"
+    return f"{name}: what its recipe asks for was learned before{was}, so nothing is trained"
 
 
 def _sheet_of(store: Store, sha256: str) -> bytes | None:

@@ -82,6 +82,25 @@ def test_info_shows_both(project: Path) -> None:
     assert (facts["verdict"], facts["sheet"]) == (told["verdict"], row.sheet)
 
 
+def test_what_was_learned_under_another_name_is_taken_and_told(project: Path) -> None:
+    """The sheet goes with it, so it says no name."""
+    before = built(project)
+    recipe = project / "recipes" / "bear.toml"
+    text = recipe.read_text(encoding="utf-8")
+    (project / "recipes" / "cub.toml").write_text(text.replace('name = "bear"', 'name = "cub"'), "utf-8")
+    edit(project / "perfusion.toml", "[concepts]\n", '[concepts]\ncub = { recipe = "recipes/cub.toml" }\n')
+    said = CliRunner().invoke(app, ["build", "--device", "cpu"])
+    assert said.exit_code == 0, said.output
+    assert "cub: what its recipe asks for was learned before, as bear" in " ".join(said.stderr.split())
+    with Workspace.open(project) as workspace:
+        locked = {block.name: block.sha256 for block in workspace.read().lockfile.concepts}
+        sheets = [
+            workspace.store.sheet_path(sha256).read_bytes() for sha256 in (locked["cub"], before.sha256)
+        ]
+    assert locked["cub"] != locked["bear"] == before.sha256
+    assert sheets[0] == sheets[1]
+
+
 def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
     """A gate of bias 0 is open by half or more wherever a word is similar at all."""
     recipe = project / "recipes" / "bear.toml"
@@ -95,6 +114,8 @@ def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
     assert "verdict is bad for `bear`" in " ".join(said.stderr.split())
     again = CliRunner().invoke(app, ["build", "--strict"])  # up to date, and no better
     assert again.exit_code == 1
+    drawn = CliRunner().invoke(app, ["compose", "a bear* and a bear*"])
+    assert " ".join(drawn.stderr.split()).count("bear* was judged bad when it was built") == 1
     recipe.write_text(recipe.read_text(encoding="utf-8") + "temperature = 0.2\n", encoding="utf-8")
     table = CliRunner().invoke(app, ["build"])  # no training and no warning, so the table tells
     assert "its gate opens by" in " ".join(table.stdout.split())
