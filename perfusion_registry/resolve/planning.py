@@ -268,14 +268,21 @@ def _reason(
         and covariance_differs(lock.covariance, covariance),
         f"method {locked.method} became {task.recipe.concept.method}": locked.method
         != task.recipe.concept.method,
-        "images changed" if task.imported is None else "the file is another": locked.images
-        != task.image_digest,
+        _other_source(task): locked.images != task.image_digest,
         "options changed": locked.options != task.option_digest,
         f"version {locked.version} became {task.recipe_version}": locked.version != task.recipe_version,
         OPTIONS_CHANGED: _other_options(task, locked),
     }
     reasons = [change for change, happened in changes.items() if happened]
     return ", ".join(reasons) or ("its card changed" if task.reusable else "the trainer or the card changed")
+
+
+def _other_source(task: BuildTask) -> str:
+    """What to say where a concept is made from something else than before."""
+    if task.imported is not None:
+        return "the file is another"
+    reads = find_method(task.recipe.concept.method).reads_captions
+    return "images or captions changed" if reads else "images changed"
 
 
 def _other_options(task: BuildTask, locked: LockedConcept) -> bool:

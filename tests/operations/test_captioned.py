@@ -18,6 +18,7 @@ def test_a_caption_is_part_of_what_is_built(
 ) -> None:
     write(project, method)
     told: list[str] = []
+    reasons: list[str] = []
 
     class Told(Silent):
         def note(self, text: str) -> None:
@@ -25,7 +26,8 @@ def test_a_caption_is_part_of_what_is_built(
 
     def built() -> str:
         told.clear()
-        perf.open(project, reporter=Told()).build("oak", device="cpu")
+        built = perf.open(project, reporter=Told()).build("oak", device="cpu").built
+        reasons.extend(one.reason for one in built)
         block = read_lockfile(project / "perfusion.lock").concept("oak")
         assert block is not None
         return block.sha256 or ""
@@ -42,6 +44,7 @@ def test_a_caption_is_part_of_what_is_built(
     assert built() not in (plain, captioned)
     beside.unlink()
     assert built() == plain
+    assert reasons == ["never built", *["images or captions changed"] * 2]  # and at last nothing was
 
 
 def test_perfusion_says_that_it_does_not_read_them(project: Path) -> None:
