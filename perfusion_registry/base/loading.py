@@ -39,7 +39,7 @@ def load_base(
         require_memory_of_its_own(place, offload)
     weights, products = choose_formats(place, dtype, compute_dtype)
     rests = place if offload is None else CPU
-    scorer = Scorer.load(description.clip, rests) if description.clip is not None else None
+    scorer = Scorer(description.clip, rests) if description.clip is not None else None
     base = architecture(description.architecture).load(description, rests, weights, products, scorer)
     return base if offload is None else offloaded(base, place, offload)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from perfusion_registry.base.pixels import Preprocessing
-from perfusion_registry.base.pretrained import load_pretrained, quiet
+from perfusion_registry.base.pretrained import BROKEN, load_pretrained, quiet
+from perfusion_registry.base.weights import tensor_entries, weight_files
 from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
@@ -19,26 +21,54 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """A frozen CLIP model; its features are unit vectors, so that dot products are cosine similarities."""
+    """A frozen CLIP model; its features are unit vectors, so that dot products are cosine similarities.
 
-    def __init__(
-        self, model: Any, tokenizer: Any, preprocessing: Preprocessing, device: torch.device
-    ) -> None:
-        self.model = model.to(device, torch.float32).eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.preprocessing = preprocessing
+    It is loaded when something is first scored, for most that is drawn never is.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        """Look for the CLIP model in `folder`. Raises PerfError when it is missing or torn."""
+        if not folder.is_dir():
+            raise PerfError("the CLIP model is missing", where=str(folder))
+        files = weight_files(folder)
+        if not files:
+            what = "the CLIP model cannot be loaded: there are no safetensors weights"
+            raise PerfError(what, where=str(folder), hint=BROKEN)
+        for file in files:
+            if file.suffix == ".safetensors":
+                tensor_entries(file)
         self.device = device
+        self._folder = folder
+        self._loading = Lock()
+        self._parts: tuple[Any, Any, Preprocessing] | None = None
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Scorer:
-        """Load the CLIP model in `folder`. Raises PerfError when it is missing or broken."""
-        with quiet():
-            from transformers import CLIPModel, CLIPTokenizer
+        """Load the CLIP model in `folder` at once. Raises PerfError when it is missing or broken."""
+        made = cls(folder, device)
+        made.parts()
+        return made
 
-        model = load_pretrained(CLIPModel, folder, "the CLIP model")
-        tokenizer = load_pretrained(CLIPTokenizer, folder, "the CLIP tokenizer")
-        preprocessing = Preprocessing.read(folder, Preprocessing.clip(model.config.vision_config.image_size))
-        return cls(model, tokenizer, preprocessing, device)
+    def parts(self) -> tuple[Any, Any, Preprocessing]:
+        """The model, its tokenizer and what it does to pictures; loads them the first time. Raises PerfError
+        when they are broken."""
+        with self._loading:
+            if self._parts is None:
+                with quiet():
+                    from transformers import CLIPModel, CLIPTokenizer
+
+                model = load_pretrained(CLIPModel, self._folder, "the CLIP model")
+                tokenizer = load_pretrained(CLIPTokenizer, self._folder, "the CLIP tokenizer")
+                usual = Preprocessing.clip(model.config.vision_config.image_size)
+                preprocessing = Preprocessing.read(self._folder, usual)
+                model = model.to(self.device, torch.float32).eval().requires_grad_(False)
+                self._parts = model, tokenizer, preprocessing
+            return self._parts
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the model does to pictures."""
+        return self.parts()[2]
 
     @classmethod
     def of(cls, description: BaseDescription, device: torch.device) -> Scorer:
@@ -54,18 +84,20 @@ class Scorer:
     @torch.no_grad()
     def image_features(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in 0..1, any size. Returns (B, f) unit vectors, fp32."""
+        model, _, preprocessing = self.parts()
         with torch.autocast(self.device.type, enabled=False):
-            pixels = self.preprocessing(images.to(self.device, torch.float32))
-            pooled = self.model.vision_model(pixel_values=pixels).pooler_output
-            return functional.normalize(self.model.visual_projection(pooled), dim=-1)
+            pixels = preprocessing(images.to(self.device, torch.float32))
+            pooled = model.vision_model(pixel_values=pixels).pooler_output
+            return functional.normalize(model.visual_projection(pooled), dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Returns (len(texts), f) unit vectors, fp32. A text that is too long is cut."""
+        model, tokenizer, _ = self.parts()
         with torch.autocast(self.device.type, enabled=False):
-            length = self.model.config.text_config.max_position_embeddings
-            tokens = self.tokenizer(
+            length = model.config.text_config.max_position_embeddings
+            tokens = tokenizer(
                 list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt"
             ).to(self.device)
-            pooled = self.model.text_model(**tokens).pooler_output
-            return functional.normalize(self.model.text_projection(pooled), dim=-1)
+            pooled = model.text_model(**tokens).pooler_output
+            return functional.normalize(model.text_projection(pooled), dim=-1)

@@ -165,6 +165,8 @@ def training_inputs(
 ) -> tuple[TrainInputs, Tensor]:
     """The training's inputs, and the squared images (N, 3, H, W). workspace: where pictures that take long to
     draw are kept over an interruption."""
+    if base.scorer is not None:
+        base.scorer.parts()  # which chooses among the steps in the end: what is broken is told before them
     count, size, word = len(sources.images), base.picture_size, sources.supercategory
     title, total = f"{sources.name}: preparing {count} images", count + MASK_STEPS + 1
     with reporter.stage(title, total) as stage:

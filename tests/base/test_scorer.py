@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from perfusion_registry.base import Base, Scorer
+from perfusion_registry.base import Base, Scorer, describe_base, load_base, scorer
 from perfusion_registry.base.pixels import Preprocessing
+from perfusion_registry.base.pretrained import load_pretrained
 from perfusion_registry.errors import PerfError
 
 
@@ -65,3 +69,29 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "clip").mkdir()
     with pytest.raises(PerfError, match="cannot be loaded"):
         Scorer.load(tmp_path / "clip", torch.device("cpu"))
+
+
+def test_a_base_loads_its_model_when_something_is_scored(
+    tiny_base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says at once of a torn file that it is torn."""
+    folder = Path(shutil.copytree(tiny_base_folder, tmp_path / "base"))
+    loaded: list[Any] = []
+
+    def load(kind: Any, *rest: Any) -> Any:
+        loaded.append(kind)
+        return load_pretrained(kind, *rest)
+
+    monkeypatch.setattr(scorer, "load_pretrained", load)
+    base = load_base(describe_base(str(folder)), "cpu", "float32")
+    assert base.scorer is not None
+    assert loaded == []
+    images = torch.rand(1, 3, 32, 32)
+    with ThreadPoolExecutor(4) as pool:
+        features = list(pool.map(base.scorer.image_features, [images] * 8))
+    assert loaded == [CLIPModel, CLIPTokenizer]
+    assert all(torch.equal(one, features[0]) for one in features)
+    weights = folder / "clip" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(PerfError, match="not a whole safetensors file"):
+        Scorer(folder / "clip", torch.device("cpu"))
