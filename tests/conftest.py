@@ -17,6 +17,7 @@ import typer.testing
 from hypothesis import HealthCheck, settings
 
 from perfusion_registry.threads import wait_briefly
+from tests.signatures import keep_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Look for circles of what tests make, and not again and again through all that was imported."""
+    keep_signatures()
     gc.enable()
     gc.collect()
     gc.freeze()

@@ -40,6 +40,8 @@ from typing import Any
 
 import filelock
 
+from tests.signatures import keep_signatures
+
 ROOT = Path(__file__).parents[1]
 ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "TORCHINDUCTOR_CACHE_DIR"}
 """Variables that nothing reads while it is imported (the last is one that torch sets itself, when first asked
@@ -321,6 +323,7 @@ def preload() -> None:
         getattr(transformers, name)
     for module in pkgutil.walk_packages(perfusion_registry.__path__, "perfusion_registry."):
         importlib.import_module(module.name)
+    keep_signatures()
 
 
 def _become(streams: Sequence[int], line: socket.socket) -> str:
