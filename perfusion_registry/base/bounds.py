@@ -6,11 +6,14 @@ The file changes neither what the base draws nor what is trained on it, so it is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from perfusion_registry.base.card import read_beside
+
+if TYPE_CHECKING:
+    from perfusion_registry.base.identity import BaseIdentity
 
 BOUNDS_FILE = "perf-bounds.toml"
 
@@ -38,7 +41,9 @@ class PictureBounds(BaseModel):
 class BaseBounds(BaseModel):
     """The optional `perf-bounds.toml` of a base folder.
 
-    world: the drawn world that judges the base's pictures. pictures: None where nothing was measured. told:
+    world: the drawn world that judges the base's pictures. things: the plain words of all that it draws;
+    words: all that the captions say that it was trained on. None of either of a base that knows a language.
+    pictures: None where nothing was measured. told:
     of the way from the plain word's pictures to a concept's own, the share that a concept goes which is told
     from its supercategory. shows: of a concept's own pictures, the share in which its supercategory is to be
     seen; shown: what was measured, of sets under their own word and under another, least to greatest.
@@ -47,6 +52,8 @@ class BaseBounds(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     world: str | None = None
+    things: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     told: Annotated[float, Field(gt=0, lt=1)] = 0.25
     shows: Annotated[float, Field(gt=0, lt=1)] = 0.5
     shown: dict[str, tuple[float, float]] = {}
@@ -57,3 +64,9 @@ class BaseBounds(BaseModel):
         """Those of a base's folder; none where it has no such file. Raises PerfError for a file with
         mistakes."""
         return read_beside(folder / BOUNDS_FILE, cls, "bounds file")
+
+    @classmethod
+    def of(cls, description: BaseIdentity) -> BaseBounds:
+        """Those of a base; none of one that is not read from a folder."""
+        folder: Path | None = getattr(description, "folder", None)
+        return cls() if folder is None else cls.read(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,15 @@ configurations tell the end."""
 NAMELESS = "<token>"
 """What a token of a concept without a word is called, where each token has the word that it belongs to."""
 _WORDS = re.compile(r"[^\W\d_]+")
+_UNDRAWN = frozenset(
+    {
+        *("an", "the", "this", "that", "these", "those", "there", "here", "and", "or", "but", "so", "as"),
+        *("is", "are", "was", "were", "be", "been", "being", "am", "has", "have", "had", "who", "which"),
+        *("its", "his", "her", "their", "my", "your", "our", "it", "he", "she", "they", "them", "him"),
+        *("me", "you", "we", "us", "where", "when", "while"),
+    }
+)
+"""Words that nobody expects to see in a picture, so that it does not matter whether a base has seen them."""
 
 
 @dataclass(frozen=True)
@@ -209,13 +218,19 @@ def several_tokens(tokenizer: Any, word: str) -> str | None:
     )
 
 
-def unknown_words(tokenizer: Any, texts: Sequence[str]) -> list[str]:
-    """The words that a base of few words reads in pieces, and so has never seen; none of a base whose
-    vocabulary is that of a language, which knows words in pieces too.
+def unknown_words(tokenizer: Any, texts: Sequence[str], trained: Collection[str] = ()) -> list[str]:
+    """The words that a base of few words has never seen; none of a base whose vocabulary is that of a
+    language, which knows words in pieces too.
+
+    trained: the words that it was trained on, where these are known; a vocabulary may have more. Else those
+    are told that it reads in pieces.
     """
     if len(tokenizer) >= OF_A_LANGUAGE:
         return []
     words = dict.fromkeys(word for text in texts for word in _WORDS.findall(text.lower()))
+    if trained:
+        known = {*trained, *_UNDRAWN}
+        return [word for word in words if len(word) > 1 and word not in known]
     return [word for word in words if len(tokenizer(word, add_special_tokens=False).input_ids) > 1]
 
 

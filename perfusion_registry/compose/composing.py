@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base import ConceptPiece, Tokens
@@ -15,7 +15,8 @@ from perfusion_registry.compose.composition import (
     Composition,
 )
 from perfusion_registry.compose.concept import Concept
-from perfusion_registry.compose.pieces import Prompt, Text
+from perfusion_registry.compose.habits import habits, untold
+from perfusion_registry.compose.pieces import Prompt
 from perfusion_registry.compose.prompt import reads_as_before, unparse
 from perfusion_registry.compose.tokenising import positions_of, said_as, tokenised, warn_of_lost
 from perfusion_registry.errors import at
@@ -35,11 +36,13 @@ def compose(
     base: Base,
     gates: SettingSources | None = None,
     *,
+    known: Collection[str] | None = None,
     reporter: Reporter | None = None,
 ) -> Composition:
     """Resolve `prompt` to its composition with the concepts at hand, by name.
 
-    Raises PerfError for an unknown concept, for one that fits another family than the base or another
+    known: the names that the prompt might have called, with which other tools' habits are told; None tells
+    none. Raises PerfError for an unknown concept, for one that fits another family than the base or another
     covariance than its partners, for gates that contradict each other, and when a concept does not fit into
     the prompt's tokens. Other words that do not fit are reported as a warning.
     """
@@ -52,14 +55,15 @@ def compose(
     warn_of_lost(tokens, "prompt", reporter)
     if prompt.broken and not base.reads_in_chunks:
         reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
-    texts = [piece.text for piece in prompt.pieces if isinstance(piece, Text)]
     strange = [said[c.name].read for c in called if said[c.name].spelled and c.artifact.card.imported]
-    unknown = base.unknown_words([*texts, *strange])
+    unknown = base.unknown_words([*untold(prompt, known or ()), *strange])
     if unknown:
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
             "it draws nothing of it, or something else"
         )
+    for habit in habits(prompt, known) if known is not None else ():
+        reporter.warn(habit)
     covariances = [covariance for c in called if (covariance := c.artifact.card.covariance) is not None]
     composed = tuple(
         _composed(prompt, concept, settled[concept.name], said[concept.name], tokens) for concept in called

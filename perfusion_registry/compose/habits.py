@@ -42,6 +42,24 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     yield from dict.fromkeys((*said, *starless, *_brackets(prompt), *_one_text(prompt.source)))
 
 
+def untold(prompt: Prompt, known: Collection[str]) -> list[str]:
+    """The words of a prompt, piece by piece, without those that a habit is told of by: names of files and
+    options that other tools read, and names of concepts without a plain star."""
+    missed = set(known) - set(prompt.names)
+
+    def without(match: re.Match[str]) -> str:
+        return " " if _name(match["word"] or "") in missed or match["word"] is None else match[0]
+
+    texts = (prompt.source[slice(*piece.span)] for piece in prompt.pieces if isinstance(piece, Text))
+    read = []
+    for text in texts:
+        for pattern in (_WILDCARD, _OPTION, _KEYWORD):
+            text = pattern.sub(" ", text)
+        text = _BRACES.sub(lambda match: " " if match[1] in shipped_settings() else match[0], text)
+        read.append(_WORD.sub(without, text))
+    return read
+
+
 def _unescaped(prompt: Prompt, piece: Text) -> str:
     """The words of a text, without the stars that are meant as such, as `\\*` says."""
     if "*" not in piece.text:
@@ -56,8 +74,11 @@ def _within(text: str, known: Collection[str]) -> Iterator[str]:
             yield f"{match[0]} is read as words: the braces of a concept follow the star, teddy*{match[0]}"
             break
     for match in _EXTRA_NETWORK.finditer(text):
-        name = match[2] or match[3]
-        yield f"{match[0]} is read as words: a concept is called with a star, {_name(name, 'teddy')}*"
+        name = _name(match[2] or match[3])
+        how = f"a concept is called with a star, {name}*"
+        if name not in known:
+            how = f"no concept is called {match[2] or match[3]} here; `perf import FILE` makes one of a file"
+        yield f"{match[0]} is read as words: {how}"
     for match in _KEYWORD.finditer(text):
         yield f"{match[1]} is read as a word: a prompt is one text here, which the text encoder reads at once"
     others = text

@@ -85,7 +85,6 @@ def composed(
     from perfusion_registry.compose.composing import compose
     from perfusion_registry.compose.encoding import spelled_out
     from perfusion_registry.compose.focusing import residuals
-    from perfusion_registry.compose.habits import habits
     from perfusion_registry.compose.packing import edited
     from perfusion_registry.compose.tokenising import needs_encoding, tokenised, warn_of_lost
 
@@ -95,9 +94,7 @@ def composed(
         sources = (concepts,) if isinstance(concepts, str | Path) else tuple(concepts)
         concepts = _loaded(base, sources, registry, False, None, False, reporter)
     reporter = reporter or Logging()
-    composition = compose(parsed, concepts, base, gate_sources(gates), reporter=reporter)
-    for habit in habits(parsed, concepts):
-        reporter.warn(habit)
+    composition = compose(parsed, concepts, base, gate_sources(gates), known=concepts, reporter=reporter)
     warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
     prompts = [composition.parsed, negative]
     if not composition.concepts and not needs_encoding(base, prompts, {}):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.images import ONE_PICTURE
 from perfusion_registry.errors import PerfError
 from perfusion_registry.methods.files import edited_models, edited_schema, parse_manifest
 from perfusion_registry.methods.interface import Method
 from perfusion_registry.methods.table import find_method, recipe_model
+from perfusion_registry.operations.judging import warn_of_pictures
 from perfusion_registry.operations.pictures import (
     check_pictures,
     copies,
@@ -201,23 +200,13 @@ def _note_on_captions(method: Method, pictures: list[Path], *, copied: bool) -> 
 
 
 def _warn_of_unlike(workspace: Workspace, project: ProjectFolder, word: str, given: list[Path]) -> None:
-    """Say where the pictures are unlike what the base can draw, or show another thing; a base that has been
-    measured can tell, where it is on this machine with what runs it."""
+    """Say where the pictures are unlike what the base can draw, or show another thing, where it is on this
+    machine."""
     try:
         description = workspace.base(project, download=False)
     except PerfError:
         return
-    bounds = BaseBounds.read(description.folder)
-    if (bounds.pictures is None and bounds.world is None) or find_spec("diffusers") is None:
-        return
-    from perfusion_registry.base import load_base
-    from perfusion_registry.operations.judging import look_at_pictures, own_pictures
-
-    with workspace.reporter.stage(f"Asking {description.repo} about the pictures"):
-        base = load_base(description)
-        looked = look_at_pictures(base, own_pictures(base, sorted(set(given))), word)
-    if looked.doubt is not None:
-        workspace.reporter.warn(looked.doubt)
+    warn_of_pictures(description, given, word, workspace.reporter)
 
 
 def project_with(project: ProjectFolder, text: str) -> ProjectFolder:

@@ -21,6 +21,7 @@ from perfusion_registry.operations.concept_builder import (
 )
 from perfusion_registry.operations.pictures import check_readable
 from perfusion_registry.operations.plan import ProjectPlan
+from perfusion_registry.operations.supercategory import check_drawn
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.recipe.mask_files import reads_mask_files
 from perfusion_registry.reporter import Reporter
@@ -70,6 +71,9 @@ def build_plan(
         from perfusion_registry.base import require_trainable
 
         require_trainable(planned.base)
+    for task in trained_by(planned):
+        if (word := task.recipe.concept.supercategory) is not None:
+            check_drawn(planned.base, word, f"the recipe of {task.name}, concept.supercategory")
     with closing(_run(planned, compute, jobs, cluster, reporter)) as each:
         done = []
         for task, built in each:

@@ -205,16 +205,14 @@ class ComposingSession:
     def compose(self, ready: ReadPrompt, reporter: Reporter) -> LoadedComposition:
         """Compose a prompt that was read. Raises PerfError where a concept does not fit into its tokens."""
         from perfusion_registry.compose.composing import compose as resolve
-        from perfusion_registry.compose.habits import habits
 
         project, concepts = self.project, ready.concepts
         if self._options.base is not None:
             concepts = {name: self._transferred(concept) for name, concept in concepts.items()}
-        composition = resolve(ready.prompt, concepts, self.base, ready.gates, reporter=reporter)
         blocks = project.lockfile.concepts if project.lockfile else ()
         packs = {block.name for block in blocks if block.kind == "pack"}  # which no prompt calls
-        for habit in habits(ready.prompt, project.manifest.concepts.keys() - packs):
-            reporter.warn(habit)
+        known = project.manifest.concepts.keys() - packs
+        composition = resolve(ready.prompt, concepts, self.base, ready.gates, known=known, reporter=reporter)
         artifacts = {name: concept.artifact for name, concept in concepts.items()}
         return LoadedComposition(project, self.base, composition, artifacts)
 

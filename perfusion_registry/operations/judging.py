@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from perfusion_registry.resolve import BuildTask
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perfusion_registry.base import Base
+    from perfusion_registry.base import Base, BaseDescription
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,32 @@ def look_at_pictures(base: Base, pictures: Tensor, word: str) -> LookedAt:
     from perfusion_registry.verdict.sentence import hardly_shown
 
     alike, doubt = _alike(base, pictures, word)
-    shows = judge_pictures(base, pictures, bounds_of(base), word)
+    shows = judge_pictures(base, pictures, BaseBounds.of(base.description), word)
     if doubt is None and shows is not None and not shows.passed:
         doubt = hardly_shown(word, shows.value)
     return LookedAt(alike, shows, doubt)
+
+
+def warn_of_pictures(
+    description: BaseDescription, paths: Sequence[Path], word: str, reporter: Reporter, *, asked: bool = False
+) -> None:
+    """Say where pictures are unlike what a base can draw, or hardly show a thing of the kind `word`; a base
+    that has been measured can tell, where what runs it is installed. asked: which word it is, so that only
+    the first is said."""
+    bounds = BaseBounds.of(description)
+    if (bounds.pictures is None and (asked or bounds.world is None)) or find_spec("diffusers") is None:
+        return
+    from perfusion_registry.base import load_base
+
+    with reporter.stage(f"Asking {description.repo} about the pictures"):
+        base = load_base(description)
+        pictures = own_pictures(base, sorted(set(paths)))
+        if asked:
+            doubt = _alike(base, pictures, word, "these")[1]
+        else:
+            doubt = look_at_pictures(base, pictures, word).doubt
+    if doubt is not None:
+        reporter.warn(doubt)
 
 
 def look_at_task(base: Base, task: BuildTask, reporter: Reporter) -> LookedAt:
@@ -61,7 +85,7 @@ def judged(
         base,
         artifact,
         own_pictures(base, [image.path for image in task.images]),
-        bounds_of(base),
+        BaseBounds.of(base.description),
         alike=looked.alike,
         shows=looked.shows,
         choosing=task.left_to_build is not None,
@@ -73,15 +97,18 @@ def judged(
 
 
 UNLIKE = (
-    "its pictures are unlike what the base {repo} can draw ({why}), so it will hardly be recognised: take a "
-    "base for photographs (`perf init --base`, docs/bases.md), or pictures like those that this base draws"
+    "{whose} pictures are unlike what the base {repo} can draw ({why}), so a concept of them will hardly be "
+    "recognised: take a base for photographs (`perf init --base`, docs/bases.md), or pictures like those "
+    "that this base draws"
 )
 
 
-def _alike(base: Base, pictures: Tensor, word: str) -> tuple[Judgement | None, str | None]:
+def _alike(
+    base: Base, pictures: Tensor, word: str, whose: str = "its"
+) -> tuple[Judgement | None, str | None]:
     """Whether pictures (N, 3, H, W) in 0..1 of a kind of thing are such as the base can draw, by the error of
     its denoiser on them, and what to say where they are not; nothing of a base without bounds."""
-    bounds = bounds_of(base).pictures
+    bounds = BaseBounds.of(base.description).pictures
     if bounds is None:
         return None, None
     from perfusion_registry.build.unlike import drawability
@@ -94,16 +121,10 @@ def _alike(base: Base, pictures: Tensor, word: str) -> tuple[Judgement | None, s
     why = f"its denoiser errs by {loss:.2f} on them, where {bounds.loss:.2f} is the most of its own pictures"
     if loss <= bounds.loss:
         why = f"its autoencoder gives them back with {psnr:.0f} dB, where {bounds.psnr:.0f} are the least"
-    return judgement, UNLIKE.format(repo=base.description.repo, why=why)
+    return judgement, UNLIKE.format(whose=whose, repo=base.description.repo, why=why)
 
 
-def bounds_of(base: Base) -> BaseBounds:
-    """What was measured of a base's own pictures; nothing of one that is not read from a folder."""
-    folder: Path | None = getattr(base.description, "folder", None)
-    return BaseBounds() if folder is None else BaseBounds.read(folder)
-
-
-def own_pictures(base: Base, paths: list[Path]) -> Tensor:
+def own_pictures(base: Base, paths: Sequence[Path]) -> Tensor:
     """Pictures (N, 3, H, W) in 0..1, at the size that the base draws."""
     import torch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.judging import warn_of_pictures
 from perfusion_registry.operations.pictures import given_images
 from perfusion_registry.operations.result import Result, named
 from perfusion_registry.operations.supercategory import nouns_drawn
@@ -62,7 +63,9 @@ class SuggestResult(Result):
 
 
 def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
-    """Rank words by how well they describe the images; the judge is the base's CLIP model."""
+    """Rank words by how well they describe the images; the judge is the base's CLIP model.
+
+    Where the images are unlike what the base can draw, a warning says so first, as `add` does."""
     paths = [source.path for source in given_images(options.images, "IMAGES")]
     given = _read(options.words) if options.words is not None else None
     description = workspace.base_or_own(options.base)
@@ -78,6 +81,8 @@ def suggest(workspace: Workspace, options: SuggestOptions) -> SuggestResult:
         tokenizer = load_tokenizer(description)
     pixels = _pixels(paths, scorer.preprocessing.size, reporter)
     ranked = rank(scorer, tokenizer, pixels, choice, several_tokens=options.any_length, reporter=reporter)
+    # Before the words, of which the nearest says little about a picture that no word will draw.
+    warn_of_pictures(description, paths, ranked[0].word, reporter, asked=True)
     return SuggestResult(
         base=description.repo,
         source=source,

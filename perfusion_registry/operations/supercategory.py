@@ -1,12 +1,13 @@
-"""Whether a supercategory is made of words that a base knows: each must be one token of its text encoder."""
+"""Whether a supercategory is a thing that a base knows, by a word that is one token of its text encoder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfusion_registry.base.reference import EMBEDDED
+from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.errors import PerfError
 from perfusion_registry.suggestions import closest
 
@@ -18,39 +19,57 @@ _END = "</w>"
 
 def nouns_drawn(base: BaseDescription) -> tuple[str, ...]:
     """What a base of few words draws; of others nobody has a list."""
-    if base.repo != EMBEDDED:
-        return ()
-    from perfusion_registry.storybook.world import CATEGORIES
-
-    return tuple(CATEGORIES)
+    return BaseBounds.of(base).things
 
 
 def check_supercategory(base: BaseDescription, word: str) -> None:
-    """Raise PerfError when a base would read `word` in pieces: most often it is misspelt.
+    """Raise PerfError when a base would read `word` in pieces: most often it is misspelt; and for no thing
+    that it draws (`check_drawn`).
 
     Several words ("teddy bear") pass where each is known; a build says what becomes of them. Reads the
     vocabulary only, without loading a tokenizer; a folder without one in CLIP's format passes, and the build
     will judge.
     """
-    vocabulary = _vocabulary(base.folder / "tokenizer")
-    parts = word.lower().replace("-", " ").split()
+    vocabulary, drawn = _vocabulary(base.folder / "tokenizer"), nouns_drawn(base)
+    parts = _parts(word)
     if not vocabulary or all(part + _END in vocabulary for part in parts):
+        check_drawn(base, word, "--super")
         return
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
-    drawn = nouns_drawn(base)
     inside = [part for part in parts if part + _END in vocabulary and (not drawn or part in drawn)]
-    near = inside[-1:] or closest(word, drawn or [known for known in words if known.isalpha()])
-    if near:
-        hint = f"use a plain word that the base knows, such as `{near[0]}`"
-    elif drawn:
-        hint = f"this base draws {', '.join(drawn)}; `perf suggest-super IMAGES` asks your pictures"
-    else:
-        hint = "use a plain word that the base knows; `perf suggest-super IMAGES` asks your pictures"
     raise PerfError(
         f"the supercategory `{word}` is no word to this base, which would read several tokens",
         where="--super",
-        hint=hint,
+        hint=_instead(word, inside[-1:], drawn or [known for known in words if known.isalpha()], drawn),
     )
+
+
+def check_drawn(base: BaseDescription, word: str, where: str) -> None:
+    """Raise PerfError for a supercategory that is no thing to a base that draws few of them, although its
+    vocabulary has the word. Capitals do not matter, as they do not to its tokenizer. where: who says it."""
+    bounds, parts = BaseBounds.of(base), _parts(word)
+    drawn, known = bounds.things, {*bounds.things, *bounds.words}
+    if not drawn or (parts and parts[-1] in drawn and known.issuperset(parts)):
+        return
+    raise PerfError(
+        f"the supercategory `{word}` is no thing that this base draws",
+        where=where,
+        hint=_instead(word, [part for part in parts if part in drawn][-1:], drawn, drawn),
+    )
+
+
+def _parts(word: str) -> list[str]:
+    return word.lower().replace("-", " ").split()
+
+
+def _instead(word: str, inside: Sequence[str], known: Sequence[str], drawn: Sequence[str]) -> str:
+    """What to take instead of a word. inside: what it has of such words; known: those it may have meant;
+    drawn: all that the base draws, where that is known."""
+    if near := inside or closest(word, known):
+        return f"use a plain word that the base knows, such as `{near[0]}`"
+    if drawn:
+        return f"this base draws {', '.join(drawn)}; `perf suggest-super IMAGES` asks your pictures"
+    return "use a plain word that the base knows; `perf suggest-super IMAGES` asks your pictures"
 
 
 def _vocabulary(folder: Path) -> set[str]:

@@ -10,7 +10,15 @@ import zlib
 from collections.abc import Iterator
 from random import Random
 
-from perfusion_registry.storybook.world import ANIMALS, Individual, Page
+from perfusion_registry.storybook.world import (
+    ACCESSORIES,
+    ANIMALS,
+    CATEGORIES,
+    COLOURS,
+    MATERIALS,
+    Individual,
+    Page,
+)
 from perfusion_registry.storybook.world.individual import FIRST_PART, SECOND_PART
 
 MAX_TOKENS = 32
@@ -116,6 +124,17 @@ def _parts(one: Individual) -> list[str]:
     elif one.pattern == "spotted" and one.category != "boat":
         parts.append(f"{one.mark} spots")
     return parts
+
+
+def caption_words() -> tuple[str, ...]:
+    """All words that captions say, in alphabetical order: what the base has seen of a language."""
+    said = (
+        *_OPENINGS, *_WASHES, *sum(PLACE_WORDS.values(), ()), *sum(_SITTING.values(), ()), *CATEGORIES,
+        *COLOURS, *MATERIALS, *sum(MADE_OF.values(), ()), *ACCESSORIES, *FIRST_PART.values(),
+        *SECOND_PART.values(), "an", "next to", "and beside with", "sailing inside", "watercolor",
+        "striped spotted heart stripes spots", "made of", "wearing", "reading a book",
+    )  # fmt: skip
+    return tuple(sorted({word for text in said for word in text.split()}))
 
 
 def is_held_out(page: Page) -> bool:

@@ -121,7 +121,7 @@ class Judge:
         scores: list[dict[str, float]] = [{} for _ in images]
         if set(metrics) - {"identified"}:
             found = self._recogniser.recognise(images)
-            portrayed = [Portrayed(one.supercategory, self._own_looks(one.cast)) for one in subjects]
+            portrayed = [Portrayed(one.supercategory.lower(), self._own_looks(one.cast)) for one in subjects]
             for told, row in zip(scores, shown(found, question, portrayed), strict=True):
                 told.update(row)
         if "identified" in metrics and _comparable(question, subjects):
@@ -131,14 +131,14 @@ class Judge:
         return [{name: value for name, value in told.items() if name in metrics} for told in scores]
 
     def knows(self, supercategory: str) -> bool:
-        """Whether it is one of the world's categories."""
+        """Whether it is one of the world's categories, in capitals or not."""
         from perfusion_registry.storybook.world import CATEGORIES
 
-        return supercategory in CATEGORIES
+        return supercategory.lower() in CATEGORIES
 
     def features(self, images: Tensor, supercategory: str) -> Tensor:
         """What the recogniser tells individuals of a category by."""
-        return self._recogniser.describe(images, supercategory)
+        return self._recogniser.describe(images, supercategory.lower())
 
     def _own_looks(self, one: str | None) -> frozenset[str]:
         from perfusion_registry.storybook.cast import CAST
@@ -188,7 +188,7 @@ def _comparable(question: Asked, subjects: Sequence[Subject]) -> bool:
     other company has none."""
     if question.materials or question.accessories or any(one.cast is None for one in subjects):
         return False
-    return list(question.categories) == [one.supercategory for one in subjects]
+    return list(question.categories) == [one.supercategory.lower() for one in subjects]
 
 
 WORLD = Storybook()

@@ -6,12 +6,14 @@ FOLDER has a folder of photographs for each thing, called anything. Drawn pages 
 in sets of five, as concepts have pictures, and so are the photographs; each bound lies between the farthest
 of the drawn sets and the nearest of photographs, a third of the way, and that of the autoencoder, which
 tells them worse, half the way to the farthest. And the world's judge is asked whether each drawn set shows
-its own word, and whether it shows each other. All is written to `perf-bounds.toml`.
+its own word, and whether it shows each other. All is written to `perf-bounds.toml`, with the words of the
+world's captions.
 """
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -25,6 +27,7 @@ from perfusion_registry.build.framing import square
 from perfusion_registry.build.images import load_image
 from perfusion_registry.build.unlike import drawability
 from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.storybook.captions import caption_words
 from perfusion_registry.storybook.cast import reference_images
 from perfusion_registry.storybook.world import CATEGORIES, Individual
 from perfusion_registry.verdict.judges import judge_of
@@ -102,6 +105,8 @@ def bounds_text(
     lines = [
         "# Written by `python -m perfusion_registry.verdict.bounds`: what this base's own pictures are like.",
         'world = "storybook"',
+        f"things = {_listed(CATEGORIES)}",
+        f"words = {_listed(caption_words())}",
         f"shows = {between(seen['own'][0], seen['another'][1], 0.5)}",
         f"shown = {{ {', '.join(f'{name} = {list(values)}' for name, values in seen.items())} }}",
         "",
@@ -114,6 +119,12 @@ def bounds_text(
         pairs = ", ".join(f"{key} = {list(values)}" for key, values in measured.items())
         lines.append(f"{name} = {{ {pairs} }}")
     return "\n".join(lines) + "\n"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """A list in TOML, in lines of a width."""
+    quoted = ", ".join(f'"{word}"' for word in words)
+    return "[\n" + textwrap.fill(quoted, 100, initial_indent="    ", subsequent_indent="    ") + ",\n]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfusion_registry.compose import parse_prompt
-from perfusion_registry.compose.habits import habits
+from perfusion_registry.compose.habits import habits, untold
 
 KNOWN = ("teddy", "tea-pot")
 
@@ -19,7 +19,7 @@ SAID = {
     "[a teddy*|a cat]": ["[a teddy*|a cat] is read as it stands"],
     "a (teddy* and a [red hat": ["[ before red is a character: nothing closes it"],
     "<lora:Teddy:1> a cat": ["<lora:Teddy:1> is read as words", "teddy*"],
-    "<lora:foo:0.8> a cat": ["<lora:foo:0.8> is read as words"],
+    "<lora:foo:0.8> a cat": ["<lora:foo:0.8> is read as words: no concept is called foo", "perf import"],
     "embedding:teddy a cat": ["embedding:teddy is read as words"],
     "a teddy** at night": ["a star that follows no name is read as a character", "\\* is a plain star"],
     "a *teddy* at night": ["a star that follows no name"],
@@ -96,3 +96,18 @@ def test_a_word_is_told_of_only_where_it_names_a_concept() -> None:
 def test_an_escaped_star_is_meant() -> None:
     (told,) = habits(parse_prompt("a teddy \\* and a cat"), KNOWN)
     assert told.startswith("teddy without a star")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        ("a cat <lora:bunny:1> in the snow", "a cat in the snow"),
+        ("embedding:easy-negative a cat", "a cat"),
+        ("a cat --ar 16:9 AND a __animal__", "a cat a"),
+        ("a Teddy in a tea_pot*", "a in a"),
+        ("a teddy* beside a teddy and a (dragon:1.2)", "a beside a teddy and a dragon"),
+        ("a cat*{bias=.5} on {at night}, {bias=.5}", "a on {at night},"),
+    ],
+)
+def test_what_a_habit_names_is_not_told_of_as_a_word(prompt: str, left: str) -> None:
+    assert " ".join(" ".join(untold(parse_prompt(prompt), KNOWN)).split()) == left

@@ -251,12 +251,34 @@ def test_pictures_unlike_what_the_base_draws_are_told(project: Path, tiny_base_f
     added = CliRunner().invoke(app, ["add", "other", *words])
     assert added.exit_code == 0, added.output
     assert "take a base for photographs" in " ".join(added.stderr.split())
+    (project / "words.txt").write_text("teddy\ncat\n", encoding="utf-8")
+    asked = CliRunner().invoke(app, ["suggest-super", "photos", "--words", "words.txt"])
+    assert "these pictures are unlike what the base" in " ".join(asked.stderr.split())
     said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu"])
     assert said.exit_code == 0, said.output
     assert "bear: its pictures are unlike what the base" in " ".join(said.stderr.split())
     assert "Its pictures are unlike what this base can draw" in " ".join(said.stderr.split())
     (own / BOUNDS_FILE).write_text(bounds.format("1e9"), encoding="utf-8")
     assert "photographs" not in CliRunner().invoke(app, ["add", "third", *words]).stderr
+    asked = CliRunner().invoke(app, ["suggest-super", "photos", "--words", "words.txt"])
+    assert asked.exit_code == 0, asked.output
+    assert "photographs" not in asked.stderr
+
+
+def test_a_recipe_of_no_thing_that_the_base_draws_is_refused_before_training(
+    project: Path, tiny_base_folder: Path
+) -> None:
+    """Though the vocabulary has its word: a recipe may be written by hand."""
+    own = project / "own-base"
+    shutil.copytree(tiny_base_folder, own)
+    (own / BOUNDS_FILE).write_text('things = ["cat", "dog"]\nwords = ["a", "cat", "dog"]\n', encoding="utf-8")
+    edit(project / "perfusion.toml", str(tiny_base_folder), str(own))
+    said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu"])
+    assert said.exit_code == 2, said.output
+    assert "supercategory `teddy` is no thing that this base draws" in " ".join(said.stderr.split())
+    assert "this base draws cat, dog" in " ".join(said.stderr.split())
+    edit(project / "recipes" / "bear.toml", 'supercategory = "teddy"', 'supercategory = "Cat"')
+    assert CliRunner().invoke(app, ["build", "bear", "--device", "cpu"]).exit_code == 0
 
 
 def of_the_drawn_world(project: Path, tiny_base_folder: Path, one: str) -> None:

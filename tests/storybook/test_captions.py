@@ -5,8 +5,11 @@ from random import Random
 
 import pytest
 
+from perfusion_registry.base import describe_base
+from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.storybook.captions import (
     caption,
+    caption_words,
     held_out_pages,
     is_held_out,
     is_reserved,
@@ -84,3 +87,10 @@ def test_categories_are_balanced_enough() -> None:
 
 def test_a_plain_individual_is_not_reserved() -> None:
     assert not is_reserved(Individual("teddy", "brown", "brown", "brown"))
+
+
+def test_the_words_of_captions_are_all_that_the_base_was_trained_on() -> None:
+    said = {word for _, text in sample(5000) for word in re.findall(r"[^\W\d_]+", text)}
+    assert said == set(caption_words())
+    bounds = BaseBounds.of(describe_base("storybook"))
+    assert (bounds.things, bounds.words) == (CATEGORIES, caption_words())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from perfusion_registry.base.architectures import channels, unet
 from perfusion_registry.base.architectures.pipelines import STABLE_DIFFUSION
 from perfusion_registry.base.architectures.text_encoders import live_text_encoder
+from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.base.card import BaseCard
 from perfusion_registry.base.clip_tokens import clip_tokens
 from perfusion_registry.base.files import BaseFiles
@@ -212,8 +213,9 @@ class StableDiffusionBase(unet.UNetBase):
         return several_tokens(self._tokenizer, word)
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """Those that its tokenizer reads in pieces."""
-        return unknown_words(self._tokenizer, texts)
+        """Those that it was not trained on, where its folder says on which; else that its tokenizer reads in
+        pieces."""
+        return unknown_words(self._tokenizer, texts, BaseBounds.of(self.description).words)
 
     def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """One call of the UNet."""
