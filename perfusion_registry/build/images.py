@@ -97,6 +97,14 @@ def notes_on_all(images: Sequence[LoadedImage]) -> list[str]:
     return notes
 
 
+def open_picture(path: Path, mask: Path | None = None) -> None:
+    """Read a picture, and the mask that is to be read with it, as a build does. Raises PerfError, naming the
+    file, for one that cannot be used."""
+    image = load_image(path)
+    if mask is not None:
+        load_mask(mask, image)
+
+
 def load_mask(source: Path | bytes, image: LoadedImage, name: str | None = None) -> Image.Image:
     """Read a mask file as greys: white is the concept. A transparent picture is a mask by its opacity.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_registry.build.images import load_image, load_mask
+from perfusion_registry.build.images import load_image, load_mask, open_picture
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import world
 from perfusion_registry.methods.files import read_recipe, recipe_section, train_section
@@ -156,7 +156,8 @@ def _of_recipe(concept: SuiteConcept, where: Path) -> Source:
             where=f"{where}, concept {concept.name}: {path}",
             hint="give it the recipe's name in the suite, or name another recipe",
         )
-    pictures = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
+    given = recipe.concept
+    pictures = find_images(path.parent, given.images, given.masks, where=str(path), opened=open_picture)
     try:
         images = tuple(image.path.read_bytes() for image in pictures)
         masks = tuple(image.mask.read_bytes() if image.mask else None for image in pictures)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from perfusion_registry.build.images import load_image, load_mask
+from perfusion_registry.build.images import open_picture
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe.captions import caption_file
@@ -35,7 +35,7 @@ def check_pictures(
     """
     if may_be_none:
         images = [pattern for pattern in images if find_files(folder, pattern)]
-    sources = find_images(folder, images, (), where=where, in_recipe=False)
+    sources = find_images(folder, images, (), where=where, in_recipe=False, opened=open_picture)
     check_readable([(source.path, None) for source in sources], where)
     return sources
 
@@ -48,9 +48,7 @@ def check_readable(pictures: Sequence[tuple[Path, Path | None]], where: str) -> 
     broken: list[PerfError] = []
     for path, mask in pictures:
         try:
-            image = load_image(path)
-            if mask is not None:
-                load_mask(mask, image)
+            open_picture(path, mask)
         except PerfError as error:
             broken.append(error)
     if broken:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
@@ -79,11 +80,19 @@ def plan_of(
             force=force,
             supercategories=supercategories,
             transfers=transfers,
+            opened=_opened,
         )
     except PerfError:
         _check_use(project, base, transfers or {})
         raise
     return ProjectPlan(project, workspace.store, base, plan)
+
+
+def _opened(path: Path, mask: Path | None) -> None:
+    """`build.images.open_picture`, whose libraries most plans do not need."""
+    from perfusion_registry.build.images import open_picture
+
+    open_picture(path, mask)
 
 
 def _check_use(project: ProjectFolder, base: BaseDescription, transfers: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from perfusion_registry.errors import Mistakes, PerfError
@@ -39,6 +39,7 @@ def find_pictures(
     where: str,
     in_recipe: bool = True,
     need_masks: bool = False,
+    opened: Callable[[Path, Path | None], None] | None = None,
 ) -> list[tuple[Path, Path | None]]:
     """Pictures, each with its mask if it has one.
 
@@ -50,7 +51,9 @@ def find_pictures(
 
     Raises PerfError, with all mistakes at once, for a pattern that matches nothing, files that can be no
     pictures, a mask that is not the mask of exactly one picture, two masks for one, a mask that is listed as
-    a picture, and, where `need_masks`, an image without a mask.
+    a picture, and, where `need_masks`, an image without a mask. opened: reads a picture with its mask, and
+    raises PerfError for one that is broken within; where there are mistakes the other pictures are read too,
+    so that all are told, and where there are none nothing is.
     """
     mistakes = _Mistakes(where, in_recipe)
     pictures = _pictures(folder, images, mistakes)
@@ -67,6 +70,12 @@ def find_pictures(
         usable = [_is_usable(file, mistakes) for file in (path, mask) if file is not None]
         if all(usable):
             pairs.append((path, mask))
+    if mistakes.found and opened is not None:
+        for pair in pairs:
+            try:
+                opened(*pair)
+            except PerfError as error:
+                mistakes.found.append(error)
     mistakes.raise_any(mistakes.where)
     return pairs
 

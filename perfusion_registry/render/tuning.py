@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.build.framing import square
-from perfusion_registry.build.images import load_image
+from perfusion_registry.build.images import load_image, open_picture
 from perfusion_registry.build.selection import Scores
 from perfusion_registry.compose.composing import compose
 from perfusion_registry.compose.composition import ComposedConcept, Composition
@@ -175,7 +175,8 @@ def own_pictures(
                 hint="tune it where its recipe is, or set its options by hand with `perf sweep`",
             )
         recipe, path = project.recipe(concept.name), project.recipe_path(concept.name)
-        sources = find_images(path.parent, recipe.concept.images, recipe.concept.masks, where=str(path))
+        given = recipe.concept
+        sources = find_images(path.parent, given.images, given.masks, where=str(path), opened=open_picture)
         pictures[concept.name] = torch.stack(
             [square(load_image(source.path).pixels, size) for source in sources]
         )

@@ -32,6 +32,7 @@ def find_images(
     in_recipe: bool = True,
     need_masks: bool = False,
     captions: bool = False,
+    opened: Callable[[Path, Path | None], None] | None = None,
     digest: Callable[[Path], str] = sha256_of,
 ) -> tuple[SourceImage, ...]:
     """The images of a recipe with their masks, in the order of their contents' digests, which makes a build
@@ -40,7 +41,9 @@ def find_images(
     captions: whether what is said of them is read. digest: the SHA-256 of a file's bytes, such as one that
     remembers (`FileDigests.sha256`). Arguments and errors are otherwise those of `find_pictures`.
     """
-    pairs = find_pictures(folder, images, masks, where=where, in_recipe=in_recipe, need_masks=need_masks)
+    pairs = find_pictures(
+        folder, images, masks, where=where, in_recipe=in_recipe, need_masks=need_masks, opened=opened
+    )
     read = [
         SourceImage(
             path,

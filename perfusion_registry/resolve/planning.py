@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,22 +113,25 @@ def plan(
     force: bool = False,
     supercategories: Mapping[str, str] | None = None,
     transfers: Mapping[str, str] | None = None,
+    opened: Callable[[Path, Path | None], None] | None = None,
 ) -> Plan:
     """Resolve the concepts `names` (default: all with a recipe) and compare them with store and lockfile.
 
     epoch: the trainer's `TRAINER_EPOCH`. force: build even what is built. supercategories: by name, words
     that stand in for those of the recipes. transfers: by name, the SHA-256 of artifacts of another base that
     are transferred to this one, instead of learning the concept here; what the lockfile has so stays so while
-    the recipe and the base's family are the same. Raises PerfError for a recipe with mistakes, images that
-    are not there, an unknown concept, one that is named and not built here, or one that needs a covariance
-    where there is none.
+    the recipe and the base's family are the same. opened: as in `recipe.pictures.find_pictures`. Raises
+    PerfError for a recipe with mistakes, images that are not there, an unknown concept, one that is named and
+    not built here, or one that needs a covariance where there is none.
     """
     chosen = project.local() if names is None else project.select(names) if names else []
     declared = {name: project.declared(name) for name in chosen}
     for name, word in (supercategories or {}).items():
         declared[name] = _renamed(project.recipe(name), word)
     tasks = tuple(
-        _task(project, store, base, covariance, name, recipe, epoch, force, (transfers or {}).get(name))
+        _task(
+            project, store, base, covariance, name, recipe, epoch, force, (transfers or {}).get(name), opened
+        )
         for name, recipe in declared.items()
         if isinstance(recipe, Recipe)
     )
@@ -156,6 +159,7 @@ def _task(
     epoch: int,
     force: bool,
     transferred: str | None,
+    opened: Callable[[Path, Path | None], None] | None,
 ) -> BuildTask:
     path = project.recipe_path(name)
     train = resolve_train(recipe, base.card.train)
@@ -169,6 +173,7 @@ def _task(
         where=shown(path, project.root),
         need_masks=isinstance(train, TrainingOptions) and train.mask == "files",
         captions=method.reads_captions and method.source_file(recipe) is None,
+        opened=opened,
         digest=FileDigests(store.root).sha256,
     )
     if isinstance(train, TrainingOptions):

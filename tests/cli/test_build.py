@@ -115,6 +115,20 @@ def test_pictures_that_cannot_be_used_are_told_together_before_a_base_is_loaded(
     assert "clear.png: The image is wholly transparent" in said.err
     assert "text.png: The file is not an image" in said.err
     assert "Loading" not in said.err
+    # What is told by names and first bytes alone stands beside what is found by reading.
+    (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    (photos / "empty.png").touch()
+    cut = next(photo for photo in photos.iterdir() if photo.suffix == ".JPG").read_bytes()
+    (photos / "cut.jpg").write_bytes(cut[: len(cut) // 2])
+    for asked in (
+        ("build",),
+        ("add", "other", "--super", "teddy", "--images", "photos/*"),
+        ("suggest-super", "photos"),
+    ):
+        told = " ".join(perf(*asked).err.split())
+        assert "5 mistakes in the pictures" in told
+        for name in ("clear.png", "text.png", "phone.heic", "empty.png", "cut.jpg"):
+            assert name in told
 
 
 def test_mistakes_are_told_before_a_base_is_loaded(perf: Perf, project: Path) -> None:
