@@ -130,10 +130,8 @@ class _BarCount(_Count):
         self._task = task
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        from rich.markup import escape
-
         super().advance(steps, note)
-        self._progress.update(self._task, advance=steps, note=escape(printable(self.note)))
+        self._progress.update(self._task, advance=steps, note=printable(self.note))
 
 
 class _Bars(_Quiet):
@@ -188,7 +186,14 @@ class _Bars(_Quiet):
             TaskProgressColumn,
             TextColumn,
         )
+        from rich.table import Column
         from rich.text import Text
+
+        class Note(ProgressColumn):
+            """What is being done, of which a narrow terminal shows the beginning."""
+
+            def render(self, task: Task) -> Text:
+                return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
 
         class Time(ProgressColumn):
             """How long the stage will take; how long it has taken, while nobody can tell."""
@@ -208,8 +213,8 @@ class _Bars(_Quiet):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
-            Time(),
-            TextColumn("[dim]{task.fields[note]}[/]"),
+            Time(Column(no_wrap=True)),
+            Note(),
             console=stderr(),
             transient=True,
         )

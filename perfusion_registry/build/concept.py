@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.offload_kinds import require_whole_models
@@ -167,8 +168,9 @@ def training_inputs(
     draw are kept over an interruption."""
     if base.scorer is not None:
         base.scorer.parts()  # which chooses among the steps in the end: what is broken is told before them
-    count, size, word = len(sources.images), base.picture_size, sources.supercategory
-    title, total = f"{sources.name}: preparing {count} images", count + MASK_STEPS + 1
+    size, word = base.picture_size, sources.supercategory
+    total = len(sources.images) + MASK_STEPS + 1
+    title = f"{sources.name}: preparing {count(len(sources.images), 'image')}"
     with reporter.stage(title, total) as stage:
         loaded = []
         for index, source in enumerate(sources.images):
@@ -193,10 +195,10 @@ def training_inputs(
     pair_prompts = _pair_prompts(sources, options, reporter)
     rows: tuple[int, ...] = ()
     if pair_prompts:
-        count = PICTURES * len(pair_prompts)
+        together = PICTURES * len(pair_prompts)
         title, total = (
-            f"{sources.name}: drawing {count} pictures of pairs",
-            steps_to_draw(count, options.validation_steps),
+            f"{sources.name}: drawing {together} pictures of pairs",
+            steps_to_draw(together, options.validation_steps),
         )
         with reporter.stage(title, total) as stage, repeatable(base.device):
             drawn = draw_pairs(
@@ -211,7 +213,7 @@ def training_inputs(
             )
             beside = encode_latents(base, *paste(pixels, masks, *drawn), flip=options.flip)
         latents = joined([latents, beside])
-        rows = tuple(len(options.templates) + k % count // PICTURES for k in range(len(beside.mean)))
+        rows = tuple(len(options.templates) + k % together // PICTURES for k in range(len(beside.mean)))
     call = method.call(options, word)
     said = _said(method, sources, word, call, reporter)
     first = len(options.templates) + len(pair_prompts)
@@ -269,20 +271,20 @@ def _prior(
 ) -> tuple[Prompts, Latents]:
     """The prompts with the one of prior pictures behind them, and these, which the base draws, but for those
     that an interrupted build has kept."""
-    prompt, count = prior_prompt(base, options.templates[0], sources.supercategory), options.prior_pictures
-    title = f"{sources.name}: drawing {count} prior pictures"
+    prompt, wanted = prior_prompt(base, options.templates[0], sources.supercategory), options.prior_pictures
+    title = f"{sources.name}: drawing {count(wanted, 'prior picture')}"
     problem = f"there is not enough memory to draw one prior picture of {sources.name!r} on {base.device}"
     fewer = "end other programs, compute in --dtype bf16, or say `prior_pictures = 0` under [train]"
     with (
         enough_memory(problem, fewer),
-        reporter.stage(title, count * options.validation_steps) as stage,
+        reporter.stage(title, wanted * options.validation_steps) as stage,
         repeatable(base.device),
     ):
         latents = draw_prior(
             base,
             prompt,
             shape,
-            count,
+            wanted,
             seed=options.seed,
             steps=options.validation_steps,
             guidance=options.validation_guidance,

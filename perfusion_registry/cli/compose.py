@@ -141,17 +141,16 @@ def _show(explanation: ExplainResult) -> None:
             cells.append(Text(f"{row.removed:.2f}", style="dim" if row.removed < 0.25 else ""))
         table.add_row(*cells)
     screen.print(table)
+    if names:
+        console.say(explanation.legend)
     for concept in explanation.concepts:
         summary = find_method(concept.method).summary(explanation.composition.concept(concept.name).render)
-        if concept.name not in names:
-            line = Text(f"{concept.name}*", style=colours[concept.name])
-            line.append(f" ({concept.method}): ", style="default")
-            line.append(f"{summary}, and no gate" if summary else "no gate", style="default")
-            screen.print(line)
-            continue
         line = Text(f"{concept.name}*", style=colours[concept.name])
-        line.append(f" ({summary}) ")
-        line.append(explanation.opened(concept), style="default")
+        if concept.name not in names:
+            said = f"{summary}, and no gate" if summary else "no gate"
+            screen.print(line.append(f" ({concept.method}): {said}", style="default"))
+            continue
+        line.append(f" ({summary}) ").append(explanation.opened(concept), style="default")
         screen.print(line)
 
 

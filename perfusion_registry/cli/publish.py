@@ -31,7 +31,7 @@ TargetOption = Annotated[
         completion=registry_names,
     ),
 ]
-VersionArgument = Annotated[str | None, argument("[VERSION]", "The version, where NAME stands alone.")]
+VersionArgument = Annotated[str | None, argument("VERSION", "The version, where NAME stands alone.")]
 ReleaseArgument = Annotated[
     str, argument("NAME==VERSION", "The published version; `studio/teddy==1.0.0` says of which registry.")
 ]

@@ -86,6 +86,14 @@ class Explanation(FileModel):
     concepts: tuple[ExplainedConcept, ...]
     tokens: tuple[ExplainedToken, ...]
 
+    @property
+    def legend(self) -> str:
+        """What the numbers of a table of the rows are."""
+        return (
+            "gate: how far the concept's edit acts at a token; sim: how similar the token is to the "
+            "concept's own word, which is about 1; removed: how much of the token gives way to the concepts"
+        )
+
     def opened(self, concept: ExplainedConcept) -> str:
         """At which words a concept's gate is at least half open, as a sentence; where at none, what its own
         word had in training."""

@@ -18,13 +18,15 @@ from perfusion_registry.resolve.base import BaseFacts
 @dataclass(frozen=True)
 class Foretold:
     """What can be known of a training before it begins. seconds: of what is left of it, by the latest build
-    of its kind; None where there was none. done: the steps after which it was interrupted, from where it goes
+    of its kind, whichever project it was of; None where there was none. otherwise: whether that build was in
+    another number of processes or threads. done: the steps after which it was interrupted, from where it goes
     on; None where it has not begun."""
 
     name: str
     steps: int
     seconds: float | None = None
     done: int | None = None
+    otherwise: bool = False
 
     @property
     def left(self) -> int:
@@ -43,21 +45,28 @@ class Foretold:
         return self.steps_in_words + ("" if self.seconds is None else f", about {duration(self.seconds)}")
 
 
-def time_key(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processes: int) -> str:
-    """The kind of a build: all that decides how long its steps are. processes: that train at once."""
+def time_keys(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processes: int) -> tuple[str, str]:
+    """The kind of a build: all that decides how long its steps are; and the kind without how it shares the
+    processor. processes: that train at once."""
     method, batch = task.recipe.concept.method, task.training_options.batch
-    machine = [compute.device, compute.dtype, compute.threads, processes]
-    machine += [compute.offload] if compute.offload else []
-    return digest_of(["durations", base.digest, method, batch, machine])
+    shared = [compute.threads, processes]
+    where = [compute.device, compute.dtype]
+    last = [compute.offload] if compute.offload else []
+    return (
+        digest_of(["durations", base.digest, method, batch, [*where, *shared, *last]]),
+        digest_of(["durations", base.digest, method, batch, [*where, *last]]),
+    )
 
 
 def foretell(
     task: BuildTask, store: Store, base: BaseFacts, compute: ComputeOptions, processes: int = 1
 ) -> Foretold:
     """What can be known of the training of a task."""
-    before = Durations(store.root).latest(time_key(task, base, compute, processes))
     known = Foretold(task.name, task.training_options.steps, done=_done(task, store))
-    return known if before is None else replace(known, seconds=before.of(known.left))
+    for number, key in enumerate(time_keys(task, base, compute, processes)):
+        if (before := Durations(store.root).latest(key)) is not None:
+            return replace(known, seconds=before.of(known.left), otherwise=number > 0)
+    return known
 
 
 def where_it_stands(task: BuildTask, store: Store) -> str | None:
@@ -78,13 +87,19 @@ def _done(task: BuildTask, store: Store) -> int | None:
 
 
 def keep_time(
-    store: Store, kind: str, steps: int, trained: float, whole: float, judging: float | None = None
+    store: Store,
+    kinds: Sequence[str],
+    steps: int,
+    trained: float,
+    whole: float,
+    judging: float | None = None,
 ) -> None:
-    """Remember what a build of this kind took. steps: of training that were done here, in `trained` of the
+    """Remember what a build of these kinds took. steps: of training that were done here, in `trained` of the
     `whole` seconds; judging: those of its verdict."""
     if steps:
         took = BuildTime(step=trained / steps, rest=max(whole - trained, 0.0), judging=judging)
-        Durations(store.root).keep(kind, took)
+        for kind in kinds:
+            Durations(store.root).keep(kind, took)
 
 
 def ahead_of(before: BuildTime | None, counted: AfterTraining) -> AfterTraining:
@@ -113,7 +128,9 @@ def how_long(foretold: Sequence[Foretold], processes: int = 1) -> list[str]:
     seconds = _together(foretold, processes)
     time = "how long is told while the first trains"
     if seconds is not None:
-        time = f"about {duration(seconds)}, as it took here the last time"
+        other = any(one.otherwise for one in foretold)
+        how = "by a build here in other processes or threads" if other else "as it took here the last time"
+        time = f"about {duration(seconds)}, {how}"
     if len(foretold) == 1:
         return [f"1 concept to train, {foretold[0].steps_in_words}: {time}"]
     wide = max(len(one.name) for one in foretold)

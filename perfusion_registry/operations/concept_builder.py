@@ -16,7 +16,7 @@ from perfusion_registry.build.ahead import AfterTraining
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.operations.artifact_card import with_card, written
-from perfusion_registry.operations.build_time import ahead_of, keep_time, time_key
+from perfusion_registry.operations.build_time import ahead_of, keep_time, time_keys
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.plan import ProjectPlan
 from perfusion_registry.operations.result import InProcess, left_out_if_none
@@ -156,7 +156,7 @@ class ConceptBuilder:
         verdict = artifact.card.verdict
         seconds, trained = time.monotonic() - begun, cached is None and task.trained
         if trained:
-            keep_time(store, self._kind(task), *self._training, seconds, self._judging)
+            keep_time(store, self._kinds(task), *self._training, seconds, self._judging)
         return BuiltConcept(
             name=task.name,
             version=task.recipe_version,
@@ -257,8 +257,8 @@ class ConceptBuilder:
     def _timed(self, steps: int, seconds: float) -> None:
         self._training = steps, seconds
 
-    def _kind(self, task: BuildTask) -> str:
-        return time_key(task, self._inputs.base, self._compute, self._inputs.processes)
+    def _kinds(self, task: BuildTask) -> tuple[str, str]:
+        return time_keys(task, self._inputs.base, self._compute, self._inputs.processes)
 
     def _ahead(self, task: BuildTask) -> AfterTraining:
         """What will follow the training."""
@@ -268,7 +268,7 @@ class ConceptBuilder:
         choosing = task.left_to_build is not None
         judged = pictures_to_judge(method, options, task.render, choosing=choosing)
         counted = AfterTraining.counted(options, judged, chosen=self.load()[0].scorer is not None)
-        before = Durations(self._inputs.store.root).latest(self._kind(task))
+        before = Durations(self._inputs.store.root).latest(self._kinds(task)[0])
         return ahead_of(before, counted)
 
     def _judged(self, task: BuildTask) -> tuple[Artifact, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 from perfusion_registry.artifact.durations import BuildTime, Durations
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, build
-from perfusion_registry.operations.build_time import Foretold, how_long, still_to_do
+from perfusion_registry.operations.build_time import Foretold, foretell, how_long, still_to_do
 from perfusion_registry.operations.compute import ComputeOptions
+from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.options import TrainingOptions
 from perfusion_registry.reporter import Silent, Stage
@@ -122,11 +124,22 @@ def test_the_steps_are_said_beforehand_and_then_the_time(project: Path) -> None:
     assert again.notes[0].startswith("1 concept to train, 1 step: about ")
     assert again.notes[0].endswith(", as it took here the last time")
     # Planted: what the last one took. Another number of steps takes as much longer.
-    (kept,) = (project / "store" / "durations").iterdir()
-    Durations(project / "store").keep(kept.name, BuildTime(step=2.0, rest=60.0))
+    for kept in (project / "store" / "durations").iterdir():
+        Durations(project / "store").keep(kept.name, BuildTime(step=2.0, rest=60.0))
     edit(project / "recipes" / "bear.toml", "\nsteps = 1\n", "\nsteps = 30\n")
     said = CliRunner().invoke(app, ["build", "--dry-run", "--device", "cpu"])
     assert "bear 1.0.0: options changed; 30 steps, about 2 min 00 s" in " ".join(said.stdout.split())
+    # Another project, in another number of processes: what was measured on this machine is known to it too.
+    other = project.parent / "other"
+    shutil.copytree(project, other, ignore=shutil.ignore_patterns("store", "perfusion.lock"))
+    edit(other / "recipes" / "bear.toml", "\nsteps = 30\n", "\nsteps = 20\n")
+    with Workspace.open(other) as workspace:
+        planned = load_plan(workspace, force=True)
+        shared = ComputeOptions(device="cpu", threads=3)
+        told = [foretell(task, planned.store, planned.base, shared, 2) for task in planned.plan.tasks]
+    assert how_long(told, 2) == [
+        "1 concept to train, 20 steps: about 1 min 40 s, by a build here in other processes or threads"
+    ]
     # Of what is there already nothing is foretold.
     edit(project / "recipes" / "bear.toml", "\nsteps = 30\n", "\nsteps = 1\n")
     with Workspace.open(project) as workspace:
@@ -139,13 +152,14 @@ def test_the_time_left_of_a_training_counts_what_follows_it(project: Path) -> No
     assert first["bear: training"].then > 0
     assert first["bear: choosing the best step"].then > 0
     assert first["bear: judging what it became"].then == 0
-    (kept,) = (project / "store" / "durations").iterdir()
+    kept, alike = (project / "store" / "durations").iterdir()
     judging = Durations(project / "store").latest(kept.name)
     assert judging is not None
     assert judging.judging is not None
     assert 0 < judging.judging < judging.rest
     # Planted: 20 steps' time for all but the training, of which the verdict takes 15.
-    Durations(project / "store").keep(kept.name, BuildTime(step=2.0, rest=40.0, judging=30.0))
+    for path in (kept, alike):
+        Durations(project / "store").keep(path.name, BuildTime(step=2.0, rest=40.0, judging=30.0))
     again = {stage.title: stage for stage in heard(project, force=True).stages}
     assert again["bear: training"].then == pytest.approx(20)
     choosing = again["bear: choosing the best step"]
