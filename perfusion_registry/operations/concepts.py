@@ -12,6 +12,7 @@ from perfusion_registry.operations.findings import stored_card
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.operations.yanked import yanked
 from perfusion_registry.recipe import Pack, write_lockfile
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.editing import remove_concept
@@ -90,11 +91,15 @@ def list_concepts(workspace: Workspace) -> ListResult:
     """The project's concepts, and what a build would do."""
     project = workspace.read()
     problem, states = _states(workspace, project)
-    rows = tuple(
+    gone = yanked(workspace, project.root, project.lockfile.concepts if project.lockfile else ())
+    rows = [
         _row(project, workspace.store, name, states.get(name, "unknown"))
         for name in sorted(project.manifest.concepts)
-    )
-    return ListResult(base=project.manifest.project.base, problem=problem, concepts=rows)
+    ]
+    rows = [
+        row.model_copy(update={"state": f"{row.state}, yanked"}) if row.name in gone else row for row in rows
+    ]
+    return ListResult(base=project.manifest.project.base, problem=problem, concepts=tuple(rows))
 
 
 def _states(workspace: Workspace, project: ProjectFolder) -> tuple[str | None, dict[str, str]]:

@@ -15,6 +15,7 @@ from perfusion_registry.operations.lock import check_fresh, no_lockfile, relock,
 from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.operations.yanked import index_files, warn_of_yanked
 from perfusion_registry.recipe import LOCKFILE_NAME, MANIFEST_NAME, LockedConcept, Lockfile, write_lockfile
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
 from perfusion_registry.recipe.name import Name
@@ -105,7 +106,7 @@ def sync(workspace: Workspace, options: SyncOptions) -> SyncResult:
     lockfile = lockfile or Lockfile()
     sources = workspace.registries(project, lockfile)
     signatures = workspace.signatures(project.root, require=options.require_signed)
-    _fetch(workspace, lockfile, sources, signatures, done, dry_run=options.dry_run)
+    _fetch(workspace, lockfile, sources, signatures, done, project.root, dry_run=options.dry_run)
     if options.build and done.to_build and not options.dry_run:
         _build(workspace, done, locked=options.locked)
     checked = not options.frozen or not project.manifest_path.is_file()
@@ -137,7 +138,7 @@ def sync_lockfile(workspace: Workspace, source: str, folder: Path, options: Sync
     done = _Progress(workspace.store.root)
     sources = registries_beside(workspace, source, lockfile)
     signatures = workspace.signatures(folder_of(source), require=options.require_signed)
-    _fetch(workspace, lockfile, sources, signatures, done, dry_run=options.dry_run)
+    _fetch(workspace, lockfile, sources, signatures, done, folder_of(source), dry_run=options.dry_run)
     if not options.dry_run:
         make_folder(folder)
         if not target.exists():
@@ -189,10 +190,11 @@ def _fetch(
     sources: Sources,
     signatures: SignaturePolicy,
     done: _Progress,
+    root: Path,
     *,
     dry_run: bool,
 ) -> None:
-    """Fetch what is not in the store, whole, and say what no registry has."""
+    """Fetch what is not in the store, whole, and say what no registry has, and what is yanked."""
     store = workspace.store
     for block in lockfile.concepts:
         if _own_pack(block) or (block.sha256 is not None and store.has(block.sha256)):
@@ -207,6 +209,7 @@ def _fetch(
                 signatures(*locked_release(block, sources))
     if done.fetched and not dry_run:
         fetch(done.fetched, store, sources, approve=signatures, reporter=workspace.reporter)
+    warn_of_yanked(workspace, root, lockfile.concepts)
     if not dry_run:
         signatures.remember()
 
@@ -235,7 +238,7 @@ def _save_stamp(workspace: Workspace, folder: Path) -> None:
     blobs = [store.path(block.sha256) for block in blocks if block.sha256 and not _own_pack(block)]
     covariance = project.manifest.project.covariance
     matrices = [project.root / covariance] if covariance is not None else []
-    paths = [os.fspath(path) for path in (*recipes, *matrices, *blobs)]
+    paths = [os.fspath(path) for path in (*recipes, *matrices, *blobs, *index_files(project.root, blocks))]
     save_stamp(files, os.fspath(store.root), [block.name for block in blocks], paths, digest)
 
 

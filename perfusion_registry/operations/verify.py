@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from perfusion_registry.artifact import Store, read_card
 from perfusion_registry.errors import CheckFailedError, PerfError
 from perfusion_registry.methods.files import parse_pack
 from perfusion_registry.operations.lock import NoLockfileError
-from perfusion_registry.operations.result import Result, named
+from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.model import FileModel
@@ -25,13 +26,15 @@ from perfusion_registry.trust import SignaturePolicy
 class CheckedConcept(FileModel):
     """A locked thing, or the lockfile itself, and what is wrong with it; nothing where it is whole.
 
-    key: the public key of who signed it, None where nobody did or it comes from no registry.
+    hints: what to do about each that is wrong. key: the public key of who signed it, None where nobody did
+    or it comes from no registry.
     """
 
     name: str
     version: str | None
     source: str | None
     wrong: tuple[str, ...]
+    hints: InProcess[tuple[str, ...]] = ()
     key: str | None
 
 
@@ -52,8 +55,7 @@ class VerifyResult(Result):
         if self.failed:
             raise CheckFailedError(
                 f"the check failed for {', '.join(row.name for row in self.failed)}",
-                hint="`perf sync` fetches what is missing or damaged, `perf build` builds it, "
-                "`perf lock` locks what changed; only its publisher can sign a release",
+                hint="; ".join(dict.fromkeys(hint for row in self.failed for hint in row.hints)) or None,
             )
 
 
@@ -71,8 +73,7 @@ def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResul
     lockfile = project.lockfile
     sources = workspace.registries(project)
     signatures = workspace.signatures(project.root, require=require_signed)
-    wrong = tuple(_stale(workspace, project))
-    checked = [CheckedConcept(name="perfusion.lock", version=None, source=None, wrong=wrong, key=None)]
+    checked = [_lockfile(workspace, project)]
     with workspace.reporter.stage("Verifying", len(lockfile.concepts)) as stage:
         for block in lockfile.concepts:
             checked.append(_concept(block, lockfile, workspace.store, sources, signatures))
@@ -81,57 +82,90 @@ def verify(workspace: Workspace, *, require_signed: bool = False) -> VerifyResul
     return VerifyResult(whole=not any(row.wrong for row in checked), checked=tuple(checked))
 
 
-def _stale(workspace: Workspace, project: ProjectFolder) -> list[str]:
+_LOCK = "`perf lock` locks what changed"
+_KEEPER = "tell the registry's keeper"
+
+
+class _Wrong:
+    """What is wrong with a locked thing, and what to do about each cause of it."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.hints: list[str] = []
+
+    def add(self, found: Sequence[str], hint: str | None) -> None:
+        """All that one cause made wrong."""
+        self.found += found
+        if found and hint is not None:
+            self.hints.append(hint)
+
+    def row(self, name: str, block: LockedConcept | None = None, key: str | None = None) -> CheckedConcept:
+        """As it is told."""
+        return CheckedConcept(
+            name=name,
+            version=block.version if block else None,
+            source=block.source if block else None,
+            wrong=tuple(self.found),
+            hints=tuple(self.hints),
+            key=key,
+        )
+
+
+def _lockfile(workspace: Workspace, project: ProjectFolder) -> CheckedConcept:
     """How the lockfile is not that of its manifest, or the base and covariance here not the locked ones."""
-    lockfile = project.lockfile or Lockfile()
-    wrong = []
+    lockfile, wrong = project.lockfile or Lockfile(), _Wrong()
     if project.manifest_path.is_file():
         try:
-            wrong += unmet(project, local_concepts(project)) + base_unmet(project)
+            wrong.add(unmet(project, local_concepts(project)) + base_unmet(project), _LOCK)
         except PerfError as error:
-            wrong.append(error.what)
+            wrong.add([error.what], error.hint)
     try:
         base = workspace.base(project, download=False)
         differs = base_differs(lockfile.base, base)
-        if differs is not None and EDITED not in wrong:
-            wrong.append(f"the base {base.repo} here is not the locked one: {differs[0]}")
+        if differs is not None and EDITED not in wrong.found:
+            here = f"the base {base.repo} here is not the locked one: {differs[0]}"
+            wrong.add([here], f"have the locked base here, or {_LOCK}")
         if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
             covariance = covariance_if_any(project, base.covariance)
             if lockfile.covariance is not None and covariance_differs(lockfile.covariance, covariance):
-                here = covariance.path.name if covariance is not None else "none"
-                wrong.append(f"{here} is not the locked covariance")
+                name = covariance.path.name if covariance is not None else "none"
+                wrong.add(
+                    [f"{name} is not the locked covariance"], f"have the locked covariance here, or {_LOCK}"
+                )
     except PerfError as error:
-        wrong.append(error.what)
-    return wrong
+        wrong.add([error.what], error.hint)
+    return wrong.row("perfusion.lock")
 
 
 def _concept(
     block: LockedConcept, lockfile: Lockfile, store: Store, sources: Sources, signatures: SignaturePolicy
 ) -> CheckedConcept:
-    wrong: list[str] = []
-    key = None
+    wrong, key = _Wrong(), None
+    again = f"`perf build {block.name}` builds it" if block.registry is None else "`perf sync` fetches it"
     if block.sha256 is None:
         if block.kind == "concept":
-            wrong.append("it is not built")
+            wrong.add(["it is not built"], again)
     elif not (block.kind == "pack" and block.registry is None):
         try:
             data = store.get(block.sha256)
-            if block.size is not None and len(data) != block.size:
-                wrong.append(f"it has {len(data)} bytes; {block.size} are locked")
-            wrong += _pack(block, data) if block.kind == "pack" else _card(block, data, lockfile)
         except PerfError as error:
-            wrong.append(error.what)
+            wrong.add([error.what], again)
+        else:
+            try:
+                if block.size is not None and len(data) != block.size:
+                    wrong.add([f"it has {len(data)} bytes; {block.size} are locked"], _LOCK)
+                wrong.add(_pack(block, data) if block.kind == "pack" else _card(block, data, lockfile), _LOCK)
+            except PerfError as error:
+                wrong.add([error.what], error.hint)
     if block.registry is not None:
         try:
             registry, release = locked_release(block, sources)
             signatures(registry, release)
-            wrong += _listing(block, release)
+            wrong.add(_listing(block, release), _KEEPER)
             key = release.signature.key if release.signature else None
         except PerfError as error:
-            wrong.append(error.what)
-    return CheckedConcept(
-        name=block.name, version=block.version, source=block.source, wrong=tuple(wrong), key=key
-    )
+            wrong.add([error.what], error.hint)
+    return wrong.row(block.name, block, key)
 
 
 def _pack(block: LockedConcept, data: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -36,11 +37,8 @@ def check_marker(bucket: Bucket, *, make: RegistryMarker | None = None) -> None:
         bucket.create(MARKER_KEY, make.model_dump_json().encode() + b"\n")
         stored = bucket.get(MARKER_KEY, limit=_LARGEST_MARKER)
     if not isinstance(stored, StoredObject):
-        raise NoRegistryError(
-            "there is no registry here",
-            where=bucket.url,
-            hint="check the address; the first `perf publish` to a folder or bucket makes it a registry",
-        )
+        where, hint = _looked_in(bucket)
+        raise NoRegistryError("there is no registry here", where=where, hint=hint)
     try:
         marker = RegistryMarker.model_validate_json(stored.data)
     except ValidationError as error:
@@ -54,3 +52,15 @@ def check_marker(bucket: Bucket, *, make: RegistryMarker | None = None) -> None:
             where=bucket.url,
             hint="upgrade perf (`pip install -U perfusion-registry`)",
         )
+
+
+def _looked_in(bucket: Bucket) -> tuple[str, str]:
+    """Where a registry was looked for, and what to do; of a relative folder, which folder that is from where
+    it was named."""
+    first = "the first `perf publish` to a folder or bucket makes it a registry"
+    if "://" in bucket.url or Path(bucket.url).is_absolute() or not Path(bucket.identity).is_absolute():
+        return bucket.url, f"check the address; {first}"
+    return f"{bucket.url}, which is {bucket.identity}", (
+        "a relative folder is seen from the manifest or lockfile that names it: name a lockfile where it was "
+        f"made (`perf sync PROJECT/perfusion.lock`), or the folder in full; {first}"
+    )

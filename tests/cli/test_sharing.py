@@ -46,10 +46,27 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
     assert json.loads(team.perf("list", "--json").out)["concepts"][0]["supercategory"] == "teddy"
     assert team.blobs() == author.blobs()
     assert "teddy    1.1.0 (yanked)" in team.perf("list", "--outdated").out
+    assert json.loads(team.perf("list", "--json").out)["concepts"][0]["state"] == "fetched, yanked"
+    told = author.perf("sync", "--locked").err  # which was in step before, and instant
+    assert told.count("teddy 1.1.0 is yanked (a wrong ear)") == 1
+    assert "`perf lock --upgrade-package teddy` takes another version" in told
+    asked = studio.person("asked")
+    refused = asked.perf("add", "studio/teddy", "--version", "==1.1.0", code=2).err
+    assert "1.1.0: yanked (a wrong ear)" in refused
+    assert "`perf unyank` shows it again" in refused
+    assert "composes with this base" not in refused
     team.perf("lock", "--check")
     fresh = studio.person("fresh", team.manifest.read_text())
     fresh.perf("lock")
     assert fresh.versions() == {"teddy": "1.0.0"}
+
+    # At another depth its relative registry leads elsewhere, and it is said where to.
+    deep = studio.person("deep", None)
+    (deep.folder / "er").mkdir()
+    shutil.copy(team.lockfile, deep.folder / "er" / "perfusion.lock")
+    lost = " ".join(deep.perf("sync", "er/perfusion.lock", code=2).err.split())
+    assert f"at ../registry, which is {(deep.folder / 'registry').resolve()} " in lost
+    assert "name a lockfile where it was made" in lost
 
     # The third machine has the lockfile alone.
     third = studio.person("third", None, executed=True)

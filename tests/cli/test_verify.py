@@ -22,6 +22,8 @@ def test_what_is_wrong_is_shown_and_is_the_exit_code(perf: Perf, project: Path) 
     assert table.code == 1
     assert "C.safetensors is not the locked covariance" in " ".join(table.out.split())
     assert "check failed for perfusion.lock" in table.err
+    assert "have the locked covariance here, or `perf lock` locks what changed" in " ".join(table.err.split())
+    assert "perf sync" not in table.err
     refused = perf("verify", "--json")
     assert (refused.code, refused.json["whole"]) == (1, False)
 
@@ -46,6 +48,19 @@ def test_signatures_are_checked_for_what_is_in_the_store_already(
     (known,) = {row["key"] for row in perf("verify", "--project", "team", "--json").json["checked"]} - {None}
     (pin,) = perf("key", "list", "--json").json["keys"]
     assert (pin["name"], pin["key"], pin["since"]) == ("bear", known, "1.0.0")
+
+
+def test_of_an_edited_index_only_its_keeper_knows_more(perf: Perf, team: Path, project: Path) -> None:
+    release(perf, project, "1.0.0")
+    assert perf("lock", "--project", "team").code == 0
+    assert perf("sync", "--project", "team").code == 0
+    (index,) = (project / "gallery" / "index").rglob("*.jsonl")
+    index.write_text(index.read_text(encoding="utf-8").replace('"size":', '"size": '), encoding="utf-8")
+    said = perf("verify", "--project", "team")
+    assert said.code == 1
+    assert "its chain is broken" in " ".join(said.out.split())
+    assert "tell the registry's keeper" in said.err
+    assert not any(command in said.err for command in ("perf sync", "perf build", "perf lock"))
 
 
 def test_building_again_is_told(perf: Perf, project: Path) -> None:
