@@ -56,11 +56,9 @@ SUITE = {
 """The files that evaluate the suite of tests/evaluate/conftest.py."""
 
 LONG = {
-    "tests/cli/test_bases_page.py",
     "tests/cli/test_interface.py",
     "tests/cli/test_other_machines.py",
     "tests/cli/test_sharing.py",
-    "tests/cli/test_transformer_bases.py",
     "tests/golden/test_place.py",
     "tests/methods/test_lora.py",
     "tests/operations/test_verdict.py",
