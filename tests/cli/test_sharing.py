@@ -15,6 +15,7 @@ import pytest
 
 from perfusion_registry.artifact import save_artifact
 from perfusion_registry.operations.publication import concept_release
+from perfusion_registry.operations.yanked import index_files
 from perfusion_registry.recipe import read_lockfile
 from tests.cli.studio import Studio
 
@@ -47,7 +48,9 @@ def test_the_same_picture_on_three_machines(studio: Studio) -> None:
     assert team.blobs() == author.blobs()
     assert "teddy    1.1.0 (yanked)" in team.perf("list", "--outdated").out
     assert json.loads(team.perf("list", "--json").out)["concepts"][0]["state"] == "fetched, yanked"
-    told = author.perf("sync", "--locked").err  # which was in step before, and instant
+    (index,) = index_files(author.folder, read_lockfile(author.lockfile).concepts)  # ends an instant sync
+    assert "a wrong ear" in index.read_text(encoding="utf-8")
+    told = author.perf("sync", "--locked").err
     assert told.count("teddy 1.1.0 is yanked (a wrong ear)") == 1
     assert "`perf lock --upgrade-package teddy` takes another version" in told
     asked = studio.person("asked")

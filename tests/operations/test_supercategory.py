@@ -11,6 +11,7 @@ from perfusion_registry.base.tokens import unknown_words
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.supercategory import check_drawn, check_supercategory
 from perfusion_registry.storybook.captions import caption_words
+from perfusion_registry.storybook.judging import WORLD
 from perfusion_registry.storybook.world import CATEGORIES
 
 
@@ -52,3 +53,9 @@ def test_words_without_a_caption_are_told_though_the_vocabulary_has_them() -> No
     tokenizer = ["a", "vocabulary", "of", "few"]
     texts = ["The teddy is in its Tiny castle with a dragon's crown"]
     assert unknown_words(tokenizer, texts, caption_words()) == ["tiny", "castle", "dragon"]
+
+
+def test_capitals_do_not_hide_a_thing_from_its_worlds_judge() -> None:
+    judge = WORLD.judge("storybook")
+    assert judge.knows("Teddy")
+    assert not judge.knows("Dragon")
