@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from perfusion_registry.cli import console
+from perfusion_registry.cli import console, options
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Compute, DryRunOption, JobsOption, StandaloneWithProgress
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     compute: Compute,
     output: StandaloneWithProgress,
+    machines: options.OtherMachines,
     suite: Annotated[
         str, argument("SUITE", "`paper`, a suite's file, or `list` for those that are shipped.")
     ],
@@ -41,36 +42,31 @@ def evaluate(
 
     What is built, drawn or judged already is not done again, so an interrupted run goes on where it was.
     """
-    from perfusion_registry.operations.evaluate import (
-        EvaluateOptions,
-        list_suites,
-        plan_evaluation,
-        read_bases,
-    )
-    from perfusion_registry.operations.evaluate import evaluate as run
+    from perfusion_registry.operations import evaluate as operation
     from perfusion_registry.operations.workspace import Workspace
 
     if suite == "list":
-        output.show(list_suites(), _tell_suites)
+        output.show(operation.list_suites(), _tell_suites)
         return
     from perfusion_registry.evaluate.budget import Budget
 
-    options = EvaluateOptions(
+    asked = operation.EvaluateOptions(
         suite=suite,
         figures=tuple(figure or ()),
         out=out,
         jobs=jobs,
         budget=Budget(concepts=concepts, prompts=prompts, seeds=seeds, steps=steps, train_steps=train_steps),
-        bases=read_bases(with_base or ()),
+        bases=operation.read_bases(with_base or ()),
         dino=dino,
         report=report,
         compute=compute.read(),
+        cluster=machines.read(),
     )
     with Workspace.open(optional=True, reporter=output.reporter()) as workspace:
         if dry_run:
-            output.show(plan_evaluation(workspace, options), _tell_plan)
+            output.show(operation.plan_evaluation(workspace, asked), _tell_plan)
         else:
-            output.show(run(workspace, options), _tell)
+            output.show(operation.evaluate(workspace, asked), _tell)
 
 
 def _tell_suites(result: EvaluateListResult) -> None:

@@ -43,17 +43,19 @@ class SharedFile:
 class Packing:
     """Pickles what tasks are made of, and shares the files that it names.
 
-    shared: None where machines see the same disk, or are one: then paths stay paths. bases: whose files may
-    be among them.
+    shared: None where machines see the same disk, or are one: then paths stay paths. folders: the bases whose
+    files may be among them, and folders that travel whole.
     """
 
-    def __init__(self, shared: SharedStore | None, store: Store, bases: Sequence[BaseDescription]) -> None:
+    def __init__(
+        self, shared: SharedStore | None, store: Store, folders: Sequence[BaseDescription | Path]
+    ) -> None:
         self._shared = shared
         self._digests = FileDigests(store.root)
         self._folders: dict[Path, tuple[str, ...]] = {}
         self._told: dict[Path, tuple[Any, ...]] = {}
-        for base in bases:
-            self._folders |= _folders_of(base)
+        for folder in folders:
+            self._folders |= {folder: _all_of(folder)} if isinstance(folder, Path) else _folders_of(folder)
 
     def pack(self, value: Any) -> bytes:
         """The value as bytes that `unpack` reads on another machine."""
@@ -140,6 +142,10 @@ class _Files:
 
 def _package() -> Path:
     return Path(str(resources.files("perfusion_registry")))
+
+
+def _all_of(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()))
 
 
 def _folders_of(base: BaseDescription) -> Mapping[Path, tuple[str, ...]]:

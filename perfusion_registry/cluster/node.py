@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,19 +68,20 @@ def _done(task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store
     if shared is None:
         return task.run(worker)
     task.fetch(shared, store)
-    with _checkpoints(task, shared, store):
+    digest = task.checkpoints
+    with nullcontext() if digest is None else _checkpoints(task, digest, shared, store):
         result = task.run(worker)
     if not task.give(shared, store) and task.fetch(shared, store):
         result = task.run(worker)
-    shared.put_checkpoint(task.checkpoints, b"")
+    if digest is not None:
+        shared.put_checkpoint(digest, b"")
     return result
 
 
 @contextmanager
-def _checkpoints(task: ClusterTask[Any], shared: SharedStore, store: Store) -> Iterator[None]:
+def _checkpoints(task: ClusterTask[Any], digest: str, shared: SharedStore, store: Store) -> Iterator[None]:
     """Take the shared checkpoint, if that is further than this machine's, and share the new ones
     meanwhile."""
-    digest = task.checkpoints
     path = store.workspace(digest) / CHECKPOINT
     theirs = shared.checkpoint(digest)
     if theirs is not None and task.steps(theirs) > task.steps(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from perfusion_registry.amounts import count
@@ -27,12 +28,14 @@ T = TypeVar("T", bound=ClusterTask[Any])
 
 @dataclass(frozen=True)
 class ClusterPool:
-    """A cluster to work on. cluster: where. store: this machine's. base: what tasks load."""
+    """A cluster to work on. cluster: where. store: this machine's. base: what tasks load. beside: other bases
+    and folders that they read."""
 
     cluster: ClusterAddress
     store: Store
     base: BaseDescription
     reporter: Reporter
+    beside: tuple[BaseDescription | Path, ...] = ()
 
     @property
     def shared(self) -> SharedStore | None:
@@ -90,7 +93,7 @@ class ClusterPool:
     ) -> Iterator[Generator[Event]]:
         """The events of the work, led from here or by a job."""
         with self.reporter.stage(f"Sharing {count(len(tasks), 'task')}"):
-            packing = Packing(self.shared, self.store, [self.base])
+            packing = Packing(self.shared, self.store, [self.base, *self.beside])
             packed = packing.pack(begin), tuple((task.title, packing.pack(task)) for task in tasks)
         order = Order(
             *packed,

@@ -69,12 +69,14 @@ class SharedStore:
         there = False
         for digest in digests:
             sha256 = self.lookup(digest)
-            there = sha256 is not None and (store.has(sha256) or self._fetch_artifact(sha256, store))
+            there = sha256 is not None and (store.has(sha256) or self.fetch_artifact(sha256, store))
             if there and sha256 is not None:
                 store.record(digest, sha256)
         return there
 
-    def _fetch_artifact(self, sha256: str, store: Store) -> bool:
+    def fetch_artifact(self, sha256: str, store: Store) -> bool:
+        """Bring an artifact, and its sheet, into a machine's store; False where it is not there. Raises
+        PerfError where its bytes are not what its SHA-256 says."""
         key = f"artifacts/{sha256[:2]}/{sha256}.safetensors"
         data = self._get(key, LARGEST)
         if data is None:
@@ -99,14 +101,18 @@ class SharedStore:
             sha256 = store.lookup(digest)
             if sha256 is None:
                 continue
-            self._bucket.create(f"artifacts/{sha256[:2]}/{sha256}.safetensors", store.get(sha256))
-            with suppress(FileNotFoundError):
-                sheet = store.sheet_path(sha256).read_bytes()
-                self._bucket.create(f"sheets/{sha256[:2]}/{sha256}.jpg", sheet)
+            self.give_artifact(sha256, store)
             key = f"builds/{digest[:2]}/{digest}"
             made = self._bucket.create(key, f"{sha256}\n".encode())
             first = made or self.lookup(digest) == sha256
         return first
+
+    def give_artifact(self, sha256: str, store: Store) -> None:
+        """Share an artifact of this machine's store, and its sheet."""
+        self._bucket.create(f"artifacts/{sha256[:2]}/{sha256}.safetensors", store.get(sha256))
+        with suppress(FileNotFoundError):
+            sheet = store.sheet_path(sha256).read_bytes()
+            self._bucket.create(f"sheets/{sha256[:2]}/{sha256}.jpg", sheet)
 
     def checkpoint(self, digest: str) -> bytes | None:
         """The newest checkpoint of an unfinished build; None where there is none."""

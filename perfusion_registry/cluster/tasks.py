@@ -28,14 +28,16 @@ class ClusterTask(Protocol[W]):
         """What to call it while it runs."""
 
     @property
-    def checkpoints(self) -> str:
-        """The digest that its checkpoints are under, in a store and in what machines share."""
+    def checkpoints(self) -> str | None:
+        """The digest that its checkpoints are under, in a store and in what machines share; None where it has
+        none."""
 
     def steps(self, checkpoint: Path | bytes) -> int:
         """How far a checkpoint is, so that the furthest is gone on with; 0 for what is none."""
 
     def fetch(self, shared: SharedStore, store: Store) -> bool:
-        """Bring the result from what machines share to this one, if it is there; whether it is."""
+        """Bring the result from what machines share to this one, if it is there, or else what it needs;
+        whether it is there."""
 
     def give(self, shared: SharedStore, store: Store) -> bool:
         """Share the result. False where another machine was faster, to another result, which stays."""

@@ -41,10 +41,14 @@ class Cache:
         """Where the attention map of a picture is, or would be."""
         return self._place("attention", key, "png")
 
+    def score_file(self, key: str) -> Path:
+        """Where scores are, or would be."""
+        return self._place("scores", key, "json")
+
     def scores(self, key: str) -> dict[str, Any] | None:
         """What was kept under `key`; None where nothing was, or nothing that can be read."""
         try:
-            scores = json.loads(self._place("scores", key, "json").read_bytes())
+            scores = json.loads(self.score_file(key).read_bytes())
         except (OSError, ValueError):
             return None
         return scores if isinstance(scores, dict) else None
@@ -56,7 +60,7 @@ class Cache:
 
     def keep_scores(self, key: str, scores: Mapping[str, Any]) -> None:
         """Keep the scores of `key`."""
-        self.keep(self._place("scores", key, "json"), json.dumps(dict(scores), sort_keys=True).encode())
+        self.keep(self.score_file(key), json.dumps(dict(scores), sort_keys=True).encode())
 
     def features(self, key: str) -> Tensor | None:
         """Features that were kept under `key`; None where there are none, or none that can be read."""

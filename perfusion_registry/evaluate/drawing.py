@@ -110,8 +110,13 @@ class DrawOrder:
             seed: key
             for seed, key in self.keys().items()
             if not cache.picture(key).is_file()
-            or (self.attention and self.concepts and not cache.attention(key).is_file())
+            or (self.keeps_attention and not cache.attention(key).is_file())
         }
+
+    @property
+    def keeps_attention(self) -> bool:
+        """Whether it also makes maps of attention."""
+        return self.attention and bool(self.concepts)
 
     @property
     def gated(self) -> bool:

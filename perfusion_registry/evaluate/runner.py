@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,13 @@ from perfusion_registry.evaluate.results import (
 )
 from perfusion_registry.evaluate.scoring import ScoreOrder
 from perfusion_registry.evaluate.suite import Suite
-from perfusion_registry.evaluate.worker import Worker
+from perfusion_registry.evaluate.worker import Worker, WorkerSetup
 from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.workers import Run, worker_pool
+
+Machines = Callable[[WorkerSetup, Reporter], AbstractContextManager[Run]]
+"""Gives what runs orders, from what they compute with."""
 
 
 def evaluate(
@@ -38,10 +42,12 @@ def evaluate(
     figures: Sequence[str] = (),
     budget: Budget | None = None,
     reporter: Reporter | None = None,
+    machines: Machines | None = None,
 ) -> Results:
     """Run a suite and write `results.json`, with its pictures beside it, into `place.out`.
 
-    where: the suite's file. figures: ids, default all. What is in the store or the cache is not done again,
+    where: the suite's file. figures: ids, default all. machines: what does the orders, if not processes of
+    this machine. What is in the store or the cache is not done again,
     so a run that was killed goes on where it was. Raises PerfError for anything that cannot be read, built or
     drawn.
     """
@@ -50,9 +56,7 @@ def evaluate(
     for name, why in plan.skipped.items():
         reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
-    preload = ["perfusion_registry.base.preloaded"]
-    pool = worker_pool(partial(Worker, setting), place.jobs, reporter, preload=preload)
-    with pool as run:
+    with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
         built = _build(plan, Store(place.root), run, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
         _draw([order for _, order in orders], suite.render.batch, cache, run, reporter)
@@ -87,6 +91,12 @@ def evaluate(
     )
     write_results(results, place.out)
     return results
+
+
+def _processes(jobs: int, setting: WorkerSetup, reporter: Reporter) -> AbstractContextManager[Run]:
+    """This process, or several of this machine."""
+    preload = ["perfusion_registry.base.preloaded"]
+    return worker_pool(partial(Worker, setting), jobs, reporter, preload=preload)
 
 
 def _build(plan: Outline, store: Store, run: Run, reporter: Reporter) -> dict[str, str]:

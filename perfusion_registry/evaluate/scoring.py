@@ -62,6 +62,11 @@ class ScoreOrder:
             [SCORING_EPOCH, picture, self.text, self.spoken, judged, wanted, self.base, self.judges]
         )
 
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it looks where pictures' concepts drew attention, as far as that is kept."""
+        return "leakage" in self.metrics
+
     def missing(self, cache: Cache) -> tuple[str, ...]:
         """The pictures whose scores are not in the cache."""
         return tuple(picture for picture in self.keys if cache.scores(self.key(picture)) is None)

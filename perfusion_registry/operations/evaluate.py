@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.suite import find_suite, read_suite, shipped_suites
+from perfusion_registry.operations.cluster_build import check_for_cluster
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace, read_project
@@ -18,6 +20,7 @@ from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import ProjectFolder
 
 if TYPE_CHECKING:
+    from perfusion_registry.cluster.address import ClusterAddress
     from perfusion_registry.evaluate.preparing import Workplace
     from perfusion_registry.evaluate.suite import Suite
 
@@ -28,7 +31,8 @@ class EvaluateOptions:
 
     out: the folder of results and report; None for `out/SUITE`. budget: of concepts, prompts, seeds and steps
     at most. bases: what fills the suite's slots for bases. dino: a folder with a DINO model, for similarity
-    by it as well. report: write plots and a page.
+    by it as well. report: write plots and a page. cluster: machines that build, draw and judge, if not this
+    one alone; they are of its kind.
     """
 
     suite: str
@@ -40,6 +44,12 @@ class EvaluateOptions:
     dino: Path | None = None
     report: bool = True
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    cluster: ClusterAddress | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PerfError for what makes no sense on several machines."""
+        if self.cluster is not None:
+            check_for_cluster(False, self.jobs)
 
 
 class ShippedFigure(FileModel):
@@ -132,7 +142,15 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
         require_matplotlib()  # before hours of work, not after
     place, reporter = _workplace(workspace, suite, path, options), workspace.reporter
     _warn_of_others(place.out, options.figures, reporter)
-    measured = run(suite, path, place, figures=options.figures, budget=options.budget, reporter=reporter)
+    machines = None
+    if options.cluster is not None:
+        from perfusion_registry.operations.cluster_evaluation import orders_on
+
+        machines = partial(orders_on, options.cluster)
+    figures_of, budget = options.figures, options.budget
+    measured = run(
+        suite, path, place, figures=figures_of, budget=budget, reporter=reporter, machines=machines
+    )
     page = None
     if options.report:
         from perfusion_registry.evaluate.report import write_report

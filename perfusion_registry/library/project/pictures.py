@@ -67,14 +67,18 @@ class ProjectPictures(OpenedProject):
         device: str = "auto",
         dtype: str = "auto",
         offload: Offload | None = None,
+        on: str | None = None,
+        shared_store: str | None = None,
     ) -> EvaluateResult:
         """Measure concepts and methods by a suite of figures, and write a report.
 
         suite: "paper", or a suite's file. figures: ids; none means all. out: a folder; None for `out/SUITE`
         of the working directory. budget: how many at most of `concepts`, `prompts`, `seeds`, `steps` and
         `train_steps`. bases: for the suite's slots. dino: a folder with a DINO model, for similarity by it as
-        well. What is made already is not made again.
+        well. on, shared_store: machines that build, draw and judge, as in `build`. What is made already is
+        not made again.
         """
+        from perfusion_registry.cluster.address import ClusterAddress
         from perfusion_registry.evaluate.budget import Budget
         from perfusion_registry.operations.compute import ComputeOptions
         from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
@@ -91,5 +95,6 @@ class ProjectPictures(OpenedProject):
             dino=Path(dino) if dino is not None else None,
             report=report,
             compute=ComputeOptions(device, dtype, offload=offload),
+            cluster=ClusterAddress.read(on, shared_store),
         )
         return self._run(lambda workspace: evaluate(workspace, options))
