@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perfusion_registry.artifact.durations import BuildTime, Durations
+from perfusion_registry.build import training as loop
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.build_time import Foretold, foretell, how_long, still_to_do
@@ -93,6 +94,7 @@ class Ending:
 def checkpoints_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """After each step, and not every ten seconds."""
     monkeypatch.setenv("PERF_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setattr(loop, "SAVING_SHARE", 0)  # each step is kept, however slow the disk is
 
 
 def heard(project: Path, *, force: bool = False) -> Hearing:
