@@ -15,7 +15,7 @@ EXTRAS = {
     "obstore": "s3",
     "resvg_py": "storybook",
     "gguf": "gguf",
-    "ray": "farm",
+    "ray": "cluster",
 }
 """Libraries that perf does without, each with the extra of the package that brings it."""
 

@@ -6,23 +6,25 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from perfusion_registry.amounts import size
 from perfusion_registry.artifact import Store
 from perfusion_registry.artifact.locking import read_lock
 from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.cache_folder import cache_dir
 from perfusion_registry.cluster.inputs import unpack
 from perfusion_registry.cluster.reporting import NodeReporter
-from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.cluster.shared_store import LARGEST, SharedStore
 from perfusion_registry.cluster.tasks import ClusterTask, Outcome
 from perfusion_registry.errors import PerfError
 from perfusion_registry.memory import REFUSED, short_of_memory
 from perfusion_registry.recipe.writing import replace_bytes
+from perfusion_registry.reporter import Reporter
 from perfusion_registry.threads import use_threads, wait_briefly
 from perfusion_registry.version import __version__
 
@@ -55,7 +57,7 @@ def work(
         with read_lock(store.root, reporter):
             worker = _Worker.of(begin, shared, store, reporter)
             job: ClusterTask[Any] = unpack(task, shared, store)
-            return Outcome(job.packed(_done(job, worker, shared, store))).dumped()
+            return Outcome(job.packed(_done(job, worker, shared, store, reporter))).dumped()
     except (PerfError, *REFUSED) as error:
         known = error if isinstance(error, PerfError) else short_of_memory(error)
         if known is None:
@@ -63,13 +65,15 @@ def work(
         return Outcome(error=known).dumped()
 
 
-def _done(task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store: Store) -> Any:
+def _done(
+    task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store: Store, reporter: Reporter
+) -> Any:
     """The task's result, in the shared store too. Where another machine was faster, its result is the one."""
     if shared is None:
         return task.run(worker)
     task.fetch(shared, store)
     digest = task.checkpoints
-    with nullcontext() if digest is None else _checkpoints(task, digest, shared, store):
+    with nullcontext() if digest is None else _checkpoints(task, digest, shared, store, reporter):
         result = task.run(worker)
     if not task.give(shared, store) and task.fetch(shared, store):
         result = task.run(worker)
@@ -79,15 +83,25 @@ def _done(task: ClusterTask[Any], worker: Any, shared: SharedStore | None, store
 
 
 @contextmanager
-def _checkpoints(task: ClusterTask[Any], digest: str, shared: SharedStore, store: Store) -> Iterator[None]:
+def _checkpoints(
+    task: ClusterTask[Any], digest: str, shared: SharedStore, store: Store, reporter: Reporter
+) -> Iterator[None]:
     """Take the shared checkpoint, if that is further than this machine's, and share the new ones
-    meanwhile."""
+    meanwhile; of such as are too large to share it is said once."""
     path = store.workspace(digest) / CHECKPOINT
     theirs = shared.checkpoint(digest)
     if theirs is not None and task.steps(theirs) > task.steps(path):
         replace_bytes(path, theirs)
     done = threading.Event()
-    thread = threading.Thread(target=_share_new, args=(path, digest, shared, done), daemon=True)
+
+    def too_large(there: int) -> None:
+        reporter.note(
+            f"{task.title}: its checkpoint of {size(there)} is too large to share; another machine would "
+            "begin from the start"
+        )
+
+    arguments = (path, digest, shared, done, too_large)
+    thread = threading.Thread(target=_share_new, args=arguments, daemon=True)
     thread.start()
     try:
         yield
@@ -96,13 +110,23 @@ def _checkpoints(task: ClusterTask[Any], digest: str, shared: SharedStore, store
         thread.join()
 
 
-def _share_new(path: Path, digest: str, shared: SharedStore, done: threading.Event) -> None:
-    """Share what is written to `path`, until the build is done; this is a thread."""
+def _share_new(
+    path: Path,
+    digest: str,
+    shared: SharedStore,
+    done: threading.Event,
+    too_large: Callable[[int], None],
+) -> None:
+    """Share what is written to `path`, until the build is done; this is a thread. too_large: told of bytes
+    that are too many, after which nothing is shared."""
     seen, pause = _stamp(path), LOOK
     while not done.wait(pause):
         stamp = _stamp(path)
         if stamp is None or stamp == seen:
             continue
+        if (there := stamp[2]) > LARGEST:
+            too_large(there)
+            return
         begun = time.monotonic()
         # One that could not be shared only costs time, should this machine end.
         with suppress(OSError, PerfError):
@@ -111,12 +135,12 @@ def _share_new(path: Path, digest: str, shared: SharedStore, done: threading.Eve
         pause = max(LOOK, _WORTH * (time.monotonic() - begun))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 class _Worker:

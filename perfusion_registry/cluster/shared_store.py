@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
-from perfusion_registry.recipe.writing import make_folder
+from perfusion_registry.recipe.writing import make_folder, write_error
 from perfusion_registry.registries.bucket import Bucket, NotModified
 
 PIECE = 64 * 2**20
 """Bytes of a piece of a file, so that none is larger than a bucket takes or a machine wants in memory."""
 LARGEST = 2**30
-"""Bytes of an artifact, a sheet or a checkpoint."""
+"""Bytes of an artifact, a sheet or a checkpoint; a larger checkpoint is not shared (`node`)."""
 _RECORD = 200
 
 
@@ -130,7 +131,7 @@ class SharedStore:
 
     def put_file(self, path: Path, sha256: str) -> None:
         """Share a file, if nobody has yet."""
-        if self._get(_file(sha256, "whole"), _RECORD) is not None:
+        if self._is_whole(sha256):
             return
         digest = hashlib.sha256()
         with path.open("rb") as file:
@@ -148,54 +149,76 @@ class SharedStore:
         said = self._get(_result(digest), _RECORD)
         if said is None:
             return False
-        record = re.fullmatch(r"([0-9a-f]{64}) (\d+)\n", said.decode("ascii", "replace"))
+        record = _read_record(said)
         if record is None:
             raise PerfError(
                 "a record in the shared store is damaged",
                 where=f"{self.address}, {_result(digest)}",
                 hint="remove the file; what it names is made again",
             )
-        if self._get(_file(record[1], "whole"), _RECORD) is None:
+        if not self._is_whole(record[1]):
             return False
         self.get_file(record[1], int(record[2]), out)
         return True
 
     def give_result(self, digest: str, path: Path) -> bool:
         """Share the file that `digest` made on this machine: bytes first, its record last. False where
-        another machine made one of other bytes meanwhile, which stays."""
+        another machine made one of other bytes meanwhile, which stays, unless it is gone."""
         sha256 = sha256_of(path)
         self.put_file(path, sha256)
-        record = f"{sha256} {path.stat().st_size}\n".encode()
-        return self._bucket.create(_result(digest), record) or self._get(_result(digest), _RECORD) == record
+        key, record = _result(digest), f"{sha256} {path.stat().st_size}\n".encode()
+        if self._bucket.create(key, record):
+            return True
+        there = self._bucket.get(key, limit=_RECORD)
+        if there is None or isinstance(there, NotModified) or there.data == record:
+            return True
+        named = _read_record(there.data)
+        if named is not None and self._is_whole(named[1]):
+            return False
+        return self._bucket.replace(key, record, there.tag)
 
     def put_bytes(self, data: bytes) -> str:
-        """Share bytes of less than a piece; returns their SHA-256."""
+        """Share bytes; returns their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
-        self._bucket.create(_file(sha256, "0"), data)
+        for number in range(_pieces(len(data))):
+            self._bucket.create(_file(sha256, str(number)), data[number * PIECE : (number + 1) * PIECE])
         self._bucket.create(_file(sha256, "whole"), f"{len(data)}\n".encode())
         return sha256
 
     def get_bytes(self, sha256: str) -> bytes:
         """What `put_bytes` shared. Raises PerfError where it is not there, or not what its SHA-256 says."""
-        data = self._get(_file(sha256, "0"), PIECE)
+        size = (self._get(_file(sha256, "whole"), _RECORD) or b"").strip()
+        data = b"".join(self._read(sha256, int(size))) if size.isdigit() else None
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise self._lost(sha256)
         return data
 
     def get_file(self, sha256: str, size: int, out: Path) -> None:
-        """Write a shared file to `out`, whole or not at all. Raises PerfError as `get_bytes` does."""
+        """Write a shared file to `out`, whole or not at all, whoever else does at the same time. Raises
+        PerfError as `get_bytes` does, and where it cannot be written."""
         make_folder(out.parent)
-        half, digest = out.with_name(f".{out.name}.half"), hashlib.sha256()
-        with half.open("wb") as file:
-            for number in range(_pieces(size)):
-                pieces = self._bucket.stream(_file(sha256, str(number)), limit=PIECE)
-                for piece in pieces or ():
+        half, digest = out.with_name(f".{out.name}.{secrets.token_hex(8)}.half"), hashlib.sha256()
+        try:
+            with half.open("wb") as file:
+                for piece in self._read(sha256, size):
                     digest.update(piece)
                     file.write(piece)
-        if digest.hexdigest() != sha256:
-            half.unlink()
-            raise self._lost(sha256)
-        half.replace(out)
+            if digest.hexdigest() != sha256:
+                raise self._lost(sha256)
+            half.replace(out)
+        except OSError as error:
+            raise write_error(error, out) from error
+        finally:
+            half.unlink(missing_ok=True)
+
+    def _read(self, sha256: str, size: int) -> Iterator[bytes]:
+        """A shared file; what is not there is left out."""
+        for number in range(_pieces(size)):
+            yield from self._bucket.stream(_file(sha256, str(number)), limit=PIECE) or ()
+
+    def _is_whole(self, sha256: str) -> bool:
+        """Whether all pieces of a file were shared."""
+        return self._get(_file(sha256, "whole"), _RECORD) is not None
 
     def _lost(self, sha256: str) -> PerfError:
         return PerfError(
@@ -215,6 +238,11 @@ def _file(sha256: str, part: str) -> str:
 
 def _result(digest: str) -> str:
     return f"results/{digest[:2]}/{digest}"
+
+
+def _read_record(said: bytes) -> re.Match[str] | None:
+    """The SHA-256 and the size that the record of a result names; None where it is damaged."""
+    return re.fullmatch(r"([0-9a-f]{64}) (\d+)\n", said.decode("ascii", "replace"))
 
 
 def _pieces(size: int) -> int:

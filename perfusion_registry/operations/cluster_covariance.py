@@ -6,15 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.build.checkpoint import CHECKPOINT
+from perfusion_registry.cluster.file_task import FileTask
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.operations.counting import CaptionSource
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
     from perfusion_registry.build.counted import Counted
     from perfusion_registry.cluster.address import ClusterAddress
-    from perfusion_registry.cluster.shared_store import SharedStore
 
 MOST = 256
 """Tasks at most: each reads all captions, however few of them it encodes."""
-_COUNTED = "counted.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class CaptionCounter:
         out = task.path(self.store)
         if out.exists():
             return
-        checkpoint, skipped = out.with_name(CHECKPOINT), list[str]()
+        checkpoint, skipped = self.store.workspace(task.digest) / CHECKPOINT, list[str]()
         counted = self.source.count(
             self._base,
             self.source.read(skipped),
@@ -63,11 +62,11 @@ class CaptionCounter:
 
 
 @dataclass(frozen=True)
-class CountingTask:
+class CountingTask(FileTask):
     """A shard of captions that any machine may count; a file of its sums is the result."""
 
+    FILE: ClassVar[str] = "counted.safetensors"
     shard: Shard
-    digest: str
 
     @property
     def title(self) -> str:
@@ -76,12 +75,8 @@ class CountingTask:
 
     @property
     def checkpoints(self) -> str:
-        """The digest of all that decides about the sums."""
+        """The digest of the sums."""
         return self.digest
-
-    def path(self, store: Store) -> Path:
-        """Where a machine has the sums, or would have them."""
-        return store.workspace(self.digest) / _COUNTED
 
     def steps(self, checkpoint: Path | bytes) -> int:
         """The captions that were read."""
@@ -90,69 +85,58 @@ class CountingTask:
         counts = counts_of(checkpoint)
         return 0 if counts is None else counts.captions
 
-    def fetch(self, shared: SharedStore, store: Store) -> bool:
-        """Bring the sums here, unless they are."""
-        path = self.path(store)
-        return path.exists() or shared.fetch_result(self.digest, path)
-
-    def give(self, shared: SharedStore, store: Store) -> bool:
-        """Share the sums. Where another machine was faster, and its processor rounds otherwise, its sums take
-        the place of these."""
-        given = shared.give_result(self.digest, self.path(store))
-        if not given:
-            self.path(store).unlink()
-        return given
-
     def run(self, worker: CaptionCounter) -> None:
         """Count."""
         worker.count(self)
-
-    def packed(self, result: None) -> str:
-        """Nothing: the file says it."""
-        return ""
 
     def unpacked(self, text: str, store: Store) -> Path:
         """The file of the sums."""
         return self.path(store)
 
 
-def count_on(
+@contextmanager
+def counted_on(
     cluster: ClusterAddress, source: CaptionSource, captions: int, store: Store, reporter: Reporter
-) -> Counted:
-    """Count on the machines of a cluster what is counted nowhere yet, and merge it all.
+) -> Iterator[tuple[Counted, Callable[[], None]]]:
+    """Count on the machines of a cluster what is counted nowhere yet; all of it, merged, and what removes the
+    sums of its parts from this machine, once what was asked for is written.
 
-    captions: how many the source has. store: this machine's.
+    captions: how many the source has. store: this machine's. Whoever counts the same with it waits meanwhile.
     """
     from perfusion_registry.build.counted import merged
     from perfusion_registry.build.estimation import WINDOW
     from perfusion_registry.cluster.pool import ClusterPool
 
     number = min(MOST, math.ceil(captions / WINDOW))
-    tasks = [
-        CountingTask((k, number), digest) for k, digest in enumerate(_digests(source, number, store), start=1)
-    ]
+    digests = _digests(source, number, store)
+    tasks = [CountingTask(digest, (k, number)) for k, digest in enumerate(digests, start=1)]
     pool = ClusterPool(cluster, store, source.base, reporter)
-    pool.fetch_done(tasks)
-    left = [task for task in tasks if not task.path(store).exists()]
     compute = source.compute
     begin = partial(CaptionCounter, replace(source, compute=replace(compute, threads=None)), store)
-    with closing(pool.run("Counting captions", begin, left, compute.device, compute.threads)) as results:
-        for _ in results:
-            pass
-    counted = merged([task.path(store) for task in tasks])
-    for task in tasks:
-        store.discard_workspace(task.digest)
-    return counted
+
+    def discard() -> None:
+        for task in tasks:
+            store.discard_workspace(task.digest)
+
+    every = hashlib.sha256("".join(digests).encode()).hexdigest()
+    with store.building(every, ", ".join(path.name for path in source.files), reporter, doing="counting"):
+        pool.fetch_done(tasks)
+        left = [task for task in tasks if not task.path(store).exists()]
+        with closing(pool.run("Counting captions", begin, left, compute.device, compute.threads)) as results:
+            for _ in results:
+                pass
+        yield merged([task.path(store) for task in tasks]), discard
 
 
 def sharable(source: CaptionSource) -> CaptionSource:
     """The source as other machines are given it. Raises PerfError for captions that they cannot read."""
-    if Path("-") in source.files:
-        raise PerfError(
-            "other machines do not see standard input",
-            where="--on",
-            hint="write the captions to a file and name that",
-        )
+    for path in source.files:
+        if path == Path("-") or (path.exists() and not path.is_file()):
+            raise PerfError(
+                "other machines do not see " + ("standard input" if path == Path("-") else "what is no file"),
+                where=f"--on, {path}",
+                hint="write the captions to a file and name that",
+            )
     return replace(source, files=tuple(path.absolute() for path in source.files))
 
 

@@ -113,7 +113,7 @@ class OrderTask:
         first = True
         for place in self.writes:
             if not shared.give_result(_digest(place), store.root / place):
-                (store.root / place).unlink()
+                (store.root / place).unlink(missing_ok=True)
                 first = False
         return first
 

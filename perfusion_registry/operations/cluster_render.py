@@ -7,16 +7,17 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.cluster.file_task import FileTask
 from perfusion_registry.compose.composition import Composition
+from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.drawing import Drawn, PlannedJob
 from perfusion_registry.operations.given import Given
@@ -30,19 +31,18 @@ from perfusion_registry.version import __version__
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, BaseDescription
     from perfusion_registry.cluster.address import ClusterAddress
-    from perfusion_registry.cluster.shared_store import SharedStore
-
-_PICTURES = "pictures.zip"
 
 
 @dataclass(frozen=True)
 class PictureDrawer:
     """What a process has loaded to draw. artifacts: the concepts of all tasks, as files or as they are.
-    kind, quality: of the pictures. store: the machine's, where they are."""
+    given: the pictures that jobs are drawn from, by the jobs' numbers. kind, quality: of the pictures.
+    store: the machine's, where they are."""
 
     base: BaseDescription
     compute: ComputeOptions
     artifacts: tuple[Path | Artifact, ...]
+    given: tuple[Given, ...]
     kind: PictureFormat
     quality: int | None
     store: Store
@@ -64,13 +64,14 @@ class PictureDrawer:
         out = task.path(self.store)
         if out.exists():
             return
+        given = self.given[task.job]
         pictures = render(
             self._loaded,
             task.composition,
             task.request,
             {name: self._artifact(number) for name, number in task.artifacts.items()},
-            start=task.given.start,
-            controls=task.given.controls,
+            start=given.start,
+            controls=given.controls,
             reporter=self.reporter,
         )
         packed = io.BytesIO()
@@ -78,6 +79,7 @@ class PictureDrawer:
             for number, drawn in enumerate(pictures):
                 data = picture_bytes(drawn.image, drawn.record, self.kind, self.quality)
                 archive.writestr(zipfile.ZipInfo(str(number)), data)
+        self.store.workspace(task.digest)
         replace_bytes(out, packed.getvalue())
 
     def _artifact(self, number: int) -> Artifact:
@@ -86,59 +88,47 @@ class PictureDrawer:
 
 
 @dataclass(frozen=True)
-class DrawingTask:
+class DrawingTask(FileTask):
     """A batch of pictures that any machine may draw; a file of them is the result.
 
     title: the prompt. job: the number of the job that it is of. first: the index of its first picture there.
     artifacts: by the concepts' names, their numbers among those that a `PictureDrawer` has.
     """
 
+    FILE: ClassVar[str] = "pictures.zip"
     title: str
     job: int
     first: int
     composition: Composition
     request: RenderRequest
-    given: Given
     artifacts: Mapping[str, int]
-    digest: str
-
-    @property
-    def checkpoints(self) -> str:
-        """The digest of all that decides about the pictures."""
-        return self.digest
-
-    def path(self, store: Store) -> Path:
-        """Where a machine has the pictures, or would have them."""
-        return store.workspace(self.digest) / _PICTURES
-
-    def steps(self, checkpoint: Path | bytes) -> int:
-        """Pictures have no checkpoints."""
-        return 0
-
-    def fetch(self, shared: SharedStore, store: Store) -> bool:
-        """Bring the pictures here, unless they are."""
-        path = self.path(store)
-        return path.exists() or shared.fetch_result(self.digest, path)
-
-    def give(self, shared: SharedStore, store: Store) -> bool:
-        """Share the pictures. Those of a machine that was faster take their place."""
-        given = shared.give_result(self.digest, self.path(store))
-        if not given:
-            self.path(store).unlink()
-        return given
 
     def run(self, worker: PictureDrawer) -> None:
         """Draw."""
         worker.draw(self)
 
-    def packed(self, result: None) -> str:
-        """Nothing: the file says it."""
-        return ""
-
     def unpacked(self, text: str, store: Store) -> list[bytes]:
-        """The pictures, as files have them."""
-        with zipfile.ZipFile(self.path(store)) as archive:
-            return [archive.read(str(number)) for number in range(len(archive.namelist()))]
+        """The pictures, as files have them. Raises PerfError where another process has taken them away."""
+        pictures = self.drawn(store)
+        if pictures is None:
+            raise PerfError(
+                f"the pictures of `{self.title}` are drawn, and are gone from the store: another perf that "
+                "drew them too has ended",
+                where=str(self.path(store)),
+                hint="run it again",
+            )
+        return pictures
+
+    def drawn(self, store: Store) -> list[bytes] | None:
+        """The pictures; None where a machine does not have them, whole."""
+        try:
+            with zipfile.ZipFile(self.path(store)) as archive:
+                return [archive.read(str(number)) for number in range(len(archive.namelist()))]
+        except FileNotFoundError:
+            return None
+        except (zipfile.BadZipFile, KeyError):
+            self.path(store).unlink(missing_ok=True)  # else it would be taken for drawn
+            return None
 
 
 def draw_on(
@@ -149,32 +139,47 @@ def draw_on(
     kind: PictureFormat,
     quality: int | None,
 ) -> Drawn:
-    """Draw jobs of one base on the machines of a cluster, a batch of pictures at a time.
+    """Draw jobs of one base on the machines of a cluster, a batch of pictures at a time, and what several
+    prompts ask for once.
 
     compute: of each task, which has one thread unless it says more. kind, quality: of the files.
     """
-    from PIL import Image
-
     from perfusion_registry.base import BaseDescription
     from perfusion_registry.cluster.pool import ClusterPool
 
     store, base = workspace.store, jobs[0].job.loaded.base.description
     assert isinstance(base, BaseDescription)  # lists are drawn with the base of a project
     artifacts: list[Path | Artifact] = []
-    tasks = _tasks(jobs, compute, kind, quality, store, artifacts)
+    alike: dict[str, list[DrawingTask]] = {}
+    for task in _tasks(jobs, compute, kind, quality, store, artifacts):
+        alike.setdefault(task.digest, []).append(task)
+    each = [tasks[0] for tasks in alike.values()]
     pool = ClusterPool(cluster, store, base, workspace.reporter)
-    pool.fetch_done(tasks)
-    left = [task for task in tasks if not task.path(store).exists()]
-    there = ((task, task.unpacked("", store)) for task in tasks if task not in left)
+    pool.fetch_done(each)
+    left = []
+    for task in each:
+        if (files := task.drawn(store)) is None:
+            left.append(task)
+        else:
+            yield from _pictures(alike[task.digest], files)
+    given = tuple(one.job.given for one in jobs)
     begin = partial(
-        PictureDrawer, base, replace(compute, threads=None), tuple(artifacts), kind, quality, store
+        PictureDrawer, base, replace(compute, threads=None), tuple(artifacts), given, kind, quality, store
     )
-    with closing(pool.run("Drawing", begin, left, compute.device, compute.threads)) as drawn:
-        for task, files in chain(there, drawn):
-            for index, data in enumerate(files, start=task.first):
-                yield task.job, index, Image.open(io.BytesIO(data)).convert("RGB"), data
-    for task in tasks:  # of two that are alike, both are drawn from one file
+    with closing(pool.run("Drawing", begin, left, compute.device, compute.threads)) as results:
+        for task, files in results:
+            yield from _pictures(alike[task.digest], files)
+    for task in each:
         store.discard_workspace(task.digest)
+
+
+def _pictures(tasks: Sequence[DrawingTask], files: Sequence[bytes]) -> Drawn:
+    """The pictures of tasks that are alike, for each of them."""
+    from PIL import Image
+
+    for task in tasks:
+        for index, data in enumerate(files, start=task.first):
+            yield task.job, index, Image.open(io.BytesIO(data)).convert("RGB"), data
 
 
 def _tasks(
@@ -184,12 +189,11 @@ def _tasks(
     quality: int | None,
     store: Store,
     artifacts: list[Path | Artifact],
-) -> list[DrawingTask]:
+) -> Iterator[DrawingTask]:
     """The batches of all jobs. artifacts: takes the concepts that they call, each once."""
     from perfusion_registry.render.draw import batches
 
     numbers: dict[str, int] = {}
-    tasks = []
     for number, one in enumerate(jobs):
         job = one.job
         composition, called = job.loaded.composition, {}
@@ -210,8 +214,5 @@ def _tasks(
                 "format": [kind, quality],
             }
             digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-            tasks.append(
-                DrawingTask(one.title, number, first, composition, request, job.given, called, digest)
-            )
+            yield DrawingTask(digest, one.title, number, first, composition, request, called)
             first += len(request.seeds)
-    return tasks

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.operations.cluster_covariance import count_on, sharable
+from perfusion_registry.operations.cluster_covariance import counted_on, sharable
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.counting import CaptionSource
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
+from perfusion_registry.recipe.writing import require_writable
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.shards import WHOLE, Shard, parse_shard
 
@@ -115,15 +117,15 @@ def estimate(options: CovarianceOptions, reporter: Reporter | None = None) -> Co
     A run that is interrupted resumes when it is given the same captions again.
     """
     begun, reporter = time.monotonic(), reporter or Silent()
-    counted, checkpoint, skipped = _count(options, WHOLE, reporter)
-    covariance = counted.covariance()
-    try:
-        _check_rank(covariance, reporter)
-    except PerfError:
-        checkpoint.unlink(missing_ok=True)  # of these captions, and no others
-        raise
-    result = _written(covariance, counted.counts, options.out, begun, skipped)
-    checkpoint.unlink(missing_ok=True)
+    with _counting(options, WHOLE, reporter) as (counted, skipped, discard):
+        covariance = counted.covariance()
+        try:
+            _check_rank(covariance, reporter)
+        except PerfError:
+            discard()  # of these captions, and no others
+            raise
+        result = _written(covariance, counted.counts, options.out, begun, skipped)
+        discard()
     return result
 
 
@@ -136,17 +138,17 @@ def count_shard(
     from perfusion_registry.build.estimation import WINDOW
 
     begun, reporter = time.monotonic(), reporter or Silent()
-    counted, checkpoint, skipped = _count(options, shard, reporter)
-    counts = counted.counts
-    if not counts.captions:
-        raise no_captions()
-    if not counts.counted:
-        reporter.warn(
-            f"shard {shard[0]}/{shard[1]} has nothing to encode: {counts.captions:,} captions are too few "
-            f"for so many shards, which take {WINDOW:,} at a time"
-        )
-    counted.save(options.out)
-    checkpoint.unlink(missing_ok=True)
+    with _counting(options, shard, reporter) as (counted, skipped, discard):
+        counts = counted.counts
+        if not counts.captions:
+            raise no_captions()
+        if not counts.counted:
+            reporter.warn(
+                f"shard {shard[0]}/{shard[1]} has nothing to encode: {counts.captions:,} captions are too "
+                f"few for so many shards, which take {WINDOW:,} at a time"
+            )
+        counted.save(options.out)
+        discard()
     return CovarianceShardResult(
         file=str(options.out),
         base=counts.base,
@@ -161,25 +163,37 @@ def count_shard(
     )
 
 
-def _count(options: CovarianceOptions, shard: Shard, reporter: Reporter) -> tuple[Counted, Path, list[str]]:
-    """What was counted, the checkpoint that the caller removes, and where rows were left out."""
+@contextmanager
+def _counting(
+    options: CovarianceOptions, shard: Shard, reporter: Reporter
+) -> Iterator[tuple[Counted, list[str], Callable[[], None]]]:
+    """What was counted, where rows were left out, and what removes that from which it would be counted again:
+    to be called once the result is written."""
     checkpoint = options.out.with_name(f".{options.out.name}.checkpoint")
     skipped: list[str] = []
     with Workspace.open(optional=True, reporter=reporter) as workspace:
         source = _source(options, workspace)
         if options.cluster is not None:
+            from perfusion_registry.build.counted import no_captions
+            from perfusion_registry.cluster.connection import require_ray
+
             source = sharable(source)
-        stream = source.read(skipped)
-        _check_base(source.base, reporter)
-        if options.cluster is not None:
+            require_ray()
+            stream = source.read(skipped)
+            _check_base(source.base, reporter)
             with reporter.stage("Reading captions"):
                 captions = sum(1 for _ in stream)
-            counted = count_on(options.cluster, source, captions, workspace.store, reporter)
-            return counted, checkpoint, skipped
+            if not captions:
+                raise no_captions()
+            with counted_on(options.cluster, source, captions, workspace.store, reporter) as found:
+                yield found[0], skipped, found[1]
+            return
+        stream = source.read(skipped)
+        _check_base(source.base, reporter)
     counted = source.count(
         source.load(reporter), stream, skipped, shard=shard, checkpoint=checkpoint, reporter=reporter
     )
-    return counted, checkpoint, skipped
+    yield counted, skipped, lambda: checkpoint.unlink(missing_ok=True)
 
 
 def _source(options: CovarianceOptions, workspace: Workspace) -> CaptionSource:
@@ -264,12 +278,14 @@ def _written(
 
 
 def _require_folder(out: Path) -> None:
+    """Raise PerfError where a file cannot be written."""
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise PerfError(
             "this is a folder" if out.is_dir() else "the folder of the output file does not exist",
             where=str(out),
             hint="give --out the name of a file in a folder that exists",
         )
+    require_writable(out, "choose another --out")
 
 
 def ridged(covariance: Covariance) -> float:

@@ -16,6 +16,7 @@ from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.render.formats import FORMATS, PictureFormat, format_of
 from perfusion_registry.render.output import (
     check_formats,
+    check_places,
     check_sheet,
     chosen_format,
     picture_paths,
@@ -111,7 +112,8 @@ def draw_jobs(
     """Draw all jobs, whose base is one, and write their pictures and the sheet, whose title is `title`.
 
     written: called with every path. drawn_by: what draws, if not this process. Raises PerfError, before
-    anything is drawn, for files that are there and for records that a format cannot hold.
+    anything is drawn, for files that are there or cannot be written and for records that a format cannot
+    hold.
     """
     from perfusion_registry.render.metadata import check_record, sheet_bytes
     from perfusion_registry.render.references import references
@@ -127,7 +129,8 @@ def draw_jobs(
         wanted = list(one.records.values())
         for record in wanted:
             check_record(record, kind)
-        how: dict[str, Any] = {"force": options.force, "suffix": suffix, "elsewhere": one.elsewhere}
+        elsewhere = one.elsewhere or drawn_by is not None
+        how: dict[str, Any] = {"force": options.force, "suffix": suffix, "elsewhere": elsewhere}
         free = picture_paths(out, slug(one.title), wanted, taken, **how)
         paths.append(dict(zip(one.records, free, strict=True)))
     paths = [names for one, names in zip(jobs, paths, strict=True) if not one.elsewhere]
@@ -135,6 +138,7 @@ def draw_jobs(
     every = [record for one in jobs for record in one.records.values()]
     if options.sheet is not None:
         check_sheet(options.sheet, every, force=options.force)
+    check_places([path for names in paths for path in names.values()], options.sheet)
 
     tile_of: dict[tuple[int, int], Tile] = {}
     with closing((drawn_by or drawn_here)(jobs, kind, quality)) as each:

@@ -119,6 +119,10 @@ def render_list(
             where=str(options.out),
             hint="name a folder: a picture's name has its prompt and its seed",
         )
+    if options.cluster is not None:
+        from perfusion_registry.cluster.connection import require_ray
+
+        require_ray()
     every = load_list(workspace, prompts, options.overrides)
     if not every:
         workspace.reporter.note(idle(prompts.shard, count(len(prompts.lines), "prompt")))

@@ -76,6 +76,16 @@ def make_folder(folder: Path, *, hint: str | None = None) -> None:
         raise write_error(error, folder, hint) from error
 
 
+def require_writable(path: Path, hint: str | None = None) -> None:
+    """Raise PerfError, before long work, where a file cannot be written at `path`: neither it nor a folder
+    that it lacks is made."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise write_error(error, path, hint) from error
+
+
 def read_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
     """The PerfError that names the file that cannot be read, and what to do about it."""
     denied = error.errno in (errno.EACCES, errno.EPERM)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.recipe.writing import replace_bytes, write_error
+from perfusion_registry.recipe.writing import replace_bytes, require_writable, write_error
 from perfusion_registry.render.formats import NAMES, PictureFormat, check_writable, format_of
 from perfusion_registry.render.metadata import RenderRecord, read_metadata, read_sheet_digest, sheet_digest
 
@@ -96,7 +96,7 @@ def picture_paths(
     if out is not None and is_file_name(out):
         paths = [out] if len(records) == 1 else [out.with_stem(f"{out.stem}-{r.seed}") for r in records]
         for path, record in zip(paths, records, strict=True):
-            if not force and not _free(path, record):
+            if not force and not _free(path, record, elsewhere):
                 raise PerfError(
                     "there is another file here already",
                     where=str(path),
@@ -120,14 +120,26 @@ def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> 
         )
 
 
+def check_places(pictures: Sequence[Path], sheet: Path | None) -> None:
+    """Raise PerfError, before anything is drawn, where a picture or the sheet cannot be written."""
+    for path in {path.parent: path for path in pictures}.values():
+        require_writable(path, _elsewhere("--out"))
+    if sheet is not None:
+        require_writable(sheet, _elsewhere("--sheet"))
+
+
 def write_picture(path: Path, data: bytes, option: str = "--out") -> None:
     """Write a file whole or not at all, making its folder. option: which chose it."""
-    hint = f"choose another place with {option}"
+    hint = _elsewhere(option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, path.parent, hint) from error
     replace_bytes(path, data, hint=hint)
+
+
+def _elsewhere(option: str) -> str:
+    return f"choose another place with {option}"
 
 
 def _free(path: Path, record: RenderRecord, elsewhere: bool = False) -> bool:

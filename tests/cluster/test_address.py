@@ -126,5 +126,5 @@ def test_without_ray_one_sentence_names_the_extra() -> None:
         "try:\n    require_ray()\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "perfusion-registry[farm]" in done.stdout, done
+    assert "perfusion-registry[cluster]" in done.stdout, done
     assert "ray is not installed, and is needed to work on several machines" in done.stdout

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -73,6 +76,49 @@ def test_a_file_that_is_gone_is_made_again_and_a_damaged_record_is_refused(tmp_p
     record.write_text("nonsense\n")
     with pytest.raises(PerfError, match="record in the shared store is damaged"):
         shared.fetch_result(RECIPE, tmp_path / "out")
+
+
+def test_a_file_that_is_gone_gives_way_to_another(tmp_path: Path) -> None:
+    """As of a machine whose processor rounds otherwise."""
+    shared, mine, theirs = SharedStore(str(tmp_path / "shared")), tmp_path / "mine", tmp_path / "theirs"
+    mine.write_bytes(b"1" * 100)
+    theirs.write_bytes(b"2" * 100)
+    assert shared.give_result(RECIPE, theirs)
+    shutil.rmtree(tmp_path / "shared" / "files")
+    assert shared.give_result(RECIPE, mine)
+    assert shared.fetch_result(RECIPE, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == mine.read_bytes()
+    assert not shared.give_result(RECIPE, theirs)
+
+
+def test_processes_of_one_machine_fetch_a_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, mine, out = SharedStore(str(tmp_path / "shared")), tmp_path / "mine", tmp_path / "there" / "out"
+    mine.write_bytes(bytes(range(250)) * 1000)
+    shared.give_result(RECIPE, mine)
+    together, stream = Barrier(3), shared._bucket.stream
+
+    def slow(key: str, *, limit: int) -> Iterator[bytes]:
+        data = b"".join(stream(key, limit=limit) or ())
+        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+            together.wait(20)
+            yield half
+
+    monkeypatch.setattr(shared._bucket, "stream", slow)
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(shared.fetch_result, RECIPE, out) for _ in range(3)]
+        assert [one.result() for one in asked] == [True] * 3
+    assert out.read_bytes() == mine.read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_an_order_may_be_larger_than_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_store, "PIECE", 100)
+    shared = SharedStore(str(tmp_path / "shared"))
+    for size in (0, 100, 250):
+        data = bytes(range(250))[:size]
+        assert shared.get_bytes(shared.put_bytes(data)) == data
 
 
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
