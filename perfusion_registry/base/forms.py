@@ -36,6 +36,12 @@ def read_form(said: str, where: str) -> Form:
     raise PerfError(f"there is no form {said!r}", where=where, hint="use packed or thin, or leave it out")
 
 
+def asked_form() -> Form | None:
+    """What `PERF_FORM` says; None where it says nothing. Raises PerfError where that is no form."""
+    said = os.environ.get(VARIABLE)
+    return read_form(said, VARIABLE) if said else None
+
+
 def form_of(bank: Bank) -> Form:
     """The form that a bank's prompts are drawn in: what `PERF_FORM` says; else packed where W is in the
     processor's memory, or small beside the GPU's; and thin where it is large, or where a projection is not
@@ -43,9 +49,9 @@ def form_of(bank: Bank) -> Form:
 
     Raises PerfError where `PERF_FORM` is neither.
     """
-    said = os.environ.get(VARIABLE)
-    if said:
-        return read_form(said, VARIABLE)
+    asked = asked_form()
+    if asked is not None:
+        return asked
     if not bank.is_plain:
         return "thin"
     if bank.device.type == "cpu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from perfusion_registry.base.forms import asked_form
 from perfusion_registry.base.offload_kinds import Offload, read_offload, said_by_variable
 from perfusion_registry.errors import PerfError
 
@@ -23,10 +24,12 @@ class ComputeOptions:
     offload: Offload | None = None
 
     def __post_init__(self) -> None:
-        """Raise PerfError for what is no name of a device or of a number format, before torch is imported."""
+        """Raise PerfError for what is no name of a device or of a number format, and where `PERF_FORM` is no
+        form, before torch is imported."""
         check_device(self.device)
         check_dtype(self.dtype)
         read_offload(self.offload)
+        asked_form()
         if self.device in ("cpu", "mps") and said_by_variable(self.offload):
             object.__setattr__(self, "offload", None)
 

@@ -11,6 +11,7 @@ import torch
 from perfusion_registry.base import Base
 from perfusion_registry.base.forms import form_of
 from perfusion_registry.errors import PerfError
+from perfusion_registry.operations.compute import ComputeOptions
 
 GIB = 2**30
 SIZES = {"SD 1.5": (24_960, 768), "SDXL": (166_400, 2048)}
@@ -60,3 +61,10 @@ def test_the_environment_decides_where_it_says_something(
     with pytest.raises(PerfError, match="no form 'slim'") as caught:
         _ = tiny_base.form
     assert caught.value.where == "PERF_FORM"
+
+
+def test_a_form_that_there_is_not_is_told_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERF_FORM", "slim")
+    with pytest.raises(PerfError, match="no form 'slim'") as told:
+        ComputeOptions()
+    assert told.value.where == "PERF_FORM"
