@@ -5,20 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from perfusion_registry import amounts
+from perfusion_registry.errors import PerfError
+from perfusion_registry.methods.calls import CallWords
+from perfusion_registry.methods.prompts import Prompts
 from perfusion_registry.recipe.captions import Caption
+
+if TYPE_CHECKING:
+    from perfusion_registry.base import Base
+
+SHOWN = 60
+"""Letters at most of what is lost of a caption."""
 
 
 @dataclass(frozen=True)
 class CaptionPrompts:
     """templates: as `{}` marks the concept, each once. rows: of each picture the template's number; None
-    where it has none of its own. repeats: how often each is shown. notes: sentences for a person."""
+    where it has none of its own. repeats: how often each is shown. notes: sentences for a person. files: of
+    each template the name of a file, or folder, that says it."""
 
-    templates: tuple[str, ...]
-    rows: tuple[int | None, ...]
-    repeats: tuple[int, ...]
-    notes: tuple[str, ...]
+    templates: tuple[str, ...] = ()
+    rows: tuple[int | None, ...] = ()
+    repeats: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def caption_prompts(
@@ -33,11 +45,14 @@ def caption_prompts(
     templates: dict[str, int] = {}
     rows: list[int | None] = []
     lacking: list[Caption] = []
+    files: list[str] = []
     for caption in captions:
         if not caption.says_something:
             rows.append(None)
             continue
         template, said = _template(caption, name, supercategory, call)
+        if template not in templates:
+            files.append(caption.file)
         rows.append(templates.setdefault(template, len(templates)))
         if not said:
             lacking.append(caption)
@@ -46,6 +61,32 @@ def caption_prompts(
         tuple(rows),
         tuple(caption.repeats for caption in captions),
         tuple(_notes(captions, lacking, name, supercategory, call)),
+        tuple(files),
+    )
+
+
+def cut_short(base: Base, prompts: CaptionPrompts, supercategory: str, call: CallWords | None) -> str | None:
+    """The sentence for captions of which the base's text encoder does not take the end; None where it takes
+    all. Raises PerfError for one that would lose the concept."""
+    cut = []
+    for template, file in zip(prompts.templates, prompts.files, strict=True):
+        try:
+            (tokens,) = Prompts.of(base, [template], supercategory, call=call).tokens
+        except PerfError as error:
+            raise PerfError(
+                f"this caption cannot be learned: {error.what}",
+                where=file,
+                hint="shorten it, or say the concept at its front",
+            ) from error
+        if tokens.dropped:
+            cut.append((file, " ".join(tokens.dropped.split())))
+    if not cut:
+        return None
+    file, lost = cut[0]
+    shown = lost if len(lost) <= SHOWN else f"{lost[:SHOWN].rstrip()}..."
+    return (
+        f"the end of {amounts.count(len(cut), 'caption')} is not learned, as the text encoder takes no more "
+        f"at once: of `{file}` it is `{shown}`"
     )
 
 

@@ -16,7 +16,7 @@ from perfusion_registry.artifact import Artifact, ConceptCard
 from perfusion_registry.artifact.card import ARCHITECTURE, FIRST_PERF, in_format_1
 from perfusion_registry.base.offload_kinds import require_whole_models
 from perfusion_registry.build.ahead import AfterTraining
-from perfusion_registry.build.captioned import CaptionPrompts, caption_prompts
+from perfusion_registry.build.captioned import CaptionPrompts, caption_prompts, cut_short
 from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.build.covariance import Covariance
 from perfusion_registry.build.framing import framed, sizes_of, square
@@ -169,6 +169,8 @@ def training_inputs(
     if base.scorer is not None:
         base.scorer.parts()  # which chooses among the steps in the end: what is broken is told before them
     size, word = base.picture_size, sources.supercategory
+    call = method.call(options, word)
+    said = _said(base, method, sources, call, reporter)
     total = len(sources.images) + MASK_STEPS + 1
     title = f"{sources.name}: preparing {count(len(sources.images), 'image')}"
     with reporter.stage(title, total) as stage:
@@ -214,8 +216,6 @@ def training_inputs(
             beside = encode_latents(base, *paste(pixels, masks, *drawn), flip=options.flip)
         latents = joined([latents, beside])
         rows = tuple(len(options.templates) + k % together // PICTURES for k in range(len(beside.mean)))
-    call = method.call(options, word)
-    said = _said(method, sources, word, call, reporter)
     first = len(options.templates) + len(pair_prompts)
     own = tuple(None if row is None else first + row for row in said.rows)
     prompts = Prompts.of(base, [*options.templates, *pair_prompts, *said.templates], word, call=call)
@@ -244,18 +244,19 @@ def training_inputs(
 
 
 def _said(
-    method: Method, sources: ConceptSources, word: str, call: CallWords | None, reporter: Reporter
+    base: Base, method: Method, sources: ConceptSources, call: CallWords | None, reporter: Reporter
 ) -> CaptionPrompts:
     """What captions say of the images, where the method reads them; that it does not, where it does not."""
-    captions = sources.captions
+    captions, word = sources.captions, sources.supercategory
     if not method.reads_captions:
         if (note := not_read(image for image in sources.images if isinstance(image, Path))) is not None:
             reporter.note(f"{sources.name}: {note}")
         captions = ()
     if all(caption == NOTHING_SAID for caption in captions):
-        return CaptionPrompts((), (), (), ())
+        return CaptionPrompts()
     found = caption_prompts(captions, sources.name, word, None if call is None else call.words)
-    for note in found.notes:
+    cut = cut_short(base, found, word, call)
+    for note in (*found.notes, *([cut] if cut else [])):
         reporter.note(f"{sources.name}: {note}")
     return found
 

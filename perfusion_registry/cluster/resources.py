@@ -32,7 +32,7 @@ class TaskResources:
 
 
 def resources_of(base: BaseDescription, device: str, threads: int | None, gpus_there: bool) -> TaskResources:
-    """What learning a concept on a base asks for.
+    """What a task on a base asks for; to learn a concept takes the most, and all ask for that.
 
     threads: None is one for each task, of which a machine does as many at once as it has processors and
     memory. gpus_there: whether any machine has a GPU, which `auto` then takes.

@@ -60,3 +60,24 @@ def test_perfusion_says_that_it_does_not_read_them(project: Path) -> None:
     (again,) = perf.open(project, reporter=Told()).build("bear", force=True, device="cpu").built
     assert again.sha256 == before
     assert sum("bear: not read: 1 caption file beside the pictures; " in note for note in told) == 1
+
+
+def test_the_end_of_a_long_caption_is_told_and_the_concept_in_it_has_to_be_learned(project: Path) -> None:
+    write(project, "dreambooth-lora")
+    told: list[str] = []
+
+    class Told(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    first, second, _ = sorted((project / "photos").glob("*.png"))
+    first.with_suffix(".txt").write_text("a sks teddy " + "and red things at sea " * 40 + "by night")
+    perf.open(project, reporter=Told()).build("oak", device="cpu")
+    (note,) = (note for note in told if "the end of 1 caption is not learned" in note)
+    assert f"of `{first.stem}.txt` it is `" in note
+    second.with_suffix(".txt").write_text("red things at sea, " * 40 + "a teddy")
+    with pytest.raises(
+        perf.PerfError, match="this caption cannot be learned: the prompt is too long"
+    ) as error:
+        perf.open(project).build("oak", device="cpu")
+    assert error.value.where == f"{second.stem}.txt"
