@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from perfusion_registry.cluster.shared_store import SharedStore
@@ -43,10 +44,16 @@ class FileTask:
 
     def give(self, shared: SharedStore, store: Store) -> bool:
         """Share the file. Where another machine was faster, and its processor rounds otherwise, its file is
-        to take the place of this one, which goes."""
-        given = shared.give_result(self.digest, self.path(store))
+        to take the place of this one, which goes; so it does where somebody else has taken this one away."""
+        path = self.path(store)
+        try:
+            given = shared.give_result(self.digest, path)
+        except (FileNotFoundError, PerfError):
+            if path.exists():
+                raise
+            return False  # with one store, whoever asked for the same has it now
         if not given:
-            self.path(store).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         return given
 
     def packed(self, result: None) -> str:

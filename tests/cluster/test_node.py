@@ -1,4 +1,4 @@
-"""What a machine does with checkpoints that are too large to share."""
+"""What a machine does with checkpoints that are too large to share, and with results that others have."""
 
 from __future__ import annotations
 
@@ -77,3 +77,18 @@ def test_a_result_that_comes_too_late_makes_room(tmp_path: Path) -> None:
     Writing(DIGEST, result=b"otherwise").run(late)
     _done(Writing(DIGEST, result=b"otherwise"), late, shared, late, Silent())
     assert Writing(DIGEST).path(late).read_bytes() == b"done"
+
+
+def test_a_result_that_somebody_takes_away_is_fetched_again(tmp_path: Path) -> None:
+    """As who asked for the same, with the same store, and has it: on a machine that is a node, too."""
+    shared, store = SharedStore(str(tmp_path / "shared")), Store(tmp_path / "store")
+
+    class Taken(Writing):
+        def run(self, worker: Store) -> None:
+            super().run(worker)
+            if not shared.fetch_result(DIGEST, tmp_path / "theirs"):
+                self.give(shared, worker)
+                worker.discard_workspace(self.digest)
+
+    _done(Taken(DIGEST), store, shared, store, Silent())
+    assert Writing(DIGEST).path(store).read_bytes() == b"done"
