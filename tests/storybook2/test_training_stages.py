@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training import __main__ as command
+from perfusion_registry.storybook2.training import lent
 from perfusion_registry.storybook2.training.attention import NOUN
 from perfusion_registry.storybook2.training.drawings import (
     HELD_BACK,
@@ -192,6 +195,13 @@ def test_the_state_goes_to_another_machine_and_comes_back(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perfusion_registry.storybook2.training.lent._LEAST", 0.5)
+    plan_of = lent.lent_plan
+
+    def on_one_thread(*told: Any, **how: Any) -> Plan:
+        plan = plan_of(*told, **how)
+        return replace(plan, machine=replace(plan.machine, threads=1))  # two wait for each other here
+
+    monkeypatch.setattr(lent, "lent_plan", on_one_thread)
     here = Path(shutil.copytree(trained, tmp_path / "here"))
     perform(here, "freeze", "--set", "budgets.denoiser=1000000000")
     perform(here, "save-weights", str(tmp_path / "state"))

@@ -165,8 +165,7 @@ def act(arguments: argparse.Namespace) -> int:
                 seconds=arguments.seconds,
                 reserve=arguments.reserve,
             )
-        case "produce":
-            give_way()
+        case "produce":  # as nice as the training that starts it
             work_ahead(
                 work,
                 count=plan.budgets.shard,
