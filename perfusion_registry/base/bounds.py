@@ -43,10 +43,10 @@ class BaseBounds(BaseModel):
 
     world: the drawn world that judges the base's pictures. things: the plain words of all that it draws;
     words: all that the captions say that it was trained on. None of either of a base that knows a language.
-    pictures: None where nothing was measured. told:
-    of the way from the plain word's pictures to a concept's own, the share that a concept goes which is told
-    from its supercategory. shows: of a concept's own pictures, the share in which its supercategory is to be
-    seen; shown: what was measured, of sets under their own word and under another, least to greatest.
+    pictures: None where nothing was measured. told: of the way from the plain word's pictures to a concept's
+    own, the share that a concept goes which is told from its supercategory. shows: of a concept's own
+    pictures, the share in which its supercategory is to be seen; shown: what was measured, of sets under
+    their own word and under another, least to greatest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -56,6 +56,12 @@ def progress_of(checkpoint: Path | bytes) -> TrainingProgress | None:
         return None
 
 
+def step_of(checkpoint: Path | bytes) -> int:
+    """After how many steps a checkpoint was written; 0 for what is none."""
+    progress = progress_of(checkpoint)
+    return 0 if progress is None else progress.step
+
+
 def steps_done(workspace: Path) -> int | None:
     """After how many steps the build in a workspace was interrupted; None where it did not begin to train."""
     progress = progress_of(workspace / CHECKPOINT)

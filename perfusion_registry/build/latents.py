@@ -6,7 +6,7 @@ Encoding does not commute with flipping, so a mirror image is encoded, not a lat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,22 +40,21 @@ class Latents:
         return Latents(*(part.to(device) for part in self._parts))
 
     @property
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.mean, self.std, self.weight, self.sizes
+    def _parts(self) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, name) for name in PARTS)
 
-    def sample(self, index: Tensor, noise: Tensor) -> Tensor:
-        """Draw latents of the pictures at `index`. index: (B,). noise: (B, c, h, w). Returns (B, c, h, w)."""
-        return self.mean[index] + self.std[index] * noise
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw latents of all of them. noise: (N, c, h, w). Returns (N, c, h, w)."""
+        return self.mean + self.std * noise
+
+
+PARTS = tuple(field.name for field in fields(Latents))
+"""What there is of each picture, by name."""
 
 
 def joined(parts: Sequence[Latents]) -> Latents:
     """The pictures of all of them, in their order."""
-    return Latents(
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.std for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        torch.cat([part.sizes for part in parts]),
-    )
+    return Latents(*(torch.cat([getattr(part, name) for part in parts]) for name in PARTS))
 
 
 def encode_latents(

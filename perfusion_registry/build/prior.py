@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from perfusion_registry import amounts
-from perfusion_registry.build.latents import Latents, encode_latents, joined
+from perfusion_registry.build.latents import PARTS, Latents, encode_latents, joined
 from perfusion_registry.build.sampling import draw
 from perfusion_registry.build.tensorfile import parse_tensors, write_tensors
 from perfusion_registry.errors import PerfError
@@ -29,7 +29,6 @@ BATCH = 8
 SECONDS = 10.0
 """How often what was drawn is kept."""
 _KEY = "prior_pictures"
-_PARTS = ("mean", "std", "weight", "sizes")
 
 
 def draw_prior(
@@ -113,9 +112,9 @@ class _Kept:
             return [], []
 
         def named(start: str) -> list[Latents]:
-            parts = [tensors.get(f"{start}.{part}") for part in _PARTS]
+            parts = [tensors.get(f"{start}.{part}") for part in PARTS]
             found = [part for part in parts if part is not None]
-            return [Latents(*found)] if len(found) == len(_PARTS) else []
+            return [Latents(*found)] if len(found) == len(PARTS) else []
 
         return named("plain"), named("mirrored")
 
@@ -127,7 +126,7 @@ class _Kept:
             f"{start}.{part}": getattr(joined(some), part)
             for start, some in (("plain", plain), ("mirrored", mirrored))
             if some
-            for part in _PARTS
+            for part in PARTS
         }
         write_tensors(self._path, tensors, _KEY, self._identity)
         self._saved = time.monotonic()

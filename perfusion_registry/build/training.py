@@ -279,7 +279,7 @@ class _Batch:
         chosen, B = latents.at(pictures, base.device), len(pictures)
         shape = (B, *latents.mean.shape[1:])
         times = objective.draw_times(B, generator).to(base.device)
-        z = chosen.mean + chosen.std * torch.randn(shape, generator=generator).to(base.device)  # (B, c, h, w)
+        z = chosen.sample(torch.randn(shape, generator=generator).to(base.device))
         noise = torch.randn(shape, generator=generator).to(base.device)
 
         unique, inverse = torch.unique(templates, return_inverse=True)  # each prompt is encoded once

@@ -47,9 +47,8 @@ def evaluate(
     """Run a suite and write `results.json`, with its pictures beside it, into `place.out`.
 
     where: the suite's file. figures: ids, default all. machines: what does the orders, if not processes of
-    this machine. What is in the store or the cache is not done again,
-    so a run that was killed goes on where it was. Raises PerfError for anything that cannot be read, built or
-    drawn.
+    this machine. What is in the store or the cache is not done again, so a run that was killed goes on where
+    it was. Raises PerfError for anything that cannot be read, built or drawn.
     """
     reporter = reporter or Silent()
     plan, setting = prepared(suite, where, place, figures=figures, budget=budget)

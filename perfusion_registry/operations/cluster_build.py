@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store, read_card
-from perfusion_registry.build.checkpoint import progress_of
+from perfusion_registry.build.checkpoint import step_of
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuildInputs, BuiltConcept, ConceptBuilder, Training
@@ -38,8 +38,7 @@ class ClusterTraining(Training):
 
     def steps(self, checkpoint: Path | bytes) -> int:
         """The steps of a training."""
-        progress = progress_of(checkpoint)
-        return 0 if progress is None else progress.step
+        return step_of(checkpoint)
 
     def fetch(self, shared: SharedStore, store: Store) -> bool:
         """Its artifact, and one with the same tensors."""

@@ -3,8 +3,6 @@ any of them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from perfusion_registry.artifact import Store
+from perfusion_registry.artifact import Store, digest_of
 from perfusion_registry.build.checkpoint import CHECKPOINT
 from perfusion_registry.cluster.file_task import FileTask
 from perfusion_registry.errors import PerfError
@@ -118,8 +116,9 @@ def counted_on(
         for task in tasks:
             store.discard_workspace(task.digest)
 
-    every = hashlib.sha256("".join(digests).encode()).hexdigest()
-    with store.building(every, ", ".join(path.name for path in source.files), reporter, doing="counting"):
+    with store.building(
+        digest_of(digests), ", ".join(path.name for path in source.files), reporter, doing="counting"
+    ):
         pool.fetch_done(tasks)
         left = [task for task in tasks if not task.path(store).exists()]
         with closing(pool.run("Counting captions", begin, left, compute.device, compute.threads)) as results:
@@ -152,5 +151,4 @@ def _digests(source: CaptionSource, number: int, store: Store) -> Sequence[str]:
         "encoder": [source.base.text_digest, source.base.text_weights],
         "compute": [compute.device, compute.dtype, compute.threads or 1],
     }
-    texts = [json.dumps({**told, "shard": [k, number]}) for k in range(1, number + 1)]
-    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return [digest_of({**told, "shard": [k, number]}) for k in range(1, number + 1)]

@@ -3,7 +3,6 @@ with `--jobs`, done by any of them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from perfusion_registry.artifact import Store
-from perfusion_registry.build.checkpoint import progress_of
+from perfusion_registry.artifact import Store, digest_of
+from perfusion_registry.build.checkpoint import step_of
 from perfusion_registry.evaluate.building import BuildOrder
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.drawing import DrawOrder
@@ -90,8 +89,7 @@ class OrderTask:
 
     def steps(self, checkpoint: Path | bytes) -> int:
         """The steps of a training."""
-        progress = progress_of(checkpoint)
-        return 0 if progress is None else progress.step
+        return step_of(checkpoint)
 
     def fetch(self, shared: SharedStore, store: Store) -> bool:
         """Bring what it makes, if it is made; else what it needs."""
@@ -137,7 +135,7 @@ def _places(paths: Sequence[Path]) -> tuple[str, ...]:
 
 def _digest(place: str) -> str:
     """What the shared store has a file of the cache under, whose name says all that decides about it."""
-    return hashlib.sha256(place.encode()).hexdigest()
+    return digest_of(place)
 
 
 def _fetched(place: str, shared: SharedStore, store: Store) -> bool:

@@ -3,9 +3,7 @@ them."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from perfusion_registry.artifact import Artifact, Store, load_artifact
+from perfusion_registry.artifact import Artifact, Store, digest_of, load_artifact
 from perfusion_registry.cluster.file_task import FileTask
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
@@ -208,11 +206,10 @@ def _tasks(
             told = {
                 "what": "pictures",
                 "perf": __version__,
-                "composition": json.loads(composition.to_json()),
+                "composition": composition.model_dump(mode="json"),
                 "request": request.model_dump(mode="json"),
                 "compute": [compute.device, compute.dtype, compute.offload, compute.threads or 1],
                 "format": [kind, quality],
             }
-            digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-            yield DrawingTask(digest, one.title, number, first, composition, request, called)
+            yield DrawingTask(digest_of(told), one.title, number, first, composition, request, called)
             first += len(request.seeds)

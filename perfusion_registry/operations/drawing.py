@@ -86,7 +86,6 @@ class PlannedJob:
 Drawn = Generator[tuple[int, int, "Image.Image", bytes]]
 """The number of a job, the index of a picture of it, the picture and its file; each as soon as it is done."""
 
-
 Draw = Callable[["Sequence[PlannedJob]", PictureFormat, "int | None"], Drawn]
 """Draws jobs into files of a format and a quality."""
 
@@ -97,8 +96,9 @@ def drawn_here(jobs: Sequence[PlannedJob], kind: PictureFormat, quality: int | N
 
     for number, one in enumerate(jobs):
         for index, rendered in enumerate(one.job.draw(one.reporter)):
-            image, record = rendered.image, rendered.record
-            yield number, index, image, picture_bytes(image, record, kind, quality)
+            if index in one.records:
+                image, record = rendered.image, rendered.record
+                yield number, index, image, picture_bytes(image, record, kind, quality)
 
 
 def draw_jobs(
@@ -143,8 +143,7 @@ def draw_jobs(
     tile_of: dict[tuple[int, int], Tile] = {}
     with closing((drawn_by or drawn_here)(jobs, kind, quality)) as each:
         for number, index, image, data in each:
-            if (path := paths[number].get(index)) is None:
-                continue
+            path = paths[number][index]
             write_picture(path, data)
             if options.sheet is not None:
                 one = jobs[number]

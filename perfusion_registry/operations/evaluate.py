@@ -140,16 +140,23 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
 
     if options.report:
         require_matplotlib()  # before hours of work, not after
-    place, reporter = _workplace(workspace, suite, path, options), workspace.reporter
-    _warn_of_others(place.out, options.figures, reporter)
     machines = None
     if options.cluster is not None:
+        from perfusion_registry.cluster.connection import require_ray
         from perfusion_registry.operations.cluster_evaluation import orders_on
 
+        require_ray()
         machines = partial(orders_on, options.cluster)
-    figures_of, budget = options.figures, options.budget
+    place, reporter = _workplace(workspace, suite, path, options), workspace.reporter
+    _warn_of_others(place.out, options.figures, reporter)
     measured = run(
-        suite, path, place, figures=figures_of, budget=budget, reporter=reporter, machines=machines
+        suite,
+        path,
+        place,
+        figures=options.figures,
+        budget=options.budget,
+        reporter=reporter,
+        machines=machines,
     )
     page = None
     if options.report:

@@ -53,9 +53,7 @@ def _told(name: str, requirements: list[Requirement], finder: CandidateFinder) -
     early = not asks_for_prereleases(requirements)
     reasons: dict[str, list[str]] = {}
     wanted_early = None
-    refused: list[
-        bool
-    ] = []  # of each version that is wanted and refused, whether a yank is all that is wrong
+    only_yanked: list[bool] = []  # of each version that is wanted and refused, whether a yank is all
     for listing in listings:
         version = listing.version
         against = next((requirement for requirement in requirements if not requirement.admits(version)), None)
@@ -66,7 +64,7 @@ def _told(name: str, requirements: list[Requirement], finder: CandidateFinder) -
             )
         elif refusal is not None:
             reason = refusal
-            refused.append(listing.yanked and finder.platform.refusal(listing.release) is None)
+            only_yanked.append(listing.yanked and finder.platform.refusal(listing.release) is None)
         elif early and parsed_version(version).is_prerelease:
             reason, wanted_early = "a pre-release, which nobody asks for", version
         else:
@@ -75,12 +73,12 @@ def _told(name: str, requirements: list[Requirement], finder: CandidateFinder) -
     lines = "".join(f"\n  {_listed(versions)}: {reason}" for reason, versions in reasons.items())
     if wanted_early is not None:
         hint = f"ask for the pre-release: `>={wanted_early}`"
-    elif refused and all(refused):
+    elif only_yanked and all(only_yanked):
         hint = (
             "a yanked version is only for lockfiles that have it: take another, or ask its publisher why "
             "(`perf info` shows what there is; `perf unyank` shows it again)"
         )
-    elif refused:
+    elif only_yanked:
         hint = "publish a version that composes with this base, choose another base, or widen the constraint"
     else:
         hint = "change one of the constraints"

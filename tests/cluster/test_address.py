@@ -19,8 +19,11 @@ from perfusion_registry.cluster.connection import connected, unmet
 from perfusion_registry.cluster.resources import PROCESS, TaskResources, resources_of
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import BuildOptions
+from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
+from perfusion_registry.operations.workspace import Workspace
 from tests.operations.conftest import place as place
 from tests.operations.conftest import project as project
+from tests.operations.test_build_time import Hearing
 from tests.tiny import save_tiny_base
 
 
@@ -128,3 +131,16 @@ def test_without_ray_one_sentence_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "perfusion-registry[cluster]" in done.stdout, done
     assert "ray is not installed, and is needed to work on several machines" in done.stdout
+
+
+def test_that_ray_is_lacking_is_told_before_an_evaluation_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    options = EvaluateOptions(suite="paper", report=False, cluster=ClusterAddress("local"))
+    hearing = Hearing()
+    with (
+        Workspace.open(optional=True, reporter=hearing) as workspace,
+        pytest.raises(PerfError, match="several machines") as told,
+    ):
+        evaluate(workspace, options)
+    assert "perfusion-registry[cluster]" in (told.value.hint or "")
+    assert not hearing.stages

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.nodes import Nodes
-from tests.cluster.test_story import PERF, until
+from tests.cluster.test_story import PERF, told_by
 from tests.tiny import save_tiny_base
 
 pytestmark = pytest.mark.slow
@@ -39,15 +39,8 @@ def test_machines_count_what_one_does_though_one_of_them_dies(tmp_path: Path) ->
     here, environment = machine(tmp_path / "ann", base)
     shared = tmp_path / "shared"
     with Nodes(tmp_path / "nodes") as nodes:
-        first = nodes.add()
         command = [*PERF, *ask, "--on", nodes.address, "--shared-store", str(shared), "--json"]
-        asked = {"cwd": here, "env": environment, "text": True, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, stderr=subprocess.PIPE, **asked) as counting:  # type: ignore[call-overload]
-            until(lambda: counting.poll() is not None or list(shared.glob("results/*/*")))
-            nodes.add()
-            nodes.kill(first)
-            out, err = counting.communicate(timeout=400)
-        assert counting.returncode == 0, err
+        out = told_by(nodes, command, lambda: list(shared.glob("results/*/*")), cwd=here, env=environment)
     assert json.loads(out)["captions"] == 13_000
     assert (here / "C.safetensors").read_bytes() == wanted
     assert len(list(shared.glob("results/*/*"))) == 7

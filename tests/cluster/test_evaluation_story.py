@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.nodes import Nodes
-from tests.cluster.test_story import PERF, until
+from tests.cluster.test_story import PERF, told_by
 from tests.evaluate.conftest import Smoke
 
 pytestmark = pytest.mark.slow
@@ -38,15 +38,14 @@ def test_machines_measure_what_one_does_though_one_of_them_dies(smoke: Smoke, tm
     subprocess.run([*ask, "--out", str(alone), "--threads", "1"], env=environment("bob"), **asked)  # type: ignore[call-overload]
     shared = tmp_path / "shared"
     with Nodes(tmp_path / "nodes") as nodes:
-        first = nodes.add()
         command = [*ask, "--out", str(there), "--on", nodes.address, "--shared-store", str(shared)]
-        run: dict[str, Any] = {"cwd": smoke.root, "text": True, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, env=environment("ann"), **run) as evaluating:
-            until(lambda: evaluating.poll() is not None or len(list(shared.glob("results/*/*"))) > 3)
-            nodes.add()
-            nodes.kill(first)
-            _, err = evaluating.communicate(timeout=500)
-        assert evaluating.returncode == 0, err
+        told_by(
+            nodes,
+            command,
+            lambda: len(list(shared.glob("results/*/*"))) > 3,
+            cwd=smoke.root,
+            env=environment("ann"),
+        )
     assert measured(there) == measured(alone)
     for row in measured(alone):
         assert (there / row["picture"]).read_bytes() == (alone / row["picture"]).read_bytes()

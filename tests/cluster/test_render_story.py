@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.nodes import Nodes
-from tests.cluster.test_story import PERF, person, until
+from tests.cluster.test_story import PERF, person, told_by
 from tests.operations.conftest import project_on, working_in
 from tests.tiny import save_tiny_base
 
@@ -51,16 +51,9 @@ def test_machines_draw_what_one_does_though_one_of_them_dies(tmp_path: Path) -> 
 
     shared = tmp_path / "shared"
     with Nodes(tmp_path / "nodes") as nodes:
-        first = nodes.add()
         command = [*PERF, *draw, "--on", nodes.address, "--shared-store", str(shared), "--json"]
         command += ["--out", "there", "--sheet", "sheet.png"]
-        asked = {"cwd": alone, "env": environment, "text": True, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, stderr=subprocess.PIPE, **asked) as drawing:  # type: ignore[call-overload]
-            until(lambda: drawing.poll() is not None or list(shared.glob("results/*/*")))
-            nodes.add()
-            nodes.kill(first)
-            out, err = drawing.communicate(timeout=400)
-        assert drawing.returncode == 0, err
+        out = told_by(nodes, command, lambda: list(shared.glob("results/*/*")), cwd=alone, env=environment)
     assert {path.name: path.read_bytes() for path in (alone / "there").iterdir()} == wanted
     rows = json.loads(out)["prompts"]
     assert [[picture["seed"] for picture in row["pictures"]] for row in rows] == [[1, 2, 3], [0], [0], [5]]

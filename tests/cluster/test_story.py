@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,21 @@ def half_way(nodes: Nodes, shared: Path) -> list[str]:
     shares = {path.parent.name for path in checkpoints(shared)}
     begun = {name: (nodes.root / name / "cache" / "work").glob("*") for name in nodes.alive}
     return [name for name, folders in begun.items() if shares & {path.name for path in folders}]
+
+
+def told_by(nodes: Nodes, command: list[str], when: Callable[[], object], **how: Any) -> str:
+    """What a command of a cluster with one node tells. Once `when` is true, or the command has ended, that
+    node dies, and there is another."""
+    first = nodes.add()
+    pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, **how) as running:
+        until(lambda: running.poll() is not None or when())
+        nodes.add()
+        nodes.kill(first)
+        out, err = running.communicate(timeout=500)
+    assert running.returncode == 0, err
+    told: str = out
+    return told
 
 
 def test_machines_that_die_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:

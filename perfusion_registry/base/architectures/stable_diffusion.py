@@ -215,7 +215,11 @@ class StableDiffusionBase(unet.UNetBase):
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Those that it was not trained on, where its folder says on which; else that its tokenizer reads in
         pieces."""
-        return unknown_words(self._tokenizer, texts, BaseBounds.of(self.description).words)
+        return unknown_words(self._tokenizer, texts, self._trained_words)
+
+    @cached_property
+    def _trained_words(self) -> tuple[str, ...]:
+        return BaseBounds.of(self.description).words
 
     def answer(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """One call of the UNet."""
