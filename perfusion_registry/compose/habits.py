@@ -75,7 +75,7 @@ def _within(text: str, known: Collection[str]) -> Iterator[str]:
             break
     for match in _EXTRA_NETWORK.finditer(text):
         name = _name(match[2] or match[3])
-        how = f"a concept is called with a star, {name}*"
+        how = f"leave it out, and call the concept with a star, {name}*"
         if name not in known:
             how = f"no concept is called {match[2] or match[3]} here; `perf import FILE` makes one of a file"
         yield f"{match[0]} is read as words: {how}"
@@ -108,11 +108,14 @@ def _without_stars(prompt: Prompt, texts: Sequence[str], missed: Collection[str]
 
 
 def _with_stars(prompt: Prompt, names: Collection[str]) -> str:
-    """A prompt as it was written, with a star behind the first of each of these names."""
+    """A prompt as it was written, with a star behind the first of each of these names, and without what other
+    tools call files by."""
     left, written, end = set(names), [], 0
 
     def called(match: re.Match[str]) -> str:
-        name = _name(match["word"] or "")
+        if match["word"] is None:  # of another tool, and told by itself
+            return ""
+        name = _name(match["word"])
         if name not in left:
             return match[0]
         left.discard(name)
@@ -123,7 +126,7 @@ def _with_stars(prompt: Prompt, names: Collection[str]) -> str:
             start, stop = piece.span
             written += [prompt.source[end:start], _WORD.sub(called, prompt.source[start:stop])]
             end = stop
-    return "".join([*written, prompt.source[end:]]).strip()
+    return re.sub(r"(?<=\s)\s+", "", "".join([*written, prompt.source[end:]])).strip()
 
 
 def _brackets(prompt: Prompt) -> Iterator[str]:

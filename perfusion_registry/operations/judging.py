@@ -37,9 +37,17 @@ def look_at_pictures(base: Base, pictures: Tensor, word: str) -> LookedAt:
 
     alike, doubt = _alike(base, pictures, word)
     shows = judge_pictures(base, pictures, BaseBounds.of(base.description), word)
-    if doubt is None and shows is not None and not shows.passed:
+    if shows is not None and not shows.passed and (doubt is None or _alike_otherwise(base, pictures, word)):
         doubt = hardly_shown(word, shows.value)
     return LookedAt(alike, shows, doubt)
+
+
+def _alike_otherwise(base: Base, pictures: Tensor, word: str) -> bool:
+    """Whether pictures are such as the base can draw under another of its words: then the word is wrong, and
+    not the pictures."""
+    others = [thing for thing in BaseBounds.of(base.description).things if thing != word.lower()]
+    judged = (_alike(base, pictures, thing)[0] for thing in others)
+    return any(one is not None and one.passed for one in judged)
 
 
 def warn_of_pictures(

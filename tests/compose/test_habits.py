@@ -84,7 +84,7 @@ def test_all_missing_stars_are_one_sentence_with_the_prompt_as_it_should_be(writ
 
 def test_a_star_never_goes_into_what_other_tools_call_a_file_by() -> None:
     told = list(habits(parse_prompt("<lora:teddy:1> a teddy at sea"), KNOWN))
-    assert told[-1].endswith(": <lora:teddy:1> a teddy* at sea")
+    assert told[-1].endswith(": a teddy* at sea")
     (alone,) = habits(parse_prompt("<lora:teddy:1> at sea"), KNOWN)
     assert alone.startswith("<lora:teddy:1> is read as words")
 

@@ -17,12 +17,14 @@ import perfusion_registry as perf
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
 from perfusion_registry.artifact.card import Judgement, Verdict, before_shows, before_verdicts
 from perfusion_registry.artifact.pruning import prune
-from perfusion_registry.base import Base
+from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
+from perfusion_registry.build.unlike import drawability
 from perfusion_registry.cli import app
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuiltConcept
+from perfusion_registry.operations.judging import look_at_pictures, own_pictures
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
@@ -290,6 +292,29 @@ def of_the_drawn_world(project: Path, tiny_base_folder: Path, one: str) -> None:
     for number, pixels in enumerate(reference_images(CAST[one], 3), 1):
         picture = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         Image.fromarray(picture).save(project / "photos" / f"{number}.png")
+
+
+def test_a_wrong_word_is_told_from_pictures_that_the_base_cannot_draw(
+    project: Path, tiny_base_folder: Path
+) -> None:
+    """Its denoiser errs more on them under the wrong word, too."""
+    of_the_drawn_world(project, tiny_base_folder, "teapot")
+    own, things = project / "own-base", ("teddy", "cat", "teapot")
+    levels = (0.5, 0.7)
+    base = load_base(describe_base(str(own)), "cpu")
+    pictures = own_pictures(base, sorted((project / "photos").glob("*.png")))
+    errs = {word: float(drawability(base, pictures, word, levels).loss.mean()) for word in things}
+    wrong = max(("teddy", "cat"), key=errs.__getitem__)
+    least = min(errs.values())
+    for bound, told in (((errs[wrong] + least) / 2, f"hardly show a {wrong}"), (least / 2, "unlike what")):
+        (own / BOUNDS_FILE).write_text(
+            f'world = "storybook"\nthings = {list(things)}\nwords = ["a"]\n[pictures]\n'
+            f"loss = {bound}\npsnr = -100.0\nlevels = {list(levels)}\n",
+            encoding="utf-8",
+        )
+        doubt = look_at_pictures(load_base(describe_base(str(own)), "cpu"), pictures, wrong).doubt
+        assert doubt is not None
+        assert told in doubt
 
 
 def test_pictures_of_another_noun_are_told_before_they_are_learned_and_after(
