@@ -130,15 +130,15 @@ def learner(base: Base, way: Way, fake: FakeTensorMode) -> Learned:
 
 def step(base: Base, learned: Learned, optimiser: torch.optim.Optimizer, way: Way) -> None:
     """As `build.training` makes it, without looking at any number."""
-    B, latents, objective = way.batch, learned.latents, base.objective
-    pictures, unique = torch.arange(B) % PICTURES, min(way.prompts, B)
+    B, objective = way.batch, base.objective
+    chosen, unique = learned.latents.at(torch.arange(B) % PICTURES, base.device), min(way.prompts, B)
     times = torch.zeros(B, dtype=torch.long)
-    z = latents.sample(pictures, torch.rand(B, *latents.mean.shape[1:]))
+    z = chosen.sample(torch.rand(chosen.mean.shape))
     noise = torch.rand(z.shape)
     given = learned.concept.condition(learned.prompts, range(unique), torch.arange(B) % unique)
-    given = given.with_sizes(latents.sizes[pictures])
+    given = given.with_sizes(chosen.sizes)
     noisy, wanted = objective.add_noise(z, noise, times), objective.target(z, noise, times)
-    weight, part = latents.weight[pictures], way.part or B
+    weight, part = chosen.weight, way.part or B
     optimiser.zero_grad(set_to_none=True)
     held = given.states.detach().requires_grad_(given.states.requires_grad) if part < B else given.states
     for start in list(range(0, B, part))[:2]:  # all others are as the second
