@@ -173,9 +173,9 @@ trained("clip", Path({str(tmp_path)!r}), 4, pause=Path({str(lock)!r}))
 
 def test_a_work_folder_is_one_trainings_at_a_time(tmp_path: Path) -> None:
     work = Work(tmp_path)
-    assert not work.is_running("run")
-    with work.alone("run"):
-        assert work.is_running("run")
-        with pytest.raises(PerfError, match=f"already runs, as process {os.getpid()}"), work.alone("run"):
+    assert not work.is_running("clip")
+    with work.alone("clip"), work.alone("denoiser"):
+        assert work.is_running("clip")
+        with pytest.raises(PerfError, match=f"already runs, as process {os.getpid()}"), work.alone("clip"):
             pass
-    assert not work.is_running("run")
+    assert not work.is_running("clip")

@@ -52,7 +52,8 @@ SETTINGS = (
     "budgets.clip=4", "budgets.clip_fall=4", "clip.batch=4", "clip.width=16", "clip.size=24",
     "budgets.segmenter=4", "budgets.segmenter_fall=4", "segmenter.batch=4", "segmenter.width=16",
     "segmenter.size=32", "segmenter.reduced=16",
-    "budgets.denoiser=16", "denoiser.batch=4", "denoiser.widths=[16,16]", "denoiser.fused=false",
+    "budgets.denoiser=16", "budgets.denoiser_fall=8", "denoiser.batch=4",
+    "denoiser.widths=[16,16]", "denoiser.fused=false",
     "denoiser.average_every=1", "admission.first=1", "admission.uses=0.008", "admission.most=2",
     "machine.threads=1", "machine.workers=1", "machine.burst=1",
     "budgets.measure_every=8", "budgets.sheet_every=1000000", "budgets.snapshot_every=8",
@@ -128,6 +129,23 @@ def test_every_stage_leaves_its_result(trained: Path) -> None:
     assert {"nouns", "imagined", "relation", *LABELS.traits, *LABELS.wholes} == told["on pages"].keys()
     log = (trained / "log.txt").read_text()
     assert "all stages done: decoder clip segmenter" in log
+
+
+def test_a_fall_is_carried_elsewhere_and_goes_on_there(trained: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(trained, here)
+    perform(here, "stage", "denoiser-fall")
+    perform(here, "save-weights", str(tmp_path / "parts"))
+    perform(there, "load-weights", str(tmp_path / "parts"))
+    assert not (there / "denoiser-fp16.pt").exists()
+    assert (there / "denoiser-fall.from").read_text() == "16"
+    shutil.copytree(here / "latents", there / "latents")
+    perform(there, "freeze", "--set", "budgets.denoiser_fall=12")
+    perform(there, "stage", "denoiser-fall")
+    for folder, pages in ((here, 24), (there, 28)):
+        saved = torch.load(folder / "denoiser-fall.pt", weights_only=True)
+        assert saved["progress"]["pages"] == pages
+    assert not (there / "denoiser.pt").exists()
 
 
 def test_an_encoded_shard_is_what_the_pages_say(trained: Path) -> None:

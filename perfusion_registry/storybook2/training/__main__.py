@@ -4,10 +4,9 @@
     resume [STAGE ...]      `run`, or these stages, from the frozen code in the background; the first act of
                             each day
     run                     all stages in their order, each from where it was stopped
-    stage NAME ...          single stages: vocabulary draw autoencoder recogniser encode denoiser decoder
-                            clip segmenter
+    stage NAME ...          single stages: vocabulary draw autoencoder recogniser encode denoiser
+                            denoiser-fall decoder clip segmenter; several may run beside each other
     trial NAME [--set ...]  an autoencoder of another layout, beside the chosen one, in WORK/trials/NAME
-    anneal --pages N        let the denoiser's rate fall over N pages, in a file of its own
     pause -- COMMAND        run COMMAND while the training holds still
     measure                 what the base draws of what it is asked for, answered by the recogniser
     sheet                   draw the fixed prompts with the averaged denoiser
@@ -45,6 +44,7 @@ STAGES: dict[str, Callable[[Work, Plan], None]] = {
     "recogniser": reading.recogniser,
     "encode": painting.encode,
     "denoiser": painting.denoiser,
+    "denoiser-fall": painting.denoiser_fall,
     "decoder": stages.decoder,
     "clip": reading.clip,
     "segmenter": reading.segmenter,
@@ -53,15 +53,16 @@ RUN = ("vocabulary", "draw", "autoencoder", "recogniser", "encode", "denoiser")
 
 
 def run(work: Work, names: Sequence[str]) -> None:
-    """Run stages in the order given, alone in the work folder."""
+    """Run stages in the order given. Each runs once at a time in a work folder; other stages may run beside
+    it."""
     plan = read_plan(work)
     give_way()
-    with work.alone("run"):
-        torch.set_num_threads(plan.machine.threads)
-        for name in names:
+    torch.set_num_threads(plan.machine.threads)
+    for name in names:
+        with work.alone(name):
             work.log(f"stage {name}")
             STAGES[name](work, plan)
-        work.log("all stages done: " + " ".join(names))
+    work.log("all stages done: " + " ".join(names))
 
 
 def trial(work: Work, name: str, plan: Plan) -> None:
@@ -92,8 +93,6 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("trial")
     one.add_argument("name")
     one.add_argument("--set", nargs="*", action="extend", default=[], metavar="X.Y=Z")
-    one = commands.add_parser("anneal")
-    one.add_argument("--pages", type=int, required=True)
     one = commands.add_parser("pause")
     one.add_argument("arguments", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     one = commands.add_parser("export")
@@ -121,11 +120,12 @@ def act(arguments: argparse.Namespace) -> int:
             write_plan(work, changed(plan, arguments.set))
             print(f"frozen: {freeze(work)}")
         case "resume":
-            if work.is_running("run"):
-                raise PerfError("a training of this folder already runs", where=str(work.root / "run.lock"))
             unknown = [name for name in arguments.names if name not in STAGES]
             if unknown:
                 raise PerfError(f"no stage {unknown[0]}", hint="stages: " + " ".join(STAGES))
+            for name in arguments.names or RUN:
+                if work.is_running(name):
+                    raise PerfError(f"the stage {name} already runs", where=str(work.root / f"{name}.lock"))
             process = detach(work, ["stage", *arguments.names] if arguments.names else ["run"])
             print(f"process {process}; it tells in {work.root / 'log.txt'}")
         case "run":
@@ -134,11 +134,6 @@ def act(arguments: argparse.Namespace) -> int:
             run(work, arguments.names)
         case "trial":
             trial(work, arguments.name, changed(plan, arguments.set))
-        case "anneal":
-            give_way()
-            torch.set_num_threads(plan.machine.threads)
-            with work.alone("anneal"):
-                painting.denoiser_fall(work, plan, arguments.pages)
         case "pause":
             command = [a for k, a in enumerate(arguments.arguments) if k or a != "--"]
             if not command:

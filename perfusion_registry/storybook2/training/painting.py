@@ -73,11 +73,18 @@ def denoiser(work: Work, plan: Plan) -> None:
         )
 
 
-def denoiser_fall(work: Work, plan: Plan, pages: int) -> None:
-    """Let the denoiser's rate fall over `pages` pages from its last checkpoint, in a file of its own."""
+def denoiser_fall(work: Work, plan: Plan) -> None:
+    """Let the denoiser's rate fall from its last checkpoint, in a file of its own."""
     with _shards(work, plan) as supply:
         learner = new_learner(work, plan, supply)
-        falling(work, plan, "denoiser", learner, pages=pages, hooks=hooks(work, plan, learner))
+        falling(
+            work,
+            plan,
+            "denoiser",
+            learner,
+            pages=plan.budgets.denoiser_fall,
+            hooks=hooks(work, plan, learner),
+        )
         sheet(work, learner, "fall")
 
 

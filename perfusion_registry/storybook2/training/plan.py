@@ -48,6 +48,7 @@ class Budgets:
     segmenter: int = 150_000
     segmenter_fall: int = 50_000
     denoiser: int = 2_000_000
+    denoiser_fall: int = 250_000
     sheet_every: int = 15_000
     measure_every: int = 10_000
     snapshot_every: int = 25_000

@@ -39,7 +39,7 @@ from perfusion_registry.storybook2.training.loop import (
 )
 from perfusion_registry.storybook2.training.plan import Plan
 from perfusion_registry.storybook2.training.producing import draw_shards
-from perfusion_registry.storybook2.training.state import begin_from
+from perfusion_registry.storybook2.training.state import begin_from, begun_at
 from perfusion_registry.storybook2.training.work import Work
 
 FITTED = 600
@@ -131,7 +131,7 @@ def train_and_fall(
 ) -> Learner:
     """Train a stage at the constant rate to `pages`, then let the rate fall over `fall` pages more, in a file
     of its own; the trained learner. learner: makes it, untrained."""
-    if not work.checkpoint(f"{name}-fall").exists():
+    if not begin_from(work, f"{name}-fall", learner()) and not work.checkpoint(f"{name}-fall").exists():
         plateau(work, plan, name, learner(), pages=pages, hooks=hooks)
     return falling(work, plan, name, learner(), pages=fall, hooks=hooks)
 
@@ -159,8 +159,8 @@ def falling(
     """Let the rate of a stage fall over `pages` pages from its last checkpoint, in a file of its own; the
     learner."""
     source, target = work.checkpoint(name), work.checkpoint(f"{name}-fall")
-    note = target.with_suffix(".from")
-    if not target.exists():
+    note = begun_at(work, f"{name}-fall")
+    if not begin_from(work, f"{name}-fall", learner) and not target.exists():
         if not source.exists():
             raise PerfError("there is nothing to let fall", where=str(source), hint=f"run the stage {name}")
         note.write_text(str(load(source, learner).pages))

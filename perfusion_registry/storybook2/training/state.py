@@ -28,7 +28,8 @@ _STAGES = {
     "segmenter": "segmenter",
     "denoiser": None,
 }
-"""Networks that may be half trained, and what there is of each when it is done; of the denoiser, nothing."""
+"""Networks that may be half trained, and what there is of each when it is done; of the denoiser, nothing.
+Of one whose rate falls already, that is carried."""
 
 
 def save_state(work: Work, target: Path) -> list[Path]:
@@ -40,9 +41,14 @@ def save_state(work: Work, target: Path) -> list[Path]:
                 if (work.root / name).exists():
                     tar.add(work.root / name, name)
             for stage, result in _STAGES.items():
-                checkpoint = work.checkpoint(stage)
                 if result is not None and (work.root / result).exists():
                     continue
+                fall = f"{stage}-fall"
+                if any(path.exists() for path in (work.checkpoint(fall), _small(work.root, fall))):
+                    stage = fall
+                    note = begun_at(work, fall)
+                    tar.add(note, note.name)
+                checkpoint = work.checkpoint(stage)
                 small = _small(work.root, stage)  # brought from elsewhere, perhaps not gone on with yet
                 if checkpoint.exists():
                     small = _small(Path(folder), stage)
@@ -54,7 +60,7 @@ def save_state(work: Work, target: Path) -> list[Path]:
 
 def load_state(source: Path, work: Work) -> Plan:
     """Bring the state of `save_state` into a work folder that has no training of its own yet; its plan."""
-    if work.checkpoint("denoiser").exists():
+    if any(work.checkpoint(stage).exists() for stage in ("denoiser", "denoiser-fall")):
         raise PerfError(
             "this work folder already has a denoiser", where=str(work.root), hint="name an empty folder"
         )
@@ -87,6 +93,11 @@ def begin_from(work: Work, name: str, learner: Learner) -> bool:
     learner.load_state_dict(state)
     save(target, learner, Progress(**saved["progress"]))
     return True
+
+
+def begun_at(work: Work, fall: str) -> Path:
+    """The file that says after how many pages the fall of that name began."""
+    return work.checkpoint(fall).with_suffix(".from")
 
 
 def _small(folder: Path, stage: str) -> Path:
