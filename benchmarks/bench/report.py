@@ -88,11 +88,16 @@ def _line(one: Measured) -> str:
         beside,
         _amount(one.ours, one.unit),
         _amount(one.beside, one.unit),
-        f"**{one.ratio:.3g}**",
-        f"{one.low:.3g} to {one.high:.3g}, {one.turns} turns",
+        f"**{_ratio(one.ratio)}**",
+        f"{_ratio(one.low)} to {_ratio(one.high)}, {one.turns} turns",
         aim,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _ratio(value: float) -> str:
+    """Of three digits, and never as a power of ten."""
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _amount(value: float, unit: str) -> str:
