@@ -19,7 +19,7 @@ from perfusion_registry.evaluate.results import (
     PointResult,
     Verdict,
 )
-from perfusion_registry.evaluate.statistics import Estimate, Numbers, Resampling
+from perfusion_registry.evaluate.statistics import ONCE, Estimate, Numbers, Resampling, Trainings
 from perfusion_registry.evaluate.suite import WORDS, Bootstrap, Claim, Figure
 
 BEST = "best H"
@@ -59,7 +59,7 @@ def figure_result(
     """The scores of one figure. points: in the order to show them. records: of this figure, each point's in
     the same order of classes, prompts and seeds."""
     table = _table(points, records)
-    first = table.rows[points[0].label]
+    first = {name: [r for r in rows if not r.training] for name, rows in table.rows[points[0].label].items()}
     resampling = Resampling({name: _counts(found) for name, found in first.items()}, bootstrap)
     estimates = _estimates(figure, points, table, resampling)
     results = tuple(_point(point, estimates, table, resampling) for point in points)
@@ -81,11 +81,14 @@ def _table(points: Sequence[Point], records: Sequence[ImageRecord]) -> _Table:
     rows: dict[str, dict[str, list[ImageRecord]]] = {point.label: {} for point in points}
     for record in records:
         rows[record.point].setdefault("+".join(record.concepts), []).append(record)
+    for classes in rows.values():
+        for found in classes.values():
+            found.sort(key=lambda record: record.training)
     return _Table(rows)
 
 
 def _counts(records: Sequence[ImageRecord]) -> list[int]:
-    """How many pictures each prompt of a class has."""
+    """How many pictures each prompt of a class has, of one training."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
         prompt = (record.group, record.template)
@@ -102,9 +105,10 @@ def _estimates(
     wanted = list(dict.fromkeys([*plain, *always]))
     estimates: dict[str, dict[MetricName, Estimate]] = {}
     for point in points:
+        trained = _trainings(figure, point, table)
         estimates[point.label] = {
             metric: resampling.by_class(
-                table.values(point.label, metric), share=METRICS[metric].kind == "rate"
+                table.values(point.label, metric), share=METRICS[metric].kind == "rate", trainings=trained
             )
             for metric in wanted
         }
@@ -119,6 +123,16 @@ def _estimates(
         label: {metric: estimate[metric] for metric in figure.metrics if metric in estimate}
         for label, estimate in estimates.items()
     }
+
+
+def _trainings(figure: Figure, point: Point, table: _Table) -> Trainings:
+    """Of whom a point's pictures are; the words alone are trained by nobody."""
+    variant = point.variant
+    if not variant.learned_by:
+        return ONCE
+    alike = next(v.name for v in figure.variants if v.training_options == variant.training_options)
+    count = 1 + max((r.training for found in table.rows[point.label].values() for r in found), default=0)
+    return Trainings(count, figure.trainings, alike)
 
 
 def _point(

@@ -11,18 +11,23 @@ from perfusion_registry.evaluate.suite import SuiteConcept
 from perfusion_registry.recipe.model import FileModel
 
 Limit = Annotated[int, Field(ge=1)] | None
+_Unsaid = Annotated[Limit, Field(exclude_if=lambda limit: limit is None)]
 Item = TypeVar("Item")
 
 
 class Budget(FileModel):
     """At most so many concepts (or pairs of them) in a figure, prompts in a group, pictures of a prompt,
-    denoising steps of a picture and training steps of a concept; None means all."""
+    denoising steps of a picture, training steps of a concept, trainings of a concept, and settings that a
+    search tries; None means all. methods: by which alone concepts are learned; none means all."""
 
     concepts: Limit = None
     prompts: Limit = None
     seeds: Limit = None
     steps: Limit = None
     train_steps: Limit = None
+    trainings: _Unsaid = None
+    settings: _Unsaid = None
+    methods: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
 
 
 def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
 from perfusion_registry.build import TRAINER_EPOCH
+from perfusion_registry.evaluate.costs import Meter
 from perfusion_registry.evaluate.sources import Source
 from perfusion_registry.methods.table import find_method, resolve_render, resolve_train, with_given_masks
 from perfusion_registry.recipe.mask_files import reads_mask_files
@@ -35,10 +36,19 @@ class BuildOrder:
 
     @classmethod
     def of(
-        cls, source: Source, way: str | None, base: BaseDescription, covariance: str, steps: int | None
+        cls,
+        source: Source,
+        way: str | None,
+        base: BaseDescription,
+        covariance: str,
+        steps: int | None,
+        training: int = 0,
     ) -> BuildOrder:
-        """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None."""
+        """The order of a source for a base. covariance: of C's file. steps: of training, at most, or None.
+        training: which of several that differ in their seed alone, from 0 on."""
         train = resolve_train(source.recipe, base.card.train)
+        if isinstance(train, TrainingOptions) and training:
+            train = train.model_copy(update={"seed": (train.seed + training) % 2**32})
         if isinstance(train, TrainingOptions) and steps is not None and steps < train.steps:
             every = min(train.validate_every, steps)
             train = train.model_copy(update={"steps": steps, "validate_every": every})
@@ -51,10 +61,10 @@ class BuildOrder:
             masks, prompts = list(_masks(source)) if reads_mask_files(train.mask) else [], train.prompts
         inputs = (source.recipe, source.digests, masks, base.training_digest(prompts), needed, train)
         digest = build_key(*inputs, render, epoch=TRAINER_EPOCH)
-        training = training_key(*inputs, render, epoch=TRAINER_EPOCH)
+        learned = training_key(*inputs, render, epoch=TRAINER_EPOCH)
         if way is not None:
-            digest, training = digest_of([way, digest]), digest_of([way, training])
-        return cls(source, train, render, way, digest, training)
+            digest, learned = digest_of([way, digest]), digest_of([way, learned])
+        return cls(source, train, render, way, digest, learned)
 
     @property
     def title(self) -> str:
@@ -65,13 +75,19 @@ class BuildOrder:
         """The SHA-256 of the artifact, where the store has it."""
         return store.lookup(self.digest)
 
-    def run(self, worker: Worker) -> tuple[str, str]:
-        """Build it into the store; the order's digest and the artifact's SHA-256."""
+    def run(self, worker: Worker) -> tuple[str, str, dict[str, Any] | None]:
+        """Build it into the store; the order's digest, the artifact's SHA-256, and what its training cost
+        (`Cost`), where that is known."""
+        sha256 = self._built(worker)
+        cost = worker.cache.cost(self.training)
+        return self.digest, sha256, None if cost is None else cost.model_dump()
+
+    def _built(self, worker: Worker) -> str:
         store = worker.store
         with store.building(self.training, self.source.name):
             done = self.built(store)
             if done is not None:
-                return self.digest, done
+                return done
             known = store.lookup(self.training)
             artifact = worker.artifact(known) if known is not None else self._made(worker)
             update = {"name": self.source.name, "recipe_digest": self.digest, "render": self.render}
@@ -80,7 +96,7 @@ class BuildOrder:
             store.record(self.digest, sha256)
             store.record(self.training, sha256)
             store.discard_workspace(self.training)
-        return self.digest, sha256
+        return sha256
 
     def _made(self, worker: Worker) -> Artifact:
         if isinstance(self.train, TrainingOptions):
@@ -108,17 +124,25 @@ class BuildOrder:
             self.source.masks,
             concept.method,
         )
-        return build_concept(
-            worker.base(training=True),
-            worker.covariance,
-            sources,
-            train,
-            self.render,
-            digest=self.digest,
-            make=find_method(concept.method).training(self.way) if self.way else None,
-            workspace=worker.store.workspace(self.training),
-            reporter=worker.reporter,
-        )
+        base, method = worker.base(training=True), find_method(concept.method)
+        covariance = worker.covariance if method.needs_covariance else None
+        meter = Meter(base.device, train.steps)
+        with meter.running():
+            artifact = build_concept(
+                base,
+                covariance,
+                sources,
+                train,
+                self.render,
+                digest=self.digest,
+                make=meter.counted(method.training(self.way) if self.way else method.trainable),
+                workspace=worker.store.workspace(self.training),
+                timed=meter.timed,
+                reporter=worker.reporter,
+            )
+        if meter.cost is not None:  # kept before the artifact, which says that all is done
+            worker.cache.keep_cost(self.training, meter.cost)
+        return artifact
 
 
 def _masks(source: Source) -> tuple[str, ...]:

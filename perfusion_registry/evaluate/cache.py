@@ -4,6 +4,7 @@ changes it.
     evaluation/pictures/<aa>/<key>.png       a picture
     evaluation/attention/<aa>/<key>.png      where its concepts' tokens drew attention, in greys
     evaluation/scores/<aa>/<key>.json        what one metric after another says of it
+    evaluation/costs/<aa>/<key>.json         what a training cost
     evaluation/portraits/<aa>/<key>.safetensors    what look-alikes look like
 
 Every file is whole or absent, so a killed evaluation goes on where it was.
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.recipe.writing import make_folder, replace_bytes
 
 if TYPE_CHECKING:
@@ -52,6 +56,17 @@ class Cache:
         except (OSError, ValueError):
             return None
         return scores if isinstance(scores, dict) else None
+
+    def cost(self, training: str) -> Cost | None:
+        """What a training cost, by its digest; None where nobody measured that."""
+        try:
+            return Cost.model_validate_json(self._place("costs", training, "json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def keep_cost(self, training: str, cost: Cost) -> None:
+        """Keep what a training cost."""
+        self.keep(self._place("costs", training, "json"), cost.model_dump_json().encode())
 
     def keep(self, path: Path, data: bytes) -> None:
         """Write one file of the cache, whole or not at all."""

@@ -118,7 +118,7 @@ def difference(metric: MetricName, estimate: Estimated | None) -> str:
         return ""
     value = told(metric, estimate.value, signed=True)
     if estimate.low is None or estimate.high is None:
-        return f"{value} (too few prompts to say how sure)"
+        return f"{value} (too few prompts or trainings to say how sure)"
     return (
         f"{value} ({told(metric, estimate.low, signed=True)} to {told(metric, estimate.high, signed=True)})"
     )

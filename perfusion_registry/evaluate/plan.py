@@ -44,7 +44,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Cell:
-    """One prompt of one subject under one point of a figure; one picture for each seed."""
+    """One prompt of one subject under one point of a figure; one picture for each seed. training: which one
+    of its concepts, from 0 on."""
 
     figure: str
     point: Point
@@ -53,6 +54,7 @@ class Cell:
     template: str
     seeds: tuple[int, ...]
     metrics: frozenset[MetricName]
+    training: int = 0
 
     @property
     def subject_label(self) -> str:
@@ -64,15 +66,15 @@ class Cell:
 class Outline:
     """Everything that a run will do, before anything is built.
 
-    cells: by figure. builds: for each concept under each variant that trains it. skipped: figures that cannot
-    be drawn, and why.
+    cells: by figure. builds: for each training of each concept under each variant that trains it, by figure,
+    variant, concept and training. skipped: figures that cannot be drawn, and why.
     """
 
     suite: Suite
     figures: tuple[Figure, ...]
     cells: tuple[Cell, ...]
     sources: Mapping[str, Source]
-    builds: Mapping[tuple[str, str, str], BuildOrder]
+    builds: Mapping[tuple[str, str, str, int], BuildOrder]
     bases: Mapping[str, BaseDescription]
     skipped: Mapping[str, str]
     budget: Budget
@@ -94,7 +96,7 @@ class Outline:
             concepts = tuple(
                 DrawnConcept(
                     name,
-                    built[self.builds[cell.figure, variant.name, name].digest],
+                    built[self.builds[cell.figure, variant.name, name, cell.training].digest],
                     variant.learned_by,
                     tuple(cell.point.settings.items()),
                 )
@@ -199,16 +201,22 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
     metrics = frozenset((*figure.metrics, *always))
     planned = []
     for variant in compared(figure):
-        for point in points(variant):
-            for group in suite.prompts:
-                if figure.prompts and group.name not in figure.prompts:
-                    continue
-                subjects = _subjects(group, concepts, names, budget)
-                for subject, template in itertools.product(subjects, spread(group.templates, budget.prompts)):
-                    planned.append(
-                        Cell(figure.id, point, subject, group, template, tuple(range(count)), metrics)
-                    )
+        trained = range(trainings(figure, budget) if variant.learned_by else 1)
+        for point, group in itertools.product(points(variant), suite.prompts):
+            if figure.prompts and group.name not in figure.prompts:
+                continue
+            subjects = _subjects(group, concepts, names, budget)
+            templates = spread(group.templates, budget.prompts)
+            for subject, training, template in itertools.product(subjects, trained, templates):
+                planned.append(
+                    Cell(figure.id, point, subject, group, template, tuple(range(count)), metrics, training)
+                )
     return planned
+
+
+def trainings(figure: Figure, budget: Budget) -> int:
+    """How often each concept of a figure is trained."""
+    return min(figure.trainings, budget.trainings or figure.trainings)
 
 
 def _subjects(
@@ -260,11 +268,16 @@ def outline(
         variant = cell.point.variant
         if variant.method != WORDS:
             for name in cell.subject:
-                key = (cell.figure, variant.name, name)
+                key = (cell.figure, variant.name, name, cell.training)
                 if key not in builds:
                     source = sources[name].under(variant, suite)
                     builds[key] = BuildOrder.of(
-                        source, variant.other_training, bases[""], covariance, budget.train_steps
+                        source,
+                        variant.other_training,
+                        bases[""],
+                        covariance,
+                        budget.train_steps,
+                        cell.training,
                     )
                     for point in points(variant):
                         _check_settings(builds[key], point, f"{suite.name}, figure {cell.figure}")

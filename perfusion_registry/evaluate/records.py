@@ -97,7 +97,7 @@ def drawn_options(
             if key in seen:
                 continue
             seen.add(key)
-            order = plan.builds[cell.figure, point.variant.name, name]
+            order = plan.builds[cell.figure, point.variant.name, name, cell.training]
             card = read_card(store.path(built[order.digest]))
             method = find_method(card.method)
             own = method.own_options(card.train, card.render, {})
@@ -141,6 +141,7 @@ def image_records(
             prompt=order.prompt,
             template=cell.template,
             seed=seed,
+            training=cell.training,
             picture=_placed(cache.picture(key), out, "pictures"),
             attention=_placed(attention, out, "attention")
             if order.attention and attention.is_file()
@@ -167,7 +168,8 @@ def concept_results(
     plan: Outline, built: Mapping[str, str], store: Store, out: Path
 ) -> Iterator[ConceptResult]:
     """The concepts that were built, with what they were learned from put beside the results."""
-    for (figure, variant, name), order in plan.builds.items():
+    cache = Cache(store.root)
+    for (figure, variant, name, training), order in plan.builds.items():
         sha256 = built[order.digest]
         card = load_artifact(store.get(sha256)).card
         images = []
@@ -184,6 +186,9 @@ def concept_results(
             group=order.source.group,
             supercategory=order.source.supercategory,
             sha256=sha256,
+            training=training,
+            bytes=store.path(sha256).stat().st_size,
+            cost=cache.cost(order.training),
             steps_kept=card.steps_kept or 0,
             images=tuple(images),
         )

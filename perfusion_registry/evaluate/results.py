@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.suite import Bootstrap, Suite
 from perfusion_registry.methods.settings import Value
@@ -26,10 +27,13 @@ Settings = Annotated[dict[str, Value], Field(exclude_if=lambda settings: not set
 """Values of a method's settings, by field."""
 
 
+_Training = Annotated[int, Field(ge=0, exclude_if=lambda training: training == 0)]
+
+
 class ImageRecord(FileModel):
     """One picture. concepts: whom it is judged by. point: the label of its operating point. picture: its
     file, beside the results. settings: what its point sets, by field; bias to key_lock are those of them that
-    perfusion has. metrics: those that say something of it."""
+    perfusion has. training: which one of its concepts, from 0 on. metrics: those that say something of it."""
 
     figure: str
     variant: str
@@ -45,6 +49,7 @@ class ImageRecord(FileModel):
     prompt: str
     template: str
     seed: int
+    training: _Training = 0
     picture: str
     attention: str | None = None
     metrics: dict[MetricName, float]
@@ -162,7 +167,9 @@ class DrawnOptions(FileModel):
 
 
 class ConceptResult(FileModel):
-    """A concept as one variant built it. images: its references, beside the results."""
+    """A concept as one variant built it. training: which one of it, from 0 on. bytes: of the artifact.
+    cost: of the training, where it was measured: not of what was there before. images: its references,
+    beside the results."""
 
     figure: str
     variant: str
@@ -170,6 +177,9 @@ class ConceptResult(FileModel):
     group: str
     supercategory: str
     sha256: str
+    training: _Training = 0
+    bytes: int | None = None
+    cost: Cost | None = None
     steps_kept: int
     images: tuple[str, ...]
 

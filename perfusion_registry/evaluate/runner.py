@@ -13,6 +13,7 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.environment import environment
 from perfusion_registry.evaluate.plan import Outline, compared, points
@@ -56,7 +57,7 @@ def evaluate(
         reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
     with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
-        built = _build(plan, Store(place.root), run, reporter)
+        built = _build(plan, Store(place.root), cache, run, reporter)
         orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
         _draw([order for _, order in orders], suite.render.batch, cache, run, reporter)
         judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
@@ -98,15 +99,17 @@ def _processes(jobs: int, setting: WorkerSetup, reporter: Reporter) -> AbstractC
     return worker_pool(partial(Worker, setting), jobs, reporter, preload=preload)
 
 
-def _build(plan: Outline, store: Store, run: Run, reporter: Reporter) -> dict[str, str]:
+def _build(plan: Outline, store: Store, cache: Cache, run: Run, reporter: Reporter) -> dict[str, str]:
     """The SHA-256 of the artifact for each build order's digest."""
     built = {order.digest: artifact for order in plan.orders if (artifact := order.built(store))}
     # Two orders of one training make two cards of the same tensors; the second finds them in the store.
     todo = [order for order in plan.orders if order.digest not in built]
     if todo:
         with reporter.stage(f"Building {count(len(todo), 'concept')}", len(todo)) as stage:
-            for done, (digest, sha256) in run(todo):
+            for done, (digest, sha256, cost) in run(todo):
                 built[digest] = sha256
+                if cost is not None:  # of another machine, which has a cache of its own
+                    cache.keep_cost(done.training, Cost.model_validate(cost))
                 stage.advance(note=done.title)
     return built
 

@@ -1,11 +1,14 @@
 """Scores per class and their 95 % intervals (Section 5): balanced over classes, bootstrapped over prompts.
 
 Every figure draws the same prompts and seeds for all of its points, so one resampling serves them all, and
-the difference of two points is resampled in pairs: the noise that they share cancels.
+the difference of two points is resampled in pairs: the noise that they share cancels. Where a figure trains
+each concept several times, trainings are resampled too: across the prompts, which all trainings share, and
+for each model on its own, since no two models share a training.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +21,22 @@ Numbers = NDArray[np.float64]
 
 
 SPARE = 4
-"""Below so many spare prompts, resampling would take the few there are for all, and no interval is told."""
+"""Below so many spare prompts, or trainings, resampling would take the few there are for all, and no
+interval is told."""
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Of whom the pictures of a point are. count: how often each class was trained. wanted: how often its
+    figure trains; where that is once, a training's chance is in no interval. model: what is trained; points
+    of one model have the same trainings."""
+
+    count: int = 1
+    wanted: int = 1
+    model: str = ""
+
+
+ONCE = Trainings()
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,7 @@ class Resampling:
         self._weights = [_weights(rng, counts, bootstrap.resamples) for counts in grid.values()]
         self.resamples = bootstrap.resamples
         self._generator = np.random.default_rng([bootstrap.seed, 1])
+        self._seed = bootstrap.seed
         self._prompts = [np.repeat(np.arange(len(counts)), counts) for counts in grid.values()]
         self._concepts = bootstrap.over == "concepts"
         count = len(grid)
@@ -97,28 +116,51 @@ class Resampling:
         else:
             self._share = np.full((bootstrap.resamples, count), 1 / count)
 
-    def by_class(self, values: Mapping[str, Numbers], *, share: bool = False) -> Estimate:
-        """The mean of each class. values: for each class its pictures' values, prompt by prompt; nan where a
-        picture has none. A class (or a replicate) without any value is nan.
+    def by_class(
+        self, values: Mapping[str, Numbers], *, share: bool = False, trainings: Trainings = ONCE
+    ) -> Estimate:
+        """The mean of each class. values: for each class its pictures' values, prompt by prompt, training
+        after training; nan where a picture has none. A class (or a replicate) without any value is nan.
 
         share: the values are 0 or 1. Where a class has only one of the two, resampling would claim certainty
         from however few pictures; its replicates are drawn from the Jeffreys posterior instead.
         """
         means, replicates, spare = [], [], []
-        for name, weights, prompts in zip(self.classes, self._weights, self._prompts, strict=True):
+        count, drawn = trainings.count, self._drawn(trainings)
+        for number, (name, weights, prompts) in enumerate(
+            zip(self.classes, self._weights, self._prompts, strict=True)
+        ):
             finite = np.isfinite(values[name])
-            spare.append(float(max(0, len(np.unique(prompts[finite])) - 1)))
+            spare.append(float(max(0, len(np.unique(np.tile(prompts, count)[finite])) - 1)))
+            if trainings.wanted > 1:
+                spare[-1] = min(spare[-1], count - 1.0)
             if share and finite.any() and len(np.unique(values[name][finite])) == 1:
-                hits, count = float(values[name][finite].sum()), int(finite.sum())
-                means.append(hits / count)
-                replicates.append(self._generator.beta(hits + 0.5, count - hits + 0.5, self.resamples))
-                spare[-1] = np.inf
+                hits, pictures = float(values[name][finite].sum()), int(finite.sum())
+                means.append(hits / pictures)
+                replicates.append(self._generator.beta(hits + 0.5, pictures - hits + 0.5, self.resamples))
+                if trainings.wanted == 1:
+                    spare[-1] = np.inf
                 continue
             numbers = np.where(finite, values[name], 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 means.append(numbers.sum() / finite.sum() if finite.any() else np.nan)
-                replicates.append((weights @ numbers) / (weights @ finite))
+                # (R, T) sums of each training's pictures, and how many they are.
+                sums, counts = (weights @ v.reshape(count, -1).T for v in (numbers, finite))
+                replicates.append((drawn[number] * sums).sum(1) / (drawn[number] * counts).sum(1))
         return Estimate(np.array(means), np.stack(replicates, 1), np.array(spare))
+
+    def _drawn(self, trainings: Trainings) -> Numbers:
+        """(C, R, T): how often each training of a class is drawn in each replicate.
+
+        Of T one fewer than T are drawn: so the replicates' variance is that of a mean of T, which with T
+        draws would be short by one part in T (McCarthy and Snowden 1985).
+        """
+        count, classes = trainings.count, len(self.classes)
+        if count == 1:
+            return np.ones((classes, self.resamples, 1))
+        generator = np.random.default_rng([self._seed, 2, zlib.crc32(trainings.model.encode())])
+        drawn = generator.multinomial(count - 1, np.full(count, 1 / count), (classes, self.resamples))
+        return drawn.astype(np.float64)
 
     def balanced(self, estimate: Estimate) -> Estimate:
         """The mean over classes, each counting alike; classes without a value are left out."""

@@ -114,7 +114,9 @@ class Figure(FileModel):
     kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of the
     exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point for
     each class. best: also choose, for each concept, the point of the greatest harmonic mean among those that
-    take the same artifact as the first variant. guidance: instead of the suite's.
+    take the same artifact as the first variant. guidance: instead of the suite's. trainings: each concept is
+    trained so many times, from other seeds, and their spread is in the intervals; of one, intervals are those
+    of its pictures alone.
     """
 
     id: Key
@@ -125,6 +127,7 @@ class Figure(FileModel):
     prompts: tuple[Key, ...] = ()
     metrics: tuple[MetricName, ...] = ("image", "text", "text_normalised", "harmonic")
     seeds: Count | None = None
+    trainings: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
     guidance: Guidance | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     claims: tuple[Claim, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfusion_registry.evaluate.statistics import Estimate, Resampling
+from perfusion_registry.evaluate.statistics import ONCE, Estimate, Resampling, Trainings
 from perfusion_registry.evaluate.suite import Bootstrap
 
 
@@ -109,3 +109,77 @@ def test_a_share_of_none_in_few_pictures_is_not_taken_for_certain() -> None:
         assert np.array_equal(plain, share)
     assert widths[0] > 0.15
     assert widths[1] < 0.05
+
+
+THREE = Trainings(3, 3, "a model")
+
+
+def test_replicates_of_several_trainings_are_those_added_up_one_by_one() -> None:
+    """Two of three trainings drawn with replacement, across prompts drawn with replacement and their
+    pictures."""
+    rng, made = np.random.default_rng(2), resampling({"a": [2] * 5, "b": [3] * 5})
+    values = {"a": rng.normal(size=30), "b": rng.normal(size=45)}
+    values["a"][[3, 17]] = np.nan
+    found, drawn = made.by_class(values, trainings=THREE), made._drawn(THREE)
+    assert set(drawn.sum(2).ravel()) == {2}
+    for column, (name, weights) in enumerate(zip(values, made._weights, strict=True)):
+        for replicate in (0, 1, 250, 499):
+            total = count = 0.0
+            for training, numbers in enumerate(np.split(values[name], 3)):
+                for weight, number in zip(weights[replicate], numbers, strict=True):
+                    if np.isfinite(number):
+                        total += drawn[column, replicate, training] * weight * number
+                        count += drawn[column, replicate, training] * weight
+            assert found.replicates[replicate, column] == pytest.approx(total / count)
+        assert found.value[column] == pytest.approx(np.nanmean(values[name]))
+
+
+def test_trainings_that_differ_alone_spread_as_a_mean_of_them_does() -> None:
+    """The textbook's standard error, of trainings: s / sqrt(3) in each class, and by 2 in the mean of
+    four."""
+    rng = np.random.default_rng(3)
+    made = Resampling({name: [4] * 12 for name in "abcd"}, Bootstrap(resamples=4000))
+    trained = {name: rng.normal(size=3) for name in "abcd"}
+    values = {name: np.repeat(numbers, 48) for name, numbers in trained.items()}
+    spread = made.balanced(made.by_class(values, trainings=THREE)).replicates.std()
+    expected = np.sqrt(sum(numbers.var(ddof=1) / 3 for numbers in trained.values())) / 4
+    assert spread == pytest.approx(expected, rel=0.05)
+
+
+def test_intervals_of_several_trainings_cover_what_those_of_pictures_alone_miss() -> None:
+    rng, covered = np.random.default_rng(4), {True: 0, False: 0}
+    for trial in range(150):
+        made = Resampling({name: [4] * 12 for name in "abcd"}, Bootstrap(resamples=200, seed=trial))
+        values = {}
+        for name in "abcd":
+            prompts = np.repeat(rng.normal(scale=0.3, size=12), 4)
+            values[name] = np.concatenate(
+                [prompts + rng.normal() + rng.normal(scale=0.5, size=48) for _ in range(3)]
+            )
+        for aware in covered:
+            one = {name: numbers[:48] for name, numbers in values.items()}
+            estimate = made.by_class(values, trainings=THREE) if aware else made.by_class(one)
+            low, high = made.balanced(estimate).interval()
+            covered[aware] += low <= 0 <= high
+    assert covered[True] >= 0.88 * 150
+    assert covered[False] < 0.5 * 150
+
+
+def test_points_of_one_model_share_its_trainings_and_other_models_do_not() -> None:
+    made = resampling({"a": [2] * 6})
+    values = {"a": np.random.default_rng(5).normal(size=36)}
+    own, shifted = (made.by_class({"a": values["a"] + by}, trainings=THREE) for by in (0, 1))
+    assert np.ptp(shifted.minus(own).replicates) == pytest.approx(0, abs=1e-9)
+    other = made.by_class(values, trainings=Trainings(3, 3, "another"))
+    assert np.ptp(other.minus(own).replicates) > 0.1
+
+
+@pytest.mark.parametrize(("count", "classes", "known"), [(1, 8, False), (3, 1, False), (3, 2, True)])
+def test_too_few_trainings_have_no_interval(count: int, classes: int, known: bool) -> None:
+    """Where a figure asks for several; of the words alone, nobody is trained."""
+    made = resampling({str(number): [2] * 12 for number in range(classes)})
+    values = {str(number): np.random.default_rng(number).normal(size=24 * count) for number in range(classes)}
+    few = made.balanced(made.by_class(values, trainings=Trainings(count, 3, "a model")))
+    assert np.isfinite(few.interval()).all() == known
+    if count == 1:
+        assert np.isfinite(made.balanced(made.by_class(values, trainings=ONCE)).interval()).all()

@@ -91,7 +91,7 @@ def page(results: Results, folder: Path, plots: Mapping[str, Plot]) -> str:
 def _view(
     results: Results, figure: FigureResult, folder: Path, plot: Plot | None, markup: type[str]
 ) -> FigureView:
-    records = [record for record in results.images if record.figure == figure.id]
+    records = [record for record in results.images if record.figure == figure.id and not record.training]
     return FigureView(
         figure,
         None if plot is None else markup(plot.svg),
@@ -123,9 +123,13 @@ def _limits(results: Results) -> list[str]:
         "seeds": "pictures of a prompt",
         "steps": "denoising steps",
         "train_steps": "training steps",
+        "trainings": "trainings of a concept",
+        "settings": "settings that a search tries",
+        "methods": "only the methods",
     }
-    budget = results.budget.model_dump()
-    return [f"{names[key]}: {value}" for key, value in budget.items() if value is not None]
+    budget = {key: value for key, value in results.budget if value not in (None, ())}
+    said = {key: ", ".join(v) if isinstance(v, tuple) else v for key, v in budget.items()}
+    return [f"{names[key]}: {value}" for key, value in said.items()]
 
 
 def _plot_caption(figure: FigureResult) -> str:
@@ -153,8 +157,10 @@ def _meanings(results: Results) -> dict[str, str]:
     }[results.bootstrap.over]
     meanings = {metric.title: metric.meaning for name, metric in METRICS.items() if name in shown}
     meanings["scores"] = "Balanced: the mean over concepts of each concept's mean, so that each counts alike."
+    trained = max((record.training for record in results.images), default=0) + 1
+    several = f"{trained} trainings of each concept are drawn anew as well. " if trained > 1 else ""
     meanings["intervals"] = (
-        f"95\N{NO-BREAK SPACE}%, by {results.bootstrap.resamples:,} bootstrap resamples: {over}. "
+        f"95\N{NO-BREAK SPACE}%, by {results.bootstrap.resamples:,} bootstrap resamples: {over}. {several}"
         "Differences are resampled in pairs of the same prompt and seed."
     )
     return meanings
