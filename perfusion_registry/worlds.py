@@ -5,10 +5,12 @@ Suites take their concepts from a world's cast, and a world brings metrics of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from perfusion_registry.errors import PerfError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +42,10 @@ class Subject:
 
     supercategory: str
     cast: str | None
+
+
+class NoJudgeError(PerfError):
+    """A base has nothing that judges pictures of its world, such as one that is still being trained."""
 
 
 class WorldJudge(Protocol):
@@ -96,10 +102,28 @@ class World(Protocol):
         ...
 
     def judge_file(self, base: str) -> Path:
-        """The file of weights that judges, of a base by its reference; raises PerfError where there is
+        """The file of weights that judges, of a base by its reference; raises NoJudgeError where there is
         none."""
         ...
 
     def judge(self, base: str) -> WorldJudge:
         """What judges, loaded."""
+        ...
+
+
+@runtime_checkable
+class DrawnWorld(World, Protocol):
+    """A world by whose pages the bounds of a base can be measured (`verdict.bounds`).
+
+    things: the words for all that it draws. words: all words of its captions. kinds: of things, each by one
+    word, so that pages of one kind do not show another.
+    """
+
+    things: Sequence[str]
+    words: Sequence[str]
+    kinds: Sequence[str]
+
+    def sets(self, count: int, size: int) -> Iterator[tuple[str, Tensor]]:
+        """So many sets of pictures (size, 3, h, w) in 0..1, each of one thing as people would take them, with
+        its word; all kinds in their turn."""
         ...

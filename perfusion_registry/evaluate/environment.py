@@ -10,7 +10,7 @@ from perfusion_registry.artifact import digest_of
 from perfusion_registry.base import BaseDescription
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.errors import PerfError
-from perfusion_registry.evaluate.metrics import world
+from perfusion_registry.evaluate.metrics import world, world_of
 from perfusion_registry.evaluate.plan import Outline
 from perfusion_registry.evaluate.results import Environment
 from perfusion_registry.evaluate.worker import WorkerSetup
@@ -40,7 +40,7 @@ def environment(plan: Outline, setting: WorkerSetup) -> Environment:
 
 def judges(base: BaseDescription, dino: Path | None, clip: Path | None) -> str:
     """A digest of the models that judge: the base's CLIP, the drawn world's, DINO, the suite's CLIP."""
-    digests = [base.digest, file_digest(world().judge_file(str(base.folder)))]
+    digests = [base.digest, file_digest(world(world_of(base)).judge_file(str(base.folder)))]
     scorer = base.options.scorer
     others = [scorer.digest] if scorer is not None and clip is None else []
     return digest_of(

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, WithJsonSchema
 
+from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.base.identity import BaseIdentity
 from perfusion_registry.errors import PerfError
 from perfusion_registry.plugins import load_object, load_plugin
 from perfusion_registry.worlds import Metric, World
 
-WORLDS = {"storybook": "perfusion_registry.storybook.judging:WORLD"}
+WORLDS = {
+    "storybook": "perfusion_registry.storybook.judging:WORLD",
+    "storybook2": "perfusion_registry.storybook2.judging:WORLD",
+}
 """The drawn worlds that come with perf."""
+
+USUAL = "storybook"
+"""The world that judges pictures of a base which belongs to none."""
 
 ENTRY_POINTS = "perfusion_registry.worlds"
 """The group in which distributions name further ones."""
 
 
-def world(name: str = "storybook") -> World:
+def world(name: str = USUAL) -> World:
     """A drawn world by its name. Raises PerfError where it is not installed."""
     if name in WORLDS:
         shipped: World = load_object(WORLDS[name])
@@ -28,6 +36,18 @@ def world(name: str = "storybook") -> World:
     if brought is None:
         raise PerfError(f"the drawn world `{name}` is not installed", hint="install what brings it")
     return brought
+
+
+def world_of(base: BaseIdentity) -> str:
+    """The name of the world that a base belongs to, as its bounds file says; `USUAL` of one that says
+    none."""
+    return BaseBounds.of(base).world or USUAL
+
+
+def _of_worlds() -> Iterator[tuple[str, Metric]]:
+    """The metrics of all worlds that come with perf; of those of one name, as the usual world has it."""
+    for name in reversed([USUAL, *(other for other in WORLDS if other != USUAL)]):
+        yield from world(name).metrics.items()
 
 
 METRICS: Mapping[str, Metric] = {
@@ -68,8 +88,9 @@ METRICS: Mapping[str, Metric] = {
         "share",
     ),
     **world().metrics,
+    **dict(_of_worlds()),
 }
-"""Every metric, in the order to show them: of any picture, and what a drawn world knows of its own."""
+"""Every metric, in the order to show them: of any picture, and what drawn worlds know of their own."""
 
 
 def _known(name: str) -> str:

@@ -125,10 +125,11 @@ class Outline:
     def scored(self, cell: Cell, order: DrawOrder) -> ScoreOrder:
         """How the pictures of a cell are judged."""
         variant = cell.point.variant
-        plain = [self.sources[name].supercategory for name in cell.subject]
+        own = [self.sources[name] for name in cell.subject]
+        plain = [source.supercategory for source in own]
         judged = tuple(
-            Judged(name, word, self.sources[name].images, self.sources[name].cast)
-            for name, word in zip(cell.subject, plain, strict=True)
+            Judged(source.name, source.supercategory, source.images, source.cast, source.world)
+            for source in own
         )
         return ScoreOrder(
             keys=tuple(order.key(seed) for seed in cell.seeds),

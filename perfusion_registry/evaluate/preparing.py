@@ -17,6 +17,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.environment import judges
+from perfusion_registry.evaluate.metrics import world_of
 from perfusion_registry.evaluate.plan import Outline, outline
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import Suite
@@ -115,7 +116,7 @@ def prepared(
     )
     plan = outline(
         suite,
-        sources(suite, where),
+        sources(suite, where, world_of(base)),
         bases,
         file_digest(covariance),
         figures=figures,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import digest_of
 from perfusion_registry.evaluate.cache import SCORING_EPOCH
-from perfusion_registry.evaluate.metrics import MetricName, world
+from perfusion_registry.evaluate.metrics import USUAL, MetricName, world
 from perfusion_registry.worlds import Subject
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judged:
-    """A concept that pictures are judged by. images: the bytes of its own ones."""
+    """A concept that pictures are judged by. images: the bytes of its own ones. cast: who of its world's
+    cast it is."""
 
     name: str
     supercategory: str
     images: tuple[bytes, ...]
     cast: str | None
+    world: str = USUAL
 
     @property
     def digest(self) -> str:
         """Of all of it, and of how the drawn world draws who it shows."""
-        individual = world().identity(self.cast) if self.cast is not None else None
+        individual = world(self.world).identity(self.cast) if self.cast is not None else None
         images = [hashlib.sha256(image).hexdigest() for image in self.images]
         return digest_of([self.supercategory, individual, images])
 
@@ -88,7 +90,7 @@ class ScoreOrder:
             if metric in self.metrics and (values := score(shown)) is not None:
                 for row, value in zip(scores, values.tolist(), strict=True):
                     row[metric] = value
-        known = world().metrics.keys() & self.metrics
+        known = worker.world.metrics.keys() & self.metrics
         if known:
             subjects = [Subject(subject.supercategory, subject.cast) for subject in self.judged]
             judged = worker.judge.scores(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.build.images import load_image, load_mask, open_picture
 from perfusion_registry.errors import PerfError
-from perfusion_registry.evaluate.metrics import world
+from perfusion_registry.evaluate.metrics import USUAL, world
 from perfusion_registry.methods.files import read_recipe, recipe_section, train_section
 from perfusion_registry.methods.table import find_method, recipe_model
 from perfusion_registry.recipe import Recipe
@@ -27,8 +27,8 @@ _SCHEDULE = ("steps", "batch", "validate_every")
 
 @dataclass(frozen=True)
 class Source:
-    """A concept to build. images, masks: the files' bytes. cast: who of the cast it is, where it is one.
-    path: of its recipe, where it has a file of one.
+    """A concept to build. images, masks: the files' bytes. cast: who of its world's cast it is, where it is
+    one. path: of its recipe, where it has a file of one.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Source:
     masks: tuple[bytes | None, ...]
     cast: str | None
     path: Path | None = None
+    world: str = USUAL
 
     @property
     def supercategory(self) -> str:
@@ -90,44 +91,46 @@ class Source:
         return replace(self, recipe=recipe, images=self.images[:count], masks=self.masks[:count])
 
 
-def sources(suite: Suite, where: Path) -> dict[str, Source]:
-    """The concepts of a suite by name. where: the suite's file, beside which recipes are looked for.
+def sources(suite: Suite, where: Path, drawn: str = USUAL) -> dict[str, Source]:
+    """The concepts of a suite by name. where: the suite's file, beside which recipes are looked for. drawn:
+    the world whose cast it means, by its name.
 
     Raises PerfError for somebody who is not of the cast, and for recipes and images that cannot be read.
     """
     for concept in suite.concepts:
-        _check_cast(concept, where)
+        _check_cast(concept, where, drawn)
     every = [
-        _of_recipe(concept, where) if concept.recipe else _of_cast(concept) for concept in suite.concepts
+        _of_recipe(concept, where) if concept.recipe else _of_cast(concept, drawn)
+        for concept in suite.concepts
     ]
-    return {source.name: source for source in every}
+    return {source.name: replace(source, world=drawn) for source in every}
 
 
-def _check_cast(concept: SuiteConcept, where: Path) -> None:
+def _check_cast(concept: SuiteConcept, where: Path, drawn: str) -> None:
     if concept.cast is None:
         return
-    cast = world().cast
+    cast = world(drawn).cast
     if concept.cast not in cast:
         raise PerfError(
-            f"there is no {concept.cast!r} in {world().name}'s cast",
+            f"there is no {concept.cast!r} in {world(drawn).name}'s cast",
             where=f"{where}, concept {concept.name}",
             hint=did_you_mean(concept.cast, cast, f"its members are {', '.join(cast)}"),
         )
 
 
-def _of_cast(concept: SuiteConcept) -> Source:
+def _of_cast(concept: SuiteConcept, drawn: str) -> Source:
     from PIL import Image
 
     assert concept.cast is not None
     images = []
-    for picture in world().images(concept.cast):
+    for picture in world(drawn).images(concept.cast):
         file = io.BytesIO()
         Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
         images.append(file.getvalue())
     section = LearnedSection(
         name=concept.name,
         version="1.0.0",
-        supercategory=world().supercategory(concept.cast),
+        supercategory=world(drawn).supercategory(concept.cast),
         images=(f"{concept.cast}/*.png",),
     )
     return Source(

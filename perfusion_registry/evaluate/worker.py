@@ -14,7 +14,7 @@ from perfusion_registry.base.offload_kinds import Offload
 from perfusion_registry.build import Covariance, load_covariance
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.cache import Cache
-from perfusion_registry.evaluate.metrics import world
+from perfusion_registry.evaluate.metrics import world, world_of
 from perfusion_registry.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from perfusion_registry.base import Base, Scorer
     from perfusion_registry.base.likeness import Likeness
-    from perfusion_registry.worlds import WorldJudge
+    from perfusion_registry.worlds import World, WorldJudge
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,14 @@ class Worker:
         return Likeness.load(self.setting.dino, self.base().device)
 
     @cached_property
+    def world(self) -> World:
+        """The drawn world of the suite's base."""
+        return world(world_of(self.setting.bases[self.setting.base]))
+
+    @cached_property
     def judge(self) -> WorldJudge:
         """What tells the drawn world's metrics."""
-        return world().judge(str(self.setting.bases[self.setting.base].folder))
+        return self.world.judge(str(self.setting.bases[self.setting.base].folder))
 
     def artifact(self, sha256: str) -> Artifact:
         """An artifact of the store."""

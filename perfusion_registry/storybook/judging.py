@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import digest_of
 from perfusion_registry.base import describe_base
 from perfusion_registry.base.digest import file_digest
-from perfusion_registry.errors import PerfError
-from perfusion_registry.worlds import Metric, Recall, Subject, WorldJudge
+from perfusion_registry.worlds import Metric, NoJudgeError, Recall, Subject, WorldJudge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +24,7 @@ PORTRAITS_EPOCH = 2
 
 
 class Storybook:
-    """The world; see `worlds.World`."""
+    """The world; see `worlds.DrawnWorld`."""
 
     name = "Storybook"
     metrics: Mapping[str, Metric] = {
@@ -86,7 +85,7 @@ class Storybook:
             path = describe_base(reference).folder / "recogniser.safetensors"
             if path.is_file():
                 return path
-        raise PerfError("the recogniser of the drawn world is not in this installation", where=str(path))
+        raise NoJudgeError("the recogniser of the drawn world is not in this installation", where=str(path))
 
     def judge(self, base: str) -> WorldJudge:
         """The recogniser."""
@@ -94,6 +93,40 @@ class Storybook:
 
         file = self.judge_file(base)
         return Judge(Recogniser.load(file), file_digest(file))
+
+    @cached_property
+    def things(self) -> Sequence[str]:
+        """Its categories."""
+        from perfusion_registry.storybook.world import CATEGORIES
+
+        return CATEGORIES
+
+    @cached_property
+    def kinds(self) -> Sequence[str]:
+        """The same."""
+        return self.things
+
+    @cached_property
+    def words(self) -> Sequence[str]:
+        """All words of its captions."""
+        from perfusion_registry.storybook.captions import caption_words
+
+        return caption_words()
+
+    def sets(self, count: int, size: int) -> Iterator[tuple[str, Tensor]]:
+        """Pictures of individuals that wear nothing and are made of nothing special."""
+        from random import Random
+
+        from perfusion_registry.storybook.cast import reference_images
+        from perfusion_registry.storybook.world import Individual
+
+        rng = Random("bounds")
+        made = 0
+        while made < count:
+            one = Individual.sample(rng, self.kinds[made % len(self.kinds)])
+            if one.material is None and one.accessory is None and not one.reading:
+                yield one.category, reference_images(one, size)
+                made += 1
 
 
 class Judge:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from perfusion_registry.storybook2.staging import ALONE, GROUNDS
 from perfusion_registry.storybook2.world.individual import Individual
 from perfusion_registry.storybook2.world.layout import standing, step
 from perfusion_registry.storybook2.world.outline import whole
@@ -42,11 +43,8 @@ CAST: dict[str, Individual] = {
 """The paper's eleven: four toys, three pets, two containers, a piece of furniture, a wearable. Each is of a
 look that no training saw (`grammar.held_out_look`)."""
 
-EVERYDAY_LOOK = 1.4
-"""What a drawing's own height is multiplied by where it stands alone, as pages of the grammar have it."""
-_GROUND = (240, 232, 216)
 _SETTINGS: tuple[Scenery, ...] = (
-    Scenery(colour=_GROUND, horizon=172),
+    Scenery(colour=GROUNDS[0], horizon=172),
     Scenery("room", 40),
     Scenery("garden", 70, mirrored=True),
     Scenery("beach", 20),
@@ -62,7 +60,7 @@ def reference_pages(one: Individual, count: int = 5) -> list[Page]:
     pages: list[Page] = []
     while len(pages) < count:
         scenery = _SETTINGS[len(pages) % len(_SETTINGS)]
-        px = step(min(SIZE * one.drawing.height * EVERYDAY_LOOK * rng.uniform(0.95, 1.3), 208))
+        px = step(min(SIZE * one.drawing.height * ALONE * rng.uniform(0.95, 1.3), 208))
         thing = standing(rng, one, scenery, rng.uniform(0.38, 0.62), px)
         page = whole(Page(scenery, (thing,), sizes=(None,), seed=rng.getrandbits(32)))
         if page is not None:

@@ -95,11 +95,11 @@ def asked(text: str) -> Asked:
     first: dict[str, str] = {}
     for span in spans:
         first.setdefault(span.kind, span.value)
-    # What is at night in no other place is at that place, or in its light: the place decides.
-    place, light = first.get("place"), first.get("light")
-    if place == "night":
-        others = [span.value for span in spans if span.kind == "place" and span.value != "night"]
-        place, light = (others[0], "night") if others else (None, "night")
+    named_places = [span.value for span in spans if span.kind == "place"]
+    elsewhere = [place for place in named_places if place != "night"]
+    place, light = (elsewhere[0] if elsewhere else None), first.get("light")
+    if "night" in named_places:
+        light = "night"  # of the place that is named, else of any, or the place of that name
     named = _named(said, spans)
     things = tuple(_thing(said, spans, named, number) for number in range(len(named)))
     relation = None
@@ -245,10 +245,10 @@ def _known() -> Iterator[tuple[str, str, str]]:
     """Words, kind, value; the first of two that have the same words holds."""
     yield "at night", "place", "night"
     yield "by night", "place", "night"
-    for light, told in words.LIGHT_WORDS.items():
-        yield from ((text, "light", light) for text in told)
-    for weather, told in words.WEATHER_WORDS.items():
-        yield from ((text, "weather", weather) for text in told)
+    for light, shines in words.LIGHT_WORDS.items():
+        yield from ((text, "light", light) for text in shines)
+    for weather, falls in words.WEATHER_WORDS.items():
+        yield from ((text, "weather", weather) for text in falls)
     for name, drawing in places().items():
         yield from ((text, "place", name) for text in drawing.words)
     for name, drawing in places().items():
@@ -267,16 +267,16 @@ def _known() -> Iterator[tuple[str, str, str]]:
             yield words.plural(text), "thing", noun
     for word, drawing in wearables().items():
         yield from ((text, "worn", word) for text in dict.fromkeys((word, *drawing.words)))
-    for relation, told in RELATIONS.items():
-        yield from ((text, "relation", relation) for text in told)
+    for relation, ways in RELATIONS.items():
+        yield from ((text, "relation", relation) for text in ways)
     for colour in COLOURS:
         yield colour, "colour", colour
-    for pattern, told in words.PATTERN_ADJECTIVES.items():
-        yield from ((text, "pattern", pattern) for text in told)
+    for pattern, adjectives in words.PATTERN_ADJECTIVES.items():
+        yield from ((text, "pattern", pattern) for text in adjectives)
     for text in _PATTERN_OF:
         yield text, "mark", text
-    for told in words.SIZE_WORDS.values():
-        yield from ((text, "size", text) for text in told)
+    for sizes in words.SIZE_WORDS.values():
+        yield from ((text, "size", text) for text in sizes)
     for number, text in words.NUMBERS.items():
         yield text, "number", str(number)
     for noun in NOUNS:

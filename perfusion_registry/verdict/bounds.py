@@ -1,9 +1,9 @@
 """Bounds on the pictures that a base of the drawn world can draw, measured and written beside its card.
 
-    python -m perfusion_registry.verdict.bounds BASE --photos FOLDER [--pages 200]
+    python -m perfusion_registry.verdict.bounds BASE --photos FOLDER [--pages 200] [--world NAME]
 
-FOLDER has a folder of photographs for each thing, called anything. Drawn pages of every category are measured
-in sets of five, as concepts have pictures, and so are the photographs; each bound lies between the farthest
+FOLDER has a folder of photographs for each thing, called anything. Drawn pages of every kind are measured in
+sets of five, as concepts have pictures, and so are the photographs; each bound lies between the farthest
 of the drawn sets and the nearest of photographs, a third of the way, and that of the autoencoder, which
 tells them worse, half the way to the farthest. And the world's judge is asked whether each drawn set shows
 its own word, and whether it shows each other. All is written to `perf-bounds.toml`, with the words of the
@@ -16,7 +16,6 @@ import argparse
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor
@@ -26,28 +25,26 @@ from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
 from perfusion_registry.build.framing import square
 from perfusion_registry.build.images import load_image
 from perfusion_registry.build.unlike import drawability
+from perfusion_registry.errors import PerfError
+from perfusion_registry.evaluate.metrics import world, world_of
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.storybook.captions import caption_words
-from perfusion_registry.storybook.cast import reference_images
-from perfusion_registry.storybook.world import CATEGORIES, Individual
 from perfusion_registry.verdict.judges import judge_of
+from perfusion_registry.worlds import DrawnWorld
 
 LEVELS = (0.1, 0.25)
 """Where pages and photographs are told apart best: with more noise, all things look alike (`docs/log.md`)."""
 _SET = 5
 _THERE = 1 / 3  # of the way from the pages to the photographs: a warning too many is worse than one too few
+_KEPT = "\N{NO-BREAK SPACE}"  # within a word of several words, until lines are broken
 _WORDS = ("teddy", "cat", "dog", "teapot")  # under which any photograph is asked about
 
 
-def drawn_sets(pages: int) -> Iterator[tuple[str, Tensor]]:
-    """Sets of drawn pages of one individual each, with its category; none wears or is made of anything."""
-    rng = Random("bounds")
-    made = 0
-    while made < pages:
-        one = Individual.sample(rng, CATEGORIES[made // _SET % len(CATEGORIES)])
-        if one.material is None and one.accessory is None and not one.reading:
-            yield one.category, reference_images(one, _SET)
-            made += _SET
+def drawn_world(name: str) -> DrawnWorld:
+    """A world by its name; raises PerfError for one that has no pages to measure by."""
+    found = world(name)
+    if not isinstance(found, DrawnWorld):
+        raise PerfError(f"the drawn world `{name}` has no pages by which bounds could be measured")
+    return found
 
 
 def photographed(folder: Path, base: Base) -> Iterator[tuple[str, Tensor]]:
@@ -70,13 +67,16 @@ def ranges(base: Base, sets: Iterator[tuple[str, Tensor]]) -> dict[str, tuple[fl
     return {name: spread([one[k] for one in measured]) for k, name in enumerate(("loss", "psnr"))}
 
 
-def shown(base: Base, sets: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """In which share of its pictures a set shows its own word, and another: the least and the greatest."""
-    judge = judge_of(base, BaseBounds(world="storybook"), CATEGORIES[0])
+def shown(
+    base: Base, name: str, kinds: Sequence[str], sets: Iterable[tuple[str, Tensor]]
+) -> dict[str, tuple[float, float]]:
+    """In which share of its pictures a set shows its own word, and that of another kind: the least and the
+    greatest. name: of the world that judges."""
+    judge = judge_of(base, BaseBounds(world=name), kinds[0])
     own: list[float] = []
     other: list[float] = []
     for word, images in sets:
-        for asked in CATEGORIES:
+        for asked in kinds:
             share = judge.shows(images, asked) if judge is not None else None
             assert share is not None
             (own if asked == word else other).append(share)
@@ -94,19 +94,25 @@ def between(farthest: float, nearest: float, there: float = _THERE) -> float:
     return round(farthest + there * (nearest - farthest), 4)
 
 
+def words_text(name: str, drawn: DrawnWorld) -> str:
+    """The part of the file that nothing is measured for: the base's world, and its words."""
+    return "\n".join(
+        (f'world = "{name}"', f"things = {_listed(drawn.things)}", f"words = {_listed(drawn.words)}", "")
+    )
+
+
 def bounds_text(
+    words: str,
     drawn: dict[str, tuple[float, float]],
     photos: dict[str, tuple[float, float]],
     seen: dict[str, tuple[float, float]],
 ) -> str:
-    """The file."""
+    """The file. words: its first part."""
     loss = between(drawn["loss"][1], max(photos["loss"][0], drawn["loss"][1]))
     psnr = between(drawn["psnr"][0], min(photos["psnr"][0], drawn["psnr"][0]), 0.5)
     lines = [
         "# Written by `python -m perfusion_registry.verdict.bounds`: what this base's own pictures are like.",
-        'world = "storybook"',
-        f"things = {_listed(CATEGORIES)}",
-        f"words = {_listed(caption_words())}",
+        words.rstrip("\n"),
         f"shows = {between(seen['own'][0], seen['another'][1], 0.5)}",
         f"shown = {{ {', '.join(f'{name} = {list(values)}' for name, values in seen.items())} }}",
         "",
@@ -123,8 +129,11 @@ def bounds_text(
 
 def _listed(words: Sequence[str]) -> str:
     """A list in TOML, in lines of a width."""
-    quoted = ", ".join(f'"{word}"' for word in words)
-    return "[\n" + textwrap.fill(quoted, 100, initial_indent="    ", subsequent_indent="    ") + ",\n]"
+    quoted = ", ".join(f'"{word}"'.replace(" ", _KEPT) for word in words)
+    lines = textwrap.fill(
+        quoted, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    return "[\n" + lines.replace(_KEPT, " ") + ",\n]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,12 +141,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("base", help="as perfusion.toml names it")
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--pages", type=int, default=200)
+    parser.add_argument("--pages", type=int, help="at least; default 200, and a set of each kind")
+    parser.add_argument("--world", help="the drawn world that the base belongs to; default as its bounds say")
     given = parser.parse_args(arguments)
     description = describe_base(given.base)
+    name = given.world or world_of(description)
+    pages = drawn_world(name)
+    count = given.pages // _SET if given.pages else max(200 // _SET, len(pages.kinds))
     base = load_base(description)
-    drawn, photos = ranges(base, drawn_sets(given.pages)), ranges(base, photographed(given.photos, base))
-    text = bounds_text(drawn, photos, shown(base, drawn_sets(given.pages)))
+    drawn = ranges(base, pages.sets(count, _SET))
+    photos = ranges(base, photographed(given.photos, base))
+    seen = shown(base, name, pages.kinds, pages.sets(count, _SET))
+    text = bounds_text(words_text(name, pages), drawn, photos, seen)
     path = description.folder / BOUNDS_FILE
     replace_text(path, text)
     BaseBounds.read(description.folder)

@@ -11,7 +11,7 @@ from torch import Tensor
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.selection import spoken
 from perfusion_registry.evaluate.metrics import world
-from perfusion_registry.worlds import Subject, WorldJudge
+from perfusion_registry.worlds import NoJudgeError, Subject, WorldJudge
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base, Scorer
@@ -43,11 +43,24 @@ class PictureJudge(Protocol):
 
 def judge_of(base: Base, bounds: BaseBounds, word: str) -> PictureJudge | None:
     """The best that there is for things of the kind `word`; None for a base without any."""
-    if bounds.world is not None:
-        judge = world(bounds.world).judge(base.description.repo)
-        if judge.knows(word):
-            return WorldsJudge(base, judge)
+    judge = None if bounds.world is None else _of_world(base, bounds.world)
+    if judge is not None and judge.knows(word):
+        return WorldsJudge(base, judge)
     return ClipJudge(base.scorer) if base.scorer is not None else None
+
+
+def _of_world(base: Base, name: str) -> WorldJudge | None:
+    """The judge of a base's world; None where the base has none yet."""
+    try:
+        return world(name).judge(_reference(base))
+    except NoJudgeError:
+        return None
+
+
+def _reference(base: Base) -> str:
+    """A base by its folder, as seen from anywhere; as it is called, where it is not read from one."""
+    folder = getattr(base.description, "folder", None)
+    return base.description.repo if folder is None else str(folder)
 
 
 class WorldsJudge:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from perfusion_registry.base import describe_base
 from perfusion_registry.errors import PerfError
-from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, world
+from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, WORLDS, world
 from perfusion_registry.evaluate.scoring import SCORERS, Judged, ScoreOrder
 from perfusion_registry.evaluate.worker import Worker, WorkerSetup
 from perfusion_registry.storybook.cast import CAST
@@ -76,7 +76,8 @@ def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path
 
 
 def test_every_metric_has_somebody_who_tells_it() -> None:
-    own = {name for name, metric in METRICS.items() if not metric.derived} - world().metrics.keys()
+    worlds = {name for one in WORLDS for name in world(one).metrics}
+    own = {name for name, metric in METRICS.items() if not metric.derived} - worlds
     assert own == SCORERS.keys()
     assert isinstance(world(), World)
     assert torch.is_tensor(world().images(next(iter(CAST))))
