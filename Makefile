@@ -42,7 +42,7 @@ bench: setup
 test-lowest:
 	@command -v uv >/dev/null || { echo "test-lowest needs uv: pip install uv"; exit 1; }
 	@mkdir -p out
-	@uv pip compile pyproject.toml --extra all --extra storybook --resolution lowest-direct --no-deps --python $(PYTHON) --quiet --output-file out/lowest.txt
+	@uv pip compile pyproject.toml --extra all --extra storybook --resolution lowest-direct --no-deps --no-emit-package perfusion-storybook --python $(PYTHON) --quiet --output-file out/lowest.txt
 	@$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=out/lowest.txt TORCH=$$(sed -n 's/^torch==//p' out/lowest.txt)
 
 test-pythons:
@@ -53,7 +53,8 @@ setup: $(READY)
 # Where there is no NVIDIA GPU, take PyTorch's CPU build: the default one on Linux brings gigabytes of CUDA. Some
 # package indexes carry it themselves; PyTorch's own index always does. Most of their 16,000 files are never imported:
 # Python compiles the others when they are (--no-compile).
-$(READY): pyproject.toml $(CONSTRAINTS)
+# perfusion-storybook, the base that ships, is a distribution of its own, and lies in this checkout.
+$(READY): pyproject.toml perfusion-storybook/pyproject.toml $(CONSTRAINTS)
 	@echo "Setting up $(VENV): a few minutes, mostly downloads"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perf needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,7 +63,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 		|| $(BIN)/pip install -q --no-compile --index-url https://download.pytorch.org/whl/cpu "torch==$(TORCH)+cpu" 2>/dev/null \
 		|| echo "PyTorch's CPU build is not to be had here: taking the default one, of some gigabytes"; \
 	fi
-	@$(BIN)/pip install -q --no-compile -c $(CONSTRAINTS) -e ".[dev]"
+	@$(BIN)/pip install -q --no-compile -c $(CONSTRAINTS) -e ./perfusion-storybook -e ".[dev]"
 	@touch $(READY)
 
 clean:

@@ -9,6 +9,7 @@ EXTRAS = {
     "diffusers": "models",
     "transformers": "models",
     "accelerate": "models",
+    "perfusion_storybook": "models",
     "jinja2": "evaluate",
     "matplotlib": "evaluate",
     "pyarrow": "parquet",

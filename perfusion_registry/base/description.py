@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -14,9 +13,10 @@ from perfusion_registry.base.architecture import Architecture
 from perfusion_registry.base.architectures import architecture, recognise
 from perfusion_registry.base.card import CARD_FILE, BaseCard
 from perfusion_registry.base.checkpoint import CheckpointFiles
-from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.digest import file_digest, folder_digest
+from perfusion_registry.base.embedded import NotInstalledError, embedded_folder
 from perfusion_registry.base.files import INDEX, MODULAR_INDEX, BaseFiles
-from perfusion_registry.base.hub import NotDownloadedError, snapshot
+from perfusion_registry.base.hub import ALLOW_VARIABLE, NotDownloadedError, snapshot
 from perfusion_registry.base.identity import BaseDescription, BaseFile, BaseIdentity
 from perfusion_registry.base.option_files import find_options
 from perfusion_registry.base.options import SaidOfBase
@@ -78,22 +78,26 @@ def _draws(kind: Architecture, files: BaseFiles) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class CheckedBase:
     """Of a base what can be told without hashing it. here: whether it is on this machine. untrainable: why no
-    concept can be trained on one that can be drawn with all the same."""
+    concept can be trained on one that can be drawn with all the same. brought_by: what brings one that is not
+    here."""
 
     here: bool
     untrainable: str | None = None
+    brought_by: str | None = None
 
 
 def check_base(name: str, *, root: Path | None = None) -> CheckedBase:
     """Look at a base as `describe_base` does, but hash no files.
 
-    Of a model of the hub that is not on this machine nothing can be told. Raises PerfError for what is no
+    Of one that is not on this machine nothing can be told. Raises PerfError for what is no
     base, and for one on which no concept can be trained, unless it is made for inpainting.
     """
     try:
         path = _find(BaseReference.parse(name), root, allow_download=False)
     except NotDownloadedError:
-        return CheckedBase(here=False)
+        return CheckedBase(here=False, brought_by=f"{ALLOW_VARIABLE}=1 lets perf download it")
+    except NotInstalledError as error:
+        return CheckedBase(here=False, brought_by=error.hint)
     kind, files = _recognised(path)
     kind.family(files)
     try:
@@ -108,13 +112,7 @@ def check_base(name: str, *, root: Path | None = None) -> CheckedBase:
 def _find(reference: BaseReference, root: Path | None, allow_download: bool | None) -> Path:
     """The folder of a base, or its file; of a hub model its name is the commit."""
     if reference.kind == "embedded":
-        folder = Path(str(resources.files("perfusion_registry"))) / "storybook" / "weights"
-        if not (folder / INDEX).is_file():
-            raise PerfError(
-                "the embedded base is not in this installation",
-                where=str(folder),
-                hint="reinstall perfusion-registry, or name another base in perfusion.toml",
-            )
+        folder = embedded_folder()
     elif reference.kind == "hub":
         folder = snapshot(reference, allow_download=allow_download, models=_models)
     else:
@@ -226,8 +224,7 @@ def _text_weights(kind: Architecture, files: BaseFiles) -> str:
 
 
 def _digest(files: Iterable[BaseFile]) -> str:
-    lines = "".join(f"{file.sha256}  {file.path}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return folder_digest((file.path, file.sha256) for file in files)
 
 
 def _folders(components: Iterable[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def _tell(result: InitResult, base: str) -> None:
     console.say(f"Began `{result.name}` on the base {base}")
     console.say(f"Wrote {', '.join(result.written)}")
     if not result.base_here:
-        console.say(f"{base} is not on this machine yet: PERF_ALLOW_DOWNLOAD=1 lets perf download it")
+        console.say(f"{base} is not on this machine yet: {result.brought_by}")
     if result.untrainable is not None:
         console.say(f"To draw with alone: {result.untrainable}")
         console.say("Next: perf add REGISTRY/NAME, for a concept that was learned on a base of its family")

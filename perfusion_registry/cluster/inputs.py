@@ -2,17 +2,19 @@
 
 What a task is made of is pickled with what it is to do; every file that it names is replaced by its SHA-256
 and shared, and every machine that unpacks it fetches a file once, whoever asks first. A base's folder
-travels as the files that make it, and the embedded base as a place in the package. A pickle is opened only
-by its own SHA-256, which comes by Ray: who can write to the shared store cannot have a machine run what he
-likes.
+travels as the files that make it, and the embedded base as a place in its package, of which every machine has
+the same version. A pickle is opened only by its own SHA-256, which comes by Ray: who can write to the shared
+store cannot have a machine run what he likes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import pickle
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,10 +23,13 @@ from typing import Any
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import BaseDescription
+from perfusion_registry.base.embedded import DISTRIBUTION, distribution_folder, editions
 from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
 from perfusion_registry.file_lock import file_lock
 from perfusion_registry.recipe.writing import make_folder
+from perfusion_registry.version import __version__
 
 _SMALL = 2**20
 """Bytes of a file of a base's folder that goes along although the base is not made of it: a licence,
@@ -54,6 +59,7 @@ class Packing:
         self._digests = FileDigests(store.root)
         self._folders: dict[Path, tuple[str, ...]] = {}
         self._told: dict[Path, tuple[Any, ...]] = {}
+        self._packages = _packages()
         for folder in folders:
             self._folders |= {folder: _all_of(folder)} if isinstance(folder, Path) else _folders_of(folder)
 
@@ -76,9 +82,9 @@ class Packing:
         return self._told[path]
 
     def _tell(self, path: Path, shared: SharedStore) -> tuple[Any, ...]:
-        package = _package()
-        if path.is_relative_to(package):
-            return "package", path.relative_to(package).as_posix()
+        for name, (package, version) in self._packages.items():
+            if path.is_relative_to(package):
+                return "package", name, version, path.relative_to(package).as_posix()
         if path in self._folders:
             inside = [self._share(path, path / name, shared) for name in self._folders[path]]
             return "folder", path.name, tuple(inside)
@@ -115,7 +121,7 @@ class _Files:
         if kind == "store":
             return self.store
         if kind == "package":
-            return _package() / rest[0]
+            return _of_package(*rest)
         if kind == "path":
             return Path(rest[0])
         if kind == "file":
@@ -140,8 +146,26 @@ class _Files:
         return folder
 
 
-def _package() -> Path:
-    return Path(str(resources.files("perfusion_registry")))
+def _packages() -> Mapping[str, tuple[Path, str | None]]:
+    """The folders and versions of what every machine has: perf, and the embedded base if installed."""
+    found: dict[str, tuple[Path, str | None]] = {
+        "perfusion-registry": (Path(str(resources.files("perfusion_registry"))), __version__)
+    }
+    with contextlib.suppress(PerfError):
+        found[DISTRIBUTION] = (distribution_folder(), editions()[-1].version)
+    return found
+
+
+def _of_package(name: str, version: str, path: str) -> Path:
+    folder, here = _packages().get(name, (Path(), None))
+    if here != version:
+        has = f"has {name} {here}" if here else f"is without {name}"
+        raise PerfError(
+            f"a machine of the cluster {has}, and the work is of {name} {version}",
+            where=platform.node(),
+            hint="install one version of it on all of them",
+        )
+    return folder / path
 
 
 def _all_of(folder: Path) -> tuple[str, ...]:

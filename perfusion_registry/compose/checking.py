@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.embedded import another_edition
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.concept import Concept, unknown_concept
 from perfusion_registry.compose.pieces import Call, Prompt
@@ -121,6 +123,13 @@ def _check_kin(prompt: Prompt, called: Sequence[Concept], base: BaseIdentity) ->
         card = concept.artifact.card
         where = under(prompt.source, first_call(prompt, concept.name).span)
         if card.family != base.family:
+            edition = another_edition(card.family) if card.base == base.repo == EMBEDDED else None
+            if edition is not None:
+                raise PerfError(
+                    f"{card.name!r} was learned on {edition.wanted}, and {edition.here}",
+                    where=where,
+                    hint=f"`perf build {card.name}` learns it on this one; {edition.hint} brings that one",
+                )
             raise PerfError(
                 f"{card.name!r} was built for {card.base} (family {card.family[:12]}), and this base, "
                 f"{base.repo}, is of another family ({base.family[:12]})",

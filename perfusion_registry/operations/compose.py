@@ -255,7 +255,7 @@ def _check_base(
         what = f"the base {description.repo} here is not the locked one: {differs[0]}"
         if options.locked and not options.frozen:
             raise CheckFailedError(what, where=str(description.folder), hint=differs[1])
-        reporter.warn(f"{what}, so pictures may differ")
+        reporter.warn(f"{what}, so pictures may differ ({differs[1]})")
 
 
 def _in_scene(

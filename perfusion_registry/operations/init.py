@@ -82,8 +82,8 @@ images = ["example/*.png"]      # 3 to 8 pictures of the one thing; case is igno
 class InitResult(Result):
     """`perf init`. folder: as it was named. written: the files, relative to it.
 
-    base_here: False where the base is a model of the hub that is not on this machine. untrainable: why no
-    concept can be trained on it, where it draws all the same.
+    base_here: False where the base is not on this machine; brought_by: what brings it then. untrainable: why
+    no concept can be trained on it, where it draws all the same.
     """
 
     schema_: Literal["perf.init/1"] = named("perf.init/1")
@@ -92,6 +92,7 @@ class InitResult(Result):
     name: InProcess[str]
     base_here: InProcess[bool] = True
     untrainable: InProcess[str | None] = None
+    brought_by: InProcess[str | None] = None
 
 
 def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> InitResult:
@@ -126,6 +127,7 @@ def init(folder: Path, *, base: str = "storybook", name: str | None = None) -> I
         name=title,
         base_here=checked.here,
         untrainable=checked.untrainable,
+        brought_by=checked.brought_by,
     )
 
 
@@ -138,7 +140,7 @@ def _checked_base(base: str, folder: Path) -> tuple[str, CheckedBase]:
         seen = os.path.relpath(base, folder).replace(os.sep, "/")
         base = seen if seen.startswith("..") else f"./{seen}"
     checked = check_base(base, root=folder.absolute())
-    if not checked.here and Path(base).is_dir():
+    if not checked.here and reference.kind == "hub" and Path(base).is_dir():
         raise PerfError(
             f"`{base}` is read as a model of the Hugging Face Hub, and there is a folder of that name here",
             where="--base",

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.base.embedded import AnotherEdition, another_edition
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.base.upscaler import find_upscaler
 from perfusion_registry.compose.checking import SettingSources
 from perfusion_registry.compose.composing import described, regated
@@ -123,9 +125,11 @@ def _of_composition(
         description, load = there, partial(load_base, workspace, there, source.compute)
         meant = _is(there, composition.base)
     if not meant:
+        edition = _edition(composition.base, description)
+        made = edition.wanted if edition else composition.base.repo
+        drawn = edition.installed.told if edition else description.repo
         workspace.reporter.warn(
-            f"the composition was made for {composition.base.repo}; "
-            f"it is drawn with {description.repo}, of the same family"
+            f"the composition was made for {made}; it is drawn with {drawn}, of the same family"
         )
     given = overrides.given(description)
     overrides.check(description, given)
@@ -141,6 +145,10 @@ def _of_picture(workspace: Workspace, source: PictureSource, overrides: RenderOv
     wanted = record.composition.base
     description = _base_for(workspace, project, wanted, controlled=bool(overrides.controls))
     if not _is(description, wanted):
+        edition = _edition(wanted, description)
+        if edition is not None:
+            what = f"the picture was drawn with {edition.wanted}, and {edition.here}"
+            raise PerfError(what, where=str(source.picture), hint=edition.hint)
         raise PerfError(
             f"the picture was drawn with another base, {wanted.repo} ({wanted.digest[:12]})",
             where=str(source.picture),
@@ -215,6 +223,12 @@ def _loaded(
     if here.family == composition.base.family and here.digest != composition.base.digest:
         composition = composition.model_copy(update={"base": here})
     return LoadedComposition(project, base, composition, artifacts)
+
+
+def _edition(wanted: ComposedBase, description: BaseIdentity) -> AnotherEdition | None:
+    """The edition of Storybook that is wanted, where it is known and another is here."""
+    embedded = wanted.repo == description.repo == EMBEDDED
+    return another_edition(wanted.digest, known_only=True) if embedded else None
 
 
 def _is(description: BaseDescription, wanted: ComposedBase) -> bool:

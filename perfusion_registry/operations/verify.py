@@ -124,7 +124,7 @@ def _lockfile(workspace: Workspace, project: ProjectFolder) -> CheckedConcept:
         differs = base_differs(lockfile.base, base)
         if differs is not None and EDITED not in wrong.found:
             here = f"the base {base.repo} here is not the locked one: {differs[0]}"
-            wrong.add([here], f"have the locked base here, or {_LOCK}")
+            wrong.add([here], differs[1])
         if project.manifest_path.is_file():  # a lockfile alone draws, which needs no covariance
             covariance = covariance_if_any(project, base.covariance)
             if lockfile.covariance is not None and covariance_differs(lockfile.covariance, covariance):

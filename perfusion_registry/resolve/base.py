@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from perfusion_registry.base.digest import folder_digest
+from perfusion_registry.base.embedded import AnotherEdition, another_edition
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.recipe.base_section import BaseSection
-from perfusion_registry.recipe.lockfile import LockedBase, LockedFile, Part
+from perfusion_registry.recipe.lockfile import LockedBase, Part
 
 
 class FileFacts(Protocol):
@@ -88,9 +91,31 @@ class BaseFacts(Protocol):
         """Its defaults."""
 
 
-def own_files(base: LockedBase) -> list[LockedFile]:
+def own_files(base: BaseFacts | LockedBase) -> list[FileFacts]:
     """Its files but those that `[base]` names."""
     return [file for file in base.files if file.part is None]
+
+
+def other_edition(locked: LockedBase, base: BaseFacts | LockedBase) -> AnotherEdition | None:
+    """The edition of Storybook that is locked, where `base`, which is here, is another; None where it is no
+    Storybook, and where it differs for another reason."""
+    if not locked.repo == base.repo == EMBEDDED:
+        return None
+    there, here = (_own_digest(one) for one in (locked, base))
+    return another_edition(there) if there != here else None
+
+
+def _own_digest(base: BaseFacts | LockedBase) -> str:
+    files = own_files(base)
+    return folder_digest(sorted((f.path, f.sha256) for f in files)) if files else base.digest
+
+
+def base_change(locked: LockedBase, base: BaseFacts | LockedBase) -> str:
+    """That the base is not the locked one, and which is, in words."""
+    edition = other_edition(locked, base)
+    if edition is None:
+        return "the base changed"
+    return f"the base changed: {edition.locked} ({edition.hint} brings the other)"
 
 
 def judges_differ(locked: LockedBase, base: BaseFacts) -> bool:

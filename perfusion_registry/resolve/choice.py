@@ -7,6 +7,7 @@ from collections.abc import Collection
 from perfusion_registry.errors import PerfError
 from perfusion_registry.recipe import LockedConcept
 from perfusion_registry.registries.release import Release
+from perfusion_registry.resolve.base import base_change
 from perfusion_registry.resolve.candidates import Candidate, CandidateFinder
 from perfusion_registry.resolve.covariance import covariance_differs
 from perfusion_registry.resolve.planning import Plan
@@ -75,7 +76,7 @@ def must_choose(project: ProjectFolder, plan: Plan) -> list[str]:
     lock = project.lockfile
     if lock is not None and any(block.registry is not None for block in lock.concepts):
         if lock.base is None or lock.base.family != plan.base.family:
-            reasons.append("the base changed" if lock.base else "the base is not locked")
+            reasons.append(base_change(lock.base, plan.base) if lock.base else "the base is not locked")
         if covariance_differs(lock.covariance, plan.covariance):
             reasons.append("the covariance changed" if lock.covariance else "the covariance is not locked")
     return reasons

@@ -19,7 +19,7 @@ from perfusion_registry.recipe import (
 from perfusion_registry.recipe.document import read_text
 from perfusion_registry.recipe.lockfile import REGISTRY, REVISIONS
 from perfusion_registry.recipe.lockfile_text import dump_lockfile
-from perfusion_registry.resolve.base import own_files
+from perfusion_registry.resolve.base import base_change, other_edition, own_files
 from perfusion_registry.resolve.candidates import Candidate
 from perfusion_registry.resolve.planning import BuildTask, Plan, shown
 from perfusion_registry.resolve.project import ProjectFolder
@@ -125,8 +125,10 @@ def differences(before: Lockfile | None, after: Lockfile) -> list[str]:
 
 
 def _base_change(before: LockedBase, after: LockedBase | None) -> str:
-    if after is None or before.repo != after.repo or own_files(before) != own_files(after):
+    if after is None:
         return "the base changed"
+    if before.repo != after.repo or own_files(before) != own_files(after):
+        return base_change(before, after)
     if (before.prediction, before.options) != (after.prediction, after.options):
         return EDITED
     return (
@@ -167,6 +169,9 @@ def _base_line(before: LockedBase | None, after: LockedBase) -> str:
     was = f"{before.repo}@{before.revision[:12]}" if before.revision else before.repo
     if was != now:
         return f"~ base {was} -> {now}"
+    edition = other_edition(before, after)
+    if edition is not None:
+        return f"~ base {edition.wanted} -> {edition.installed.told}"
     edited = own_files(before) == own_files(after)
     return f"~ base {now} ({'[base] of perfusion.toml' if edited else 'its files'} changed)"
 

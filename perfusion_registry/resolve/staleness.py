@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from perfusion_registry.base.embedded import REINSTALL
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.file_digests import sha256_of
 from perfusion_registry.recipe import LockedConcept, Lockfile
 from perfusion_registry.recipe.base_section import BaseSection
 from perfusion_registry.recipe.lockfile import LockedBase
-from perfusion_registry.resolve.base import BaseFacts, judges_differ
+from perfusion_registry.resolve.base import BaseFacts, judges_differ, other_edition
 from perfusion_registry.resolve.project import ProjectFolder, said_of_base
 from perfusion_registry.resolve.requirement import Requirement
 from perfusion_registry.resolve.root_requirements import key_path, reachable
@@ -105,9 +107,13 @@ def base_differs(locked: LockedBase | None, base: BaseFacts) -> tuple[str, str] 
         for files in (base.files, locked.files)
     )
     other = [path for part, path in {**there, **here} if here.get((part, path)) != there.get((part, path))]
+    edition = other_edition(locked, base)
+    if edition is not None:
+        return edition.locked, f"{edition.hint}, or `perf lock` to take the installed one"
     if other:
         what = f"its files are not those locked: {', '.join(other[:3])}"
-        return what, "restore the files, or `perf lock` to take these"
+        restore = REINSTALL if base.repo == EMBEDDED and not edited else "restore the files"
+        return what, f"{restore}, or `perf lock` to take these"
     if edited:
         return f"{EDITED}: {_edits(locked.options, base.options_asked)}", "take the edit back, or `perf lock`"
     if locked.prediction == base.prediction_asked:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +12,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from perfusion_registry.adapters.modules import modules_of
 from perfusion_registry.adapters.names import ModuleNames
+from perfusion_registry.base.embedded import embedded_folder
 from perfusion_registry.base.layouts import LAYOUTS
 from perfusion_registry.errors import PerfError
 from tests.adapters.samples import configuration, real_modules
 from tests.sdxl import xl_unet
 from tests.tiny import tiny_unet
 
-STORYBOOK = Path(__file__).parents[2] / "perfusion_registry" / "storybook" / "weights" / "unet"
+STORYBOOK = embedded_folder() / "unet"
 LAYOUT_FOLDERS = {layout.called: layout.folder for layout in LAYOUTS}
 UNETS: dict[str, dict[str, Any]] = {
     **{called: configuration(folder / "unet") for called, folder in LAYOUT_FOLDERS.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 
 from perfusion_registry.extras import EXTRAS, lacking
 from tests.cli.running import Said, edit
+from tests.golden.place import GOLDEN
 from tests.operations.stand_in import stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,24 @@ def test_what_needs_no_model_goes_without_torch(project: Path) -> None:
         assert "Torch is not installed" in refused.err
         assert "pip install 'perfusion-registry[models]'" in refused.err
         assert "Traceback" not in refused.err
+
+
+def test_a_project_on_storybook_that_is_not_installed(place: Path) -> None:
+    """It is begun, read and fetched; what asks for the base says which extra brings it."""
+    begun, locking = without(["init"], ["lock"])
+    assert begun.code == 0, begun
+    assert "storybook is not on this machine yet: pip install 'perfusion-registry[models]'" in begun.out
+    assert locking.code == 2
+    assert "perfusion-storybook is not installed, and is needed for base =" in locking.err
+    assert "pip install 'perfusion-registry[models]', or perfusion-storybook alone" in locking.err
+    shutil.copytree(GOLDEN / "home", "home")
+    shutil.copytree(GOLDEN / "photos", "home/recipes/photos")
+    commands = [
+        [*command, "--project", "home"]
+        for command in (["list"], ["tree"], ["metadata"], ["sync", "--locked"])
+    ]
+    for command, done in zip(commands, without(*commands), strict=True):
+        assert done.code == 0, (command, done)
 
 
 def test_every_extra_is_one_of_the_package() -> None:

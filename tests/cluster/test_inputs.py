@@ -11,6 +11,8 @@ from perfusion_registry.artifact import Store
 from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.cluster.inputs import Packing, unpack
 from perfusion_registry.cluster.shared_store import SharedStore
+from perfusion_registry.errors import PerfError
+from tests.editions import install_edition
 from tests.tiny import save_tiny_base
 
 
@@ -43,6 +45,17 @@ def test_the_embedded_base_is_everywhere_already(tmp_path: Path) -> None:
     packed = Packing(shared, Store(tmp_path / "a"), [base]).pack(base)
     assert unpack(packed, shared, Store(tmp_path / "b")).folder == base.folder
     assert not (tmp_path / "shared").exists()
+
+
+def test_another_edition_of_the_embedded_base_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, shared = describe_base("storybook"), SharedStore(str(tmp_path / "shared"))
+    packed = Packing(shared, Store(tmp_path / "a"), [base]).pack(base)
+    install_edition(tmp_path, monkeypatch, "9.0.0")
+    with pytest.raises(PerfError, match="has perfusion-storybook 9") as refused:
+        unpack(packed, shared, Store(tmp_path / "b"))
+    assert refused.value.hint == "install one version of it on all of them"
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-import perfusion_registry.storybook as storybook
 from perfusion_registry.base import Base, describe_base, load_base
+from perfusion_registry.base.embedded import embedded_folder
 from perfusion_registry.evaluate.leakage import outside
 from perfusion_registry.storybook.cast import CAST
 from perfusion_registry.storybook.judgement import (
@@ -24,7 +22,7 @@ from perfusion_registry.storybook.reading import asked
 from perfusion_registry.storybook.recogniser import Recogniser
 from perfusion_registry.storybook.world import Individual, Page, draw_page, paint
 
-WEIGHTS = Path(storybook.__file__).parent / "weights"
+WEIGHTS = embedded_folder()
 KNOWN = 5
 """Of the look-alikes, how many have portraits: each costs as much as the pictures that are told."""
 

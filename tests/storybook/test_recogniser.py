@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import perfusion_registry.storybook.recogniser as module
 from perfusion_registry.base import describe_base
+from perfusion_registry.base.embedded import embedded_folder
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook.recogniser import LOOKS, Recogniser, layout
 from perfusion_registry.storybook.training.truth import Truth
 from perfusion_registry.storybook.world import Page, draw_page, paint
 
-SHIPPED = Path(module.__file__).parent / "weights" / "recogniser.safetensors"
+SHIPPED = embedded_folder() / "recogniser.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ stages fine-tune that base on the same world in another hand, its text encoder u
 its card along:
 
     python -m perfusion_registry.storybook.training WORK unpack drawings latents denoiser assemble \\
-        --start perfusion_registry/storybook/weights --style sepia --shards 4 --encoded 3 \\
+        --start perfusion-storybook/perfusion_storybook/weights --style sepia --shards 4 --encoded 3 \\
         --denoiser-seconds 600 --target sepia
 
 `perf covariance WORK/captions.txt --out .../covariance.safetensors` then completes the folder that `assemble`

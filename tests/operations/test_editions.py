@@ -1,0 +1,79 @@
+"""A project that was locked on another edition of Storybook is told which one it needs, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perfusion_registry.base.embedded import distribution_folder, editions
+from tests.editions import install_edition
+from tests.golden.place import Said, assemble, perf
+
+FIRST = "Storybook 1.0.0 (633805b1e536)"
+"""What the golden project `home` was locked on, and its teddy learned on."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A golden place."""
+    (tmp_path / "place").mkdir()
+    return assemble((tmp_path / "place").resolve())
+
+
+def said(home: Path, *arguments: str, code: int) -> str:
+    """All that a command says in the project, in one line."""
+    done: Said = perf(home, "home", *arguments)
+    assert done.code == code, done
+    return " ".join((done.out + done.err).split())
+
+
+def test_every_command_says_which_edition_is_locked(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = f"Storybook 9.0.0 ({install_edition(tmp_path, monkeypatch, '9.0.0')[:12]})"
+    both = f"{FIRST} is locked, and {second} is installed"
+    brings = "pip install 'perfusion-storybook==1.0.0', or `perf lock` to take the installed one"
+    stale = f"the base changed: {both} (pip install 'perfusion-storybook==1.0.0' brings the other)"
+    locked = (("lock", "--check"), ("build", "--locked"), ("sync", "--locked"), ("compose", "a", "--locked"))
+    for command in locked:
+        assert stale in said(home, *command, code=1)
+    for told in (said(home, "doctor", code=1), said(home, "verify", code=1)):
+        assert both in told
+        assert brings in told
+    warned = said(home, "compose", "a teddy*", "--out", "teddy.json", code=0)
+    assert f"{both}, so pictures may differ ({brings})" in warned
+    assert f"~ base {FIRST} -> {second}" in said(home, "lock", code=0)
+    assert FIRST not in said(home, "lock", "--check", code=0)
+
+
+def test_a_concept_of_another_family_says_what_it_was_learned_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_edition(tmp_path, monkeypatch, "9.0.0", other_family=True)
+    refused = said(home, "compose", "a teddy*", code=2)
+    assert f"'teddy' was learned on {FIRST}, and Storybook 9.0.0" in refused
+    assert "`perf build teddy` learns it on this one; pip install 'perfusion-storybook==1.0.0'" in refused
+
+
+def test_a_picture_says_which_edition_drew_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = editions()[-1].told
+    said(home, "render", "a cat", "--steps", "1", "--out", "cat.png", code=0)
+    second = install_edition(tmp_path, monkeypatch, "9.0.0")
+    refused = said(home, "render", "--from", "cat.png", code=2)
+    assert f"picture was drawn with {here}, and Storybook 9.0.0 ({second[:12]}) is installed" in refused
+
+
+def test_an_edition_that_is_damaged_is_installed_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(home, "lock", code=0)
+    here = editions()[-1]
+    damaged = install_edition(tmp_path, monkeypatch, here.version)
+    listed = distribution_folder() / "editions.toml"
+    listed.write_text(listed.read_text(encoding="utf-8").replace(damaged, here.digest), encoding="utf-8")
+    told = said(home, "doctor", code=1)
+    assert "its files are not those locked: perf-base.toml" in told
+    assert "pip install --force-reinstall perfusion-storybook, or `perf lock` to take these" in told
