@@ -22,11 +22,13 @@ _Seconds = Annotated[float, Field(ge=0)]
 
 class BuildTime(FileModel):
     """What a build took. step: seconds of a training step. rest: seconds of all else, from its pictures to
-    its verdict. judging: those of the verdict among them; None where nobody measured that."""
+    its verdict. judging: those of the verdict among them; None where nobody measured that. processes: that
+    trained at once; None where nobody kept that."""
 
     step: _Seconds
     rest: _Seconds
     judging: _Seconds | None = None
+    processes: Annotated[int | None, Field(ge=1)] = None
 
     def of(self, steps: int) -> float:
         """Seconds of a build like it of so many steps."""

@@ -155,6 +155,6 @@ def _tell_table(result: BuildResult) -> None:
         told = "bad: see the warning above" if row.warned else (row.verdict.in_words if row.verdict else None)
         say_facts({row.name: told, **row.scores_in_words, "sheet": row.sheet})
     if any(row.sheet for row in result.built):
-        console.say("A sheet is a picture to look at; `perf info NAME` says again where it is")
+        console.say("A sheet is a picture to look at; `perf info NAME` says all of this again")
     took = console.duration(result.seconds)
     console.say(f"Built {console.count(len(result.built), 'concept')} in {took}{rest}")

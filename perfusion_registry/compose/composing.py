@@ -77,6 +77,16 @@ def compose(
     )
 
 
+def warn_of_negative(base: Base, negative: Prompt, reporter: Reporter) -> None:
+    """Say which words of a negative prompt its text encoder loses or has never seen."""
+    warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
+    if unknown := base.unknown_words(untold(negative, ())):
+        reporter.warn(
+            f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
+            "in the negative prompt it keeps nothing away, or something else"
+        )
+
+
 def regated(composition: Composition, gates: SettingSources) -> Composition:
     """Return the composition with what the command line sets; it has left its scene behind.
 

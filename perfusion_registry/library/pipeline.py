@@ -82,11 +82,11 @@ def composed(
 
     from perfusion_registry.base import beside, wrap
     from perfusion_registry.base.forms import read_form
-    from perfusion_registry.compose.composing import compose
+    from perfusion_registry.compose.composing import compose, warn_of_negative
     from perfusion_registry.compose.encoding import spelled_out
     from perfusion_registry.compose.focusing import residuals
     from perfusion_registry.compose.packing import edited
-    from perfusion_registry.compose.tokenising import needs_encoding, tokenised, warn_of_lost
+    from perfusion_registry.compose.tokenising import needs_encoding
 
     form = None if form is None else read_form(form, "form")
     base = wrap(pipe)
@@ -95,7 +95,7 @@ def composed(
         concepts = _loaded(base, sources, registry, False, None, False, reporter)
     reporter = reporter or Logging()
     composition = compose(parsed, concepts, base, gate_sources(gates), known=concepts, reporter=reporter)
-    warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
+    warn_of_negative(base, negative, reporter)
     prompts = [composition.parsed, negative]
     if not composition.concepts and not needs_encoding(base, prompts, {}):
         with base.exclusive():

@@ -20,6 +20,7 @@ from perfusion_registry.operations.building import build_plan, trained_by
 from perfusion_registry.operations.cluster_build import check_for_cluster
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuiltConcept
+from perfusion_registry.operations.drawing import folder_of
 from perfusion_registry.operations.lock import stale
 from perfusion_registry.operations.plan import ProjectPlan, load_plan
 from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
@@ -27,6 +28,7 @@ from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import write_lockfile
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.name import Name, Version
+from perfusion_registry.recipe.writing import make_folder, replace_bytes
 from perfusion_registry.resolve import changes_of, lock
 from perfusion_registry.resolve.choice import must_choose
 from perfusion_registry.shards import idle, parse_shard, share
@@ -159,7 +161,21 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
         cluster=options.cluster,
         reporter=workspace.reporter,
     )
-    return result_of(planned, begun, built=built)
+    return result_of(planned, begun, built=tuple(_with_sheet(planned, row) for row in built))
+
+
+def _with_sheet(planned: ProjectPlan, row: BuiltConcept) -> BuiltConcept:
+    """The concept with its sheet where a person looks for pictures; where that cannot be written, it stays in
+    the store alone."""
+    if row.sheet is None:
+        return row
+    place = folder_of(planned.project) / f"{row.name}-{row.version}-sheet.jpg"
+    try:
+        make_folder(place.parent)
+        replace_bytes(place, Path(row.sheet).read_bytes())
+    except PerfError:
+        return row
+    return row.model_copy(update={"sheet": str(place)})
 
 
 def _not_built_here(planned: ProjectPlan, names: tuple[str, ...]) -> dict[str, str]:

@@ -19,14 +19,15 @@ from perfusion_registry.resolve.base import BaseFacts
 class Foretold:
     """What can be known of a training before it begins. seconds: of what is left of it, by the latest build
     of its kind, whichever project it was of; None where there was none. otherwise: whether that build was in
-    another number of processes or threads. done: the steps after which it was interrupted, from where it goes
-    on; None where it has not begun."""
+    another number of processes or threads. at_most: whether it shared the processor with more of them. done:
+    the steps after which it was interrupted, from where it goes on; None where it has not begun."""
 
     name: str
     steps: int
     seconds: float | None = None
     done: int | None = None
     otherwise: bool = False
+    at_most: bool = False
 
     @property
     def left(self) -> int:
@@ -42,7 +43,8 @@ class Foretold:
     @property
     def in_words(self) -> str:
         """Its steps, and its time where that is known: `200 steps, about 4 min 10 s`."""
-        return self.steps_in_words + ("" if self.seconds is None else f", about {duration(self.seconds)}")
+        about = "at most about" if self.at_most else "about"
+        return self.steps_in_words + ("" if self.seconds is None else f", {about} {duration(self.seconds)}")
 
 
 def time_keys(task: BuildTask, base: BaseFacts, compute: ComputeOptions, processes: int) -> tuple[str, str]:
@@ -65,7 +67,8 @@ def foretell(
     known = Foretold(task.name, task.training_options.steps, done=_done(task, store))
     for number, key in enumerate(time_keys(task, base, compute, processes)):
         if (before := Durations(store.root).latest(key)) is not None:
-            return replace(known, seconds=before.of(known.left), otherwise=number > 0)
+            seconds, shared = before.of(known.left), (before.processes or 1) > processes
+            return replace(known, seconds=seconds, otherwise=number > 0, at_most=number > 0 and shared)
     return known
 
 
@@ -93,11 +96,14 @@ def keep_time(
     trained: float,
     whole: float,
     judging: float | None = None,
+    *,
+    processes: int = 1,
 ) -> None:
     """Remember what a build of these kinds took. steps: of training that were done here, in `trained` of the
-    `whole` seconds; judging: those of its verdict."""
+    `whole` seconds; judging: those of its verdict; processes: that trained at once."""
     if steps:
-        took = BuildTime(step=trained / steps, rest=max(whole - trained, 0.0), judging=judging)
+        rest = max(whole - trained, 0.0)
+        took = BuildTime(step=trained / steps, rest=rest, judging=judging, processes=processes)
         for kind in kinds:
             Durations(store.root).keep(kind, took)
 
@@ -130,7 +136,8 @@ def how_long(foretold: Sequence[Foretold], processes: int = 1) -> list[str]:
     if seconds is not None:
         other = any(one.otherwise for one in foretold)
         how = "by a build here in other processes or threads" if other else "as it took here the last time"
-        time = f"about {duration(seconds)}, {how}"
+        about = "at most about" if any(one.at_most for one in foretold) else "about"
+        time = f"{about} {duration(seconds)}, {how}"
     if len(foretold) == 1:
         return [f"1 concept to train, {foretold[0].steps_in_words}: {time}"]
     wide = max(len(one.name) for one in foretold)

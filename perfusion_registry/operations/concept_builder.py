@@ -156,7 +156,14 @@ class ConceptBuilder:
         verdict = artifact.card.verdict
         seconds, trained = time.monotonic() - begun, cached is None and task.trained
         if trained:
-            keep_time(store, self._kinds(task), *self._training, seconds, self._judging)
+            keep_time(
+                store,
+                self._kinds(task),
+                *self._training,
+                seconds,
+                self._judging,
+                processes=self._inputs.processes,
+            )
         return BuiltConcept(
             name=task.name,
             version=task.recipe_version,

@@ -32,7 +32,7 @@ def concept_in_words(result: InfoResult, *, saved: Path | None = None) -> dict[s
     if result.covariance is not None:
         told["covariance"] += " (of its matrix; perfusion.lock has its file's)"
     if result.similarity is not None:
-        told["similarity"] += " (of its own word to it, in the prompts that it was learned with)"
+        told["similarity"] += " (of its own word to it, in the prompts that it was learned with; around 1)"
     if result.energy is not None:
         told["energy"] += " (how much of what was learned it keeps, by squared numbers)"
     if result.size is not None:

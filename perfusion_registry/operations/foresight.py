@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfusion_registry.compose.tokenising import tokenised, warn_of_lost
+from perfusion_registry.compose.composing import warn_of_negative
 from perfusion_registry.operations.compose import LoadedComposition
 from perfusion_registry.render.control import kind_of
 from perfusion_registry.render.request import RenderRequest
@@ -18,7 +18,7 @@ def warn_before_drawing(
 ) -> None:
     """Say what a request will lose, and what its gates and its size will do. sized: whether somebody asked
     for the size, and it is not the base's own choice or that of a picture drawn again."""
-    warn_of_lost(tokenised(loaded.base, request.negative, {}), "negative prompt", reporter)
+    warn_of_negative(loaded.base, request.negative, reporter)
     if loaded.base.description.guidance_rescale and not loaded.base.rescale(
         kind_of(loaded.base.description, request)
     ):

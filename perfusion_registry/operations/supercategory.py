@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def check_supercategory(base: BaseDescription, word: str) -> None:
     words = [token.removesuffix(_END) for token in vocabulary if token.endswith(_END)]
     inside = [part for part in parts if part + _END in vocabulary and (not drawn or part in drawn)]
     raise PerfError(
-        f"the supercategory `{word}` is no word to this base, which would read several tokens",
+        f"the supercategory `{word}` {_unread(parts, vocabulary)}",
         where="--super",
         hint=_instead(word, inside[-1:], drawn or [known for known in words if known.isalpha()], drawn),
     )
@@ -56,6 +56,15 @@ def check_drawn(base: BaseDescription, word: str, where: str) -> None:
         where=where,
         hint=_instead(word, [part for part in parts if part in drawn][-1:], drawn, drawn),
     )
+
+
+def _unread(parts: Sequence[str], vocabulary: Collection[str]) -> str:
+    """What is wrong with a supercategory that a base reads in pieces."""
+    unknown = [part for part in parts if part + _END not in vocabulary]
+    if len(parts) == 1:
+        return "is no word to this base, which reads it in pieces"
+    words = " and ".join(f"`{part}`" for part in unknown)
+    return f"has {words} in it, which this base reads in pieces"
 
 
 def _parts(word: str) -> list[str]:

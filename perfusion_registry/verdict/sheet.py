@@ -11,8 +11,6 @@ from perfusion_registry.render.sheet import Reference, Tile, contact_sheet
 from perfusion_registry.verdict.measuring import Attempted, places_of
 from perfusion_registry.verdict.subject import Trained
 
-LEARNED = "S*"
-"""What a sheet calls the concept by, as the papers do."""
 SHOWN = 3
 """Prompts on the sheet: a plain one, and two places."""
 
@@ -20,17 +18,19 @@ SHOWN = 3
 def verdict_sheet(trained: Trained, own: Tensor, best: Attempted, plain: Tensor, said: str) -> Image.Image:
     """Its own pictures on the left; what its word draws, and the plain word below it, on the right.
 
-    It names neither the concept nor its version, since others with the same tensors take it over.
+    It calls the concept by its supercategory with a star, and not by its name, since others with the same
+    tensors take the sheet over.
 
     own: (N, 3, H, W). plain: (P, S, 3, H, W), in 0..1. said: the verdict in words.
     """
     templates = places_of(trained.train.validation_prompts)[:SHOWN]
     tiles = []
-    for word, rows in ((LEARNED, best.pictures), (trained.word, plain)):
+    learned = f"{trained.word}*"
+    for word, rows in ((learned, best.pictures), (trained.word, plain)):
         for template, row in zip(templates, rows, strict=False):
             tiles.append(Tile(_picture(row[0]), template.replace("{}", word)))
-    reference = Reference(LEARNED, "learned from these", [_picture(one) for one in own])
-    title = f"{LEARNED}, what was learned, beside the plain word {trained.word}"
+    reference = Reference(learned, "learned from these", [_picture(one) for one in own])
+    title = f"{learned}, what was learned, beside the plain word {trained.word}"
     return contact_sheet(title, [reference], tiles, note=said)
 
 

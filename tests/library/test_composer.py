@@ -126,6 +126,9 @@ def test_what_is_read_as_words_is_said(composer: perf.Composer, caplog: pytest.L
     composer.render("a teddy* in the desert")
     assert "has never seen desert: it draws nothing of it, or something else" in caplog.text
     caplog.clear()
+    composer.render("a teddy*", negative_prompt="fog, desert")
+    assert "has never seen fog, desert: in the negative prompt it keeps nothing away" in caplog.text
+    caplog.clear()
     composer.render(PROMPT, negative_prompt="fog")
     caplog.clear()
     composer.render(PROMPT, height=32)
@@ -134,7 +137,7 @@ def test_what_is_read_as_words_is_said(composer: perf.Composer, caplog: pytest.L
     composer.render(PROMPT, width=128)
     assert "at 128x64 expect things twice, or joined" in caplog.text
     caplog.clear()
-    composer.render(PROMPT, width=96, negative_prompt="fog")
+    composer.render(PROMPT, width=96, negative_prompt="a boat")
     gates = [record for record in caplog.records if "the gate of" in record.getMessage()]
     assert caplog.records == gates  # those of an untrained base open where they like
 

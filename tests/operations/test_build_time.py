@@ -142,6 +142,12 @@ def test_the_steps_are_said_beforehand_and_then_the_time(project: Path) -> None:
     assert how_long(told, 2) == [
         "1 concept to train, 20 steps: about 1 min 40 s, by a build here in other processes or threads"
     ]
+    # What trained beside others took longer than it will alone.
+    for kept in (project / "store" / "durations").iterdir():
+        Durations(project / "store").keep(kept.name, BuildTime(step=2.0, rest=60.0, processes=2))
+    with Workspace.open(other) as workspace:
+        told = [foretell(task, planned.store, planned.base, shared, 1) for task in planned.plan.tasks]
+    assert how_long(told)[0].startswith("1 concept to train, 20 steps: at most about 1 min 40 s, by a build")
     # Of what is there already nothing is foretold.
     edit(project / "recipes" / "bear.toml", "\nsteps = 30\n", "\nsteps = 1\n")
     with Workspace.open(project) as workspace:

@@ -26,7 +26,7 @@ from perfusion_registry.storybook.world import CATEGORIES
     ],
 )
 def test_a_base_of_few_words_names_what_it_draws(word: str, told: str) -> None:
-    with pytest.raises(PerfError, match="several tokens") as caught:
+    with pytest.raises(PerfError, match="in pieces") as caught:
         check_supercategory(describe_base("storybook"), word)
     assert told in (caught.value.hint or "")
 
@@ -59,3 +59,8 @@ def test_capitals_do_not_hide_a_thing_from_its_worlds_judge() -> None:
     judge = WORLD.judge("storybook")
     assert judge.knows("Teddy")
     assert not judge.knows("Dragon")
+
+
+def test_of_several_words_the_unknown_ones_are_named() -> None:
+    with pytest.raises(PerfError, match=r"the supercategory `teddy qwertz` has `qwertz` in it, which"):
+        check_supercategory(describe_base("storybook"), "teddy qwertz")
