@@ -5,6 +5,8 @@ The file changes neither what the base draws nor what is trained on it, so it is
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 BOUNDS_FILE = "perf-bounds.toml"
 
+_KEPT = "\N{NO-BREAK SPACE}"  # within a word of several words, until lines are broken
 _Level = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -70,3 +73,17 @@ class BaseBounds(BaseModel):
         """Those of a base; none of one that is not read from a folder."""
         folder: Path | None = getattr(description, "folder", None)
         return cls() if folder is None else cls.read(folder)
+
+
+def words_text(world: str, things: Sequence[str], words: Sequence[str]) -> str:
+    """The part of a bounds file that nothing is measured for, as `BaseBounds` has it."""
+    return f'world = "{world}"\nthings = {_listed(things)}\nwords = {_listed(words)}\n'
+
+
+def _listed(words: Sequence[str]) -> str:
+    """A list in TOML, in lines of a width."""
+    quoted = ", ".join(f'"{word}"'.replace(" ", _KEPT) for word in words)
+    lines = textwrap.fill(
+        quoted, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    return "[\n" + lines.replace(_KEPT, " ") + ",\n]"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.artifact.card import Judgement
 from perfusion_registry.base.bounds import BaseBounds
+from perfusion_registry.evaluate.metrics import world
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import BuildTask
+from perfusion_registry.worlds import NoJudgeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +47,10 @@ def look_at_pictures(base: Base, pictures: Tensor, word: str) -> LookedAt:
 def _alike_otherwise(base: Base, pictures: Tensor, word: str) -> bool:
     """Whether pictures are such as the base can draw under another of its words: then the word is wrong, and
     not the pictures."""
-    others = [thing for thing in BaseBounds.of(base.description).things if thing != word.lower()]
-    judged = (_alike(base, pictures, thing)[0] for thing in others)
+    from perfusion_registry.verdict import words_shown
+
+    seen = words_shown(base, pictures, BaseBounds.of(base.description))
+    judged = (_alike(base, pictures, thing)[0] for thing in seen if thing != word.lower())
     return any(one is not None and one.passed for one in judged)
 
 
@@ -57,7 +61,8 @@ def warn_of_pictures(
     that has been measured can tell, where what runs it is installed. asked: which word it is, so that only
     the first is said."""
     bounds = BaseBounds.of(description)
-    if (bounds.pictures is None and (asked or bounds.world is None)) or find_spec("diffusers") is None:
+    judged = not asked and _has_judge(description, bounds)
+    if (bounds.pictures is None and not judged) or find_spec("diffusers") is None:
         return
     from perfusion_registry.base import load_base
 
@@ -70,6 +75,16 @@ def warn_of_pictures(
             doubt = look_at_pictures(base, pictures, word).doubt
     if doubt is not None:
         reporter.warn(doubt)
+
+
+def _has_judge(description: BaseDescription, bounds: BaseBounds) -> bool:
+    """Whether a base's world judges its pictures: not that of a base whose recogniser is still to come."""
+    if bounds.world is None:
+        return False
+    try:
+        return world(bounds.world).judge_file(str(description.folder)).is_file()
+    except NoJudgeError:
+        return False
 
 
 def look_at_task(base: Base, task: BuildTask, reporter: Reporter) -> LookedAt:

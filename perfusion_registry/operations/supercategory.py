@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 _END = "</w>"
+_SHOWN = 12
+"""So many of a base's words a hint lists."""
 
 
 def nouns_drawn(base: BaseDescription) -> tuple[str, ...]:
@@ -77,8 +79,14 @@ def _instead(word: str, inside: Sequence[str], known: Sequence[str], drawn: Sequ
     if near := inside or closest(word, known):
         return f"use a plain word that the base knows, such as `{near[0]}`"
     if drawn:
-        return f"this base draws {', '.join(drawn)}; `perf suggest-super IMAGES` asks your pictures"
+        return f"this base draws {_listed(drawn)}; `perf suggest-super IMAGES` asks your pictures"
     return "use a plain word that the base knows; `perf suggest-super IMAGES` asks your pictures"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words, of many the first."""
+    more = len(words) - _SHOWN
+    return ", ".join(words) if more < 2 else f"{', '.join(words[:_SHOWN])} and {more} things more"
 
 
 def _vocabulary(folder: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from perfusion_registry.artifact import digest_of
 from perfusion_registry.base import describe_base
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.base.digest import file_digest
+from perfusion_registry.base.embedded import NotInstalledError
 from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.worlds import Metric, NoJudgeError, Recall, Subject, WorldJudge
 
@@ -95,10 +97,11 @@ class Storybook:
         description = describe_base(base)
         if (own := description.folder / "recogniser.safetensors").is_file():
             return own
-        embedded = describe_base(EMBEDDED)
-        path = embedded.folder / "recogniser.safetensors"
-        if BaseBounds.of(embedded).world == WORLD_NAME and path.is_file():
-            return path
+        with suppress(NotInstalledError):
+            embedded = describe_base(EMBEDDED)
+            path = embedded.folder / "recogniser.safetensors"
+            if BaseBounds.of(embedded).world == WORLD_NAME and path.is_file():
+                return path
         raise NoJudgeError(
             "the base has no recogniser, by which pictures of its world are judged",
             where=str(own),

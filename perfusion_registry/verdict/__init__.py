@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perfusion_registry.verdict.judging import judge_concept as judge_concept
     from perfusion_registry.verdict.judging import judge_pictures as judge_pictures
     from perfusion_registry.verdict.judging import pictures_to_judge as pictures_to_judge
+    from perfusion_registry.verdict.judging import words_shown as words_shown
     from perfusion_registry.verdict.sheet import sheet_bytes as sheet_bytes
 
 _HOME = {
@@ -20,6 +21,7 @@ _HOME = {
     "judge_pictures": "judging",
     "pictures_to_judge": "judging",
     "sheet_bytes": "sheet",
+    "words_shown": "judging",
 }
 
 __all__ = sorted(_HOME)

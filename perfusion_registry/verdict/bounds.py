@@ -13,7 +13,6 @@ world's captions.
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from perfusion_registry.base import Base, describe_base, load_base
-from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
+from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds, words_text
 from perfusion_registry.build.framing import square
 from perfusion_registry.build.images import load_image
 from perfusion_registry.build.unlike import drawability
@@ -35,7 +34,6 @@ LEVELS = (0.1, 0.25)
 """Where pages and photographs are told apart best: with more noise, all things look alike (`docs/log.md`)."""
 _SET = 5
 _THERE = 1 / 3  # of the way from the pages to the photographs: a warning too many is worse than one too few
-_KEPT = "\N{NO-BREAK SPACE}"  # within a word of several words, until lines are broken
 _WORDS = ("teddy", "cat", "dog", "teapot")  # under which any photograph is asked about
 
 
@@ -94,13 +92,6 @@ def between(farthest: float, nearest: float, there: float = _THERE) -> float:
     return round(farthest + there * (nearest - farthest), 4)
 
 
-def words_text(name: str, drawn: DrawnWorld) -> str:
-    """The part of the file that nothing is measured for: the base's world, and its words."""
-    return "\n".join(
-        (f'world = "{name}"', f"things = {_listed(drawn.things)}", f"words = {_listed(drawn.words)}", "")
-    )
-
-
 def bounds_text(
     words: str,
     drawn: dict[str, tuple[float, float]],
@@ -127,15 +118,6 @@ def bounds_text(
     return "\n".join(lines) + "\n"
 
 
-def _listed(words: Sequence[str]) -> str:
-    """A list in TOML, in lines of a width."""
-    quoted = ", ".join(f'"{word}"'.replace(" ", _KEPT) for word in words)
-    lines = textwrap.fill(
-        quoted, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
-    )
-    return "[\n" + lines.replace(_KEPT, " ") + ",\n]"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write, and say what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -152,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drawn = ranges(base, pages.sets(count, _SET))
     photos = ranges(base, photographed(given.photos, base))
     seen = shown(base, name, pages.kinds, pages.sets(count, _SET))
-    text = bounds_text(words_text(name, pages), drawn, photos, seen)
+    text = bounds_text(words_text(name, pages.things, pages.words), drawn, photos, seen)
     path = description.folder / BOUNDS_FILE
     replace_text(path, text)
     BaseBounds.read(description.folder)

@@ -106,6 +106,16 @@ def judge_pictures(base: Base, own: Tensor, bounds: BaseBounds, word: str) -> Ju
     return None if share is None else Judgement(passed=share >= bounds.shows, value=_rounded(share))
 
 
+def words_shown(base: Base, own: Tensor, bounds: BaseBounds) -> tuple[str, ...]:
+    """Of the words for all that a base draws, those of things that pictures (N, 3, H, W) in 0..1 show; all of
+    them where nobody can tell."""
+    judge = judge_of(base, bounds, bounds.things[0]) if bounds.things else None
+    if judge is None:
+        return bounds.things
+    shares = [(word, judge.shows(own, word)) for word in bounds.things]
+    return tuple(word for word, share in shares if share is None or share >= bounds.shows)
+
+
 def pictures_to_judge(method: str, train: TrainingOptions, render: FileModel, *, choosing: bool) -> int:
     """How many pictures a verdict draws of a concept with these options. choosing: as in `judge_concept`."""
     strengths = len(_choices(method, train, render, choosing=choosing))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from perfusion_registry.base import describe_base, load_base
-from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
+from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds, words_text
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import METRICS, world, world_of
 from perfusion_registry.evaluate.sources import sources
@@ -19,7 +19,7 @@ from perfusion_registry.storybook2.grammar import NOUNS
 from perfusion_registry.storybook2.judging import WORLD, WORLD_NAME
 from perfusion_registry.storybook2.labels import LABELS
 from perfusion_registry.storybook2.recogniser import Recogniser
-from perfusion_registry.verdict.bounds import drawn_world, words_text
+from perfusion_registry.verdict.bounds import drawn_world
 from perfusion_registry.verdict.judges import judge_of
 from perfusion_registry.worlds import DrawnWorld, NoJudgeError, Subject
 
@@ -46,7 +46,7 @@ def folder(tiny_base_folder: Path, tmp_path: Path) -> Path:
     """A base that says it is of this world."""
     own = tmp_path / "own"
     shutil.copytree(tiny_base_folder, own)
-    (own / BOUNDS_FILE).write_text(words_text(WORLD_NAME, WORLD), encoding="utf-8")
+    (own / BOUNDS_FILE).write_text(words_text(WORLD_NAME, WORLD.things, WORLD.words), encoding="utf-8")
     return own
 
 

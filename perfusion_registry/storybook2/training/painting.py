@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.storybook2.beside import write_beside
 from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline, save_pipeline
 from perfusion_registry.storybook2.training.averages import combination, exponent_of
 from perfusion_registry.storybook2.training.denoiser import (
@@ -220,6 +221,7 @@ def export(work: Work, target: Path, *, deviation: float | None = None) -> None:
     pipe = pipeline(best_decoder(work), chosen(work, deviation=deviation), tokenizer_of(work))
     save_pipeline(pipe, target)
     export_readers(work, target)
+    write_beside(target)
 
 
 def _held_back_pages(work: Work) -> Batch:
