@@ -39,7 +39,7 @@ Template = Annotated[str, AfterValidator(_template), Field(max_length=400)]
 
 
 class SuiteConcept(FileModel):
-    """A concept of the suite: one of Storybook's cast, or a recipe beside the suite's file.
+    """A concept of the suite: one of the cast of its base's drawn world, or a recipe beside the suite's file.
 
     cast: whose reference images are learned from; with a recipe, who of the cast its images show, so that
     the drawn world's metrics know.
