@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from perfusion_registry.cli import console, options
 from perfusion_registry.cli.help import argument, flag, option
-from perfusion_registry.cli.options import Compute, DryRunOption, JobsOption, StandaloneWithProgress
+from perfusion_registry.cli.options import (
+    Compute,
+    DryRunOption,
+    JobsOption,
+    ShardOption,
+    StandaloneWithProgress,
+)
 
 if TYPE_CHECKING:
-    from perfusion_registry.evaluate.results import ClaimResult, Results
-    from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
+    from perfusion_registry.evaluate.results import Results
+    from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluateResult
 
 
 def evaluate(
@@ -34,7 +40,14 @@ def evaluate(
     with_base: Annotated[
         list[str] | None, option("NAME=BASE", "Fill a slot of the suite's bases. Repeatable.")
     ] = None,
+    trainings: Annotated[int | None, option("N", "At most N trainings of a concept.", min=1)] = None,
+    settings: Annotated[int | None, option("N", "At most N settings in a search.", min=1)] = None,
+    method: Annotated[
+        list[str] | None, option("NAME", "Only this method. Repeatable.", default="all")
+    ] = None,
     dino: Annotated[Path | None, option("DIR", "A DINO model, for similarity by it as well.")] = None,
+    shard: ShardOption = None,
+    merge: Annotated[list[Path] | None, option("DIR", "Take what is in another machine's cache.")] = None,
     report: Annotated[bool, flag("Write plots and report.html.", "--report/--no-report")] = True,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -55,16 +68,20 @@ def evaluate(
         figures=tuple(figure or ()),
         out=out,
         jobs=jobs,
-        budget=Budget(concepts=concepts, prompts=prompts, seeds=seeds, steps=steps, train_steps=train_steps),
+        budget=Budget.within(concepts, prompts, seeds, steps, train_steps, trainings, settings, method or ()),
         bases=operation.read_bases(with_base or ()),
         dino=dino,
         report=report,
         compute=compute.read(),
         cluster=machines.read(),
+        shard=shard,
+        merge=tuple(merge or ()),
     )
     with Workspace.open(optional=True, reporter=output.reporter()) as workspace:
         if dry_run:
-            output.show(operation.plan_evaluation(workspace, asked), _tell_plan)
+            output.show(operation.plan_evaluation(workspace, asked), lambda plan: console.say(plan.in_words))
+        elif shard is not None:
+            output.show(operation.evaluate_part(workspace, asked), lambda part: console.say(part.in_words))
         else:
             output.show(operation.evaluate(workspace, asked), _tell)
 
@@ -78,43 +95,27 @@ def _tell_suites(result: EvaluateListResult) -> None:
     console.say_table(["suite", "figure", "title", "variants"], rows, right=["variants"])
 
 
-def _tell_plan(result: EvaluatePlanResult) -> None:
-    console.say(f"Would build {result.builds.needed} of {result.builds.all} concepts")
-    console.say(f"Would draw {result.pictures.needed} of {result.pictures.all} pictures")
-    for name, why in result.left_out.items():
-        console.say(f"Would leave out figure {name}: {why}")
-
-
 def _tell(result: EvaluateResult) -> None:
+    from perfusion_registry.evaluate.metrics import in_short, plainly
+
     measured: Results = result.measured
     points = [(figure.id, point) for figure in measured.figures for point in figure.points]
     metrics = [metric for metric in _METRICS if any(metric in point.metrics for _, point in points)]
     rows = [
-        [name, point.label, *(_number(point.metrics, metric) for metric in metrics)] for name, point in points
+        [name, point.label, *(in_short(point.metrics.get(metric)) for metric in metrics)]
+        for name, point in points
     ]
     columns = [metric.removesuffix("_normalised") for metric in metrics]
     console.say_table(["figure", "point", *columns], rows, right=columns)
     claims = [(figure.id, claim) for figure in measured.figures for claim in figure.claims]
     if claims:
         console.say("")
-        judged = [[name, claim.text, claim.verdict, _difference(claim)] for name, claim in claims]
+        judged = [[name, claim.text, claim.verdict, plainly(claim)] for name, claim in claims]
         console.say_table(["figure", "claim", "verdict", "difference"], judged)
+    for conclusion in measured.comparison.conclusions if measured.comparison else ():
+        console.say(f"- {conclusion.text}".replace("\N{NO-BREAK SPACE}", " "))
     console.say(result.report or result.results)
 
 
 _METRICS = ("image", "text_normalised", "harmonic", "obeyed", "identified", "both", "leakage")
 """Those that the table has room for, in its order."""
-
-
-def _difference(claim: ClaimResult) -> str:
-    from perfusion_registry.evaluate.metrics import difference
-
-    return difference(claim.metric, claim.difference).replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _number(metrics: Any, name: str) -> str:
-    measured = metrics.get(name)
-    if measured is None:
-        return ""
-    arms = f" ±{(measured.high - measured.low) / 2:.3f}" if measured.low is not None else ""
-    return f"{measured.value:.3f}{arms}"

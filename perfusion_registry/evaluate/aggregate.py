@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from perfusion_registry.evaluate.plan import Point
 from perfusion_registry.evaluate.results import (
     BestPoint,
     ClaimResult,
+    Contrast,
     FigureResult,
     ImageRecord,
     Measured,
@@ -66,6 +69,7 @@ def figure_result(
     best, best_estimates = _best(figure, points, estimates, table, resampling)
     everything = estimates | ({BEST: best_estimates} if best_estimates else {})
     claims = tuple(_claim(claim, everything, resampling) for claim in figure.claims)
+    contrasts = tuple(_contrasts(figure, everything, resampling))
     return FigureResult(
         id=figure.id,
         title=figure.title,
@@ -74,6 +78,7 @@ def figure_result(
         points=results,
         best=best,
         claims=claims,
+        contrasts=contrasts,
     )
 
 
@@ -208,12 +213,7 @@ def _claim(
         return ClaimResult(
             **fields, better_value=None, than_value=None, difference=None, verdict="unmeasured"
         )
-    # Only classes that both sides have count, so that the difference is one of pairs.
-    both = np.isfinite(better.value) & np.isfinite(than.value)
-    sides = [Estimate(np.where(both, e.value, np.nan), e.replicates, e.spare) for e in (better, than)]
-    values = [float(resampling.balanced(side).value) for side in sides]
-    first, second = reversed(sides) if claim.less else sides
-    difference = _measured(resampling.balanced(first.minus(second)), int(both.sum()))
+    values, difference = _difference(better, than, resampling, less=claim.less)
     verdict: Verdict = "unmeasured"
     if difference is not None:
         verdict = "open"
@@ -228,6 +228,47 @@ def _claim(
         difference=difference,
         verdict=verdict,
     )
+
+
+def _difference(
+    better: Estimate, than: Estimate, resampling: Resampling, *, less: bool = False
+) -> tuple[list[float], Measured | None]:
+    """Both values, and by how much the first is above the second, or below it."""
+    # Only classes that both sides have count, so that the difference is one of pairs.
+    both = np.isfinite(better.value) & np.isfinite(than.value)
+    sides = [Estimate(np.where(both, e.value, np.nan), e.replicates, e.spare) for e in (better, than)]
+    values = [float(resampling.balanced(side).value) for side in sides]
+    first, second = reversed(sides) if less else sides
+    return values, _measured(resampling.balanced(first.minus(second)), int(both.sum()))
+
+
+def _contrasts(
+    figure: Figure, estimates: Mapping[str, Mapping[MetricName, Estimate]], resampling: Resampling
+) -> Iterator[Contrast]:
+    """Each variant that is compared with another, in each metric of which more is better."""
+    for variant, metric in itertools.product(figure.variants, figure.metrics):
+        if variant.against is None or metric == "leakage":
+            continue
+        sides = [_side(name, metric, estimates) for name in (variant.name, variant.against)]
+        if sides[0] is None or sides[1] is None:
+            continue
+        values, by = _difference(sides[0], sides[1], resampling)
+        if by is None:
+            continue
+        verdict: Literal["better", "worse", "not told apart", "too few"] = "not told apart"
+        if by.low is None or by.high is None:
+            verdict = "too few"
+        elif by.low > 0 or by.high < 0:
+            verdict = "better" if by.low > 0 else "worse"
+        yield Contrast(
+            metric=metric,
+            variant=variant.name,
+            against=variant.against,
+            value=_rounded(values[0]),
+            against_value=_rounded(values[1]),
+            difference=by,
+            verdict=verdict,
+        )
 
 
 def _side(

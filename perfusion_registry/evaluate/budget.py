@@ -29,6 +29,30 @@ class Budget(FileModel):
     settings: _Unsaid = None
     methods: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
 
+    @classmethod
+    def within(
+        cls,
+        concepts: int | None,
+        prompts: int | None,
+        seeds: int | None,
+        steps: int | None,
+        train_steps: int | None,
+        trainings: int | None,
+        settings: int | None,
+        methods: Sequence[str],
+    ) -> Budget:
+        """The limits in their order."""
+        return cls(
+            concepts=concepts,
+            prompts=prompts,
+            seeds=seeds,
+            steps=steps,
+            train_steps=train_steps,
+            trainings=trainings,
+            settings=settings,
+            methods=tuple(methods),
+        )
+
 
 def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     """At most `limit` of the items, the first among them, evenly spread."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.artifact import Artifact, Store, build_key, digest_of, save_artifact, training_key
+from perfusion_registry.artifact.durations import Durations
 from perfusion_registry.build import TRAINER_EPOCH
 from perfusion_registry.evaluate.costs import Meter
 from perfusion_registry.evaluate.sources import Source
@@ -24,7 +25,7 @@ class BuildOrder:
     """One concept to build.
 
     way: of training, one of its method's `trainings`; None for the method's own. digest: of everything that
-    its artifact says; training: of what its tensors depend on.
+    its artifact says; training: of what its tensors depend on; kind: of what decides how long a step takes.
     """
 
     source: Source
@@ -33,6 +34,7 @@ class BuildOrder:
     way: str | None
     digest: str
     training: str
+    kind: str
 
     @classmethod
     def of(
@@ -64,7 +66,14 @@ class BuildOrder:
         learned = training_key(*inputs, render, epoch=TRAINER_EPOCH)
         if way is not None:
             digest, learned = digest_of([way, digest]), digest_of([way, learned])
-        return cls(source, train, render, way, digest, learned)
+        batch = train.batch if isinstance(train, TrainingOptions) else 0
+        kind = digest_of(["evaluated", base.digest, source.recipe.concept.method, batch])
+        return cls(source, train, render, way, digest, learned, kind)
+
+    @property
+    def steps(self) -> int:
+        """Of its training."""
+        return self.train.steps if isinstance(self.train, TrainingOptions) else 0
 
     @property
     def title(self) -> str:
@@ -142,6 +151,7 @@ class BuildOrder:
             )
         if meter.cost is not None:  # kept before the artifact, which says that all is done
             worker.cache.keep_cost(self.training, meter.cost)
+            Durations(worker.store.root).keep(self.kind, meter.time)
         return artifact
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from perfusion_registry.artifact.durations import BuildTime
 from perfusion_registry.recipe.model import FileModel
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ class Meter:
     def timed(self) -> Callable[[int, float], None]:
         """What is told how many steps were done, and in how many seconds."""
         return lambda steps, seconds: self._trained.append((steps, seconds))
+
+    @property
+    def time(self) -> BuildTime:
+        """What it took, by its steps and beside them."""
+        assert self.cost is not None
+        step = sum(took for _, took in self._trained) / sum(steps for steps, _ in self._trained)
+        return BuildTime(step=step, rest=max(self.cost.seconds - step * self.steps, 0.0))
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact, digest_of
+from perfusion_registry.artifact.durations import BuildTime, Durations
 from perfusion_registry.methods.settings import Value
 from perfusion_registry.methods.table import find_method
 
@@ -125,6 +127,12 @@ class DrawOrder:
         return self.drawing is None and bool(methods) and all(method.needs_covariance for method in methods)
 
     @property
+    def kind(self) -> str:
+        """A digest of what decides how long a picture of it takes."""
+        methods = sorted({concept.method for concept in self.concepts})
+        return digest_of(["drawn", self.base_digest, self.steps, methods, len(self.concepts)])
+
+    @property
     def title(self) -> str:
         """What to call it while it is drawn."""
         return self.prompt
@@ -134,7 +142,7 @@ class DrawOrder:
         missing = self.missing(worker.cache)
         if not missing:
             return 0
-        base = worker.base(self.base)
+        base, begun = worker.base(self.base), time.monotonic()
         artifacts = {concept.name: worker.artifact(concept.sha256) for concept in self.concepts}
         composition = self.composition(base, artifacts)
         request = self._request(base, tuple(missing))
@@ -143,6 +151,8 @@ class DrawOrder:
             if maps is not None:  # before the picture, whose presence says that all is done
                 worker.cache.keep(worker.cache.attention(key), _greys(maps[number]))
             worker.cache.keep(worker.cache.picture(key), picture)
+        each = (time.monotonic() - begun) / len(missing)
+        Durations(worker.store.root).keep(self.kind, BuildTime(step=each, rest=0.0))
         return len(missing)
 
     def composition(self, base: Base, artifacts: Mapping[str, Artifact]) -> Composition:

@@ -133,6 +133,34 @@ class Estimated(Protocol):
         ...
 
 
+class Told(Protocol):
+    """A metric's difference, and how sure it is."""
+
+    @property
+    def metric(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def difference(self) -> Estimated | None:
+        """The difference."""
+        ...
+
+
+def in_short(estimate: Estimated | None) -> str:
+    """A number and half of its interval for a narrow table; empty where there is none."""
+    if estimate is None:
+        return ""
+    whole = estimate.low is not None and estimate.high is not None
+    arms = f" ±{(estimate.high - estimate.low) / 2:.3f}" if whole else ""  # type: ignore[operator]
+    return f"{estimate.value:.3f}{arms}"
+
+
+def plainly(told: Told) -> str:
+    """A difference with its interval, in characters that any terminal has."""
+    return difference(told.metric, told.difference).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def difference(metric: MetricName, estimate: Estimated | None) -> str:
     """A difference with its interval, as people read it; empty where there is none."""
     if estimate is None:

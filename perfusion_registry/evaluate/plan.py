@@ -2,64 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError, at
-from perfusion_registry.evaluate.budget import Budget, by_turns, spread
+from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.building import BuildOrder
+from perfusion_registry.evaluate.cells import Cell as Cell
+from perfusion_registry.evaluate.cells import Point as Point
+from perfusion_registry.evaluate.cells import cells as cells
+from perfusion_registry.evaluate.cells import compared as compared
+from perfusion_registry.evaluate.cells import points as points
+from perfusion_registry.evaluate.choosing import check_methods, with_choices
 from perfusion_registry.evaluate.drawing import DrawnConcept, DrawOrder
-from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
-from perfusion_registry.evaluate.suite import WORDS, Figure, PromptGroup, Suite, SuiteConcept, Variant
-from perfusion_registry.methods.settings import Value
+from perfusion_registry.evaluate.suite import WORDS, Figure, Suite, Variant
 from perfusion_registry.methods.table import find_method
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
-
-BASELINE = Variant(name=WORDS, method=WORDS)
-"""The words alone, drawn by the untouched base: what text similarity is normalised by."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One operating point of a variant. settings: what it sets for each concept, by field; the rest is as
-    the concept has it."""
-
-    variant: Variant
-    label: str
-    settings: Mapping[str, Value]
-
-    def number(self, field: str) -> float | None:
-        """The number that it sets of a field; None where it sets none."""
-        value = self.settings.get(field)
-        return None if value is None else float(value)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One prompt of one subject under one point of a figure; one picture for each seed. training: which one
-    of its concepts, from 0 on."""
-
-    figure: str
-    point: Point
-    subject: tuple[str, ...]
-    group: PromptGroup
-    template: str
-    seeds: tuple[int, ...]
-    metrics: frozenset[MetricName]
-    training: int = 0
-
-    @property
-    def subject_label(self) -> str:
-        """The class that balanced scores count it under."""
-        return "+".join(self.subject)
 
 
 @dataclass(frozen=True)
@@ -67,7 +32,9 @@ class Outline:
     """Everything that a run will do, before anything is built.
 
     cells: by figure. builds: for each training of each concept under each variant that trains it, by figure,
-    variant, concept and training. skipped: figures that cannot be drawn, and why.
+    variant, concept and training. skipped: figures that cannot be drawn, and why. covariance: its file's
+    digest. choices: by figures that search, what came of them; until that is known, the variants that are
+    chosen from them stand for what was tried last.
     """
 
     suite: Suite
@@ -80,6 +47,49 @@ class Outline:
     budget: Budget
     computing: tuple[str, str]
     judges: str
+    covariance: str
+    choices: Mapping[str, Point]
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        """The figures that search."""
+        return tuple(figure.id for figure in self.figures if figure.kind == "search")
+
+    def only(self, figures: Collection[str]) -> Outline:
+        """Some of its figures."""
+        return self.of([cell for cell in self.cells if cell.figure in figures])
+
+    def of(self, cells: Sequence[Cell]) -> Outline:
+        """Some of its cells, with what they need built."""
+        figures = {cell.figure for cell in cells}
+        needed = {
+            (c.figure, c.point.variant.name, name, c.training): None for c in cells for name in c.subject
+        }
+        return replace(
+            self,
+            figures=tuple(figure for figure in self.figures if figure.id in figures),
+            cells=tuple(cells),
+            builds={key: self.builds[key] for key in needed if key in self.builds},
+        )
+
+    def choosing(self, suite: Suite, choices: Mapping[str, Point]) -> Outline:
+        """The plan with what searches came to. suite: as it was read."""
+        plan = outline(
+            suite.model_copy(update={"base": self.suite.base, "bases": self.suite.bases}),
+            self.sources,
+            self.bases,
+            self.covariance,
+            figures=[figure.id for figure in self.figures],
+            budget=self.budget,
+            computing=self.computing,
+            judges=self.judges,
+            choices=choices,
+        )
+        return replace(plan, skipped=self.skipped)
+
+    def points(self, figure: str) -> tuple[Point, ...]:
+        """The operating points of a figure that are drawn, in their order."""
+        return tuple({cell.point.label: cell.point for cell in self.cells if cell.figure == figure}.values())
 
     @property
     def orders(self) -> tuple[BuildOrder, ...]:
@@ -167,70 +177,6 @@ def _check_settings(order: BuildOrder, point: Point, where: str) -> None:
         raise PerfError(mistake.what, where=place, hint=mistake.hint)
 
 
-def filled(template: str, words: Sequence[str]) -> str:
-    """A template with its subjects' words in place."""
-    text = template.replace("{}", words[0])
-    for number, word in enumerate(words):
-        text = text.replace(f"{{{number}}}", word)
-    return text
-
-
-def omitted(template: str) -> str:
-    """A template without subjects and weights, as text similarity reads it ("A is dressed like a wizard")."""
-    prompt = parse_prompt(filled(template, ["subject*", "other*"]))
-    return " ".join(prompt.spoken({"subject": " ", "other": " "}).split())
-
-
-def points(variant: Variant) -> tuple[Point, ...]:
-    """Every operating point of a variant, biases first."""
-    return tuple(Point(variant, label, settings) for label, settings in variant.points().items())
-
-
-def compared(figure: Figure) -> tuple[Variant, ...]:
-    """The variants of a figure and, where its metrics need it, the supercategory baseline."""
-    has_words = any(v.method == WORDS and v.base is None for v in figure.variants)
-    return (*figure.variants, BASELINE) if figure.normalised and not has_words else figure.variants
-
-
-def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
-    """The cells of one figure within a budget."""
-    chosen = [c for c in suite.concepts if not figure.concepts or c.name in figure.concepts]
-    concepts = by_turns(chosen, budget.concepts)
-    names = {concept.name for concept in chosen}
-    count = min(figure.seeds or suite.render.seeds, budget.seeds or suite.render.seeds)
-    always: tuple[MetricName, ...] = ("text", "image")
-    metrics = frozenset((*figure.metrics, *always))
-    planned = []
-    for variant in compared(figure):
-        trained = range(trainings(figure, budget) if variant.learned_by else 1)
-        for point, group in itertools.product(points(variant), suite.prompts):
-            if figure.prompts and group.name not in figure.prompts:
-                continue
-            subjects = _subjects(group, concepts, names, budget)
-            templates = spread(group.templates, budget.prompts)
-            for subject, training, template in itertools.product(subjects, trained, templates):
-                planned.append(
-                    Cell(figure.id, point, subject, group, template, tuple(range(count)), metrics, training)
-                )
-    return planned
-
-
-def trainings(figure: Figure, budget: Budget) -> int:
-    """How often each concept of a figure is trained."""
-    return min(figure.trainings, budget.trainings or figure.trainings)
-
-
-def _subjects(
-    group: PromptGroup, concepts: Sequence[SuiteConcept], names: set[str], budget: Budget
-) -> list[tuple[str, ...]]:
-    if group.pairs:
-        pairs = [pair for pair in group.pairs if names.issuperset(pair)]
-        return list(spread(pairs, budget.concepts))
-    return [
-        (concept.name,) for concept in concepts if not group.for_groups or concept.group in group.for_groups
-    ]
-
-
 def outline(
     suite: Suite,
     sources: Mapping[str, Source],
@@ -241,14 +187,19 @@ def outline(
     budget: Budget | None = None,
     computing: tuple[str, str],
     judges: str,
+    choices: Mapping[str, Point] | None = None,
 ) -> Outline:
-    """Plan the figures of those ids (default: all). bases: by their name in the suite, "" for its own.
+    """Plan the figures of those ids (default: all), and the searches that they choose from. bases: by their
+    name in the suite, "" for its own.
 
-    covariance: the digest of C's file. computing: device and number format. Raises PerfError for an unknown
-    figure, and when nothing is left to draw.
+    covariance: the digest of C's file. computing: device and number format. choices: what searches came to.
+    Raises PerfError for an unknown figure or method, and when nothing is left to draw.
     """
     budget = budget or Budget()
+    check_methods(suite, budget)
     wanted = {suite.figure(identity).id for identity in figures}
+    wanted |= {search for identity in wanted for search in suite.figure(identity).searches}
+    suite = with_choices(suite, choices or {}, budget)
     asked = [figure for figure in suite.figures if not wanted or figure.id in wanted]
     skipped = {
         figure.id: f"it needs the base {', '.join(sorted(figure.requires - bases.keys()))}; "
@@ -282,4 +233,32 @@ def outline(
                     )
                     for point in points(variant):
                         _check_settings(builds[key], point, f"{suite.name}, figure {cell.figure}")
-    return Outline(suite, chosen, tuple(planned), sources, builds, bases, skipped, budget, computing, judges)
+    drawn = {cell.figure for cell in planned}
+    return Outline(
+        suite,
+        tuple(figure for figure in chosen if figure.id in drawn),
+        tuple(planned),
+        sources,
+        builds,
+        bases,
+        skipped,
+        budget,
+        computing,
+        judges,
+        covariance,
+        choices or {},
+    )
+
+
+def filled(template: str, words: Sequence[str]) -> str:
+    """A template with its subjects' words in place."""
+    text = template.replace("{}", words[0])
+    for number, word in enumerate(words):
+        text = text.replace(f"{{{number}}}", word)
+    return text
+
+
+def omitted(template: str) -> str:
+    """A template without subjects and weights, as text similarity reads it ("A is dressed like a wizard")."""
+    prompt = parse_prompt(filled(template, ["subject*", "other*"]))
+    return " ".join(prompt.spoken({"subject": " ", "other": " "}).split())

@@ -41,7 +41,9 @@ def plot(figure: FigureResult) -> Plot | None:
     """
     if not figure.points:
         return None
-    draw = {"plane": _plane, "training": _plane, "classes": _classes}.get(figure.kind, _bars)
+    draw = {"plane": _plane, "training": _plane, "search": _plane, "classes": _classes}.get(
+        figure.kind, _bars
+    )
     pyplot = require_matplotlib()
     with pyplot.rc_context(_STYLE):
         drawing = draw(pyplot, figure)
@@ -110,7 +112,8 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
     drawing, axes = pyplot.subplots(figsize=(6.6, 4.3))
     rows = _by_series(figure)
     colours = _colours(list(rows))
-    for mark, (name, points) in zip(MARKS * len(rows), rows.items(), strict=False):
+    for number, (name, points) in enumerate(rows.items()):
+        mark = MARKS[(number + number // len(MARKS)) % len(MARKS)]  # colours come round as often
         measured = [p for p in points if across in p.metrics and "image" in p.metrics]
         if not measured:
             continue
@@ -131,10 +134,14 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
             bar.set_alpha(0.45)
         for point, x, y in zip(measured, xs, ys, strict=True):
             note = point.label.partition("@")[2] or _step(point.label)
+            if not note and point.variant != name:
+                note = point.variant.removeprefix(f"{name}, ")
             if note:
                 axes.annotate(
                     note, (x, y), (5, 5), textcoords="offset points", fontsize=8, color=colours[name]
                 )
+    if figure.chosen is not None:
+        _ring(axes, figure, across)
     if figure.best is not None and across in figure.best.metrics:
         text, image = figure.best.metrics[across], figure.best.metrics["image"]
         axes.errorbar(
@@ -153,6 +160,16 @@ def _plane(pyplot: Any, figure: FigureResult) -> Drawing | None:
     axes.set_ylabel(f"{METRICS['image'].title} →")
     _legend(axes, len(rows) + (figure.best is not None))
     return drawing  # type: ignore[no-any-return]
+
+
+def _ring(axes: Axes, figure: FigureResult, across: MetricName) -> None:
+    """Mark the point that a search chose."""
+    for point in figure.points:
+        if point.label == figure.chosen and across in point.metrics and "image" in point.metrics:
+            x, y = point.metrics[across].value, point.metrics["image"].value
+            axes.plot(
+                [x], [y], "o", color=INK, markersize=15, fillstyle="none", label="chosen", markeredgewidth=1.2
+            )
 
 
 def _classes(pyplot: Any, figure: FigureResult) -> Drawing | None:
@@ -222,10 +239,14 @@ def _bars(pyplot: Any, figure: FigureResult) -> Drawing | None:
 
 
 def _by_series(figure: FigureResult) -> dict[str, list[PointResult]]:
-    """The points by the line they are on: their variant, or for training the variant without its steps."""
+    """The points by the line they are on: their variant, or for training the variant without its steps.
+    What is called as another variant of the figure, with more behind a comma, is on that one's line."""
     rows: dict[str, list[PointResult]] = {}
+    names = {point.variant for point in figure.points}
     for point in figure.points:
-        name = point.variant.partition(",")[0] if figure.kind == "training" else point.variant
+        name = point.variant.partition(",")[0]
+        if figure.kind != "training" and name not in names:
+            name = point.variant
         rows.setdefault(name, []).append(point)
     return rows
 

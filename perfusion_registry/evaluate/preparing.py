@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.artifact.durations import Durations
 from perfusion_registry.base import BaseDescription, describe_base
 from perfusion_registry.base.digest import file_digest
 from perfusion_registry.base.offload_kinds import Offload
@@ -18,6 +19,7 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.environment import judges
 from perfusion_registry.evaluate.metrics import world_of
+from perfusion_registry.evaluate.parts import NOWHERE, Elsewhere
 from perfusion_registry.evaluate.plan import Outline, outline
 from perfusion_registry.evaluate.sources import sources
 from perfusion_registry.evaluate.suite import Suite
@@ -40,7 +42,8 @@ class SuiteBases:
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where to compute and to keep things. jobs: processes at once. root: the folder of the store."""
+    """Where to compute and to keep things. jobs: processes at once. root: the folder of the store. elsewhere:
+    what other machines have done."""
 
     root: Path
     out: Path
@@ -49,14 +52,18 @@ class Workplace:
     jobs: int = 1
     bases: SuiteBases = SuiteBases()
     offload: Offload | None = None
+    elsewhere: Elsewhere = NOWHERE
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a run would have to do: builds, pictures and judgements that are not there yet, of how many."""
+    """What a run would have to do: builds and pictures that are not there yet, of how many. seconds: of
+    these, by the latest of their kinds here, in one process; None where one of the kinds was never
+    done."""
 
     builds: tuple[int, int]
     pictures: tuple[int, int]
+    seconds: float | None
     skipped: Mapping[str, str]
 
 
@@ -135,11 +142,19 @@ def ahead(plan: Outline, root: Path) -> Ahead:
     stand_in = {digest: sha256 or digest for digest, sha256 in artifacts.items()}
     every: set[str] = set()
     missing: set[str] = set()
+    durations, drawing = Durations(root), []
     for order in dict.fromkeys(plan.drawn(cell, stand_in) for cell in plan.cells):
         every |= set(order.keys().values())
-        missing |= set(order.missing(cache).values())
-    unbuilt = sum(sha256 is None for sha256 in artifacts.values())
-    return Ahead((unbuilt, len(artifacts)), (len(missing), len(every)), plan.skipped)
+        new = set(order.missing(cache).values()) - missing
+        missing |= new
+        if new:
+            drawing.append((durations.latest(order.kind), len(new)))
+    unbuilt = [order for order in plan.orders if artifacts[order.digest] is None]
+    building = [(durations.latest(order.kind), order.steps) for order in unbuilt]
+    took = [None if time is None else time.of(number) for time, number in (*building, *drawing)]
+    known = [seconds for seconds in took if seconds is not None]
+    seconds = sum(known) if len(known) == len(took) else None
+    return Ahead((len(unbuilt), len(artifacts)), (len(missing), len(every)), seconds, plan.skipped)
 
 
 def _beside(reference: str, where: Path) -> str:

@@ -119,9 +119,10 @@ def _word(value: object) -> str | None:
 
 
 def image_records(
-    cell: Cell, order: DrawOrder, score: ScoreOrder, cache: Cache, out: Path
+    cell: Cell, order: DrawOrder, score: ScoreOrder, cache: Cache, out: Path | None
 ) -> Iterator[ImageRecord]:
-    """The pictures of a cell with their scores, put beside the results."""
+    """The pictures of a cell with their scores, put beside the results; where `out` is None, left in the
+    cache."""
     variant = cell.point.variant
     for seed, key in zip(cell.seeds, score.keys, strict=True):
         scores = cast("dict[MetricName, float]", cache.scores(score.key(key)) or {})
@@ -150,10 +151,10 @@ def image_records(
         )
 
 
-def _placed(path: Path, out: Path, folder: str) -> str:
+def _placed(path: Path, out: Path | None, folder: str) -> str:
     """Put a cached file beside the results, as a link where that can be; its path from there."""
-    target = out / folder / path.name
-    if not target.is_file():
+    target = None if out is None else out / folder / path.name
+    if target is not None and not target.is_file():
         make_folder(target.parent)
         try:
             os.link(path, target)

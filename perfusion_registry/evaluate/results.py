@@ -13,7 +13,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.evaluate.metrics import MetricName
-from perfusion_registry.evaluate.suite import Bootstrap, Suite
+from perfusion_registry.evaluate.suite import Bootstrap, FigureKind, Suite
 from perfusion_registry.methods.settings import Value
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.writing import replace_bytes
@@ -104,16 +104,36 @@ class ClaimResult(FileModel):
     verdict: Verdict
 
 
+class Contrast(FileModel):
+    """A variant beside the one that it is compared with, in one metric.
+
+    difference: of `variant` over `against`, from the same prompts and seeds. verdict: `better` or `worse`
+    where its interval leaves zero out, `not told apart` where it holds zero, `too few` where there is no
+    interval.
+    """
+
+    metric: MetricName
+    variant: str
+    against: str
+    value: float
+    against_value: float
+    difference: Measured
+    verdict: Literal["better", "worse", "not told apart", "too few"]
+
+
 class FigureResult(FileModel):
-    """A figure's scores. left_out: why it was not drawn, or ""."""
+    """A figure's scores. contrasts: of its variants that are compared with others of it. chosen: of one that
+    searches, the point that was taken. left_out: why it was not drawn, or ""."""
 
     id: str
     title: str
     about: str
-    kind: Literal["plane", "strip", "bars", "training", "classes"]
+    kind: FigureKind
     points: tuple[PointResult, ...] = ()
     best: BestPoint | None = None
     claims: tuple[ClaimResult, ...] = ()
+    contrasts: Annotated[tuple[Contrast, ...], Field(exclude_if=lambda found: not found)] = ()
+    chosen: Annotated[str | None, Field(exclude_if=lambda label: label is None)] = None
     left_out: str = ""
 
 
@@ -184,6 +204,38 @@ class ConceptResult(FileModel):
     images: tuple[str, ...]
 
 
+class ComparedRow(FileModel):
+    """A variant on the table of a comparison.
+
+    What it cost is the mean over its trainings, None where nobody measured it: parameters that are
+    learned, bytes of the artifact, seconds, bytes of memory at most. metrics: by figure.
+    """
+
+    variant: str
+    method: str
+    trainings: Annotated[int, Field(ge=0)]
+    parameters: float | None
+    bytes: float | None
+    seconds: float | None
+    memory: float | None
+    metrics: dict[str, dict[MetricName, Measured]]
+
+
+class Conclusion(FileModel):
+    """A sentence that follows from the numbers. kind: whom it speaks for: `against` those that the others are
+    compared with, `for` them, `open` where nothing is decided, and `limits` of what all this can say."""
+
+    kind: Literal["against", "open", "for", "limits"]
+    text: str
+
+
+class Compared(FileModel):
+    """The table of a comparison, and what follows from it, what speaks against the compared first."""
+
+    rows: tuple[ComparedRow, ...]
+    conclusions: tuple[Conclusion, ...]
+
+
 class Results(FileModel):
     """The whole of `results.json`. suite: as it was read, before the budget shrank it."""
 
@@ -194,6 +246,7 @@ class Results(FileModel):
     environment: Environment
     concepts: tuple[ConceptResult, ...]
     figures: tuple[FigureResult, ...]
+    comparison: Annotated[Compared | None, Field(exclude_if=lambda table: table is None)] = None
     gates: tuple[GateTable, ...] = ()
     options: Annotated[tuple[DrawnOptions, ...], Field(exclude_if=lambda drawn: not drawn)] = ()
     images: tuple[ImageRecord, ...]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from perfusion_registry.amounts import count
 from perfusion_registry.artifact import Store
+from perfusion_registry.evaluate import comparison
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.choosing import choices
 from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.environment import environment
-from perfusion_registry.evaluate.plan import Outline, compared, points
+from perfusion_registry.evaluate.parts import part_of
+from perfusion_registry.evaluate.plan import Cell, Outline, Point
 from perfusion_registry.evaluate.preparing import Workplace, prepared
 from perfusion_registry.evaluate.records import concept_results, drawn_options, gate_tables, image_records
 from perfusion_registry.evaluate.results import (
@@ -29,6 +32,7 @@ from perfusion_registry.evaluate.suite import Suite
 from perfusion_registry.evaluate.worker import Worker, WorkerSetup
 from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.shards import WHOLE, Shard
 from perfusion_registry.workers import Run, worker_pool
 
 Machines = Callable[[WorkerSetup, Reporter], AbstractContextManager[Run]]
@@ -57,20 +61,18 @@ def evaluate(
         reporter.warn(f"figure {name} is left out: {why}")
     cache = Cache(place.root)
     with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
-        built = _build(plan, Store(place.root), cache, run, reporter)
-        orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
-        _draw([order for _, order in orders], suite.render.batch, cache, run, reporter)
-        judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
-        _judge([score for _, _, score in judged], cache, run, reporter)
-        gates = gate_tables(orders, cache, run)
+        done = _searched_and_done(suite, plan, place, run, reporter)
+        plan = done.plan
+        gates = gate_tables([(cell, order) for cell, order, _ in done.judged], cache, run)
     make_folder(place.out)
     with reporter.stage("Adding up", len(plan.figures)) as stage:
-        images = [record for group in judged for record in image_records(*group, cache, place.out)]
+        images = [record for group in done.judged for record in image_records(*group, cache, place.out)]
         found = []
         for figure in plan.figures:
-            operating = [point for variant in compared(figure) for point in points(variant)]
             mine = [record for record in images if record.figure == figure.id]
-            found.append(figure_result(figure, operating, mine, suite.bootstrap))
+            result = figure_result(figure, plan.points(figure.id), mine, suite.bootstrap)
+            choice = plan.choices.get(figure.id)
+            found.append(result.model_copy(update={"chosen": None if choice is None else choice.label}))
             stage.advance(note=f"figure {figure.id}")
     left_out = [
         FigureResult(
@@ -78,19 +80,111 @@ def evaluate(
         )
         for name, why in plan.skipped.items()
     ]
+    built = done.built
+    concepts = tuple(concept_results(plan, built, Store(place.root), place.out))
     results = Results(
         suite=suite,
         budget=plan.budget,
         bootstrap=suite.bootstrap,
         environment=environment(plan, setting),
-        concepts=tuple(concept_results(plan, built, Store(place.root), place.out)),
+        concepts=concepts,
         figures=(*found, *left_out),
+        comparison=comparison.compared(suite, found, concepts),
         gates=tuple(gates),
         options=tuple(drawn_options(plan, built, Store(place.root), gates)),
         images=tuple(images),
     )
     write_results(results, place.out)
     return results
+
+
+def evaluate_part(
+    suite: Suite,
+    where: Path,
+    place: Workplace,
+    shard: Shard,
+    *,
+    figures: Sequence[str] = (),
+    budget: Budget | None = None,
+    reporter: Reporter | None = None,
+    machines: Machines | None = None,
+) -> Done:
+    """Build, draw and judge what falls to one of several machines, into `place.root`; no results are written.
+
+    Raises PerfError as `evaluate` does.
+    """
+    reporter = reporter or Silent()
+    plan, setting = prepared(suite, where, place, figures=figures, budget=budget)
+    with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
+        return _searched_and_done(suite, plan, place, run, reporter, shard)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done of a plan. built: the artifact's SHA-256 for the digest of each build order. judged: its
+    cells, with what was drawn and how it was judged."""
+
+    plan: Outline
+    built: Mapping[str, str]
+    judged: Sequence[tuple[Cell, DrawOrder, ScoreOrder]]
+
+
+def _searched_and_done(
+    suite: Suite, plan: Outline, place: Workplace, run: Run, reporter: Reporter, shard: Shard = WHOLE
+) -> Done:
+    """Do what a plan's searches need, then what they are for."""
+    mine = part_of(plan, shard)
+    if mine.searches:
+        tried = _done(mine.only(mine.searches), place, run, reporter)
+        plan = plan.choosing(suite, chosen(suite, tried, Cache(place.root)))
+    return _done(part_of(plan, shard), place, run, reporter)
+
+
+def _done(plan: Outline, place: Workplace, run: Run, reporter: Reporter) -> Done:
+    """Build, draw and judge what is not there yet."""
+    root, elsewhere = place.root, place.elsewhere
+    cache, store = Cache(root), Store(root)
+    elsewhere.bring_artifacts(plan.orders, store, cache)
+    built = _build(plan, store, cache, run, reporter)
+    orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
+    for _, order in orders:
+        maps = [cache.attention(key) for key in order.keys().values() if order.keeps_attention]
+        elsewhere.bring([*maps, *map(cache.picture, order.keys().values())], root)
+    _draw([order for _, order in orders], plan.suite.render.batch, cache, run, reporter)
+    judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
+    for _, _, score in judged:
+        elsewhere.bring([cache.score_file(score.key(key)) for key in score.keys], root)
+    _judge([score for _, _, score in judged], cache, run, reporter)
+    return Done(plan, built, judged)
+
+
+def searched(suite: Suite, plan: Outline, root: Path) -> Outline:
+    """The plan with what its searches came to, where all that they draw is drawn and judged; else the
+    plan."""
+    store, cache = Store(root), Cache(root)
+    tries = plan.only(plan.searches)
+    found = {order.digest: order.built(store) for order in tries.orders}
+    built = {digest: sha256 for digest, sha256 in found.items() if sha256 is not None}
+    if not plan.searches or len(built) < len(found):
+        return plan
+    orders = [(cell, tries.drawn(cell, built)) for cell in tries.cells]
+    judged = [(cell, order, tries.scored(cell, order)) for cell, order in orders]
+    if any(order.missing(cache) or score.missing(cache) for _, order, score in judged):
+        return plan
+    return plan.choosing(suite, chosen(suite, Done(tries, built, judged), cache))
+
+
+def chosen(suite: Suite, tried: Done, cache: Cache) -> dict[str, Point]:
+    """What came of the searches of a plan that was done."""
+    records = [record for group in tried.judged for record in image_records(*group, cache, None)]
+    by_figure = {figure.id: tried.plan.points(figure.id) for figure in tried.plan.figures}
+    found = [
+        figure_result(
+            figure, by_figure[figure.id], [r for r in records if r.figure == figure.id], suite.bootstrap
+        )
+        for figure in tried.plan.figures
+    ]
+    return choices(suite, found, by_figure)
 
 
 def _processes(jobs: int, setting: WorkerSetup, reporter: Reporter) -> AbstractContextManager[Run]:

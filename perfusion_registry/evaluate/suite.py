@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SerializeAsAny, WrapVa
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import MetricName
 from perfusion_registry.evaluate.variant import WORDS as WORDS
-from perfusion_registry.evaluate.variant import Count, Key, TrainSection, train_of_any
+from perfusion_registry.evaluate.variant import Count, Key, TrainSection, train_of_any, tried
 from perfusion_registry.evaluate.variant import Variant as Variant
 from perfusion_registry.methods.checking import table_of
 from perfusion_registry.methods.files import train_section
@@ -108,30 +108,46 @@ class Claim(FileModel):
         return self
 
 
+FigureKind = Literal["plane", "strip", "bars", "training", "classes", "search"]
+
+
 class Figure(FileModel):
     """One figure of the paper: which variants on which concepts and prompts, and how to show them.
 
-    kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of the
-    exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point for
-    each class. best: also choose, for each concept, the point of the greatest harmonic mean among those that
-    take the same artifact as the first variant. guidance: instead of the suite's. trainings: each concept is
-    trained so many times, from other seeds, and their spread is in the intervals; of one, intervals are those
-    of its pictures alone.
+    kind: `plane` shows image against text similarity, `strip` pictures side by side, `bars` the rates of
+    the exact metrics, `training` a plane whose points are training steps, `classes` a plane with a point
+    for each class, `search` a plane of the settings that are tried, of which variants of other figures
+    take the one with the most of `choose`. best: also choose, for each concept, the point of the greatest
+    harmonic mean among those that take the same artifact as the first variant. guidance: instead of the
+    suite's. trainings: each concept is trained so many times, from other seeds, and their spread is in
+    the intervals; of one, intervals are those of its pictures alone.
     """
 
     id: Key
     title: Text
     about: Text = ""
-    kind: Literal["plane", "strip", "bars", "training", "classes"] = "plane"
+    kind: FigureKind = "plane"
+    choose: Annotated[MetricName, Field(exclude_if=lambda metric: metric == "harmonic")] = "harmonic"
     concepts: tuple[Name, ...] = ()
     prompts: tuple[Key, ...] = ()
     metrics: tuple[MetricName, ...] = ("image", "text", "text_normalised", "harmonic")
     seeds: Count | None = None
     trainings: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
     guidance: Guidance | None = None
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(tried)]
     claims: tuple[Claim, ...] = ()
     best: bool = False
+
+    @model_validator(mode="after")
+    def _chooses_by_what_it_measures(self) -> Figure:
+        if self.kind == "search" and self.choose not in (*self.metrics, "text", "image"):
+            raise ValueError(f"figure {self.id} chooses by `{self.choose}`, which is none of its metrics")
+        return self
+
+    @property
+    def searches(self) -> set[str]:
+        """The figures whose best points its variants are."""
+        return {variant.chosen_from for variant in self.variants if variant.chosen_from is not None}
 
     @property
     def normalised(self) -> bool:
@@ -142,6 +158,16 @@ class Figure(FileModel):
     def requires(self) -> set[str]:
         """The bases, by their names in the suite, that its variants render on."""
         return {variant.base for variant in self.variants if variant.base is not None}
+
+
+class Comparison(FileModel):
+    """A table of all variants, one in each row, with what they cost, and conclusions from their differences.
+
+    figures: whose metrics stand in a row; the variants are those of the first, and are called the same in
+    all.
+    """
+
+    figures: Annotated[tuple[Key, ...], Field(min_length=1)]
 
 
 class SuiteRender(FileModel):
@@ -194,6 +220,7 @@ class Suite(FileModel):
     concepts: Annotated[tuple[SuiteConcept, ...], Field(min_length=1)]
     prompts: Annotated[tuple[PromptGroup, ...], Field(min_length=1)]
     figures: Annotated[tuple[Figure, ...], Field(min_length=1)]
+    comparison: Annotated[Comparison | None, Field(exclude_if=lambda table: table is None)] = None
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Suite:
@@ -201,6 +228,10 @@ class Suite(FileModel):
         groups = _unique("prompt group", [group.name for group in self.prompts])
         _unique("figure", [figure.id for figure in self.figures])
         kinds = {concept.group for concept in self.concepts}
+        searches = {figure.id: figure for figure in self.figures if figure.kind == "search"}
+        if self.comparison is not None:
+            known = {figure.id for figure in self.figures}
+            _known("figure", self.comparison.figures, known, "comparison")
         if self.pairs is not None:
             _known("group of concepts", self.pairs.for_groups, kinds, "pairs")
         for prompts in self.prompts:
@@ -217,6 +248,17 @@ class Suite(FileModel):
             _known("concept", figure.concepts, concepts, where)
             _known("prompt group", figure.prompts, groups, where)
             _known("base", figure.requires, set(self.bases), where)
+            _known("search", figure.searches, set(searches), where)
+            _known("variant", [v.against for v in figure.variants if v.against], variants, where)
+            if figure.kind == "search" and figure.searches:
+                raise ValueError(f"{where} searches, so its own variants cannot be chosen from a search")
+            for variant in figure.variants:
+                every = searches[variant.chosen_from].variants if variant.chosen_from else ()
+                if {other.method for other in every} - {variant.method}:
+                    raise ValueError(
+                        f"{where}: the variant `{variant.name}` is of another method than what "
+                        f"`{variant.chosen_from}` tries"
+                    )
             chosen = variants | {label for variant in figure.variants for label in variant.points()}
             if figure.best:
                 chosen.add("best H")

@@ -116,7 +116,10 @@ class Variant(FileModel):
     the method has it. pairs: also learn it in the suite's pairs, where those are for its group. render: by
     field, the values of the method's settings; what is left out is as the concept has it. bias, temperature,
     key_lock, residual: perfusion's, each instead of its key in `render`; lock `none` needs trained keys.
-    base: one of the suite's `bases`, to render on.
+    base: one of the suite's `bases`, to render on. tries: keys of `train` with several values each; the
+    variant then stands for one of each combination, named after it. chosen_from: a figure that searches; the
+    variant is the best point of that, with its own `train` and `render` over it. against: another variant of
+    the figure, that it is compared with in every metric.
     """
 
     name: Label
@@ -134,6 +137,11 @@ class Variant(FileModel):
     residual: Residual | None = None
     render: Annotated[RenderValues, Field(exclude_if=lambda values: not values)] = Field(default_factory=dict)
     base: Key | None = None
+    tries: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(exclude_if=lambda tried: not tried)
+    ] = Field(default_factory=dict)
+    chosen_from: Annotated[Key | None, Field(exclude_if=lambda figure: figure is None)] = None
+    against: Annotated[Label | None, Field(exclude_if=lambda variant: variant is None)] = None
 
     @model_validator(mode="after")
     def _of_the_method(self) -> Variant:
@@ -204,6 +212,30 @@ class Variant(FileModel):
     def training_options(self) -> tuple[object, ...]:
         """All of it that makes another artifact; variants alike in this differ at render time alone."""
         return self.learned_by, self.training, self.images, self.supercategory, self.train, self.pairs
+
+
+def tried(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    """Those that a suite's file names, and in the place of one with `tries` one for each combination of
+    these."""
+    return tuple(one for variant in variants for one in _combinations(variant))
+
+
+def _combinations(variant: Variant) -> list[Variant]:
+    if not variant.tries:
+        return [variant]
+    section, made = train_section(variant.learned_by or "perfusion"), []
+    for values in itertools.product(*variant.tries.values()):
+        said = dict(zip(variant.tries, values, strict=True))
+        every = variant.train.model_dump(exclude_none=True) | said
+        train = table_of(section, every, f"is no option of [train] of the method `{variant.learned_by}`")
+        name = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in said.items())
+        update = {"name": f"{variant.name}, {name}", "train": train, "tries": {}}
+        made.append(variant.model_copy(update=update))
+    return made
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _several(values: Value | tuple[Value, ...]) -> tuple[Value, ...]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from perfusion_registry.amounts import count, duration
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.suite import find_suite, read_suite, shipped_suites
@@ -18,6 +19,7 @@ from perfusion_registry.operations.workspace import Workspace, read_project
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.reporter import Reporter
 from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.shards import parse_shard
 
 if TYPE_CHECKING:
     from perfusion_registry.cluster.address import ClusterAddress
@@ -32,7 +34,8 @@ class EvaluateOptions:
     out: the folder of results and report; None for `out/SUITE`. budget: of concepts, prompts, seeds and steps
     at most. bases: what fills the suite's slots for bases. dino: a folder with a DINO model, for similarity
     by it as well. report: write plots and a page. cluster: machines that build, draw and judge, if not this
-    one alone; they are of its kind.
+    one alone; they are of its kind. shard: `2/8` is the second of eight parts, for as many machines; merge:
+    the caches of others, from which what they have done is taken.
     """
 
     suite: str
@@ -45,6 +48,8 @@ class EvaluateOptions:
     report: bool = True
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     cluster: ClusterAddress | None = None
+    shard: str | None = None
+    merge: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise PerfError for what makes no sense on several machines."""
@@ -82,13 +87,55 @@ class Needed(FileModel):
     all: int
 
 
+class EvaluatePartResult(Result):
+    """`perf evaluate --shard`: which part it was, of how many, and how many concepts and pictures it has.
+    idle: what is said of one that nothing falls to."""
+
+    schema_: Literal["perf.evaluate-part/1"] = named("perf.evaluate-part/1")
+    shard: tuple[int, int]
+    concepts: int
+    pictures: int
+    idle: str | None
+
+    @property
+    def in_words(self) -> str:
+        """What there is now, and what comes next."""
+        part = f"{self.shard[0]}/{self.shard[1]}"
+        return self.idle or (
+            f"Part {part} is done: {count(self.concepts, 'concept')}, {count(self.pictures, 'picture')}. "
+            "When all are, the same command without --shard adds them up, with --merge for each cache of "
+            "another machine"
+        )
+
+
 class EvaluatePlanResult(Result):
-    """`perf evaluate --dry-run`; left_out: figures that cannot be drawn, and why."""
+    """`perf evaluate --dry-run`; searches: how many choose settings first, so that what is built after
+    them can be other concepts, not more; seconds: of all that is left, by what the latest of each kind
+    took here, None where some kind was never built. left_out: figures that cannot be drawn, and why."""
 
     schema_: Literal["perf.evaluate-plan/1"] = named("perf.evaluate-plan/1")
     builds: Needed
     pictures: Needed
+    searches: int
+    seconds: float | None
     left_out: dict[str, str]
+
+    @property
+    def in_words(self) -> str:
+        """It, line by line."""
+        lines = [
+            f"Would build {self.builds.needed} of {self.builds.all} concepts",
+            f"Would draw {self.pictures.needed} of {self.pictures.all} pictures",
+        ]
+        if self.searches and self.builds.needed:
+            found = "a search chooses" if self.searches == 1 else f"{self.searches} searches choose"
+            lines.append(f"Before what is compared {found} settings")
+        if self.seconds is not None:
+            lines.append(f"Would take about {duration(self.seconds)}, as it took here the last time")
+        elif self.builds.needed or self.pictures.needed:
+            lines.append("How long is not known: some kind of it was never done here")
+        lines += [f"Would leave out figure {name}: {why}" for name, why in self.left_out.items()]
+        return "\n".join(lines)
 
 
 class EvaluatedFigure(FileModel):
@@ -140,13 +187,7 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
 
     if options.report:
         require_matplotlib()  # before hours of work, not after
-    machines = None
-    if options.cluster is not None:
-        from perfusion_registry.cluster.connection import require_ray
-        from perfusion_registry.operations.cluster_evaluation import orders_on
-
-        require_ray()
-        machines = partial(orders_on, options.cluster)
+    machines = _machines(options)
     place, reporter = _workplace(workspace, suite, path, options), workspace.reporter
     _warn_of_others(place.out, options.figures, reporter)
     measured = run(
@@ -188,17 +229,61 @@ def evaluate(workspace: Workspace, options: EvaluateOptions) -> EvaluateResult:
     )
 
 
+def evaluate_part(workspace: Workspace, options: EvaluateOptions) -> EvaluatePartResult:
+    """Build, draw and judge what falls to one of several machines, into its store; there is no report.
+
+    An evaluation with the stores of all of them (`merge`) then has nothing left to draw.
+    """
+    assert options.shard is not None
+    shard = parse_shard(options.shard)
+    suite, path = _suite(options)
+    from perfusion_registry.evaluate.runner import evaluate_part as run
+
+    done = run(
+        suite,
+        path,
+        _workplace(workspace, suite, path, options),
+        shard,
+        figures=options.figures,
+        budget=options.budget,
+        reporter=workspace.reporter,
+        machines=_machines(options),
+    )
+    pictures = {key for _, _, score in done.judged for key in score.keys}
+    return EvaluatePartResult(
+        shard=shard,
+        concepts=len(done.built),
+        pictures=len(pictures),
+        idle=None if pictures else f"shard {shard[0]}/{shard[1]} has nothing to do: there are fewer pieces",
+    )
+
+
+def _machines(options: EvaluateOptions) -> Any:
+    """What does the orders, if not processes of this machine."""
+    if options.cluster is None:
+        return None
+    from perfusion_registry.cluster.connection import require_ray
+    from perfusion_registry.operations.cluster_evaluation import orders_on
+
+    require_ray()
+    return partial(orders_on, options.cluster)
+
+
 def plan_evaluation(workspace: Workspace, options: EvaluateOptions) -> EvaluatePlanResult:
     """How much `evaluate` would have to do."""
     suite, path = _suite(options)
     from perfusion_registry.evaluate.preparing import ahead, prepared
+    from perfusion_registry.evaluate.runner import searched
 
     place = _workplace(workspace, suite, path, options)
     plan, _ = prepared(suite, path, place, figures=options.figures, budget=options.budget)
+    plan = searched(suite, plan, place.root)
     todo = ahead(plan, place.root)
     return EvaluatePlanResult(
         builds=Needed(needed=todo.builds[0], all=todo.builds[1]),
         pictures=Needed(needed=todo.pictures[0], all=todo.pictures[1]),
+        searches=len(set(plan.searches) - plan.choices.keys()),
+        seconds=todo.seconds,
         left_out=dict(todo.skipped),
     )
 
@@ -260,6 +345,7 @@ def _suite(options: EvaluateOptions) -> tuple[Suite, Path]:
 
 def _workplace(workspace: Workspace, suite: Suite, path: Path, options: EvaluateOptions) -> Workplace:
     from perfusion_registry.base import BaseReference
+    from perfusion_registry.evaluate.parts import Elsewhere
     from perfusion_registry.evaluate.preparing import SuiteBases, Workplace
 
     folder = options.out or Path("out") / suite.name
@@ -273,7 +359,14 @@ def _workplace(workspace: Workspace, suite: Suite, path: Path, options: Evaluate
         assert other is not None
         bases = SuiteBases(workspace.base_named, covariance=_covariance(read_project(other)))
     return Workplace(
-        workspace.store.root, folder, compute.device, compute.dtype, options.jobs, bases, compute.offload
+        workspace.store.root,
+        folder,
+        compute.device,
+        compute.dtype,
+        options.jobs,
+        bases,
+        compute.offload,
+        Elsewhere(tuple(folder.absolute() for folder in options.merge)),
     )
 
 

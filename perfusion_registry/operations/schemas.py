@@ -31,7 +31,12 @@ from perfusion_registry.operations.cache import (
 from perfusion_registry.operations.concepts import ListResult, RemoveResult
 from perfusion_registry.operations.covariance import CovarianceResult, CovarianceShardResult
 from perfusion_registry.operations.doctor import DoctorResult
-from perfusion_registry.operations.evaluate import EvaluateListResult, EvaluatePlanResult, EvaluateResult
+from perfusion_registry.operations.evaluate import (
+    EvaluateListResult,
+    EvaluatePartResult,
+    EvaluatePlanResult,
+    EvaluateResult,
+)
 from perfusion_registry.operations.explain import ExplainResult, PresetsResult
 from perfusion_registry.operations.export import ExportResult
 from perfusion_registry.operations.import_ import ImportResult
@@ -104,6 +109,7 @@ AnyResult = (
     | KeyTrustResult
     | KeyForgetResult
     | EvaluateListResult
+    | EvaluatePartResult
     | EvaluatePlanResult
     | EvaluateResult
 )

@@ -60,7 +60,10 @@ SPELT_OTHERWISE = {
     "concept": "names",
     "composition": "prompt",
     **dict.fromkeys(("bias", "relative_bias", "temperature", "lock", "residual", "lag", "preset"), "gates"),
-    **dict.fromkeys(("concepts", "prompts", "seeds", "steps", "train_steps"), "budget"),
+    "method": "methods",
+    **dict.fromkeys(
+        ("concepts", "prompts", "seeds", "steps", "train_steps", "trainings", "settings"), "budget"
+    ),
 }
 """Options and parameters of two names."""
 
@@ -101,7 +104,7 @@ NOT_OFFERED = {
     },
     ("sweep",): {"show"},
     ("tune",): {"show"},
-    ("evaluate",): {"dry_run"},
+    ("evaluate",): {"dry_run", "shard"},
 }
 OF_ALL = {"project", "as_json", "quiet", "offline", "threads"}
 """What a project is opened with, what is about the terminal, and what `torch.set_num_threads` is for."""

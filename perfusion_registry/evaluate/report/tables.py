@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perfusion_registry.amounts import duration, size
 from perfusion_registry.evaluate.metrics import METRICS, MetricName
 from perfusion_registry.evaluate.results import (
+    Conclusion,
     DrawnOptions,
     FigureResult,
     GateTable,
@@ -40,6 +42,60 @@ class Classes:
     metric: MetricName
     names: tuple[str, ...]
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class ComparedView:
+    """A variant on the table of a comparison, as it is written. measured: a metric and what it came to,
+    column by column; None where it was not measured."""
+
+    label: str
+    costs: tuple[str, ...]
+    measured: tuple[tuple[MetricName, Measured | None], ...]
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """The table of a comparison, and what follows from it."""
+
+    heads: tuple[str, ...]
+    rows: tuple[ComparedView, ...]
+    conclusions: tuple[Conclusion, ...]
+
+
+def compared_table(results: Results) -> ComparedTable | None:
+    """The table of a comparison, costs first; None where a suite has none."""
+    if results.comparison is None:
+        return None
+    rows, titles = results.comparison.rows, {figure.id: figure.title for figure in results.figures}
+    columns = [
+        (figure, metric)
+        for figure in dict.fromkeys(name for row in rows for name in row.metrics)
+        for metric in METRICS
+        if any(metric in row.metrics.get(figure, {}) for row in rows)
+    ]
+    first = columns[0][0] if columns else ""
+    heads = [
+        METRICS[metric].title + ("" if figure == first else f" ({titles[figure].lower()})")
+        for figure, metric in columns
+    ]
+    return ComparedTable(
+        ("numbers learned", "artifact", "learned in", "memory", *heads),
+        tuple(
+            ComparedView(
+                spoken(row.variant),
+                (
+                    "" if row.parameters is None else f"{row.parameters:,.0f}",
+                    "" if row.bytes is None else size(round(row.bytes)),
+                    "" if row.seconds is None else duration(row.seconds),
+                    "" if row.memory is None else size(round(row.memory)),
+                ),
+                tuple((metric, row.metrics.get(figure, {}).get(metric)) for figure, metric in columns),
+            )
+            for row in rows
+        ),
+        results.comparison.conclusions,
+    )
 
 
 def gates(results: Results, figure: FigureResult) -> tuple[Gates, ...]:

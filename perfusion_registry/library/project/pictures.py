@@ -63,6 +63,8 @@ class ProjectPictures(OpenedProject):
         budget: Mapping[str, int] | None = None,
         bases: Mapping[str, str] | None = None,
         dino: str | Path | None = None,
+        methods: Collection[str] = (),
+        merge: Collection[str | Path] = (),
         report: bool = True,
         device: str = "auto",
         dtype: str = "auto",
@@ -72,11 +74,13 @@ class ProjectPictures(OpenedProject):
     ) -> EvaluateResult:
         """Measure concepts and methods by a suite of figures, and write a report.
 
-        suite: "paper", or a suite's file. figures: ids; none means all. out: a folder; None for `out/SUITE`
-        of the working directory. budget: how many at most of `concepts`, `prompts`, `seeds`, `steps` and
-        `train_steps`. bases: for the suite's slots. dino: a folder with a DINO model, for similarity by it as
-        well. on, shared_store: machines that build, draw and judge, as in `build`. What is made already is
-        not made again.
+        suite: "paper", "rivals", or a suite's file. figures: ids; none means all. out: a folder; None for
+        `out/SUITE` of the working directory. budget: how many at most of `concepts`, `prompts`, `seeds`,
+        `steps`, `train_steps`, `trainings` and `settings`. methods: by which alone concepts are learned;
+        none means all. merge: caches of other machines, from which what they have done is taken. bases:
+        for the suite's slots. dino: a folder with a DINO model, for similarity by it as well. on,
+        shared_store: machines that build, draw and judge, as in `build`. What is made already is not made
+        again.
         """
         from perfusion_registry.cluster.address import ClusterAddress
         from perfusion_registry.evaluate.budget import Budget
@@ -84,7 +88,8 @@ class ProjectPictures(OpenedProject):
         from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
         from perfusion_registry.recipe.document import validate
 
-        limits = validate(dict(budget or {}), Budget, text="", where="budget", kind="budget")
+        said = dict(budget or {}) | ({"methods": [*methods]} if methods else {})
+        limits = validate(said, Budget, text="", where="budget", kind="budget")
         options = EvaluateOptions(
             suite=str(suite),
             figures=tuple(figures),
@@ -96,5 +101,6 @@ class ProjectPictures(OpenedProject):
             report=report,
             compute=ComputeOptions(device, dtype, offload=offload),
             cluster=ClusterAddress.read(on, shared_store),
+            merge=tuple(map(Path, merge)),
         )
         return self._run(lambda workspace: evaluate(workspace, options))
