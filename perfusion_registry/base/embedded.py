@@ -6,8 +6,10 @@ the distribution says which digests its editions have had.
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -59,7 +61,7 @@ def distribution_folder() -> Path:
         if lacking(error) is None:
             raise
         raise NotInstalledError(
-            f'{DISTRIBUTION} is not installed, and is needed for base = "storybook"',
+            f"{DISTRIBUTION}, the base that ships with perf, is not installed",
             hint=f"pip install 'perfusion-registry[{EXTRAS[PACKAGE]}]', or {DISTRIBUTION} alone to lock",
         ) from error
     assert module.__file__ is not None
@@ -68,8 +70,21 @@ def distribution_folder() -> Path:
 
 def editions() -> tuple[Edition, ...]:
     """Those that the installed one knows, itself the last. Raises PerfError where none is installed."""
-    text = (distribution_folder() / "editions.toml").read_text(encoding="utf-8")
-    return tuple(Edition(**edition) for edition in tomllib.loads(text)["edition"])
+    return _editions(distribution_folder() / "editions.toml")
+
+
+@cache
+def _editions(path: Path) -> tuple[Edition, ...]:
+    return tuple(Edition(**edition) for edition in tomllib.loads(path.read_text(encoding="utf-8"))["edition"])
+
+
+def told_edition(digest: str) -> str | None:
+    """The installed edition by its version, where the digest is its own; None where that is of something
+    else."""
+    with contextlib.suppress(NotInstalledError):
+        here = editions()[-1]
+        return here.told if here.digest == digest else None
+    return None
 
 
 @dataclass(frozen=True)

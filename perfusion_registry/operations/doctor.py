@@ -154,6 +154,7 @@ def _store(root: Path) -> Iterator[Finding]:
 
 def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     from perfusion_registry.base import require_trainable
+    from perfusion_registry.base.embedded import told_edition
     from perfusion_registry.resolve import check_encoder, find_covariance
     from perfusion_registry.resolve.covariance import needs_covariance
     from perfusion_registry.resolve.staleness import base_differs
@@ -166,7 +167,8 @@ def _base(workspace: Workspace, project: ProjectFolder) -> Iterator[Finding]:
     locked = project.lockfile.base if project.lockfile else None
     differs = base_differs(locked, base)
     own = [file for file in base.files if file.part is None]
-    text = f"{base.repo}, {len(own)} files, {sum(file.size for file in own) / 1e6:.0f} MB"
+    called = told_edition(base.plain_digest) or base.repo
+    text = f"{called}, {len(own)} files, {sum(file.size for file in own) / 1e6:.0f} MB"
     if differs is not None:
         yield _finding("base", "broken", *differs)
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perfusion_registry.base.embedded import another_edition
+from perfusion_registry.base.reference import EMBEDDED
 from perfusion_registry.errors import one_line
 from perfusion_registry.methods.table import method_hindrance
 from perfusion_registry.registries.release import Release
@@ -37,6 +39,10 @@ class Platform:
                 f"{self.base} is of {self.architecture}"
             )
         if release.family != self.family:
+            storybook = release.base == self.base == EMBEDDED
+            edition = another_edition(release.family or "", known_only=True) if storybook else None
+            if edition is not None:
+                return f"learned on {edition.wanted}; {edition.here}"
             built = f"{one_line(release.base)}, a base" if release.base else "a base"
             return (
                 f"built for {built} of the family {_short(release.family)}; "

@@ -85,7 +85,7 @@ def test_a_project_on_storybook_that_is_not_installed(place: Path) -> None:
     assert begun.code == 0, begun
     assert "storybook is not on this machine yet: pip install 'perfusion-registry[models]'" in begun.out
     assert locking.code == 2
-    assert "perfusion-storybook is not installed, and is needed for base =" in locking.err
+    assert "perfusion-storybook, the base that ships with perf, is not installed" in locking.err
     assert "pip install 'perfusion-registry[models]', or perfusion-storybook alone" in locking.err
     shutil.copytree(GOLDEN / "home", "home")
     shutil.copytree(GOLDEN / "photos", "home/recipes/photos")

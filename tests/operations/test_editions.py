@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from perfusion_registry.base import describe_base
 from perfusion_registry.base.embedded import distribution_folder, editions
+from perfusion_registry.resolve.platform import Platform
 from tests.editions import install_edition
 from tests.golden.place import Said, assemble, perf
+from tests.resolve.registry import release
 
 FIRST = "Storybook 1.0.0 (633805b1e536)"
 """What the golden project `home` was locked on, and its teddy learned on."""
@@ -44,6 +47,7 @@ def test_every_command_says_which_edition_is_locked(
     warned = said(home, "compose", "a teddy*", "--out", "teddy.json", code=0)
     assert f"{both}, so pictures may differ ({brings})" in warned
     assert f"~ base {FIRST} -> {second}" in said(home, "lock", code=0)
+    assert f"base {second}, 16 files" in said(home, "doctor", code=0)
     assert FIRST not in said(home, "lock", "--check", code=0)
 
 
@@ -54,6 +58,14 @@ def test_a_concept_of_another_family_says_what_it_was_learned_on(
     refused = said(home, "compose", "a teddy*", code=2)
     assert f"'teddy' was learned on {FIRST}, and Storybook 9.0.0" in refused
     assert "`perf build teddy` learns it on this one; pip install 'perfusion-storybook==1.0.0'" in refused
+
+
+def test_a_release_for_another_edition_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teddy = release("teddy", "1.0.0", family=editions()[0].family)
+    install_edition(tmp_path, monkeypatch, "9.0.0", other_family=True)
+    here = describe_base("storybook")
+    refusal = Platform(here.repo, here.family, None, here.architecture).refusal(teddy)
+    assert refusal == f"learned on {FIRST}; Storybook 9.0.0 ({here.digest[:12]}) is installed"
 
 
 def test_a_picture_says_which_edition_drew_it(
