@@ -28,17 +28,17 @@ def _one(
 
 
 CAST: dict[str, Individual] = {
-    "teddy": _one("teddy-3", main="green", second="yellow", third="red"),
-    "snowy": _one("teddy-2", main="white", second="pink", third="red"),
+    "teddy": _one("teddy", main="green", second="purple"),
     "robot": _one("robot-3", main="turquoise", second="orange", third="red"),
     "doll": _one("doll", main="purple", second="orange", third="yellow"),
-    "dog": _one("dog", "patches", "black", 4, main="white", second="black", third="red"),
+    "anna": _one("doll-2", "stars", "yellow", 5, main="blue", second="red", third="white"),
+    "dog": _one("dog", main="white", second="brown", third="red"),
     "puppy": _one("dog-2", "stripes", "brown", 1, main="orange", second="blue"),
     "rabbit": _one("rabbit", main="blue", second="white"),
-    "teapot": _one("teapot", "spots", "white", 3, main="red", second="white"),
-    "pot": _one("pot-2", "stars", "yellow", 1, main="turquoise", second="red"),
+    "teapot": _one("teapot-3", main="red", second="yellow"),
+    "pot": _one("pot-2", main="turquoise", second="red"),
     "chair": _one("chair-2", "stripes", "red", 1, main="yellow", second="brown"),
-    "shoe": _one("shoe", "stripes", "yellow", 1, main="blue", second="white"),
+    "shoe": _one("shoe", "stripes", "purple", 2, main="orange", second="white"),
 }
 """The paper's eleven: four toys, three pets, two containers, a piece of furniture, a wearable. Each is of a
 look that no training saw (`grammar.held_out_look`)."""
