@@ -14,10 +14,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.metrics import ENTRY_POINTS, METRICS, WORLDS, world
 from perfusion_registry.evaluate.scoring import SCORERS, Judged, ScoreOrder
 from perfusion_registry.evaluate.worker import Worker, WorkerSetup
-from perfusion_registry.storybook.cast import CAST
-from perfusion_registry.storybook.recogniser import PLACES, Recogniser
-from perfusion_registry.storybook.world import CATEGORIES
-from perfusion_registry.worlds import World
+from perfusion_registry.worlds import Subject, World
 from tests.distribution import install
 
 WORLD = """
@@ -56,9 +53,9 @@ def picture(worker: Worker, one: str) -> str:
 def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path) -> None:
     bases = {"storybook": describe_base("storybook")}
     worker = Unloaded(WorkerSetup(tmp_path, "storybook", tmp_path / "none", bases=bases))
-    one = next(iter(CAST))
+    one = next(iter(world().cast))
     key = picture(worker, one)
-    word = CAST[one].category
+    word = world().supercategory(one)
     judged = Judged(one, word, (), one)
     metrics = frozenset({"category", "look", "scene"})
     order = ScoreOrder(
@@ -66,13 +63,21 @@ def test_a_drawn_world_is_asked_without_clip_and_without_the_base(tmp_path: Path
     )
     assert order.run(worker) == 1
     scores = worker.cache.scores(order.key(key))
-    recogniser = Recogniser.load(world().judge_file("storybook"))
-    found = recogniser.recognise(world().images(one)[:1])
-    assert scores == {
-        "category": float(found.present[0, CATEGORIES.index(word)] > 0.5),
-        "look": 1.0,
-        "scene": float(PLACES[int(found.place[0].argmax())] == "in the snow"),
-    }
+    (told,) = (
+        world()
+        .judge("storybook")
+        .scores(
+            f"a {word} in the snow",
+            [Subject(word, one)],
+            world().images(one)[:1],
+            metrics,
+            base=worker.base,
+            recall=worker.recalled,
+        )
+    )
+    assert scores == told
+    assert scores.keys() == metrics
+    assert scores["look"] == 1
 
 
 def test_every_metric_has_somebody_who_tells_it() -> None:
@@ -80,7 +85,7 @@ def test_every_metric_has_somebody_who_tells_it() -> None:
     own = {name for name, metric in METRICS.items() if not metric.derived} - worlds
     assert own == SCORERS.keys()
     assert isinstance(world(), World)
-    assert torch.is_tensor(world().images(next(iter(CAST))))
+    assert torch.is_tensor(world().images(next(iter(world().cast))))
 
 
 def test_another_distribution_brings_a_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

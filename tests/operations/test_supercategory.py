@@ -10,9 +10,7 @@ from perfusion_registry.base import describe_base
 from perfusion_registry.base.tokens import unknown_words
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.supercategory import check_drawn, check_supercategory
-from perfusion_registry.storybook.captions import caption_words
 from perfusion_registry.storybook.judging import WORLD
-from perfusion_registry.storybook.world import CATEGORIES
 
 
 @pytest.mark.parametrize(
@@ -39,10 +37,10 @@ def test_of_all_words_of_the_vocabulary_only_things_are_kinds_of_things() -> Non
         token[:-4] for token in content["model"]["vocab"] if token.endswith("</w>") and len(token) > 5
     ]
     assert {"dragon", "bunny", "crown", "ears"} < set(vocabulary)
-    for word in {*vocabulary} - {*CATEGORIES}:
+    for word in {*vocabulary} - {*WORLD.things}:
         with pytest.raises(PerfError, match="no thing that this base draws"):
             check_supercategory(base, word)
-    for word in (*CATEGORIES, "Teddy", "green teddy", "wooden TABLE"):
+    for word in (*WORLD.things, "Teddy", "green teddy", "wooden TABLE"):
         check_supercategory(base, word)
     for word in ("dragon teddy", "teddy ears", ""):
         with pytest.raises(PerfError, match="no thing that this base draws"):
@@ -52,7 +50,7 @@ def test_of_all_words_of_the_vocabulary_only_things_are_kinds_of_things() -> Non
 def test_words_without_a_caption_are_told_though_the_vocabulary_has_them() -> None:
     tokenizer = ["a", "vocabulary", "of", "few"]
     texts = ["The teddy is in its Tiny castle with a dragon's crown"]
-    assert unknown_words(tokenizer, texts, caption_words()) == ["tiny", "castle", "dragon"]
+    assert unknown_words(tokenizer, texts, WORLD.words) == ["tiny", "castle", "dragon"]
 
 
 def test_capitals_do_not_hide_a_thing_from_its_worlds_judge() -> None:
