@@ -12,6 +12,7 @@ import torch
 
 from perfusion_registry.storybook2.captions import caption
 from perfusion_registry.storybook2.cast import CAST
+from perfusion_registry.storybook2.everyday import all_shown, everyday_prompts, page_for
 from perfusion_registry.storybook2.grammar import WORLD_EPOCH, sample_page
 from perfusion_registry.storybook2.judgement import (
     LOOK_ALIKES,
@@ -111,6 +112,17 @@ def test_another_page_fails_what_it_does_not_show() -> None:
             asked_for += 1
             failed += not row["obeyed"]
     assert failed > 0.95 * asked_for
+
+
+def test_everyday_prompts_have_pages_that_show_all_that_they_ask_for() -> None:
+    prompts = everyday_prompts()
+    assert len(prompts) == len({asked(prompt) for prompt in prompts}) == 40
+    for number, prompt in enumerate(prompts):
+        page = page_for(prompt, Random(f"everyday {number}"))
+        # a hedgehog is drawn without a hand that could carry anything
+        assert all_shown(Truthful(page), prompt) == ["hedgehog" not in prompt], prompt
+        other = page_for(prompts[number - 1], Random(0))
+        assert all_shown(Truthful(other), prompt) == [False], prompt
 
 
 def page_of(*names: str, relation: str | None = None, question: Asked | None = None) -> Page:

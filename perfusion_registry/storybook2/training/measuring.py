@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perfusion_registry.storybook2.everyday import all_shown, everyday_prompts, page_for
+from perfusion_registry.storybook2.judgement import Recognised
 from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline
 from perfusion_registry.storybook2.training.exchange import exchange
@@ -50,6 +53,9 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
         for name, shares in rows[kind].items():
             told = "  ".join(f"{what} {row['share']:.3f}" for what, row in shares.items())
             work.log(f"measure, {kind}, {name}: {told}")
+    rows["everyday"] = _everyday(pipe, recogniser, vae, plan)
+    for name, shares in rows["everyday"].items():
+        work.log(f"measure, everyday, {name}: all {shares['all']['share']:.3f}")
     asked = questions("two things", plan.measure.pictures)
     rows["exchange"] = asdict(exchange(pipe, recogniser, asked, steps=steps, guidance=guidance))
     asked = questions("one thing", plan.measure.pictures)
@@ -58,6 +64,24 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
         work.log(f"measure, {name}: " + "  ".join(f"{what} {value}" for what, value in rows[name].items()))
     (work.root / "measure.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return rows
+
+
+def _everyday(pipe: Any, recogniser: Recogniser, vae: Any, plan: Plan) -> dict[str, Any]:
+    """Whether all that everyday prompts ask for is there, each with several seeds; and on pages of it."""
+    prompts = everyday_prompts()
+    prompts = tuple(prompts[k % len(prompts)] for k in range(plan.measure.pictures))
+    pages = np.stack([page_for(text, Random(f"everyday {k}")).draw().image for k, text in enumerate(prompts)])
+    steps, guidance = plan.measure.steps, plan.measure.guidance
+    sources = {
+        "pictures": drawn_by(pipe, list(prompts), steps=steps, guidance=guidance),
+        "pages": _floats(torch.from_numpy(pages)),
+        "pages through the autoencoder": _floats(redrawn(vae, pages, "measure/everyday", off=0.0)),
+    }
+    return {
+        name: _shares({"all": [all_shown(Recognised(recogniser, images[k : k + 1]), text)[0]
+                               for k, text in enumerate(prompts)]})
+        for name, images in sources.items()
+    }  # fmt: skip
 
 
 def _pages(asked: Sequence[Question]) -> NDArray[np.uint8]:
