@@ -60,7 +60,7 @@ def reference_pages(one: Individual, count: int = 5) -> list[Page]:
     pages: list[Page] = []
     while len(pages) < count:
         scenery = _SETTINGS[len(pages) % len(_SETTINGS)]
-        px = step(min(SIZE * one.drawing.height * ALONE * rng.uniform(0.95, 1.3), 208))
+        px = step(min(max(SIZE * one.drawing.height * ALONE * rng.uniform(0.8, 1.2), 128), 208))
         thing = standing(rng, one, scenery, rng.uniform(0.38, 0.62), px)
         page = whole(Page(scenery, (thing,), sizes=(None,), seed=rng.getrandbits(32)))
         if page is not None:
