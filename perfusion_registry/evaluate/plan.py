@@ -18,6 +18,7 @@ from perfusion_registry.evaluate.cells import compared as compared
 from perfusion_registry.evaluate.cells import points as points
 from perfusion_registry.evaluate.choosing import check_methods, with_choices
 from perfusion_registry.evaluate.drawing import DrawnConcept, DrawOrder
+from perfusion_registry.evaluate.nearest import NO_NOUNS
 from perfusion_registry.evaluate.scoring import Judged, ScoreOrder
 from perfusion_registry.evaluate.sources import Source
 from perfusion_registry.evaluate.suite import WORDS, Figure, Suite, Variant
@@ -207,6 +208,10 @@ def outline(
         for figure in asked
         if figure.requires - bases.keys()
     }
+    lacking = any(source.nearest is None for source in sources.values())
+    for figure in asked:
+        if lacking and any(variant.nearest_word for variant in figure.variants):
+            skipped[figure.id] = NO_NOUNS
     chosen = tuple(figure for figure in asked if figure.id not in skipped)
     planned = [cell for figure in chosen for cell in cells(suite, figure, budget)]
     if not planned:

@@ -19,6 +19,7 @@ from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.environment import judges
 from perfusion_registry.evaluate.metrics import world_of
+from perfusion_registry.evaluate.nearest import with_nearest
 from perfusion_registry.evaluate.parts import NOWHERE, Elsewhere
 from perfusion_registry.evaluate.plan import Outline, outline
 from perfusion_registry.evaluate.sources import sources
@@ -121,9 +122,13 @@ def prepared(
         bases={reference: base} | {named[name]: bases[name] for name in named},
         clip=clip,
     )
+    found = sources(suite, where, world_of(base))
+    asked = [figure for figure in suite.figures if not figures or figure.id in figures]
+    if any(variant.nearest_word for figure in asked for variant in figure.variants):
+        found = with_nearest(found, base, clip, device)
     plan = outline(
         suite,
-        sources(suite, where, world_of(base)),
+        found,
         bases,
         file_digest(covariance),
         figures=figures,

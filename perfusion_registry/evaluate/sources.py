@@ -28,7 +28,8 @@ _SCHEDULE = ("steps", "batch", "validate_every")
 @dataclass(frozen=True)
 class Source:
     """A concept to build. images, masks: the files' bytes. cast: who of its world's cast it is, where it is
-    one. path: of its recipe, where it has a file of one.
+    one. path: of its recipe, where it has a file of one. nearest: the noun that is nearest to its images,
+    where some variant asks for it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     cast: str | None
     path: Path | None = None
     world: str = USUAL
+    nearest: str | None = None
 
     @property
     def supercategory(self) -> str:
@@ -77,8 +79,9 @@ class Source:
             concept = {key: value for key, value in said.items() if key in fields} | {"method": method}
             recipe = recipe_model(method).model_validate({"concept": concept})
         section = recipe.concept
-        if variant.supercategory is not None:
-            section = section.model_copy(update={"supercategory": variant.supercategory})
+        word = self.nearest if variant.nearest_word else variant.supercategory
+        if word is not None:
+            section = section.model_copy(update={"supercategory": word})
         places: tuple[dict[str, Any], ...] = (
             suite.train.model_dump(exclude_none=True),
             {"pair_prompts": suite.pair_prompts_of(self.group)} if variant.pairs else {},

@@ -112,7 +112,8 @@ class Variant(FileModel):
     method: by which concepts are learned and drawn, or what it is compared with: another way to draw of a
     method (`methods.perfusion.baselines`), or `supercategory`. training: another way to train of the method;
     `one-index` optimises o* at the concept's token alone, as vanilla ROME does. images: how many of the
-    concept's. supercategory: in place of the concept's own. train: over the recipe and the base's card, as
+    concept's. supercategory: in place of the concept's own; nearest_word: the noun that CLIP
+    finds nearest to its images in place of either. train: over the recipe and the base's card, as
     the method has it. pairs: also learn it in the suite's pairs, where those are for its group. render: by
     field, the values of the method's settings; what is left out is as the concept has it. bias, temperature,
     key_lock, residual: perfusion's, each instead of its key in `render`; lock `none` needs trained keys.
@@ -127,6 +128,7 @@ class Variant(FileModel):
     training: Annotated[str, Field(max_length=64)] = END_TO_END
     images: Count | None = None
     supercategory: Word | None = None
+    nearest_word: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     train: Annotated[
         SerializeAsAny[TrainSection], WrapValidator(_train_of_the_method), Field(validate_default=True)
     ] = TrainSection()
@@ -211,7 +213,8 @@ class Variant(FileModel):
     @property
     def training_options(self) -> tuple[object, ...]:
         """All of it that makes another artifact; variants alike in this differ at render time alone."""
-        return self.learned_by, self.training, self.images, self.supercategory, self.train, self.pairs
+        word = self.nearest_word or self.supercategory
+        return self.learned_by, self.training, self.images, word, self.train, self.pairs
 
 
 def tried(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:

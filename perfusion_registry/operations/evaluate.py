@@ -272,12 +272,15 @@ def _machines(options: EvaluateOptions) -> Any:
 def plan_evaluation(workspace: Workspace, options: EvaluateOptions) -> EvaluatePlanResult:
     """How much `evaluate` would have to do."""
     suite, path = _suite(options)
+    from perfusion_registry.evaluate.parts import part_of
     from perfusion_registry.evaluate.preparing import ahead, prepared
     from perfusion_registry.evaluate.runner import searched
 
     place = _workplace(workspace, suite, path, options)
     plan, _ = prepared(suite, path, place, figures=options.figures, budget=options.budget)
     plan = searched(suite, plan, place.root)
+    if options.shard is not None:
+        plan = part_of(plan, parse_shard(options.shard))
     todo = ahead(plan, place.root)
     return EvaluatePlanResult(
         builds=Needed(needed=todo.builds[0], all=todo.builds[1]),

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
 
 from perfusion_registry.artifact import Store, load_artifact
+from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
@@ -243,6 +247,42 @@ def test_a_method_that_a_suite_lacks_is_told(rivals: Smoke) -> None:
         "supercategory",
     ]
     assert len({order.digest for order in plan.orders}) == 4  # two in the search, and of one concept two more
+
+
+NOUNS = ("cat", "teapot", "teddy", "dog", "boat")
+
+
+def test_the_noun_nearest_to_the_images_is_what_clip_says(
+    rivals: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base_folder: Path
+) -> None:
+    """Table 4, against transformers' own CLIP; without WordNet its figure is left out."""
+    text = rivals.path.read_text()
+    path = rivals.root / "macro.toml"
+    variant = 'name = "residuals"\nmethod = "residuals"\ntrain'
+    assert text.count(variant) == 2
+    path.write_text(text.replace(variant, variant.replace("\ntrain", "\nnearest_word = true\ntrain")))
+    suite = read_suite(path)
+    monkeypatch.setattr("perfusion_registry.build.nouns._folders", lambda: [tmp_path])
+    place = rivals.place()
+    with pytest.raises(PerfError, match="WordNet is not installed"):
+        prepared(suite, path, place)
+
+    index = tmp_path / "corpora" / "wordnet" / "index.noun"
+    index.parent.mkdir(parents=True)
+    index.write_text("".join(f"{noun} n 1 1 @ 1 0 00000000  \n" for noun in NOUNS))
+    plan, _ = prepared(suite, path, place)
+    model = CLIPModel.from_pretrained(tiny_base_folder / "clip").eval()
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_base_folder / "clip")
+    files = sorted((rivals.root / "bear").glob("*.png"))
+    rows = [torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files]
+    pixels = Preprocessing.clip(32)(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)
+    texts = tokenizer([f"a photo of a {noun}" for noun in NOUNS], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        seen = model(**texts, pixel_values=pixels)
+    nearest = NOUNS[int((seen.text_embeds @ seen.image_embeds.T).mean(1).argmax())]
+    built = {key[1]: order.source.supercategory for key, order in plan.builds.items() if key[0] == "one"}
+    assert built["residuals"] == nearest
+    assert built["inversion"] == "teddy"
 
 
 # --- the table, and its intervals, by hand ---------------------------------------------------------------
