@@ -25,26 +25,30 @@ _COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("memory", "takes less memory to learn", lambda number: size(round(number))),
 )
 """What a row costs, what is said of the one that costs less, and how its numbers are written."""
-_AS_MUCH = 0.98
+_AS_MUCH = 0.9
 """Less than this share of another's cost is told as less."""
 
 
 def compared(
-    suite: Suite, figures: Sequence[FigureResult], concepts: Sequence[ConceptResult]
+    suite: Suite, figures: Sequence[FigureResult], concepts: Sequence[ConceptResult], device: str = "cpu"
 ) -> Compared | None:
-    """The comparison of a suite that has one, of the figures that were drawn; None where there is nothing."""
+    """The comparison of a suite that has one, of the figures that were drawn; None where there is nothing.
+
+    device: the kind that concepts were learned on. On a CPU, which other programs share, seconds are
+    those that it computed for a training; on a GPU those of the clock.
+    """
     if suite.comparison is None:
         return None
     drawn = {figure.id: figure for figure in figures if figure.points}
     asked = [drawn[name] for name in suite.comparison.figures if name in drawn]
     if not asked:
         return None
-    rows = tuple(_rows(suite, asked, concepts))
+    rows = tuple(_rows(suite, asked, concepts, device))
     return Compared(rows=rows, conclusions=tuple(_conclusions(suite, figures, asked, rows, concepts)))
 
 
 def _rows(
-    suite: Suite, figures: Sequence[FigureResult], concepts: Sequence[ConceptResult]
+    suite: Suite, figures: Sequence[FigureResult], concepts: Sequence[ConceptResult], device: str
 ) -> Iterator[ComparedRow]:
     """A row for each point of the first figure."""
     methods = {variant.name: variant.method for variant in suite.figure(figures[0].id).variants}
@@ -57,7 +61,7 @@ def _rows(
             trainings=len(built),
             parameters=_mean([cost.parameters for cost in costs]),
             bytes=_mean([concept.bytes for concept in built if concept.bytes is not None]),
-            seconds=_mean([cost.seconds for cost in costs]),
+            seconds=_mean([cost.processor if device == "cpu" else cost.seconds for cost in costs]),
             memory=_mean([cost.memory for cost in costs if cost.memory is not None]),
             metrics={
                 f.id: other.metrics for f in figures for other in f.points if other.label == point.label
@@ -86,14 +90,17 @@ def _conclusions(
     for rival, own in pairs:
         if cheaper := _cheaper(by_variant.get(rival), by_variant.get(own)):
             yield Conclusion(kind="against", text=f"{rival} {cheaper}, beside {own}.")
-    if pairs and not any(contrast.verdict == "better" for contrast in contrasts):
+    verdicts = {contrast.verdict for contrast in contrasts}
+    if verdicts - {"too few"} and "better" not in verdicts:
         text = "Of no rival do these pictures tell that it is better in anything that was measured."
         yield Conclusion(kind="against", text=text)
     for rival, own in pairs:
         if same := _named(asked, rival, own, "not told apart"):
             yield Conclusion(kind="open", text=f"{rival} and {own} are not told apart: {same}.")
         if few := _named(asked, rival, own, "too few"):
-            text = f"Of {rival} and {own} nothing can be said by {few}: too few prompts or trainings."
+            told = {c.verdict for c in contrasts if (c.variant, c.against) == (rival, own)} - {"too few"}
+            by = f" by {few}" if told else ""
+            text = f"Nothing can be said of {rival} and {own}{by}: there are too few prompts or trainings."
             yield Conclusion(kind="open", text=text)
     for rival, own in pairs:
         if worse := _told(asked, rival, own, "worse"):
@@ -168,8 +175,8 @@ def _limits(
     )
     if any(row.seconds is not None for row in rows):
         texts.append(
-            "Costs have no intervals: seconds are those of one machine, with whatever else it did; memory is "
-            "that of the process, base included."
+            "Costs have no intervals: seconds are those of one machine, on a CPU of its processors' time; "
+            "memory is that of the process, base included."
         )
     for figure in figures:
         if figure.chosen is not None:

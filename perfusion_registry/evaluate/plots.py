@@ -269,7 +269,9 @@ def _arms(estimates: Sequence[Measured]) -> list[list[float]]:
 
 
 def _legend(axes: Axes, entries: int) -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=min(4, max(1, entries)), fontsize=9)
+    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
+    columns = max(1, min(4, entries, 78 // (longest + 6)))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=columns, fontsize=9)
 
 
 def _on_page(svg: str, figure: FigureResult) -> str:

@@ -89,7 +89,7 @@ def evaluate(
         environment=environment(plan, setting),
         concepts=concepts,
         figures=(*found, *left_out),
-        comparison=comparison.compared(suite, found, concepts),
+        comparison=comparison.compared(suite, found, concepts, plan.computing[0]),
         gates=tuple(gates),
         options=tuple(drawn_options(plan, built, Store(place.root), gates)),
         images=tuple(images),

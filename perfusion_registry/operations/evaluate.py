@@ -130,9 +130,9 @@ class EvaluatePlanResult(Result):
         if self.searches and self.builds.needed:
             found = "a search chooses" if self.searches == 1 else f"{self.searches} searches choose"
             lines.append(f"Before what is compared {found} settings")
-        if self.seconds is not None:
+        if self.seconds:
             lines.append(f"Would take about {duration(self.seconds)}, as it took here the last time")
-        elif self.builds.needed or self.pictures.needed:
+        elif self.seconds is None:
             lines.append("How long is not known: some kind of it was never done here")
         lines += [f"Would leave out figure {name}: {why}" for name, why in self.left_out.items()]
         return "\n".join(lines)
