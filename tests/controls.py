@@ -55,7 +55,8 @@ def random_adapter(unet: Any, seed: int = 0, *, picture: int = 3, kind: str | No
     xl = unet.config.down_block_types[0] == "DownBlock2D"
     widths = list(unet.config.block_out_channels)
     kind = kind or ("full_adapter_xl" if xl else "full_adapter")
-    channels = {"light_adapter": widths[:-1], "full_adapter_xl": [*widths, widths[-1]][:4]}.get(kind, widths)
+    fewer, more = [*dict.fromkeys(widths)], [*widths, widths[-1]][:4]
+    channels = {"light_adapter": fewer, "full_adapter_xl": more}.get(kind, widths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         factor = 16 if kind == "full_adapter_xl" else 8

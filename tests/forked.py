@@ -11,6 +11,9 @@ A command is executed after all, by `subprocess`, where forking it could give an
 such command, when one of its streams is a terminal, when its environment differs from the server's in another
 variable than those of `ASKED` (libraries read some while they are imported), and on systems other than Linux.
 
+Where its environment has `POOLS`, the server of a pool of processes (`perf build --jobs 2`) is forked from
+the command too, instead of importing PyTorch for itself.
+
 What a fork cannot show: what a command imports, what happens before and during the imports, and (since all
 children of a server share its hash seed) that no result depends on the order of a set. For those there is
 `subprocess`; tests/cli/test_forked.py compares the two.
@@ -33,8 +36,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +48,15 @@ import filelock
 from tests.signatures import keep_signatures
 
 ROOT = Path(__file__).parents[1]
-ASKED = {"COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "NETRC", "NO_COLOR", "TORCHINDUCTOR_CACHE_DIR"}
+ASKED = {
+    "COLUMNS", "COMP_CWORD", "COMP_WORDS", "FORCE_COLOR", "HF_TOKEN", "NETRC", "NO_COLOR",
+    "TORCHINDUCTOR_CACHE_DIR",
+}  # fmt: skip
 """Variables that nothing reads while it is imported (the last is one that torch sets itself, when first asked
 for it); and all that begin with PERF_, _PERF_, PYTEST_."""
+
+POOLS = "PYTEST_FORKED_POOLS"
+"""See above."""
 
 VARIABLES_READ: set[str] = set()
 """The environment variables that were read while `serve` imported: another value comes too late in a fork."""
@@ -190,14 +201,14 @@ class Server:
             self.environment: dict[str, str] = json.loads(file.readline() or b"{}")
 
     @classmethod
-    def started(cls, listener: socket.socket) -> Server:
-        """A new one, which takes others that connect to `listener` too."""
+    def started(cls, listener: socket.socket, bare: bool = False) -> Server:
+        """A new one, which takes others that connect to `listener` too. bare: as `alone` has it."""
         text = "__import__('tests.forked', fromlist=['serve']).serve()"
         control, theirs = socket.socketpair()
         with theirs:
             files = [theirs.fileno(), listener.fileno()]
             process = subprocess.Popen(
-                [sys.executable, "-c", text, *map(str, files)],
+                [sys.executable, "-c", text, *map(str, files), *(["bare"] if bare else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_AT_FIRST,
@@ -209,12 +220,13 @@ class Server:
         return made
 
 
-def alone() -> Server:
-    """A server at an address that nobody else knows."""
+def alone(bare: bool = False) -> Server:
+    """A server at an address that nobody else knows. bare: it imports nothing beforehand, as is enough to see
+    how a server lives and ends."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")
         listener.listen()
-        return Server.started(listener)
+        return Server.started(listener, bare)
 
 
 @cache
@@ -239,16 +251,18 @@ def server() -> Server:
 
 def serve() -> None:
     """Fork for whoever is at the other end of the socket `sys.argv[1]`, and for those who connect to the
-    socket `sys.argv[2]`, until there is none of them. In each child, run its program."""
+    socket `sys.argv[2]`, until there is none of them. In each child, run its program. With a third argument
+    nothing is imported beforehand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.fsync = lambda _: None  # as in tests/conftest.py
     atexit.register(_leave)  # before any other, so that it comes last
-    first, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    first, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     environment = json.dumps(dict(os.environ)).encode() + b"\n"
     path = list(sys.path)
     gc.disable()  # an eighth of the imports is looking for circles
-    with noting(VARIABLES_READ):
-        preload()
+    if len(sys.argv) == 3:
+        with noting(VARIABLES_READ):
+            preload()
     sys.path[:] = path  # PyTorch 2.9 appends a folder when it is imported: a new interpreter has none yet
     gc.enable()
     gc.collect()
@@ -328,9 +342,6 @@ def preload() -> None:
 
 def _become(streams: Sequence[int], line: socket.socket) -> str:
     """Make this child the process that was asked for; its program."""
-    import numpy as np
-    import torch
-
     with line, line.makefile("rb") as file:
         request = json.loads(file.readline())
     for own, stream in enumerate(streams):
@@ -343,11 +354,45 @@ def _become(streams: Sequence[int], line: socket.socket) -> str:
     os.environ.clear()
     os.environ.update(request["env"])
     _open_streams()
+    if POOLS in os.environ:
+        fork_pools()
     sys.argv[:] = request["argv"]
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    np.random.seed()  # as `random` does after every fork
-    torch.default_generator.seed()
+    if "torch" in sys.modules:
+        sys.modules["numpy"].random.seed()  # as `random` does after every fork
+        sys.modules["torch"].default_generator.seed()
     return str(request["program"])
+
+
+def fork_pools() -> None:
+    """From now on fork the servers of `multiprocessing`, while this process has one thread."""
+    execute = util.spawnv_passfds  # type: ignore[attr-defined]
+
+    def fork(path: bytes, arguments: Sequence[str], kept: Sequence[int]) -> int:
+        program = arguments[-1]
+        if "forkserver import main" not in program or len(os.listdir("/proc/self/task")) > 1:
+            return int(execute(path, arguments, kept))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child:
+            return child
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}:
+            with contextlib.suppress(OSError):
+                os.close(number)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):  # as executing undoes it
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            exec(program, {})
+        except SystemExit:
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+
+    util.spawnv_passfds = fork  # type: ignore[attr-defined]
 
 
 def _open_streams() -> None:

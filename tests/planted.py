@@ -31,7 +31,7 @@ from tests.anima import save_tiny_anima
 from tests.paper import parted
 from tests.pixart import save_tiny_pixart
 from tests.sd2 import save_tiny_sd2
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import save_tiny_base
 
 CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
@@ -44,19 +44,6 @@ OPTIONS = TrainOptions(
 def options(steps: int, embedding: float, output: float) -> TrainOptions:
     rates = {"learning_rate_embedding": embedding, "learning_rate_output": output}
     return OPTIONS.model_copy(update={"steps": steps, "validate_every": steps, **rates})
-
-
-def save_shallow_sdxl(folder: Path) -> Path:
-    """SDXL with two blocks of one layer."""
-    small: dict[str, Any] = {
-        "layers_per_block": 1,
-        "transformer_layers_per_block": (1, 1),
-        "block_out_channels": (16, 32),
-        "attention_head_dim": (2, 4),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    }
-    return save_tiny_sdxl(folder, **small)
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,7 @@ class Case:
 
 CASES = {
     "SD 1": Case(save_tiny_base, "stable-diffusion"),
-    "SD 2": Case(save_tiny_sd2, "stable-diffusion"),
+    "SD 2": Case(save_tiny_sd2, "stable-diffusion", options=options(120, 0.006, 0.05)),
     "SDXL": Case(save_shallow_sdxl, "sdxl"),
     "PixArt-Sigma": Case(save_tiny_pixart, "pixart-sigma", options=options(120, 0.0002, 0.1)),
     # Another embedding changes what all words of Anima say, and i* follows as a moving average.

@@ -21,7 +21,7 @@ def save_tiny_sd2(folder: Path, seed: int = 0) -> Path:
     save_tiny_base(folder, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        told = {**tiny_unet().config, "attention_head_dim": (4, 8, 8), "use_linear_projection": True}
+        told = {**tiny_unet().config, "attention_head_dim": (4, 8), "use_linear_projection": True}
         UNet2DConditionModel.from_config(told).save_pretrained(folder / "unet")
         text = text_config(CLIPTokenizer.from_pretrained(folder / "tokenizer"))
         text.hidden_act = "gelu"

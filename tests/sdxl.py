@@ -16,6 +16,19 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from tests.tiny import CARD, save_tiny_tokenizer, text_config, tiny_clip, tiny_vae
 
 WIDTHS = (32, 48)
+_SHALLOW: dict[str, Any] = {
+    "layers_per_block": 1,
+    "transformer_layers_per_block": (1, 1),
+    "block_out_channels": (16, 32),
+    "attention_head_dim": (2, 4),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+
+
+def shallow_xl_unet() -> UNet2DConditionModel:
+    """With two blocks of one layer, on either side of the middle."""
+    return xl_unet(**_SHALLOW)
 
 
 def xl_unet(**changed: Any) -> UNet2DConditionModel:
@@ -70,5 +83,11 @@ def save_tiny_sdxl(folder: Path, seed: int = 0, **changed: Any) -> Path:
 
 
 def save_small_sdxl(folder: Path) -> Path:
-    """The same with one layer in each block: where it is not the blocks that matter. Returns `folder`."""
+    """The same with one layer in each block, where their places matter. Returns `folder`."""
     return save_tiny_sdxl(folder, layers_per_block=1, transformer_layers_per_block=(1, 1, 1))
+
+
+def save_shallow_sdxl(folder: Path) -> Path:
+    """The same with the UNet of `shallow_xl_unet`, where the blocks do not matter: in half of the time.
+    Returns `folder`."""
+    return save_tiny_sdxl(folder, **_SHALLOW)

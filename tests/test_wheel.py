@@ -53,7 +53,9 @@ def scripts(wheel: Path, storybook: Path, tmp_path_factory: pytest.TempPathFacto
     venv.create(root, with_pip=False)
     python = root / "bin" / "python" if os.name == "posix" else root / "Scripts" / "python.exe"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel), str(storybook)], check=True)
+    wheels = [str(wheel), str(storybook)]
+    install = ["install", "-q", "--no-compile", "--no-deps", "--no-index"]
+    subprocess.run([*pip, *install, *wheels], check=True)
     # Packages are looked for in these, but no .pth file of theirs is read: an editable perf is not seen.
     paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")} | {*site.getsitepackages()}
     (packages,) = {path for path in root.glob("**/site-packages") if not path.is_symlink()}

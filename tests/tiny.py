@@ -1,7 +1,7 @@
 """A tiny random base in the layout of Stable Diffusion 1.5: the same kinds of blocks and names of modules.
 
-There are fewer: two blocks that attend on either side of the middle, one layer in each. Modules are
-what a test waits for.
+There are fewer: one block that attends and one that does not on either side of the middle, one layer in each.
+Modules are what a test waits for.
 
 It is a standard diffusers folder with a CLIP model and a card beside it, built from a seed in about a second.
 Its tokenizer takes any text, and every word of `WORDS` is one token. Pictures are 64 x 64, latents 4 x 8 x 8.
@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,17 +104,29 @@ def text_config(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextConfig:
     )
 
 
-def tiny_unet(cross_attention_dim: int = 32) -> UNet2DConditionModel:
+def tiny_unet(**changed: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
+        **{
+            "sample_size": 8,
+            "in_channels": 4,
+            "out_channels": 4,
+            "block_out_channels": (32, 64),
+            "layers_per_block": 1,
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "cross_attention_dim": 32,
+            "attention_head_dim": 8,
+            **changed,
+        }
+    )
+
+
+def deeper_unet() -> UNet2DConditionModel:
+    """With a block more on either side of the middle: layers of more widths, in blocks at more depths."""
+    return tiny_unet(
         block_out_channels=(32, 64, 64),
-        layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=cross_attention_dim,
-        attention_head_dim=8,
     )
 
 
@@ -149,7 +161,9 @@ def tiny_vae(**changed: Any) -> AutoencoderKL:
     )
 
 
-def save_tiny_base(folder: Path, seed: int = 0) -> Path:
+def save_tiny_base(
+    folder: Path, seed: int = 0, make_unet: Callable[[], UNet2DConditionModel] = tiny_unet
+) -> Path:
     """Build the tiny base in `folder`; the same seed gives the same weights. Returns `folder`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -159,7 +173,7 @@ def save_tiny_base(folder: Path, seed: int = 0) -> Path:
             vae=vae,
             text_encoder=CLIPTextModel(text_config(tokenizer)),
             tokenizer=tokenizer,
-            unet=tiny_unet(),
+            unet=make_unet(),
             scheduler=PNDMScheduler(
                 beta_start=0.00085,
                 beta_end=0.012,

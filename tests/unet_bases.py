@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from perfusion_registry.base import Base
 from tests.sd2 import save_tiny_sd2
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import save_tiny_base
 from tests.transformer_bases import Kind
 
@@ -98,5 +98,5 @@ _SAFE, _PLAIN = {"requires_safety_checker": False}, {"add_watermarker": False}
 UNETS: dict[str, Kind] = {
     "SD 1": UNet("stable-diffusion", (32,), save_tiny_base, "DDIMScheduler", _SD, _SAFE),
     "SD 2": UNet("stable-diffusion", (32,), save_tiny_sd2, "DDIMScheduler", _SD, _SAFE),
-    "SDXL": UNet("sdxl", (32, 48), save_small_sdxl, "EulerDiscreteScheduler", _XL, _PLAIN),
+    "SDXL": UNet("sdxl", (32, 48), save_shallow_sdxl, "EulerDiscreteScheduler", _XL, _PLAIN),
 }

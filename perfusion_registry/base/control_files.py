@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from perfusion_registry.amounts import count
 from perfusion_registry.base.architectures.cross_attention import cross_attention_shapes
 from perfusion_registry.base.control_kinds import CONTROL_KINDS, UNION_MODES, ControlKind, union_mode
 from perfusion_registry.base.control_shapes import AdapterShape, PromptShape, Shape
@@ -140,7 +141,8 @@ class _Control:
         elif shape.latents != latents:
             what = f"latents of {shape.latents} channels, and those of the base {base} have {latents}"
         elif shape.layers not in (None, first_half):  # a file has no configuration but the base's
-            what = f"{shape.layers} layers that read text, and the base {base} has {first_half} there"
+            said = count(shape.layers, "cross-attention layer")
+            what = f"{said}, and the base {base} has {first_half} there"
         else:
             return
         raise self._refused(f"{self._called} is {CONTROL_KINDS[kind].called} for {what}")

@@ -14,11 +14,11 @@ from perfusion_registry import edit
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, Tokens
 from perfusion_registry.compose.composition import Composition
-from perfusion_registry.compose.contributing import targets
-from perfusion_registry.compose.encoding import encodings
+from perfusion_registry.compose.contributing import contributions, targets_of
+from perfusion_registry.compose.encoding import encodings_of
 from perfusion_registry.compose.explained import ExplainedConcept, ExplainedToken, Explanation
 from perfusion_registry.compose.weighing import token_weights
-from perfusion_registry.methods.contribution import Targets
+from perfusion_registry.methods.contribution import Contribution, Targets
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,22 @@ class _Measured:
 
 
 @torch.no_grad()
-def explain(base: Base, composition: Composition, artifacts: Mapping[str, Artifact]) -> Explanation:
+def explain(
+    base: Base,
+    composition: Composition,
+    artifacts: Mapping[str, Artifact],
+    brought: Mapping[str, Contribution] | None = None,
+) -> Explanation:
     """Measure each token of a composition's prompt against each of its concepts.
 
-    artifacts: by concept name. A globally locked concept is shown as its V columns see it. With no concept,
-    the rows have no similarities and nothing is removed.
+    artifacts: by concept name. brought: what `contributions` gives, where that is known. A globally locked
+    concept is shown as its V columns see it. With no concept, the rows have no similarities and nothing is
+    removed.
     """
-    tokens, encoded = encodings(base, composition, artifacts)
-    t = targets(base, composition, artifacts)
+    if brought is None:
+        brought = contributions(base, composition, artifacts)
+    tokens, encoded = encodings_of(base, composition, brought)
+    t = targets_of(base, brought)
     mask = None if encoded.mask is None else encoded.mask[0]
     measured, names = _measure(t, base.bank.here(encoded.states[0]), mask), t.names
     weights = token_weights([composition.parsed], [tokens], encoded.states)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER = (250, 249, 246)
@@ -12,6 +14,7 @@ MARGIN = 56
 GAP = 20
 
 
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own scalable typeface at `size` pixels."""
     return ImageFont.load_default(size)

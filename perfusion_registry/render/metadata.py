@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -177,6 +178,7 @@ def read_metadata(path: Path) -> RenderRecord:
         ) from error
 
 
+@cache  # reading it takes milliseconds, and every picture says three
 def _version(package: str) -> str | None:
     try:
         return version(package)

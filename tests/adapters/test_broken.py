@@ -35,7 +35,7 @@ def refusal(path: Path) -> PerfError:
     return caught.value
 
 
-FIRST = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+FIRST = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 ELSEWHERE = "lora_unet_sun.lora_up.weight"
 NAN, INFINITE = torch.tensor([[torch.nan] * 3] * 64), torch.tensor(torch.inf)
 OUTPUT = "bundle_emb.toy.clip_l_out"

@@ -79,7 +79,7 @@ def test_a_folder_of_peft_is_what_peft_merges(tmp_path: Path, name: str) -> None
     file = read_adapters(tmp_path, tiny_modules())
     assert file.contents.dialect == "PEFT"
     merged = dict(model.merge_and_unload().named_modules())
-    assert len(file.adapters) >= 50
+    assert len(file.adapters) >= 30
     kinds = set()
     for adapter in file.adapters:
         wanted = merged[adapter.module].weight.detach() - before[adapter.module]

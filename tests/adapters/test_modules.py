@@ -17,7 +17,7 @@ from perfusion_registry.base.layouts import LAYOUTS
 from perfusion_registry.errors import PerfError
 from tests.adapters.samples import configuration, real_modules
 from tests.sdxl import xl_unet
-from tests.tiny import tiny_unet
+from tests.tiny import deeper_unet, tiny_unet
 
 STORYBOOK = embedded_folder() / "unet"
 LAYOUT_FOLDERS = {layout.called: layout.folder for layout in LAYOUTS}
@@ -25,6 +25,7 @@ UNETS: dict[str, dict[str, Any]] = {
     **{called: configuration(folder / "unet") for called, folder in LAYOUT_FOLDERS.items()},
     "Storybook": configuration(STORYBOOK),
     "tiny": dict(tiny_unet().config),
+    "tiny and deeper": dict(deeper_unet().config),
     "tiny SDXL": dict(xl_unet().config),
     "lists for all": dict(
         xl_unet(

@@ -29,7 +29,7 @@ from tests.adapters.samples import (
 )
 
 BASES = {"SD": tiny_modules, "SDXL": tiny_sdxl_modules}
-BLOCK = "down_blocks.1.attentions.0"
+BLOCK = "mid_block.attentions.0"
 TOUCHED: dict[str, Component] = {
     f"{BLOCK}.transformer_blocks.0.attn2.to_k": "denoiser",
     f"{BLOCK}.transformer_blocks.0.attn1.to_out.0": "denoiser",

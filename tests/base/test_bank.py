@@ -16,13 +16,13 @@ from perfusion_registry.base import Bank, Base
 from perfusion_registry.base.architectures.unet import cross_attentions
 from perfusion_registry.edit import CovarianceMetric, rome_weight, ungated
 from perfusion_registry.errors import PerfError
-from tests.tiny import tiny_unet
+from tests.tiny import deeper_unet
 
 
 @pytest.fixture(scope="module")
 def built() -> nn.Module:
     torch.manual_seed(3)
-    return tiny_unet().eval()
+    return deeper_unet().eval()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from perfusion_registry.compose import compose, parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.render import render
 from perfusion_registry.render.request import RenderRequest
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import save_tiny_tokenizer
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -35,7 +35,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    folder = save_tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "xl")
+    folder = save_shallow_sdxl(tmp_path_factory.mktemp("sdxl") / "xl")
     return load_base(describe_base(str(folder)), device="cpu", dtype="float32", compute_dtype="float32")
 
 

@@ -22,7 +22,7 @@ from perfusion_registry.methods.perfusion.gate import Gate
 from perfusion_registry.methods.perfusion.options import RenderOptions, TrainOptions
 from perfusion_registry.render import RenderRequest, render
 from tests.cuda_stand_in import OnCuda, cuda_stand_in
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 
 CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
 FAST = TrainOptions(
@@ -76,7 +76,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(shared: Callable[..., Path], tiny_base_folder: Path) -> dict[str, Path]:
-    return {"sd": tiny_base_folder, "sdxl": shared("small-sdxl", save_small_sdxl)}
+    return {"sd": tiny_base_folder, "sdxl": shared("shallow-sdxl", save_shallow_sdxl)}
 
 
 def loaded(folder: Path, device: str, dtype: str) -> Base:

@@ -34,7 +34,7 @@ from tests.adapters.dialects import (
 from tests.adapters.samples import KINDS, difference_of, file_tensors, lycoris_of
 from tests.sdxl import save_small_sdxl
 
-BLOCK = "down_blocks.1.attentions.0"
+BLOCK = "mid_block.attentions.0"
 LINEAR = (
     ("denoiser", f"{BLOCK}.transformer_blocks.0.attn2.to_k"),
     ("denoiser", f"{BLOCK}.transformer_blocks.0.attn1.to_out.0"),

@@ -29,7 +29,7 @@ from perfusion_registry.operations.build import BuildOptions
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.render import RenderRequest, render
 from tests.cuda_stand_in import OnCuda, cuda_stand_in
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_shallow_sdxl
 
 CAPTIONS = ["a photo of a teddy", "a cat in the snow", "a teapot on a table", "a red boat at sea"]
 FAST = TrainOptions(
@@ -40,7 +40,7 @@ FAST = TrainOptions(
 
 @pytest.fixture(scope="module")
 def folders(shared: Callable[..., Path], tiny_base_folder: Path) -> dict[str, Path]:
-    return {"sd": tiny_base_folder, "sdxl": shared("tiny-sdxl", save_tiny_sdxl)}
+    return {"sd": tiny_base_folder, "sdxl": shared("shallow-sdxl", save_shallow_sdxl)}
 
 
 @pytest.fixture(scope="module")

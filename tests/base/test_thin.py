@@ -17,7 +17,7 @@ from perfusion_registry import edit
 from perfusion_registry.base import Bank, Change, Conditioning, Thin, marked
 from perfusion_registry.base.architectures.unet import cross_attentions
 from perfusion_registry.errors import PerfError
-from tests.sdxl import xl_unet
+from tests.sdxl import shallow_xl_unet
 from tests.tiny import tiny_unet
 
 BIAS, TEMPERATURE = 0.65, 0.15
@@ -26,7 +26,7 @@ BIAS, TEMPERATURE = 0.65, 0.15
 @pytest.fixture(scope="module", params=["SD", "SDXL"])
 def built(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(3)
-    return (tiny_unet() if request.param == "SD" else xl_unet()).eval().requires_grad_(False)
+    return (tiny_unet() if request.param == "SD" else shallow_xl_unet()).eval().requires_grad_(False)
 
 
 @pytest.fixture

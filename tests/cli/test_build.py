@@ -240,6 +240,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     """A build in a process group of its own, as a shell starts it."""
     return forked.Popen(
         perf_process(*arguments),
+        env=os.environ | {forked.POOLS: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -295,7 +296,10 @@ def test_builds_at_once_end_together(three: Path, number: signal.Signals, code: 
 
 
 @pytest.mark.slow
-def test_one_of_several_builds_that_fails_leaves_what_the_others_finished(three: Path) -> None:
+def test_one_of_several_builds_that_fails_leaves_what_the_others_finished(
+    three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(forked.POOLS, "1")
     # The tiny base has no such model.
     edit(three / "recipes" / "paw.toml", 'mask = "none"', 'mask = "clipseg"')
     said = run_process("build", "--jobs", "2")

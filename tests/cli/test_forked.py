@@ -236,6 +236,7 @@ def test_the_server_ends_with_the_tests_and_what_it_forked_goes_on() -> None:
     """As a process that was executed would."""
     text = (
         "import os, signal, subprocess, sys; from tests import forked\n"
+        "lonely = forked.alone(bare=True); forked.server = lambda: lonely\n"
         "child = forked.Popen([sys.executable, '-c', 'input(); print(1)'], stdin=0, stdout=1)\n"
         "print(forked.server().process.pid, child.forked, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -264,7 +265,7 @@ def alive(process: int) -> bool:
 
 
 def test_a_server_that_has_died_is_an_error_and_no_wait() -> None:
-    lonely = forked.alone()
+    lonely = forked.alone(bare=True)
     assert lonely.process is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forked, "server", lambda: lonely)

@@ -31,7 +31,7 @@ from tests.library.test_pipeline import (
     own_unet,
     projecting,
 )
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 
 SIZES = {"original_size": (300, 200), "crops_coords_top_left": (8, 0), "target_size": (64, 64)}
 # The class, what its call is given beside the prompt, the channels of its UNet, and the negative prompt.
@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any], int, str]] = {
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """SDXL with one layer in each place."""
-    described = describe_base(str(save_small_sdxl(tmp_path_factory.mktemp("base"))))
+    described = describe_base(str(save_shallow_sdxl(tmp_path_factory.mktemp("base"))))
     return load_base(described, device="cpu", dtype="float32", compute_dtype="float32")
 
 

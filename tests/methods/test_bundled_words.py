@@ -19,13 +19,13 @@ from perfusion_registry.methods.importing import said_in
 from tests.embedding_files import vectors
 from tests.lora_files import save_lora
 from tests.methods.imported import concept, drawn, stock, widths
-from tests.sdxl import save_tiny_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import state_of
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
 def base(request: pytest.FixtureRequest, tiny_base_folder: Path, shared: Callable[..., Path]) -> Base:
-    folder = tiny_base_folder if request.param == "sd" else shared("tiny-sdxl-words", save_tiny_sdxl)
+    folder = tiny_base_folder if request.param == "sd" else shared("shallow-sdxl", save_shallow_sdxl)
     return load_base(describe_base(str(folder)), "cpu", "float32", "float32")
 
 

@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Base], object], str, str]] = {
             lambda tensors: {name: one for name, one in tensors.items() if "down_blocks.0.att" not in name},
         ),
         "it.safetensors",
-        "2 layers that read text, and the base",
+        "1 cross-attention layer, and the base",
     ),
     "weights of integers": (
         lambda root, base: changed_file(
@@ -237,7 +237,10 @@ def test_a_small_one_that_reads_no_text_is_drawn_with(
     from perfusion_registry.base.controls import networks, readers
 
     unet = loaded_tiny_base.pipe.unet
-    small = {"down_block_types": ("DownBlock2D",) * 3, "mid_block_type": "UNetMidBlock2D"}
+    small = {
+        "down_block_types": ("DownBlock2D",) * len(unet.config.down_block_types),
+        "mid_block_type": "UNetMidBlock2D",
+    }
     config = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8)).config
     ControlNetModel.from_config({**config, **small}).save_pretrained(tmp_path / "small")
     base = load_base(described(tiny_base_folder, tmp_path, controls={"canny": "./small"}), "cpu", "float32")

@@ -35,7 +35,7 @@ from perfusion_registry.render.draw import render
 from tests.cuda_stand_in import cuda_stand_in
 from tests.operations.conftest import QUICK, project_on, working_in
 from tests.operations.test_build_time import Hearing
-from tests.sdxl import WIDTHS, save_small_sdxl
+from tests.sdxl import WIDTHS, save_shallow_sdxl
 from tests.tiny import state_of
 
 CPU = ComputeOptions("cpu", "float32")
@@ -55,7 +55,7 @@ def projects(
 
     @cache
     def made(kind: str) -> tuple[Path, Path]:
-        base = shared("small-sdxl", save_small_sdxl) if kind == "SDXL" else tiny_base_folder
+        base = shared("shallow-sdxl", save_shallow_sdxl) if kind == "SDXL" else tiny_base_folder
         folder = tmp_path_factory.mktemp(kind)
         with working_in(folder):
             project_on(folder, base, width=sum(WIDTHS) if kind == "SDXL" else 32)

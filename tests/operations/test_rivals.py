@@ -113,7 +113,7 @@ def test_from_a_recipe_through_a_registry_to_a_picture(
     else:
         assert exported.pictures < 0.2 < 1 < exported.plain
         assert exported.sentence.startswith("It draws what the concept draws")
-    assert levels(by_stock(tiny_base_folder, exported), what_leaves(home, artifact)) < 0.3
+    assert levels(by_stock(tiny_base_folder, exported), what_leaves(home, artifact)) < 0.03 * exported.plain
 
     composer = perf.Composer(home.workspace, tiny_base)
 

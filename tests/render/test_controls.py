@@ -37,7 +37,7 @@ from perfusion_registry.render.request import RenderRequest
 from tests.compose.samples import on
 from tests.controls import compvis, random_controlnet, save_controlnet, save_tensors
 from tests.library.test_pipeline import projecting
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import same_picture
 
 PLAIN = "a red hat in the snow"
@@ -62,7 +62,7 @@ def controlled(tiny_base: Base, tiny_base_folder: Path, tmp_path_factory: pytest
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """SDXL with one layer in each place, and a ControlNet."""
     root = tmp_path_factory.mktemp("sdxl")
-    folder = save_small_sdxl(root / "base")
+    folder = save_shallow_sdxl(root / "base")
     plain = load_base(describe_base(str(folder)), "cpu", "float32", "float32")
     save_controlnet(plain.pipe.unet, root / "canny")
     return loaded(folder, root, canny="./canny")

@@ -30,7 +30,7 @@ from tests.one_file import save_one_file, tiny_layout
 from tests.render.test_controls import drawn, loaded
 from tests.render.test_start import drawn as drawn_plainly
 from tests.render.test_start import files as files
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import same_picture
 
 PLAIN = "a red hat in the snow"
@@ -162,7 +162,7 @@ def test_it_opens_from_one_file(
 def test_so_does_sdxl_and_a_control_goes_with_it(
     nine: Path, tmp_path: Path, files: tuple[Path, Path]
 ) -> None:
-    xl = save_small_sdxl(tmp_path / "xl")
+    xl = save_shallow_sdxl(tmp_path / "xl")
     wide = widened(xl, tmp_path / "wide", StableDiffusionXLInpaintPipeline)
     base = loaded(wide, tmp_path)
     given = RenderOverrides(image=files[0], mask=files[1]).given(base.description)

@@ -31,13 +31,13 @@ from perfusion_registry.operations.overrides import RenderOverrides
 from tests.controls import random_adapter, random_union, save_tensors
 from tests.render.test_controls import PLAIN, SIZE, called, drawn, loaded, opened
 from tests.render.test_controls import files as files
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 from tests.tiny import same_picture
 
 
 @pytest.fixture(scope="module")
 def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
+    return save_shallow_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
 
 
 def plain(folder: Path) -> Base:

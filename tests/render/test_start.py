@@ -32,7 +32,7 @@ from perfusion_registry.render.draw import render
 from perfusion_registry.render.request import RenderRequest
 from perfusion_registry.render.start import StartImage, size_for
 from tests.compose.samples import on
-from tests.sdxl import save_small_sdxl
+from tests.sdxl import save_shallow_sdxl
 
 PLAIN = "a red hat in the snow"
 BASE = BaseIdentity(repo="it", architecture="stable-diffusion", family="f" * 64)
@@ -41,7 +41,7 @@ BASE = BaseIdentity(repo="it", architecture="stable-diffusion", family="f" * 64)
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """SDXL with one layer in each place."""
-    described = describe_base(str(save_small_sdxl(tmp_path_factory.mktemp("base"))))
+    described = describe_base(str(save_shallow_sdxl(tmp_path_factory.mktemp("base"))))
     return load_base(described, device="cpu", dtype="float32", compute_dtype="float32")
 
 
