@@ -17,6 +17,7 @@ from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
 from perfusion_registry.evaluate.cache import Cache
+from perfusion_registry.evaluate.choosing import check_methods
 from perfusion_registry.evaluate.environment import judges
 from perfusion_registry.evaluate.metrics import world_of
 from perfusion_registry.evaluate.nearest import with_nearest
@@ -81,6 +82,7 @@ def prepared(
 
     for identity in figures:
         suite.figure(identity)  # a misspelt one is told before anything is read
+    check_methods(suite, budget or Budget())
     describe = place.bases.describe
     reference = place.bases.own if suite.base is None else _beside(suite.base, where)
     base = describe(reference)

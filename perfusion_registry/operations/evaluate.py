@@ -52,7 +52,9 @@ class EvaluateOptions:
     merge: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise PerfError for what makes no sense on several machines."""
+        """Raise PerfError for what makes no sense on several machines, and for what is no shard."""
+        if self.shard is not None:
+            parse_shard(self.shard)
         if self.cluster is not None:
             check_for_cluster(False, self.jobs)
 

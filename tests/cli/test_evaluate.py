@@ -118,6 +118,8 @@ def test_likeness_by_a_dino_is_measured_where_one_is_given(perf: Perf, smoke: Sm
         (["nosuch"], "there is no suite"),
         (["paper", "--figure", "99"], "no figure '99'"),
         (["paper", "--with-base", "oil=./x"], "no slot 'oil'"),
+        (["paper", "--shard", "4/3"], "is no shard"),
+        (["rivals", "--method", "dreamboth"], "dreambooth"),
         (["paper", "--with-base", "sepia"], "sepia=FOLDER"),
         (["paper", "--with-base", "sepia=./nowhere", "--figure", "12"], "does not exist"),
     ],
