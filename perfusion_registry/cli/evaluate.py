@@ -43,7 +43,7 @@ def evaluate(
     trainings: Annotated[int | None, option("N", "At most N trainings of a concept.", min=1)] = None,
     settings: Annotated[int | None, option("N", "At most N settings in a search.", min=1)] = None,
     method: Annotated[
-        list[str] | None, option("NAME", "Only this method. Repeatable.", default="all")
+        list[str] | None, option("METHOD", "Only this method. Repeatable.", default="all")
     ] = None,
     dino: Annotated[Path | None, option("DIR", "A DINO model, for similarity by it as well.")] = None,
     shard: ShardOption = None,

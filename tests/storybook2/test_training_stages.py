@@ -243,7 +243,7 @@ def test_a_base_is_measured(trained: Path, tmp_path: Path) -> None:
     perform(here, "freeze", "--set", "measure.pictures=2", "measure.steps=1")
     perform(here, "measure")
     rows = json.loads((here / "measure.json").read_text())
-    assert rows.keys() == {*KINDS, "exchange", "key swap"}
+    assert rows.keys() == {*KINDS, "everyday", "exchange", "key swap"}
     for kind, row in rows.items():
         if kind == "exchange":
             assert 0 <= row["moved"] <= row["counted"] <= 2
@@ -252,7 +252,7 @@ def test_a_base_is_measured(trained: Path, tmp_path: Path) -> None:
             assert 0 <= max(row["value"], row["key"]) <= row["counted"] <= 2
             continue
         for shares in row.values():
-            assert shares.keys() >= {"things", "place", "colours"}
+            assert shares.keys() >= ({"all"} if kind == "everyday" else {"things", "place", "colours"})
             assert all(share["low"] <= share["share"] <= share["high"] for share in shares.values())
         assert (here / "sheets" / f"measure-{kind.replace(' ', '-')}.png").exists()
 

@@ -53,7 +53,7 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
         for name, shares in rows[kind].items():
             told = "  ".join(f"{what} {row['share']:.3f}" for what, row in shares.items())
             work.log(f"measure, {kind}, {name}: {told}")
-    rows["everyday"] = _everyday(pipe, recogniser, vae, plan)
+    rows["everyday"] = _everyday(work, pipe, recogniser, vae, plan)
     for name, shares in rows["everyday"].items():
         work.log(f"measure, everyday, {name}: all {shares['all']['share']:.3f}")
     asked = questions("two things", plan.measure.pictures)
@@ -66,22 +66,29 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
     return rows
 
 
-def _everyday(pipe: Any, recogniser: Recogniser, vae: Any, plan: Plan) -> dict[str, Any]:
+def _everyday(work: Work, pipe: Any, recogniser: Recogniser, vae: Any, plan: Plan) -> dict[str, Any]:
     """Whether all that everyday prompts ask for is there, each with several seeds; and on pages of it."""
     prompts = everyday_prompts()
     prompts = tuple(prompts[k % len(prompts)] for k in range(plan.measure.pictures))
     pages = np.stack([page_for(text, Random(f"everyday {k}")).draw().image for k, text in enumerate(prompts)])
-    steps, guidance = plan.measure.steps, plan.measure.guidance
+    pictures = drawn_by(pipe, list(prompts), steps=plan.measure.steps, guidance=plan.measure.guidance)
+    save_sheet(pictures[:_SHOWN], prompts[:_SHOWN], work.sheets / "measure-everyday.png")
     sources = {
-        "pictures": drawn_by(pipe, list(prompts), steps=steps, guidance=guidance),
+        "pictures": pictures,
         "pages": _floats(torch.from_numpy(pages)),
         "pages through the autoencoder": _floats(redrawn(vae, pages, "measure/everyday", off=0.0)),
     }
     return {
-        name: _shares({"all": [all_shown(Recognised(recogniser, images[k : k + 1]), text)[0]
-                               for k, text in enumerate(prompts)]})
+        name: _shares(
+            {
+                "all": [
+                    all_shown(Recognised(recogniser, images[k : k + 1]), text)[0]
+                    for k, text in enumerate(prompts)
+                ]
+            }
+        )
         for name, images in sources.items()
-    }  # fmt: skip
+    }
 
 
 def _pages(asked: Sequence[Question]) -> NDArray[np.uint8]:
