@@ -25,7 +25,7 @@ def evaluate(
     output: StandaloneWithProgress,
     machines: options.OtherMachines,
     suite: Annotated[
-        str, argument("SUITE", "`paper`, a suite's file, or `list` for those that are shipped.")
+        str, argument("SUITE", "`paper`, `rivals`, a suite's file, or `list` for those that are shipped.")
     ],
     figure: Annotated[list[str] | None, option("ID", "Only this figure. Repeatable.", default="all")] = None,
     out: Annotated[
