@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from perfusion_registry.storybook2.recogniser import Recogniser
 from perfusion_registry.storybook2.training import __main__ as command
 from perfusion_registry.storybook2.training import lent
 from perfusion_registry.storybook2.training.attention import NOUN
+from perfusion_registry.storybook2.training.denoiser import averaged
 from perfusion_registry.storybook2.training.drawings import (
     HELD_BACK,
     check_epoch,
@@ -34,7 +36,7 @@ from perfusion_registry.storybook2.training.latents import read_encoded
 from perfusion_registry.storybook2.training.linear import load as load_encoder
 from perfusion_registry.storybook2.training.loop import load
 from perfusion_registry.storybook2.training.masks import averaged_down
-from perfusion_registry.storybook2.training.painting import new_learner, sheet
+from perfusion_registry.storybook2.training.painting import chosen, new_learner, sheet
 from perfusion_registry.storybook2.training.plan import Plan, changed, read_plan
 from perfusion_registry.storybook2.training.prompts import PROMPTS
 from perfusion_registry.storybook2.training.questions import KINDS
@@ -146,6 +148,15 @@ def test_a_fall_is_carried_elsewhere_and_goes_on_there(trained: Path, tmp_path: 
         saved = torch.load(folder / "denoiser-fall.pt", weights_only=True)
         assert saved["progress"]["pages"] == pages
     assert not (there / "denoiser.pt").exists()
+    taken = chosen(Work(there)).state_dict()  # whichever errs least on held-back pages
+    (line,) = (line for line in (there / "log.txt").read_text().splitlines() if "by average" in line)
+    errors = dict(re.findall(r"(longer|shorter|none) (\d+\.\d+)", line))
+    least = min(errors, key=lambda name: float(errors[name]))
+    assert line.endswith(f"taking {least}")
+    which = {"longer": 0, "shorter": 1, "none": None}[least]
+    assert all(
+        torch.equal(taken[k], v) for k, v in averaged(saved["learner"], which=which).state_dict().items()
+    )
 
 
 def test_an_encoded_shard_is_what_the_pages_say(trained: Path) -> None:

@@ -243,11 +243,13 @@ class DenoiserLearner:
         self.centres.load_state_dict(state["centres"])
 
 
-def averaged(state: dict[str, Any], *, which: int = 0) -> Model:
-    """The averaged weights of a learner's `state_dict` as a model in fp32, for reading."""
+def averaged(state: dict[str, Any], *, which: int | None = 0) -> Model:
+    """The averaged weights of a learner's `state_dict` as a model in fp32, for reading; the latest ones where
+    `which` is None."""
     shape = DenoiserShape(**{**state["shape"], "widths": tuple(state["shape"]["widths"])})
     model = Model(shape)
-    weights = {**state["weights"], **state["averages"][which]["values"]}
+    means = {} if which is None else state["averages"][which]["values"]
+    weights = {**state["weights"], **means}
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.beside import write_beside
 from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline, save_pipeline
 from perfusion_registry.storybook2.training.averages import combination, exponent_of
 from perfusion_registry.storybook2.training.denoiser import (
+    SCHEDULER,
     DenoiserLearner,
     DenoiserShape,
     Model,
@@ -184,16 +186,16 @@ def chosen(work: Work, *, deviation: float | None = None) -> Model:
     """The trained model: of the fall where there is one, else of the plateau.
 
     deviation: of the average's profile as a share of the training, combined from all snapshots; by default
-    the longer of the two averages that are kept.
+    that of the two averages that are kept and the latest weights which errs least on held-back pages.
     """
     fall = work.checkpoint("denoiser-fall")
     path = fall if fall.exists() else work.checkpoint("denoiser")
     if not path.exists():
         raise PerfError("there is no denoiser yet", where=str(path), hint="run the stage denoiser")
     state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["learner"]
-    model = averaged(state)
     if deviation is None:
-        return model
+        return _erring_least(work, state)
+    model = averaged(state)
     saved = [
         average
         for file in sorted((work.root / "snapshots").glob("*.pt"))
@@ -222,6 +224,17 @@ def export(work: Work, target: Path, *, deviation: float | None = None) -> None:
     save_pipeline(pipe, target)
     export_readers(work, target)
     write_beside(target)
+
+
+def _erring_least(work: Work, state: dict[str, Any]) -> Model:
+    """A longer average is behind weights whose rate falls; which one is best is not known beforehand."""
+    alphas, pages = DDIMScheduler(**SCHEDULER).alphas_cumprod, _held_back_pages(work)
+    models = {name: averaged(state, which=k) for name, k in (("longer", 0), ("shorter", 1), ("none", None))}
+    errors = {name: held_back(model, pages, alphas)["v"] for name, model in models.items()}
+    least = min(errors, key=lambda name: errors[name])
+    told = "  ".join(f"{name} {error:.7f}" for name, error in errors.items())
+    work.log(f"held back v by average: {told}; taking {least}")
+    return models[least]
 
 
 def _held_back_pages(work: Work) -> Batch:
