@@ -123,7 +123,8 @@ class Resampling:
         after training; nan where a picture has none. A class (or a replicate) without any value is nan.
 
         share: the values are 0 or 1. Where a class has only one of the two, resampling would claim certainty
-        from however few pictures; its replicates are drawn from the Jeffreys posterior instead.
+        from however few pictures; its replicates are drawn from the Jeffreys posterior instead. Of several
+        trainings, whose prompts are the same, that counts as many pictures as one of them has.
         """
         means, replicates, spare = [], [], []
         count, drawn = trainings.count, self._drawn(trainings)
@@ -135,9 +136,10 @@ class Resampling:
             if trainings.wanted > 1:
                 spare[-1] = min(spare[-1], count - 1.0)
             if share and finite.any() and len(np.unique(values[name][finite])) == 1:
-                hits, pictures = float(values[name][finite].sum()), int(finite.sum())
-                means.append(hits / pictures)
-                replicates.append(self._generator.beta(hits + 0.5, pictures - hits + 0.5, self.resamples))
+                rate, pictures = float(values[name][finite][0]), finite.sum() / count
+                means.append(rate)
+                hits, misses = rate * pictures, (1 - rate) * pictures
+                replicates.append(self._generator.beta(hits + 0.5, misses + 0.5, self.resamples))
                 if trainings.wanted == 1:
                     spare[-1] = np.inf
                 continue

@@ -165,6 +165,18 @@ def test_intervals_of_several_trainings_cover_what_those_of_pictures_alone_miss(
     assert covered[False] < 0.5 * 150
 
 
+@pytest.mark.parametrize("rate", [0, 1])
+def test_several_trainings_are_no_more_certain_of_a_rate_than_their_prompts(rate: int) -> None:
+    """They are asked the same prompts, so that a class of nothing but hits is not known thrice as well."""
+    widths = []
+    for trainings in (ONCE, THREE):
+        made = resampling({name: [2] * 4 for name in "ab"})
+        values = {name: np.full(8 * trainings.count, float(rate)) for name in "ab"}
+        low, high = made.balanced(made.by_class(values, share=True, trainings=trainings)).interval()
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.15)
+
+
 def test_points_of_one_model_share_its_trainings_and_other_models_do_not() -> None:
     made = resampling({"a": [2] * 6})
     values = {"a": np.random.default_rng(5).normal(size=36)}
