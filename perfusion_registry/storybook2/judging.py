@@ -245,10 +245,13 @@ class Judge:
 
 def _comparable(question: Asked, subjects: Sequence[Subject]) -> bool:
     """Whether there are portraits to compare with: whoever wears something, is to be of another colour or to
-    be several, or has other company, has none; nor has one of two of the same noun."""
+    be several, or has other company, has none; nor has one of two of the same noun, and whoever is called by
+    a word for something else."""
+    from perfusion_registry.storybook2.cast import CAST
     from perfusion_registry.storybook2.vocabulary import noun_of
 
-    nouns = {noun_of(one.supercategory) for one in subjects if one.cast is not None}
+    own = [(noun_of(one.supercategory), one.cast) for one in subjects]
+    nouns = {noun for noun, cast in own if cast is not None and noun == CAST[cast].noun}
     if len(nouns) < len(subjects) or set(question.nouns) != nouns:
         return False
     plain = (thing.colour or thing.pattern or thing.worn or thing.parts for thing in question.things)

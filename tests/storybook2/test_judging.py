@@ -130,6 +130,11 @@ def test_an_individual_is_told_from_its_look_alikes_in_the_prompts_scene(
 
     assert ask("a shoe in the snow").keys() == {"identified"}
     assert ask("a blue shoe in the snow") == ask("a shoe next to a cat") == {}
+    called_otherwise = [Subject("cat", "shoe")]  # a recipe may call its pictures as it likes
+    assert judge.scores(
+        "a cat in the snow", called_otherwise, WORLD.images("shoe")[:1], ("identified",),
+        base=lambda: base, recall=recall,
+    ) == [{}]  # fmt: skip
     (portraits,) = kept.values()
     assert portraits.shape[:2] == (3, 2)
 
