@@ -142,6 +142,7 @@ def test_a_fall_is_carried_elsewhere_and_goes_on_there(trained: Path, tmp_path: 
     assert not (there / "denoiser-fp16.pt").exists()
     assert (there / "denoiser-fall.from").read_text() == "16"
     shutil.copytree(here / "latents", there / "latents")
+    perform(there, "stage", "denoiser")  # as every morning's `resume` does: nothing begins from nothing
     perform(there, "freeze", "--set", "budgets.denoiser_fall=12")
     perform(there, "stage", "denoiser-fall")
     for folder, pages in ((here, 24), (there, 28)):

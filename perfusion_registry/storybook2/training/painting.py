@@ -42,6 +42,7 @@ from perfusion_registry.storybook2.training.stages import (
     shape_of,
     tokenizer_of,
 )
+from perfusion_registry.storybook2.training.state import is_falling
 from perfusion_registry.storybook2.training.work import PACKAGE, Work
 
 MEASURED = 384
@@ -68,7 +69,11 @@ def encode(work: Work, plan: Plan) -> None:
 
 
 def denoiser(work: Work, plan: Plan) -> None:
-    """Train text encoder and denoiser at the constant rate."""
+    """Train text encoder and denoiser at the constant rate; nothing where their rate falls already and what
+    it fell from was not carried here."""
+    if is_falling(work, "denoiser"):
+        work.log("denoiser: its rate falls already, from weights that are elsewhere (stage denoiser-fall)")
+        return
     with _shards(work, plan) as pages:
         learner = new_learner(work, plan, pages)
         plateau(

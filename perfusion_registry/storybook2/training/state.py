@@ -100,6 +100,15 @@ def begun_at(work: Work, fall: str) -> Path:
     return work.checkpoint(fall).with_suffix(".from")
 
 
+def is_falling(work: Work, stage: str) -> bool:
+    """Whether a stage's fall is here, and nothing by which its training at the constant rate could go on."""
+    here, fall = (
+        any(path.exists() for path in (work.checkpoint(name), _small(work.root, name)))
+        for name in (stage, f"{stage}-fall")
+    )
+    return fall and not here
+
+
 def _small(folder: Path, stage: str) -> Path:
     """Where a stage's weights lie that are to be carried, or were."""
     return folder / f"{stage}-fp16.pt"
