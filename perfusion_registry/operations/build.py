@@ -173,7 +173,7 @@ def _with_sheet(planned: ProjectPlan, row: BuiltConcept) -> BuiltConcept:
     try:
         make_folder(place.parent)
         replace_bytes(place, Path(row.sheet).read_bytes())
-    except PerfError:
+    except (PerfError, OSError):
         return row
     return row.model_copy(update={"sheet": str(place)})
 
