@@ -12,6 +12,9 @@ from perfusion_registry.evaluate.results import FigureResult
 from perfusion_registry.evaluate.suite import Suite, Variant
 from perfusion_registry.suggestions import did_you_mean
 
+_OVER = ("training", "images", "supercategory", "nearest_word", "pairs", "base")
+"""What a variant says of itself and not of its training's or its method's options."""
+
 
 def choices(
     suite: Suite, found: Sequence[FigureResult], points: Mapping[str, Sequence[Point]]
@@ -66,6 +69,7 @@ def with_choices(suite: Suite, choices: Mapping[str, Point], budget: Budget) -> 
 def taken(variant: Variant, point: Point) -> Variant:
     """A variant as a point that a search chose, with what it says itself over that."""
     said = variant.train.model_dump(exclude_none=True)
+    own = {field: getattr(variant, field) for field in _OVER if field in variant.model_fields_set}
     update = {
         "name": variant.name,
         "against": variant.against,
@@ -77,4 +81,4 @@ def taken(variant: Variant, point: Point) -> Variant:
         "key_lock": None,
         "residual": None,
     }
-    return point.variant.model_copy(update=update)
+    return point.variant.model_copy(update=update | own)

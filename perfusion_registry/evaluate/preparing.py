@@ -125,7 +125,8 @@ def prepared(
         clip=clip,
     )
     found = sources(suite, where, world_of(base))
-    asked = [figure for figure in suite.figures if not figures or figure.id in figures]
+    wanted = {*figures, *(search for identity in figures for search in suite.figure(identity).searches)}
+    asked = [figure for figure in suite.figures if not wanted or figure.id in wanted]
     if any(variant.nearest_word for figure in asked for variant in figure.variants):
         found = with_nearest(found, base, clip, device)
     plan = outline(

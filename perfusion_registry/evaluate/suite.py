@@ -142,6 +142,8 @@ class Figure(FileModel):
     def _chooses_by_what_it_measures(self) -> Figure:
         if self.kind == "search" and self.choose not in (*self.metrics, "text", "image"):
             raise ValueError(f"figure {self.id} chooses by `{self.choose}`, which is none of its metrics")
+        if self.choose == "leakage":
+            raise ValueError(f"figure {self.id} chooses by the most `leakage`, of which less is better")
         return self
 
     @property

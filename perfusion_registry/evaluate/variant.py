@@ -119,7 +119,7 @@ class Variant(FileModel):
     key_lock, residual: perfusion's, each instead of its key in `render`; lock `none` needs trained keys.
     base: one of the suite's `bases`, to render on. tries: keys of `train` with several values each; the
     variant then stands for one of each combination, named after it. chosen_from: a figure that searches; the
-    variant is the best point of that, with its own `train` and `render` over it. against: another variant of
+    variant is the best point of that, with what it says itself over it. against: another variant of
     the figure, that it is compared with in every metric.
     """
 

@@ -222,6 +222,7 @@ def test_the_shipped_suite_is_the_issues(monkeypatch: pytest.MonkeyPatch) -> Non
         (("learning_rate = [0.002, 0.5]", "learning_rate = [0.002, 50]"), "less than or equal to 10"),
         (('against = "inversion"\n[[', 'against = "nobody"\n[['), "names the variant `nobody`"),
         (('figures = ["one"]', 'figures = ["two"]'), "names the figure `two`"),
+        (('kind = "search"', 'kind = "search"\nmetrics = ["leakage"]\nchoose = "leakage"'), "less is better"),
     ],
 )
 def test_a_mistake_in_a_comparison_is_told(rivals: Smoke, change: tuple[str, str], told: str) -> None:
@@ -283,6 +284,27 @@ def test_the_noun_nearest_to_the_images_is_what_clip_says(
     built = {key[1]: order.source.supercategory for key, order in plan.builds.items() if key[0] == "one"}
     assert built["residuals"] == nearest
     assert built["inversion"] == "teddy"
+    # A figure that takes what such a search chose needs the words as well.
+    path.write_text(path.read_text().replace("nearest_word = true\ntrain", "train", 2))
+    text = path.read_text()
+    start = text.index('method = "residuals"')
+    path.write_text(text[:start] + text[start:].replace("\ntrain", "\nnearest_word = true\ntrain", 1))
+    plan, _ = prepared(read_suite(path), path, place, figures=["one"])
+    assert not plan.skipped
+    built = {key[1]: order.source.supercategory for key, order in plan.builds.items() if key[0] == "one"}
+    assert (built["residuals"], built["residuals, best"]) == ("teddy", nearest)
+
+
+def test_a_chosen_setting_leaves_what_a_variant_says_of_itself(rivals: Smoke) -> None:
+    said = 'chosen_from = "search"\n'
+    path = rivals.root / "itself.toml"
+    path.write_text(rivals.path.read_text().replace(said, said + 'images = 1\nsupercategory = "cat"\n'))
+    plan, _ = prepared(read_suite(path), path, rivals.place(), figures=["one"])
+    sources = {key[1]: order.source for key, order in plan.builds.items() if key[0] == "one"}
+    best, other = sources["residuals, best"], sources["residuals"]
+    assert (best.supercategory, len(best.images)) == ("cat", 1)
+    assert other.supercategory == "teddy"
+    assert len(other.images) > 1
 
 
 # --- the table, and its intervals, by hand ---------------------------------------------------------------
