@@ -55,6 +55,14 @@ class Elsewhere:
                     hint="name the other machine's cache (its PERF_CACHE_DIR), or a copy of it",
                 )
 
+    def built(self, order: BuildOrder, store: Store) -> str | None:
+        """The SHA-256 of an order's artifact, where this store has it or another machine's."""
+        return next(filter(None, map(order.built, (store, *map(Store, self.roots)))), None)
+
+    def caches(self, root: Path) -> tuple[Cache, ...]:
+        """The cache at `root`, and then those of other machines."""
+        return tuple(map(Cache, (root, *self.roots)))
+
     def bring_artifacts(self, orders: Iterable[BuildOrder], store: Store, cache: Cache) -> None:
         """Take the artifacts that orders have made elsewhere, each checked by its hash, and what they
         cost."""

@@ -16,7 +16,6 @@ from perfusion_registry.base.reference import EMBEDDED, BaseReference
 from perfusion_registry.cache_folder import expand_user
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.budget import Budget
-from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.choosing import check_methods
 from perfusion_registry.evaluate.environment import judges
 from perfusion_registry.evaluate.metrics import world_of
@@ -142,10 +141,11 @@ def prepared(
     return plan, setting
 
 
-def ahead(plan: Outline, root: Path) -> Ahead:
-    """How much of a plan is still to be done; what several figures share counts once."""
-    store, cache = Store(root), Cache(root)
-    artifacts = {order.digest: order.built(store) for order in plan.orders}
+def ahead(plan: Outline, root: Path, elsewhere: Elsewhere = NOWHERE) -> Ahead:
+    """How much of a plan is still to be done; what several figures share counts once, and what is done
+    elsewhere does not."""
+    store, caches = Store(root), elsewhere.caches(root)
+    artifacts = {order.digest: elsewhere.built(order, store) for order in plan.orders}
     # What is not built yet stands in by its digest: nothing can have been drawn with that.
     stand_in = {digest: sha256 or digest for digest, sha256 in artifacts.items()}
     every: set[str] = set()
@@ -153,7 +153,7 @@ def ahead(plan: Outline, root: Path) -> Ahead:
     durations, drawing = Durations(root), []
     for order in dict.fromkeys(plan.drawn(cell, stand_in) for cell in plan.cells):
         every |= set(order.keys().values())
-        new = set(order.missing(cache).values()) - missing
+        new = set.intersection(*(set(order.missing(cache).values()) for cache in caches)) - missing
         missing |= new
         if new:
             drawing.append((durations.latest(order.kind), len(new)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from perfusion_registry.amounts import count
@@ -18,7 +19,7 @@ from perfusion_registry.evaluate.choosing import choices
 from perfusion_registry.evaluate.costs import Cost
 from perfusion_registry.evaluate.drawing import DrawOrder
 from perfusion_registry.evaluate.environment import environment
-from perfusion_registry.evaluate.parts import part_of
+from perfusion_registry.evaluate.parts import NOWHERE, Elsewhere, part_of
 from perfusion_registry.evaluate.plan import Cell, Outline, Point
 from perfusion_registry.evaluate.preparing import Workplace, prepared
 from perfusion_registry.evaluate.records import concept_results, drawn_options, gate_tables, image_records
@@ -136,7 +137,7 @@ def _searched_and_done(
     mine = part_of(plan, shard)
     if mine.searches:
         tried = _done(mine.only(mine.searches), place, run, reporter)
-        plan = plan.choosing(suite, chosen(suite, tried, Cache(place.root)))
+        plan = plan.choosing(suite, chosen(suite, tried, repeat(Cache(place.root))))
     return _done(part_of(plan, shard), place, run, reporter)
 
 
@@ -158,25 +159,35 @@ def _done(plan: Outline, place: Workplace, run: Run, reporter: Reporter) -> Done
     return Done(plan, built, judged)
 
 
-def searched(suite: Suite, plan: Outline, root: Path) -> Outline:
-    """The plan with what its searches came to, where all that they draw is drawn and judged; else the
-    plan."""
-    store, cache = Store(root), Cache(root)
+def searched(suite: Suite, plan: Outline, root: Path, elsewhere: Elsewhere = NOWHERE) -> Outline:
+    """The plan with what its searches came to, where all that they draw is drawn and judged, here or
+    elsewhere; else the plan."""
+    store, caches = Store(root), elsewhere.caches(root)
     tries = plan.only(plan.searches)
-    found = {order.digest: order.built(store) for order in tries.orders}
+    found = {order.digest: elsewhere.built(order, store) for order in tries.orders}
     built = {digest: sha256 for digest, sha256 in found.items() if sha256 is not None}
     if not plan.searches or len(built) < len(found):
         return plan
     orders = [(cell, tries.drawn(cell, built)) for cell in tries.cells]
     judged = [(cell, order, tries.scored(cell, order)) for cell, order in orders]
-    if any(order.missing(cache) or score.missing(cache) for _, order, score in judged):
+    holding = [
+        next((c for c in caches if not order.missing(c) and not score.missing(c)), None)
+        for _, order, score in judged
+    ]
+    known = [cache for cache in holding if cache is not None]
+    if len(known) < len(judged):
         return plan
-    return plan.choosing(suite, chosen(suite, Done(tries, built, judged), cache))
+    return plan.choosing(suite, chosen(suite, Done(tries, built, judged), known))
 
 
-def chosen(suite: Suite, tried: Done, cache: Cache) -> dict[str, Point]:
-    """What came of the searches of a plan that was done."""
-    records = [record for group in tried.judged for record in image_records(*group, cache, None)]
+def chosen(suite: Suite, tried: Done, caches: Iterable[Cache]) -> dict[str, Point]:
+    """What came of the searches of a plan that was done. caches: which has the pictures of each of its
+    cells; there may be more."""
+    records = [
+        record
+        for group, cache in zip(tried.judged, caches, strict=False)
+        for record in image_records(*group, cache, None)
+    ]
     by_figure = {figure.id: tried.plan.points(figure.id) for figure in tried.plan.figures}
     found = [
         figure_result(

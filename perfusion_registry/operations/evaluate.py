@@ -280,10 +280,10 @@ def plan_evaluation(workspace: Workspace, options: EvaluateOptions) -> EvaluateP
 
     place = _workplace(workspace, suite, path, options)
     plan, _ = prepared(suite, path, place, figures=options.figures, budget=options.budget)
-    plan = searched(suite, plan, place.root)
+    plan = searched(suite, plan, place.root, place.elsewhere)
     if options.shard is not None:
         plan = part_of(plan, parse_shard(options.shard))
-    todo = ahead(plan, place.root)
+    todo = ahead(plan, place.root, place.elsewhere)
     return EvaluatePlanResult(
         builds=Needed(needed=todo.builds[0], all=todo.builds[1]),
         pictures=Needed(needed=todo.pictures[0], all=todo.pictures[1]),

@@ -172,6 +172,12 @@ def test_parts_of_machines_that_talk_to_nobody_come_together(rivals: Smoke, whol
     assert all(orders)
 
     both = replace(place, root=tmp_path / "both", out=tmp_path / "out", elsewhere=Elsewhere(tuple(stores)))
+    plan, _ = prepared(rivals.suite, rivals.path, both, budget=SMALL)
+    plan = searched(rivals.suite, plan, both.root, both.elsewhere)
+    assert plan.choices["search"].label == results.figures[0].chosen
+    left = ahead(plan, both.root, both.elsewhere)  # what a dry run with both caches tells
+    assert (left.builds[0], left.pictures[0]) == (0, 0)
+    assert not (both.root / "evaluation").exists()
     made = evaluate(rivals.suite, rivals.path, both, budget=SMALL, machines=None)
     assert made.images == results.images
     assert made.comparison == results.comparison
