@@ -66,7 +66,8 @@ def cells(suite: Suite, figure: Figure, budget: Budget) -> list[Cell]:
     chosen = [c for c in suite.concepts if not figure.concepts or c.name in figure.concepts]
     concepts = by_turns(chosen, budget.concepts)
     names = {concept.name for concept in chosen}
-    count = min(figure.seeds or suite.render.seeds, budget.seeds or suite.render.seeds)
+    most = figure.seeds or suite.render.seeds
+    count = min(most, budget.seeds or most)
     always: tuple[MetricName, ...] = ("text", "image")
     metrics = frozenset((*figure.metrics, *always))
     planned = []

@@ -155,3 +155,14 @@ def test_an_unknown_suite_names_those_that_are_shipped() -> None:
         find_suite("papr")
     assert "paper" in (error.value.hint or "")
     assert SHIPPED.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("figure", "budget", "drawn"), [(12, None, 12), (12, 3, 3), (None, None, 8), (2, 3, 2)]
+)
+def test_a_figure_has_the_seeds_that_it_says(
+    paper, figure: int | None, budget: int | None, drawn: int
+) -> None:
+    """More than the suite's as well as fewer."""
+    said = paper.figures[0].model_copy(update={"seeds": figure})
+    assert {cell.seeds for cell in cells(paper, said, Budget(seeds=budget))} == {tuple(range(drawn))}
