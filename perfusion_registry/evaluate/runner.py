@@ -58,8 +58,7 @@ def evaluate(
     """
     reporter = reporter or Silent()
     plan, setting = prepared(suite, where, place, figures=figures, budget=budget)
-    for name, why in plan.skipped.items():
-        reporter.warn(f"figure {name} is left out: {why}")
+    _warn_of_left_out(plan, reporter)
     cache = Cache(place.root)
     with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
         done = _searched_and_done(suite, plan, place, run, reporter)
@@ -116,8 +115,14 @@ def evaluate_part(
     """
     reporter = reporter or Silent()
     plan, setting = prepared(suite, where, place, figures=figures, budget=budget)
+    _warn_of_left_out(plan, reporter)
     with (machines or partial(_processes, place.jobs))(setting, reporter) as run:
         return _searched_and_done(suite, plan, place, run, reporter, shard)
+
+
+def _warn_of_left_out(plan: Outline, reporter: Reporter) -> None:
+    for name, why in plan.skipped.items():
+        reporter.warn(f"figure {name} is left out: {why}")
 
 
 @dataclass(frozen=True)
