@@ -67,6 +67,21 @@ def free_memory() -> int | None:
     return max(0, min(found)) if found else None
 
 
+def forget_most_memory() -> bool:
+    """Have `most_memory` begin anew; whether the system can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def most_memory() -> int | None:
+    """Bytes that this process had in memory at most, by the kernel's own mark; None where there is none."""
+    kilobytes = _field(Path("/proc/self/status"), "VmHWM:")
+    return None if kilobytes is None else 1024 * kilobytes
+
+
 def _available() -> int | None:
     kilobytes = _field(Path("/proc/meminfo"), "MemAvailable:")
     return None if kilobytes is None else 1024 * kilobytes

@@ -3,17 +3,16 @@ scores."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from perfusion_registry.artifact.durations import BuildTime
+from perfusion_registry.memory import forget_most_memory, most_memory
 from perfusion_registry.recipe.model import FileModel
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from perfusion_registry.methods.trainable import MakeTrainable, Trainable
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -107,21 +105,11 @@ def _mark(device: torch.device) -> bool:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
-    if device.type != "cpu" or sys.platform != "linux":
-        return False
-    with suppress(OSError):
-        _CLEAR.write_text("5")  # the kernel's mark is that of now
-        return True
-    return False
+    return device.type == "cpu" and forget_most_memory()
 
 
 def _highest(device: torch.device) -> int | None:
     """Bytes that were taken at once at most since the mark."""
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError, ValueError):
-        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return None
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else most_memory()

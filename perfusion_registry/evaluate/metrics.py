@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -17,7 +17,7 @@ WORLDS = {
     "storybook": "perfusion_registry.storybook.judging:WORLD",
     "storybook2": "perfusion_registry.storybook2.judging:WORLD",
 }
-"""The drawn worlds that come with perf."""
+"""The drawn worlds that come with perf, the usual one first."""
 
 USUAL = "storybook"
 """The world that judges pictures of a base which belongs to none."""
@@ -44,10 +44,12 @@ def world_of(base: BaseIdentity) -> str:
     return BaseBounds.of(base).world or USUAL
 
 
-def _of_worlds() -> Iterator[tuple[str, Metric]]:
-    """The metrics of all worlds that come with perf; of those of one name, as the usual world has it."""
-    for name in reversed([USUAL, *(other for other in WORLDS if other != USUAL)]):
-        yield from world(name).metrics.items()
+def _of_worlds() -> dict[str, Metric]:
+    """The metrics of all worlds that come with perf; of those of one name, as the first world has it."""
+    found: dict[str, Metric] = {}
+    for name in WORLDS:
+        found = found | {key: metric for key, metric in world(name).metrics.items() if key not in found}
+    return found
 
 
 METRICS: Mapping[str, Metric] = {
@@ -87,8 +89,7 @@ METRICS: Mapping[str, Metric] = {
         "picture. Even attention gives the share of the picture that is not the concept.",
         "share",
     ),
-    **world().metrics,
-    **dict(_of_worlds()),
+    **_of_worlds(),
 }
 """Every metric, in the order to show them: of any picture, and what drawn worlds know of their own."""
 

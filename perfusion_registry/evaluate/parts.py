@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.building import BuildOrder
 from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.plan import Cell, Outline
-from perfusion_registry.recipe.writing import make_folder
 from perfusion_registry.shards import Shard, share
 
 
@@ -79,16 +77,13 @@ class Elsewhere:
                 store.record(order.training, sha256)
                 store.record(order.digest, sha256)
 
-    def bring(self, files: Sequence[Path], root: Path) -> None:
-        """Take files of the evaluation's cache, by where they would be below `root`."""
+    def bring(self, files: Sequence[Path], cache: Cache, root: Path) -> None:
+        """Take files of the evaluation's cache, by where they would be below its `root`."""
         for path in files:
             for other in self.roots:
                 there = other / path.relative_to(root)
                 if there.is_file() and not path.exists():
-                    make_folder(path.parent)
-                    beside = path.with_name(f".{path.name}.part")
-                    shutil.copyfile(there, beside)
-                    beside.replace(path)
+                    cache.keep(path, there.read_bytes())
 
 
 NOWHERE = Elsewhere()

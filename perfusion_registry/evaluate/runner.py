@@ -155,11 +155,11 @@ def _done(plan: Outline, place: Workplace, run: Run, reporter: Reporter) -> Done
     orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
     for _, order in orders:
         maps = [cache.attention(key) for key in order.keys().values() if order.keeps_attention]
-        elsewhere.bring([*maps, *map(cache.picture, order.keys().values())], root)
+        elsewhere.bring([*maps, *map(cache.picture, order.keys().values())], cache, root)
     _draw([order for _, order in orders], plan.suite.render.batch, cache, run, reporter)
     judged = [(cell, order, plan.scored(cell, order)) for cell, order in orders]
     for _, _, score in judged:
-        elsewhere.bring([cache.score_file(score.key(key)) for key in score.keys], root)
+        elsewhere.bring([cache.score_file(score.key(key)) for key in score.keys], cache, root)
     _judge([score for _, _, score in judged], cache, run, reporter)
     return Done(plan, built, judged)
 

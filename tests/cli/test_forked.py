@@ -158,7 +158,7 @@ def test_a_process_sees_the_same_of_itself(tmp_path: Path, session: bool) -> Non
 
 def test_nothing_reads_while_it_is_imported_what_a_fork_may_change() -> None:
     """Another value of it would come too late in a fork."""
-    text = "from tests import forked; print(*forked.VARIABLES_READ)"
+    text = "from tests import fork_server; print(*fork_server.VARIABLES_READ)"
     read = set(forked.run(program(text), capture_output=True, text=True, check=True).stdout.split())
     assert {"HF_HUB_OFFLINE", "HF_HOME"} <= read
     read.discard("COLUMNS")  # accelerate asks how wide its menus may be, which nobody sees

@@ -40,6 +40,7 @@ from perfusion_registry.storybook2.training.painting import chosen, new_learner,
 from perfusion_registry.storybook2.training.plan import Plan, changed, read_plan
 from perfusion_registry.storybook2.training.prompts import PROMPTS
 from perfusion_registry.storybook2.training.questions import KINDS
+from perfusion_registry.storybook2.training.state import save_state
 from perfusion_registry.storybook2.training.truth import LABELS
 from perfusion_registry.storybook2.training.work import Work
 
@@ -149,6 +150,13 @@ def test_a_fall_is_carried_elsewhere_and_goes_on_there(trained: Path, tmp_path: 
         saved = torch.load(folder / "denoiser-fall.pt", weights_only=True)
         assert saved["progress"]["pages"] == pages
     assert not (there / "denoiser.pt").exists()
+    # Of what was carried while its rate was constant, the fall begins there as well.
+    late, plateau = tmp_path / "late", Work(trained)
+    save_state(plateau, tmp_path / "before")
+    perform(late, "load-weights", str(tmp_path / "before"))
+    shutil.copytree(here / "latents", late / "latents")
+    perform(late, "stage", "denoiser-fall")
+    assert (late / "denoiser-fall.from").read_text() == "16"
     taken = chosen(Work(there)).state_dict()  # whichever errs least on held-back pages
     (line,) = (line for line in (there / "log.txt").read_text().splitlines() if "by average" in line)
     errors = dict(re.findall(r"(longer|shorter|none) (\d+\.\d+)", line))

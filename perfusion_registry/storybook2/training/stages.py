@@ -161,6 +161,7 @@ def falling(
     source, target = work.checkpoint(name), work.checkpoint(f"{name}-fall")
     note = begun_at(work, f"{name}-fall")
     if not begin_from(work, f"{name}-fall", learner) and not target.exists():
+        begin_from(work, name, learner)
         if not source.exists():
             raise PerfError("there is nothing to let fall", where=str(source), hint=f"run the stage {name}")
         note.write_text(str(load(source, learner).pages))
