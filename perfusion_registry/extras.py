@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from perfusion_registry.errors import PerfError
 
 EXTRAS = {
@@ -19,6 +21,14 @@ EXTRAS = {
     "ray": "cluster",
 }
 """Libraries that perf does without, each with the extra of the package that brings it."""
+
+
+def require(library: str, what: str = "to train and to draw", where: str | None = None) -> None:
+    """Raise PerfError unless an optional library is installed. The arguments are those of `lacking`."""
+    try:
+        import_module(library)
+    except ModuleNotFoundError as error:
+        raise lacking(error, what, where) or error from error
 
 
 def lacking(

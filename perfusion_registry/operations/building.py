@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfusion_registry.errors import CheckFailedError
+from perfusion_registry.extras import require
 from perfusion_registry.operations.build_time import Foretold, foretell, how_long, in_order, still_to_do
 from perfusion_registry.operations.cluster_build import cluster_of, fetch_done, train_on
 from perfusion_registry.operations.compute import ComputeOptions
@@ -91,6 +92,8 @@ def _run(
 ) -> Generator[tuple[BuildTask, BuiltConcept]]:
     """Build what is needed, here, in other processes or on other machines; what needs no training is done
     here."""
+    if cluster is None:
+        require("torch")  # before another process is waited for
     pool = None if cluster is None else cluster_of(cluster, planned, reporter)
     if pool is not None:
         fetch_done(pool, [task for task in planned.plan.needed if task.trained])

@@ -136,6 +136,12 @@ def _concept(workspace: Workspace, project: ProjectFolder, name: str) -> Publica
             where=str(project.lockfile_path),
             hint=f"run `perf build {name}`",
         )
+    if locked.recipe_digest != task.digest:
+        raise PerfError(
+            f"`{name}` cannot be published as it is: its recipe has changed since it was locked",
+            where=f"{project.lockfile_path}, concept {name}",
+            hint=f"run `perf build {name}`, which locks what is built",
+        )
     blob = workspace.store.get(locked.sha256)
     if len(blob) > LARGEST_BLOB:
         raise PerfError(f"the artifact of `{name}` has {len(blob):,} bytes; {LARGEST_BLOB:,} are allowed")

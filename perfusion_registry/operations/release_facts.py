@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.extras import require
 from perfusion_registry.methods.files import parse_recipe_or_pack
 from perfusion_registry.operations.building import build_plan
 from perfusion_registry.operations.compute import ComputeOptions
@@ -26,7 +27,7 @@ from perfusion_registry.recipe.editing import set_keys
 from perfusion_registry.recipe.pack import PackSection
 from perfusion_registry.recipe.recipe import ConceptSection
 from perfusion_registry.recipe.writing import replace_text
-from perfusion_registry.resolve import ProjectFolder
+from perfusion_registry.resolve import ProjectFolder, lock
 
 PREVIEW_SIDE = 256
 """Pixels of the longer side of a preview."""
@@ -139,11 +140,14 @@ def edit_facts(project: ProjectFolder, name: str, facts: ReleaseFacts) -> FactsE
 def write_facts(workspace: Workspace, edit: FactsEdit) -> None:
     """Write what is said into the recipe; what is built and locked follows.
 
-    Only the card of an artifact changes, so nothing is trained.
+    Only the card of an artifact changes, so nothing is trained. Raises PerfError, with nothing written, where
+    that card cannot be written here.
     """
     if edit.after == edit.before:
         return
     current = edit.is_pack or not load_plan(workspace, [edit.name]).plan.needed
+    if current and not edit.is_pack:
+        require("torch", "to write what is said into an artifact that is built already", str(edit.path))
     replace_text(edit.path, edit.after, as_it_was=True)
     if edit.is_pack:
         locking = relock(workspace)
@@ -151,7 +155,10 @@ def write_facts(workspace: Workspace, edit: FactsEdit) -> None:
             write_lockfile(locking.plan.project.lockfile_path, locking.after)
     elif current:
         planned = load_plan(workspace, [edit.name])
-        if all(task.reusable for task in planned.plan.needed):
+        if not planned.plan.needed:  # another project with this store has said the same of the same pictures
+            after = lock(planned.project, planned.plan, planned.store)
+            write_lockfile(planned.project.lockfile_path, after)
+        elif all(task.reusable for task in planned.plan.needed):
             build_plan(planned, ComputeOptions(), locked=False, reporter=workspace.reporter)
 
 

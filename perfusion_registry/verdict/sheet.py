@@ -30,7 +30,7 @@ def verdict_sheet(trained: Trained, own: Tensor, best: Attempted, plain: Tensor,
         for template, row in zip(templates, rows, strict=False):
             tiles.append(Tile(_picture(row[0]), template.replace("{}", word)))
     reference = Reference(learned, "learned from these", [_picture(one) for one in own])
-    title = f"{learned}, what was learned, beside the plain word {trained.word}"
+    title = f"What was learned, here {learned}, beside the plain word {trained.word}"
     return contact_sheet(title, [reference], tiles, note=said)
 
 

@@ -77,6 +77,18 @@ def test_what_needs_no_model_goes_without_torch(project: Path) -> None:
         assert "Torch is not installed" in refused.err
         assert "pip install 'perfusion-registry[models]'" in refused.err
         assert "Traceback" not in refused.err
+    # What is said while publishing goes into an artifact that is built already: nothing is written before
+    # that is known to be possible.
+    recipe, lockfile = project / "recipes" / "bear.toml", project / "perfusion.lock"
+    edit(project / "recipes" / "bear.toml", 'version = "1.0.0"', 'version = "1.1.0"')
+    stand_in(project)
+    kept = recipe.read_bytes(), lockfile.read_bytes()
+    (refused,) = without(["publish", "bear", "--description", "a bear"])
+    assert refused.code == 2
+    assert "Torch is not installed, and is needed to write what is said into an artifact" in " ".join(
+        refused.err.split()
+    )
+    assert (recipe.read_bytes(), lockfile.read_bytes()) == kept
 
 
 def test_a_project_on_storybook_that_is_not_installed(place: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 from io import BytesIO
 from pathlib import Path
@@ -89,6 +90,36 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
     assert head.split() == ["concept", "version", "super", "licence", "consent", "preview", "description"]
     assert "the child that owns it" in row[head.index("consent") :]
     assert row[head.index("preview") :].startswith("yes")
+
+
+def test_what_another_project_has_said_of_the_same_is_published_with_it(
+    perf: Perf, author: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two projects with one store: what the second publishes is there before it says anything."""
+    other = author.with_name(f"{author.name} again")
+    shutil.copytree(author, other, ignore=shutil.ignore_patterns("store", "gallery"))
+    assert perf("publish", "bear", *SAID).code == 0
+    monkeypatch.chdir(other)
+    said = perf("publish", "bear", *SAID)
+    assert said.code == 0, said.err
+    (mine,), (theirs,) = (folder_registry(place / "gallery").versions("bear") for place in (other, author))
+    assert mine.release == theirs.release
+    assert mine.release.licence == "CC-BY-4.0"
+    assert perf("lock", "--check").code == 0
+    assert perf("publish", "bear").out.endswith("bear 1.0.0 is in studio already\n")
+
+
+def test_what_is_locked_of_another_recipe_is_not_published(perf: Perf, author: Path) -> None:
+    """Though what the recipe asks for now is in the store: nobody has locked that yet."""
+    lockfile, recipe = author / "perfusion.lock", author / "recipes" / "bear.toml"
+    edit(recipe, "[concept]", '[concept]\nlicence = "CC0-1.0"\nauthors = ["Me"]')
+    locked = lockfile.read_bytes()
+    stand_in(author, form=2)
+    lockfile.write_bytes(locked)
+    refused = perf("publish", "bear")
+    assert refused.code == 2
+    assert "its recipe has changed since it was locked" in " ".join(refused.err.split())
+    assert not (author / "gallery").exists()
 
 
 def test_what_is_out_already_stays_and_nothing_is_written_for_it(perf: Perf, author: Path) -> None:
