@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry import __version__
-from perfusion_registry.base import describe_base
-from perfusion_registry.storybook.recogniser import LOOKS, Recogniser
-from perfusion_registry.storybook.world import CATEGORIES
+from perfusion_registry.base import Base
+from perfusion_registry.evaluate.metrics import world
+from perfusion_registry.worlds import Subject
 from tests import forked
 from tests.cli.running import perf_process
 
@@ -37,6 +37,10 @@ def perf(place: Path, *arguments: str) -> str:
 def pictures(paths: list[Path]) -> Tensor:
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+
+
+def unasked() -> Base:
+    raise AssertionError("colours are told without the base")
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +68,14 @@ def test_a_second_build_does_nothing(built: Path) -> None:
 
 def test_a_concept_is_drawn_in_its_own_colours(built: Path) -> None:
     """A few steps are enough for the green teddy to be green where a plain teddy is not."""
-    recogniser = Recogniser.load(describe_base("storybook").folder / "recogniser.safetensors")
-    green, kind = LOOKS.index("green"), CATEGORIES.index("teddy")
+    judge, told = world().judge("storybook"), "a photo of a teddy in the snow"
 
     def greens(prompt: str) -> float:
         out = perf(built, "render", prompt, "--count", "4", "--batch", "4", "--steps", "8", "--json")
-        found = recogniser.recognise(pictures([built / row["path"] for row in json.loads(out)["pictures"]]))
-        return float((found.look[:, kind].argmax(-1) == green).float().mean())
+        drawn = pictures([built / row["path"] for row in json.loads(out)["pictures"]])
+        teddy = [Subject("teddy", "teddy")]
+        rows = judge.scores(told, teddy, drawn, ("look",), base=unasked, recall=lambda _, make: make())
+        return sum(row["look"] for row in rows) / len(rows)
 
     assert greens("a photo of a teddy* in the snow") >= greens("a photo of a teddy in the snow") + 0.4
 

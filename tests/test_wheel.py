@@ -18,6 +18,7 @@ from hatchling.builders.sdist import SdistBuilder
 from PIL import Image
 
 from perfusion_registry import __version__
+from perfusion_registry.base import describe_base
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -135,5 +136,6 @@ def test_the_first_example_of_the_readme(scripts: Path, tmp_path: Path) -> None:
                 recipe.write("\n[train]\nsteps = 2\nbatch = 2\nvalidate_every = 2\nvalidation_steps = 1\n")
                 recipe.write('validation_prompts = ["a photo of a {}"]\n')
     (picture,) = (place / "renders").glob("*.png")
+    card = describe_base("storybook").card.render
     with Image.open(picture) as image:
-        assert image.size == (128, 128)
+        assert image.size == (card["width"], card["height"])

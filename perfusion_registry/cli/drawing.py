@@ -158,7 +158,7 @@ class PictureOptions:
         picture_option(
             "WxH",
             "The picture's size in pixels; far from the base's own, expect things twice or in parts.",
-            default="the base's: Storybook 128x128, SD 1.x 512x512, SDXL 1024x1024",
+            default="the base's: 512x512 of SD 1.x, 1024x1024 of SDXL",
         ),
     ] = None
     scheduler: Annotated[

@@ -50,8 +50,10 @@ def check_drawn(base: BaseDescription, word: str, where: str) -> None:
     """Raise PerfError for a supercategory that is no thing to a base that draws few of them, although its
     vocabulary has the word. Capitals do not matter, as they do not to its tokenizer. where: who says it."""
     bounds, parts = BaseBounds.of(base), _parts(word)
-    drawn, known = bounds.things, {*bounds.things, *bounds.words}
-    if not drawn or (parts and parts[-1] in drawn and known.issuperset(parts)):
+    drawn, things = bounds.things, {tuple(_parts(thing)) for thing in bounds.things}
+    known = {*bounds.words, *(part for thing in things for part in thing)}
+    ends = {tuple(parts[start:]) for start in range(len(parts))}  # a cub may be none, a lion cub one
+    if not drawn or (ends & things and known.issuperset(parts)):
         return
     raise PerfError(
         f"the supercategory `{word}` is no thing that this base draws",

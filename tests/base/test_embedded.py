@@ -40,16 +40,16 @@ def test_models_ask_for_this_edition() -> None:
 
 
 def test_another_edition_is_told_by_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = describe_base("storybook")
-    second = install_edition(tmp_path, monkeypatch, "2.0.0")
+    first, here = describe_base("storybook"), perfusion_storybook.__version__
+    second = install_edition(tmp_path, monkeypatch, "9.0.0")
     assert embedded_folder() == tmp_path / "perfusion_storybook" / "weights"
     assert describe_base("storybook").digest == second != first.digest
     another = another_edition(first.digest)
     assert another is not None
     assert another.locked == (
-        f"Storybook 1.0.0 ({first.digest[:12]}) is locked, and Storybook 2.0.0 ({second[:12]}) is installed"
+        f"Storybook {here} ({first.digest[:12]}) is locked, and Storybook 9.0.0 ({second[:12]}) is installed"
     )
-    assert another.hint == "pip install 'perfusion-storybook==1.0.0'"
+    assert another.hint == f"pip install 'perfusion-storybook=={here}'"
     unknown = another_edition("f" * 64)
     assert unknown is not None
     assert unknown.hint == "pip install -U perfusion-storybook"
@@ -57,7 +57,7 @@ def test_another_edition_is_told_by_its_version(tmp_path: Path, monkeypatch: pyt
 
 
 def test_one_that_is_not_whole_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_edition(tmp_path, monkeypatch, "2.0.0")
+    install_edition(tmp_path, monkeypatch, "9.0.0")
     (distribution_folder() / "weights" / "model_index.json").unlink()
     with pytest.raises(PerfError, match="the installed Storybook is not whole") as refused:
         describe_base("storybook")

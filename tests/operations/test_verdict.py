@@ -28,7 +28,7 @@ from perfusion_registry.operations.judging import look_at_pictures, own_pictures
 from perfusion_registry.operations.rebuild import RebuildOptions, rebuild
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe import read_lockfile
-from perfusion_registry.storybook.cast import CAST, reference_images
+from perfusion_registry.storybook.judging import WORLD
 from perfusion_registry.verdict import judge_concept
 from perfusion_registry.verdict.gates import WidestGate, widest_elsewhere
 from perfusion_registry.verdict.measuring import Attempted, LikenessToOwn
@@ -291,7 +291,7 @@ def of_the_drawn_world(project: Path, tiny_base_folder: Path, one: str) -> None:
     shutil.copytree(tiny_base_folder, own)
     (own / BOUNDS_FILE).write_text('world = "storybook"\n', encoding="utf-8")
     edit(project / "perfusion.toml", str(tiny_base_folder), str(own))
-    for number, pixels in enumerate(reference_images(CAST[one], 3), 1):
+    for number, pixels in enumerate(WORLD.images(one)[:3], 1):
         picture = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         Image.fromarray(picture).save(project / "photos" / f"{number}.png")
 

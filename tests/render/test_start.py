@@ -180,16 +180,17 @@ def test_latents_of_any_number_of_channels_are_masked(
 
 def test_storybook_draws_into_a_mask(tmp_path: Path) -> None:
     base = load_base(describe_base("storybook"), "cpu", "float32")
-    image, mask, size = tmp_path / "page.png", tmp_path / "mask.png", {"width": 128, "height": 128}
+    (height, width), image, mask = base.picture_size, tmp_path / "page.png", tmp_path / "mask.png"
+    size = {"width": width, "height": height}
     (page,) = drawn(base, "a boat at the sea", {}, None, steps=10, **size)
     Image.fromarray(page).save(image)
-    halves = np.zeros((128, 128), np.uint8)
-    halves[:, 64:] = 255
+    halves = np.zeros((height, width), np.uint8)
+    halves[:, width // 2 :] = 255
     Image.fromarray(halves).save(mask)
     masked = StartImage.read(image, mask, None)
     (found,) = drawn(base, "a cat at the sea", {}, masked, steps=10, **size)
     apart = np.abs(found.astype(int) - page)
-    assert apart[:, :48].mean() < 4 < 12 < apart[:, 80:].mean()
+    assert apart[:, : width * 3 // 8].mean() < 4 < 12 < apart[:, width * 5 // 8 :].mean()
 
 
 def test_mistakes_are_told_before_a_base_is_asked(files: tuple[Path, Path], tmp_path: Path) -> None:
