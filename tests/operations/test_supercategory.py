@@ -36,7 +36,7 @@ def test_a_base_of_few_words_names_what_it_draws(word: str, told: str) -> None:
 
 
 def test_of_all_words_of_the_vocabulary_only_things_are_kinds_of_things() -> None:
-    """Most of its words were never in a caption, and most of the others are no thing. Asked of every seventh."""
+    """Most of its words were never in a caption, and most others are no thing. Every seventh is asked."""
     base = describe_base("storybook")
     content = json.loads((base.folder / "tokenizer" / "tokenizer.json").read_bytes())
     vocabulary = [
