@@ -7,7 +7,6 @@ as format 1 stays format 1, to the byte.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from perfusion_registry.artifact.format1 import Card1
+from perfusion_registry.artifact.verdict import Verdict
 from perfusion_registry.methods.interface import MOST_VECTORS, Table
 from perfusion_registry.methods.perfusion.options import Built
 from perfusion_registry.methods.table import find_method, method_hindrance
@@ -27,22 +27,6 @@ ARCHITECTURE = "stable-diffusion"
 """The architecture of the base of a card that names none."""
 FIRST_PERF = "0.1.0"
 """The first perf that reads cards of format 2."""
-
-_WRONG = (
-    "its pictures are unlike ",
-    "its pictures hardly show ",
-    "it is hardly told from ",
-    "places hardly appear ",
-    "its gate opens by ",
-)
-_WELL = (
-    "it is told from ",
-    "whether it is told from ",
-    "places still appear ",
-    "its gate opens at its own word ",
-)
-_PARTS = re.compile(rf"; (?={'|'.join((*_WRONG, *_WELL))}|\w+ \S+ serves it best\Z)")
-"""How the parts of a verdict's sentence begin (`verdict.sentence`)."""
 
 Digest = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -74,45 +58,6 @@ class TransferSource(FileModel):
     base_licence: Annotated[str, Field(max_length=200)] | None = None
     family: str
     moved: float | None = None
-
-
-class Judgement(FileModel):
-    """Whether a concept passed one test of a verdict, and the number that decided."""
-
-    passed: bool
-    value: float
-
-
-class Verdict(FileModel):
-    """What a build found its concept to be good for.
-
-    told: from its supercategory; the share of the way from the plain word's pictures to its own that it goes.
-    obeys: the prompt; how far places appear, of how far they do with the plain word. quiet: its gate is shut
-    elsewhere; the widest. alike: the base can draw such pictures at all; the error of its denoiser on them.
-    shows: its own pictures show its supercategory; of how many that is seen, a share. None: it was not
-    measured. sentence: all of it in words, good and bad.
-    """
-
-    sentence: Annotated[str, Field(max_length=2000)]
-    told: Judgement | None = None
-    obeys: Judgement | None = None
-    quiet: Judgement | None = None
-    alike: Judgement | None = None
-    shows: Annotated[Judgement | None, Field(exclude_if=lambda judged: judged is None)] = None
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The tests that the concept did not pass, by name."""
-        tests = {name: getattr(self, name) for name in ("alike", "shows", "told", "obeys", "quiet")}
-        return tuple(name for name, judged in tests.items() if judged is not None and not judged.passed)
-
-    @property
-    def in_words(self) -> str:
-        """The sentence as people are told it. Of a bad verdict that is what is wrong and what to do: what
-        went well beside it is no comfort, and reads as if all were well."""
-        parts = _PARTS.split(self.sentence) if self.failed else []
-        wrong = "; ".join(part for part in parts if (part[:1].lower() + part[1:]).startswith(_WRONG))
-        return wrong[:1].upper() + wrong[1:] if wrong else self.sentence
 
 
 class ConceptCard(FileModel):

@@ -106,34 +106,14 @@ def build(
 
 def _tell(result: BuildResult, override: SupercategoryOverride | None, *, dry_run: bool) -> None:
     if dry_run or (override is None and not result.built):
-        _tell_plan(result, dry_run=dry_run)
+        for line in result.plan_in_words(dry_run=dry_run):
+            console.say(line)
         return
     if result.built:
         _tell_table(result)
     if override is not None:
         console.say(f"Wrote {override.out}: {override.name} as {override.word}; nothing is locked")
         console.say(f"Next: perf render 'a {override.name}*' --with {override.out}")
-
-
-def _tell_plan(result: BuildResult, *, dry_run: bool) -> None:
-    current = result.up_to_date
-    elsewhere = result.not_built_here
-    if result.idle is not None:
-        console.say(f"Nothing to build: {result.idle}")
-    elif not current and not result.needed and not elsewhere:
-        console.say("Nothing to build: the project has no concepts yet (perf add NAME --super WORD)")
-    elif not current and not result.needed:
-        console.say("Nothing to build here")
-        for name, why in elsewhere.items():
-            console.say(f"  {name} {why}")
-    elif not result.needed:
-        are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
-        console.say(f"Nothing to build: {are} up to date ({result.seconds:.2f} s)")
-    for row in result.needed:
-        takes = "" if row.foretold is None else f"; {row.foretold.in_words}"
-        console.say(f"Would build {row.name} {row.version}: {row.reason}{takes}")
-    if dry_run and result.needed and current:
-        console.say(f"Up to date: {', '.join(current)}")
 
 
 def _tell_table(result: BuildResult) -> None:
@@ -152,7 +132,8 @@ def _tell_table(result: BuildResult) -> None:
     console.say_table(columns, cells, right=["time", "size", "step"])
     rest = f"; {len(result.up_to_date)} up to date" if result.up_to_date else ""
     for row in result.built:
-        told = "bad: see the warning above" if row.warned else (row.verdict.in_words if row.verdict else None)
+        told = None if row.verdict is None else row.verdict.in_words
+        told = f"{row.rating}: see the warning above" if row.warned else told
         say_facts({row.name: told, **row.scores_in_words, "sheet": row.sheet})
     if any(row.sheet for row in result.built):
         console.say("A sheet is a picture to look at; `perf info NAME` says all of this again")

@@ -9,6 +9,7 @@ from perfusion_registry.cli import console
 from perfusion_registry.cli.completion import concept_names
 from perfusion_registry.cli.help import argument, flag, option
 from perfusion_registry.cli.options import Common, OfflineOption
+from perfusion_registry.cli.style import RATINGS
 
 if TYPE_CHECKING:
     from perfusion_registry.operations.add import AddResult
@@ -146,14 +147,16 @@ def _tell_listed(result: ListResult) -> None:
             row.supercategory,
             row.state,
             "" if row.size is None else console.size(row.size),
+            row.rating or "",
             row.source,
         ]
         for row in result.concepts
     ]
     console.say_table(
-        ["concept", "version", "super", "state", "size", "source"],
+        ["concept", "version", "super", "state", "size", "verdict", "source"],
         cells,
         right=["size"],
+        styles=RATINGS,
         empty="No concepts yet: perf add NAME --super WORD --images GLOB",
     )
     if result.problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perfusion_registry.cli import console
+from perfusion_registry.cli.style import rated, styled
 from perfusion_registry.wrapping import wrapped
 
 _LABELS = 13
@@ -25,4 +26,5 @@ def say_facts(facts: Mapping[str, str | None]) -> None:
             line for part in (text or "").splitlines() for line in wrapped(console.printable(part), room)
         ]
         for number, line in enumerate(lines):
-            print(f"{_INDENT}{line}" if number else f"  {label:<{_LABELS}} {line}")
+            shown = line if number else rated(line, styled=styled())
+            print(f"{_INDENT}{line}" if number else f"  {label:<{_LABELS}} {shown}")

@@ -85,11 +85,11 @@ def publish(
 
 def _ask(name: str, keys: tuple[str, ...]) -> ReleaseFacts:
     """Ask for what a recipe lacks: the answers stand in it from then on."""
-    from perfusion_registry.operations.release_facts import ReleaseFacts
+    from perfusion_registry.operations.release_facts import QUESTIONS, ReleaseFacts
 
     opening = f"The recipe of {name} keeps what you say of it here; Enter leaves it out."
     print(console.printable(opening), file=sys.stderr)
-    answers = {key: _answer(question) for key, question in _QUESTIONS.items() if key in keys}
+    answers = {key: _answer(question) for key, question in QUESTIONS.items() if key in keys}
     return ReleaseFacts.read({key: answer for key, answer in answers.items() if answer})
 
 
@@ -100,15 +100,6 @@ def _answer(question: str) -> str | None:
     except typer.Abort as error:  # Ctrl-C, or the end of what there is to read
         raise KeyboardInterrupt from error
     return answer.strip() or None
-
-
-_QUESTIONS = {
-    "licence": "Licence, such as CC-BY-4.0",
-    "authors": "Author, as You <you@example.org>",
-    "description": "What it shows, in a sentence",
-    "consent": "Who agreed, where a person or a private thing is shown",
-    "preview": "A picture that shows it to others, a file",
-}
 
 
 def yank(

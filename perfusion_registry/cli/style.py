@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+RATINGS = {"good": "green", "fair": "yellow", "poor": "red"}
+"""How ratings of verdicts look, by rich's names."""
 _HEADING = "\x1b[1;32m"
 _TERM = "\x1b[1;36m"
 _PLAIN = "\x1b[0m"
@@ -24,3 +26,13 @@ def heading(text: str, *, styled: bool) -> str:
 def term(text: str, *, styled: bool) -> str:
     """A command, an option or an argument that help explains."""
     return f"{_TERM}{text}{_PLAIN}" if styled else text
+
+
+def rated(text: str, *, styled: bool) -> str:
+    """A text whose first word before a colon may be a rating."""
+    word, colon, rest = text.partition(":")
+    if not (styled and colon and word in RATINGS):
+        return text
+    from rich.style import Style
+
+    return f"{Style.parse(RATINGS[word]).render(word)}:{rest}"

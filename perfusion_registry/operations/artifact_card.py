@@ -16,7 +16,7 @@ from perfusion_registry.resolve import BuildTask
 
 def with_card(task: BuildTask, artifact: Artifact, base_licence: str | None) -> Artifact:
     """The artifact with the card of the task's recipe, and with what training found out."""
-    concept = task.recipe.concept
+    concept, verdict = task.recipe.concept, artifact.card.verdict
     fields = {
         "name": concept.name,
         "version": concept.version,
@@ -33,7 +33,10 @@ def with_card(task: BuildTask, artifact: Artifact, base_licence: str | None) -> 
 
         fields |= words_of(task.recipe)
     older = artifact.format_1
-    chosen = {"render": with_chosen(artifact.card, task.render, task.left_to_build)}
+    chosen = {
+        "render": with_chosen(artifact.card, task.render, task.left_to_build),
+        "verdict": verdict and verdict.renamed(artifact.card.name, concept.name),
+    }
     return Artifact(
         artifact.card.model_copy(update=fields | chosen),
         artifact.tensors,

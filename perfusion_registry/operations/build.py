@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,6 +105,25 @@ class BuildResult(Result):
                 "all the same",
             )
 
+    def plan_in_words(self, *, dry_run: bool) -> Iterator[str]:
+        """What would be built, or why nothing is, in lines. dry_run: it was only asked for."""
+        current, elsewhere = self.up_to_date, self.not_built_here
+        if self.idle is not None:
+            yield f"Nothing to build: {self.idle}"
+        elif not current and not self.needed and not elsewhere:
+            yield "Nothing to build: the project has no concepts yet (perf add NAME --super WORD)"
+        elif not current and not self.needed:
+            yield "Nothing to build here"
+            yield from (f"  {name} {why}" for name, why in elsewhere.items())
+        elif not self.needed:
+            are = "1 concept is" if len(current) == 1 else f"{len(current)} concepts are"
+            yield f"Nothing to build: {are} up to date ({self.seconds:.2f} s)"
+        for row in self.needed:
+            takes = "" if row.foretold is None else f"; {row.foretold.in_words}"
+            yield f"Would build {row.name} {row.version}: {row.reason}{takes}"
+        if dry_run and self.needed and current:
+            yield f"Up to date: {', '.join(current)}"
+
     @model_serializer(mode="wrap")
     def _printed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the file where nothing was built."""
@@ -165,12 +185,21 @@ def build(workspace: Workspace, options: BuildOptions) -> BuildResult:
 
 
 def _with_sheet(planned: ProjectPlan, row: BuiltConcept) -> BuiltConcept:
-    """The concept with its sheet where a person looks for pictures; where that cannot be written, it stays in
-    the store alone."""
+    """The concept with its sheet where a person looks for pictures: in the place of an earlier one, and never
+    of another file. Where that cannot be written, it stays in the store alone."""
+    from perfusion_registry.render.output import next_free
+    from perfusion_registry.verdict import read_sheet
+
+    def free(place: Path) -> bool:
+        if not os.path.lexists(place):
+            return True
+        there = read_sheet(place)
+        return there is not None and there.name == row.name
+
     if row.sheet is None:
         return row
-    place = folder_of(planned.project) / f"{row.name}-{row.version}-sheet.jpg"
     try:
+        place = next_free(folder_of(planned.project) / f"{row.name}-{row.version}-sheet.jpg", free)
         make_folder(place.parent)
         replace_bytes(place, Path(row.sheet).read_bytes())
     except (PerfError, OSError):

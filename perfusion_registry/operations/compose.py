@@ -288,11 +288,12 @@ def _check_lockfile(workspace: Workspace, project: ProjectFolder, options: Promp
 
 
 def _tell_of_verdict(concept: Concept, reporter: Reporter) -> None:
-    """Say of a concept that its build was judged bad."""
+    """Say of a concept that it failed a test of its build."""
     verdict = concept.artifact.card.verdict
     if verdict is not None and verdict.failed:
         reporter.note(
-            f"{concept.name}* was judged bad when it was built: `perf info {concept.name}` says why"
+            f"{concept.name}* was judged {verdict.rating} when it was built: "
+            f"`perf info {concept.name}` says why"
         )
 
 

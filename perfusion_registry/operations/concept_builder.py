@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from perfusion_registry.artifact import Artifact, ConceptCard, Store, load_artifact
-from perfusion_registry.artifact.card import TransferSource, Verdict
+from perfusion_registry.artifact.card import TransferSource
 from perfusion_registry.artifact.durations import Durations
+from perfusion_registry.artifact.verdict import Rating, Verdict
 from perfusion_registry.build.ahead import AfterTraining
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import sha256_of
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 class BuiltConcept(FileModel):
     """A concept that was built. trained: False where its tensors were there already, and where it was
     transferred or imported; transferred: from what. verdict: what it is good for; None where it was trained
-    before there were verdicts. sheet: the file of its pictures. warned: whether a warning has told of a bad
-    verdict.
+    before there were verdicts. rating: that in a word, as in `perf.list`. sheet: the file of its pictures.
+    warned: whether a warning has told of a bad verdict.
     """
 
     name: Name
@@ -48,6 +49,7 @@ class BuiltConcept(FileModel):
     steps_kept: int | None
     scores: dict[str, float]
     transferred: Annotated[TransferSource | None, Field(exclude_if=lambda source: source is None)] = None
+    rating: Rating | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
     warned: InProcess[bool] = False
@@ -136,7 +138,7 @@ class ConceptBuilder:
             cached = built_before(self._inputs.store, task)
             sheet = None
             if cached is not None:
-                artifact, sheet = load_artifact(store.get(cached)), _sheet_of(store, cached)
+                artifact = load_artifact(store.get(cached))
                 self._reporter.note(_known(task.name, artifact.card.name))
             elif task.transferred is not None:
                 artifact = self._transfer(task, task.transferred)
@@ -146,6 +148,8 @@ class ConceptBuilder:
                 artifact, sheet = self._judged(task)
             locked = self._inputs.lockfile.concept(task.name) if self._inputs.lockfile else None
             artifact = with_card(task, artifact, self._inputs.base.licence)
+            if cached is not None:
+                sheet = _sheet_of(store, cached, task.name, artifact.card.verdict)
             artifact, data = written(task, artifact, locked, format_1)
             sha256 = store.put(data)
             if sheet is not None:
@@ -175,6 +179,7 @@ class ConceptBuilder:
             steps_kept=artifact.card.steps_kept,
             scores=artifact.card.scores,
             transferred=artifact.card.transferred,
+            rating=verdict.rating if verdict is not None else None,
             verdict=verdict,
             sheet=str(store.sheet_path(sha256)) if sheet is not None else None,
             warned=trained and verdict is not None and bool(verdict.failed),
@@ -290,7 +295,7 @@ class ConceptBuilder:
         self._judging = time.monotonic() - begun
         verdict = artifact.card.verdict
         if verdict is not None and verdict.failed:
-            self._reporter.warn(f"{task.name}: {verdict.in_words}")
+            self._reporter.warn(f"{task.name} is {verdict.in_words}")
         return artifact, sheet
 
 
@@ -321,7 +326,9 @@ def _known(name: str, learned_as: str) -> str:
     return f"{name}: what its recipe asks for was learned before{was}, so nothing is trained"
 
 
-def _sheet_of(store: Store, sha256: str) -> bytes | None:
-    """The sheet of an artifact whose card is written anew."""
+def _sheet_of(store: Store, sha256: str, name: str, verdict: Verdict | None) -> bytes | None:
+    """The sheet of an artifact whose card is written anew, for the concept `name`."""
+    from perfusion_registry.verdict import renamed_sheet
+
     path = store.sheet_path(sha256)
-    return path.read_bytes() if path.is_file() else None
+    return renamed_sheet(path, name, verdict) if path.is_file() else None

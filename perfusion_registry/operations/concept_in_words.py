@@ -11,7 +11,9 @@ from perfusion_registry.operations.info import InfoResult
 from perfusion_registry.registries.release import Release
 from perfusion_registry.trust import fingerprint
 
-_TOLD_OTHERWISE = frozenset({"schema", "name", "version", "registry", "locked", "versions", "preview"})
+_TOLD_OTHERWISE = frozenset(
+    {"schema", "name", "version", "registry", "locked", "versions", "preview", "rating"}
+)
 
 
 def concept_in_words(result: InfoResult, *, saved: Path | None = None) -> dict[str, str]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from perfusion_registry.artifact import Store
+from perfusion_registry.artifact.verdict import Rating
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build_time import where_it_stands
 from perfusion_registry.operations.findings import stored_card
 from perfusion_registry.operations.plan import plan_of
-from perfusion_registry.operations.result import InProcess, Result, named
+from perfusion_registry.operations.result import InProcess, Result, left_out_if_none, named
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.operations.yanked import yanked
 from perfusion_registry.recipe import Pack, write_lockfile
@@ -37,7 +38,10 @@ class RemoveResult(Result):
 
 class ListedConcept(FileModel):
     """A concept of a project. supercategory: as its recipe says it, or the artifact that was fetched; empty
-    where neither is here. state: what a build or a sync would do with it, in words."""
+    where neither is here. state: what a build or a sync would do with it, in words. rating: what its build
+    found it good for: `good`; `fair` where it is told from its plain word, but places hardly appear or its
+    gate opens elsewhere; `poor` where it is hardly told, or its own pictures are not what the base can draw
+    or the word says."""
 
     name: Name
     version: str
@@ -46,6 +50,7 @@ class ListedConcept(FileModel):
     size: int | None
     sha256: Sha256 | None
     source: str
+    rating: Rating | None = left_out_if_none()
 
 
 class ListResult(Result):
@@ -152,9 +157,11 @@ def _row(project: ProjectFolder, store: Store, name: str, state: str) -> ListedC
         "sha256": here.sha256 if here else None,
         "source": entry.recipe or entry.registry or "",
     }
-    if entry.recipe is None and here is not None:
-        card = stored_card(store, here.sha256)
-        row["supercategory"] = (card.supercategory if card is not None else None) or ""
+    card = None if here is None else stored_card(store, here.sha256)
+    if card is not None and card.verdict is not None:
+        row["rating"] = card.verdict.rating
+    if entry.recipe is None and card is not None:
+        row["supercategory"] = card.supercategory or ""
     if entry.recipe is not None:
         try:
             recipe = project.declared(name)

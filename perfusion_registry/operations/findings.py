@@ -9,9 +9,9 @@ from perfusion_registry.errors import PerfError
 
 
 def findings(store: Store, sha256: str | None) -> dict[str, Any]:
-    """For a result's fields: similarity, energy, verdict, sheet, the base that it was learned on, where it
-    was transferred, and the file that it was imported from; each None where it is not known or is not so.
-    Nothing where the store does not have the artifact.
+    """For a result's fields: similarity, energy, rating, verdict, sheet, the base that it was learned on,
+    where it was transferred, and the file that it was imported from; each None where it is not known or is
+    not so. Nothing where the store does not have the artifact.
     """
     card = stored_card(store, sha256)
     if card is None or sha256 is None:
@@ -22,6 +22,7 @@ def findings(store: Store, sha256: str | None) -> dict[str, Any]:
         "energy": card.energy,
         "learned_on": card.transferred.base if card.transferred is not None else None,
         "imported": card.imported,
+        "rating": card.verdict.rating if card.verdict is not None else None,
         "verdict": card.verdict,
         "sheet": str(sheet) if sheet.is_file() else None,
     }

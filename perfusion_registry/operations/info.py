@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from perfusion_registry.artifact.card import Imported, Verdict
+from perfusion_registry.artifact.card import Imported
+from perfusion_registry.artifact.verdict import Rating, Verdict
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.findings import findings
 from perfusion_registry.operations.release_facts import check_preview, preview_of_recipe
@@ -52,8 +53,8 @@ class InfoResult(Result):
     artifact is in the store and says it. energy: how much of the squared numbers of what was learned it
     keeps, likewise, where it is a difference. learned_on: the base that it was transferred from, where it
     was, and its artifact is in the store. imported: the file that it was made from, likewise. verdict: what
-    its build found it good for, likewise. sheet: the file of pictures that the build drew, where that was on
-    this machine. versions: of the registry, newest first.
+    its build found it good for, likewise; rating: that in a word, as in `perf.list`. sheet: the file of
+    pictures that the build drew, where that was on this machine. versions: of the registry, newest first.
     """
 
     schema_: Literal["perf.info/1"] = named("perf.info/1")
@@ -87,6 +88,7 @@ class InfoResult(Result):
     energy: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
     imported: Imported | None = left_out_if_none()
+    rating: Rating | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
     versions: tuple[ListedVersion, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.artifact.card import Judgement
+from perfusion_registry.artifact.verdict import Judgement
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.evaluate.metrics import world
 from perfusion_registry.reporter import Reporter
@@ -102,7 +102,7 @@ def judged(
 ) -> tuple[Artifact, bytes]:
     """The artifact with its verdict, and the strength that serves it best among its scores; and its sheet, a
     JPEG."""
-    from perfusion_registry.verdict import judge_concept, sheet_bytes
+    from perfusion_registry.verdict import judge_concept
 
     result = judge_concept(
         base,
@@ -116,7 +116,7 @@ def judged(
     )
     scores = artifact.card.scores | {key: float(value) for key, value in result.settings.items()}
     card = artifact.card.model_copy(update={"verdict": result.verdict, "scores": scores})
-    return Artifact(card, artifact.tensors, artifact.format_1), sheet_bytes(result.sheet)
+    return Artifact(card, artifact.tensors, artifact.format_1), result.sheet.to_bytes()
 
 
 UNLIKE = (

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from perfusion_registry.artifact.card import Imported, Verdict
+from perfusion_registry.artifact.card import Imported
+from perfusion_registry.artifact.verdict import Rating, Verdict
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build_time import where_it_stands
 from perfusion_registry.operations.findings import findings
@@ -34,8 +35,8 @@ class ConceptMetadata(FileModel):
     similarity: of its own word in the prompts that it was learned with, where its card says it. energy: how
     much of the squared numbers of what was learned it keeps, where it is a difference. learned_on: the base
     that it was transferred from. imported: the file that it was made from. verdict: what its build found it
-    good for, likewise. sheet: the absolute path of the pictures that the build drew, where that was on this
-    machine.
+    good for, likewise; rating: that in a word, as in `perf.list`. sheet: the absolute path of the pictures
+    that the build drew, where that was on this machine.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ConceptMetadata(FileModel):
     energy: float | None = left_out_if_none()
     learned_on: str | None = left_out_if_none()
     imported: Imported | None = left_out_if_none()
+    rating: Rating | None = left_out_if_none()
     verdict: Verdict | None = left_out_if_none()
     sheet: str | None = left_out_if_none()
 

@@ -35,6 +35,14 @@ LARGEST_SIDE = 4096
 """Pixels of a preview that is saved, whoever made it."""
 REQUIRED = ("licence", "authors")
 """What no registry takes a release without."""
+QUESTIONS = {
+    "licence": "Licence, such as CC-BY-4.0",
+    "authors": "Author, as You <you@example.org>",
+    "description": "What it shows, in a sentence",
+    "consent": "Who agreed, where a person or a private thing is shown",
+    "preview": "A picture that shows it to others, a file",
+}
+"""What a person is asked for, by key."""
 EXAMPLES = {"licence": 'licence = "CC-BY-4.0"', "authors": 'authors = ["You <you@example.org>"]'}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
@@ -105,9 +105,15 @@ def picture_paths(
         return paths
     folder = out or Path()
     taken = set() if taken is None else taken
-    names = [folder / f"{stem}-{record.seed}{suffix}" for record in records]
-    each = zip(names, records, strict=True)
-    return [_next_free(path, record, taken, force, elsewhere) for path, record in each]
+    paths = []
+    for record in records:
+
+        def free(path: Path, record: RenderRecord = record) -> bool:
+            return path not in taken and (force or _free(path, record, elsewhere))
+
+        paths.append(next_free(folder / f"{stem}-{record.seed}{suffix}", free))
+        taken.add(paths[-1])
+    return paths
 
 
 def check_sheet(path: Path, records: Sequence[RenderRecord], *, force: bool) -> None:
@@ -152,12 +158,10 @@ def _free(path: Path, record: RenderRecord, elsewhere: bool = False) -> bool:
         return False
 
 
-def _next_free(
-    path: Path, record: RenderRecord, taken: set[Path], force: bool, elsewhere: bool = False
-) -> Path:
+def next_free(path: Path, free: Callable[[Path], bool]) -> Path:
+    """A path, or the first of `-2`, `-3`, and so on that is free. free: or may be written again."""
     candidate, number = path, 1
-    while candidate in taken or not (force or _free(candidate, record, elsewhere)):
+    while not free(candidate):
         number += 1
         candidate = path.with_stem(f"{path.stem}-{number}")
-    taken.add(candidate)
     return candidate

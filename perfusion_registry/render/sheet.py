@@ -34,6 +34,18 @@ class Tile:
     caption: str
 
 
+Box = tuple[int, int, int, int]
+"""Where a picture lies on a sheet: left, upper, right, lower, as Pillow crops."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the pictures of a sheet lie: those of each reference, as far as they are shown, and the tiles."""
+
+    references: tuple[tuple[Box, ...], ...]
+    tiles: tuple[Box, ...]
+
+
 def contact_sheet(
     title: str, references: Sequence[Reference], tiles: Sequence[Tile], *, note: str = ""
 ) -> Image.Image:
@@ -42,6 +54,13 @@ def contact_sheet(
     tiles: at least one; all are scaled to the size of the first, about 320 pixels. note: small type under the
     title. References without images keep their name and caption.
     """
+    return laid_out(title, references, tiles, note=note)[0]
+
+
+def laid_out(
+    title: str, references: Sequence[Reference], tiles: Sequence[Tile], *, note: str = ""
+) -> tuple[Image.Image, Places]:
+    """A sheet as `contact_sheet` lays it out, and where its pictures lie."""
     size = canvas.tile_size(tiles[0].image, TILE)
     columns = _columns(len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -65,18 +84,21 @@ def contact_sheet(
         canvas.write(draw, (MARGIN, y), line, CAPTION, ink=QUIET)
         y += canvas.line_height(CAPTION)
     top = MARGIN + head
+    known: tuple[tuple[Box, ...], ...] = ()
     if references:
-        _draw_references(sheet, draw, references, top)
+        known = _draw_references(sheet, draw, references, top)
         x = MARGIN + column_width - GAP
         draw.line([(x, top), (x, height - MARGIN)], fill=RULE, width=1)
+    places: list[Box] = []
     for index, drawn in enumerate(tiles):
         row, column = divmod(index, columns)
         left = MARGIN + column_width + column * (size[0] + GAP)
         upper = top + row * (size[1] + caption_height + GAP)
-        sheet.paste(canvas.tile(drawn.image, size), (left, upper))
+        places.append((left, upper, left + size[0], upper + size[1]))
+        sheet.paste(canvas.tile(drawn.image, size), places[-1])
         caption = canvas.wrapped(drawn.caption, CAPTION, size[0], 1)[0]
         canvas.write(draw, (left, upper + size[1] + 6), caption, CAPTION, ink=QUIET)
-    return sheet
+    return sheet, Places(known, tuple(places))
 
 
 def side_by_side(
@@ -112,7 +134,9 @@ def _block_height(reference: Reference) -> int:
 
 def _draw_references(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, references: Sequence[Reference], top: int
-) -> None:
+) -> tuple[tuple[Box, ...], ...]:
+    """Draw the column of references; returns where their pictures lie."""
+    places: list[tuple[Box, ...]] = []
     width = 2 * THUMB + GAP // 2
     y = top
     for reference in references:
@@ -121,8 +145,12 @@ def _draw_references(
         caption = canvas.wrapped(reference.caption, CAPTION, width, 1)[0]
         canvas.write(draw, (MARGIN, y + canvas.line_height(HEADING)), caption, CAPTION, ink=QUIET)
         images_top = y + canvas.line_height(HEADING) + canvas.line_height(CAPTION) + 8
+        boxes: list[Box] = []
         for index, image in enumerate(_shown(reference)):
             row, column = divmod(index, 2)
-            at = (MARGIN + column * (THUMB + GAP // 2), images_top + row * (THUMB + GAP // 2))
-            sheet.paste(canvas.tile(image, (THUMB, THUMB)), at)
+            left, upper = MARGIN + column * (THUMB + GAP // 2), images_top + row * (THUMB + GAP // 2)
+            boxes.append((left, upper, left + THUMB, upper + THUMB))
+            sheet.paste(canvas.tile(image, (THUMB, THUMB)), boxes[-1])
+        places.append(tuple(boxes))
         y += _block_height(reference)
+    return tuple(places)

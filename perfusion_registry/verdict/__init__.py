@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from perfusion_registry.verdict.judging import judge_pictures as judge_pictures
     from perfusion_registry.verdict.judging import pictures_to_judge as pictures_to_judge
     from perfusion_registry.verdict.judging import words_shown as words_shown
-    from perfusion_registry.verdict.sheet import sheet_bytes as sheet_bytes
+    from perfusion_registry.verdict.sheet import read_sheet as read_sheet
+    from perfusion_registry.verdict.sheet import renamed_sheet as renamed_sheet
 
 _HOME = {
     "JudgedConcept": "judging",
     "judge_concept": "judging",
     "judge_pictures": "judging",
     "pictures_to_judge": "judging",
-    "sheet_bytes": "sheet",
+    "read_sheet": "sheet",
+    "renamed_sheet": "sheet",
     "words_shown": "judging",
 }
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_registry.artifact import Artifact
-from perfusion_registry.artifact.card import Judgement, Verdict
+from perfusion_registry.artifact.verdict import Judgement, Verdict
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.build.training import repeatable
 from perfusion_registry.methods.settings import Settings, Value
@@ -22,7 +22,7 @@ from perfusion_registry.verdict.gates import OPEN, WidestGate, widest_elsewhere
 from perfusion_registry.verdict.judges import PictureJudge, judge_of
 from perfusion_registry.verdict.measuring import SEEDS, Attempted, best_of, measure, places_of
 from perfusion_registry.verdict.sentence import Found, sentence
-from perfusion_registry.verdict.sheet import verdict_sheet
+from perfusion_registry.verdict.sheet import SHOWN, VerdictSheet
 from perfusion_registry.verdict.subject import Trained
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class JudgedConcept:
 
     verdict: Verdict
     settings: Settings
-    sheet: Image.Image
+    sheet: VerdictSheet
 
 
 def judge_concept(
@@ -94,8 +94,24 @@ def judge_concept(
         shows=shows,
     )
     settings = best.settings if len(choices) > 1 else {}
-    sheet = verdict_sheet(trained, own, best, plain, verdict.in_words)
-    return JudgedConcept(verdict, settings, sheet)
+    return JudgedConcept(verdict, settings, _sheet(trained, own, best, plain, verdict))
+
+
+def _sheet(trained: Trained, own: Tensor, best: Attempted, plain: Tensor, verdict: Verdict) -> VerdictSheet:
+    """own: as in `judge_concept`. plain: the plain word's pictures (P, S, 3, H, W) in 0..1."""
+    drawn = [row[0] for rows in (best.pictures, plain) for row in rows[:SHOWN]]
+    return VerdictSheet(
+        name=trained.name,
+        word=trained.word,
+        templates=places_of(trained.train.validation_prompts)[:SHOWN],
+        said=verdict.in_words,
+        own=[_picture(one) for one in own],
+        drawn=[_picture(one) for one in drawn],
+    )
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def judge_pictures(base: Base, own: Tensor, bounds: BaseBounds, word: str) -> Judgement | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from perfusion_registry.artifact.card import Judgement
+from perfusion_registry.artifact.verdict import Judgement
 from perfusion_registry.methods.settings import Settings
 from perfusion_registry.verdict.gates import WidestGate
 from perfusion_registry.verdict.measuring import Attempted

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,12 +17,15 @@ from typer.testing import CliRunner
 
 import perfusion_registry as perf
 from perfusion_registry.artifact import Artifact, load_artifact, save_artifact
-from perfusion_registry.artifact.card import Judgement, Verdict, before_shows, before_verdicts
+from perfusion_registry.artifact.card import before_shows, before_verdicts
 from perfusion_registry.artifact.pruning import prune
+from perfusion_registry.artifact.verdict import Judgement, Verdict
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.base.bounds import BOUNDS_FILE, BaseBounds
 from perfusion_registry.build.unlike import drawability
+from perfusion_registry.cache_folder import CACHE_VARIABLE
 from perfusion_registry.cli import app
+from perfusion_registry.cli.style import rated
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.concept_builder import BuiltConcept
@@ -33,6 +38,7 @@ from perfusion_registry.verdict import judge_concept
 from perfusion_registry.verdict.gates import WidestGate, widest_elsewhere
 from perfusion_registry.verdict.measuring import Attempted, LikenessToOwn
 from perfusion_registry.verdict.sentence import Found, sentence
+from perfusion_registry.verdict.sheet import read_sheet, renamed_sheet
 from perfusion_registry.verdict.subject import Trained
 from tests.operations.conftest import edit
 
@@ -43,6 +49,12 @@ def built(project: Path, **options: bool) -> BuiltConcept:
     with Workspace.open(project) as workspace:
         (row,) = build(workspace, BuildOptions(compute=ON_THE_CPU, **options)).built
     return row
+
+
+def heading(sheet: Path) -> np.ndarray:
+    """The title of a sheet: there are no pictures beside it."""
+    with Image.open(sheet) as image:
+        return np.asarray(image.convert("L"), "f4")[:96]
 
 
 def with_residual(project: Path, extra: str = "") -> None:
@@ -86,9 +98,15 @@ def test_info_shows_both(project: Path) -> None:
     assert (facts["verdict"], facts["sheet"]) == (told["verdict"], told["sheet"])
 
 
-def test_what_was_learned_under_another_name_is_taken_and_told(project: Path) -> None:
-    """The sheet goes with it, so it says no name."""
+def test_what_was_learned_under_another_name_is_taken_and_told(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sheet and its verdict call it by its own name, as if it had been learned under it."""
+    bear = project / "recipes" / "bear.toml"
+    bear.write_text(bear.read_text(encoding="utf-8") + "\n[render]\nbias = 0.0\n", encoding="utf-8")
     before = built(project)
+    assert before.verdict is not None
+    assert "bear*" in before.verdict.sentence  # in the prompt where its gate opens
     recipe = project / "recipes" / "bear.toml"
     text = recipe.read_text(encoding="utf-8")
     (project / "recipes" / "cub.toml").write_text(text.replace('name = "bear"', 'name = "cub"'), "utf-8")
@@ -98,11 +116,38 @@ def test_what_was_learned_under_another_name_is_taken_and_told(project: Path) ->
     assert "cub: what its recipe asks for was learned before, as bear" in " ".join(said.stderr.split())
     with Workspace.open(project) as workspace:
         locked = {block.name: block.sha256 for block in workspace.read().lockfile.concepts}
-        sheets = [
-            workspace.store.sheet_path(sha256).read_bytes() for sha256 in (locked["cub"], before.sha256)
-        ]
+        taken = load_artifact(workspace.store.get(locked["cub"])).card.verdict
     assert locked["cub"] != locked["bear"] == before.sha256
-    assert sheets[0] == sheets[1]
+    cub = tmp_path / "as-taken.jpg"
+    (project / "renders" / "cub-1.0.0-sheet.jpg").rename(cub)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "empty"))
+    with Workspace.open(project) as workspace:
+        (learned,) = build(workspace, BuildOptions(names=("cub",), force=True, compute=ON_THE_CPU)).built
+    assert (learned.trained, learned.sha256) == (True, locked["cub"])
+    assert learned.verdict == taken
+    anew = heading(Path(learned.sheet or ""))
+    assert np.abs(heading(cub) - anew).max() < 40  # but for what a JPEG loses
+    assert np.abs(heading(Path(before.sheet or "")) - anew).max() > 150  # it says another name
+
+
+def test_a_sheet_takes_the_place_of_an_earlier_one_and_of_no_other_file(project: Path) -> None:
+    renders, recipe = project / "renders", project / "recipes" / "bear.toml"
+    renders.mkdir()
+    first, second, third = (renders / f"bear-1.0.0-sheet{end}.jpg" for end in ("", "-2", "-3"))
+    first.write_bytes(b"drawn by hand")
+    assert Path(built(project).sheet or "") == Path("renders") / second.name
+    before = second.read_bytes()
+    edit(recipe, "[train]\n", "[train]\nseed = 7\n")
+    assert Path(built(project).sheet or "").name == second.name
+    assert second.read_bytes() != before
+    # The sheet of another concept, too, is another file.
+    second.write_bytes(renamed_sheet(second, "cub", None))
+    edit(recipe, "seed = 7", "seed = 8")
+    assert Path(built(project).sheet or "").name == third.name
+    record = read_sheet(second)
+    assert record is not None
+    assert record.name == "cub"
+    assert first.read_bytes() == b"drawn by hand"
 
 
 def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
@@ -116,10 +161,12 @@ def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
     assert "its gate opens by" in " ".join(said.stderr.split())
     assert everything.count("its gate opens by") == 1  # the warning has told it, the table does not again
     assert "verdict is bad for `bear`" in " ".join(said.stderr.split())
+    rating = "poor" if "hardly told" in everything else "fair"
+    assert f"bear {rating}: see the warning above" in everything
     again = CliRunner().invoke(app, ["build", "--strict"])  # up to date, and no better
     assert again.exit_code == 1
     drawn = CliRunner().invoke(app, ["compose", "a bear* and a bear*"])
-    assert " ".join(drawn.stderr.split()).count("bear* was judged bad when it was built") == 1
+    assert " ".join(drawn.stderr.split()).count(f"bear* was judged {rating} when it was built") == 1
     recipe.write_text(recipe.read_text(encoding="utf-8") + "temperature = 0.2\n", encoding="utf-8")
     table = CliRunner().invoke(app, ["build"])  # no training and no warning, so the table tells
     assert "its gate opens by" in " ".join(table.stdout.split())
@@ -261,7 +308,7 @@ def test_pictures_unlike_what_the_base_draws_are_told(project: Path, tiny_base_f
     said = CliRunner().invoke(app, ["build", "bear", "--device", "cpu"])
     assert said.exit_code == 0, said.output
     assert "bear: its pictures are unlike what the base" in " ".join(said.stderr.split())
-    assert "Its pictures are unlike what this base can draw" in " ".join(said.stderr.split())
+    assert "bear is poor: its pictures are unlike what this base can draw" in " ".join(said.stderr.split())
     (own / BOUNDS_FILE).write_text(bounds.format("1e9"), encoding="utf-8")
     assert "photographs" not in CliRunner().invoke(app, ["add", "third", *words]).stderr
     asked = CliRunner().invoke(app, ["suggest-super", "photos", "--words", "words.txt"])
@@ -330,7 +377,7 @@ def test_pictures_of_another_noun_are_told_before_they_are_learned_and_after(
     assert said.exit_code == 1, said.output
     told = " ".join(said.stderr.split())
     assert told.index("bear: its pictures hardly show a teddy") < told.index("bear: training")
-    assert "bear: Its pictures hardly show a teddy" in told
+    assert "bear is poor: its pictures hardly show a teddy" in told
     shown = CliRunner().invoke(app, ["add", "pot", "--super", "teapot", "--images", "photos/*"])
     assert "hardly" not in shown.stderr
 
@@ -414,8 +461,51 @@ def test_the_words_on_the_card_are_those_of_every_perf() -> None:
 
 
 def test_a_good_verdict_is_told_as_the_card_has_it() -> None:
-    assert verdict_of(GOOD).in_words == sentence(GOOD)
+    assert verdict_of(GOOD).in_words == f"good: i{sentence(GOOD)[1:]}"
     assert all(part in sentence(GOOD).lower() for part in PRAISE)
+
+
+@pytest.mark.parametrize(
+    ("failed", "rating"),
+    [
+        ((), "good"),
+        (("obeys",), "fair"),
+        (("quiet",), "fair"),
+        (("obeys", "quiet"), "fair"),
+        *(((one,), "poor") for one in ("alike", "shows", "told")),
+        (("told", "obeys"), "poor"),
+    ],
+)
+def test_a_verdict_has_a_mark_of_one_word(failed: tuple[str, ...], rating: str) -> None:
+    verdict = verdict_of(failing(*failed))
+    assert verdict.rating == rating
+    assert verdict.in_words.startswith(f"{rating}: ")
+
+
+def test_where_nobody_compares_pictures_a_verdict_has_no_mark() -> None:
+    verdict = verdict_of(replace(GOOD, told=None, obeys=None))
+    assert verdict.rating is None
+    assert verdict.in_words == verdict.sentence
+    assert verdict_of(replace(failing("quiet"), told=None)).rating == "fair"
+
+
+def test_the_mark_is_told_wherever_the_verdict_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = built(project)
+    assert row.verdict is not None
+    rating = row.rating
+    assert rating in ("good", "fair", "poor")
+    for words in (["info", "bear"], ["list"], ["metadata", "--format-version", "1"]):
+        said = CliRunner().invoke(app, [*words, *(["--json"] if words[0] != "metadata" else [])])
+        told = json.loads(said.stdout)
+        assert (told["concepts"][0] if "concepts" in told else told)["rating"] == rating
+    (line,) = [one for one in CliRunner().invoke(app, ["list"]).stdout.splitlines() if "bear" in one]
+    assert f" {rating} " in line
+    assert f"{rating}: " in CliRunner().invoke(app, ["info", "bear"]).stdout
+    plain = rated(row.verdict.in_words, styled=False)
+    coloured = rated(row.verdict.in_words, styled=True)
+    assert plain == row.verdict.in_words != coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert rated("a note: good", styled=True) == "a note: good"  # others' words stay as they are
 
 
 @pytest.mark.parametrize("failed", [names for n in (1, 2, 3) for names in combinations(TO_DO, n)])
@@ -431,11 +521,11 @@ def test_a_bad_verdict_is_told_by_what_is_wrong_and_praises_nothing(failed: tupl
     first = next(name for name in TO_DO if name in failed)
     rest = next((name for name in TO_DO if name in told - {first}), None)
     assert rest is None or said.index(TO_DO[first]) < said.index(TO_DO[rest])
-    assert said[0].isupper()
+    assert said.partition(": ")[0] in ("fair", "poor")
 
 
 def test_a_bad_verdict_in_other_words_is_told_as_they_are() -> None:
-    assert Verdict(sentence="No good.", told=FAILED).in_words == "No good."
+    assert Verdict(sentence="No good.", told=FAILED).in_words == "poor: no good."
 
 
 def test_scores_are_said_in_words_where_they_are_printed(project: Path) -> None:
