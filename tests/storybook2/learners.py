@@ -9,7 +9,11 @@ import numpy as np
 import torch
 
 from perfusion_registry.storybook2.recogniser import Labels
-from perfusion_registry.storybook2.training.autoencoder import AutoencoderLearner, AutoencoderPlan
+from perfusion_registry.storybook2.training.autoencoder import (
+    AutoencoderLearner,
+    AutoencoderPlan,
+    drawn_pages,
+)
 from perfusion_registry.storybook2.training.contrast import ClipLearner, ClipPlan, Lessons
 from perfusion_registry.storybook2.training.denoiser import (
     TOKENS,
@@ -47,7 +51,8 @@ LABELS = Labels(("cat", "dog", "cup"), {"main": ("red", "blue")}, {"place": ("",
 def autoencoder() -> AutoencoderLearner:
     plan = AutoencoderPlan(widths=(8, 16), channels=2, batch=2, crop=32, crops_until=6, fused=False)
     pages = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-    return AutoencoderLearner([pages] * 2, fit(pages, plan.widths, plan.channels), plan)
+    encoder = fit(pages, plan.widths, plan.channels)
+    return AutoencoderLearner(drawn_pages([pages] * 2, encoder, plan), encoder, plan)
 
 
 def shard(number: int, pages: int = 5) -> Encoded:

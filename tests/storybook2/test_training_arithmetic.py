@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from perfusion_registry.storybook2.training.averages import (
     combination,
     exponent_of,
 )
+from perfusion_registry.storybook2.training.decoding import Painter
 from perfusion_registry.storybook2.training.denoiser import (
     SCHEDULER,
     DenoiserPlan,
@@ -40,6 +42,7 @@ from perfusion_registry.storybook2.training.masks import averaged_down
 from perfusion_registry.storybook2.training.muon import Muon, orthogonalised
 from perfusion_registry.storybook2.training.norm import fuse_norms, unfuse_norms
 from perfusion_registry.storybook2.training.parts import join, split
+from perfusion_registry.storybook2.training.precision import autocast
 from perfusion_registry.storybook2.training.recognition import moved
 from perfusion_registry.storybook2.training.seeds import generator, seed_of
 from tests.storybook2.learners import SHAPE, denoiser, shard
@@ -350,3 +353,26 @@ def test_pages_and_their_masks_move_together() -> None:
     assert not shown[1, :, :3].any()
     inside = seen[1, :, 32:96, 32:96]
     assert torch.allclose(inside, x[1].unfold(1, 2, 2).unfold(2, 2, 2).mean((-2, -1)), atol=1e-4)
+
+
+def test_pages_are_repainted_as_diffusers_ddim_would() -> None:
+    """Each page from a time of its own, with guidance: the last prediction of the clean latents."""
+    torch.manual_seed(0)
+    model = Model(SHAPE).eval().requires_grad_(False)
+    scheduler = DDIMScheduler(**SCHEDULER)
+    empty, ids, z = torch.full((48,), 49), torch.randint(0, 48, (2, 48)), torch.randn(2, 4, 16, 16)
+    painter = Painter(model, scheduler.alphas_cumprod, empty)
+    torch.manual_seed(1)
+    found = painter.repainted(z, ids, torch.tensor([600, 300]), steps=3, guidance=2.5)
+    torch.manual_seed(1)
+    noise = torch.randn_like(z)
+    for k, (time, steps) in enumerate(((600, 5), (300, 10))):
+        scheduler.set_timesteps(steps)
+        x = scheduler.add_noise(z[k : k + 1], noise[k : k + 1], torch.tensor(time))
+        for now in (time, time * 2 // 3, time // 3):
+            with autocast("cpu"):
+                plain = model(x, torch.tensor(now), empty[None])[0].float()
+                told = model(x, torch.tensor(now), ids[k : k + 1])[0].float()
+            step = scheduler.step(plain + 2.5 * (told - plain), now, x)
+            x = step.prev_sample
+        assert torch.allclose(found[k], step.pred_original_sample[0], atol=1e-4)

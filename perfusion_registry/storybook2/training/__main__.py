@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from perfusion_registry.errors import PerfError
-from perfusion_registry.storybook2.training import painting, reading, stages
+from perfusion_registry.storybook2.training import decoding, painting, reading, stages
 from perfusion_registry.storybook2.training.lent import lent
 from perfusion_registry.storybook2.training.measuring import measure
 from perfusion_registry.storybook2.training.pause import paused
@@ -45,7 +45,7 @@ STAGES: dict[str, Callable[[Work, Plan], None]] = {
     "encode": painting.encode,
     "denoiser": painting.denoiser,
     "denoiser-fall": painting.denoiser_fall,
-    "decoder": stages.decoder,
+    "decoder": decoding.decoder,
     "clip": reading.clip,
     "segmenter": reading.segmenter,
 }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,27 +68,32 @@ class AutoencoderPlan:
         }
 
 
+Examples = Callable[[np.random.Generator, int], tuple[Tensor, Tensor]]
+"""Pictures (B, 3, h, w) in -1..1 and the latents (B, c, h/16, w/16) to decode them from, by chance and the
+pages seen before. They may ask torch's own chance too, which is seeded for each step."""
+
+
 class AutoencoderLearner:
-    """The decoder in training on drawn pages. images: arrays (n, h, w, 3) of uint8. vae: one whose decoder to
-    train on; by default it begins anew."""
+    """The decoder in training. examples: what it learns from. vae: one whose decoder to train on; by default
+    it begins anew."""
 
     def __init__(
         self,
-        images: Sequence[NDArray[np.uint8]],
+        examples: Examples,
         encoder: LinearEncoder,
         plan: AutoencoderPlan,
         *,
         vae: AutoencoderKL | None = None,
         device: str = "cpu",
     ) -> None:
-        self.images, self.plan, self.device = images, plan, device
+        self.examples, self.plan, self.device = examples, plan, device
         torch.manual_seed(seed_of("autoencoder", plan.seed))
         self.vae = new_autoencoder(encoder, plan) if vae is None else vae
         self.vae.requires_grad_(True)
         self.vae.encoder.requires_grad_(False)
         self.vae.quant_conv.requires_grad_(False)
         self.vae.to(device, memory_format=torch.channels_last)
-        self.encoder = encoder.to(device)
+        self.scale = encoder.scale
         self.optimizer = Optimizer(
             self.vae, matrix_rate=plan.matrix_rate, rest_rate=plan.rest_rate, weight_decay=1e-3
         )
@@ -104,11 +109,9 @@ class AutoencoderLearner:
         """One step; measures the mean absolute and the mean square error of pixels in -1..1."""
         rng = numbers("autoencoder", self.plan.seed, number)
         torch.manual_seed(int(rng.integers(2**62)))
-        x = pictures(self.images, self.plan, rng, crops=pages < self.plan.crops_until)
-        if rng.random() < 0.5:
-            x = x.flip(-1)
+        x, z = self.examples(rng, pages)
         x = x.to(self.device, memory_format=torch.channels_last)
-        loss, measured = decoder_loss(self.vae, self.encoder, x, self.plan)
+        loss, measured = decoder_loss(self.vae, x, z.to(self.device), edges=self.plan.edges)
         loss.backward()
         self.optimizer.step(rate, clip=1.0)
         return measured
@@ -129,7 +132,7 @@ class AutoencoderLearner:
         """The stock model for reading, in fp32 but rounded to fp16, so that what ships encodes alike. Its
         scaling factor gives latents a deviation of one."""
         unfuse_norms(self.vae)
-        self.vae.register_to_config(scaling_factor=self.encoder.scale)
+        self.vae.register_to_config(scaling_factor=self.scale)
         return self.vae.eval().requires_grad_(False).half().float()
 
 
@@ -166,20 +169,38 @@ def pictures(
     return torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def decoder_loss(
-    vae: AutoencoderKL, encoder: LinearEncoder, x: Tensor, plan: AutoencoderPlan
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of pictures (B, 3, h, w) in -1..1, and the mean absolute and the mean square error."""
-    with torch.no_grad():
+def drawn_pages(
+    images: Sequence[NDArray[np.uint8]], encoder: LinearEncoder, plan: AutoencoderPlan, *, device: str = "cpu"
+) -> Examples:
+    """Pages and their crops, mirrored as often as not, with latents that are off by a little noise. images:
+    arrays (n, h, w, 3) of uint8."""
+    encoder = encoder.to(device)
+
+    @torch.no_grad()
+    def examples(rng: np.random.Generator, pages: int) -> tuple[Tensor, Tensor]:
+        x = pictures(images, plan, rng, crops=pages < plan.crops_until)
+        if rng.random() < 0.5:
+            x = x.flip(-1)
+        x = x.to(device)
         z = encoder.encode(x)
-        z = z + plan.noise * z.std() * torch.randn_like(z)
+        return x, z + plan.noise * z.std() * torch.randn_like(z)
+
+    return examples
+
+
+def decoder_loss(
+    vae: AutoencoderKL, x: Tensor, z: Tensor, *, edges: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of what latents z (B, c, h/16, w/16) are decoded to, where pictures x (B, 3, h, w) in -1..1
+    are wanted, and the mean absolute and the mean square error. edges: the weight of the error of differences
+    between neighbours."""
     with autocast(x.device):
         y = vae.decode(z).sample.float()
     error = y - x
     square = (error**2).mean()
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    outline = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     colour = functional.avg_pool2d(error, 4).abs().mean()
-    loss = error.abs().mean() + square + plan.edges * edges + colour
+    loss = error.abs().mean() + square + edges * outline + colour
     return loss, {"L1": float(error.detach().abs().mean()), "square": float(square.detach())}
 
 

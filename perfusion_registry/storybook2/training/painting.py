@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from torch import Tensor
 
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.beside import write_beside
@@ -22,6 +23,7 @@ from perfusion_registry.storybook2.training.assembly import drawn_by, pipeline, 
 from perfusion_registry.storybook2.training.averages import combination, exponent_of
 from perfusion_registry.storybook2.training.denoiser import (
     SCHEDULER,
+    TOKENS,
     DenoiserLearner,
     DenoiserShape,
     Model,
@@ -98,8 +100,16 @@ def denoiser_fall(work: Work, plan: Plan) -> None:
 
 def new_learner(work: Work, plan: Plan, pages: Any) -> DenoiserLearner:
     """The denoiser of this folder, untrained."""
-    ids = tokenizer_of(work)("", padding="max_length", max_length=48, return_tensors="pt").input_ids[0]
-    return DenoiserLearner(pages, shape_of(work, plan), plan.denoiser, ids, device=plan.machine.device)
+    shape = shape_of(work, plan)
+    return DenoiserLearner(pages, shape, plan.denoiser, empty_caption(work), device=plan.machine.device)
+
+
+def empty_caption(work: Work) -> Tensor:
+    """The token ids (48,) of no caption at all."""
+    ids: Tensor = tokenizer_of(work)(
+        "", padding="max_length", max_length=TOKENS, return_tensors="pt"
+    ).input_ids
+    return ids[0]
 
 
 @contextmanager

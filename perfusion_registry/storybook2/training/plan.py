@@ -71,6 +71,24 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class DecoderPlan:
+    """What the decoder is trained on with, beside what `AutoencoderPlan` says.
+
+    noise: the most that is put on latents, in their deviation; each page has a share of it by chance.
+    repainted: share of the steps whose pages the denoiser paints anew, from a time between `earliest` and
+    `latest` of 1000, in `steps` steps, with `guidance`.
+    """
+
+    noise: float = 0.35
+    repainted: float = 0.75
+    earliest: int = 50
+    latest: int = 550
+    steps: int = 3
+    guidance: float = 3.0
+    seed: int = 1
+
+
+@dataclass(frozen=True)
 class MeasurePlan:
     """How a base is measured. pictures: of each kind of question. steps, guidance: as its card says."""
 
@@ -86,6 +104,7 @@ class Plan:
     budgets: Budgets = field(default_factory=Budgets)
     machine: Machine = field(default_factory=Machine)
     autoencoder: AutoencoderPlan = field(default_factory=AutoencoderPlan)
+    decoder: DecoderPlan = field(default_factory=DecoderPlan)
     recogniser: RecogniserPlan = field(default_factory=RecogniserPlan)
     clip: ClipPlan = field(default_factory=ClipPlan)
     segmenter: SegmenterPlan = field(default_factory=SegmenterPlan)

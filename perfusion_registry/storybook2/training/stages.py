@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook2.training.autoencoder import (
     AutoencoderLearner,
     AutoencoderPlan,
+    drawn_pages,
     loaded,
     psnr,
 )
@@ -200,12 +200,9 @@ def autoencoder(work: Work, plan: Plan, *, name: str = "autoencoder", target: Pa
         return
 
     def new() -> AutoencoderLearner:
-        return AutoencoderLearner(
-            images_of(work, pictured(plan)),
-            linear_encoder(work, plan),
-            plan.autoencoder,
-            device=plan.machine.device,
-        )
+        encoder, device = linear_encoder(work, plan), plan.machine.device
+        examples = drawn_pages(images_of(work, pictured(plan)), encoder, plan.autoencoder, device=device)
+        return AutoencoderLearner(examples, encoder, plan.autoencoder, device=device)
 
     learner = train_and_fall(
         work,
@@ -217,30 +214,7 @@ def autoencoder(work: Work, plan: Plan, *, name: str = "autoencoder", target: Pa
         hooks=[(2000, lambda progress: _tell_error(work, plan, name))],
     )
     assert isinstance(learner, AutoencoderLearner)
-    _save_autoencoder(work, plan, name, learner.finished().cpu(), target)
-
-
-def decoder(work: Work, plan: Plan) -> None:
-    """Train the decoder on, from where its rate had not fallen yet; all latents stay as they are."""
-    target = work.root / "vae-decoder"
-    if (target / "config.json").exists():
-        return
-
-    def new() -> AutoencoderLearner:
-        begun = torch.load(work.checkpoint("autoencoder"), weights_only=True, map_location="cpu")
-        return AutoencoderLearner(
-            images_of(work, pictured(plan)),
-            linear_encoder(work, plan),
-            replace(plan.autoencoder, crops_until=plan.budgets.decoder),
-            vae=loaded(begun["learner"], plan.autoencoder),
-            device=plan.machine.device,
-        )
-
-    learner = train_and_fall(
-        work, plan, "decoder", new, pages=plan.budgets.decoder, fall=plan.budgets.decoder_fall
-    )
-    assert isinstance(learner, AutoencoderLearner)
-    _save_autoencoder(work, plan, "decoder", learner.finished().cpu(), target)
+    save_autoencoder(work, plan, name, learner.finished().cpu(), target)
 
 
 def chosen_autoencoder(work: Work) -> AutoencoderKL:
@@ -260,7 +234,8 @@ def best_decoder(work: Work) -> AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
-def _save_autoencoder(work: Work, plan: Plan, name: str, vae: AutoencoderKL, folder: Path) -> None:
+def save_autoencoder(work: Work, plan: Plan, name: str, vae: AutoencoderKL, folder: Path) -> None:
+    """Write a trained autoencoder as a diffusers folder, and log how well it gives pages back."""
     found = psnr(vae, np.array(images_of(work, held_back(plan))[0][:SAMPLE]))
     work.log(f"{name}: {found:.2f} dB on pages that it never saw, after the fall")
     beside = folder.with_name(folder.name + ".partial")
