@@ -14,7 +14,7 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.identify import built
+from benchmarks.concepts import built
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, describe_base, load_base
 from perfusion_registry.compose import Concept, compose, parse_prompt

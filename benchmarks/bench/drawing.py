@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.bench.turns import Pair, Row
-from benchmarks.identify import built
+from benchmarks.concepts import built
 from benchmarks.render import WITH, WITHOUT, seconds
 from perfusion_registry.artifact import Artifact
 from perfusion_registry.base import Base, describe_base, load_base
@@ -18,8 +18,9 @@ from perfusion_registry.base.conditioning import Conditioning
 from perfusion_registry.compose import Concept, Prompt, compose, parse_prompt
 from perfusion_registry.compose.focusing import residuals
 from perfusion_registry.compose.packing import pack
+from perfusion_registry.storybook.judging import WORLD
 
-NAMES = ("teddy", "teapot", "cat", "dog", "pot", "chair", "boat", "bruno")
+NAMES = tuple(dict.fromkeys(("teddy", "teapot", *WORLD.cast)))[:8]
 STEPS_AT_ONCE = 8
 """Denoising steps that are timed together: one alone is short."""
 STEPS = 50

@@ -16,7 +16,7 @@ from torch.nn.functional import mse_loss
 
 from benchmarks.bench.drawing import QUICK, storybook
 from benchmarks.bench.turns import Pair, Row
-from benchmarks.identify import sources_of
+from benchmarks.concepts import sources_of
 from perfusion_registry.base import Base
 from perfusion_registry.build import load_covariance
 from perfusion_registry.build.concept import training_inputs
