@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from perfusion_registry.cli.help import GENERAL, Command
+from perfusion_registry.cli.help import GENERAL, Command, UsageError
 from perfusion_registry.cli.interrupt import INTERRUPTED, interruptible
 from perfusion_registry.cli.spread import spread
 from perfusion_registry.cli.style import heading, styled, term
@@ -17,9 +17,6 @@ from perfusion_registry.cli.synonyms import synonym
 from perfusion_registry.errors import PerfError
 from perfusion_registry.extras import lacking
 from perfusion_registry.memory import REFUSED, short_of_memory
-
-_UsageError: Any = typer.BadParameter.__base__
-"""What typer raises for a mistake on the command line, and does not name itself."""
 
 
 class Group(TyperGroup):
@@ -49,7 +46,7 @@ class Group(TyperGroup):
         """Read what stands before the command."""
         try:
             return super().parse_args(ctx, args)
-        except _UsageError as error:
+        except UsageError as error:
             raise _refused(error, ctx) from error
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,7 +56,7 @@ class Group(TyperGroup):
         try:
             with interruptible():
                 return super().invoke(ctx)
-        except _UsageError as error:
+        except UsageError as error:
             raise _refused(error, ctx) from error
         except (PerfError, *REFUSED) as error:
             known = error if isinstance(error, PerfError) else lacking(error) or short_of_memory(error)

@@ -20,6 +20,8 @@ GENERAL = "General"
 PANELS = (OPTIONS, GATES, PICTURE, LOCKFILE, GENERAL)
 """What options are about, in the order of help."""
 
+UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for a mistake on the command line, and does not name itself."""
 Completion = Callable[[str], Any]
 WIDTH = 100
 """Columns of help at most: longer lines are harder to read."""
@@ -76,6 +78,14 @@ def argument(
 
 class Command(TyperCommand):
     """A command whose help is laid out in panels."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read what was given; a mistake says whose it is, which one in a value that is missing does not."""
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """`Usage: perf remove [OPTIONS] NAME...`."""

@@ -91,6 +91,19 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+def test_an_option_without_its_value_is_told_as_a_mistake_in_that_command(perf: Perf) -> None:
+    tried = 0
+    for path, command in leaves(get_command(app)).items():
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and not parameter.is_flag and not parameter.count:
+                said = perf(*path, parameter.opts[0])
+                assert said.code == 2, said
+                assert f"perf {' '.join(path)}" in said.err, said
+                assert "Traceback" not in said.err, said
+                tried += 1
+    assert tried > 100
+
+
 def test_help_comes_without_importing_anything(place: Path) -> None:
     said = process("--help")
     assert (said.returncode, said.stdout, said.stderr) == (0, overview(), "")
