@@ -48,6 +48,7 @@ _SUPER = "--super WORD is the plain word that it is a kind of: --super teddy"
 _CALLED = "the name comes first, and prompts call it by a star: `perf add bunny ...`, then `a bunny* at sea`"
 _PICTURES = '--images GLOB names its pictures: --images "photos/*.png"'
 _SET = "--set KEY=VALUE writes any option of its training into its recipe"
+_FACTS = "licence, authors and description stand in its recipe: `perf publish` asks for them, and writes them"
 _STEPS = "--steps N is how many steps it is trained at most"
 
 DECLARING = {
@@ -65,6 +66,9 @@ DECLARING = {
     **dict.fromkeys(("--epochs", "--num-train-epochs", "--num_train_epochs", "--max_train_epochs"), _STEPS),
     **dict.fromkeys(("--learning-rate", "--learning_rate", "--lr", "--batch-size", "--batch_size"), _SET),
     **dict.fromkeys(("--train-batch-size", "--train_batch_size", "--rank", "--network-dim"), _SET),
+    **dict.fromkeys(
+        ("--licence", "--license", "--author", "--authors", "--description", "--consent"), _FACTS
+    ),
     **dict.fromkeys(("--network_dim", "--network-alpha", "--network_alpha", "--resolution"), _SET),
 }
 """Options of what trains: of kohya's sd-scripts, diffusers' training scripts and OneTrainer."""

@@ -126,7 +126,8 @@ class Store:
     def building(
         self, digest: str, name: str, reporter: Reporter | None = None, *, doing: str = "building"
     ) -> Iterator[None]:
-        """Hold the build (or other `doing`) of `digest` for this process, waiting while another has it.
+        """Hold the build (or other `doing`) of `digest` for this process, waiting while another has it. name:
+        what it is called here; a project that asks for the same may call it otherwise.
 
         The kernel holds the lock, so a process that dies, however it dies, lets go of it. Look the digest up
         again inside: the other process may have finished the work.
@@ -136,7 +137,8 @@ class Store:
 
         def warn() -> None:
             (reporter or Silent()).warn(
-                f"another process is {doing} `{name}`; waiting for it ({path}). "
+                f"another process is {doing} the same as `{name}`, in this project or another; "
+                f"waiting for it ({path}). "
                 f"Ctrl-C stops waiting; {CACHE_VARIABLE} chooses another store."
             )
 

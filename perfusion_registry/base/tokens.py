@@ -204,17 +204,17 @@ def several_tokens(tokenizer: Any, word: str) -> str | None:
     if not tokens[-2].endswith(_END_OF_WORD) or not parts[-1].isalnum():
         similar = _similar_words(tokenizer, word.split()[-1])
         raise PerfError(
-            f"this base reads the supercategory {word!r} in pieces ({', '.join(parts)}), and the concept "
-            f"would be locked to the keys of {parts[-1]!r}",
-            hint=f"use a plain word that is one token, such as {' or '.join(similar)}"
+            f"the supercategory {word!r} is no word that this base knows: it reads {' + '.join(parts)}, and "
+            f"the concept would be a kind of {parts[-1]!r}",
+            hint=f"use a plain word that it knows, such as {' or '.join(similar)}"
             if similar
-            else "use a plain word that is one token; `perf suggest-super IMAGES` asks your pictures",
+            else "use a plain word that it knows; `perf suggest-super IMAGES` asks your pictures",
         )
     similar = _similar_words(tokenizer, word)
-    instead = f"; words of one token are {', '.join(similar)}" if similar else ""
+    instead = f"; single words that it knows are {', '.join(similar)}" if similar else ""
     return (
-        f"the supercategory {word!r} is {len(ids)} tokens to this base ({', '.join(parts)}), and a concept "
-        f"is one: it is locked to the keys of the last{instead}"
+        f"this base reads the supercategory {word!r} as {' + '.join(parts)}, and a concept stands in the "
+        f"place of one of these: it is a kind of the last{instead}"
     )
 
 

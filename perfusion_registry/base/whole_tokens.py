@@ -51,10 +51,10 @@ def several_pieces(tokenizer: Any, word: str) -> str | None:
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if len(ids) < 2:
         return None
-    parts = ", ".join(token.lstrip("▁Ġ") or "_" for token in tokenizer.convert_ids_to_tokens(ids))
+    parts = " + ".join(token.lstrip("▁Ġ") or "_" for token in tokenizer.convert_ids_to_tokens(ids))
     return (
-        f"the supercategory {word!r} is {len(ids)} tokens to this base ({parts}), and a concept is one: it "
-        "is locked to the keys of the last, which has read all of them"
+        f"this base reads the supercategory {word!r} as {parts}, and a concept stands in the place of one of "
+        "these: of the last, which has read all of them"
     )
 
 

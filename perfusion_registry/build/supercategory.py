@@ -52,7 +52,7 @@ def suggest(
     usable = [(word, n) for word, n in zip(words, counts, strict=True) if n == 1 or (several_tokens and n)]
     if not usable:
         raise PerfError(
-            f"of the {len(words)} words given, none is one token of this base"
+            f"of the {len(words)} words given, none is a single word that this base knows"
             if words
             else "there are no words to choose from",
             hint="give plainer words with --words FILE, or see them all with --any",

@@ -117,15 +117,15 @@ def _panel(parameter: Any) -> str:
 def _told(parameter: Any, ctx: Any) -> tuple[str, str] | None:
     """An option or argument, and what is said of it.
 
-    Types go without saying, defaults without brackets of their own; which arguments are required is in the
-    usage line.
+    Types go without saying, defaults without brackets of their own, another spelling that is taken too not at
+    all; which arguments are required is in the usage line.
     """
     if getattr(parameter, "is_flag", False) and parameter.metavar is None:
         parameter.metavar = ""
     record = parameter.get_help_record(ctx)
     if record is None:
         return None
-    name, text = record
+    name, text = record[0].replace("--licence, --license", "--licence"), record[1]
     if parameter.param_type_name == "argument":
         name = re.sub(r" <[^ ]*>$", "", name)
         text = text.removesuffix("[required]").rstrip()

@@ -41,7 +41,9 @@ ReleaseArgument = Annotated[
 class FactsArguments:
     """What the command line says of a release, and its recipe shall say from then on."""
 
-    licence: Annotated[str | None, option("ID", "Its licence, such as CC-BY-4.0.")] = None
+    licence: Annotated[
+        str | None, option("ID", "Its licence, such as CC-BY-4.0.", "--licence", "--license")
+    ] = None
     authors: Annotated[list[str] | None, option("WHO", "Who made it. Repeatable.", "--author")] = None
     description: Annotated[str | None, option("TEXT", "What it shows.")] = None
     consent: Annotated[

@@ -25,7 +25,7 @@ def suggest_super(
             default="Storybook's own; for other bases WordNet's, where it is installed",
         ),
     ] = None,
-    any_length: Annotated[bool, flag("Also words of several tokens.", "--any")] = False,
+    any_length: Annotated[bool, flag("Also what the base reads as several words.", "--any")] = False,
     limit: Annotated[int, option("N", "Show so many.", min=1)] = 10,
     offline: OfflineOption = False,
     device: DeviceOption = "auto",

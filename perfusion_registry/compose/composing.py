@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base import ConceptPiece, Tokens
+from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.compose.caret import under
 from perfusion_registry.compose.checking import SettingSources, check, check_taken, check_used, first_call
 from perfusion_registry.compose.composition import (
@@ -25,9 +26,13 @@ from perfusion_registry.methods.table import find_method
 from perfusion_registry.recipe.model import FileModel
 from perfusion_registry.recipe.recipe import DEFAULT_METHOD
 from perfusion_registry.reporter import Reporter, Silent
+from perfusion_registry.suggestions import closest, listed
 
 if TYPE_CHECKING:
     from perfusion_registry.base import Base
+
+_MISSPELT = 0.82
+"""Of a word's letters, the share by which it is taken for another one misspelt: a bunny is not sunny."""
 
 
 def compose(
@@ -56,11 +61,10 @@ def compose(
     if prompt.broken and not base.reads_in_chunks:
         reporter.warn("BREAK is nothing to this base, which reads a prompt at once")
     strange = [said[c.name].read for c in called if said[c.name].spelled and c.artifact.card.imported]
-    unknown = base.unknown_words([*untold(prompt, known or ()), *strange])
-    if unknown:
+    if unknown := base.unknown_words([*untold(prompt), *strange]):
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
-            "it draws nothing of it, or something else"
+            f"it draws nothing of it, or something else{_nearest(base, unknown)}"
         )
     for habit in habits(prompt, known) if known is not None else ():
         reporter.warn(habit)
@@ -80,11 +84,20 @@ def compose(
 def warn_of_negative(base: Base, negative: Prompt, reporter: Reporter) -> None:
     """Say which words of a negative prompt its text encoder loses or has never seen."""
     warn_of_lost(tokenised(base, negative, {}), "negative prompt", reporter)
-    if unknown := base.unknown_words(untold(negative, ())):
+    if unknown := base.unknown_words(untold(negative)):
         reporter.warn(
             f"the base {base.description.repo} has never seen {', '.join(unknown)}: "
             "in the negative prompt it keeps nothing away, or something else"
         )
+
+
+def _nearest(base: Base, unknown: Sequence[str]) -> str:
+    """What a base of few words draws that comes nearest to words which it has never seen."""
+    bounds = BaseBounds.of(base.description)
+    known = [*bounds.things, *bounds.words]
+    if alike := dict.fromkeys(near for word in unknown for near in closest(word, known, least=_MISSPELT)):
+        return f"; spelt alike, it knows {listed([*alike])}"
+    return f"; it draws {listed(bounds.things)}" if bounds.things else ""
 
 
 def regated(composition: Composition, gates: SettingSources) -> Composition:

@@ -42,13 +42,12 @@ def habits(prompt: Prompt, known: Collection[str]) -> Iterator[str]:
     yield from dict.fromkeys((*said, *starless, *_brackets(prompt), *_one_text(prompt.source)))
 
 
-def untold(prompt: Prompt, known: Collection[str]) -> list[str]:
+def untold(prompt: Prompt) -> list[str]:
     """The words of a prompt, piece by piece, without those that a habit is told of by: names of files and
-    options that other tools read, and names of concepts without a plain star."""
-    missed = set(known) - set(prompt.names)
+    options that other tools read."""
 
     def without(match: re.Match[str]) -> str:
-        return " " if _name(match["word"] or "") in missed or match["word"] is None else match[0]
+        return " " if match["word"] is None else match[0]
 
     texts = (prompt.source[slice(*piece.span)] for piece in prompt.pieces if isinstance(piece, Text))
     read = []

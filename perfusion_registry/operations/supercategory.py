@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from perfusion_registry.base.bounds import BaseBounds
 from perfusion_registry.errors import PerfError
-from perfusion_registry.suggestions import closest
+from perfusion_registry.suggestions import closest, listed
 
 if TYPE_CHECKING:
     from perfusion_registry.base import BaseDescription
 
 _END = "</w>"
-_SHOWN = 12
-"""So many of a base's words a hint lists."""
 
 
 def nouns_drawn(base: BaseDescription) -> tuple[str, ...]:
@@ -25,8 +23,8 @@ def nouns_drawn(base: BaseDescription) -> tuple[str, ...]:
 
 
 def check_supercategory(base: BaseDescription, word: str) -> None:
-    """Raise PerfError when a base would read `word` in pieces: most often it is misspelt; and for no thing
-    that it draws (`check_drawn`).
+    """Raise PerfError for a word that a base's vocabulary does not have: most often it is misspelt; and for
+    no thing that it draws (`check_drawn`).
 
     Several words ("teddy bear") pass where each is known; a build says what becomes of them. Reads the
     vocabulary only, without loading a tokenizer; a folder without one in CLIP's format passes, and the build
@@ -63,12 +61,12 @@ def check_drawn(base: BaseDescription, word: str, where: str) -> None:
 
 
 def _unread(parts: Sequence[str], vocabulary: Collection[str]) -> str:
-    """What is wrong with a supercategory that a base reads in pieces."""
+    """What is wrong with a supercategory that is not in a base's vocabulary."""
     unknown = [part for part in parts if part + _END not in vocabulary]
     if len(parts) == 1:
-        return "is no word to this base, which reads it in pieces"
+        return "is no word that this base knows"
     words = " and ".join(f"`{part}`" for part in unknown)
-    return f"has {words} in it, which this base reads in pieces"
+    return f"has {words} in it, {'a word' if len(unknown) == 1 else 'words'} that this base does not know"
 
 
 def _parts(word: str) -> list[str]:
@@ -81,14 +79,8 @@ def _instead(word: str, inside: Sequence[str], known: Sequence[str], drawn: Sequ
     if near := inside or closest(word, known):
         return f"use a plain word that the base knows, such as `{near[0]}`"
     if drawn:
-        return f"this base draws {_listed(drawn)}; `perf suggest-super IMAGES` asks your pictures"
+        return f"this base draws {listed(drawn)}; `perf suggest-super IMAGES` asks your pictures"
     return "use a plain word that the base knows; `perf suggest-super IMAGES` asks your pictures"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Words, of many the first."""
-    more = len(words) - _SHOWN
-    return ", ".join(words) if more < 2 else f"{', '.join(words[:_SHOWN])} and {more} things more"
 
 
 def _vocabulary(folder: Path) -> set[str]:

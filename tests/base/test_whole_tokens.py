@@ -88,4 +88,4 @@ def test_a_word_in_pieces_is_told_and_taken() -> None:
     assert several_pieces(TOKENIZER, "teddy") is None
     told = several_pieces(TOKENIZER, "zxq")
     assert told is not None
-    assert "4 tokens to this base (_, z, x, q)" in told
+    assert "reads the supercategory 'zxq' as _ + z + x + q" in told

@@ -134,7 +134,7 @@ def test_add_finds_the_pictures_beside_the_recipe_and_can_put_them_there(perf: P
         (["bear", "--super", "teddy", "--images", "photos/*"], "a concept `bear` already"),
         (["Bear", "--super", "teddy", "--images", "photos/*"], "not a concept name"),
         (["con", "--super", "teddy", "--images", "photos/*"], "Windows"),
-        (["new", "--super", "teddybear", "--images", "photos/*"], "in pieces"),
+        (["new", "--super", "teddybear", "--images", "photos/*"], "is no word that this base knows"),
         (["new", "--super", "qwertz", "--images", "photos/*"], "asks your pictures"),
         (["new", "--super", "dog", "--images", "nowhere/*"], "no image matches `nowhere/*`"),
         (["new", "--super", "dog", "--images", "broken/*"], "2 of 3 pictures cannot be used"),

@@ -54,7 +54,9 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
         assert perf("publish", "bear", *SAID[:4], *wrong).code == 2
         assert recipe.read_bytes() == before
 
-    said = perf("publish", "bear", *SAID, "--preview", "look.png")
+    other_spelling = ("--license", *SAID[1:])  # taken, and not another option in the help
+    assert "--license" not in perf("publish", "--help").out
+    said = perf("publish", "bear", *other_spelling, "--preview", "look.png")
     assert said.code == 0, said.err
     assert " KB, a JPEG\n" in said.out
     concept = read_recipe(recipe).concept

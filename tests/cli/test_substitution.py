@@ -29,7 +29,7 @@ def test_mistakes_are_told_before_anything_is_built(perf: Perf, project: Path) -
         ("--super", "bear=", "--out", "b.safetensors"): "which concept becomes what",
         ("--super", "baer=boat", "--out", "b.safetensors"): "did you mean `bear`?",
         ("--super", "bear=b*", "--out", "b.safetensors"): "'b*' cannot be a supercategory",
-        ("--super", "bear=okapi", "--out", "b.safetensors"): "in pieces",
+        ("--super", "bear=okapi", "--out", "b.safetensors"): "is no word that this base knows",
         ("--super", "bear=boat", "--super", "bear=cat", "--out", "b.safetensors"): "one concept at a time",
         ("cat", "--super", "bear=boat", "--out", "b.safetensors"): "names other concepts",
         ("--out", "b.safetensors"): "not into a file",

@@ -155,11 +155,11 @@ def test_a_list_that_is_none_is_told_with_its_line(place: Path, text: str, told:
 def test_mistakes_are_told(perf: Perf, project: Path, tiny_base_folder: Path) -> None:
     (project / "words.txt").write_text("zebra\nokapi\n")
     said = perf("suggest-super", "photos/1.png", "--words", "words.txt")
-    assert "Of the 2 words given, none is one token" in " ".join(said.err.split())
+    assert "Of the 2 words given, none is a single word" in " ".join(said.err.split())
     (project / "empty").mkdir()
     assert "there are no pictures in the folder `empty`" in perf("suggest-super", "empty").err.lower()
     whole = perf("suggest-super", "photos", "--words", "words.txt")  # a folder is the pictures in it
-    assert "Of the 2 words given, none is one token" in " ".join(whole.err.split())
+    assert "Of the 2 words given, none is a single word" in " ".join(whole.err.split())
     assert "no image matches" in perf("suggest-super", "nothing/*").err.lower()
     shutil.copytree(tiny_base_folder, project / "blind")
     shutil.rmtree(project / "blind" / "clip")

@@ -104,10 +104,9 @@ def test_an_escaped_star_is_meant() -> None:
         ("a cat <lora:bunny:1> in the snow", "a cat in the snow"),
         ("embedding:easy-negative a cat", "a cat"),
         ("a cat --ar 16:9 AND a __animal__", "a cat a"),
-        ("a Teddy in a tea_pot*", "a in a"),
         ("a teddy* beside a teddy and a (dragon:1.2)", "a beside a teddy and a dragon"),
         ("a cat*{bias=.5} on {at night}, {bias=.5}", "a on {at night},"),
     ],
 )
 def test_what_a_habit_names_is_not_told_of_as_a_word(prompt: str, left: str) -> None:
-    assert " ".join(" ".join(untold(parse_prompt(prompt), KNOWN)).split()) == left
+    assert " ".join(" ".join(untold(parse_prompt(prompt))).split()) == left

@@ -62,7 +62,7 @@ def test_where_no_artifact_can_be_written_is_refused_at_once(place: Path) -> Non
 
 def test_words_that_can_be_no_supercategory(project: Path) -> None:
     with Workspace.open(project) as workspace:
-        for word, why in (("b*", "cannot be a supercategory"), ("okapi", "in pieces")):
+        for word, why in (("b*", "cannot be a supercategory"), ("okapi", "no word that this base knows")):
             override = SupercategoryOverride("bear", word, Path("b.safetensors"))
             with pytest.raises(PerfError, match=why):
                 build_substitute(workspace, override, BuildOptions())

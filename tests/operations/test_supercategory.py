@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from perfusion_registry.base import describe_base
+from perfusion_registry.base import describe_base, load_base
 from perfusion_registry.base.bounds import BOUNDS_FILE
 from perfusion_registry.base.tokens import unknown_words
+from perfusion_registry.compose.composing import compose
+from perfusion_registry.compose.prompt import parse_prompt
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.supercategory import check_drawn, check_supercategory
+from perfusion_registry.reporter import Silent
 from perfusion_registry.storybook.judging import WORLD
+from perfusion_registry.suggestions import listed
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ from perfusion_registry.storybook.judging import WORLD
     ],
 )
 def test_a_base_of_few_words_names_what_it_draws(word: str, told: str) -> None:
-    with pytest.raises(PerfError, match="in pieces") as caught:
+    with pytest.raises(PerfError, match="this base") as caught:
         check_supercategory(describe_base("storybook"), word)
     assert told in (caught.value.hint or "")
 
@@ -73,6 +77,31 @@ def test_words_without_a_caption_are_told_though_the_vocabulary_has_them() -> No
     assert unknown_words(tokenizer, texts, WORLD.words) == ["crooked", "palace", "axolotl"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        # Of the concept's name without its star, both are said.
+        ("a bunny", ["has never seen bunny: it draws nothing of it", "it draws {things}", "a bunny*"]),
+        ("a bunny and a qwertz", ["has never seen bunny, qwertz: "]),
+        ("a teapott", ["has never seen teapott: ", "spelt alike, it knows teapot"]),
+        ("a teapot", []),
+    ],
+)
+def test_of_words_that_it_has_never_seen_a_base_names_the_nearest(prompt: str, told: list[str]) -> None:
+    heard: list[str] = []
+
+    class Heard(Silent):
+        def warn(self, text: str) -> None:
+            heard.append(text)
+
+    compose(
+        parse_prompt(prompt), {}, load_base(describe_base("storybook")), known=["bunny"], reporter=Heard()
+    )
+    said = " | ".join(heard)
+    assert [part for part in told if part.format(things=listed(WORLD.things)) not in said] == []
+    assert bool(told) == bool(heard)
+
+
 def test_capitals_do_not_hide_a_thing_from_its_worlds_judge() -> None:
     judge = WORLD.judge("storybook")
     assert judge.knows("Teddy")
@@ -80,5 +109,5 @@ def test_capitals_do_not_hide_a_thing_from_its_worlds_judge() -> None:
 
 
 def test_of_several_words_the_unknown_ones_are_named() -> None:
-    with pytest.raises(PerfError, match=r"the supercategory `teddy qwertz` has `qwertz` in it, which"):
+    with pytest.raises(PerfError, match=r"the supercategory `teddy qwertz` has `qwertz` in it, a word that"):
         check_supercategory(describe_base("storybook"), "teddy qwertz")

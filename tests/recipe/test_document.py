@@ -85,6 +85,11 @@ def test_a_manifest_with_many_mistakes_tells_all_of_them(tmp_path: Path) -> None
     assert failure(tmp_path / "m.toml", MANIFEST, read_manifest) == MANIFEST_ERROR
 
 
+def test_a_licence_in_another_spelling_is_known(tmp_path: Path) -> None:
+    text = '[concept]\nname = "a"\nversion = "1"\nsupercategory = "cat"\nimages = ["*"]\nlicense = "MIT"\n'
+    assert "did you mean `licence`?" in failure(tmp_path / "r.toml", text, read_recipe)
+
+
 def test_one_mistake_is_one_line_with_its_place(tmp_path: Path) -> None:
     text = '[concept]\nname = "a"\nversion = "1"\nsupercategory = "cat"\nimages = ["*"]\n[train]\nseeds = 1\n'
     said = failure(tmp_path / "r.toml", text, read_recipe)

@@ -55,6 +55,7 @@ def test_a_pack_has_one_spelling_and_is_read_back_from_it(tmp_path: Path) -> Non
         ('version = "1.0"', 'version = "one"', "is not a version"),
         ('">=1,<2"', '"new"', "not a version constraint"),
         ("name = ", "supercategory = ", "unknown key"),
+        ("name = ", 'license = "MIT"\nname = ', "unknown key; did you mean `licence`?"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, before: str, after: str, said: str) -> None:
