@@ -62,4 +62,4 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_exports(__name__, _HOME)
+    __getattr__, __dir__ = lazy_exports(__name__, _HOME, exported="library.arguments")

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 def lazy_exports(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], *, exported: str | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The `__getattr__` and `__dir__` of a package (PEP 562).
 
-    homes: the module of the package that has each name.
+    homes: the module of the package that has each name. exported: the module whose function `exported` is
+    given each, and gives what a program gets of it.
 
     To be assigned where mypy does not look: it has the imports under TYPE_CHECKING, and finds misspelt names.
     """
@@ -31,6 +32,8 @@ def lazy_exports(
             from perfusion_registry.extras import lacking
 
             raise lacking(error) or error from error
+        if exported is not None:
+            value = import_module(f"{package}.{exported}").exported(value)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -18,11 +18,12 @@ from perfusion_registry.adapters.names import ModuleNames
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KINDS = {
+KINDS = {
     "Stable Diffusion 1": ("stable-diffusion-v1", "sd_v1"),
     "Stable Diffusion 2": ("stable-diffusion-v2-512", "sd_v2"),
     "SDXL": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
 }
+"""Kinds of bases that other programs know, with what `modelspec.*` and `ss_*` call them."""
 _CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 
 
@@ -61,7 +62,7 @@ def metadata(
     kind: str, modules: Modules, *, title: str, base: str, word: str | None, licence: str | None
 ) -> dict[str, str]:
     """What other programs read of a file. kind: `lora` or `textual-inversion`. base: its name."""
-    architecture, version = _KINDS.get(base_of_modules(modules), (None, None))
+    architecture, version = KINDS.get(base_of_modules(modules), (None, None))
     said = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture}/{kind}" if architecture else None,

@@ -57,7 +57,7 @@ def _tell_export(result: ExportResult) -> None:
         held = "the LoRA" if file.holds == "lora" else "the token"
         console.say(f"Wrote {file.path} ({console.size(file.size)}): {held}")
     console.say(result.sentence)
-    console.say(f'It is for {result.base}, and called as in "{result.prompt}"')
+    console.say(f'{result.for_base}. Prompts call it as in "{result.prompt}"')
     console.say("Next: `perf link FOLDER`, of a web UI or of ComfyUI")
 
 

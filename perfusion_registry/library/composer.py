@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfusion_registry.compose.composition import Composition
 from perfusion_registry.errors import PerfError
+from perfusion_registry.library.arguments import Answering, several
 from perfusion_registry.library.controls import said_of_controls
 from perfusion_registry.library.gates import Gates, axis_of, choices_of, gate_sources
 from perfusion_registry.library.picture import Picture
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from perfusion_registry.base import Base
     from perfusion_registry.operations.workspace import Workspace
 
+Files = str | Path | Collection[str | Path]
 
-class Composer:
+
+class Composer(Answering):
     """Composes and draws with one base that stays loaded; from `Project.composer`.
 
     Threads may share it: one at a time draws a batch of pictures, and the others wait for their turn, but
@@ -68,7 +71,7 @@ class Composer:
         *,
         scene: str | None = None,
         gates: Gates | None = None,
-        files: Collection[str | Path] = (),
+        files: Files = (),
     ) -> Composition:
         """Resolve a prompt to the exact artifacts and gates that it is drawn with.
 
@@ -83,7 +86,7 @@ class Composer:
         *,
         scene: str | None = None,
         gates: Gates | None = None,
-        files: Collection[str | Path] = (),
+        files: Files = (),
     ) -> ExplainResult:
         """Measure, token by token, how near it is to each concept and how far its gate opens there."""
         with self._workspace() as workspace:
@@ -96,7 +99,7 @@ class Composer:
         seeds: Iterable[int] = (0,),
         scene: str | None = None,
         gates: Gates | None = None,
-        files: Collection[str | Path] = (),
+        files: Files = (),
         negative_prompt: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -178,7 +181,7 @@ class Composer:
         names: Collection[str] | None = None,
         scene: str | None = None,
         gates: Gates | None = None,
-        files: Collection[str | Path] = (),
+        files: Files = (),
         seed: int | None = None,
         negative_prompt: str | None = None,
         steps: int | None = None,
@@ -231,7 +234,7 @@ class Composer:
         locks: Iterable[SceneLock] | None = None,
         residuals: Iterable[float] | None = None,
         choices: Mapping[str, Iterable[Value]] | None = None,
-        files: Collection[str | Path] = (),
+        files: Files = (),
         images: int = 72,
         seeds: Iterable[int] = range(4),
         negative_prompt: str | None = None,
@@ -268,7 +271,7 @@ class Composer:
                 height=height,
                 scheduler=scheduler,
             ),
-            files=tuple(map(Path, files)),
+            files=tuple(map(Path, several(files))),
             sheet=Path(sheet) if sheet is not None else None,
             force=force,
             locked=self._locked,
@@ -279,16 +282,16 @@ class Composer:
             return tune(workspace, options, self._base)
 
     def _prompt(
-        self, prompt: str | None, scene: str | None, gates: Gates | None, files: Collection[str | Path]
+        self, prompt: str | None, scene: str | None, gates: Gates | None, files: Files
     ) -> PromptOptions:
         return PromptOptions(prompt=prompt, **self._how(scene, gates, files))
 
-    def _how(self, scene: str | None, gates: Gates | None, files: Collection[str | Path]) -> dict[str, Any]:
+    def _how(self, scene: str | None, gates: Gates | None, files: Files) -> dict[str, Any]:
         """How prompts are composed."""
         return {
             "scene": scene,
             "gates": gate_sources(gates),
-            "files": tuple(map(Path, files)),
+            "files": tuple(map(Path, several(files))),
             "base": self._another,
             "covariance": self._covariance,
             "locked": self._locked,

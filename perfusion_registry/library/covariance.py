@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.library.arguments import several
 from perfusion_registry.reporter import Logging, Reporter
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ def count_covariance_shard(
 
 
 def merge_covariance(
-    shards: Iterable[str | Path], out: str | Path, *, reporter: Reporter | None = None
+    shards: str | Path | Iterable[str | Path], out: str | Path, *, reporter: Reporter | None = None
 ) -> CovarianceResult:
     """Merge the files of all shards of a corpus, in any order, into its covariance: to the byte the one that
     `estimate_covariance` writes of the same captions on such a processor. Raises PerfError."""
     from perfusion_registry.operations.covariance import MergeOptions, merge
 
-    return merge(MergeOptions(shards=tuple(map(Path, shards)), out=Path(out)), reporter or Logging())
+    return merge(MergeOptions(shards=tuple(map(Path, several(shards))), out=Path(out)), reporter or Logging())
 
 
 def _options(
@@ -104,10 +105,9 @@ def _options(
     from perfusion_registry.operations.compute import ComputeOptions
     from perfusion_registry.operations.covariance import CovarianceOptions
 
-    files = (captions,) if isinstance(captions, str | Path) else captions
     device, dtype, offload = compute
     return CovarianceOptions(
-        captions=tuple(map(str, files)),
+        captions=several(captions),
         out=Path(out),
         base=base,
         column=column,

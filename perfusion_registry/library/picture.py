@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.library.arguments import Answering
 from perfusion_registry.library.controls import said_of_controls
 from perfusion_registry.render.metadata import RenderRecord, picture_bytes, png_bytes, read_metadata
 from perfusion_registry.render.output import check_formats, chosen_format, write_picture
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Picture(Answering):
     """A picture, and the record from which `redraw` draws it again to the pixel.
 
     image: PIL, RGB. record: composition, request, base and software; the saved file carries it.

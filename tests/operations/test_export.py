@@ -26,7 +26,7 @@ from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import BuildOptions, build
 from perfusion_registry.operations.compose import PromptOptions
 from perfusion_registry.operations.compute import ComputeOptions
-from perfusion_registry.operations.export import SEEDS, ExportOptions, ExportResult, export
+from perfusion_registry.operations.export import SEEDS, ExportOptions, ExportResult, export, is_poor
 from perfusion_registry.operations.job import RenderJob, RenderOverrides, load_job
 from perfusion_registry.operations.link import LinkOptions, link
 from perfusion_registry.operations.workspace import Workspace
@@ -166,6 +166,11 @@ def test_a_perfusion_concept_leaves_as_its_token_and_its_ungated_edit(built: tup
         root / "exports" / "perf-bear.safetensors",
     )
     assert result.prompt == "a photo of a perf-bear"
+    assert result.kind is None  # the text of a tiny base is as wide as nobody's
+    assert (
+        f"for {result.base} alone: with any other base, Stable Diffusion too, it is useless"
+        in result.for_base
+    )
     pipe = stock(base)
     pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
     with_token(pipe, token, "perf-bear")
@@ -328,6 +333,41 @@ def test_normal_sampling_is_what_stock_diffusers_draws_of_the_export(
     assert result.encodings < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("pictures", "plain", "begins"),
+    [
+        (0.2, 38.2, "It draws what the concept draws"),
+        (27.1, 37.4, "It is not the concept itself"),
+        (35.6, 38.2, "It is poor, hardly nearer to the concept than the plain word is"),
+        (38.4, 38.2, "It is poor"),
+    ],
+)
+def test_a_poor_export_is_told(pictures: float, plain: float, begins: str) -> None:
+    result = ExportResult(
+        name="bear",
+        version="1.0.0",
+        base="sd15",
+        kind="Stable Diffusion 1",
+        word=None,
+        prompt="a photo of a bear",
+        files=(),
+        encodings=None,
+        pictures=pictures,
+        plain=plain,
+        poor=is_poor(pictures, plain),
+        seeds=2,
+    )
+    assert result.sentence.startswith(begins)
+    assert (
+        f"by {pictures:.1f} of 255 from the concept's, those of the plain word by {plain:.1f}"
+        in result.sentence
+    )
+    assert (
+        result.for_base
+        == "It was made for sd15; another base of the kind of Stable Diffusion 1 draws it less alike"
+    )
+
+
 def test_a_textual_inversion_is_no_lora(place: Path, tiny_base_folder: Path) -> None:
     project_on(place, tiny_base_folder)
     (place / "recipes" / "bear.toml").write_text(RESIDUALS.replace("residuals", "textual-inversion") + QUICK)
@@ -384,7 +424,7 @@ def test_the_commands_say_what_they_did(place: Path, projects: Projects) -> None
     assert "Wrote" in told
     assert "perf-bear.safetensors" in told
     assert "It is not the concept itself: its pictures differ by" in told
-    assert 'called as in "a photo of a perf-bear"' in told
+    assert 'it is useless. Prompts call it as in "a photo of a perf-bear"' in told
     (place / "ui" / "models" / "loras").mkdir(parents=True)
     printed = json.loads(run("link", "ui", "--json"))
     assert (printed["schema"], printed["program"]) == ("perf.link/1", "ComfyUI")

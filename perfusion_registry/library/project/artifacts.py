@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.library.arguments import several
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ProjectArtifacts(OpenedProject):
     def lock(
         self,
         *,
-        upgrade: bool | Collection[str] = False,
+        upgrade: bool | str | Collection[str] = False,
         lowest: bool = False,
         check: bool = False,
         dry_run: bool = False,
@@ -37,7 +38,8 @@ class ProjectArtifacts(OpenedProject):
         """
         from perfusion_registry.operations.lock import LockOptions, lock
 
-        options = LockOptions(upgrade=upgrade, lowest=lowest, check=check, dry_run=dry_run)
+        names = upgrade if isinstance(upgrade, bool) else several(upgrade)
+        options = LockOptions(upgrade=names, lowest=lowest, check=check, dry_run=dry_run)
         return self._run(lambda workspace: lock(workspace, options))
 
     def sync(
@@ -132,7 +134,7 @@ class ProjectArtifacts(OpenedProject):
         self,
         base: str,
         *names: str,
-        files: Sequence[str | Path] = (),
+        files: str | Path | Sequence[str | Path] = (),
         covariance: str | Path | None = None,
         out: str | Path | None = None,
         dry_run: bool = False,
@@ -153,7 +155,7 @@ class ProjectArtifacts(OpenedProject):
         options = TransferOptions(
             base=base,
             names=names,
-            files=tuple(Path(file) for file in files),
+            files=tuple(map(Path, several(files))),
             covariance=Path(covariance) if covariance is not None else None,
             out=Path(out) if out is not None else None,
             dry_run=dry_run,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_registry.library.arguments import several
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class ProjectConcepts(OpenedProject):
         self,
         name: str,
         supercategory: str,
-        images: Collection[str | Path] = (),
+        images: str | Path | Collection[str | Path] = (),
         *,
         copy: bool = False,
         version: str = "1.0.0",
@@ -50,7 +51,7 @@ class ProjectConcepts(OpenedProject):
         wished = AddOptions(
             name=name,
             supercategory=supercategory,
-            images=tuple(map(str, images)),
+            images=several(images),
             copy=copy,
             version=version,
             bias=bias,
@@ -136,7 +137,7 @@ class ProjectConcepts(OpenedProject):
 
     def suggest(
         self,
-        images: Collection[str | Path],
+        images: str | Path | Collection[str | Path],
         *,
         base: str | None = None,
         words: str | Path | None = None,
@@ -152,7 +153,7 @@ class ProjectConcepts(OpenedProject):
         from perfusion_registry.operations.suggest import SuggestOptions, suggest
 
         options = SuggestOptions(
-            images=tuple(map(str, images)),
+            images=several(images),
             base=base,
             words=Path(words) if words else None,
             any_length=any_length,

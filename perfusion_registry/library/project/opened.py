@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from perfusion_registry.library.arguments import Answering
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.reporter import Reporter
 
 R = TypeVar("R")
 
 
-class OpenedProject:
+class OpenedProject(Answering):
     """What all parts of `Project` have: the folder, the store, and whoever hears of progress."""
 
     def __init__(self, folder: Path, store: Path | None, offline: bool, reporter: Reporter) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfusion_registry.base.offload_kinds import Offload
+from perfusion_registry.library.arguments import several
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ class ProjectPictures(OpenedProject):
         self,
         suite: str | Path,
         *,
-        figures: Collection[str] = (),
+        figures: str | Collection[str] = (),
         out: str | Path | None = None,
         jobs: int = 1,
         budget: Mapping[str, int] | None = None,
         bases: Mapping[str, str] | None = None,
         dino: str | Path | None = None,
-        methods: Collection[str] = (),
-        merge: Collection[str | Path] = (),
+        methods: str | Collection[str] = (),
+        merge: str | Path | Collection[str | Path] = (),
         report: bool = True,
         device: str = "auto",
         dtype: str = "auto",
@@ -88,11 +89,11 @@ class ProjectPictures(OpenedProject):
         from perfusion_registry.operations.evaluate import EvaluateOptions, evaluate
         from perfusion_registry.recipe.document import validate
 
-        said = dict(budget or {}) | ({"methods": [*methods]} if methods else {})
+        said = dict(budget or {}) | ({"methods": [*several(methods)]} if methods else {})
         limits = validate(said, Budget, text="", where="budget", kind="budget")
         options = EvaluateOptions(
             suite=str(suite),
-            figures=tuple(figures),
+            figures=several(figures),
             out=Path(out) if out is not None else None,
             jobs=jobs,
             budget=limits,
@@ -101,6 +102,6 @@ class ProjectPictures(OpenedProject):
             report=report,
             compute=ComputeOptions(device, dtype, offload=offload),
             cluster=ClusterAddress.read(on, shared_store),
-            merge=tuple(map(Path, merge)),
+            merge=tuple(map(Path, several(merge))),
         )
         return self._run(lambda workspace: evaluate(workspace, options))
