@@ -107,5 +107,5 @@ def test_its_covariance_opens_gates_at_the_concept_alone(base: Base, folder: Pat
 
 
 def test_its_recogniser_knows_drawn_pages(base: Base, judge: WorldJudge) -> None:
-    told = [share for word, pictures in WORLD.sets(96, 1) for share in seen(judge, base, word, pictures)]
+    told = [share for word, pictures in WORLD.sets(64, 1) for share in seen(judge, base, word, pictures)]
     assert sum(told) > 0.95 * len(told)
