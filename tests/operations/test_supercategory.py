@@ -81,8 +81,8 @@ def test_words_without_a_caption_are_told_though_the_vocabulary_has_them() -> No
     ("prompt", "told"),
     [
         # Of the concept's name without its star, both are said.
-        ("a bunny", ["has never seen bunny: it draws nothing of it", "it draws {things}", "a bunny*"]),
-        ("a bunny and a qwertz", ["has never seen bunny, qwertz: "]),
+        ("a axolotl", ["has never seen axolotl: it draws nothing of it", "it draws {things}", "a axolotl*"]),
+        ("a axolotl and a qwertz", ["has never seen axolotl, qwertz: "]),
         ("a teapott", ["has never seen teapott: ", "spelt alike, it knows teapot"]),
         ("a teapot", []),
     ],
@@ -95,7 +95,7 @@ def test_of_words_that_it_has_never_seen_a_base_names_the_nearest(prompt: str, t
             heard.append(text)
 
     compose(
-        parse_prompt(prompt), {}, load_base(describe_base("storybook")), known=["bunny"], reporter=Heard()
+        parse_prompt(prompt), {}, load_base(describe_base("storybook")), known=["axolotl"], reporter=Heard()
     )
     said = " | ".join(heard)
     assert [part for part in told if part.format(things=listed(WORLD.things)) not in said] == []
