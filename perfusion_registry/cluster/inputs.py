@@ -3,8 +3,8 @@
 What a task is made of is pickled with what it is to do; every file that it names is replaced by its SHA-256
 and shared, and every machine that unpacks it fetches a file once, whoever asks first. A base's folder
 travels as the files that make it, and the embedded base as a place in its package, of which every machine has
-the same version. A pickle is opened only by its own SHA-256, which comes by Ray: who can write to the shared
-store cannot have a machine run what he likes.
+the same version and the same files. A pickle is opened only by its own SHA-256, which comes by Ray: who can
+write to the shared store cannot have a machine run what he likes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import pickle
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any
 
 from perfusion_registry.artifact import Store
-from perfusion_registry.base import BaseDescription
-from perfusion_registry.base.embedded import DISTRIBUTION, distribution_folder, editions
+from perfusion_registry.base import BaseDescription, describe_base
+from perfusion_registry.base.embedded import DISTRIBUTION, REINSTALL, distribution_folder, editions
 from perfusion_registry.cluster.shared_store import SharedStore
 from perfusion_registry.errors import PerfError
 from perfusion_registry.file_digests import FileDigests
@@ -152,8 +153,16 @@ def _packages() -> Mapping[str, tuple[Path, str | None]]:
         "perfusion-registry": (Path(str(resources.files("perfusion_registry"))), __version__)
     }
     with contextlib.suppress(PerfError):
-        found[DISTRIBUTION] = (distribution_folder(), editions()[-1].version)
+        folder = distribution_folder()
+        found[DISTRIBUTION] = (folder, _told_edition(folder, editions()[-1].version))
     return found
+
+
+@cache
+def _told_edition(folder: Path, version: str) -> str:
+    """A version of the embedded base with the digest of its files as they are there: of one version they may
+    be others, where somebody trains one."""
+    return f"{version} ({describe_base(str(folder / 'weights')).digest[:16]})"
 
 
 def _of_package(name: str, version: str, path: str) -> Path:
@@ -163,7 +172,9 @@ def _of_package(name: str, version: str, path: str) -> Path:
         raise PerfError(
             f"a machine of the cluster {has}, and the work is of {name} {version}",
             where=platform.node(),
-            hint="install one version of it on all of them",
+            hint=f"{REINSTALL} on all of them"
+            if name == DISTRIBUTION
+            else "install one version on all of them",
         )
     return folder / path
 

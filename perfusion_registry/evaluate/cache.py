@@ -77,6 +77,10 @@ class Cache:
         """Keep the scores of `key`."""
         self.keep(self.score_file(key), json.dumps(dict(scores), sort_keys=True).encode())
 
+    def portraits(self) -> list[Path]:
+        """The files of all features that were kept."""
+        return sorted((self.root / "evaluation" / "portraits").glob("*/*.safetensors"))
+
     def features(self, key: str) -> Tensor | None:
         """Features that were kept under `key`; None where there are none, or none that can be read."""
         from safetensors import SafetensorError

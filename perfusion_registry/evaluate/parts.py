@@ -62,20 +62,29 @@ class Elsewhere:
         return tuple(map(Cache, (root, *self.roots)))
 
     def bring_artifacts(self, orders: Iterable[BuildOrder], store: Store, cache: Cache) -> None:
-        """Take the artifacts that orders have made elsewhere, each checked by its hash, and what they
-        cost."""
+        """Take the artifacts that orders have made elsewhere, each checked by its hash, and what they cost,
+        which is known where they were learned: also of an artifact that is here already."""
         for order in orders:
             for root in self.roots:
+                cost = Cache(root).cost(order.training)
+                if cost is not None and cache.cost(order.training) is None:
+                    cache.keep_cost(order.training, cost)
                 other = Store(root)
                 sha256 = order.built(other)
                 if order.built(store) is not None or sha256 is None:
                     continue
-                cost = Cache(root).cost(order.training)
-                if cost is not None and cache.cost(order.training) is None:
-                    cache.keep_cost(order.training, cost)
                 store.put(other.get(sha256))
                 store.record(order.training, sha256)
                 store.record(order.digest, sha256)
+
+    def bring_portraits(self, cache: Cache) -> None:
+        """Take what look-alikes look like, which no picture is drawn for: minutes a concept where it is to be
+        made again."""
+        for root in self.roots:
+            for file in Cache(root).portraits():
+                path = cache.root / file.relative_to(root)
+                if not path.exists():
+                    cache.keep(path, file.read_bytes())
 
     def bring(self, files: Sequence[Path], cache: Cache, root: Path) -> None:
         """Take files of the evaluation's cache, by where they would be below its `root`."""

@@ -151,6 +151,7 @@ def _done(plan: Outline, place: Workplace, run: Run, reporter: Reporter) -> Done
     root, elsewhere = place.root, place.elsewhere
     cache, store = Cache(root), Store(root)
     elsewhere.bring_artifacts(plan.orders, store, cache)
+    elsewhere.bring_portraits(cache)
     built = _build(plan, store, cache, run, reporter)
     orders = [(cell, plan.drawn(cell, built)) for cell in plan.cells]
     for _, order in orders:

@@ -9,6 +9,7 @@ import pytest
 
 from perfusion_registry.artifact import Store
 from perfusion_registry.base import describe_base, load_base
+from perfusion_registry.base.embedded import editions
 from perfusion_registry.cluster.inputs import Packing, unpack
 from perfusion_registry.cluster.shared_store import SharedStore
 from perfusion_registry.errors import PerfError
@@ -55,7 +56,19 @@ def test_another_edition_of_the_embedded_base_is_refused(
     install_edition(tmp_path, monkeypatch, "9.0.0")
     with pytest.raises(PerfError, match="has perfusion-storybook 9") as refused:
         unpack(packed, shared, Store(tmp_path / "b"))
-    assert refused.value.hint == "install one version of it on all of them"
+    assert "pip install --force-reinstall perfusion-storybook" in (refused.value.hint or "")
+
+
+def test_other_files_of_the_same_edition_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where somebody trains one: every picture would be another."""
+    base, shared = describe_base("storybook"), SharedStore(str(tmp_path / "shared"))
+    packed = Packing(shared, Store(tmp_path / "a"), [base]).pack(base)
+    version = editions()[-1].version
+    other = install_edition(tmp_path, monkeypatch, version)
+    with pytest.raises(PerfError, match=f"has perfusion-storybook {version}") as refused:
+        unpack(packed, shared, Store(tmp_path / "b"))
+    assert other[:16] in refused.value.what
+    assert base.digest[:16] in refused.value.what
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -19,6 +19,7 @@ from perfusion_registry.base.pixels import Preprocessing
 from perfusion_registry.errors import PerfError
 from perfusion_registry.evaluate.aggregate import figure_result
 from perfusion_registry.evaluate.budget import Budget
+from perfusion_registry.evaluate.cache import Cache
 from perfusion_registry.evaluate.comparison import compared
 from perfusion_registry.evaluate.parts import Elsewhere
 from perfusion_registry.evaluate.plan import points
@@ -178,9 +179,20 @@ def test_parts_of_machines_that_talk_to_nobody_come_together(rivals: Smoke, whol
     left = ahead(plan, both.root, both.elsewhere)  # what a dry run with both caches tells
     assert (left.builds[0], left.pictures[0]) == (0, 0)
     assert not (both.root / "evaluation").exists()
+    # What look-alikes look like comes along, and what a training cost whose artifact is here already.
+    Cache(stores[1]).keep_features("ab" * 32, torch.ones(2, 3))
+    here = next(order for order in plan.orders if order.built(Store(stores[0])))
+    there, own = Store(stores[0]), Store(both.root)
+    sha256 = own.put(there.get(here.built(there) or ""))
+    own.record(here.training, sha256)
+    own.record(here.digest, sha256)
     made = evaluate(rivals.suite, rivals.path, both, budget=SMALL, machines=None)
     assert made.images == results.images
     assert made.comparison == results.comparison
+    portraits = Cache(both.root).features("ab" * 32)
+    assert portraits is not None
+    assert torch.equal(portraits, torch.ones(2, 3))
+    assert Cache(both.root).cost(here.training) == Cache(stores[0]).cost(here.training) is not None
     with pytest.raises(PerfError, match="nothing of an evaluation"):
         Elsewhere((tmp_path / "nowhere",))
 

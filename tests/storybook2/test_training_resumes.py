@@ -96,6 +96,71 @@ trained("denoiser", Path({str(tmp_path / "killed")!r}), 10**9, save_every=0.0)
     assert_same(whole.state_dict(), resumed.state_dict())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_asked_to_end_keeps_its_last_step(number: signal.Signals, tmp_path: Path) -> None:
+    """Though no checkpoint was due for long; and what it keeps is that of an unbroken one."""
+    process = child(f"""
+from pathlib import Path
+from tests.storybook2 import learners
+step = learners.DenoiserLearner.step
+def told(self, number, pages, rate):
+    measured = step(self, number, pages, rate)
+    print(pages + self.batch, flush=True)
+    return measured
+learners.DenoiserLearner.step = told
+learners.trained("denoiser", Path({str(tmp_path / "asked")!r}), 10**9)
+""")
+    assert process.stdout is not None
+    seen = [int(process.stdout.readline()) for _ in range(2)]
+    process.send_signal(number)
+    seen += [int(line) for line in process.stdout]
+    assert process.wait(60) == 128 + number
+    kept = torch.load(tmp_path / "asked" / "denoiser.pt", weights_only=True)
+    assert kept["progress"]["pages"] == seen[-1]
+    whole, progress = trained("denoiser", tmp_path / "whole", seen[-1])
+    assert progress.pages == seen[-1]
+    assert_same(whole.state_dict(), kept["learner"])
+
+
+WAITING = """
+import threading
+import time
+from pathlib import Path
+from perfusion_registry.storybook2.training.loop import Schedule, Watch, train
+from perfusion_registry.storybook2.training.producing import Ahead
+from perfusion_registry.storybook2.training.work import Work
+class Learner:
+    batch = 1
+    def step(self, number, pages, rate):
+        {step}
+    def state_dict(self):
+        return {{}}
+threading.Timer(0.5, lambda: print("waits", flush=True)).start()
+watch = Watch(pause=Path({pause!r}))
+train("learner", Learner(), Path({folder!r}) / "learner.pt", pages=9, schedule=Schedule(1), watch=watch)
+"""
+
+
+@pytest.mark.parametrize("what", ["a pause", "pages that nobody draws", "a long step, asked twice"])
+def test_a_training_that_waits_ends_when_it_is_asked_to(what: str, tmp_path: Path) -> None:
+    lock, elsewhere = tmp_path / "pause.lock", tmp_path / "other.lock"
+    long = "time.sleep(600)"
+    step = f"Ahead(Work(Path({str(tmp_path)!r})), lambda: None).shard(7)" if "pages" in what else long
+    pause = lock if "pause" in what else elsewhere
+    with paused(lock):
+        process = child(WAITING.format(step=step, pause=str(pause), folder=str(tmp_path)))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGTERM)
+        if "twice" not in what:
+            assert process.wait(60) == 128 + signal.SIGTERM
+            return
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_what_is_half_trained_goes_on_elsewhere_from_its_weights(name: str, tmp_path: Path) -> None:
     here, there = Work(tmp_path / "here"), Work(tmp_path / "there")

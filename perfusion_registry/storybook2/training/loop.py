@@ -1,7 +1,8 @@
 """The loop that every network trains in: it resumes after any kill, pauses when asked, and counts pages.
 
-A checkpoint is written beside and renamed, so a killed run leaves the last whole one. Whatever a step draws
-by chance follows from the step's number, so a resumed run ends with the weights of an unbroken one.
+A checkpoint is written beside and renamed, so a killed run leaves the last whole one; SIGTERM and Ctrl-C have
+one written first. Whatever a step draws by chance follows from the step's number, so a resumed run ends with
+the weights of an unbroken one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from perfusion_registry.storybook2.training.pause import wait_while_paused
+from perfusion_registry.storybook2.training.stopping import StopAsked, asked, check, end_if_asked, stoppable
 
 
 class Learner(Protocol):
@@ -85,16 +87,42 @@ class Watch:
 def train(
     name: str, learner: Learner, checkpoint: Path, *, pages: int, schedule: Schedule, watch: Watch
 ) -> Progress:
-    """Train until `pages` were seen over all runs, from `checkpoint` where it exists, and save there."""
+    """Train until `pages` were seen over all runs, from `checkpoint` where it exists, and save there. The
+    process ends (SystemExit) where it is asked to, once that is saved."""
     progress = load(checkpoint, learner)
+    resumed = progress.step
+    with stoppable():
+        _steps(name, learner, checkpoint, progress, pages=pages, schedule=schedule, watch=watch)
+        if progress.step > resumed:
+            save(checkpoint, learner, progress)
+        if asked():
+            watch.log(f"{name} was asked to end, and keeps {progress.pages} pages")
+        end_if_asked()
+    return progress
+
+
+def _steps(
+    name: str,
+    learner: Learner,
+    checkpoint: Path,
+    progress: Progress,
+    *,
+    pages: int,
+    schedule: Schedule,
+    watch: Watch,
+) -> None:
+    """The steps of `train`, each whole: until all pages are seen, the time is over, or it is asked to end."""
     resumed = progress.step
     smooth: dict[str, float] = {}
     begun, before, saved = time.monotonic(), progress.seconds, time.monotonic()
     waited, last = 0.0, progress.pages
-    while progress.pages < pages and time.monotonic() - begun < watch.most_seconds:
-        if watch.pause is not None:
-            waited += wait_while_paused(watch.pause)
-        measured = learner.step(progress.step, progress.pages, schedule.rate(progress.pages))
+    while progress.pages < pages and time.monotonic() - begun < watch.most_seconds and not asked():
+        try:
+            if watch.pause is not None:
+                waited += wait_while_paused(watch.pause, check=check)
+            measured = learner.step(progress.step, progress.pages, schedule.rate(progress.pages))
+        except StopAsked:  # while it waited for pages, with which a step begins
+            return
         for key, value in measured.items():
             smooth[key] = value if key not in smooth else 0.97 * smooth[key] + 0.03 * value
         progress.step += 1
@@ -116,9 +144,6 @@ def train(
         if time.monotonic() - saved > watch.save_every:
             save(checkpoint, learner, progress)
             saved = time.monotonic()
-    if progress.step > resumed:
-        save(checkpoint, learner, progress)
-    return progress
 
 
 def _passed(progress: Progress, learner: Learner, every: int) -> bool:

@@ -46,6 +46,7 @@ from perfusion_registry.storybook2.training.stages import (
 )
 from perfusion_registry.storybook2.training.state import is_falling
 from perfusion_registry.storybook2.training.work import PACKAGE, Work
+from perfusion_registry.workers import block_sigint
 
 MEASURED = 384
 """Held-back pages that the v error and the attention are measured on."""
@@ -122,9 +123,10 @@ def _shards(work: Work, plan: Plan) -> Iterator[Supply | Told]:
         return
     command = [sys.executable, "-m", f"{PACKAGE}.storybook2.training", str(work.root), "produce"]
     command += ["--ahead", str(machine.ahead), "--workers", str(machine.workers), "--worker"]
-    processes = [
-        subprocess.Popen([*command, str(k)], stdin=subprocess.DEVNULL) for k in range(machine.workers)
-    ]
+    with block_sigint():  # the training is to end first, and then ends these
+        processes = [
+            subprocess.Popen([*command, str(k)], stdin=subprocess.DEVNULL) for k in range(machine.workers)
+        ]
 
     def alive() -> None:
         for process in processes:

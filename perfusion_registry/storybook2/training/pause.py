@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,9 +38,11 @@ def is_paused(path: Path) -> bool:
     return False
 
 
-def wait_while_paused(path: Path, *, poll: float = 0.5) -> float:
-    """Return when nobody holds the pause of `path`; how many seconds that took."""
+def wait_while_paused(path: Path, *, poll: float = 0.5, check: Callable[[], None] = lambda: None) -> float:
+    """Return when nobody holds the pause of `path`; how many seconds that took. check: is called while it
+    waits, and may raise."""
     start = time.monotonic()
     while is_paused(path):
+        check()
         time.sleep(poll)
     return time.monotonic() - start

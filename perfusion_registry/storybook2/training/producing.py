@@ -19,6 +19,7 @@ from perfusion_registry.storybook2.training.encoding import encoded, write_encod
 from perfusion_registry.storybook2.training.latents import Encoded, read_encoded
 from perfusion_registry.storybook2.training.linear import load
 from perfusion_registry.storybook2.training.pause import is_paused, wait_while_paused
+from perfusion_registry.storybook2.training.stopping import check
 from perfusion_registry.storybook2.training.work import Work
 from perfusion_registry.workers import block_sigint, exit_with_parent
 
@@ -107,6 +108,7 @@ class Ahead:
         """The encoded shard of this number, awaited if it is not there yet."""
         folder = self.work.latents / f"{number:06d}"
         while not folder.exists():
+            check()
             self.alive()
             time.sleep(self.poll)
         return read_encoded(folder)
