@@ -19,11 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench import captions, commands, drawing, memory, training
+from benchmarks.bench import captions, commands, drawing, memory, prior_art, training
 from benchmarks.bench.report import Run, worse
 from benchmarks.bench.turns import Row, measure
 
-PARTS = (drawing, training, captions, commands, memory)
+PARTS = (drawing, prior_art, training, captions, commands, memory)
 SHOWN = 15
 
 

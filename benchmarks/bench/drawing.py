@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -61,8 +62,19 @@ def concept(name: str, *, residual: bool) -> Artifact:
     return built(storybook(), name, **QUICK, **more)
 
 
-@contextmanager
-def _steps(names: tuple[str, ...], *, residual: bool = False) -> Iterator[Pair]:
+@dataclass(frozen=True)
+class Step:
+    """What a denoising step of two branches is given. noisy: (2, c, h, w). edited, plain: encodings (2, n, d)
+    with concepts, and of the same prompt without. factors: what residuals add, for `Base.attached`."""
+
+    noisy: torch.Tensor
+    edited: torch.Tensor
+    plain: torch.Tensor
+    factors: Any
+
+
+def step_of(names: tuple[str, ...], *, residual: bool = False) -> Step:
+    """A step of a prompt that names concepts of these names."""
     base = storybook()
     artifacts = {name: concept(name, residual=residual) for name in names}
     prompt = parse_prompt(" and ".join(f"a {name}*" for name in names))
@@ -76,19 +88,28 @@ def _steps(names: tuple[str, ...], *, residual: bool = False) -> Iterator[Pair]:
     unet: Any = base.denoiser
     side = unet.config.sample_size
     noisy = torch.randn(2, unet.config.in_channels, side, side, generator=torch.Generator().manual_seed(0))
-    t = torch.tensor(500)
+    return Step(noisy, edited, plain, extra.factors)
 
-    def ours() -> None:
-        with torch.inference_mode(), base.attached(extra.factors):
-            for _ in range(STEPS_AT_ONCE):
-                unet(noisy, t, edited)
 
-    def beside() -> None:
-        with torch.inference_mode():
-            for _ in range(STEPS_AT_ONCE):
-                unet(noisy, t, plain)
+def denoised(unet: Any, step: Step, states: torch.Tensor) -> None:
+    """Some steps of a UNet, with these encodings."""
+    with torch.inference_mode():
+        for _ in range(STEPS_AT_ONCE):
+            unet(step.noisy, torch.tensor(500), states)
 
-    yield ours, beside
+
+def edited(step: Step) -> None:
+    """Some steps with its concepts."""
+    base = storybook()
+    with base.attached(step.factors):
+        denoised(base.denoiser, step, step.edited)
+
+
+@contextmanager
+def _steps(names: tuple[str, ...], *, residual: bool = False) -> Iterator[Pair]:
+    base, step = storybook(), step_of(names, residual=residual)
+
+    yield partial(edited, step), lambda: denoised(base.denoiser, step, step.plain)
 
 
 @contextmanager
