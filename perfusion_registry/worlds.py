@@ -45,7 +45,8 @@ class Subject:
 
 
 class NoJudgeError(PerfError):
-    """A base has nothing that judges pictures of its world, such as one that is still being trained."""
+    """A base has nothing that judges pictures of its world as it is here: one that is still being trained, or
+    of another edition."""
 
 
 class WorldJudge(Protocol):

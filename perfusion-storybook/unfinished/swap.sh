@@ -34,7 +34,6 @@ text = text.replace('    with pytest.raises(PerfError, match="no \'shoe\' in Sto
 text = text.replace("from perfusion_registry.errors import PerfError\n", "")
 start = text.index("def test_a_base_without_a_recogniser_has_no_judge")  # the embedded base's judges it now
 text = text[:start] + text[text.index("def test_its_recogniser_judges"):]
-text = text.replace("import DrawnWorld, NoJudgeError, Subject", "import DrawnWorld, Subject")
 start = text.index("    judge = judge_of(base, bounds, \"cat\")\n")
 text = text[:start] + text[text.index("    with_recogniser(folder)\n", start):]
 path.write_text(text)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from perfusion_registry.errors import PerfError
 from perfusion_registry.storybook.world import ACCESSORIES, CATEGORIES, COLOURS, MATERIALS, SCENES
 from perfusion_registry.storybook.world.individual import PATTERNS
+from perfusion_registry.worlds import NoJudgeError
 
 LOOKS = (*COLOURS, *MATERIALS)
 """Colours and materials: what one individual mainly looks like."""
@@ -138,11 +139,11 @@ class Recogniser(nn.Module):
         except (OSError, SafetensorError, ValueError) as error:
             raise PerfError(f"the recogniser cannot be read: {error}", where=where) from error
         if said != layout():
-            raise PerfError(
+            raise NoJudgeError(
                 "the recogniser was trained for another world: its labels or its input are not those of "
                 "this package",
                 where=where,
-                hint="train it anew: python -m perfusion_registry.storybook.training WORK recogniser",
+                hint="take the edition that this perf asks for: pip install 'perfusion-registry[models]'",
             )
         model = cls()
         try:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.worlds import NoJudgeError
 
 SIZE = 128
 """Pixels of the pictures that it looks at."""
@@ -139,10 +140,10 @@ class Recogniser(nn.Module):
         except (OSError, SafetensorError, ValueError) as error:
             raise PerfError(f"the recogniser cannot be read: {error}", where=where) from error
         if said != _told(labels):
-            raise PerfError(
+            raise NoJudgeError(
                 "the recogniser was trained for another world: its labels are not this package's",
                 where=where,
-                hint="train it anew: python -m perfusion_registry.storybook2.training WORK recogniser",
+                hint="take the edition that this perf asks for: pip install 'perfusion-registry[models]'",
             )
         model = cls(labels)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,15 @@ def test_verdicts_ask_the_world_of_the_base(folder: Path) -> None:
     assert judge.called == "the recogniser"
     assert judge.shows(torch.rand(4, 3, 64, 64), "mug") in (0, 0.25, 0.5, 0.75, 1)
     other = judge_of(base, bounds, "axolotl")
+    assert other is not None
+    assert other.called == "its CLIP model"
+    few = replace(LABELS, nouns=LABELS.nouns[:3])
+    Recogniser(few).save(
+        folder / "recogniser.safetensors"
+    )  # of another edition, which answers other questions
+    with pytest.raises(NoJudgeError, match="another world"):
+        WORLD.judge(str(folder))
+    other = judge_of(base, bounds, "kitten")
     assert other is not None
     assert other.called == "its CLIP model"
 
