@@ -12,6 +12,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.storybook2.training.assembly import scheduler_of
 from perfusion_registry.storybook2.training.attention import (
     ATTRIBUTE,
     NOUN,
@@ -376,3 +377,21 @@ def test_pages_are_repainted_as_diffusers_ddim_would() -> None:
             step = scheduler.step(plain + 2.5 * (told - plain), now, x)
             x = step.prev_sample
         assert torch.allclose(found[k], step.pred_original_sample[0], atol=1e-4)
+
+
+def test_both_samplers_take_clean_latents_from_a_denoiser_that_knows_them() -> None:
+    """Whatever noise the stochastic one adds: of exact predictions the same latents come."""
+    torch.manual_seed(0)
+    clean = torch.randn(2, 4, 16, 16)
+    alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
+    for sampler in ("ddim", "sde"):
+        scheduler = scheduler_of(sampler)
+        scheduler.set_timesteps(25)
+        x = torch.randn_like(clean)
+        chance = torch.Generator().manual_seed(1)
+        for time in scheduler.timesteps:
+            alpha = alphas[time]
+            noise = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+            v = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+            x = scheduler.step(v, time, x, generator=chance).prev_sample
+        assert torch.allclose(x, clean, atol=2e-3), sampler

@@ -147,7 +147,7 @@ def act(arguments: argparse.Namespace) -> int:
         case "sheet":
             painting.sheet_of_checkpoint(work, plan)
         case "export":
-            painting.export(work, arguments.target, deviation=arguments.deviation)
+            painting.export(work, read_plan(work), arguments.target, deviation=arguments.deviation)
         case "save-weights":
             save_state(work, arguments.folder)
         case "load-weights":

@@ -5,18 +5,37 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+)
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
 
 from perfusion_registry.storybook2.training.denoiser import SCHEDULER, Model
 
+Sampler = Literal["ddim", "sde"]
+"""How pictures are drawn: without chance after the first noise, or with fresh noise in every step
+(DPM-Solver++ as a stochastic equation), which mends what earlier steps got wrong."""
 
-def pipeline(vae: AutoencoderKL, model: Model, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+
+def scheduler_of(sampler: Sampler) -> Any:
+    """The sampler as a scheduler of the noise that the denoiser was trained on."""
+    ddim = DDIMScheduler(**SCHEDULER)
+    if sampler == "ddim":
+        return ddim
+    return DPMSolverMultistepScheduler.from_config(ddim.config, algorithm_type="sde-dpmsolver++")
+
+
+def pipeline(
+    vae: AutoencoderKL, model: Model, tokenizer: CLIPTokenizer, *, sampler: Sampler = "ddim"
+) -> StableDiffusionPipeline:
     """The stock pipeline around trained parts, in the parts' own dtype."""
     model.unet.set_attn_processor(AttnProcessor2_0())
     pipe = StableDiffusionPipeline(
@@ -24,7 +43,7 @@ def pipeline(vae: AutoencoderKL, model: Model, tokenizer: CLIPTokenizer) -> Stab
         text_encoder=model.text_encoder,
         tokenizer=tokenizer,
         unet=model.unet,
-        scheduler=DDIMScheduler(**SCHEDULER),
+        scheduler=scheduler_of(sampler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

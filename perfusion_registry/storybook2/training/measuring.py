@@ -37,7 +37,7 @@ def measure(work: Work, plan: Plan) -> dict[str, Any]:
     of each kind, and the log."""
     recogniser = Recogniser.load(work.root / "recogniser.safetensors", LABELS)
     vae, steps, guidance = best_decoder(work), plan.measure.steps, plan.measure.guidance
-    pipe = pipeline(vae, chosen(work), tokenizer_of(work))
+    pipe = pipeline(vae, chosen(work), tokenizer_of(work), sampler=plan.measure.sampler)
     rows: dict[str, Any] = {}
     for kind in KINDS:
         asked = questions(kind, plan.measure.pictures)

@@ -233,11 +233,12 @@ def chosen(work: Work, *, deviation: float | None = None) -> Model:
     return model
 
 
-def export(work: Work, target: Path, *, deviation: float | None = None) -> None:
+def export(work: Work, plan: Plan, target: Path, *, deviation: float | None = None) -> None:
     """Write the diffusers folder in fp16, with everything beside it that is trained already."""
     from perfusion_registry.storybook2.training.reading import export_readers
 
-    pipe = pipeline(best_decoder(work), chosen(work, deviation=deviation), tokenizer_of(work))
+    model = chosen(work, deviation=deviation)
+    pipe = pipeline(best_decoder(work), model, tokenizer_of(work), sampler=plan.measure.sampler)
     save_pipeline(pipe, target)
     export_readers(work, target)
     write_beside(target)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from perfusion_registry.errors import PerfError
+from perfusion_registry.storybook2.training.assembly import Sampler
 from perfusion_registry.storybook2.training.autoencoder import AutoencoderPlan
 from perfusion_registry.storybook2.training.contrast import ClipPlan
 from perfusion_registry.storybook2.training.denoiser import DenoiserPlan
@@ -90,11 +91,13 @@ class DecoderPlan:
 
 @dataclass(frozen=True)
 class MeasurePlan:
-    """How a base is measured. pictures: of each kind of question. steps, guidance: as its card says."""
+    """How a base is measured. pictures: of each kind of question. steps, guidance: as its card says. sampler:
+    that of the exported base."""
 
     pictures: int = 200
     steps: int = 25
     guidance: float = 4.0
+    sampler: Sampler = "ddim"
 
 
 @dataclass(frozen=True)
