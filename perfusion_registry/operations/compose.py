@@ -16,7 +16,7 @@ from perfusion_registry.operations.loaded_base import load_base
 from perfusion_registry.operations.lock import check_fresh, no_lockfile, stale
 from perfusion_registry.operations.plan import plan_of
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe.writing import replace_text
+from perfusion_registry.recipe.writing import replace_text, require_own
 from perfusion_registry.resolve import ProjectFolder
 from perfusion_registry.resolve.staleness import base_differs
 
@@ -94,6 +94,10 @@ class LoadedComposition:
 
 def compose(workspace: Workspace, options: PromptOptions, *, out: Path | None = None) -> Composition:
     """Resolve a prompt to its concepts, their gates and locks. out: a file for the composition."""
+    from perfusion_registry.compose.composition import read_composition
+
+    if out is not None:
+        require_own(out, "composition", read_composition)
     compute = replace(options.compute, device="cpu", offload=None)
     composition = load_prompt(workspace, replace(options, compute=compute)).composition
     if out is not None:

@@ -15,7 +15,7 @@ from perfusion_registry.operations.compute import ComputeOptions
 from perfusion_registry.operations.counting import CaptionSource
 from perfusion_registry.operations.result import InProcess, Result, named
 from perfusion_registry.operations.workspace import Workspace
-from perfusion_registry.recipe.writing import require_writable
+from perfusion_registry.recipe.writing import require_own, require_writable
 from perfusion_registry.reporter import Reporter, Silent
 from perfusion_registry.shards import WHOLE, Shard, parse_shard
 
@@ -286,6 +286,15 @@ def _require_folder(out: Path) -> None:
             hint="give --out the name of a file in a folder that exists",
         )
     require_writable(out, "choose another --out")
+    require_own(out, "covariance", _read)
+
+
+def _read(file: Path) -> object:
+    """What a file holds that a command of covariances wrote: the sums of a shard, or a covariance."""
+    from perfusion_registry.build.counted import counts_of
+    from perfusion_registry.resolve.covariance import covariance_file
+
+    return counts_of(file) or covariance_file(file).locked.shape
 
 
 def ridged(covariance: Covariance) -> float:

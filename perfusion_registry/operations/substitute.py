@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from perfusion_registry.artifact import read_card
 from perfusion_registry.errors import PerfError
 from perfusion_registry.operations.build import BuildOptions, BuildResult, needed_of, result_of
 from perfusion_registry.operations.building import tell_how_long
@@ -19,7 +20,7 @@ from perfusion_registry.operations.plan import load_plan
 from perfusion_registry.operations.supercategory import check_supercategory
 from perfusion_registry.operations.workspace import Workspace
 from perfusion_registry.recipe.name import canonical_name
-from perfusion_registry.recipe.writing import replace_bytes
+from perfusion_registry.recipe.writing import replace_bytes, require_own
 
 SUFFIX = ".safetensors"
 
@@ -87,6 +88,7 @@ def check_out(out: Path, name: str) -> None:
             where=f"--out {out}",
             hint=f"--out {name}{SUFFIX}",
         )
+    require_own(out, "artifact", read_card)
 
 
 def build_substitute(

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from perfusion_registry.errors import PerfError
@@ -84,6 +84,23 @@ def require_writable(path: Path, hint: str | None = None) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise write_error(error, path, hint) from error
+
+
+def require_own(path: Path, kind: str, read: Callable[[Path], object]) -> None:
+    """Raise PerfError where a file is to be replaced that is none of its kind. read: reads one; raises
+    PerfError, or gives None, for anything else."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    try:
+        own = read(path) is not None
+    except PerfError:
+        own = False
+    if not own:
+        raise PerfError(
+            f"there is another file here already, which is no {kind}",
+            where=str(path),
+            hint="choose another --out, or move that file away",
+        )
 
 
 def read_error(error: OSError, path: Path, hint: str | None = None) -> PerfError:
