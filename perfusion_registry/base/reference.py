@@ -13,6 +13,7 @@ from perfusion_registry.errors import PerfError
 EMBEDDED = "storybook"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^\s@]+))?")
+_ONE_NAME = re.compile(_PART)
 _FOLDER = re.compile(r"\.{1,2}(?:[/\\].*)?|~?[/\\].*|[A-Za-z]:[/\\].*", re.DOTALL)
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 FILES = (".safetensors", *PICKLES, ".gguf")
@@ -49,11 +50,12 @@ class BaseReference:
         hub = _HUB.fullmatch(text)
         if hub and ".." not in hub["repo"]:
             return cls(text, "hub", hub["repo"], hub["revision"])
+        folder = text if _ONE_NAME.fullmatch(text) else "folder"
         raise PerfError(
             f"{text!r} does not name a base",
             where=where,
-            hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, "./folder", '
-            'or a file as "model.safetensors"',
+            hint=f'write "{EMBEDDED}", "owner/name@revision" for a Hugging Face model, "./{folder}" for a '
+            'folder, or a file as "model.safetensors"',
         )
 
     @property

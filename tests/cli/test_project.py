@@ -54,6 +54,7 @@ def test_init_takes_a_base_only_if_concepts_can_be_trained_on_it(
     monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
     for base, told in {
         "no base": "does not name a base",
+        "models": '"./models" for a folder',
         "./nowhere": "the base's folder does not exist",
         "./models/edm": "no concept can be trained on this base",
         "./models/adapter": "this is a LoRA",
