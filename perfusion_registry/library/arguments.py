@@ -54,7 +54,9 @@ class Answering:
 def exported(value: Any) -> Any:
     """What a package exports, answering: a function, or a dataclass that programs make themselves."""
     if inspect.isfunction(value):
-        return answering(value)
+        function = answering(value)
+        function.__module__ = __name__.partition(".")[0]  # where a pickle, too, finds this one
+        return function
     if (
         isinstance(value, type)
         and hasattr(value, "__dataclass_fields__")

@@ -178,7 +178,7 @@ class Composer(Answering):
         temperatures: Iterable[float] | None = None,
         across: tuple[str, Iterable[float]] | None = None,
         down: tuple[str, Iterable[float]] | None = None,
-        names: Collection[str] | None = None,
+        names: str | Collection[str] | None = None,
         scene: str | None = None,
         gates: Gates | None = None,
         files: Files = (),
@@ -207,7 +207,7 @@ class Composer(Answering):
                 temperature=axis_of("temperature", temperatures),
                 across=None if across is None else axis_of(*across),
                 down=None if down is None else axis_of(*down),
-                names=None if names is None else tuple(names),
+                names=None if names is None else several(names),
             ),
             overrides=RenderOverrides(
                 seeds=None if seed is None else (seed,),

@@ -90,7 +90,7 @@ class ExportedFile(FileModel):
 
 class ExportResult(Result):
     """`perf export`. word: of prompts, for the token; None where prompts say the supercategory. prompt: one
-    that calls it. kind: of bases, such as "SDXL", whose programs read it; None where no other base can.
+    that calls it. kind: of bases, such as "SDXL", that other programs know; None where its base is of none.
     encodings, pictures, plain: how far it is from the concept (`render.exported.Departure`), over `seeds`
     pictures. poor: whether it comes hardly nearer to the concept than the plain word does."""
 
@@ -124,7 +124,10 @@ class ExportResult(Result):
     def for_base(self) -> str:
         """Which bases can do anything with it, for a person."""
         if self.kind is None:
-            return f"It is for {self.base} alone: with any other base, Stable Diffusion too, it is useless"
+            return (
+                f"It is for {self.base} and what is fine-tuned from it: with any other base, "
+                "Stable Diffusion too, it is useless"
+            )
         return f"It was made for {self.base}; another base of the kind of {self.kind} draws it less alike"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import perfusion_registry
 from perfusion_registry.methods.files import read_recipe, read_recipe_or_pack
 from perfusion_registry.operations.release_facts import preview_bytes
 from perfusion_registry.recipe import Pack
@@ -92,6 +93,11 @@ def test_what_is_said_once_is_kept_in_the_recipe_and_shown(
     assert head.split() == ["concept", "version", "super", "licence", "consent", "preview", "description"]
     assert "the child that owns it" in row[head.index("consent") :]
     assert row[head.index("preview") :].startswith("yes")
+
+
+def test_one_author_of_a_program_need_not_be_in_a_list(author: Path) -> None:
+    perfusion_registry.open(author).publish("bear", licence="CC0-1.0", authors="You <you@example.org>")
+    assert read_recipe(author / "recipes" / "bear.toml").concept.authors == ("You <you@example.org>",)
 
 
 def test_what_another_project_has_said_of_the_same_is_published_with_it(

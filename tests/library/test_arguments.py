@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,11 +127,31 @@ def test_a_mistake_of_the_library_itself_is_not_laid_on_its_caller() -> None:
     assert not isinstance(caught.value, perf.PerfError)
 
 
+@pytest.mark.parametrize(("function", "itself"), [*callables()])
+def test_wherever_texts_are_taken_one_need_not_be_in_a_list(
+    function: Callable[..., Any], itself: tuple[None, ...]
+) -> None:
+    """Or its letters would be taken."""
+    for parameter in inspect.signature(function).parameters.values():
+        if re.search(r"(Collection|Iterable|Sequence)\[str", str(parameter.annotation)):
+            assert re.search(r"(^|\| )str \|", parameter.annotation), parameter
+
+
 def test_one_file_need_not_be_in_a_list(composer: perf.Composer, project: perf.Project, place: Path) -> None:
     with pytest.raises(perf.PerfError) as caught:
         composer.compose("a teddy*", files="other.safetensors")
     assert "other.safetensors" in str(caught.value)
+    with pytest.raises(perf.PerfError, match="does not call .qwertz"):
+        composer.sweep("a teddy*", names="qwertz")
     with pytest.raises(perf.PerfError, match=r"nowhere/\*\.png"):
         project.add("bunny", "teddy", "nowhere/*.png")
     with pytest.raises(perf.PerfError, match="no concept `bunny`"):
         project.lock(upgrade="bunny")
+
+
+def test_what_is_exported_goes_to_other_processes() -> None:
+    """As a pool of processes takes a function: by the name that it has here."""
+    for name in perf.__all__:
+        value = getattr(perf, name)
+        if inspect.isfunction(value) or isinstance(value, type):
+            assert pickle.loads(pickle.dumps(value)) is value

@@ -168,8 +168,8 @@ def test_a_perfusion_concept_leaves_as_its_token_and_its_ungated_edit(built: tup
     assert result.prompt == "a photo of a perf-bear"
     assert result.kind is None  # the text of a tiny base is as wide as nobody's
     assert (
-        f"for {result.base} alone: with any other base, Stable Diffusion too, it is useless"
-        in result.for_base
+        f"for {result.base} and what is fine-tuned from it: with any other base, Stable Diffusion too, it is "
+        "useless" in result.for_base
     )
     pipe = stock(base)
     pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)

@@ -28,7 +28,7 @@ from perfusion_registry.storybook2.training.averages import (
     combination,
     exponent_of,
 )
-from perfusion_registry.storybook2.training.decoding import Painter
+from perfusion_registry.storybook2.training.decoding import Painter, pages_of
 from perfusion_registry.storybook2.training.denoiser import (
     SCHEDULER,
     DenoiserPlan,
@@ -37,6 +37,7 @@ from perfusion_registry.storybook2.training.denoiser import (
     noise,
     sampled_times,
 )
+from perfusion_registry.storybook2.training.encoding import write_encoded
 from perfusion_registry.storybook2.training.latents import Admission, Supply, gathered
 from perfusion_registry.storybook2.training.linear import fit
 from perfusion_registry.storybook2.training.masks import averaged_down
@@ -46,6 +47,7 @@ from perfusion_registry.storybook2.training.parts import join, split
 from perfusion_registry.storybook2.training.precision import autocast
 from perfusion_registry.storybook2.training.recognition import moved
 from perfusion_registry.storybook2.training.seeds import generator, seed_of
+from perfusion_registry.storybook2.training.work import Work
 from tests.storybook2.learners import SHAPE, denoiser, shard
 
 
@@ -377,6 +379,19 @@ def test_pages_are_repainted_as_diffusers_ddim_would() -> None:
             step = scheduler.step(plain + 2.5 * (told - plain), now, x)
             x = step.prev_sample
         assert torch.allclose(found[k], step.pred_original_sample[0], atol=1e-4)
+
+
+def test_the_decoder_sees_each_picture_with_its_own_latents(tmp_path: Path) -> None:
+    """Where the pictures or the latents of some shard are gone, that shard is left out."""
+    work = Work(tmp_path)
+    for number in (0, 2, 3):
+        write_encoded(work.latents / f"{number:06d}", shard(number))
+    for number in (1, 2, 3):
+        (work.drawings / f"{number:06d}").mkdir(parents=True)
+        np.save(work.drawings / f"{number:06d}" / "images.npy", np.full((5, 1, 1, 3), number, np.uint8))
+    pictures, latents = pages_of(work, range(4))
+    assert [int(picture[0, 0, 0, 0]) for picture in pictures] == [2, 3]
+    assert all(np.array_equal(found.z, shard(k).z) for found, k in zip(latents, (2, 3), strict=True))
 
 
 def test_both_samplers_take_clean_latents_from_a_denoiser_that_knows_them() -> None:

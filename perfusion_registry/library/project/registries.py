@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_registry.library.arguments import several
 from perfusion_registry.library.project.opened import OpenedProject
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ProjectRegistries(OpenedProject):
         registry: str | None = None,
         sign: bool = False,
         licence: str | None = None,
-        authors: Sequence[str] = (),
+        authors: str | Sequence[str] = (),
         description: str | None = None,
         consent: str | None = None,
         preview: str | Path | None = None,
@@ -42,7 +43,7 @@ class ProjectRegistries(OpenedProject):
 
         facts = ReleaseFacts(
             licence=licence,
-            authors=tuple(authors),
+            authors=several(authors),
             description=description,
             consent=consent,
             preview=Path(preview) if preview is not None else None,

@@ -101,14 +101,20 @@ def spoilt_pages(
     return examples
 
 
+def pages_of(work: Work, numbers: Sequence[int]) -> tuple[list[NDArray[np.uint8]], list[Encoded]]:
+    """The pictures of shards and their latents, of those only that are both drawn and encoded."""
+    encoded = [number for number in numbers if (work.latents / f"{number:06d}").exists()]
+    drawn = [number for number in encoded if (work.drawings / f"{number:06d}" / "images.npy").exists()]
+    return images_of(work, drawn), [read_encoded(work.latents / f"{number:06d}") for number in drawn]
+
+
 def decoder(work: Work, plan: Plan) -> None:
     """Train the decoder on, from where its rate had not fallen yet if that is still known."""
     target = work.root / "vae-decoder"
     if (target / "config.json").exists():
         return
     encoder, device = linear_encoder(work, plan), plan.machine.device
-    images, numbers = images_of(work, pictured(plan)), pictured(plan)
-    shards = [read_encoded(work.latents / f"{number:06d}") for number in numbers[: len(images)]]
+    images, shards = pages_of(work, pictured(plan))
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(device)
     painter = Painter(_painting(work, plan).to(device), alphas, empty_caption(work).to(device))
     examples = spoilt_pages(
@@ -122,9 +128,8 @@ def decoder(work: Work, plan: Plan) -> None:
     )
 
     def new() -> AutoencoderLearner:
-        return AutoencoderLearner(
-            examples, encoder, replace(plan.autoencoder, seed=plan.decoder.seed), vae=_begun(work, plan)
-        )
+        settings = replace(plan.autoencoder, seed=plan.decoder.seed)
+        return AutoencoderLearner(examples, encoder, settings, vae=_begun(work, plan), device=device)
 
     learner = train_and_fall(
         work, plan, "decoder", new, pages=plan.budgets.decoder, fall=plan.budgets.decoder_fall
