@@ -299,7 +299,7 @@ def test_a_supercategory_of_several_tokens_is_read_to_its_last(
         tiny_base, covariance, sources, options, RenderOptions(), digest="ab" * 32, reporter=Heard()
     )
     assert artifact.card.supercategory == word
-    assert any("'glass teapot' is 2 tokens" in told for told in warnings)
+    assert any("'glass teapot' as glass + teapot" in told for told in warnings)
     assert set(artifact.card.scores) == SCORES
     nearby = artifact.tensors["target_input"] - lock.encoding
     assert float(nearby.norm() / lock.encoding.norm()) < 0.05  # one step of the moving average
