@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -69,19 +71,46 @@ def exported(value: Any) -> Any:
 def answering(function: Callable[..., Any]) -> Any:
     """The same function, whose mistaken calls raise ArgumentError."""
 
+    entered = inspect.isgeneratorfunction(inspect.unwrap(function))  # by `with`, as `contextmanager` makes it
+
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except PerfError:
-            raise
-        except (TypeError, AttributeError, ValueError) as error:
-            mistake = mistake_of(function, args, kwargs)
-            if mistake is None:
-                raise
-            raise mistake from error
+        with _answered(function, args, kwargs):
+            result = function(*args, **kwargs)
+        return _Entered(result, lambda: _answered(function, args, kwargs)) if entered else result
 
     return called
+
+
+@contextmanager
+def _answered(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[None]:
+    """Inside, what a mistaken call trips over becomes an ArgumentError."""
+    try:
+        yield
+    except PerfError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
+        mistake = mistake_of(function, args, kwargs)
+        if mistake is None:
+            raise
+        raise mistake from error
+
+
+@dataclass(frozen=True)
+class _Entered(AbstractContextManager[Any]):
+    """A context that is entered within another, and left without it: what is done inside is its user's."""
+
+    context: AbstractContextManager[Any]
+    within: Callable[[], AbstractContextManager[None]]
+
+    def __enter__(self) -> Any:
+        with self.within():
+            return self.context.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self.context.__exit__(*raised)
 
 
 def mistake_of(
@@ -145,7 +174,7 @@ def _wrong(function: Callable[..., Any], parameter: inspect.Parameter, value: An
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:
-        wanted = eval(parameter.annotation, function.__globals__)
+        wanted = eval(parameter.annotation, inspect.unwrap(function).__globals__)
         adapter = TypeAdapter(wanted, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     except Exception:  # noqa: BLE001 (names that type checkers alone import, protocols)
         return None

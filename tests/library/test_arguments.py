@@ -6,6 +6,7 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,21 @@ def test_a_value_of_another_kind_is_told_with_its_argument(
     assert caught.value.hint == f"it is {kind}"
 
 
+def test_a_context_tells_of_its_arguments_where_it_is_entered_and_of_nothing_inside() -> None:
+    with pytest.raises(ArgumentError) as caught, perf.composed(None, 5, {}):  # type: ignore[arg-type]
+        pass
+    assert caught.value.what == "`prompt` of `composed` cannot be 5"
+
+    @contextmanager
+    def whole(number: int) -> Iterator[int]:
+        yield number
+
+    with pytest.raises(ValueError, match="mine"), answering(whole)("5"):
+        raise ValueError("mine")
+    with answering(whole)(number=5) as number:
+        assert number == 5
+
+
 def test_what_lacks_or_is_too_much_is_told(project: perf.Project, composer: perf.Composer) -> None:
     with pytest.raises(ArgumentError, match="missing a required argument: 'supercategory'"):
         project.add("bunny")  # type: ignore[call-arg]
@@ -141,7 +157,7 @@ def test_one_file_need_not_be_in_a_list(composer: perf.Composer, project: perf.P
     with pytest.raises(perf.PerfError) as caught:
         composer.compose("a teddy*", files="other.safetensors")
     assert "other.safetensors" in str(caught.value)
-    with pytest.raises(perf.PerfError, match="does not call .qwertz"):
+    with pytest.raises(perf.PerfError, match="does not call 'qwertz'"):
         composer.sweep("a teddy*", names="qwertz")
     with pytest.raises(perf.PerfError, match=r"nowhere/\*\.png"):
         project.add("bunny", "teddy", "nowhere/*.png")
