@@ -50,7 +50,7 @@ def build(
     locked: LockedOption = False,
     jobs: JobsOption = 1,
     shard: ShardOption = None,
-    strict: Annotated[bool, flag("Exit with 1 where a verdict on a concept is bad.", "--strict")] = False,
+    strict: Annotated[bool, flag("Exit with 1 where a verdict is fair or poor.", "--strict")] = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train the concepts whose inputs changed, and lock them.

@@ -97,10 +97,10 @@ class BuildResult(Result):
     idle: InProcess[str | None] = None
 
     def raise_if_doubtful(self) -> None:
-        """Raise CheckFailedError where a verdict is bad."""
+        """Raise CheckFailedError where a verdict is fair or poor."""
         if self.doubtful:
             raise CheckFailedError(
-                f"the verdict is bad for {', '.join(f'`{name}`' for name in self.doubtful)}",
+                f"the verdict is not good for {', '.join(f'`{name}`' for name in self.doubtful)}",
                 hint="`perf info NAME` shows it, and a sheet of pictures; it is built and locked "
                 "all the same",
             )
@@ -263,7 +263,7 @@ def result_of(
 
 
 def _doubtful(planned: ProjectPlan, built: tuple[BuiltConcept, ...]) -> dict[str, str]:
-    """The sentences of the bad verdicts, by name."""
+    """The sentences of verdicts that are fair or poor, by name."""
     cards = {row.name: row.card for row in built}
     for task in planned.plan.tasks:
         if task.built is not None:

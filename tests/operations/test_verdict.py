@@ -160,7 +160,7 @@ def test_a_bad_verdict_is_a_warning_and_strict_fails(project: Path) -> None:
     everything = " ".join(said.output.split())
     assert "its gate opens by" in " ".join(said.stderr.split())
     assert everything.count("its gate opens by") == 1  # the warning has told it, the table does not again
-    assert "verdict is bad for `bear`" in " ".join(said.stderr.split())
+    assert "verdict is not good for `bear`" in " ".join(said.stderr.split())
     rating = "poor" if "hardly told" in everything else "fair"
     assert f"bear {rating}: see the warning above" in everything
     again = CliRunner().invoke(app, ["build", "--strict"])  # up to date, and no better
