@@ -142,6 +142,9 @@ def test_a_fall_is_carried_elsewhere_and_goes_on_there(trained: Path, tmp_path: 
     perform(there, "load-weights", str(tmp_path / "parts"))
     assert not (there / "denoiser-fp16.pt").exists()
     assert (there / "denoiser-fall.from").read_text() == "16"
+    carried = torch.load(there / "denoiser-fall-fp16.pt", weights_only=True)["weights"]
+    for name, value in torch.load(here / "denoiser-fall.pt", weights_only=True)["learner"]["weights"].items():
+        assert torch.equal(carried[name], value.half()), name
     shutil.copytree(here / "latents", there / "latents")
     perform(there, "stage", "denoiser")  # as every morning's `resume` does: nothing begins from nothing
     perform(there, "freeze", "--set", "budgets.denoiser_fall=12")

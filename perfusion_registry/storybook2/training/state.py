@@ -52,7 +52,7 @@ def save_state(work: Work, target: Path) -> list[Path]:
                 small = _small(work.root, stage)  # brought from elsewhere, perhaps not gone on with yet
                 if checkpoint.exists():
                     small = _small(Path(folder), stage)
-                    _shrink(checkpoint, small)
+                    _shrink(checkpoint, small, falling=stage == fall)
                 if small.exists():
                     tar.add(small, small.name)
         return split(archive, target)
@@ -114,10 +114,12 @@ def _small(folder: Path, stage: str) -> Path:
     return folder / f"{stage}-fp16.pt"
 
 
-def _shrink(checkpoint: Path, target: Path) -> None:
+def _shrink(checkpoint: Path, target: Path, *, falling: bool) -> None:
+    """Write what goes to another machine: the longer average, which errs least at a constant rate; of a rate
+    that falls, the weights themselves, since that average is behind them."""
     saved = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
     learner = saved["learner"]
-    averages = [average["values"] for average in learner.get("averages", ())[:1]]
+    averages = [] if falling else [average["values"] for average in learner.get("averages", ())[:1]]
     weights = learner["weights"] | (averages[0] if averages else {})
     small = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
     progress = json.loads(json.dumps(saved["progress"]))
