@@ -230,6 +230,7 @@ def test_the_decoder_learns_and_the_latents_stay(trained: Path) -> None:
     for name, tensor in before.encoder.state_dict().items():
         assert torch.equal(tensor, after.encoder.state_dict()[name]), name
     assert not torch.equal(before.decoder.conv_in.weight, after.decoder.conv_in.weight)
+    assert not (trained / "decoder-denoiser.pt").exists()
 
 
 def test_the_state_goes_to_another_machine_and_comes_back(

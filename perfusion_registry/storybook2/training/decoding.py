@@ -136,6 +136,7 @@ def decoder(work: Work, plan: Plan) -> None:
     )
     assert isinstance(learner, AutoencoderLearner)
     save_autoencoder(work, plan, "decoder", learner.finished().cpu(), target)
+    _kept(work).unlink()
 
 
 def _begun(work: Work, plan: Plan) -> AutoencoderKL:
@@ -148,7 +149,7 @@ def _begun(work: Work, plan: Plan) -> AutoencoderKL:
 
 def _painting(work: Work, plan: Plan) -> Model:
     """The denoiser as it was when the decoder's training began: a resumed one is to see the same."""
-    path: Path = work.root / "decoder-denoiser.pt"
+    path = _kept(work)
     if not path.exists():
         beside = path.with_name(path.name + ".partial")
         torch.save({name: value.half() for name, value in chosen(work).state_dict().items()}, beside)
@@ -157,3 +158,7 @@ def _painting(work: Work, plan: Plan) -> Model:
     state = torch.load(path, weights_only=True, mmap=True)
     model.load_state_dict({name: value.float() for name, value in state.items()})
     return model.eval().requires_grad_(False)
+
+
+def _kept(work: Work) -> Path:
+    return work.root / "decoder-denoiser.pt"
