@@ -48,7 +48,8 @@ def _of_worlds() -> dict[str, Metric]:
     """The metrics of all worlds that come with perf; of those of one name, as the first world has it."""
     found: dict[str, Metric] = {}
     for name in WORLDS:
-        found = found | {key: metric for key, metric in world(name).metrics.items() if key not in found}
+        for key, metric in world(name).metrics.items():
+            found.setdefault(key, metric)
     return found
 
 

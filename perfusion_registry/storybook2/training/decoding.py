@@ -20,7 +20,7 @@ from torch import Tensor
 
 from perfusion_registry.storybook2.training.autoencoder import AutoencoderLearner, Examples, loaded
 from perfusion_registry.storybook2.training.denoiser import SCHEDULER, Model
-from perfusion_registry.storybook2.training.latents import Encoded, read_encoded
+from perfusion_registry.storybook2.training.latents import Encoded, gathered, read_encoded
 from perfusion_registry.storybook2.training.painting import chosen, empty_caption
 from perfusion_registry.storybook2.training.plan import DecoderPlan, Plan
 from perfusion_registry.storybook2.training.precision import autocast
@@ -88,11 +88,11 @@ def spoilt_pages(
         k = int(rng.integers(len(images)))
         rows = rng.integers(0, len(images[k]), batch)
         x = torch.from_numpy(np.stack([images[k][row] for row in rows])).permute(0, 3, 1, 2).to(device)
-        z = torch.from_numpy(np.stack([shards[k].z[row] for row in rows])).float().to(device)
+        told = gathered([shards[k]], rows, np.zeros(batch, np.int64)).to(device)
+        z = told.z
         if rng.random() < plan.repainted:
-            ids = torch.from_numpy(np.stack([shards[k].ids[row, 0] for row in rows])).long().to(device)
             times = torch.from_numpy(rng.integers(plan.earliest, plan.latest, batch)).to(device)
-            z = painter.repainted(z, ids, times, steps=plan.steps, guidance=plan.guidance)
+            z = painter.repainted(z, told.ids, times, steps=plan.steps, guidance=plan.guidance)
         else:
             most = torch.from_numpy(rng.random(batch)).float().to(device) * plan.noise
             z = z + most[:, None, None, None] * torch.randn_like(z)
